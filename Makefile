@@ -1,0 +1,41 @@
+# Two commands matter: `make demo` and `make test`. Each creates what it needs in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= build/demo
+
+.PHONY: install demo test check format clean
+
+install: $(VENV)/.installed
+
+# The last step compiles the Numba kernels into the cache of this machine, so that no run pays for it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,s3,tensorboard]'
+	$(BIN)/python -m fox1.compile_kernels
+	touch $@
+
+# Five sample corpora -> three curriculum shard sets -> tables -> a tiny Fox-1 trained through its three phases.
+demo: install
+	rm -rf $(DEMO)
+	$(BIN)/fox1 sample $(DEMO)/corpora
+	FOX1_DATA=$(DEMO)/corpora $(BIN)/fox1 curate recipes/sample.yaml --out $(DEMO)/run
+	$(BIN)/fox1 stats $(DEMO)/run
+	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints
+
+test: check
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p $(VENV)/typecheck && ln -sfn ../.. $(VENV)/typecheck/fox1
+	cd $(VENV)/typecheck && MYPYPATH=. ../bin/python -m mypy --config-file fox1/pyproject.toml -p fox1
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""fox1: Ray-distributed data curation and curriculum pre-training for the Fox-1 language model.
+
+Importing the package costs nothing but one environment variable: where Numba keeps compiled kernels. It must be set
+before Numba is first imported, in the driver and in every worker, so it is set here. The folder belongs to the
+machine, not to the package (which may be read-only) and not to a run (a new run must not compile again).
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+
+def _kernel_cache() -> str:
+    """A writable folder for compiled kernels, versioned so that two installations never share an entry."""
+    version = f"kernels-{__version__}-py{sys.version_info.major}{sys.version_info.minor}"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if not os.access(next((p for p in (base, *base.parents) if p.exists()), base), os.W_OK):
+        base = Path(tempfile.gettempdir()) / f"fox1-{os.getuid()}"
+    return str(base / "fox1" / version)
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", _kernel_cache())

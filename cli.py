@@ -1,0 +1,205 @@
+"""The command line: each command is a few lines that call a part. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import __version__
+
+app = typer.Typer(
+    name="fox1",
+    help="Curate five public corpora into three curriculum shard sets, and train Fox-1 on them, phase by phase.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+recipe_app = typer.Typer(help="Validate recipes; print their JSON Schema.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. phases.phase1.tokens=1B.")
+]
+RayAddress = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray cluster; default: local.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `fox1 curate` wrote.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def sample(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
+    megabytes: Annotated[float, typer.Option(help="Text over all five corpora.")] = 26.0,
+) -> None:
+    """Write five sample corpora, in their native formats, from text found on this machine."""
+    from .pipeline.sample import write_sample
+
+    summary = write_sample(directory, megabytes=megabytes)
+    for corpus, rows in summary.rows.items():
+        print(f"{corpus:12} {rows:8,} rows {summary.text_bytes[corpus] / 1e6:8.1f} MB of text")
+    print(f"{directory}: {sum(summary.text_bytes.values()) / 1e6:.1f} MB in {summary.seconds:.1f} s")
+
+
+@app.command()
+def curate(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or fox1, mini, sample.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an unfinished run is resumed.")],
+    stages: Annotated[str, typer.Option(help="Comma-separated: only up to these, e.g. scan,filter.")] = "",
+    overrides: Overrides = None,
+    limit: Annotated[str, typer.Option(help="Use a seeded share of whole files, e.g. 0.1%.")] = "100%",
+    address: RayAddress = None,
+    workers: Annotated[int | None, typer.Option(help="Local worker processes; default: one per core.")] = None,
+    in_process: Annotated[bool, typer.Option("--in-process", help="One process, without Ray.")] = False,
+) -> None:
+    """Run the stages prepare, scan, filter, dedupe, tokenize, mix and stats over a recipe's sources."""
+    from contextlib import nullcontext
+
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.curate import STAGES, run_files
+    from .pipeline.curate import curate as run_curate
+    from .pipeline.engine import Engine, InProcess, ray_session
+    from .progress import StageBars, print_summary
+    from .recipes.load import load_recipe
+    from .recipes.settings import curate_settings, training_json
+    from .recipes.units import share
+
+    parsed, resolved = load_recipe(recipe, overrides or [])
+    settings = curate_settings(parsed, share(limit))
+    paths = RunPaths(out.absolute())
+    chosen = tuple(s.strip() for s in stages.split(",")) if stages else STAGES
+    session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
+    with session as executor, StageBars() as bars:
+        engine = Engine(paths, executor, bars)
+        summary = run_curate(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
+    print_summary(summary, out)
+
+
+@app.command()
+def stats(
+    run: RunFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the stored statistics as one JSON object.")] = False,
+) -> None:
+    """Show what became of every document and token: funnel, overlap of the corpora, mixture by phase."""
+    from .pipeline.stats.tables import print_tables, read_stats
+
+    values = read_stats(run)
+    if as_json:
+        import json
+
+        print(json.dumps(values, indent=1, sort_keys=True))
+    else:
+        print_tables(values)
+
+
+@app.command()
+def train(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(metavar="CKPT", help="Folder of the checkpoints; an unfinished training resumes.")],
+    phase: Annotated[str, typer.Option(metavar="N", help="A phase by number, or all.")] = "all",
+    nproc: Annotated[int, typer.Option(help="Processes on this machine (torchrun).")] = 1,
+    stop_after: Annotated[int, typer.Option(help="Leave after this many steps (0: at the end).")] = 0,
+) -> None:
+    """Train Fox-1 on a run's shard sets, phase by phase."""
+    from .trainer.launch import launch
+
+    raise typer.Exit(launch(run, out, phase, nproc, stop_after))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def submit(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="e.g. curate fox1 --out /data/run")],
+    address: Annotated[str, typer.Option(help="Of the cluster's dashboard.")] = "http://127.0.0.1:8265",
+    name: Annotated[str | None, typer.Option(help="Name of the job; default: chosen by Ray.")] = None,
+    follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
+) -> None:
+    """Run a fox1 command as a Ray job: follows its log; the exit status is the job's."""
+    from .submit import submit as submit_job
+
+    recipe_yaml = None
+    if command and command[0] == "curate":
+        recipe_yaml, command = _resolved_for_job(command)
+    raise typer.Exit(
+        submit_job(command, address=address, name=name, recipe_yaml=recipe_yaml, follow=follow, out=sys.stdout)
+    )
+
+
+def _resolved_for_job(command: list[str]) -> tuple[bytes, list[str]]:
+    """The recipe of a `curate` command as one YAML, and the command without its `--set`s: the client resolves them."""
+    import yaml
+
+    from .recipes.load import load_recipe, require_absolute
+
+    kept, overrides = [], []
+    words = iter(command)
+    for word in words:
+        if word == "--set":
+            overrides.append(next(words, ""))
+        elif word.startswith("--set="):
+            overrides.append(word.removeprefix("--set="))
+        else:
+            kept.append(word)
+    if len(kept) < 2 or kept[1].startswith("-"):
+        raise ValueError("write the recipe right after `curate`: fox1 submit -- curate RECIPE --out RUN")
+    _, resolved = load_recipe(kept[1], overrides)
+    require_absolute(resolved)
+    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True).encode(), kept
+
+
+@recipe_app.command("check")
+def recipe_check(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE")],
+    overrides: Overrides = None,
+) -> None:
+    """Validate a recipe, list its sources and refuse budgets that their bytes can never meet."""
+    from .recipes.check import check_recipe
+    from .recipes.load import RecipeError, load_recipe
+
+    try:
+        parsed, _ = load_recipe(recipe, overrides or [])
+    except RecipeError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    for line in check_recipe(parsed):
+        print(line)
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    import json
+
+    from .recipes.schema import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(), indent=1))
+
+
+def main() -> None:
+    """Entry point: one line per error, a traceback only with --debug, 130 on Ctrl-C."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {str(error).strip() or type(error).__name__}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        sys.exit(130)

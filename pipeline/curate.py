@@ -1,0 +1,348 @@
+"""Curate: the stages in order, from source files to three shard sets and their statistics.
+
+    plan -> prepare -> scan -> filter -> dedupe -> tokenize -> mix -> stats
+
+Each stage plans tasks whose keys hold everything their output depends on, hands them to the engine and passes small
+results on. Nothing here knows Ray, a terminal or a recipe file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import yaml
+
+from ..tokenize.model import TokenizerSettings
+from . import filter, prepare, tokens
+from .artifacts import RunPaths, content_key, lease, merge_counts, publish, remove_partial, write_json
+from .dedupe.order import DedupeSettings
+from .dedupe.stage import run_dedupe
+from .engine import Engine, Task, TaskResult, task_key
+from .filter import FilterSettings
+from .identity import group_files
+from .mix.budget import BudgetShort, Cell, MixSettings, PoolNeed, quotas
+from .mix.select import pools_of
+from .mix.stage import VERSION as MIX_VERSION
+from .mix.stage import Mixer, TokenGroup, Vocabulary
+from .signals import scan
+from .signals.scan import ScanSettings
+from .sources.domains import domain_of
+from .sources.listing import SourceSettings, list_sources, sample_files
+from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnels
+
+STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
+ESTIMATE_MARGIN = 1.25
+"""How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
+
+
+@dataclass(frozen=True)
+class CurateSettings:
+    """Everything a run's bytes depend on besides the text."""
+
+    sources: tuple[SourceSettings, ...]
+    mix: MixSettings
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    filter: FilterSettings = field(default_factory=FilterSettings)
+    dedupe: DedupeSettings = field(default_factory=DedupeSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    seed: int = 0
+    id_salt: int = 0
+    max_bad_rows: float = 0.001
+    limit: float = 1.0
+    """Share of whole files to use, by seed."""
+
+
+@dataclass
+class Summary:
+    """What a finished (or partly finished) run tells its user."""
+
+    funnels: list[CorpusFunnel] = field(default_factory=list)
+    reused: dict[str, tuple[int, int]] = field(default_factory=dict)
+    mixture: dict[str, Any] = field(default_factory=dict)
+    stages: list[str] = field(default_factory=list)
+    given_away: dict[str, list[str]] = field(default_factory=dict)
+
+
+def run_files(paths: RunPaths, recipe: dict[str, Any], training: dict[str, Any]) -> dict[Path, bytes]:
+    """What a run says of its own making: the resolved recipe, and the settings the trainer reads (without YAML)."""
+    return {
+        paths.recipe: yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).encode(),
+        paths.training: json.dumps(training, indent=1).encode() + b"\n",
+    }
+
+
+def curate(
+    settings: CurateSettings, engine: Engine, stages: Sequence[str] = STAGES, files: Mapping[Path, bytes] | None = None
+) -> Summary:
+    """Run the stages of a run that are not finished; the run's folder is `engine.paths`.
+
+    Args:
+        files: further files of the run to publish at its start, e.g. from `run_files`.
+
+    Raises:
+        ValueError: bad input, a budget that cannot be met, or a failed task; one line.
+    """
+    unknown = [s for s in stages if s not in STAGES]
+    if unknown or not stages:
+        raise ValueError(f"no stage {', '.join(unknown) or 'given'}; the stages are {', '.join(STAGES)}")
+    with lease(engine.paths.root):
+        remove_partial(engine.paths.root)
+        for path, data in (files or {}).items():
+            with publish(path) as out:
+                out.write(data)
+        return _Run(settings, engine, tuple(stages)).run()
+
+
+@dataclass
+class _Run:
+    settings: CurateSettings
+    engine: Engine
+    stages: tuple[str, ...]
+    summary: Summary = field(default_factory=Summary)
+    prepared: TaskResult = field(default_factory=lambda: TaskResult(()))
+    scans: dict[str, TaskResult] = field(default_factory=dict)
+    """By file name."""
+
+    @property
+    def paths(self) -> RunPaths:
+        return self.engine.paths
+
+    def run(self) -> Summary:
+        settings = self.settings
+        files = list_sources(settings.sources, settings.id_salt)
+        if settings.limit < 1:
+            files = sample_files(files, settings.limit, settings.seed)
+        self.files = files
+        self.groups = group_files(files)
+        last = max(STAGES.index(s) for s in self.stages)
+        for stage in STAGES[: last + 1]:
+            before = len(self.engine.reused)
+            getattr(self, f"_{stage}")()
+            ran = list(self.engine.reused.items())[before:]
+            redone = sum(total - reused for _, (reused, total) in ran)
+            if stage not in self.stages and redone:
+                # Not an error of the data: the stage was needed, and has just been brought up to date.
+                self.summary.stages.append(f"{stage} (needed)")
+            elif stage in self.stages:
+                self.summary.stages.append(stage)
+            self._write_manifest()
+        self.summary.reused = dict(self.engine.reused)
+        return self.summary
+
+    def _step(self, stage: str, tasks: Sequence[Task]) -> list[TaskResult]:
+        return self.engine.run(stage, tasks)
+
+    def _prepare(self) -> None:
+        s = self.settings
+        used = [f.identity() for f in self.files if not f.held_out]
+        model = Path(s.tokenizer.model)
+        if s.tokenizer.model and "://" not in s.tokenizer.model and model.exists():
+            # A named model does not depend on the corpora, apart from the sample that measures it.
+            used.append(content_key(model.stat().st_size, model.stat().st_mtime_ns))
+        key = task_key("prepare", prepare.VERSION, [s.tokenizer, s.seed, s.filter.excluded], used)
+        args = (self.files, s.filter.excluded, s.tokenizer, s.seed, self.paths)
+        self.prepared = self._step("prepare", [Task("tokenizer", key, prepare.prepare_tokenizer, args)])[0]
+
+    def _scan(self) -> None:
+        s = self.settings
+        tasks = [
+            Task(
+                f.name,
+                task_key("scan", scan.VERSION, s.scan, [f.identity(), f.file_hash]),
+                scan.scan_file,
+                (f, s.scan, self.paths),
+                weight=max(f.size, 1),
+            )
+            for f in self.files
+        ]
+        # Big files first: the last task to start should be a short one.
+        order = sorted(range(len(tasks)), key=lambda i: (-tasks[i].weight, tasks[i].name))
+        results = self._step("scan", [tasks[i] for i in order])
+        by_name = {tasks[i].name: r for i, r in zip(order, results, strict=True)}
+        self.scans = by_name
+        self.funnels = scan_funnels(self.files, [by_name[f.name] for f in self.files])
+        self.summary.funnels = self.funnels
+        check_bad_rows(self.funnels, s.max_bad_rows, str(self.paths.root / "quarantine"))
+
+    def _filter(self) -> None:
+        s = self.settings
+        tasks = [
+            Task(
+                g.name,
+                task_key("filter", filter.VERSION, s.filter, [[self.scans[f.name].outputs[0].hash for f in g.files]]),
+                filter.filter_group,
+                (g, s.filter, self.paths),
+                weight=max(g.size, 1),
+            )
+            for g in self.groups
+        ]
+        results = self._step("filter", tasks)
+        self.filtered = dict(zip([g.name for g in self.groups], results, strict=True))
+        self._judge("filter", results)
+
+    def _judge(self, stage: str, results: Sequence[TaskResult]) -> None:
+        """Balance the funnels of training and held-out parts with a stage's verdicts per group."""
+        for funnel in self.funnels:
+            counts: dict[str, int] = {}
+            for group, result in zip(self.groups, results, strict=True):
+                if (group.corpus, group.held_out) == (funnel.corpus, funnel.held_out):
+                    merge_counts(counts, result.counts)
+            funnel.judged(stage, counts)
+
+    def _dedupe(self) -> None:
+        s = self.settings
+        inputs = {
+            g.name: [self.filtered[g.name].outputs[0].hash, *(self.scans[f.name].outputs[0].hash for f in g.files)]
+            for g in self.groups
+        }
+        documents = sum(f.rows - f.quarantined for f in self.funnels)
+        shape = s.scan.minhash
+        result = run_dedupe(self.engine, self.groups, inputs, s.dedupe, shape.bands, shape.sketch_size, documents)
+        self.dedupe_figures = result.figures
+        self.decisions = {
+            Path(a.path).relative_to(self.paths.root / "decisions").as_posix(): a
+            for r in result.decisions
+            for a in r.outputs
+        }
+        self._balance_decisions(result.decisions)
+        self._check_estimate(result.decisions)
+
+    def _balance_decisions(self, results: Sequence[TaskResult]) -> None:
+        """A chunk may hold training and held-out groups of one corpus, so both parts are balanced together."""
+        counts: dict[str, int] = {}
+        for result in results:
+            merge_counts(counts, result.counts)
+        for corpus in sorted({f.corpus for f in self.funnels}):
+            parts = [f for f in self.funnels if f.corpus == corpus]
+            whole = CorpusFunnel(corpus, False, rows=sum(f.rows for f in parts))
+            whole.quarantined = sum(f.quarantined for f in parts)
+            whole.judged("dedupe", {k: n for k, n in counts.items() if k.split("/", 1)[0] == corpus})
+            self.decided = {**getattr(self, "decided", {}), corpus: whole}
+
+    def _check_estimate(self, results: Sequence[TaskResult]) -> None:
+        """The second feasibility check: bytes that survive times measured tokens per byte."""
+        measured = self.prepared.counts
+        if not measured["measured_bytes"]:
+            return
+        sizes: dict[str, int] = {}
+        for result in results:
+            merge_counts(sizes, result.data["kept_bytes"])
+        rate = measured["measured_tokens"] / measured["measured_bytes"]
+        formats = {f.corpus: f.format for f in self.files}
+        names = [name.split("/", 1) for name in sizes]
+        cells = [Cell(c, s, domain_of(formats[c], s)) for c, s in names]
+        estimate = [int(size * rate) for size in sizes.values()]
+        needs = []
+        for phase in self.settings.mix.phases:
+            pools = pools_of(phase, cells)
+            available = [
+                sum(t for t, p in zip(estimate, pools, strict=True) if p == i) for i in range(len(phase.weights))
+            ]
+            for weight, wanted, there in zip(phase.weights, quotas(phase, available)[0], available, strict=True):
+                margin = weight.max_epochs * ESTIMATE_MARGIN
+                needs.append(PoolNeed(phase.name, weight.name, wanted, there, margin))
+        if any(n.short for n in needs):
+            raise BudgetShort(needs, "after dedupe, by measured tokens per byte")
+
+    def _tokenize(self) -> None:
+        s = self.settings
+        model = self.prepared.outputs[0].hash
+        settings = replace(s.tokenizer, model="", sample_bytes=0)
+        tasks = []
+        for g in self.groups:
+            inputs = [
+                [f.identity(), self.decisions[f"{f.name}.parquet"].hash, self.scans[f.name].outputs[0].hash]
+                for f in g.files
+            ]
+            key = task_key("tokenize", tokens.VERSION, settings, [model, inputs])
+            tasks.append(Task(g.name, key, tokens.tokenize_group, (g, s.tokenizer, self.paths), max(g.size, 1)))
+        results = self._step("tokenize", tasks)
+        self.token_results = dict(zip([g.name for g in self.groups], results, strict=True))
+        kept = sum(f.kept for f in self.decided.values())
+        encoded = sum(r.counts["documents"] for r in results)
+        if kept != encoded:
+            raise ValueError(f"accounting of tokenize does not balance: {kept} kept, {encoded} encoded")
+
+    def _mix(self) -> None:
+        s = self.settings
+        cells, groups = self._cells()
+        facts, t = self.prepared.data, s.tokenizer
+        vocabulary = Vocabulary(facts["vocab_size"], facts["pad"], facts["eos"], facts["bos"], t.bos, t.eos)
+        mixer = Mixer(self.engine, s.mix, vocabulary, cells, groups)
+        self.summary.mixture = mixer.run()
+        self.summary.given_away = mixer.given
+
+    def _cells(self) -> tuple[tuple[Cell, ...], tuple[TokenGroup, ...]]:
+        """The mixture's cells in name order, and every group's shards with their codes."""
+        formats = {f.corpus: f.format for f in self.files}
+        found = sorted({(g.corpus, s) for g in self.groups for s in self.token_results[g.name].data["subsets"]})
+        code = {name: i for i, name in enumerate(found)}
+        cells = tuple(Cell(c, s, domain_of(formats[c], s)) for c, s in found)
+        groups = []
+        for g in self.groups:
+            outputs = self.token_results[g.name].outputs
+            shards = tuple((Path(a.path), code[g.corpus, unquote(Path(a.path).parent.name)]) for a in outputs)
+            if shards:
+                groups.append(TokenGroup(g.name, shards, tuple(a.hash for a in outputs), g.held_out))
+        return cells, tuple(groups)
+
+    def _stats(self) -> None:
+        by_subset: dict[str, int] = {}
+        for g in self.groups:
+            if not g.held_out:
+                for subset, n in self.token_results[g.name].data["subsets"].items():
+                    merge_counts(by_subset, {f"{g.corpus}/{subset}": n})
+        totals: dict[str, int] = {}
+        for result in self.token_results.values():
+            merge_counts(totals, result.counts)
+        held_out = [f for f in self.funnels if f.held_out]
+        funnels = [*self.decided.values()]
+        for funnel in funnels:
+            parts = [f for f in self.funnels if f.corpus == funnel.corpus]
+            funnel.files = sum(f.files for f in parts)
+            funnel.bytes = sum(f.bytes for f in parts)
+            funnel.damaged = [d for f in parts for d in f.damaged]
+        mixture = self.summary.mixture
+        values = {
+            "funnel": {**funnel_json(funnels, by_subset), "held_out_rows": {f.corpus: f.rows for f in held_out}},
+            "overlap": self.dedupe_figures,
+            "mixture": mixture,
+            "tokens": {**totals, **self.prepared.data},
+        }
+        self.summary.funnels = funnels
+        tasks = [
+            Task(name, task_key("stats", MIX_VERSION, None, [name, value]), write_stats, (name, value, self.paths))
+            for name, value in values.items()
+        ]
+        self._step("stats", tasks)
+
+    def _write_manifest(self) -> None:
+        """File table and artifacts of the stages run so far; what readers follow."""
+        artifacts = {}
+        for record_stage in self.engine.finished:
+            for artifact in self.engine.finished[record_stage]:
+                relative = self.paths.relative(artifact)
+                artifacts[relative.path] = {"bytes": relative.bytes, "rows": relative.rows, "hash": relative.hash}
+        files = [
+            {
+                "corpus": f.corpus,
+                "path": f.path,
+                "file_hash": f.file_hash,
+                "size": f.size,
+                "held_out": f.held_out,
+                "format": f.format,
+            }
+            for f in self.files
+        ]
+        write_json(self.paths.manifest, {"version": 1, "files": files, "artifacts": artifacts})
+
+
+def write_stats(name: str, value: dict[str, Any], paths: RunPaths) -> TaskResult:
+    return TaskResult((write_json(paths.stats(name), value),))
+
+

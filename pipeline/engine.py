@@ -1,0 +1,291 @@
+"""Runs a stage's tasks: in this process, or as Ray tasks over files. The only file of the pipeline that imports Ray.
+
+A task is a pure function of its arguments that publishes files and returns what it published. It has a key, the hash
+of everything its output depends on; after its outputs it publishes a completion record. A task whose record has the
+same key and whose outputs are in place is not run again: that is all there is to resuming.
+
+Ray sees plain tasks with declared CPU and memory in a bounded window. Retries are counted here, not by Ray (which
+retries out-of-memory tasks without end). Files are the only medium between tasks; results are small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .artifacts import Artifact, RunPaths, content_key, read_json, write_json
+
+ATTEMPTS = 4
+"""Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
+TASK_MEMORY = 1 << 30
+"""Bytes a task declares to Ray unless it says otherwise."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a task published and counted."""
+
+    outputs: tuple[Artifact, ...]
+    counts: dict[str, int] = field(default_factory=dict)
+    """Integer counts that sum over tasks (documents, bytes, tokens)."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Small JSON facts the next stage plans with."""
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work of a stage."""
+
+    name: str
+    """Unique within the stage; names the completion record."""
+    key: str
+    """Hash of the stage's version, its settings and the identities of its inputs."""
+    run: Callable[..., TaskResult]
+    """A module-level function."""
+    args: tuple[Any, ...]
+    weight: int = 1
+    """Bytes of input, for progress."""
+    memory: int = TASK_MEMORY
+
+
+def task_key(stage: str, version: int, settings: object, inputs: Sequence[object]) -> str:
+    """The key of a task: it changes exactly when the task's output may."""
+    return content_key(stage, version, settings, inputs)
+
+
+class Progress(Protocol):
+    """What a front end is told; the pipeline itself prints nothing."""
+
+    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None: ...
+
+    def task_done(self, name: str, weight: int) -> None: ...
+
+    def stage_done(self, name: str, seconds: float) -> None: ...
+
+
+class Silent:
+    """A `Progress` that says nothing."""
+
+    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None: ...
+
+    def task_done(self, name: str, weight: int) -> None: ...
+
+    def stage_done(self, name: str, seconds: float) -> None: ...
+
+
+class StageFailed(ValueError):
+    """A task failed for good: one line naming stage, task, cause and the log."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended on a worker."""
+
+    result: TaskResult | None
+    error: str
+    """One line; empty on success."""
+    trace: str
+    transient: bool
+    """The same call may succeed later (an I/O error), unlike an error in the data."""
+    host: str
+    seconds: float
+    peak_bytes: int
+
+
+def attempt(task: Task, paths: RunPaths, stage: str) -> Outcome:
+    """Run a task and publish its completion record. Runs on a worker; never raises for the task's own failures."""
+    began = time.monotonic()
+    result, error, trace, transient = None, "", "", False
+    try:
+        result = task.run(*task.args)
+        write_json(
+            paths.record(stage, task.name),
+            {
+                "stage": stage,
+                "task": task.name,
+                "key": task.key,
+                "outputs": [paths.relative(a).to_json() for a in result.outputs],
+                "counts": result.counts,
+                "data": result.data,
+            },
+        )
+    except Exception as cause:
+        message = str(cause).strip() or type(cause).__name__
+        error = message.splitlines()[0] if isinstance(cause, ValueError) else f"{type(cause).__name__}: {message}"
+        trace = traceback.format_exc()
+        transient = isinstance(cause, OSError | MemoryError) and not isinstance(cause, FileNotFoundError)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Outcome(result, error, trace, transient, socket.gethostname(), time.monotonic() - began, peak)
+
+
+class Executor(Protocol):
+    """Where attempts run. Yields (index, outcome) as they end; an outcome with no host means the worker was lost."""
+
+    def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]: ...
+
+
+class InProcess:
+    """Runs tasks one after the other in this process: no Ray, the same bytes."""
+
+    def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
+        for index, task in tasks:
+            yield index, attempt(task, paths, stage)
+
+
+class OnRay:
+    """Runs tasks on a Ray cluster with a bounded window in flight."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._ray = ray
+        # Ray's own retries are off: a task that always exceeds its memory would otherwise loop for ever.
+        self._attempt = ray.remote(max_retries=0, num_cpus=1)(attempt)
+
+    def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
+        waiting = list(reversed(tasks))
+        in_flight: dict[Any, int] = {}
+        while waiting or in_flight:
+            window = max(2, 2 * int(self._ray.cluster_resources().get("CPU", 1)))
+            while waiting and len(in_flight) < window:
+                index, task = waiting.pop()
+                reference = self._attempt.options(memory=task.memory, name=f"{stage}:{task.name}").remote(
+                    task, paths, stage
+                )
+                in_flight[reference] = index
+            done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
+            for reference in done:
+                index = in_flight.pop(reference)
+                try:
+                    yield index, self._ray.get(reference)
+                except self._ray.exceptions.RayError as cause:
+                    first = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+                    yield index, Outcome(None, f"{type(cause).__name__}: {first}", str(cause), True, "", 0.0, 0)
+
+
+@dataclass
+class Engine:
+    """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
+
+    paths: RunPaths
+    executor: Executor
+    progress: Progress = field(default_factory=Silent)
+    reused: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Stage -> (tasks whose finished output was reused, tasks)."""
+    finished: dict[str, list[Artifact]] = field(default_factory=dict)
+    """Stage -> what its tasks published, for the manifest."""
+
+    def run(self, stage: str, tasks: Sequence[Task]) -> list[TaskResult]:
+        """Run what is not finished; results in the order of `tasks`.
+
+        Raises:
+            StageFailed: a task failed; nothing of the stage is taken for finished that is not.
+        """
+        began = time.monotonic()
+        names = [t.name for t in tasks]
+        assert len(set(names)) == len(names), f"task names of {stage} are not unique"
+        results: list[TaskResult | None] = [self._finished(stage, task) for task in tasks]
+        todo = [(i, task) for i, task in enumerate(tasks) if results[i] is None]
+        self.reused[stage] = (len(tasks) - len(todo), len(tasks))
+        self.progress.stage(stage, len(todo), sum(t.weight for _, t in todo), len(tasks) - len(todo))
+        attempts = [0] * len(tasks)
+        while todo:
+            again: list[tuple[int, Task]] = []
+            for index, outcome in self.executor.run(todo, self.paths, stage):
+                attempts[index] += 1
+                task = tasks[index]
+                self._time(stage, task, attempts[index], outcome)
+                if outcome.result is not None:
+                    results[index] = outcome.result
+                    self.progress.task_done(stage, task.weight)
+                elif outcome.transient and attempts[index] < ATTEMPTS:
+                    again.append((index, task))
+                else:
+                    raise StageFailed(self._describe(stage, task, outcome, attempts[index]))
+            todo = again
+            if todo:
+                time.sleep(min(5.0, 0.5 * 2 ** max(attempts)))
+        self.progress.stage_done(stage, time.monotonic() - began)
+        done = [r for r in results if r is not None]
+        self.finished[stage] = [a for r in done for a in r.outputs]
+        return done
+
+    def _finished(self, stage: str, task: Task) -> TaskResult | None:
+        path = self.paths.record(stage, task.name)
+        if not path.exists():
+            return None
+        record = read_json(path)
+        if record["key"] != task.key:
+            return None
+        outputs = []
+        for output in record["outputs"]:
+            file = self.paths.root / output["path"]
+            if not file.exists() or file.stat().st_size != output["bytes"]:
+                return None
+            outputs.append(Artifact(str(file), output["bytes"], output["rows"], output["hash"]))
+        return TaskResult(tuple(outputs), record["counts"], record["data"], reused=True)
+
+    def _time(self, stage: str, task: Task, attempt: int, outcome: Outcome) -> None:
+        path = self.paths.timings("tasks.jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = {
+            "stage": stage,
+            "task": task.name,
+            "attempt": attempt,
+            "ended": time.time(),
+            "host": outcome.host,
+            "seconds": round(outcome.seconds, 4),
+            "peak_bytes": outcome.peak_bytes,
+            "error": outcome.error,
+        }
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _describe(self, stage: str, task: Task, outcome: Outcome, attempts: int) -> str:
+        log = self.paths.timings(f"failed-{stage}-{task.name.replace('/', '_')[-100:]}.log")
+        with contextlib.suppress(OSError):
+            log.write_text(outcome.trace)
+        tries = f" after {attempts} attempts" if attempts > 1 else ""
+        return f"{stage} failed on {task.name}{tries}: {outcome.error} (log: {log})"
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
+    """A Ray session: the cluster at `address` (or the job's own), else one of this machine for as long as the block.
+
+    A local session binds to loopback, has no dashboard and ends with the driver.
+    """
+    import logging
+
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    target = address or os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    already = ray.is_initialized()
+    if not already:
+        if target:
+            ray.init(address=target, **quiet)
+        else:
+            ray.init(
+                num_cpus=cpus or os.cpu_count(),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                object_store_memory=128 << 20,
+                **quiet,
+            )
+    try:
+        yield OnRay()
+    finally:
+        if not already:
+            ray.shutdown()

@@ -1,0 +1,196 @@
+"""Claimed documents to pack partitions: one pass over the token shards, through the file shuffle.
+
+A partition is a hash range of a set's documents, its bounds a function of the plan (about 64k documents or 32 Mi tokens),
+never of tasks. Copies of a document for different epochs have different hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ...tokenize.shards import TOKEN_SCHEMA, token_batches
+from ..artifacts import Artifact
+from ..engine import TaskResult
+from ..shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
+from ..signals.hashing import mix_array
+from .budget import Cell, MixSettings, set_of
+from .select import PhaseClaims, copies_of, read_documents
+
+PARTITION_DOCUMENTS = 1 << 16
+PARTITION_TOKENS = 32 << 20
+MAX_COPIES = 64
+
+ENTRY_SCHEMA = pa.schema(
+    [
+        pa.field("place", pa.uint64(), nullable=False),
+        pa.field("doc_id", pa.uint64(), nullable=False),
+        pa.field("cell", pa.uint16(), nullable=False),
+        pa.field("take", pa.int64(), nullable=False),
+        TOKEN_SCHEMA.field("input_ids"),
+    ]
+)
+"""A copy of a document on its way to a partition; `place` orders it there, `take` is its length with BOS and EOS."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies that a phase takes: row in the `DOC` array, set, place, length."""
+
+    row: np.ndarray
+    set_index: np.ndarray
+    place: np.ndarray
+    take: np.ndarray
+
+
+def claimed_copies(
+    docs: np.ndarray, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]
+) -> Iterator[tuple[int, np.ndarray, Copies]]:
+    """(phase, pool of every row int64 [n], its copies) for every phase, in claim order, of some documents."""
+    free = np.ones(len(docs), bool)
+    for phase_claims in claims:
+        copies, take = copies_of(docs, settings, phase_claims)
+        copies[~free] = 0
+        free &= copies == 0
+        row = np.repeat(np.arange(len(docs)), copies)
+        number = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
+        last = number == copies[row] - 1
+        length = np.where(last, take[row], docs["tokens"][row].astype(np.int64))
+        keep = length > 1  # a budget that ends after BOS alone takes nothing
+        row, number, length = row[keep], number[keep], length[keep]
+        place = mix_array(docs["id"][row] * np.uint64(MAX_COPIES) + number.astype(np.uint64), settings.seed + 7)
+        sets = _sets(docs[row], place, settings, phase_claims.phase, cells)
+        pool = np.array(phase_claims.pool_of_cell, np.int64)[docs["cell"]]
+        yield phase_claims.phase, pool, Copies(row, sets, place, length)
+
+
+def _sets(
+    docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int, cells: Sequence[Cell]
+) -> np.ndarray:
+    """int64 [n]: the set of every copy, by the block rules of its phase."""
+    out = np.full(len(docs), -1, np.int64)
+    share = (place & np.uint64(0xFFFF)).astype(np.float64) / 65_536
+    index = {s: i for i, s in enumerate(settings.sets)}
+    for code, cell in enumerate(cells):
+        mine = docs["cell"] == code
+        if not mine.any():
+            continue
+        rules = set_of(settings.phases[phase], cell)
+        for rule in rules:
+            takes = (docs["tokens"] >= rule.min_tokens) | (share < rule.fill)
+            out[mine & takes & (out < 0)] = index[phase, rule.length]
+        out[mine & (out < 0)] = index[phase, rules[-1].length]
+    return out
+
+
+def tally(
+    path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]
+) -> TaskResult:
+    """Map: copies and tokens by (phase, pool, cell, set) of one `DOC` file, before any block is written."""
+    docs = read_documents(path)
+    data: dict[str, list[int]] = {}
+    for phase, pool, copies in claimed_copies(docs, settings, cells, claims):
+        facts = np.stack([pool[copies.row], docs["cell"][copies.row].astype(np.int64), copies.set_index])
+        found, at = np.unique(facts, axis=1, return_inverse=True)
+        n = np.bincount(at.ravel(), minlength=found.shape[1])
+        tokens = np.bincount(at.ravel(), weights=copies.take, minlength=found.shape[1]).astype(np.int64)
+        for k in range(found.shape[1]):
+            key = "/".join(map(str, (phase, *found[:, k].tolist())))
+            data[key] = [int(n[k]), int(tokens[k])]
+    return TaskResult((), {}, data)
+
+
+def shuffle_documents(
+    shards: Sequence[tuple[Path, int]],
+    documents: Path,
+    settings: MixSettings,
+    cells: Sequence[Cell],
+    claims: Sequence[PhaseClaims],
+    partitions: Sequence[int],
+    stem: Path,
+) -> TaskResult:
+    """Map: the tokens of all claimed copies of some token shards, by (set, partition).
+
+    Args:
+        partitions: partitions of every set; a set's begin after those of the sets before it.
+    """
+    docs = read_documents(documents)
+    begin = np.r_[0, np.cumsum(partitions)]
+    all_copies = [copies for _, _, copies in claimed_copies(docs, settings, cells, claims)]
+    row = np.concatenate([c.row for c in all_copies])
+    order = np.argsort(row, kind="stable")
+    row = row[order]
+    sets = np.concatenate([c.set_index for c in all_copies])[order]
+    place = np.concatenate([c.place for c in all_copies])[order]
+    take = np.concatenate([c.take for c in all_copies])[order]
+    where = np.empty(len(row), np.int64)
+    for s, count in enumerate(partitions):
+        mine = sets == s
+        where[mine] = begin[s] + by_hash_range(place[mine], count)
+
+    outputs: list[Artifact] = []
+    held: list[pa.RecordBatch] = []
+    held_where: list[np.ndarray] = []
+    size = 0
+
+    def spill() -> None:
+        nonlocal held, held_where, size
+        table = pa.Table.from_batches(held, ENTRY_SCHEMA)
+        to = np.concatenate(held_where) if held_where else np.empty(0, np.int64)
+        by = np.argsort(to, kind="stable")
+        bounds = np.searchsorted(to[by], np.arange(int(begin[-1]) + 1))
+        parts = [_ipc(table.take(pa.array(by[a:b]))) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        path = stem.with_name(f"{stem.name}.{len(outputs)}")
+        outputs.append(write_shuffle(path, parts, table.num_rows))
+        held, held_where, size = [], [], 0
+
+    at = 0
+    for path, cell in shards:
+        for batch in token_batches(path):
+            first, last = np.searchsorted(row, [at, at + batch.num_rows])
+            local = pa.array(row[first:last] - at)
+            at += batch.num_rows
+            if first == last:
+                continue
+            columns = [
+                pa.array(place[first:last]),
+                batch.column("doc_id").take(local),
+                pa.array(np.full(last - first, cell, np.uint16)),
+                pa.array(take[first:last]),
+                batch.column("input_ids").take(local),
+            ]
+            held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
+            held_where.append(where[first:last])
+            size += held[-1].nbytes
+            if size >= SPILL_BYTES:
+                spill()
+    if held or not outputs:
+        spill()
+    return TaskResult(tuple(outputs), {"copies": len(row)})
+
+
+def _ipc(table: pa.Table) -> memoryview:
+    if table.num_rows == 0:
+        return memoryview(b"")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, ENTRY_SCHEMA) as writer:
+        writer.write_table(table.combine_chunks())
+    return memoryview(sink.getvalue())
+
+
+def read_entries(files: Sequence[Path], partition: int) -> pa.Table:
+    """All copies of one partition, in their order there: by place, then id."""
+    tables = [pa.Table.from_batches([], ENTRY_SCHEMA)]
+    for file in files:
+        data = read_partition(file, partition)
+        if data:
+            tables.append(pa.ipc.open_stream(data).read_all())
+    table = pa.concat_tables(tables).combine_chunks()
+    order = np.lexsort((table.column("doc_id").to_numpy(), table.column("place").to_numpy()))
+    return table.take(pa.array(order)).combine_chunks()
+
+

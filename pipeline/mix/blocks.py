@@ -1,0 +1,228 @@
+"""Partitions to blocks, and blocks to files in their global order.
+
+A pack task turns one partition into blocks and what is left over (less than one block); one last task per set packs
+all leftovers. Every block gets a random 64-bit rank; it goes through the file shuffle by rank, and a set's files are
+consecutive runs of equal length of all its blocks by rank. So the order is global and needs nobody to know all blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ...tokenize.pack import Packing, Segments, fill, pack, streams
+from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
+from ..artifacts import publish
+from ..engine import TaskResult
+from ..shuffle import by_hash_range, read_partition, write_shuffle
+from ..signals.hashing import mix_array
+from .assign import read_entries
+
+LEFTOVER_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.uint64(), nullable=False),
+        pa.field("cell", pa.uint16(), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("stream", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+    ]
+)
+"""A piece of a document that found no block: its tokens, from position `start` of the document's stream on."""
+
+
+@dataclass(frozen=True)
+class SetShape:
+    """What packing needs to know of a set."""
+
+    block_length: int
+    max_docs: int
+    packing: Packing
+    buckets: int
+    """Partitions of the block shuffle."""
+    seed: int
+    """Of the block ranks; differs between sets."""
+    bos: int
+    eos: int
+    """-1: none is added."""
+    pad: int
+
+
+def ranked_schema(block_length: int) -> pa.Schema:
+    return pa.schema([pa.field("rank", pa.uint64(), nullable=False), *block_schema(block_length)])
+
+
+@dataclass(frozen=True)
+class Material:
+    """Documents (or pieces) to pack: streams back to back with the facts of each."""
+
+    stream: np.ndarray
+    offsets: np.ndarray
+    doc_ids: np.ndarray
+    cells: np.ndarray
+    starts: np.ndarray
+    """Position in its document at which each stream begins."""
+
+
+def pack_partition(files: Sequence[Path], partition: int, number: int, shape: SetShape, stem: Path) -> TaskResult:
+    """Reduce: one partition's documents to blocks (`<stem>.blocks`) and leftovers (`<stem>.left`).
+
+    Args:
+        number: of the partition in its set; part of the ranks of its blocks.
+    """
+    entries = read_entries(files, partition)
+    lengths = entries.column("take").to_numpy()
+    ids = entries.column("input_ids").combine_chunks()
+    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
+    stream = streams(
+        ids.flatten().to_numpy(), ids.offsets.to_numpy().astype(np.int64), lengths, shape.bos, shape.eos
+    )
+    material = Material(
+        stream,
+        np.r_[0, np.cumsum(lengths)],
+        entries.column("doc_id").to_numpy(),
+        entries.column("cell").to_numpy(),
+        np.zeros(len(lengths), np.int64),
+    )
+    return _pack(material, number, shape, stem, last=False)
+
+
+def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Path) -> TaskResult:
+    """What all partitions of a set left over, in partition order, to blocks; the last may be underfull."""
+    tables = [pa.Table.from_batches([], LEFTOVER_SCHEMA)]
+    tables += [pa.ipc.open_stream(file.read_bytes()).read_all() for file in files]
+    table = pa.concat_tables(tables).combine_chunks()
+    table = _apart(table, shape.block_length)
+    column = table.column("stream").combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    material = Material(
+        column.flatten().to_numpy(),
+        column.offsets.to_numpy().astype(np.int64) - column.offsets[0].as_py(),
+        table.column("doc_id").to_numpy(),
+        table.column("cell").to_numpy(),
+        table.column("start").to_numpy(),
+    )
+    return _pack(material, number, SetShape(**{**shape.__dict__, "packing": "concatenate"}), stem, last=True)
+
+
+def _apart(table: pa.Table, block_length: int) -> pa.Table:
+    """Order pieces so that copies of one document stand at least a block apart, where the others allow it."""
+    ids = table.column("doc_id").to_numpy()
+    lengths = np.diff(table.column("stream").combine_chunks().offsets.to_numpy()) if len(ids) else np.empty(0)
+    waiting = list(range(len(ids)))
+    order: list[int] = []
+    recent: list[tuple[int, int]] = []  # (document, tokens since it began)
+    while waiting:
+        near = {d for d, since in recent if since < 2 * block_length}
+        pick = next((k for k, i in enumerate(waiting) if int(ids[i]) not in near), 0)
+        i = waiting.pop(pick)
+        order.append(i)
+        recent = [(d, since + int(lengths[i])) for d, since in recent if since < 2 * block_length]
+        recent.append((int(ids[i]), 0))
+    return table.take(pa.array(order, pa.int64())).combine_chunks()
+
+
+def _pack(material: Material, number: int, shape: SetShape, stem: Path, last: bool) -> TaskResult:
+    lengths = np.diff(material.offsets)
+    packed = pack(lengths, shape.block_length, shape.max_docs, shape.packing, last)
+    segments = packed.segments
+    blocks, ends = fill(
+        segments.document,
+        segments.start,
+        segments.length,
+        segments.block,
+        packed.n_blocks,
+        shape.block_length,
+        material.stream,
+        material.offsets,
+        shape.pad,
+    )
+    begins = np.searchsorted(segments.block, np.arange(packed.n_blocks + 1))
+    batch = blocks_to_batch(
+        blocks,
+        begins,
+        material.doc_ids[segments.document],
+        material.starts[segments.document] + segments.start,
+        ends,
+        material.cells[segments.document],
+    )
+    rank = mix_array(np.arange(packed.n_blocks, dtype=np.uint64) | np.uint64(number << 40), shape.seed)
+    order = np.argsort(rank, kind="stable")
+    schema = ranked_schema(shape.block_length)
+    table = pa.Table.from_arrays([pa.array(rank), *batch.columns], schema=schema)
+    bounds = np.searchsorted(by_hash_range(rank[order], shape.buckets), np.arange(shape.buckets + 1))
+    parts = [_ipc(table.take(pa.array(order[a:b])), schema) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    outputs = [write_shuffle(stem.with_name(f"{stem.name}.blocks"), parts, packed.n_blocks)]
+    if not last:
+        left = _leftover(material, packed.leftover)
+        with publish(stem.with_name(f"{stem.name}.left"), rows=left.num_rows) as out:
+            out.write(_ipc(left, LEFTOVER_SCHEMA, always=True))
+        outputs.append(out.artifact)
+    counts = {
+        "blocks": packed.n_blocks,
+        "tokens": int(segments.length.sum()),
+        "segments": len(segments),
+        "cut_to_fill": packed.cut,
+    }
+    by_cell = np.bincount(material.cells[segments.document], weights=segments.length).astype(np.int64)
+    data = {
+        "buckets": np.diff(bounds).tolist(),
+        "cells": {str(c): int(t) for c, t in enumerate(by_cell) if t},
+    }
+    return TaskResult(tuple(outputs), counts, data)
+
+
+def _leftover(material: Material, left: Segments) -> pa.Table:
+    pieces = [
+        material.stream[material.offsets[d] + s : material.offsets[d] + s + n]
+        for d, s, n in zip(left.document, left.start, left.length, strict=True)
+    ]
+    offsets = np.r_[0, np.cumsum([len(p) for p in pieces])].astype(np.int32)
+    values = pa.array(np.concatenate([np.empty(0, np.int32), *pieces]), pa.int32())
+    type_ = LEFTOVER_SCHEMA.field("stream").type
+    columns = [
+        pa.array(material.doc_ids[left.document]),
+        pa.array(material.cells[left.document]),
+        pa.array(material.starts[left.document] + left.start),
+        pa.ListArray.from_arrays(pa.array(offsets), values, type=type_),
+    ]
+    return pa.Table.from_arrays(columns, schema=LEFTOVER_SCHEMA)
+
+
+def _ipc(table: pa.Table, schema: pa.Schema, always: bool = False) -> memoryview:
+    if table.num_rows == 0 and not always:
+        return memoryview(b"")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return memoryview(sink.getvalue())
+
+
+def write_file(
+    shuffles: Sequence[Path], bucket_sizes: Sequence[int], number: int, block_length: int, path: Path
+) -> TaskResult:
+    """Blocks ``number * R`` to ``(number + 1) * R - 1`` of a set in their global order, as one file of the set.
+
+    Args:
+        bucket_sizes: blocks in every bucket, over all shuffle files.
+    """
+    begin = number * rows_per_file(block_length)
+    bounds = np.r_[0, np.cumsum(bucket_sizes)]
+    end = min(int(bounds[-1]), begin + rows_per_file(block_length))
+    schema = ranked_schema(block_length)
+    tables = [pa.Table.from_batches([], schema)]
+    first, last = np.searchsorted(bounds, begin, "right") - 1, np.searchsorted(bounds, end, "left")
+    for bucket in range(int(first), int(last)):
+        for file in shuffles:
+            data = read_partition(file, bucket)
+            if data:
+                tables.append(pa.ipc.open_stream(data).read_all())
+    table = pa.concat_tables(tables)
+    order = np.argsort(table.column("rank").to_numpy(), kind="stable")
+    wanted = order[begin - int(bounds[first]) : end - int(bounds[first])] if len(order) else order
+    blocks = table.take(pa.array(wanted)).drop_columns(["rank"])
+    with publish(path, rows=len(wanted)) as out:
+        write_blocks(out, blocks, block_length)
+    return TaskResult((out.artifact,), {"blocks": len(wanted)})

@@ -1,0 +1,66 @@
+"""`index/`: from a document to the blocks it went to, written after the blocks, sorted by document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ..artifacts import parquet_writer
+from ..engine import TaskResult
+from ..shuffle import RecordShuffle, read_records
+
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.uint64(), nullable=False),
+        pa.field("phase", pa.uint8(), nullable=False),
+        pa.field("block_length", pa.int32(), nullable=False),
+        pa.field("block", pa.int64(), nullable=False),
+        pa.field("doc_start", pa.int64(), nullable=False),
+        pa.field("length", pa.int32(), nullable=False),
+    ]
+)
+"""One row per segment: phase by number from 1, block by its place in the phase's split."""
+_RECORD = np.dtype(
+    [("id", "<u8"), ("block", "<i8"), ("start", "<i8"), ("length", "<i4"), ("block_length", "<i4"), ("phase", "<i8")]
+)
+
+
+def shuffle_segments(
+    file: Path, phase: int, block_length: int, first_block: int, partitions: int, stem: Path
+) -> TaskResult:
+    """Map: the segments of one file of a phase set, by ranges of the document id."""
+    out = RecordShuffle(stem, partitions, _RECORD)
+    at = first_block
+    with pa.memory_map(str(file)) as source:
+        for batch in pa.ipc.open_stream(source):
+            ends = batch.column("doc_ends")
+            per_block = np.diff(ends.offsets.to_numpy())
+            end = ends.flatten().to_numpy().astype(np.int64)
+            begin = np.r_[0, end[:-1]]
+            begin[np.cumsum(per_block)[:-1]] = 0
+            records = np.zeros(len(end), _RECORD)
+            records["id"] = batch.column("doc_ids").flatten().to_numpy()
+            records["block"] = np.repeat(np.arange(at, at + batch.num_rows), per_block)
+            records["start"] = batch.column("doc_starts").flatten().to_numpy()
+            records["length"] = end - begin
+            records["block_length"], records["phase"] = block_length, phase + 1
+            # Ids are below 2**63 with a uniform hash on top.
+            where = ((records["id"] >> np.uint64(31)) * np.uint64(partitions) >> np.uint64(32)).astype(np.int64)
+            out.add(records, where)
+            at += batch.num_rows
+    return TaskResult(tuple(out.close()))
+
+
+def write_index(files: Sequence[Path], partition: int, path: Path) -> TaskResult:
+    """Reduce: one sorted part of the index."""
+    rows = read_records(files, partition, _RECORD)
+    rows = rows[np.lexsort((rows["start"], rows["block"], rows["block_length"], rows["phase"], rows["id"]))]
+    names = {"doc_id": "id", "doc_start": "start"}
+    columns = [pa.array(rows[names.get(f.name, f.name)]).cast(f.type) for f in INDEX_SCHEMA]
+    with parquet_writer(path, INDEX_SCHEMA) as out:
+        for batch in pa.Table.from_arrays(columns, schema=INDEX_SCHEMA).to_batches(1 << 16):
+            out.write(batch)
+    return TaskResult((out.artifact,), {"segments": len(rows)})

@@ -1,0 +1,217 @@
+"""Which documents each phase claims: by thresholds on a key per document, found from histograms.
+
+Every document has, for each phase, a 64-bit key: what the phase prefers in the top 16 bits, a hash below. A phase
+claims the documents of a pool in key order until its quota is full, so a claim is a threshold, and whether a document
+is claimed depends on it and on its own facts alone: no global sort, no table of claims. Thresholds come from two
+histogram passes over 16 bits each and a list of the few documents in the last bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...tokenize.shards import token_batches
+from ..artifacts import Artifact, publish
+from ..engine import TaskResult
+from ..signals.hashing import mix_array
+from .budget import Cell, MixSettings, Phase
+
+DOC = np.dtype([("id", "<u8"), ("tokens", "<u4"), ("cell", "<u2"), ("quality", "<u2")])
+"""A surviving document: 16 bytes. `tokens` counts BOS and EOS."""
+LEVELS = 1 << 16
+NOBODY = -1
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a phase takes of one pool."""
+
+    pool: int
+    epochs: int
+    """Times every document is taken, whatever its key."""
+    key: int
+    """Documents up to this key are taken once more."""
+    last_id: int
+    """The document with which the quota is full (0: none); of documents with the same key those up to it count."""
+    last_take: int
+    """Tokens of it that are taken."""
+
+
+@dataclass(frozen=True)
+class PhaseClaims:
+    """All claims of a phase."""
+
+    phase: int
+    pool_of_cell: tuple[int, ...]
+    """Weight index by cell code; -1 where no weight matches."""
+    floors: tuple[int, ...]
+    """Least quality by cell code."""
+    claims: tuple[Claim, ...]
+
+
+def pools_of(phase: Phase, cells: Sequence[Cell]) -> tuple[int, ...]:
+    """The first matching weight of every cell."""
+    return tuple(next((i for i, w in enumerate(phase.weights) if w.matches(cell)), NOBODY) for cell in cells)
+
+
+def list_documents(shards: Sequence[tuple[Path, int]], extra: int, out: Path) -> TaskResult:
+    """Map: the facts of all documents of some token shards (path, cell code), in shard order, as a `DOC` array file.
+
+    Args:
+        extra: tokens that BOS and EOS add to a document.
+    """
+    parts = [np.empty(0, DOC)]
+    for path, cell in shards:
+        for batch in token_batches(path):
+            rows = np.empty(batch.num_rows, DOC)
+            rows["id"] = batch.column("doc_id").to_numpy()
+            rows["tokens"] = np.diff(batch.column("input_ids").offsets.to_numpy()) + extra
+            rows["cell"] = cell
+            rows["quality"] = batch.column("quality").to_numpy()
+            parts.append(rows)
+    docs = np.concatenate(parts)
+    with publish(out, rows=len(docs)) as file:
+        file.write(docs.tobytes())
+    cells, at = np.unique(docs["cell"], return_inverse=True)
+    tokens = np.bincount(at, weights=docs["tokens"], minlength=len(cells)).astype(np.int64)
+    data = {"cells": {str(c): [int(n), int(t)] for c, n, t in zip(cells, np.bincount(at), tokens, strict=True)}}
+    return TaskResult((file.artifact,), {"documents": len(docs)}, data)
+
+
+def read_documents(path: Path) -> np.ndarray:
+    return np.fromfile(path, DOC)
+
+
+def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
+    """uint64 [n]: the order in which a phase claims documents."""
+    random = mix_array(docs["id"], seed * 1_000_003 + index)
+    if phase.prefer == "any":
+        return random
+    if phase.prefer == "quality":
+        top = np.uint64(65_535) - docs["quality"].astype(np.uint64)
+    else:
+        # Length classes of a factor of two: the longest class first, by hash within a class.
+        top = np.uint64(63) - np.floor(np.log2(np.maximum(docs["tokens"], 1))).astype(np.uint64)
+    return (top << np.uint64(48)) | (random >> np.uint64(16))
+
+
+def copies_of(docs: np.ndarray, settings: MixSettings, claims: PhaseClaims) -> tuple[np.ndarray, np.ndarray]:
+    """(times each document is taken int64 [n], tokens of its last copy int64 [n]) if no other phase claims it."""
+    pool = np.array(claims.pool_of_cell, np.int64)[docs["cell"]]
+    pool[docs["quality"] < np.array(claims.floors, np.int64)[docs["cell"]]] = NOBODY
+    key = keys(docs, settings.phases[claims.phase], claims.phase, settings.seed)
+    copies = np.zeros(len(docs), np.int64)
+    take = docs["tokens"].astype(np.int64)
+    for claim in claims.claims:
+        mine = pool == claim.pool
+        limit = np.uint64(claim.key)
+        below = mine & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
+        copies[mine] = claim.epochs
+        copies[below] += 1
+        take[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
+    return copies, take
+
+
+def unclaimed(docs: np.ndarray, settings: MixSettings, before: Sequence[PhaseClaims]) -> np.ndarray:
+    """bool [n]: documents that no earlier-claiming phase has taken."""
+    free = np.ones(len(docs), bool)
+    for claims in before:
+        free &= copies_of(docs, settings, claims)[0] == 0
+    return free
+
+
+@dataclass(frozen=True)
+class Search:
+    """The state of the search for a phase's thresholds: which bits of each pool's key are known."""
+
+    phase: int
+    pool_of_cell: tuple[int, ...]
+    floors: tuple[int, ...]
+    prefixes: tuple[int, ...]
+    """By pool; -1 once its search is over."""
+    bits: int
+    """Known bits: 0, 16 or 32."""
+
+
+def histogram(
+    path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
+) -> TaskResult:
+    """Map: tokens by pool and next 16 bits of the key, over one `DOC` file; int64 [pools, 65536]."""
+    docs, pool, key = _candidates(path, settings, before, search)
+    table = np.zeros((len(search.prefixes), LEVELS), np.int64)
+    level = (key >> np.uint64(48 - search.bits)) & np.uint64(LEVELS - 1)
+    use = _in_prefix(pool, key, search)
+    np.add.at(table, (pool[use], level[use].astype(np.int64)), docs["tokens"][use].astype(np.int64))
+    with publish(out) as file:
+        file.write(table.tobytes())
+    return TaskResult((file.artifact,))
+
+
+def last_bucket(
+    path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
+) -> TaskResult:
+    """Map: (pool, key, id, tokens) of the documents in every pool's last bucket, as uint64 [m, 4]."""
+    docs, pool, key = _candidates(path, settings, before, search)
+    use = _in_prefix(pool, key, search)
+    rows = np.stack([pool[use].astype(np.uint64), key[use], docs["id"][use], docs["tokens"][use].astype(np.uint64)], 1)
+    with publish(out, rows=len(rows)) as file:
+        file.write(np.ascontiguousarray(rows).tobytes())
+    return TaskResult((file.artifact,))
+
+
+def quality_histogram(path: Path, cells: Sequence[Cell], domains: Sequence[str], out: Path) -> TaskResult:
+    """Map: tokens by domain and quality, over one `DOC` file; int64 [domains, 65536]."""
+    docs = read_documents(path)
+    domain = np.array([domains.index(c.domain) for c in cells] or [0], np.int64)[docs["cell"]]
+    table = np.zeros((len(domains), LEVELS), np.int64)
+    np.add.at(table, (domain, docs["quality"].astype(np.int64)), docs["tokens"].astype(np.int64))
+    with publish(out) as file:
+        file.write(table.tobytes())
+    return TaskResult((file.artifact,))
+
+
+def _candidates(
+    path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    docs = read_documents(path)
+    pool = np.array(search.pool_of_cell, np.int64)[docs["cell"]]
+    pool[docs["quality"] < np.array(search.floors, np.int64)[docs["cell"]]] = NOBODY
+    free = (pool != NOBODY) & unclaimed(docs, settings, before)
+    docs, pool = docs[free], pool[free]
+    return docs, pool, keys(docs, settings.phases[search.phase], search.phase, settings.seed)
+
+
+def _in_prefix(pool: np.ndarray, key: np.ndarray, search: Search) -> np.ndarray:
+    wanted = np.array(search.prefixes, np.int64)[pool]
+    if search.bits == 0:
+        return wanted >= 0
+    return wanted == (key >> np.uint64(64 - search.bits)).astype(np.int64)
+
+
+def sum_tables(files: Sequence[Artifact], rows: int) -> np.ndarray:
+    """int64 [rows, 65536]: the sum of histogram files."""
+    total = np.zeros((rows, LEVELS), np.int64)
+    for file in files:
+        total += np.fromfile(file.path, np.int64).reshape(rows, LEVELS)
+    return total
+
+
+def floor_for(table: np.ndarray, share: float) -> int:
+    """The least quality among the best `share` of the tokens of a domain (int64 [65536])."""
+    if share >= 1:
+        return 0
+    from_best = np.cumsum(table[::-1])
+    wanted = int(from_best[-1] * share)
+    return int(LEVELS - 1 - np.searchsorted(from_best, wanted))
+
+
+def cross(tokens: np.ndarray, left: int) -> tuple[int, int]:
+    """(index at which the running sum of `tokens` reaches `left`, sum before it)."""
+    total = np.cumsum(tokens)
+    at = int(np.searchsorted(total, left))
+    at = min(at, len(tokens) - 1)
+    return at, int(total[at] - tokens[at])

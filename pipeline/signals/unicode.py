@@ -1,0 +1,118 @@
+"""Character classes as one table, so that kernels treat letters, digits and spaces beyond ASCII correctly.
+
+`CLASSES[cp]` holds bit flags of a code point; `FOLDED[cp]` its case-folded form (a word character) or 0. Both are made
+from `unicodedata` when a process first asks, in about 0.1 s.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import unicodedata
+
+import numpy as np
+from numba import njit
+
+LETTER, DIGIT, SPACE, WORD, ALONE, NOT_NFC = 1, 2, 4, 8, 16, 32
+"""ALONE: a character of an unspaced script, a word by itself. NOT_NFC: normalisation may change text that has it."""
+
+TABLE_SIZE = 0x32000
+"""Beyond the third plane there are no letters; what lies there counts as a word character that folds to itself."""
+
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x3400, 0x4DBF),  # CJK extension A
+    (0x4E00, 0x9FFF),  # CJK
+    (0xF900, 0xFAFF),  # CJK compatibility
+    (0x20000, 0x31FFF),  # CJK extensions B to H
+)
+
+
+@functools.cache
+def tables() -> tuple[np.ndarray, np.ndarray]:
+    """(classes uint8 [TABLE_SIZE], folded uint32 [TABLE_SIZE])."""
+    classes = np.zeros(TABLE_SIZE, np.uint8)
+    folded = np.zeros(TABLE_SIZE, np.uint32)
+    second = set()
+    for cp in range(TABLE_SIZE):
+        if 0xD800 <= cp < 0xE000:
+            continue
+        char = chr(cp)
+        category = unicodedata.category(char)
+        if category == "Cn":
+            continue
+        flags = 0
+        if char.isspace():
+            flags |= SPACE
+        if category[0] == "L":
+            flags |= LETTER
+        if category == "Nd":
+            flags |= DIGIT
+        if char.isalnum() or char == "_" or category[0] == "M":
+            flags |= WORD
+            fold = unicodedata.normalize("NFC", char.casefold())
+            folded[cp] = ord(fold[0]) if fold else cp
+        decomposition = unicodedata.decomposition(char)
+        if decomposition and decomposition[0] != "<":
+            parts = decomposition.split()
+            if len(parts) == 2:
+                second.add(int(parts[1], 16))
+        if unicodedata.combining(char) or not unicodedata.is_normalized("NFC", char):
+            flags |= NOT_NFC
+        classes[cp] = flags
+    # A character that can combine with the one before it is "maybe" in NFC; Hangul vowels and finals as well.
+    for cp in (*second, *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)):
+        classes[cp] |= NOT_NFC
+    for first, last in _UNSPACED:
+        block = classes[first : min(last + 1, TABLE_SIZE)]
+        block[(block & WORD) != 0] |= ALONE
+    return classes, folded
+
+
+def unicode_version() -> str:
+    """The Unicode version of this Python: stored with the signals, since classes depend on it."""
+    return f"{unicodedata.unidata_version} (Python {sys.version_info.major}.{sys.version_info.minor})"
+
+
+@njit(cache=True, nogil=True, inline="always")
+def decode(text: np.ndarray, i: int) -> tuple[int, int]:
+    """(code point at byte i, byte after it). The text is valid UTF-8: the readers checked."""
+    b = text[i]
+    if b < 0x80:
+        return np.int64(b), i + 1
+    if b < 0xE0:
+        return (np.int64(b & 0x1F) << 6) | np.int64(text[i + 1] & 0x3F), i + 2
+    if b < 0xF0:
+        return (
+            (np.int64(b & 0x0F) << 12) | (np.int64(text[i + 1] & 0x3F) << 6) | np.int64(text[i + 2] & 0x3F),
+            i + 3,
+        )
+    return (
+        (np.int64(b & 0x07) << 18)
+        | (np.int64(text[i + 1] & 0x3F) << 12)
+        | (np.int64(text[i + 2] & 0x3F) << 6)
+        | np.int64(text[i + 3] & 0x3F),
+        i + 4,
+    )
+
+
+@njit(cache=True, nogil=True)
+def flag_not_nfc(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """bool [n]: whether NFC may change a document. ASCII runs are skipped eight bytes at a time by the compiler."""
+    n = len(offsets) - 1
+    out = np.zeros(n, np.bool_)
+    for d in range(n):
+        i, end = offsets[d], offsets[d + 1]
+        while i < end:
+            # Below U+0300 (lead byte 0xCC) nothing combines and everything is composed.
+            if text[i] < 0xCC:
+                i += 1
+                continue
+            cp, i = decode(text, i)
+            if cp < TABLE_SIZE and classes[cp] & NOT_NFC:
+                out[d] = True
+                break
+    return out

@@ -1,0 +1,97 @@
+"""Any Hugging Face data set by name, streamed through `datasets`; and the hub's part in listing files.
+
+A streamed data set has the shards of its resolved commit as files, with the path `<config>/<split>/<shard>`. Its rows
+have `text` and, optionally, `id` and `url`; the subset is the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import msgspec
+import pyarrow as pa
+
+from .rows import Adapter, Facts, as_text
+
+STREAM_ROWS = 512
+
+
+class Row(msgspec.Struct, gc=False):
+    text: str
+    id: Any = None
+    url: Any = None
+
+
+def _facts(row: Row, path: str) -> Facts:
+    return Facts(path.split("/")[0], as_text(row.id), as_text(row.url))
+
+
+ADAPTER = Adapter(Row, "text", _facts)
+
+
+def resolve_commit(repository: str, revision: str | None) -> str:
+    """The commit a data set's revision names today, so that a run reads one version of it.
+
+    Raises:
+        ValueError: the hub has no such data set or revision, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(repository, revision=revision).sha
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"hf://datasets/{repository}: cannot resolve revision {revision or 'main'}: {first}") from None
+    if not commit:
+        raise ValueError(f"hf://datasets/{repository}: the hub names no commit for {revision or 'main'}")
+    return commit
+
+
+def shards(name: str, config: str | None, split: str, revision: str | None) -> list[tuple[str, str, str]]:
+    """(path, url, version) of every shard of a data set on the hub or in a local folder.
+
+    Raises:
+        ValueError: `datasets` cannot open it; the message names the data set.
+    """
+    local = Path(name).expanduser()
+    commit = "" if local.exists() else resolve_commit(name, revision)
+    version = commit or f"local-{_folder_version(local)}"
+    count = _open(name, config, split, commit or None).num_shards
+    label = config or "default"
+    query = f"name={quote(name, safe='')}&config={quote(config or '', safe='')}&split={split}&commit={commit}"
+    return [
+        (f"{label}/{split}/{i:05d}-of-{count:05d}", f"datasets://stream?{query}&shard={i}&shards={count}", version)
+        for i in range(count)
+    ]
+
+
+def _folder_version(folder: Path) -> str:
+    """What changes when a local data set changes: sizes and times of its files."""
+    from ..artifacts import content_key
+
+    stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in sorted(folder.rglob("*")) if p.is_file()]
+    return content_key([(name, s.st_size, s.st_mtime_ns) for name, s in stats])
+
+
+def _open(name: str, config: str | None, split: str, commit: str | None) -> Any:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(name, config or None, split=split, revision=commit, streaming=True)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"data set {name} ({config or 'default'}, {split}) cannot be opened: {first}") from None
+
+
+def stream_shard(url: str) -> Iterator[pa.RecordBatch]:
+    """Record batches of one shard, with the columns `text`, `id` and `url` as far as it has them."""
+    query = {k: v[0] for k, v in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
+    stream = _open(query["name"], query["config"] or None, query["split"], query["commit"] or None)
+    stream = stream.shard(num_shards=int(query["shards"]), index=int(query["shard"]))
+    for table in stream.with_format("arrow").iter(batch_size=STREAM_ROWS):
+        present = [c for c in ("text", "id", "url") if c in table.column_names]
+        yield from table.select(present).combine_chunks().to_batches()

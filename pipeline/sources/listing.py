@@ -1,0 +1,165 @@
+"""Planning: which files a recipe's sources are, with the identity of each, before any text is read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import fsspec
+
+from ..identity import SourceFile, check_collisions, file_hash
+from .formats import is_arrow, is_json_lines, open_source
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Where one corpus (or its held-out part) lies."""
+
+    corpus: str
+    format: str
+    root: str = ""
+    files: tuple[str, ...] = ("**/*",)
+    """Globs over paths relative to the root; they select from a listing or a URL list alike."""
+    urls: str = ""
+    """A list of file URLs, one a line; used when no local root is there."""
+    held_out: bool = False
+    revision: str = ""
+    """Of a hub data set; resolved to a commit when planning."""
+    dataset: str = ""
+    """Name of a data set to stream through `datasets`, instead of root and files."""
+    config: str = ""
+    split: str = "train"
+
+
+def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[SourceFile]:
+    """Every file of every source, sorted by name.
+
+    Raises:
+        ValueError: a root is missing, nothing matches, a suffix is unknown, or two files collide.
+    """
+    files: list[SourceFile] = []
+    for source in sources:
+        found = list(_list(source, salt))
+        if not found:
+            patterns = ", ".join(source.files)
+            raise ValueError(f"source {source.corpus}: nothing under {source.root or source.urls} matches {patterns}")
+        files += found
+    files.sort(key=lambda f: f.name)
+    check_collisions(files)
+    return files
+
+
+def _list(source: SourceSettings, salt: int) -> Iterable[SourceFile]:
+    if source.dataset:
+        from .huggingface import shards
+
+        entries = [
+            (path, url, 0, version)
+            for path, url, version in shards(
+                source.dataset, source.config or None, source.split, source.revision or None
+            )
+        ]
+    else:
+        entries = _entries(source)
+        if bad := next((p for p, *_ in entries if not (is_json_lines(p) or is_arrow(p))), None):
+            raise ValueError(f"source {source.corpus}: {bad} has no suffix fox1 reads; narrow `files`")
+    for path, url, size, version in entries:
+        hash_ = file_hash(source.corpus, path, salt)
+        yield SourceFile(source.corpus, path, url, size, version, source.format, source.held_out, hash_)
+
+
+def _entries(source: SourceSettings) -> list[tuple[str, str, int, str]]:
+    """(relative path, url, size, version) of the matching files."""
+    if source.root and "://" not in source.root:
+        if os.path.isdir(source.root):
+            return _local(source)
+        if not source.urls:
+            raise ValueError(f"source {source.corpus}: no folder {source.root}; set `root` (or FOX1_DATA) to the data")
+    if source.root and "://" in source.root:
+        return _remote(source)
+    return _url_list(source)
+
+
+def _local(source: SourceSettings) -> list[tuple[str, str, int, str]]:
+    entries = []
+    for directory, _, names in os.walk(source.root, followlinks=True):
+        for name in names:
+            full = os.path.join(directory, name)
+            path = os.path.relpath(full, source.root).replace(os.sep, "/")
+            if matches(path, source.files):
+                stat = os.stat(full)
+                entries.append((path, os.path.abspath(full), stat.st_size, str(stat.st_mtime_ns)))
+    return entries
+
+
+def _remote(source: SourceSettings) -> list[tuple[str, str, int, str]]:
+    root = source.root.rstrip("/")
+    if root.startswith("hf://datasets/") and "@" not in root:
+        from .huggingface import resolve_commit
+
+        owner_name = "/".join(root.removeprefix("hf://datasets/").split("/")[:2])
+        commit = resolve_commit(owner_name, source.revision or None)
+        root = root.replace(owner_name, f"{owner_name}@{commit}", 1)
+    try:
+        filesystem, base = fsspec.core.url_to_fs(root)
+        found = filesystem.find(base, detail=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"source {source.corpus}: cannot list {root}: {error}") from None
+    prefix = base.rstrip("/") + "/"
+    entries = []
+    for full, info in found.items():
+        path = full.removeprefix(prefix)
+        if matches(path, source.files):
+            version = info.get("ETag") or info.get("etag") or info.get("blob_id") or info.get("LastModified") or ""
+            entries.append((path, filesystem.unstrip_protocol(full), int(info.get("size") or 0), str(version)))
+    return entries
+
+
+def _url_list(source: SourceSettings) -> list[tuple[str, str, int, str]]:
+    """Files of a URL list; the path below the common prefix of all its URLs is the relative path."""
+    try:
+        with open_source(source.urls) as file:
+            urls = [line.strip() for line in file.read().decode().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"source {source.corpus}: cannot read the URL list {source.urls}: {error}") from None
+    urls = sorted({u for u in urls if u and not u.startswith("#")})
+    prefix = os.path.commonprefix([u.rsplit("/", 1)[0] + "/" for u in urls])
+    prefix = prefix[: prefix.rfind("/") + 1]
+    # A list carries no sizes or etags: its published files never change under one URL.
+    return [(u[len(prefix) :], u, 0, urlsplit(u).path) for u in urls if matches(u[len(prefix) :], source.files)]
+
+
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a relative path matches a glob: `*` within a folder, `**` over any depth."""
+    return any(_glob(pattern).fullmatch(path) for pattern in patterns)
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    parts = []
+    for piece in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
+        parts.append({"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(piece) or re.escape(piece))
+    return re.compile("".join(parts))
+
+
+def current_version(file: SourceFile) -> tuple[int, str]:
+    """(size, version) of a file now, to notice that it changed between the two reads; local files only."""
+    if "://" in file.url:
+        return file.size, file.version
+    stat = os.stat(file.url)
+    return stat.st_size, str(stat.st_mtime_ns)
+
+
+def sample_files(files: Sequence[SourceFile], share: float, seed: int) -> list[SourceFile]:
+    """A seeded sample of whole files: at least one of each corpus (and of each held-out part)."""
+    kept = []
+    for part in sorted({(f.corpus, f.held_out) for f in files}):
+        mine = sorted(
+            (f for f in files if (f.corpus, f.held_out) == part), key=lambda f: file_hash(f.corpus, f.path, seed + 1)
+        )
+        kept += mine[: max(1, round(len(mine) * share))]
+    return sorted(kept, key=lambda f: f.name)
+
+

@@ -1,0 +1,23 @@
+"""The Pile rows: `text` and `meta.pile_set_name`, 22 names as on disk."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .rows import Adapter, Facts
+
+
+class Meta(msgspec.Struct, gc=False):
+    pile_set_name: str | None = None
+
+
+class Row(msgspec.Struct, gc=False):
+    text: str
+    meta: Meta | None = None
+
+
+def _facts(row: Row, path: str) -> Facts:
+    return Facts((row.meta and row.meta.pile_set_name) or "unknown", "", "")
+
+
+ADAPTER = Adapter(Row, "text", _facts)

@@ -1,0 +1,60 @@
+"""RedPajama-1T rows: `text`; `meta` an object or a string; `red_pajama_subset` may be absent (the path tells)."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import msgspec
+
+from .domains import SUBSET_DOMAINS
+from .rows import Adapter, Facts, as_text
+
+
+class Meta(msgspec.Struct, gc=False):
+    """What we read of `meta`; which keys there are differs by subset."""
+
+    url: Any = None
+    arxiv_id: Any = None
+    id: Any = None
+    path: Any = None
+    repo_name: Any = None
+
+
+class Row(msgspec.Struct, gc=False):
+    text: str
+    meta: Meta | str | None = None
+    red_pajama_subset: str | None = None
+
+
+def _meta(value: Meta | str | None) -> Meta:
+    if isinstance(value, Meta):
+        return value
+    if not value:
+        return Meta()
+    try:
+        return msgspec.json.decode(value, type=Meta)
+    except msgspec.MsgspecError:
+        pass
+    # Some shards hold the repr of a Python dictionary.
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return Meta()
+    known = {k: v for k, v in found.items() if k in Meta.__struct_fields__} if isinstance(found, dict) else {}
+    return Meta(**known)
+
+
+def subset_of_path(path: str) -> str:
+    """The first folder that is the name of a subset; "unknown" where none is."""
+    known = SUBSET_DOMAINS["redpajama"]
+    return next((part for part in path.split("/") if part in known), "unknown")
+
+
+def _facts(row: Row, path: str) -> Facts:
+    meta = _meta(row.meta)
+    native_id = as_text(meta.arxiv_id) or as_text(meta.id)
+    return Facts(row.red_pajama_subset or subset_of_path(path), native_id, as_text(meta.url))
+
+
+ADAPTER = Adapter(Row, "text", _facts)

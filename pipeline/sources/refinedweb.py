@@ -1,0 +1,21 @@
+"""Falcon RefinedWeb rows: `content` (not `text`), `url`, `timestamp`, `dump`, `segment`, `image_urls`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .rows import Adapter, Facts, as_text
+
+
+class Row(msgspec.Struct, gc=False):
+    content: str
+    url: Any = None
+
+
+def _facts(row: Row, path: str) -> Facts:
+    return Facts("train", "", as_text(row.url))
+
+
+ADAPTER = Adapter(Row, "content", _facts)

@@ -1,0 +1,223 @@
+"""Rows of one source file as Arrow batches: the one way every stage reads text.
+
+    SourceFile -> adapter of its format -> RecordBatch of TEXT_SCHEMA, in row order, bounded in bytes
+
+An adapter (redpajama.py, slimpajama.py, ...) says what a row's text, subset, native id and url are; this file does the
+rest: decoding, validation, quarantine and batching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..identity import MAX_ROWS, SourceFile
+from .formats import Damaged, arrow_tables, is_json_lines, json_lines
+from .quarantine import Quarantine
+
+BATCH_BYTES = 8 << 20
+BATCH_ROWS = 4096
+
+TEXT_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("subset", pa.string(), nullable=False),
+        pa.field("native_id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+    ]
+)
+"""What a source yields. Corpus, file and domain follow from the file and the subset."""
+
+
+class Facts(NamedTuple):
+    """What an adapter says of one row besides its text."""
+
+    subset: str
+    native_id: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How one corpus writes its rows."""
+
+    row: type[msgspec.Struct]
+    """A row's fields, `text` or `content` among them; unknown fields are skipped by the decoder."""
+    text: str
+    """Name of the text field."""
+    facts: Callable[[Any, str], Facts]
+    """(row, path of the file in the corpus) -> facts."""
+
+
+def as_text(value: object) -> str:
+    """A metadata value as a string; absent values are empty."""
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def adapter_of(format: str) -> Adapter:
+    """The adapter of a source format.
+
+    Raises:
+        ValueError: no such format; the message lists those there are.
+    """
+    from . import dolma, huggingface, pile, redpajama, refinedweb, slimpajama
+
+    adapters = {
+        "redpajama": redpajama.ADAPTER,
+        "slimpajama": slimpajama.ADAPTER,
+        "dolma": dolma.ADAPTER,
+        "pile": pile.ADAPTER,
+        "refinedweb": refinedweb.ADAPTER,
+        "huggingface": huggingface.ADAPTER,
+    }
+    if format not in adapters:
+        raise ValueError(f"no source format {format!r}; choose one of {', '.join(sorted(adapters))}")
+    return adapters[format]
+
+
+class _Batcher:
+    """Gathers rows into batches of bounded bytes."""
+
+    def __init__(self) -> None:
+        self._columns: tuple[list[Any], ...] = ([], [], [], [], [])
+        self._bytes = 0
+
+    def add(self, row: int, text: str, facts: Facts) -> pa.RecordBatch | None:
+        for column, value in zip(self._columns, (row, text, *facts), strict=True):
+            column.append(value)
+        self._bytes += len(text)
+        if self._bytes >= BATCH_BYTES or len(self._columns[0]) >= BATCH_ROWS:
+            return self.flush()
+        return None
+
+    def flush(self) -> pa.RecordBatch | None:
+        if not self._columns[0]:
+            return None
+        arrays = [pa.array(c, f.type) for c, f in zip(self._columns, TEXT_SCHEMA, strict=True)]
+        self._columns, self._bytes = ([], [], [], [], []), 0
+        return pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
+
+
+def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
+    """Yield every readable row of `file`; the others are noted in `quarantine`.
+
+    Raises:
+        ValueError: the file has more rows than an id can hold.
+        OSError: the file cannot be opened.
+    """
+    try:
+        if file.format == "huggingface" and file.url.startswith("datasets://"):
+            from .huggingface import stream_shard
+
+            yield from _tabular(file, stream_shard(file.url), quarantine)
+        elif is_json_lines(file.path):
+            yield from _json(file, quarantine)
+        else:
+            adapter = adapter_of(file.format)
+            columns = list(msgspec.structs.fields(adapter.row))
+            yield from _tabular(file, arrow_tables(file.url, [f.encode_name for f in columns]), quarantine)
+    except Damaged as damage:
+        quarantine.damaged(-1, damage.offset, damage.reason)
+
+
+def _check_row(file: SourceFile, row: int) -> None:
+    if row >= MAX_ROWS:
+        raise ValueError(f"{file.name} has more than {MAX_ROWS} rows; split the file")
+
+
+def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
+    adapter = adapter_of(file.format)
+    decode = msgspec.json.Decoder(adapter.row).decode
+    batcher = _Batcher()
+    try:
+        for row, offset, line in json_lines(file.url):
+            _check_row(file, row)
+            if line is None:
+                quarantine.row(row, offset, "line too long")
+                continue
+            try:
+                value = decode(line)
+            except UnicodeDecodeError as error:
+                quarantine.row(row, offset, f"invalid UTF-8: {error.reason}", line)
+                continue
+            except msgspec.MsgspecError as error:
+                quarantine.row(row, offset, f"{'empty line' if not line else error}", line)
+                continue
+            text = getattr(value, adapter.text)
+            if "\0" in text:
+                quarantine.row(row, offset, "NUL character in text", line)
+                continue
+            if batch := batcher.add(row, text, adapter.facts(value, file.path)):
+                yield batch
+    finally:
+        # Rows before damage are good rows.
+        last = batcher.flush()
+    if last:
+        yield last
+
+
+def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
+    """Rows of Arrow batches: the text column stays Arrow, only bad rows are looked at one by one."""
+    adapter = adapter_of(file.format)
+    name = next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
+    first = 0
+    for table in tables:
+        _check_row(file, first + table.num_rows)
+        if name not in table.schema.names:
+            raise ValueError(f"{file.name} has no column {name!r}; has it the format {file.format!r}?")
+        column = table.column(name)
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise ValueError(f"{file.name}: column {name!r} is {column.type}, not text")
+        text = column.cast(pa.large_string())
+        rows = pa.array(range(first, first + table.num_rows), pa.int64())
+        good = text.is_valid()
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid:
+            good = pa.array([_valid_utf8(v) for v in text.cast(pa.large_binary())], pa.bool_())
+        good = pc.and_(good, pc.invert(pc.fill_null(pc.match_substring(text, "\0"), False)))
+        for i in pc.indices_nonzero(pc.invert(good)).to_pylist():
+            missing = not text[i].is_valid
+            reason = "text is null" if missing else "NUL character or invalid UTF-8 in text"
+            quarantine.row(first + i, -1, reason)
+        others = table.drop_columns([name]).filter(good).to_pylist()
+        facts = [adapter.facts(_Row(values), file.path) for values in others]
+        columns = [rows.filter(good), text.filter(good)]
+        columns += [pa.array([f[k] for f in facts], pa.string()) for k in range(3)]
+        batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
+        yield from _bounded(batch)
+        first += table.num_rows
+
+
+class _Row:
+    """A row of a table with the attribute access of a decoded JSON row; absent columns are None."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        return self._values.get(name)
+
+
+def _valid_utf8(value: pa.Scalar) -> bool:
+    try:
+        (value.as_py() or b"").decode()
+        return True
+    except UnicodeDecodeError:
+        return False
+
+
+def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Split a batch so that its text stays near `BATCH_BYTES`."""
+    if batch.num_rows > 1 and batch.column("text").nbytes > 2 * BATCH_BYTES:
+        half = batch.num_rows // 2
+        yield from _bounded(batch.slice(0, half))
+        yield from _bounded(batch.slice(half))
+    elif batch.num_rows:
+        yield batch

@@ -1,0 +1,129 @@
+"""`fox1 stats`: the stored statistics as tables: funnel by corpus and reason, overlap of corpora, mixture by phase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..artifacts import RunPaths, read_json
+
+NAMES = ("funnel", "overlap", "mixture", "tokens")
+
+
+def read_stats(run: Path) -> dict[str, Any]:
+    """All statistics of a run.
+
+    Raises:
+        ValueError: the run has none (yet).
+    """
+    paths = RunPaths(run)
+    if not run.is_dir():
+        raise ValueError(f"no run at {run}; `fox1 curate RECIPE --out {run}` makes one")
+    return {name: read_json(paths.stats(name)) for name in NAMES}
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
+
+
+def print_tables(values: dict[str, Any], console: Console | None = None) -> None:
+    """Print the tables to a console (standard output unless given)."""
+    console = console or Console()
+    for table in (_funnel(values), _reasons(values), *_overlaps(values["overlap"]), *_mixture(values["mixture"])):
+        console.print(table)
+        console.print()
+
+
+def _funnel(values: dict[str, Any]) -> Table:
+    tokens: dict[str, int] = {}
+    for name, n in values["funnel"]["survivor_tokens"].items():
+        corpus = name.split("/", 1)[0]
+        tokens[corpus] = tokens.get(corpus, 0) + n
+    table = _table(
+        "Funnel by corpus", "corpus", "rows", "MB", "quarantined", "filtered", "duplicates", "held out", "kept", "tokens"
+    )
+    sums = [0] * 8
+    for c in values["funnel"]["corpora"]:
+        dropped = c["dropped"]
+        duplicates = sum(dropped.get(r, 0) for r in ("exact_duplicate", "near_duplicate"))
+        held = dropped.get("held_out", 0)
+        row = [
+            c["rows"],
+            c["bytes"],
+            c["quarantined"],
+            sum(dropped.values()) - duplicates - held,
+            duplicates,
+            held,
+            c["kept"],
+            tokens.get(c["corpus"], 0),
+        ]
+        sums = [a + b for a, b in zip(sums, row, strict=True)]
+        table.add_row(c["corpus"], *_row(row))
+    table.add_row("all", *_row(sums), style="bold")
+    return table
+
+
+def _row(values: list[int]) -> list[str]:
+    return [f"{v / 1e6:,.1f}" if i == 1 else f"{v:,}" for i, v in enumerate(values)]
+
+
+def _reasons(values: dict[str, Any]) -> Table:
+    corpora = values["funnel"]["corpora"]
+    reasons = sorted({r for c in corpora for r in c["dropped"]})
+    table = _table("Dropped by reason", "reason", *(c["corpus"] for c in corpora), "all")
+    for reason in reasons:
+        row = [c["dropped"].get(reason, 0) for c in corpora]
+        table.add_row(reason, *(f"{n:,}" if n else "" for n in row), f"{sum(row):,}")
+    return table
+
+
+def _overlaps(overlap: dict[str, Any]) -> list[Table]:
+    titles = {
+        "overlap_exact_all": "Overlap, all rows: documents of the row's corpus with an exact copy in the column's",
+        "overlap_exact_kept": "Overlap, after the filters: exact copies",
+        "overlap_near": "Overlap, after the filters: distinct documents with a verified near-duplicate",
+    }
+    tables = []
+    for name, title in titles.items():
+        table = _table(title, "", *overlap["corpora"])
+        for corpus, row in zip(overlap["corpora"], overlap[name], strict=True):
+            table.add_row(corpus, *(f"{n:,}" if n else "·" for n in row))
+        tables.append(table)
+    return tables
+
+
+def _mixture(mixture: dict[str, Any]) -> list[Table]:
+    phases = mixture["phases"]
+    total = sum(p["tokens"] for p in phases) or 1
+    table = _table("Phases", "phase", "wanted", "tokens", "share", "documents", "blocks", "padding")
+    for p in phases:
+        blocks = ", ".join(f"{s['blocks']:,} x {s['block_length']:,}" for s in p["sets"])
+        padding, size = (sum(s[k] for s in p["sets"]) for k in ("padding", "tokens"))
+        table.add_row(
+            p["name"],
+            f"{p['wanted_tokens']:,}",
+            f"{p['tokens']:,}",
+            f"{100 * p['tokens'] / total:.1f} %",
+            f"{p['documents']:,}",
+            blocks,
+            f"{100 * padding / (padding + size):.2f} %",
+        )
+    table.add_row("held out", "", f"{mixture['held_out']['tokens']:,}", "", "", f"{mixture['held_out']['blocks']:,}", "")
+    tables = [table]
+    for key, title in (("domain", "Mixture by domain"), ("corpus", "Mixture by corpus")):
+        sums: dict[str, list[int]] = {}
+        for i, p in enumerate(phases):
+            for cell in p["cells"]:
+                sums.setdefault(cell[key], [0] * len(phases))[i] += cell["tokens"]
+        table = _table(title, key, *(x for p in phases for x in (p["name"], "share")))
+        for name, row in sorted(sums.items(), key=lambda item: -sum(item[1])):
+            parts = [(f"{n:,}", f"{100 * n / max(p['tokens'], 1):.1f} %") for n, p in zip(row, phases, strict=True)]
+            table.add_row(name, *(x for part in parts for x in part))
+        tables.append(table)
+    return tables

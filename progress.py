@@ -1,0 +1,93 @@
+"""What a person sees while a run goes on: a bar per stage with rate and ETA, and a summary at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .pipeline.curate import Summary
+
+
+class StageBars:
+    """Shows stages as bars on a terminal, as one line per stage elsewhere. A `pipeline.engine.Progress`."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        columns = (TextColumn("{task.description:28}"), BarColumn(), TextColumn("{task.fields[rate]:>12}"), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=self._console, transient=True) if self._console.is_terminal else None
+        self._bar: TaskID | None = None
+        self._part = ""
+        self._part_began = self._began = time.monotonic()
+        self._done = 0
+        self._steps = self._reused = self._ran = 0
+
+    def __enter__(self) -> StageBars:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._close_part()
+        if self._bars:
+            self._bars.stop()
+
+    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None:
+        part = name.split(".")[0]
+        if part != self._part:
+            self._close_part()
+            self._part, self._part_began = part, time.monotonic()
+            self._reused = self._ran = 0
+        self._reused += reused
+        self._ran += tasks
+        self._began, self._done = time.monotonic(), 0
+        if self._bars:
+            self._bar = self._bars.add_task(name, total=max(weight, 1), rate="")
+
+    def task_done(self, name: str, weight: int) -> None:
+        self._done += weight
+        if self._bars and self._bar is not None:
+            seconds = max(time.monotonic() - self._began, 1e-3)
+            rate = f"{self._done / seconds / 1e6:.1f} MB/s" if self._done > 1 << 16 else ""
+            self._bars.update(self._bar, advance=weight, rate=rate)
+
+    def stage_done(self, name: str, seconds: float) -> None:
+        if self._bars and self._bar is not None:
+            self._bars.remove_task(self._bar)
+            self._bar = None
+
+    def _close_part(self) -> None:
+        if self._part:
+            seconds = time.monotonic() - self._part_began
+            reused = f", {self._reused} reused" if self._reused else ""
+            self._console.print(f"{self._part:10} {seconds:7.1f} s  {self._ran} tasks{reused}", highlight=False)
+
+
+def print_summary(summary: Summary, run: Path) -> None:
+    """What a run ends with: what was kept, what was read badly, what each phase holds."""
+    console = Console(file=sys.stdout)
+    table = Table("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for f in summary.funnels:
+        name = f"{f.corpus} (held out)" if f.held_out else f.corpus
+        table.add_row(name, f"{f.rows:,}", f"{f.kept:,}", f"{sum(f.dropped.values()):,}", f"{f.quarantined:,}")
+    console.print(table)
+    for funnel in summary.funnels:
+        for damage in funnel.damaged:
+            console.print(f"damaged: {damage}; rows before the damage were used", style="yellow")
+    for phase in summary.mixture.get("phases", []):
+        sets = ", ".join(f"{s['blocks']:,} blocks of {s['block_length']:,}" for s in phase["sets"])
+        console.print(f"{phase['name']}: {phase['tokens']:,} tokens in {sets}", highlight=False)
+        if phase["given_away"]:
+            names = ", ".join(phase["given_away"])
+            console.print(f"  nothing there of {names}: its share went to the other pools", highlight=False)
+    reused = sum(r for r, _ in summary.reused.values())
+    total = sum(t for _, t in summary.reused.values())
+    console.print(f"{run}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False)

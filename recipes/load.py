@@ -1,0 +1,186 @@
+"""From YAML to a checked recipe: `extends`, `${VAR}`, `--set`, then the schema; errors are one line that name the key."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from .check import absent_pools
+from .schema import Recipe
+
+PACKAGE = Path(__file__).parent
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class RecipeError(ValueError):
+    """What is wrong with a recipe, one problem a line in `problems`."""
+
+    def __init__(self, path: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(problems) - 1} more; see `fox1 recipe check`)" if len(problems) > 1 else ""
+        super().__init__(f"{path}: {problems[0]}{more}")
+
+
+def find(name: str, beside: Path | None = None) -> Path:
+    """A recipe file: as given, beside another recipe, or one of the package's own (`fox1`, `sample.yaml`, ...)."""
+    places = [Path(name), PACKAGE / Path(name).name, PACKAGE / f"{Path(name).name}.yaml"]
+    if beside:
+        places.insert(0, beside / name)
+    for place in places:
+        if place.is_file():
+            return place
+    own = ", ".join(sorted(p.name for p in PACKAGE.glob("*.yaml")))
+    raise ValueError(f"no recipe {name}; give a path, or one of the package's: {own}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise RecipeError(str(path), [f"not YAML:{where} {getattr(error, 'problem', error)}"]) from None
+    if not isinstance(value, dict):
+        raise RecipeError(str(path), ["a recipe is a mapping of keys"])
+    return value
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`change` over `base`: mappings merge, anything else is replaced."""
+    merged = dict(base)
+    for key, value in change.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise RecipeError(str(path), ["`extends` goes in a circle"])
+    value = _read(path)
+    parent = value.pop("extends", "")
+    if not parent:
+        return value
+    return _merge(_extended(find(str(parent), path.parent), (*seen, path.resolve())), value)
+
+
+def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _substitute(v, variables, f"{where}.{k}" if where else str(k), problems) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_substitute(v, variables, f"{where}.{i}", problems) for i, v in enumerate(value)]
+    if isinstance(value, str):
+
+        def one(match: re.Match[str]) -> str:
+            if match[1] not in variables:
+                problems.append(f"{where}: the variable {match[1]} is not set; export {match[1]}=...")
+                return ""
+            return variables[match[1]]
+
+        return _VARIABLE.sub(one, value)
+    return value
+
+
+def _set(value: dict[str, Any], assignment: str) -> None:
+    """Apply one `--set a.b.c=value`; the value is YAML."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {assignment}: write key=value, for example phases.phase1.tokens=1B")
+    *path, last = key.split(".")
+    at: Any = value
+    for part in path:
+        at = at[int(part)] if isinstance(at, list) and part.isdigit() and int(part) < len(at) else at.setdefault(part, {}) if isinstance(at, dict) else None
+        if not isinstance(at, dict | list):
+            raise ValueError(f"--set {assignment}: {part} is not a mapping")
+    new = yaml.safe_load(text)
+    if isinstance(at, list):
+        if not last.isdigit() or int(last) >= len(at):
+            raise ValueError(f"--set {assignment}: {last} is not a place in the list")
+        at[int(last)] = new
+    else:
+        at[last] = new
+
+
+def load_recipe(
+    name: str, overrides: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> tuple[Recipe, dict[str, Any]]:
+    """Read, resolve and check a recipe.
+
+    Returns:
+        The recipe, and the resolved mapping it was made from (no `extends`, no variables): what a run stores.
+
+    Raises:
+        RecipeError: naming the key and what to do.
+    """
+    path = find(name)
+    value = _extended(path)
+    for assignment in overrides:
+        _set(value, assignment)
+    problems: list[str] = []
+    # Unset variables matter only where they are used: a `--set` may have replaced the value.
+    value = _substitute(value, os.environ if variables is None else variables, "", problems)
+    if problems:
+        raise RecipeError(str(path), problems)
+    recipe = parse(value, str(path))
+    if absent := absent_pools(recipe):
+        raise RecipeError(str(path), absent)
+    return recipe, value
+
+
+def require_absolute(resolved: Mapping[str, Any]) -> None:
+    """Refuse relative data paths of a resolved recipe: a job runs in another folder.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    places = [(f"sources.{n}.{k}", s.get(k, "")) for n, s in resolved["sources"].items() for k in ("root", "urls")]
+    places += [(f"held_out.{n}.root", s.get("root", "")) for n, s in resolved.get("held_out", {}).items()]
+    places.append(("tokenizer.model", resolved.get("tokenizer", {}).get("model", "")))
+    for key, value in places:
+        if value and "://" not in value and not value.startswith("/"):
+            raise ValueError(f"{key}: {value} is relative; a job needs an absolute path or a URL")
+
+
+def parse(value: dict[str, Any], path: str) -> Recipe:
+    """Check a resolved mapping against the schema."""
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        problems = []
+        for e in error.errors():
+            where = ".".join(str(p) for p in e["loc"] if not str(p).startswith(("function-", "constrained")))
+            message = e["msg"].removeprefix("Value error, ")
+            if e["type"] == "extra_forbidden":
+                message = f"unknown key{_nearest(e['loc'])}"
+            problems.append(f"{where}: {message}" if where else message)
+        raise RecipeError(path, problems) from None
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """" (did you mean x?)" for a misspelt key."""
+    import difflib
+
+    model: Any = Recipe
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is not None:
+            model = field.annotation
+        args = getattr(model, "__args__", ())
+        if args and field is not None:
+            model = next((a for a in args if hasattr(a, "model_fields")), model)
+    names = list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(str(location[-1]), names, 1)
+    return f" (did you mean `{close[0]}`?)" if close else f"; known keys: {', '.join(names)}" if names else ""
+
+
+def load_resolved(path: Path) -> Recipe:
+    """The recipe a run was made with (`RUN/recipe.yaml`)."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; is {path.parent} a run? `fox1 curate` makes one")
+    return parse(_read(path), str(path))

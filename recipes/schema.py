@@ -1,0 +1,269 @@
+"""The recipe schema: every key, its type and its meaning; unknown keys are errors. Wraps the settings of the parts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..pipeline.filter import SIGNALS
+from ..pipeline.sources.domains import DOMAINS
+from .units import Quantity, RowsOrShare, Share
+
+Domain = Literal[DOMAINS]  # type: ignore[valid-type]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors; a typo must never be a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Strict):
+    """Where a corpus lies."""
+
+    format: Literal["redpajama", "slimpajama", "dolma", "pile", "refinedweb", "huggingface"] = Field(
+        description="How rows are written; `huggingface` takes columns text, id and url."
+    )
+    root: str = Field("", description="Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced.")
+    files: list[str] = Field(["**/*"], description="Globs over paths relative to the root.")
+    urls: str = Field("", description="A list of file URLs; used where no local root is given.")
+    revision: str = Field("", description="Of a hub data set; resolved to a commit when a run is planned.")
+    dataset: str = Field("", description="Name of a data set to stream through `datasets`, instead of root and files.")
+    config: str = ""
+    split: str = "train"
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Source:
+        if not (self.root or self.urls or self.dataset):
+            raise ValueError("give `root`, `urls` or `dataset`")
+        if self.dataset and self.format != "huggingface":
+            raise ValueError("a streamed `dataset` needs `format: huggingface`")
+        return self
+
+
+class HeldOut(Strict):
+    """Files that never reach the phases; the other facts are those of the source of the same name."""
+
+    files: list[str]
+    root: str = ""
+
+
+class Exclusion(Strict):
+    corpus: str
+    subset: str
+    why: str = ""
+
+
+class Licence(Strict):
+    exclude: list[Exclusion] = []
+
+
+class MinHash(Strict):
+    ngram: int = Field(5, ge=1, le=32, description="Words of a shingle.")
+    bands: int = Field(14, ge=1, le=64)
+    rows: int = Field(8, ge=1, le=64)
+    sketch_size: int = Field(128, ge=16, le=4096, description="k of the bottom-k verification sketch.")
+    seed: int = 1
+
+
+class Signals(Strict):
+    minhash: MinHash = MinHash()
+
+
+class Rule(Strict):
+    """Keep a document only if min <= signal <= max."""
+
+    name: str
+    signal: str
+    min: float | None = None
+    max: float | None = None
+    domains: list[Domain] = []
+    except_domains: list[Domain] = []
+    subsets: list[str] = Field([], description="corpus/subset")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Rule:
+        if self.signal not in SIGNALS:
+            raise ValueError(f"no signal {self.signal!r}; choose one of {', '.join(sorted(SIGNALS))}")
+        if self.min is None and self.max is None:
+            raise ValueError(f"rule {self.name!r} bounds nothing; give `min` or `max`")
+        if self.name in ("", "licence", "held_out", "exact_duplicate", "near_duplicate") or "|" in self.name:
+            raise ValueError(f"{self.name!r} cannot name a rule")
+        return self
+
+
+class Dedupe(Strict):
+    priority: list[str] = Field([], description="Corpora (or corpus/subset), best first: which copy survives.")
+    jaccard: Share = Field(0.78, description="Estimated similarity from which a pair counts as duplicates.")
+    fan_out: int = Field(32, ge=1, le=1024)
+
+
+class Tokenizer(Strict):
+    model: str = Field("", description="Path of a SentencePiece .model; empty: train one from the run's text.")
+    vocab_size: Quantity = 16_000
+    sample_bytes: Quantity = 32 << 20
+    reserved: list[str] = ["<start_of_turn>", "<end_of_turn>"]
+    bos: bool = True
+    eos: bool = True
+
+
+class Weight(Strict):
+    weight: float = Field(gt=0)
+    domain: Domain | Literal[""] = ""
+    corpus: str = ""
+    subset: str = ""
+    if_present: bool = Field(False, description="An empty pool gives its share to the others.")
+    max_epochs: float = Field(1.0, ge=1, le=63)
+    top: Share = Field(1.0, description="Only this share of the domain's tokens, best quality first.")
+
+
+class BlockRule(Strict):
+    length: Quantity
+    min_tokens: Quantity = 0
+    domains: list[Domain] = []
+    corpora: list[str] = []
+    fill: Share = 0.0
+
+    @model_validator(mode="after")
+    def _length(self) -> BlockRule:
+        if not 64 <= self.length <= 65_536 or self.length & (self.length - 1):
+            raise ValueError(f"block length {self.length} is not a power of two between 64 and 65,536")
+        return self
+
+
+class Phase(Strict):
+    tokens: Quantity | Share = Field(description="Absolute (62B), or a share of `total_tokens` (39%).")
+    prefer: Literal["any", "long", "quality"] = "any"
+    weights: list[Weight] = Field(min_length=1)
+    blocks: list[BlockRule] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _last_rule_takes_all(self) -> Phase:
+        last = self.blocks[-1]
+        if last.domains or last.corpora or last.min_tokens:
+            raise ValueError("the last entry of `blocks` must take every document: only a `length`")
+        return self
+
+
+class Mix(Strict):
+    packing: Literal["best_fit", "concatenate"] = "best_fit"
+    tokens_per_segment: int = Field(32, ge=1, description="A block of L tokens holds at most L / this segments.")
+    claim_order: list[str] = Field([], description="Phases in the order they claim documents; empty: last first.")
+    held_out_block_length: Quantity = 0
+
+
+class Optimizer(Strict):
+    learning_rate: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+
+class Schedule(Strict):
+    warmup_steps: int = Field(ge=0)
+    decay_share: Share = Field(0.1, description="Share of all steps, at the end, over which the rate falls to zero.")
+
+
+class ModelShape(Strict):
+    """Shapes of a Fox-1; see trainer/model.py."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_positions: int = 8192
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    init_std: float = 0.02
+
+
+class Size(Strict):
+    """A model size: its shape, and the batches and schedule that belong to it."""
+
+    model: ModelShape
+    batch_tokens: dict[str, Quantity] = Field(description="Phase -> tokens of a batch.")
+    micro_batch_tokens: Quantity
+    optimizer: Optimizer
+    schedule: Schedule
+
+
+class Training(Strict):
+    size: str = Field(description="Which of `sizes` is trained.")
+    sizes: dict[str, Size]
+    seed: int = 1
+    checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints.")
+    keep_last: int = Field(2, ge=2)
+    keep_every: int = Field(0, ge=0, description="Steps between checkpoints that are kept for good; 0: none.")
+    evaluate_every: int = Field(500, ge=0, description="Steps between held-out evaluations; 0: at phase ends only.")
+    evaluate_blocks: int = Field(512, ge=1, description="Held-out blocks of an evaluation.")
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+
+
+class Recipe(Strict):
+    """A whole recipe."""
+
+    extends: str = Field("", description="A recipe this one changes; a name beside it or of the package.")
+    name: str
+    seed: int = 0
+    id_salt: int = 0
+    scale: float = Field(1.0, gt=0, description="Multiplies the phases' token budgets and nothing else.")
+    total_tokens: Quantity = Field(0, description="What the phases' shares are shares of.")
+    max_bad_rows: RowsOrShare = Field(0.001, description="Bad rows a corpus may have: a number, or a share.")
+    sources: dict[str, Source] = Field(min_length=1)
+    held_out: dict[str, HeldOut] = {}
+    licence: Licence = Licence()
+    signals: Signals = Signals()
+    filters: list[Rule] = []
+    dedupe: Dedupe = Dedupe()
+    tokenizer: Tokenizer = Tokenizer()
+    mix: Mix = Mix()
+    phases: dict[str, Phase] = Field(min_length=1)
+    training: Training
+
+    @model_validator(mode="after")
+    def _references(self) -> Recipe:
+        def known(kind: str, where: str, names: list[str], valid: list[str]) -> None:
+            for name in names:
+                if name not in valid:
+                    raise ValueError(f"{where} names the {kind} {name!r}, which is not there; choose from {', '.join(valid)}")
+
+        corpora, phases = list(self.sources), list(self.phases)
+        known("source", "held_out", list(self.held_out), corpora)
+        known("corpus", "dedupe.priority", [p.split("/")[0] for p in self.dedupe.priority], corpora)
+        known("phase", "mix.claim_order", self.mix.claim_order, phases)
+        if self.mix.claim_order and sorted(self.mix.claim_order) != sorted(phases):
+            raise ValueError(f"mix.claim_order must name every phase once: {', '.join(phases)}")
+        names = [r.name for r in self.filters]
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise ValueError(f"two filters are named {twice!r}; a reason must tell which rule failed")
+        for name, phase in self.phases.items():
+            where = f"phases.{name}"
+            known("corpus", f"{where}.weights", [w.corpus for w in phase.weights if w.corpus], corpora)
+            known("corpus", f"{where}.blocks", [c for r in phase.blocks for c in r.corpora], corpora)
+            if isinstance(phase.tokens, float) and not self.total_tokens:
+                raise ValueError(f"{where}.tokens is a share; give `total_tokens`")
+        known("size", "training.size", [self.training.size], list(self.training.sizes))
+        size = self.training.sizes[self.training.size]
+        for name, phase in self.phases.items():
+            if name not in size.batch_tokens:
+                raise ValueError(f"training.sizes.{self.training.size}.batch_tokens has no {name}")
+            batch, longest = size.batch_tokens[name], max(r.length for r in phase.blocks)
+            if batch % longest or size.micro_batch_tokens % longest:
+                raise ValueError(f"{name}: batch and micro-batch tokens must be multiples of the longest block, {longest}")
+            if batch % size.micro_batch_tokens:
+                raise ValueError(f"{name}: the batch of {batch} tokens is no multiple of the micro-batch")
+            if self.phase_tokens(name) < batch:
+                raise ValueError(
+                    f"{name} has {self.phase_tokens(name):,} tokens, less than one batch of {batch:,}; raise `scale`"
+                )
+        return self
+
+    def phase_tokens(self, name: str) -> int:
+        """The token budget of a phase, scaled."""
+        tokens = self.phases[name].tokens
+        whole = tokens * self.total_tokens if isinstance(tokens, float) else tokens
+        return round(whole * self.scale)

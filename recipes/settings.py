@@ -1,0 +1,89 @@
+"""From a checked recipe to the frozen settings of the parts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ..pipeline.curate import CurateSettings
+from ..pipeline.dedupe.order import DedupeSettings
+from ..pipeline.filter import Exclusion, FilterSettings, Rule
+from ..pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
+from ..pipeline.signals.minhash import MinHashSettings
+from ..pipeline.signals.scan import ScanSettings
+from ..pipeline.sources.listing import SourceSettings
+from ..tokenize.model import TokenizerSettings
+from ..trainer.settings import ModelSettings, OptimizerSettings, PhaseTraining, ScheduleSettings, TrainSettings
+from .schema import Recipe
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def sources_of(recipe: Recipe) -> tuple[SourceSettings, ...]:
+    """Training sources, then held-out parts, which share the corpus name and, unless given, the root."""
+    training = [SourceSettings(corpus=name, **_tuples(s.model_dump())) for name, s in recipe.sources.items()]
+    held_out = []
+    for name, part in recipe.held_out.items():
+        source = _tuples(recipe.sources[name].model_dump())
+        source |= {"files": tuple(part.files), "root": part.root or source["root"]}
+        held_out.append(SourceSettings(corpus=name, held_out=True, **source))
+    return (*training, *held_out)
+
+
+def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
+    """What `curate` needs of a recipe."""
+    phases = tuple(
+        Phase(
+            name,
+            recipe.phase_tokens(name),
+            tuple(Weight(**w.model_dump()) for w in phase.weights),
+            tuple(BlockRule(**_tuples(b.model_dump())) for b in phase.blocks),
+            phase.prefer,
+        )
+        for name, phase in recipe.phases.items()
+    )
+    tokenizer = _tuples(recipe.tokenizer.model_dump())
+    return CurateSettings(
+        sources=sources_of(recipe),
+        mix=MixSettings(phases, seed=recipe.seed, **_tuples(recipe.mix.model_dump())),
+        scan=ScanSettings(MinHashSettings(**recipe.signals.minhash.model_dump())),
+        filter=FilterSettings(
+            tuple(Rule(**_tuples(r.model_dump())) for r in recipe.filters),
+            tuple(Exclusion(**e.model_dump()) for e in recipe.licence.exclude),
+        ),
+        dedupe=DedupeSettings(**_tuples(recipe.dedupe.model_dump())),
+        tokenizer=TokenizerSettings(**tokenizer),
+        seed=recipe.seed,
+        id_salt=recipe.id_salt,
+        max_bad_rows=recipe.max_bad_rows,
+        limit=limit,
+    )
+
+
+def train_settings(recipe: Recipe) -> TrainSettings:
+    """What the trainer needs of a recipe; a run stores it as `training.json`."""
+    t = recipe.training
+    size = t.sizes[t.size]
+    return TrainSettings(
+        model=ModelSettings(**size.model.model_dump()),
+        phases=tuple(
+            PhaseTraining(name, recipe.phase_tokens(name), size.batch_tokens[name], index + 1)
+            for index, name in enumerate(recipe.phases)
+        ),
+        micro_batch_tokens=size.micro_batch_tokens,
+        optimizer=OptimizerSettings(**size.optimizer.model_dump()),
+        schedule=ScheduleSettings(**size.schedule.model_dump()),
+        seed=t.seed,
+        checkpoint_every=t.checkpoint_every,
+        keep_last=t.keep_last,
+        keep_every=t.keep_every,
+        evaluate_every=t.evaluate_every,
+        evaluate_blocks=t.evaluate_blocks,
+        activation_checkpointing=t.activation_checkpointing,
+    )
+
+
+def training_json(recipe: Recipe) -> dict[str, Any]:
+    return asdict(train_settings(recipe))

@@ -1,0 +1,202 @@
+"""Shards on disk: token shards between stages, and the phase sets that trainers read.
+
+A phase set is a folder that `datasets.load_from_disk` opens as a `DatasetDict`, one split per block length; its files
+are Arrow IPC streams that plain pyarrow memory-maps. On-disk order is training order. `fox1.json` beside them holds what
+a loader needs besides the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+
+def _column(name: str, type_: pa.DataType) -> pa.Field:
+    return pa.field(name, type_, nullable=False)
+
+
+def _list(type_: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("item", type_, nullable=False))
+
+
+TOKEN_SCHEMA = pa.schema(
+    [_column("doc_id", pa.uint64()), _column("quality", pa.uint16()), _column("input_ids", _list(pa.int32()))]
+)
+"""Token shards: one row per surviving document of a (group, subset), without BOS and EOS."""
+
+BATCH_TOKENS = 1 << 18
+"""Tokens of a record batch of a phase set: a constant of the format."""
+FILE_TOKENS = 1 << 24
+"""Tokens of a file of a phase set: 64 MiB of ids."""
+
+
+def block_schema(block_length: int) -> pa.Schema:
+    """Columns of a phase set (s = segments of the block; sources are codes of the set's table)."""
+    return pa.schema(
+        [
+            _column("input_ids", pa.list_(pa.field("item", pa.int32(), nullable=False), block_length)),
+            _column("doc_ends", _list(pa.int32())),
+            _column("doc_ids", _list(pa.uint64())),
+            _column("doc_starts", _list(pa.int32())),
+            _column("doc_sources", _list(pa.uint16())),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Split:
+    """One block length of a set."""
+
+    block_length: int
+    blocks: int
+    tokens: int
+    """Positions that are not padding."""
+    files: tuple[str, ...]
+    """Relative to the split's folder, in training order."""
+    hash: str
+    """Over the contents of the files, in order: part of the data identity checkpoints pin."""
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """`fox1.json`: what a phase set is."""
+
+    name: str
+    splits: tuple[Split, ...]
+    sources: tuple[tuple[str, str, str], ...]
+    """(corpus, subset, domain) by code."""
+    max_docs_per_block: dict[str, int]
+    """Block length -> segments a block may hold."""
+    vocab_size: int
+    pad: int
+    eos: int
+    bos: int
+    data_identity: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> SetInfo:
+        return cls(
+            **{
+                **value,
+                "splits": tuple(Split(**{**s, "files": tuple(s["files"])}) for s in value["splits"]),
+                "sources": tuple((c, s, d) for c, s, d in value["sources"]),
+            }
+        )
+
+
+def read_set(folder: Path) -> SetInfo:
+    """The description of a phase set.
+
+    Raises:
+        ValueError: the folder is no phase set.
+    """
+    try:
+        return SetInfo.from_json(json.loads((folder / "fox1.json").read_text()))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` makes them") from None
+
+
+def rows_per_file(block_length: int) -> int:
+    return max(1, FILE_TOKENS // block_length)
+
+
+def blocks_to_batch(
+    blocks: np.ndarray, segments: np.ndarray, doc_ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, codes: np.ndarray
+) -> pa.RecordBatch:
+    """A record batch of `block_schema`.
+
+    Args:
+        blocks: int32 [n, L].
+        segments: int64 [n + 1], where each block's segments begin in the flat arrays that follow.
+        doc_ids, starts, ends, codes: [s].
+    """
+    n, length = blocks.shape
+    schema = block_schema(length)
+    offsets = pa.array(segments.astype(np.int32))
+
+    def lists(values: np.ndarray, name: str) -> pa.Array:
+        type_ = schema.field(name).type
+        return pa.ListArray.from_arrays(offsets, pa.array(values, type_.value_type), type=type_)
+
+    ids = pa.FixedSizeListArray.from_arrays(pa.array(blocks.reshape(-1)), type=schema.field("input_ids").type)
+    arrays = [
+        ids,
+        lists(ends.astype(np.int32), "doc_ends"),
+        lists(doc_ids, "doc_ids"),
+        lists(starts.astype(np.int32), "doc_starts"),
+        lists(codes, "doc_sources"),
+    ]
+    assert len(ids) == n
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def write_blocks(out: IO[bytes] | Any, table: pa.Table, block_length: int) -> None:
+    """Write one file of a set: record batches of a constant number of rows.
+
+    Every batch is rebuilt from fresh buffers, so that the bytes depend on the rows alone (a slice of an Arrow array
+    would carry its neighbours' offsets along).
+    """
+    rows = max(1, BATCH_TOKENS // block_length)
+    schema = block_schema(block_length)
+    with pa.ipc.new_stream(out, schema) as writer:
+        for begin in range(0, table.num_rows, rows):
+            part = table.slice(begin, rows)
+            writer.write_batch(part.take(pa.array(np.arange(part.num_rows))).combine_chunks().to_batches()[0])
+
+
+def set_metadata(info: SetInfo, bytes_of: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """The JSON files that make a folder a `DatasetDict`: path relative to the set -> value.
+
+    `_fingerprint` is ours, from content, so that equal data has equal bytes.
+    """
+    from datasets import Features
+
+    files: dict[str, dict[str, Any]] = {"dataset_dict.json": {"splits": [str(s.block_length) for s in info.splits]}}
+    for split in info.splits:
+        name = str(split.block_length)
+        features = Features.from_arrow_schema(block_schema(split.block_length)).to_dict()
+        files[f"{name}/dataset_info.json"] = {
+            "citation": "",
+            "description": f"{info.name}: blocks of {name} tokens, packed and shuffled by fox1",
+            "features": features,
+            "homepage": "",
+            "license": "",
+            "splits": {
+                name: {
+                    "name": name,
+                    "num_bytes": bytes_of[name],
+                    "num_examples": split.blocks,
+                    "dataset_name": info.name,
+                }
+            },
+        }
+        files[f"{name}/state.json"] = {
+            "_data_files": [{"filename": file} for file in split.files],
+            "_fingerprint": split.hash[:16],
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": name,
+        }
+    files["fox1.json"] = info.to_json()
+    return files
+
+
+def token_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of a token shard, memory-mapped."""
+    with pa.memory_map(str(path)) as source:
+        yield from pa.ipc.open_stream(source)
+
+
+def file_names(count: int) -> Sequence[str]:
+    return [f"data-{i:05d}-of-{count:05d}.arrow" for i in range(count)]

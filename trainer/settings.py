@@ -1,0 +1,91 @@
+"""Settings of a training, as plain frozen dataclasses that travel as JSON with the run and with every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Shape of a Fox-1; the defaults are the released model (arXiv 2411.05281)."""
+
+    layers: int = 32
+    hidden: int = 2048
+    intermediate: int = 4096
+    heads: int = 16
+    kv_heads: int = 4
+    head_dim: int = 128
+    max_positions: int = 8192
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    init_std: float = 0.02
+
+
+FOX1_VOCABULARY = 256_000
+
+
+@dataclass(frozen=True)
+class PhaseTraining:
+    """One phase: how many tokens, in batches of how many."""
+
+    name: str
+    tokens: int
+    batch_tokens: int
+    number: int
+    """From 1."""
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """Warm-up, stable, decay over all phases as one plan."""
+
+    warmup_steps: int
+    decay_share: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    model: ModelSettings
+    phases: tuple[PhaseTraining, ...]
+    micro_batch_tokens: int
+    optimizer: OptimizerSettings
+    schedule: ScheduleSettings
+    seed: int = 1
+    checkpoint_every: int = 1000
+    keep_last: int = 2
+    keep_every: int = 0
+    evaluate_every: int = 500
+    evaluate_blocks: int = 512
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TrainSettings:
+        """Parse what `dataclasses.asdict` gave.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        try:
+            return cls(
+                **{
+                    **value,
+                    "model": ModelSettings(**value["model"]),
+                    "phases": tuple(PhaseTraining(**p) for p in value["phases"]),
+                    "optimizer": OptimizerSettings(
+                        **{**value["optimizer"], "betas": tuple(value["optimizer"]["betas"])}
+                    ),
+                    "schedule": ScheduleSettings(**value["schedule"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"training settings are not those of this version: {error}") from None
