@@ -6,7 +6,7 @@ the reason a user sees. The licence policy comes first: what may not be used at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +137,8 @@ def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[
     return failed
 
 
-def signal_batches(path: Path, columns: list[str]) -> list[pa.RecordBatch]:
-    """Row groups of a signals (or other Parquet) file, with some of its columns."""
-    return pq.read_table(path, columns=columns).combine_chunks().to_batches()
+def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Row groups of a Parquet file of ours, with some of its columns; empty ones are left out."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, columns=columns).combine_chunks().to_batches()

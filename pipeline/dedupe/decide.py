@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numba import njit
 
 from ..artifacts import DECISION_SCHEMA, RunPaths, parquet_writer
@@ -118,10 +119,7 @@ def write_decisions(
     drops = drops[np.argsort(drops["id"])]
     outputs, counts, kept_bytes = [], dict[str, int](), dict[str, int]()
     for group in groups:
-        filtered = pa.Table.from_batches(
-            signal_batches(paths.filtered(group.name), ["reason", "reasons"]),
-            pa.schema([("reason", pa.string()), ("reasons", pa.list_(pa.string()))]),
-        )
+        filtered = pq.read_table(paths.filtered(group.name), columns=["reason", "reasons"])
         at = 0
         for file in group.files:
             with parquet_writer(paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:

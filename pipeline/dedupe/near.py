@@ -6,7 +6,7 @@ which are joined to it by document id in two hops (first the worse document's, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,9 +173,8 @@ def _compare(
 
 def _sketches(
     groups: Sequence[Group], wanted: np.ndarray, paths: RunPaths
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(ids, sketch values uint32, offsets) of the wanted documents (sorted ids) of some groups, batch by batch."""
-    found = []
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(ids, sketch values uint32, offsets) of the wanted documents of some groups, batch by batch."""
     for group in groups:
         for file in group.files:
             for batch in signal_batches(paths.signals(file.corpus, file.path), ["doc_id", "sketch"]):
@@ -185,5 +184,4 @@ def _sketches(
                     column = batch.column("sketch")
                     _, offsets, data = column.buffers()
                     bounds = np.frombuffer(offsets, np.int32)[column.offset :][: len(column) + 1].astype(np.int64) // 4
-                    found.append((batch.column("doc_id").to_numpy(), np.frombuffer(data, "<u4"), bounds))
-    return found
+                    yield batch.column("doc_id").to_numpy(), np.frombuffer(data, "<u4"), bounds

@@ -204,9 +204,9 @@ def _sign(
                 distinct += 1
                 x = np.uint32(h >> np.uint64(32))
                 for j in range(len(a)):
-                    v = a[j] * x + b[j]
-                    if v < minima[j]:
-                        minima[j] = v
+                    # Numba widens unsigned arithmetic to 64 bits: the cast is the reduction modulo 2^32.
+                    v = np.uint32(a[j] * x + b[j])
+                    minima[j] = min(minima[j], v)
                 if held < k:
                     # Sift up into the max-heap.
                     at = held

@@ -159,4 +159,4 @@ def _fixed(values: np.ndarray) -> pa.Array:
 
 def _hashes(strings: pa.Array) -> pa.Array:
     digest = xxhash.xxh3_64_intdigest
-    return pa.array([digest(s) if s else 0 for s in strings.to_pylist()], pa.uint64())
+    return pa.array([digest(s.encode()) if s else 0 for s in strings.to_pylist()], pa.uint64())
