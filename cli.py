@@ -110,7 +110,9 @@ def stats(
 @app.command()
 def train(
     run: RunFolder,
-    out: Annotated[Path, typer.Option(metavar="CKPT", help="Folder of the checkpoints; an unfinished training resumes.")],
+    out: Annotated[
+        Path, typer.Option(metavar="CKPT", help="Folder of the checkpoints; an unfinished training resumes.")
+    ],
     phase: Annotated[str, typer.Option(metavar="N", help="A phase by number, or all.")] = "all",
     nproc: Annotated[int, typer.Option(help="Processes on this machine (torchrun).")] = 1,
     stop_after: Annotated[int, typer.Option(help="Leave after this many steps (0: at the end).")] = 0,

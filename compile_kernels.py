@@ -28,7 +28,7 @@ def main() -> None:
     decide._first_independent_set(np.array([0]), np.array([1]), 2)
     lengths = np.array([5, 9, 2], np.int64)
     for packing in ("best_fit", "concatenate"):
-        packed = pack.pack(lengths, 8, 4, packing, last=True)  # type: ignore[arg-type]
+        packed = pack.pack(lengths, 8, 4, packing, last=True)
     stream = pack.streams(np.arange(10, dtype=np.int32), np.array([0, 3, 10, 10]), lengths, 2, 1)
     s = packed.segments
     pack.fill(s.document, s.start, s.length, s.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)

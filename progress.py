@@ -19,7 +19,12 @@ class StageBars:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        columns = (TextColumn("{task.description:28}"), BarColumn(), TextColumn("{task.fields[rate]:>12}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:28}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]:>12}"),
+            TimeRemainingColumn(),
+        )
         self._bars = Progress(*columns, console=self._console, transient=True) if self._console.is_terminal else None
         self._bar: TaskID | None = None
         self._part = ""
@@ -32,7 +37,9 @@ class StageBars:
             self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._close_part()
         if self._bars:

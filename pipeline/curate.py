@@ -344,5 +344,3 @@ class _Run:
 
 def write_stats(name: str, value: dict[str, Any], paths: RunPaths) -> TaskResult:
     return TaskResult((write_json(paths.stats(name), value),))
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def _visible(c: Columns) -> np.ndarray:
 
 
 SIGNALS: dict[str, Callable[[Columns], np.ndarray]] = {
-    **{name: (lambda c, name=name: c[name]) for name in (*COUNTS, "quality", "contaminated")},
+    **{name: itemgetter(name) for name in (*COUNTS, "quality", "contaminated")},
     "mean_word_length": _ratio("n_word_chars", "n_words"),
     "symbol_word_ratio": _ratio("n_symbols", "n_words"),
     "alpha_word_fraction": _ratio("n_alpha_words", "n_words"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-
 import xxhash
 
 from ..tokenize.encode import Encoder
@@ -87,5 +86,3 @@ def _rows_of(file: SourceFile, barred: set[tuple[str, str]], seed: int) -> Itera
         for row, text, subset in zip(*(batch.column(c).to_pylist() for c in ("row", "text", "subset")), strict=True):
             if (file.corpus, subset) not in barred and xxhash.xxh3_64_intdigest(row.to_bytes(8, "little"), seed) & 1:
                 yield text[:DOCUMENT_CHARS]
-
-

@@ -11,6 +11,7 @@ tasks, of reducers or of files.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class RecordShuffle:
         order = np.argsort(where, kind="stable")
         rows = rows[order]
         bounds = np.searchsorted(where[order], np.arange(self._partitions + 1))
-        parts = [rows[a:b].tobytes() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [rows[a:b].tobytes() for a, b in itertools.pairwise(bounds)]
         path = self._stem.with_name(f"{self._stem.name}.{len(self.files)}")
         self.files.append(write_shuffle(path, parts, len(rows)))
         self._rows, self._where, self._held = [], [], 0

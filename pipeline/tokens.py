@@ -89,7 +89,9 @@ def tokenize_group(group: Group, settings: TokenizerSettings, paths: RunPaths) -
                 decided, fact = decisions.slice(at, n), facts.slice(at, n)
                 at += n
                 if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                    raise ValueError(f"{file.name} is not the file that was scanned; run again to plan with the new one")
+                    raise ValueError(
+                        f"{file.name} is not the file that was scanned; run again to plan with the new one"
+                    )
                 kept = decided.column("kept").combine_chunks()
                 rows = batch.filter(kept)
                 if rows.num_rows == 0:

@@ -38,7 +38,9 @@ def check_recipe(recipe: Recipe) -> list[str]:
         lines.append(f"  {name}: {tokens:,} tokens, blocks of {', '.join(str(r.length) for r in phase.blocks)}")
         for weight in phase.weights:
             if weight.if_present and not _present(recipe, weight.domain, weight.corpus, weight.subset):
-                lines.append(f"    {weight.domain or weight.corpus}: no source has it; its share goes to the other pools")
+                lines.append(
+                    f"    {weight.domain or weight.corpus}: no source has it; its share goes to the other pools"
+                )
     if not unknown and wanted * LEAST_BYTES_PER_TOKEN > could:
         raise ValueError(
             f"budget short by far: the phases want at least {wanted:,} distinct tokens, the sources hold at most "

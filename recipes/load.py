@@ -95,7 +95,13 @@ def _set(value: dict[str, Any], assignment: str) -> None:
     *path, last = key.split(".")
     at: Any = value
     for part in path:
-        at = at[int(part)] if isinstance(at, list) and part.isdigit() and int(part) < len(at) else at.setdefault(part, {}) if isinstance(at, dict) else None
+        at = (
+            at[int(part)]
+            if isinstance(at, list) and part.isdigit() and int(part) < len(at)
+            else at.setdefault(part, {})
+            if isinstance(at, dict)
+            else None
+        )
         if not isinstance(at, dict | list):
             raise ValueError(f"--set {assignment}: {part} is not a mapping")
     new = yaml.safe_load(text)
@@ -163,7 +169,7 @@ def parse(value: dict[str, Any], path: str) -> Recipe:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    """" (did you mean x?)" for a misspelt key."""
+    """ " (did you mean x?)" for a misspelt key."""
     import difflib
 
     model: Any = Recipe

@@ -229,7 +229,9 @@ class Recipe(Strict):
         def known(kind: str, where: str, names: list[str], valid: list[str]) -> None:
             for name in names:
                 if name not in valid:
-                    raise ValueError(f"{where} names the {kind} {name!r}, which is not there; choose from {', '.join(valid)}")
+                    raise ValueError(
+                        f"{where} names the {kind} {name!r}, which is not there; choose from {', '.join(valid)}"
+                    )
 
         corpora, phases = list(self.sources), list(self.phases)
         known("source", "held_out", list(self.held_out), corpora)
@@ -253,7 +255,9 @@ class Recipe(Strict):
                 raise ValueError(f"training.sizes.{self.training.size}.batch_tokens has no {name}")
             batch, longest = size.batch_tokens[name], max(r.length for r in phase.blocks)
             if batch % longest or size.micro_batch_tokens % longest:
-                raise ValueError(f"{name}: batch and micro-batch tokens must be multiples of the longest block, {longest}")
+                raise ValueError(
+                    f"{name}: batch and micro-batch tokens must be multiples of the longest block, {longest}"
+                )
             if batch % size.micro_batch_tokens:
                 raise ValueError(f"{name}: the batch of {batch} tokens is no multiple of the micro-batch")
             if self.phase_tokens(name) < batch:

@@ -7,6 +7,7 @@ after its first character: it comes out as ordinary text.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,4 +60,4 @@ class Encoder:
         if self._prefixed:
             raise ValueError("reserved pieces need a tokenizer without a dummy prefix; empty `tokenizer.reserved`")
         cuts = [0, *(m.start() + 1 for m in self._reserved.finditer(text)), len(text)]
-        return [i for a, b in zip(cuts[:-1], cuts[1:], strict=True) for i in self._processor.encode(text[a:b])]
+        return [i for a, b in itertools.pairwise(cuts) for i in self._processor.encode(text[a:b])]

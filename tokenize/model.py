@@ -67,7 +67,9 @@ def load(model: Path) -> sentencepiece.SentencePieceProcessor:
 def specials(processor: sentencepiece.SentencePieceProcessor) -> Specials:
     """The special ids of a model; padding falls back to EOS where a model has none (Llama's)."""
     pad = processor.pad_id()
-    found = Specials(pad if pad >= 0 else processor.eos_id(), processor.eos_id(), processor.bos_id(), processor.unk_id())
+    found = Specials(
+        pad if pad >= 0 else processor.eos_id(), processor.eos_id(), processor.bos_id(), processor.unk_id()
+    )
     if found.eos < 0 or found.bos < 0:
         raise ValueError("the tokenizer model has no BOS or EOS piece; train it with both")
     return found

@@ -110,7 +110,12 @@ def rows_per_file(block_length: int) -> int:
 
 
 def blocks_to_batch(
-    blocks: np.ndarray, segments: np.ndarray, doc_ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, codes: np.ndarray
+    blocks: np.ndarray,
+    segments: np.ndarray,
+    doc_ids: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    codes: np.ndarray,
 ) -> pa.RecordBatch:
     """A record batch of `block_schema`.
 

@@ -123,7 +123,9 @@ def write_decisions(
         at = 0
         for file in group.files:
             with parquet_writer(paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:
-                for batch in signal_batches(paths.signals(file.corpus, file.path), ["doc_id", "row", "subset", "n_bytes"]):
+                for batch in signal_batches(
+                    paths.signals(file.corpus, file.path), ["doc_id", "row", "subset", "n_bytes"]
+                ):
                     verdict = filtered.slice(at, batch.num_rows).combine_chunks()
                     at += batch.num_rows
                     decided = _decisions(batch, verdict, file.corpus, file.path, drops, adds, held_out)

@@ -64,7 +64,11 @@ def find_classes(files: Sequence[Path], partition: int, chunks: Chunks, stem: Pa
         "overlap_all": overlap(group, corpus, np.ones(len(rows), bool), int(corpora)),
         "overlap_kept": overlap(group, corpus, eligible, int(corpora)),
     }
-    return TaskResult(tuple(outputs), {"exact_duplicates": int(len(members) - np.count_nonzero(records["id"] == records["leader"]))}, data)
+    return TaskResult(
+        tuple(outputs),
+        {"exact_duplicates": int(len(members) - np.count_nonzero(records["id"] == records["leader"]))},
+        data,
+    )
 
 
 def overlap(group: np.ndarray, corpus: np.ndarray, mask: np.ndarray, corpora: int) -> list[list[int]]:

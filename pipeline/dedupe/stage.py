@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class DedupeResult:
 def run_dedupe(
     engine: Engine,
     groups: Sequence[Group],
-    inputs: dict[str, Sequence[str]],
+    inputs: Mapping[str, Sequence[str]],
     settings: DedupeSettings,
     bands: int,
     sketch_size: int,

@@ -1,9 +1,9 @@
 """Mix: from token budgets to packed, shuffled blocks in three curriculum phases.
 
-    budget.py   a phase's budget over its pools: integers that sum exactly; what a pool can give
-    select.py   which documents each phase claims, from histograms in bounded memory
-    assign.py   claimed documents to pack partitions, through the file shuffle
-    blocks.py   partitions to blocks, blocks to files in their global order
-    held_out.py the held-out documents, in file order
-    index.py    which blocks a document went to
+budget.py   a phase's budget over its pools: integers that sum exactly; what a pool can give
+select.py   which documents each phase claims, from histograms in bounded memory
+assign.py   claimed documents to pack partitions, through the file shuffle
+blocks.py   partitions to blocks, blocks to files in their global order
+held_out.py the held-out documents, in file order
+index.py    which blocks a document went to
 """

@@ -6,6 +6,7 @@ never of tasks. Copies of a document for different epochs have different hashes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,7 @@ def claimed_copies(
         yield phase_claims.phase, pool, Copies(row, sets, place, length)
 
 
-def _sets(
-    docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int, cells: Sequence[Cell]
-) -> np.ndarray:
+def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int, cells: Sequence[Cell]) -> np.ndarray:
     """int64 [n]: the set of every copy, by the block rules of its phase."""
     out = np.full(len(docs), -1, np.int64)
     share = (place & np.uint64(0xFFFF)).astype(np.float64) / 65_536
@@ -87,9 +86,7 @@ def _sets(
     return out
 
 
-def tally(
-    path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]
-) -> TaskResult:
+def tally(path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> TaskResult:
     """Map: copies and tokens by (phase, pool, cell, set) of one `DOC` file, before any block is written."""
     docs = read_documents(path)
     data: dict[str, list[int]] = {}
@@ -143,7 +140,7 @@ def shuffle_documents(
         to = np.concatenate(held_where) if held_where else np.empty(0, np.int64)
         by = np.argsort(to, kind="stable")
         bounds = np.searchsorted(to[by], np.arange(int(begin[-1]) + 1))
-        parts = [_ipc(table.take(pa.array(by[a:b]))) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [_ipc(table.take(pa.array(by[a:b]))) for a, b in itertools.pairwise(bounds)]
         path = stem.with_name(f"{stem.name}.{len(outputs)}")
         outputs.append(write_shuffle(path, parts, table.num_rows))
         held, held_where, size = [], [], 0
@@ -192,5 +189,3 @@ def read_entries(files: Sequence[Path], partition: int) -> pa.Table:
     table = pa.concat_tables(tables).combine_chunks()
     order = np.lexsort((table.column("doc_id").to_numpy(), table.column("place").to_numpy()))
     return table.take(pa.array(order)).combine_chunks()
-
-

@@ -7,6 +7,7 @@ consecutive runs of equal length of all its blocks by rank. So the order is glob
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +77,7 @@ def pack_partition(files: Sequence[Path], partition: int, number: int, shape: Se
     lengths = entries.column("take").to_numpy()
     ids = entries.column("input_ids").combine_chunks()
     ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
-    stream = streams(
-        ids.flatten().to_numpy(), ids.offsets.to_numpy().astype(np.int64), lengths, shape.bos, shape.eos
-    )
+    stream = streams(ids.flatten().to_numpy(), ids.offsets.to_numpy().astype(np.int64), lengths, shape.bos, shape.eos)
     material = Material(
         stream,
         np.r_[0, np.cumsum(lengths)],
@@ -153,7 +152,7 @@ def _pack(material: Material, number: int, shape: SetShape, stem: Path, last: bo
     schema = ranked_schema(shape.block_length)
     table = pa.Table.from_arrays([pa.array(rank), *batch.columns], schema=schema)
     bounds = np.searchsorted(by_hash_range(rank[order], shape.buckets), np.arange(shape.buckets + 1))
-    parts = [_ipc(table.take(pa.array(order[a:b])), schema) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [_ipc(table.take(pa.array(order[a:b])), schema) for a, b in itertools.pairwise(bounds)]
     outputs = [write_shuffle(stem.with_name(f"{stem.name}.blocks"), parts, packed.n_blocks)]
     if not last:
         left = _leftover(material, packed.leftover)

@@ -142,7 +142,8 @@ class BudgetShort(ValueError):
         self.needs = tuple(needs)
         bad = [n for n in needs if n.short]
         rows = "; ".join(
-            f"{n.phase}, {n.pool}: wanted {n.wanted:,}, available {n.available:,} x {n.max_epochs:g} epochs" for n in bad
+            f"{n.phase}, {n.pool}: wanted {n.wanted:,}, available {n.available:,} x {n.max_epochs:g} epochs"
+            for n in bad
         )
         super().__init__(
             f"budget short {when}: {rows} tokens. Lower `scale` or the phase's `tokens`, or raise `max_epochs`"

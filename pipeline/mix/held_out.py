@@ -18,7 +18,6 @@ from ..engine import TaskResult
 from .blocks import SetShape
 
 
-
 def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, path: Path) -> TaskResult:
     """Stream the token shards (path, cell code) of held-out groups into one file of blocks."""
     writer = _Stream(shape)

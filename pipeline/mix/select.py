@@ -140,14 +140,21 @@ class Search:
 def histogram(
     path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
 ) -> TaskResult:
-    """Map: tokens by pool and next 16 bits of the key, over one `DOC` file; int64 [pools, 65536]."""
+    """Map: tokens by pool and next 16 bits of the key, over one `DOC` file."""
     docs, pool, key = _candidates(path, settings, before, search)
     table = np.zeros((len(search.prefixes), LEVELS), np.int64)
     level = (key >> np.uint64(48 - search.bits)) & np.uint64(LEVELS - 1)
     use = _in_prefix(pool, key, search)
     np.add.at(table, (pool[use], level[use].astype(np.int64)), docs["tokens"][use].astype(np.int64))
-    with publish(out) as file:
-        file.write(table.tobytes())
+    return _write_table(table, out)
+
+
+def _write_table(table: np.ndarray, out: Path) -> TaskResult:
+    """Publish a histogram [rows, 65536] as int64 (row, level, value) triples of what is not zero."""
+    row, level = np.nonzero(table)
+    triples = np.stack([row, level, table[row, level]], axis=1).astype(np.int64)
+    with publish(out, rows=len(triples)) as file:
+        file.write(np.ascontiguousarray(triples).tobytes())
     return TaskResult((file.artifact,))
 
 
@@ -164,14 +171,12 @@ def last_bucket(
 
 
 def quality_histogram(path: Path, cells: Sequence[Cell], domains: Sequence[str], out: Path) -> TaskResult:
-    """Map: tokens by domain and quality, over one `DOC` file; int64 [domains, 65536]."""
+    """Map: tokens by domain and quality, over one `DOC` file."""
     docs = read_documents(path)
     domain = np.array([domains.index(c.domain) for c in cells] or [0], np.int64)[docs["cell"]]
     table = np.zeros((len(domains), LEVELS), np.int64)
     np.add.at(table, (domain, docs["quality"].astype(np.int64)), docs["tokens"].astype(np.int64))
-    with publish(out) as file:
-        file.write(table.tobytes())
-    return TaskResult((file.artifact,))
+    return _write_table(table, out)
 
 
 def _candidates(
@@ -196,7 +201,8 @@ def sum_tables(files: Sequence[Artifact], rows: int) -> np.ndarray:
     """int64 [rows, 65536]: the sum of histogram files."""
     total = np.zeros((rows, LEVELS), np.int64)
     for file in files:
-        total += np.fromfile(file.path, np.int64).reshape(rows, LEVELS)
+        row, level, value = np.fromfile(file.path, np.int64).reshape(-1, 3).T
+        total[row, level] += value
     return total
 
 

@@ -177,9 +177,7 @@ class Mixer:
         claims = self._last(documents, before, Search(number, pools, floors, tuple(prefixes), 32), epochs, left)
         return PhaseClaims(number, pools, floors, claims)
 
-    def _histogram(
-        self, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search
-    ) -> np.ndarray:
+    def _histogram(self, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search) -> np.ndarray:
         results = self._search("histogram", select.histogram, documents, before, search)
         return select.sum_tables([r.outputs[0] for r in results], len(search.prefixes))
 
@@ -351,7 +349,9 @@ class Mixer:
             p.files.append(result.outputs[0])
         for number, phase in enumerate(self.settings.phases):
             mine = [p for p in packed if p.phase == number]
-            self._describe(phase.name, self.paths.phase(phase.name), [(p.block_length, p.tokens, p.files) for p in mine])
+            self._describe(
+                phase.name, self.paths.phase(phase.name), [(p.block_length, p.tokens, p.files) for p in mine]
+            )
 
     def _describe(self, name: str, folder: Path, parts: Sequence[tuple[int, int, list[Artifact]]]) -> None:
         """Write the JSON files of a phase set."""
@@ -373,7 +373,14 @@ class Mixer:
         sizes = {str(length): sum(f.bytes for f in files) for length, _, files in parts}
         self.engine.run(
             "mix.describe",
-            [Task(name, task_key("mix.describe", VERSION, None, [info.to_json(), sizes]), describe_set, (info, sizes, folder))],
+            [
+                Task(
+                    name,
+                    task_key("mix.describe", VERSION, None, [info.to_json(), sizes]),
+                    describe_set,
+                    (info, sizes, folder),
+                )
+            ],
         )
 
     def _held_out(self) -> TaskResult | None:
@@ -445,10 +452,10 @@ class Mixer:
                 if p == number:
                     by_pool[pool] += value
                     cells.setdefault(cell, [0, 0])[0] += int(value[0])
-            for p in mine:
-                for result in p.results:
-                    for cell, tokens in result.data["cells"].items():
-                        cells[int(cell)][1] += tokens
+            for packed_set in mine:
+                for result in packed_set.results:
+                    for code, tokens in result.data["cells"].items():
+                        cells[int(code)][1] += tokens
             phases.append(
                 {
                     "name": phase.name,
@@ -490,7 +497,10 @@ class Mixer:
                 }
             )
         held_out_tokens = held.counts["tokens"] if held else 0
-        return {"phases": phases, "held_out": {"tokens": held_out_tokens, "blocks": held.counts["blocks"] if held else 0}}
+        return {
+            "phases": phases,
+            "held_out": {"tokens": held_out_tokens, "blocks": held.counts["blocks"] if held else 0},
+        }
 
 
 @dataclass
@@ -520,5 +530,3 @@ def describe_set(info: SetInfo, sizes: dict[str, int], folder: Path) -> TaskResu
     """Write what makes a folder of block files a `DatasetDict` and a phase set."""
     files = set_metadata(info, sizes)
     return TaskResult(tuple(write_json(folder / name, value) for name, value in files.items()))
-
-

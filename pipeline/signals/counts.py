@@ -140,7 +140,7 @@ def _count(
         i, end = offsets[d], offsets[d + 1]
         row[_BYTES] = end - i
         stops = 0
-        in_word = alpha = blank = False
+        in_word = alpha = False
         word = np.uint64(0)
         line_chars = 0  # without white space at either end
         trailing = 0
@@ -184,9 +184,11 @@ def _count(
                             row[_JAVASCRIPT] += 1
                         elif k == 9:
                             row[_LOREM] += 1
-            if cp == 35 or cp == 0x2026:
-                row[_SYMBOLS] += 1
-            elif cp == 46 and last_cp == 46 and before_last == 46 and before_that != 46 and trailing == 0:
+            if (
+                cp == 35
+                or cp == 0x2026
+                or (cp == 46 and last_cp == 46 and before_last == 46 and before_that != 46 and trailing == 0)
+            ):
                 row[_SYMBOLS] += 1
             elif cp == 123 or cp == 125:
                 row[_CURLY] += 1
@@ -198,7 +200,11 @@ def _count(
                     row[_MAX_LINE] = max(row[_MAX_LINE], line_chars)
                     row[_SHORT] += line_chars < SHORT_LINE
                     row[_BULLETS] += (
-                        first_cp == 0x2022 or first_cp == 0x2023 or first_cp == 0x25CF or first_cp == 42 or first_cp == 45
+                        first_cp == 0x2022
+                        or first_cp == 0x2023
+                        or first_cp == 0x25CF
+                        or first_cp == 42
+                        or first_cp == 45
                     )
                     ellipsis = last_cp == 0x2026 or (last_cp == 46 and before_last == 46 and before_that == 46)
                     row[_ELLIPSES] += ellipsis

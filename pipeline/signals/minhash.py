@@ -95,9 +95,7 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
 
 
 @njit(cache=True, nogil=True)
-def _words(
-    text: np.ndarray, begin: int, end: int, classes: np.ndarray, folded: np.ndarray, out: np.ndarray
-) -> int:
+def _words(text: np.ndarray, begin: int, end: int, classes: np.ndarray, folded: np.ndarray, out: np.ndarray) -> int:
     """Hashes of the words of a document into `out`; how many."""
     count = 0
     inside = False
@@ -122,6 +120,21 @@ def _words(
     if inside:
         out[count] = h
         count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _count_words(text: np.ndarray, begin: int, end: int, classes: np.ndarray) -> int:
+    """How many words `_words` finds."""
+    count = 0
+    inside = False
+    i = begin
+    while i < end:
+        cp, i = decode(text, i)
+        flags = classes[cp] if cp < TABLE_SIZE else np.uint8(WORD)
+        if flags & WORD and (not inside or flags & ALONE):
+            count += 1
+        inside = (flags & WORD) != 0
     return count
 
 
@@ -165,7 +178,13 @@ def _sign(
     minima = np.empty(len(a), np.uint32)
     table = np.empty(slots, np.uint64)
     heap = np.empty(k, np.uint32)
-    words = np.empty(len(scratch) // 2 + 2, np.uint64)
+    # A word and its separator take two bytes; only for huge documents is it worth counting before allocating.
+    most = len(scratch) // 2 + 2
+    if most > 1 << 20:
+        most = 1
+        for d in range(n):
+            most = max(most, _count_words(text, offsets[d], offsets[d + 1], classes) + 1)
+    words = np.empty(most, np.uint64)
     for d in range(n):
         begin, end = offsets[d], offsets[d + 1]
         size = _collapse(text, begin, end, classes, scratch)

@@ -78,7 +78,7 @@ def unicode_version() -> str:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def decode(text: np.ndarray, i: int) -> tuple[int, int]:
+def decode(text: np.ndarray, i: int) -> tuple[np.int64, int]:
     """(code point at byte i, byte after it). The text is valid UTF-8: the readers checked."""
     b = text[i]
     if b < 0x80:

@@ -46,7 +46,16 @@ def _funnel(values: dict[str, Any]) -> Table:
         corpus = name.split("/", 1)[0]
         tokens[corpus] = tokens.get(corpus, 0) + n
     table = _table(
-        "Funnel by corpus", "corpus", "rows", "MB", "quarantined", "filtered", "duplicates", "held out", "kept", "tokens"
+        "Funnel by corpus",
+        "corpus",
+        "rows",
+        "MB",
+        "quarantined",
+        "filtered",
+        "duplicates",
+        "held out",
+        "kept",
+        "tokens",
     )
     sums = [0] * 8
     for c in values["funnel"]["corpora"]:
@@ -114,7 +123,9 @@ def _mixture(mixture: dict[str, Any]) -> list[Table]:
             blocks,
             f"{100 * padding / (padding + size):.2f} %",
         )
-    table.add_row("held out", "", f"{mixture['held_out']['tokens']:,}", "", "", f"{mixture['held_out']['blocks']:,}", "")
+    table.add_row(
+        "held out", "", f"{mixture['held_out']['tokens']:,}", "", "", f"{mixture['held_out']['blocks']:,}", ""
+    )
     tables = [table]
     for key, title in (("domain", "Mixture by domain"), ("corpus", "Mixture by corpus")):
         sums: dict[str, list[int]] = {}

@@ -1,0 +1,59 @@
+"""Attention within documents: one interface, an implementation per device.
+
+On CUDA, `varlen_attn` (FlashAttention over cumulative lengths). On the CPU, causal SDPA per document: no mask is built,
+and no work is done across documents. Tests hold both against a dense mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Where the documents of a flat stream stand. Padding is a document of its own, with ignored targets."""
+
+    positions: Tensor
+    """int64 [T]: each token's place in its document segment."""
+    ends: tuple[int, ...]
+    """Exclusive end of every segment, for the CPU; empty on CUDA."""
+    cumulative: Tensor | None
+    """int32 [padded]: 0 and the ends, filled up with T to a constant size, for CUDA."""
+    longest: int
+    """A constant per block length: an upper bound of the segments' lengths."""
+
+
+def attend(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, documents: Documents) -> Tensor:
+    """Causal attention of every token over its own document, [T, N, D]."""
+    if documents.cumulative is not None:
+        return _varlen(q_TND, k_TKD, v_TKD, documents.cumulative, documents.longest)
+    return _per_document(q_TND, k_TKD, v_TKD, documents.ends)
+
+
+def _varlen(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, cumulative: Tensor, longest: int) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(
+        q_TND, k_TKD, v_TKD, cumulative, cumulative, longest, longest, window_size=(-1, 0), enable_gqa=True
+    )
+    assert isinstance(out, Tensor)
+    return out
+
+
+def _per_document(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, ends: tuple[int, ...]) -> Tensor:
+    q_NTD, k_KTD, v_KTD = (x.transpose(0, 1).unsqueeze(0) for x in (q_TND, k_TKD, v_TKD))
+    parts = []
+    begin = 0
+    for end in ends:
+        span = slice(begin, end)
+        parts.append(
+            F.scaled_dot_product_attention(
+                q_NTD[:, :, span], k_KTD[:, :, span], v_KTD[:, :, span], is_causal=True, enable_gqa=True
+            )
+        )
+        begin = end
+    return torch.cat(parts, dim=2).squeeze(0).transpose(0, 1)

@@ -1,0 +1,158 @@
+"""Checkpoints: distributed, asynchronous, checked, and complete or absent.
+
+    CKPT/step-00000120/   distributed checkpoint files, and manifest.json, written last
+    CKPT/.step-00000120/  one being written; never read
+
+The state is (phase, units consumed, step); nothing is kept per rank, so batch and world size may change anywhere. The
+manifest names the data each phase was trained on and has a checksum of every file.
+
+Saving runs on a gloo group of its own: on the training group it can interleave with collectives and hang.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands."""
+
+    phase: int = 0
+    """From 0: the phase the next step belongs to (of a finished phase, that phase)."""
+    units: int = 0
+    """Units of the phase consumed."""
+    step: int = 0
+    """Steps over all phases: serves the schedule only."""
+    tokens: int = 0
+    phase_done: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is."""
+
+    progress: Progress
+    settings: dict[str, Any]
+    vocab_size: int
+    data: dict[str, str]
+    """Phase -> data identity of the set it was (or is being) trained on."""
+    files: dict[str, str] = field(default_factory=dict)
+    """File -> SHA-256."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def _folder(root: Path, step: int) -> Path:
+    return root / f"step-{step:08d}"
+
+
+def read_manifest(checkpoint: Path) -> Manifest:
+    """The manifest of a checkpoint folder.
+
+    Raises:
+        ValueError: it is no (whole) checkpoint.
+    """
+    try:
+        value = json.loads((checkpoint / "manifest.json").read_text())
+        return Manifest(**{**value, "progress": Progress(**value["progress"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{checkpoint} is not a whole checkpoint ({error}); remove it to use the one before") from None
+
+
+def verify(checkpoint: Path, manifest: Manifest) -> None:
+    """Raise ValueError naming the first file whose checksum is wrong."""
+    for name, expected in manifest.files.items():
+        path = checkpoint / name
+        if not path.exists() or _sha256(path) != expected:
+            raise ValueError(f"{path} is damaged; remove {checkpoint} to resume from the checkpoint before it")
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    return sorted(p for p in root.glob("step-*") if (p / "manifest.json").exists())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Checkpointer:
+    """Saves at most one checkpoint at a time, keeps the last few and every n-th for good."""
+
+    def __init__(self, root: Path, keep_last: int, keep_every: int) -> None:
+        self._root, self._keep_last, self._keep_every = root, keep_last, keep_every
+        self._group = dist.new_group(backend="gloo")
+        self._pending: tuple[Any, Manifest] | None = None
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, manifest: Manifest) -> None:
+        """Start saving; the state is copied before this returns, writing goes on beside the training."""
+        self.finish()
+        folder = self._root / f".step-{manifest.progress.step:08d}"
+        if dist.get_rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        dist.barrier(self._group)
+        state = _state(model, optimizer)
+        future = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
+        self._pending = (future, manifest)
+
+    def finish(self) -> None:
+        """Wait for the save under way, if any, and publish it: checksums, manifest, rename."""
+        if self._pending is None:
+            return
+        future, manifest = self._pending
+        self._pending = None
+        future.result()
+        dist.barrier(self._group)
+        if dist.get_rank() == 0:
+            step = manifest.progress.step
+            folder, final = self._root / f".step-{step:08d}", _folder(self._root, step)
+            names = sorted(p.name for p in folder.iterdir() if p.name != "manifest.json")
+            files = {name: _sha256(folder / name) for name in names}
+            whole = Manifest(manifest.progress, manifest.settings, manifest.vocab_size, manifest.data, files)
+            (folder / "manifest.json").write_text(whole.to_json())
+            shutil.rmtree(final, ignore_errors=True)
+            folder.rename(final)
+            self._prune()
+        dist.barrier(self._group)
+
+    def _prune(self) -> None:
+        every = checkpoints(self._root)
+        phase_ends = {p for p in every if read_manifest(p).progress.phase_done}
+        for path in every[: -self._keep_last]:
+            step = int(path.name.removeprefix("step-"))
+            if path not in phase_ends and not (self._keep_every and step % self._keep_every == 0):
+                shutil.rmtree(path)
+
+
+def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Load weights and optimizer state; the checkpoint may come from any world size."""
+    state = _state(model, optimizer)
+    dcp.load(state, checkpoint_id=str(checkpoint))
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    set_state_dict(
+        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
+    )
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    weights, moments = get_state_dict(model, optimizer, options=options)
+    return {"model": weights, "optimizer": moments}

@@ -1,0 +1,454 @@
+"""Training, from the first step to the last checkpoint, on one process or under torchrun.
+
+    python -m fox1.trainer.train --run RUN --out CKPT [--phases 1,2,3]
+    torchrun --nproc-per-node 2 -m fox1.trainer.train ...
+
+Needs torch, numpy and pyarrow only. On CUDA: bf16 compute over fp32 master weights, blocks compiled; on the CPU fp32,
+eager. Every phase starts from where the checkpoint stands; a finished phase is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from .checkpoint import Checkpointer, Manifest, Progress, checkpoints, load, read_manifest, verify
+from .data import PhaseData
+from .metrics import Metrics, peak_flops
+from .model import Fox1, flops_per_token
+from .schedule import Plan, plan_steps
+from .settings import TrainSettings
+
+LOG_EVERY = 10
+LOSS_CHUNK = 4096
+STOPPED = 75
+"""Exit status after SIGTERM or SIGINT: the state is saved, run again to go on (EX_TEMPFAIL)."""
+
+
+@dataclass
+class Stop:
+    """Set by a signal; ranks agree on it before they act."""
+
+    asked: bool = False
+
+    def install(self) -> None:
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.asked = True
+
+        signal.signal(signal.SIGTERM, handle)
+        signal.signal(signal.SIGINT, handle)
+
+    def agreed(self) -> bool:
+        flag = torch.tensor([int(self.asked)])
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+
+def start_processes() -> torch.device:
+    """Join the process group: torchrun's, or one of this process alone."""
+    cuda = torch.cuda.is_available()
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    if "RANK" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    if not cuda:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox1:
+    """The sharded model: one FSDP group per block, one for the tied embedding and the final norm (the root)."""
+    model = Fox1(settings.model, vocab_size)
+    model.initialise(settings.seed)
+    model.to(device)
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if device.type == "cuda"
+        else MixedPrecisionPolicy()
+    )
+    for block in model.blocks:
+        if settings.activation_checkpointing == "full":
+            from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+            block = checkpoint_wrapper(block)
+        if device.type == "cuda":
+            block.compile(fullgraph=True)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            # Losses are summed over the global count of targets, so gradients are summed too, on every backend.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    return model
+
+
+def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:
+    """Fused AdamW; weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    o = settings.optimizer
+    groups = [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas, eps=o.eps, fused=True)
+
+
+@dataclass
+class Trainer:
+    """A training under way."""
+
+    settings: TrainSettings
+    model: Fox1
+    optimizer: torch.optim.AdamW
+    phases: list[PhaseData]
+    held_out: PhaseData | None
+    plan: Plan
+    checkpointer: Checkpointer
+    metrics: Metrics | None
+    device: torch.device
+    stop: Stop
+    progress: Progress
+    stop_after: int = 0
+
+    def manifest(self) -> Manifest:
+        data = {p.name: d.info.data_identity for p, d in zip(self.settings.phases, self.phases, strict=True)}
+        return Manifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
+
+    def save(self) -> None:
+        self.checkpointer.save(self.model, self.optimizer, self.manifest())
+
+    def run_phase(self, number: int) -> bool:
+        """Train phase `number` (from 0) to its end; False if asked to stop before it."""
+        phase, data = self.settings.phases[number], self.phases[number]
+        batch_units = phase.batch_tokens // data.unit_tokens
+        rest = data.units % batch_units
+        first = self.plan.first_step(number)
+        if self.progress.phase != number or self.progress.phase_done:
+            self.progress = Progress(number, 0, first, self.progress.tokens)
+        self._say(
+            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.plan.steps[number]} steps of "
+            f"{phase.batch_tokens:,}; {rest} units beyond the last whole batch are not used"
+        )
+        window = _Window(self.device, len(data.info.sources))
+        while self.progress.step < first + self.plan.steps[number]:
+            self._step(data, batch_units, window)
+            step = self.progress.step
+            done = step == first + self.plan.steps[number]
+            if step % LOG_EVERY == 0 or done:
+                self._log(phase.name, data, window)
+            if self.settings.evaluate_every and step % self.settings.evaluate_every == 0 and not done:
+                self.evaluate(phase.name)
+            self.stop.asked |= bool(self.stop_after) and step >= self.stop_after
+            if self.stop.agreed() and not done:
+                self.save()
+                return False
+            if step % self.settings.checkpoint_every == 0 and not done:
+                self.save()
+        self.progress = replace(self.progress, phase_done=True)
+        self.evaluate(phase.name)
+        self.save()
+        return True
+
+    def _step(self, data: PhaseData, batch_units: int, window: _Window) -> None:
+        """One optimizer step over the next `batch_units` units."""
+        world, rank = dist.get_world_size(), dist.get_rank()
+        micro_units = self.settings.micro_batch_tokens // data.unit_tokens
+        count = batch_units // micro_units
+        mine = range(rank, count, world)
+        began = time.monotonic()
+        batches = [data.micro_batch(self.progress.units + m * micro_units, micro_units, self.device) for m in mine]
+        valid = torch.tensor([sum(b.valid for b in batches)])
+        dist.all_reduce(valid)
+        window.data_seconds += time.monotonic() - began
+        rate = self.settings.optimizer.learning_rate * self.plan.factor(self.progress.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
+            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
+            (loss / valid.item()).backward()
+            window.add(loss.detach(), losses, batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm)
+        window.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        window.targets += int(valid.item())
+        window.rate = rate
+        tokens = batch_units * data.unit_tokens
+        window.tokens += tokens
+        self.progress = replace(
+            self.progress,
+            units=self.progress.units + batch_units,
+            step=self.progress.step + 1,
+            tokens=self.progress.tokens + tokens,
+        )
+
+    def _log(self, phase: str, data: PhaseData, window: _Window) -> None:
+        """Report the steps since the last report: the only place where losses leave the device."""
+        sums = torch.stack([window.loss_sum, *window.by_source.reshape(-1)])
+        sums = sums.cpu()
+        dist.all_reduce(sums)
+        loss = float(sums[0]) / window.targets
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} at step {self.progress.step}; lower the learning rate")
+        by_source = sums[1:].reshape(2, -1).numpy()
+        seconds = time.monotonic() - window.began
+        corpora = sorted({c for c, _, _ in data.info.sources})
+        loss_by_corpus = {}
+        for corpus in corpora:
+            codes = [i for i, (c, _, _) in enumerate(data.info.sources) if c == corpus]
+            if by_source[1, codes].sum():
+                loss_by_corpus[corpus] = float(by_source[0, codes].sum() / by_source[1, codes].sum())
+        rate = window.tokens / seconds
+        values = {
+            "phase": phase,
+            "loss": loss,
+            "loss_by_corpus": loss_by_corpus,
+            "learning_rate": window.rate,
+            "gradient_norm": float(window.norm),
+            "tokens": self.progress.tokens,
+            "units": self.progress.units,
+            "tokens_per_second": rate,
+            "data_wait": window.data_seconds / seconds,
+        }
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+            values["device"] = name
+            values["memory_bytes"] = torch.cuda.max_memory_allocated(self.device)
+            peak = peak_flops(name)
+            if peak:
+                world = dist.get_world_size()
+                useful = flops_per_token(
+                    self.settings.model, self.model.vocab_size, window.squares / window.local_tokens
+                )
+                palm = flops_per_token(self.settings.model, self.model.vocab_size, 2 * data.unit_tokens)
+                values["mfu"] = rate * useful / peak / world
+                values["mfu_palm"] = rate * palm / peak / world
+        window.reset()
+        if self.metrics:
+            self.metrics.write("train", self.progress.step, values)
+            self.metrics.say(
+                f"{phase} step {self.progress.step}/{self.plan.total} loss {loss:.3f} "
+                f"rate {values['learning_rate']:.2e} norm {values['gradient_norm']:.2f} {rate:,.0f} tokens/s"
+            )
+
+    @torch.no_grad()
+    def evaluate(self, phase: str) -> float | None:
+        """Mean held-out loss in nats per token, beside the unigram entropy of the same targets."""
+        data = self.held_out
+        if data is None or data.units == 0:
+            return None
+        world, rank = dist.get_world_size(), dist.get_rank()
+        units = min(data.units, self.settings.evaluate_blocks)
+        total = torch.zeros(2, dtype=torch.float64)
+        counts = np.zeros(self.model.vocab_size, np.int64)
+        # Every rank makes the same number of forward passes, which gather parameters together.
+        for i in range(-(-units // world)):
+            index = i * world + rank
+            batch = data.micro_batch(min(index, units - 1), 1, self.device)
+            loss, _ = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
+            if index < units:
+                total += torch.tensor([float(loss), batch.valid], dtype=torch.float64)
+                targets = batch.targets[batch.targets >= 0].cpu().numpy()
+                counts += np.bincount(targets, minlength=len(counts))
+        seen = torch.from_numpy(counts)
+        dist.all_reduce(total)
+        dist.all_reduce(seen)
+        share = seen[seen > 0].double() / seen.sum()
+        entropy = float(-(share * share.log()).sum())
+        loss_mean = float(total[0] / total[1])
+        if self.metrics:
+            values = {"phase": phase, "loss": loss_mean, "unigram_entropy": entropy, "targets": int(total[1])}
+            self.metrics.write("held_out", self.progress.step, values)
+            self.metrics.say(
+                f"{phase} step {self.progress.step}: held-out loss {loss_mean:.3f} nats/token "
+                f"(unigram entropy of the same tokens: {entropy:.3f})"
+            )
+        return loss_mean
+
+    def _say(self, text: str) -> None:
+        if self.metrics:
+            self.metrics.say(text)
+
+
+class _Window:
+    """Sums since the last report; tensors stay on the device."""
+
+    def __init__(self, device: torch.device, sources: int) -> None:
+        self._device, self._sources = device, sources
+        self.rate = 0.0
+        self.norm = torch.zeros(())
+        self.reset()
+
+    def reset(self) -> None:
+        self.loss_sum = torch.zeros((), device=self._device)
+        self.by_source = torch.zeros(2, self._sources, device=self._device)
+        self.targets = self.tokens = self.local_tokens = self.squares = 0
+        self.data_seconds = 0.0
+        self.began = time.monotonic()
+
+    def add(self, loss: torch.Tensor, losses: torch.Tensor, batch: object) -> None:
+        from .data import MicroBatch
+
+        assert isinstance(batch, MicroBatch)
+        self.loss_sum += loss
+        valid = (batch.targets >= 0).float()
+        self.by_source[0].index_add_(0, batch.sources, losses)
+        self.by_source[1].index_add_(0, batch.sources, valid)
+        self.squares += batch.square_lengths
+        self.local_tokens += len(batch.tokens)
+
+
+def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
+    """The phase sets of a run; their vocabularies agree.
+
+    Raises:
+        ValueError: a set is missing, or its shapes do not fit the settings.
+    """
+    phases = [PhaseData(run / "phases" / p.name, settings.seed) for p in settings.phases]
+    world = dist.get_world_size()
+    for phase, data in zip(settings.phases, phases, strict=True):
+        unit, micro = data.unit_tokens, settings.micro_batch_tokens
+        if phase.batch_tokens % micro or micro % unit or (phase.batch_tokens // micro) % world:
+            raise ValueError(
+                f"{phase.name}: a batch of {phase.batch_tokens} tokens does not split into micro-batches of {micro} "
+                f"tokens (units of {unit}) for {world} processes"
+            )
+        if unit > settings.model.max_positions:
+            raise ValueError(
+                f"{phase.name}: blocks of {unit} exceed the model's {settings.model.max_positions} positions"
+            )
+        if data.units * unit < phase.batch_tokens:
+            raise ValueError(f"{phase.name} holds less than one batch of {phase.batch_tokens} tokens")
+    return phases
+
+
+def resume(root: Path, trainer: Trainer) -> None:
+    """Go on from the newest checkpoint, if there is one.
+
+    Raises:
+        ValueError: it is damaged, or of another model or other data.
+    """
+    found = checkpoints(root)
+    if not found:
+        return
+    manifest = read_manifest(found[-1])
+    verify(found[-1], manifest)
+    mine = trainer.manifest()
+    if manifest.settings["model"] != mine.settings["model"] or manifest.vocab_size != mine.vocab_size:
+        raise ValueError(f"{found[-1]} holds another model shape; choose another --out")
+    for name in [p.name for p in trainer.settings.phases][: manifest.progress.phase + 1]:
+        if manifest.data.get(name) != mine.data[name]:
+            raise ValueError(f"{found[-1]} was trained on another {name} than the run holds now; choose another --out")
+    load(found[-1], trainer.model, trainer.optimizer)
+    trainer.progress = manifest.progress
+    if trainer.metrics:
+        trainer.metrics.say(f"resumed from {found[-1]}")
+
+
+def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
+    """Train the phases `numbers` (from 0) of a run; the exit status."""
+    try:
+        settings = TrainSettings.from_json(json.loads((run / "training.json").read_text()))
+    except FileNotFoundError:
+        raise ValueError(f"{run} has no training.json; `fox1 curate RECIPE --out {run}` writes it") from None
+    if bad := [n + 1 for n in numbers if not 0 <= n < len(settings.phases)]:
+        raise ValueError(f"no phase {bad[0]}; the run has phases 1 to {len(settings.phases)}")
+    torch.manual_seed(settings.seed)
+    device = start_processes()
+    metrics = Metrics(out) if dist.get_rank() == 0 else None
+    try:
+        stop = Stop()
+        stop.install()
+        phases = open_phases(run, settings)
+        vocab_size = phases[0].info.vocab_size
+        model = build(settings, vocab_size, device)
+        held_out = PhaseData(run / "held_out", settings.seed) if (run / "held_out" / "fox1.json").exists() else None
+        batches = [p.batch_tokens // d.unit_tokens for p, d in zip(settings.phases, phases, strict=True)]
+        plan = plan_steps([d.units for d in phases], batches, settings.schedule)
+        checkpointer = Checkpointer(out, settings.keep_last, settings.keep_every)
+        optimizer = build_optimizer(model, settings)
+        trainer = Trainer(
+            settings,
+            model,
+            optimizer,
+            phases,
+            held_out,
+            plan,
+            checkpointer,
+            metrics,
+            device,
+            stop,
+            Progress(),
+            stop_after,
+        )
+        resume(out, trainer)
+        if metrics:
+            parameters = sum(p.numel() for p in model.parameters())
+            metrics.say(
+                f"{parameters:,} parameters, {plan.total} steps, {dist.get_world_size()} process(es) on {device.type}"
+            )
+        for number in numbers:
+            at = trainer.progress
+            if number < at.phase or (number == at.phase and at.phase_done):
+                if metrics:
+                    metrics.say(f"{settings.phases[number].name} is done")
+                continue
+            ready = number == 0 or number == at.phase or (number == at.phase + 1 and at.phase_done)
+            if not ready:
+                raise ValueError(f"phase {number + 1} starts from the end of phase {number}; train that first")
+            if not trainer.run_phase(number):
+                checkpointer.finish()
+                if metrics:
+                    metrics.say(f"stopped at step {trainer.progress.step}; run again to go on")
+                return STOPPED
+        checkpointer.finish()
+        if metrics:
+            metrics.say(f"last checkpoint: {checkpoints(out)[-1]}")
+        return 0
+    finally:
+        if metrics:
+            metrics.close()
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    """Command of one process (torchrun starts several)."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--phases", default="", help="numbers from 1, comma-separated; default: all")
+    parser.add_argument("--stop-after", type=int, default=0)
+    arguments = parser.parse_args()
+    try:
+        if arguments.phases:
+            numbers = [int(n) - 1 for n in arguments.phases.split(",")]
+        else:
+            numbers = list(range(len(json.loads((arguments.run / "training.json").read_text())["phases"])))
+        sys.exit(train(arguments.run, arguments.out, numbers, arguments.stop_after))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
