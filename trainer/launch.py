@@ -32,7 +32,8 @@ def launch(run: Path, out: Path, phase: str, nproc: int, stop_after: int = 0) ->
         from .train import train
 
         return train(run, out, numbers, stop_after)
-    arguments = ["--run", str(run), "--out", str(out), "--phases", ",".join(str(n + 1) for n in numbers)]
+    # Positional: torchrun's own parser would take options that begin like one of its own.
+    arguments = [str(run), str(out), "--phases", ",".join(str(n + 1) for n in numbers)]
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"),
         *("-m", "fox1.trainer.train", *arguments, f"--stop-after={stop_after}"),

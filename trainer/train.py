@@ -1,6 +1,6 @@
 """Training, from the first step to the last checkpoint, on one process or under torchrun.
 
-    python -m fox1.trainer.train --run RUN --out CKPT [--phases 1,2,3]
+    python -m fox1.trainer.train RUN CKPT [--phases 1,2,3]
     torchrun --nproc-per-node 2 -m fox1.trainer.train ...
 
 Needs torch, numpy and pyarrow only. On CUDA: bf16 compute over fp32 master weights, blocks compiled; on the CPU fp32,
@@ -434,8 +434,8 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
 def main() -> None:
     """Command of one process (torchrun starts several)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
     parser.add_argument("--phases", default="", help="numbers from 1, comma-separated; default: all")
     parser.add_argument("--stop-after", type=int, default=0)
     arguments = parser.parse_args()

@@ -6,7 +6,6 @@ report damage (a truncated or corrupt file) as `Damaged`, after every whole row 
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,10 +88,32 @@ def _chunks(url: str) -> Iterator[bytes]:
     with open_source(url) as raw:
         if url.endswith(".zst"):
             yield from _zst_chunks(raw)
-            return
-        with gzip.GzipFile(fileobj=raw, mode="rb") if url.endswith(".gz") else raw as stream:
-            while chunk := stream.read(CHUNK):
+        elif url.endswith(".gz"):
+            yield from _gzip_chunks(raw)
+        else:
+            while chunk := raw.read(CHUNK):
                 yield chunk
+
+
+def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
+    """Decompress member by member in bounded pieces; all that comes before damage is yielded (GzipFile drops it)."""
+    member, started = zlib.decompressobj(wbits=31), False
+    while data := raw.read(1 << 18):
+        while data:
+            if member.eof:
+                # Zero bytes may pad the end of a file.
+                data = data.lstrip(b"\0") if not data.strip(b"\0") else data
+                if not data:
+                    break
+                member = zlib.decompressobj(wbits=31)
+            started = True
+            if out := member.decompress(data, CHUNK):
+                yield out
+            data = member.unused_data if member.eof else member.unconsumed_tail
+    while not member.eof and (out := member.decompress(b"", CHUNK)):
+        yield out
+    if started and not member.eof:
+        raise EOFError("the last gzip member is incomplete")
 
 
 def _zst_chunks(raw: IO[bytes]) -> Iterator[bytes]:

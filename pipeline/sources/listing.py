@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from os.path import commonpath
 from urllib.parse import urlsplit
 
 import fsspec
@@ -127,7 +126,7 @@ def _url_list(source: SourceSettings) -> list[tuple[str, str, int, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"source {source.corpus}: cannot read the URL list {source.urls}: {error}") from None
     urls = sorted({u for u in urls if u and not u.startswith("#")})
-    prefix = commonpath([u.rsplit("/", 1)[0] + "/" for u in urls])
+    prefix = os.path.commonprefix([u.rsplit("/", 1)[0] + "/" for u in urls])  # noqa: RUF071
     prefix = prefix[: prefix.rfind("/") + 1]
     # A list carries no sizes or etags: its published files never change under one URL.
     return [(u[len(prefix) :], u, 0, urlsplit(u).path) for u in urls if matches(u[len(prefix) :], source.files)]

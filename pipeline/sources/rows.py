@@ -135,6 +135,7 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     adapter = adapter_of(file.format)
     decode = msgspec.json.Decoder(adapter.row).decode
     batcher = _Batcher()
+    damage: Damaged | None = None
     try:
         for row, offset, line in json_lines(file.url):
             _check_row(file, row)
@@ -155,11 +156,13 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
                 continue
             if batch := batcher.add(row, text, adapter.facts(value, file.path)):
                 yield batch
-    finally:
-        # Rows before damage are good rows.
-        last = batcher.flush()
-    if last:
+    except Damaged as found:
+        damage = found
+    # Rows before damage are good rows.
+    if last := batcher.flush():
         yield last
+    if damage:
+        raise damage
 
 
 def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Quarantine) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,86 @@
+"""Shared runs: small sample corpora and one curated run of them, made once per session without Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+FINAL = ("prepare", "signals", "decisions", "tokens", "phases", "held_out", "index", "stats")
+"""What is equal byte for byte, whatever the workers, retries or kills."""
+
+SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
+"""Changes to the sample recipe for corpora of 2 MB."""
+
+
+def hashes(run: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run that is promised to be the same."""
+    found = {}
+    for part in FINAL:
+        for path in sorted((run / part).rglob("*")):
+            if path.is_file():
+                found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five corpora of 2 MB in their native formats."""
+    from fox1.pipeline.sample import write_sample
+
+    root = tmp_path_factory.mktemp("corpora") / "sample"
+    write_sample(root, megabytes=2.0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def settings_of(corpora: Path) -> Callable[..., Any]:
+    """Curate settings of the sample recipe on the small corpora, with further `--set`s."""
+
+    def make(*overrides: str, data: Path = corpora, limit: float = 1.0) -> Any:
+        from fox1.recipes.load import load_recipe
+        from fox1.recipes.settings import curate_settings
+
+        recipe, _ = load_recipe("sample", [*SMALL, *overrides], {"FOX1_DATA": str(data)})
+        return curate_settings(recipe, limit)
+
+    return make
+
+
+def curate_here(settings: Any, out: Path, *stages: str, progress: Any = None) -> Any:
+    """Curate in this process; (summary, engine)."""
+    from fox1.pipeline.artifacts import RunPaths
+    from fox1.pipeline.curate import STAGES, curate
+    from fox1.pipeline.engine import Engine, InProcess, Silent
+
+    engine = Engine(RunPaths(out), InProcess(), progress or Silent())
+    return curate(settings, engine, stages or STAGES), engine
+
+
+@pytest.fixture(scope="session")
+def curate() -> Callable[..., Any]:
+    return curate_here
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, settings_of: Callable[..., Any], corpora: Path) -> Path:
+    """A finished run of the small corpora. Tests only read it."""
+    from fox1.pipeline.artifacts import RunPaths
+    from fox1.pipeline.curate import curate, run_files
+    from fox1.pipeline.engine import Engine, InProcess
+    from fox1.recipes.load import load_recipe
+    from fox1.recipes.settings import training_json
+
+    out = tmp_path_factory.mktemp("run") / "run"
+    recipe, resolved = load_recipe("sample", SMALL, {"FOX1_DATA": str(corpora)})
+    paths = RunPaths(out)
+    files = run_files(paths, resolved, training_json(recipe))
+    curate(settings_of(), Engine(paths, InProcess()), files=files)
+    return out

@@ -1,0 +1,89 @@
+"""The engine: skips what is finished, retries what was lost, stops at what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from fox1.pipeline.artifacts import RunPaths, write_json
+from fox1.pipeline.engine import ATTEMPTS, Engine, InProcess, Outcome, StageFailed, Task, TaskResult, attempt
+
+CALLS: list[str] = []
+
+
+def work(path: Path, value: int) -> TaskResult:
+    CALLS.append(path.name)
+    return TaskResult((write_json(path, value),), {"n": value})
+
+
+def fail(path: Path, value: int) -> TaskResult:
+    raise ValueError(f"{path} row 7 is bad")
+
+
+def vanish(path: Path, value: int) -> TaskResult:
+    raise OSError("disk went away")
+
+
+def tasks(root: Path, function=work, key: str = "k") -> list[Task]:  # type: ignore[no-untyped-def]
+    return [Task(f"t{i}", f"{key}{i}", function, (root / f"{i}.json", i)) for i in range(3)]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    CALLS.clear()
+    return Engine(RunPaths(tmp_path), InProcess())
+
+
+def test_results_come_in_the_order_of_the_tasks(engine: Engine, tmp_path: Path) -> None:
+    assert [r.counts["n"] for r in engine.run("s", tasks(tmp_path))] == [0, 1, 2]
+
+
+def test_a_finished_key_is_not_run_again_and_a_changed_one_is(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", tasks(tmp_path))
+    again = engine.run("s", tasks(tmp_path))
+    assert CALLS == ["0.json", "1.json", "2.json"]
+    assert [r.counts["n"] for r in again] == [0, 1, 2] and all(r.reused for r in again)
+    engine.run("s", tasks(tmp_path, key="other"))
+    assert len(CALLS) == 6
+
+
+def test_a_missing_or_cut_output_is_made_again(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", tasks(tmp_path))
+    (tmp_path / "1.json").unlink()
+    (tmp_path / "2.json").write_text("")
+    engine.run("s", tasks(tmp_path))
+    assert CALLS[3:] == ["1.json", "2.json"]
+
+
+def test_an_error_of_the_data_fails_the_stage_with_task_cause_and_log(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"s failed on t0: .*row 7 is bad \(log: .*failed-s-t0.log\)"):
+        engine.run("s", tasks(tmp_path, fail))
+    assert "Traceback" in (tmp_path / "timings" / "failed-s-t0.log").read_text()
+
+
+def test_an_io_error_is_tried_again_but_not_for_ever(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(StageFailed, match=f"after {ATTEMPTS} attempts: OSError: disk went away"):
+        engine.run("s", tasks(tmp_path, vanish))
+
+
+class LosesWorkers:
+    """An executor whose first attempts die without a word, as killed workers do."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def run(self, todo: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
+        for index, task in todo:
+            if self.lost < 2:
+                self.lost += 1
+                yield index, Outcome(None, "WorkerCrashedError", "", True, "", 0.0, 0)
+            else:
+                yield index, attempt(task, paths, stage)
+
+
+def test_lost_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    results = Engine(RunPaths(tmp_path), LosesWorkers()).run("s", tasks(tmp_path))
+    assert [r.counts["n"] for r in results] == [0, 1, 2]

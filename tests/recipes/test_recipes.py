@@ -1,0 +1,112 @@
+"""Recipes: the package's own, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from fox1.recipes.load import RecipeError, load_recipe, require_absolute
+from fox1.recipes.schema import Recipe
+from fox1.recipes.settings import curate_settings, train_settings
+
+VARIABLES = {"FOX1_DATA": "/data", "FOX1_TOKENIZER": "/data/gemma.model"}
+
+
+def load(name: str, *overrides: str) -> Recipe:
+    return load_recipe(name, overrides, VARIABLES)[0]
+
+
+def test_the_full_recipe_states_the_published_facts() -> None:
+    recipe = load("fox1")
+    assert [recipe.phase_tokens(p) for p in recipe.phases] == [1_050_000_000_000, 1_580_000_000_000, 62_000_000_000]
+    size = recipe.training.sizes["1.6b"]
+    assert list(size.batch_tokens.values()) == [2_097_152, 4_194_304, 4_194_304]
+    assert size.schedule.warmup_steps == 2000
+    assert (size.model.layers, size.model.hidden, size.model.intermediate) == (32, 2048, 4096)
+    assert (size.model.heads, size.model.kv_heads, size.model.head_dim) == (16, 4, 128)
+    lengths = [sorted({b.length for b in p.blocks}) for p in recipe.phases.values()]
+    assert lengths == [[2048], [4096, 8192], [4096, 8192]]
+    assert {e.subset for e in recipe.licence.exclude} >= {"Books3", "book", "RedPajamaBook"}
+
+
+def test_mini_changes_only_roots_scale_size_and_tokenizer() -> None:
+    full, mini = load("fox1").model_dump(), load("mini").model_dump()
+    changed = {k for k in full if full[k] != mini[k]}
+    assert changed == {"name", "scale", "tokenizer", "training"}
+    assert {k for k in full["training"] if full["training"][k] != mini["training"][k]} == {"size"}
+
+
+@pytest.mark.parametrize("name", ["fox1", "mini", "sample"])
+def test_own_recipes_become_settings(name: str) -> None:
+    recipe = load(name)
+    assert len(curate_settings(recipe).mix.phases) == len(train_settings(recipe).phases) == 3
+
+
+def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
+    sample = load("sample")
+    assert sample.phase_tokens("phase3") / sample.training.sizes["sample"].batch_tokens["phase3"] >= 16
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("phases.phase1.tokns=1B", r"phases\.phase1\.tokns: unknown key \(did you mean `tokens`\?\)"),
+        ("phases.phase1.tokens=1.05Q", r"phases\.phase1\.tokens.*unknown unit 'Q'"),
+        ("phases.phase1.tokens=1M", "less than one batch"),
+        ("dedupe.priority=[nonesuch]", "dedupe.priority names the corpus 'nonesuch'"),
+        ("training.size=huge", "training.size names the size 'huge'"),
+        ("filters.0.signal=n_wrds", "no signal 'n_wrds'"),
+        ("phases.phase1.weights.0.domain=webb", "weights.0.domain"),
+        ("phases.phase1.weights.7={domain: books, corpus: redpajama, weight: 1}", "no source has the pool books/redpajama"),
+        ("phases.phase1.weights.0.subset=nosuch", "no source has the pool web/nosuch"),
+        ("phases.phase2.blocks.1.length=5000", "not a power of two"),
+        ("held_out.other.files=[x]", "held_out names the source 'other'"),
+    ],
+)
+def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says) as caught:
+        load("fox1", override)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unset_variable_is_named() -> None:
+    with pytest.raises(RecipeError, match="variable FOX1_DATA is not set"):
+        load_recipe("fox1", [], {})
+
+
+def test_overrides_reach_into_lists_and_refuse_nonsense() -> None:
+    assert load("fox1", "filters.0.min=99").filters[0].min == 99
+    with pytest.raises(ValueError, match="key=value"):
+        load("fox1", "nonsense")
+
+
+def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(RecipeError, match="circle"):
+        load_recipe(str(tmp_path / "a.yaml"))
+
+
+def test_a_resolved_recipe_reads_back_the_same(tmp_path: Path) -> None:
+    recipe, resolved = load_recipe("mini", [], VARIABLES)
+    (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(resolved))
+    assert load_recipe(str(tmp_path / "resolved.yaml"), [], {})[0] == recipe
+
+
+def test_a_job_needs_absolute_paths() -> None:
+    _, resolved = load_recipe("mini", [], {"FOX1_DATA": "here"})
+    with pytest.raises(ValueError, match=r"sources\.redpajama\.root: here/redpajama is relative"):
+        require_absolute(resolved)
+
+
+def test_yaml_errors_name_the_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("name: x\n  y: [\n")
+    with pytest.raises(RecipeError, match="line"):
+        load_recipe(str(tmp_path / "bad.yaml"))
+
+
+def test_the_schema_describes_every_key() -> None:
+    schema = Recipe.model_json_schema()
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+    assert schema["additionalProperties"] is False

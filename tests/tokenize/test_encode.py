@@ -1,0 +1,84 @@
+"""Tokenizer: trained of Gemma's kind, encoding as sentencepiece does, control ids out of reach of any text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sentencepiece
+from fox1.tokenize.encode import Encoder
+from fox1.tokenize.model import TokenizerSettings, load, specials, train
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TEXT = ["The quick brown fox jumps over the lazy dog 1234 times.\n\n    indented\tcode\n"] * 200
+SETTINGS = TokenizerSettings(vocab_size=400)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "t.model"
+    path.write_bytes(train((f"{t}{i}" for i, t in enumerate(TEXT)), SETTINGS))
+    return path
+
+
+def test_special_ids_are_gemmas(model: Path) -> None:
+    found = specials(load(model))
+    assert (found.pad, found.eos, found.bos, found.unk) == (0, 1, 2, 3)
+
+
+def test_training_is_deterministic() -> None:
+    assert train(TEXT, SETTINGS) == train(TEXT, SETTINGS)
+
+
+def test_digits_are_split_and_white_space_is_kept(model: Path) -> None:
+    processor = load(model)
+    assert processor.decode(processor.encode("a  b\n\n\tc ")) == "a  b\n\n\tc "
+    pieces = processor.encode("12345", out_type=str)
+    assert [p for p in pieces if p.strip("▁")] == list("12345")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=60), max_size=5))
+def test_ids_equal_sentencepiece_and_decode_to_the_text(model: Path, texts: list[str]) -> None:
+    encoder, reference = Encoder(model), load(model)
+    encoded = encoder.encode(texts)
+    for i, text in enumerate(texts):
+        ids = encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]].tolist()
+        assert ids == reference.encode(text)
+        assert reference.decode(ids) == text
+
+
+@pytest.mark.parametrize("literal", ["<eos>", "<bos>", "<pad>", "<unk>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>"])
+def test_no_text_becomes_a_control_or_reserved_id(model: Path, literal: str) -> None:
+    encoder = Encoder(model, SETTINGS.reserved)
+    processor = load(model)
+    barred = {0, 1, 2, 3, *(processor.piece_to_id(r) for r in SETTINGS.reserved)}
+    encoded = encoder.encode([f"before {literal} after", literal * 3, "plain"])
+    assert not barred & set(encoded.ids.tolist())
+    assert encoded.with_reserved == (2 if literal in SETTINGS.reserved else 0)
+    ids = encoded.ids[: encoded.offsets[1]].tolist()
+    assert processor.decode(ids) == f"before {literal} after"
+
+
+def test_errors_are_plain(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no tokenizer model"):
+        load(tmp_path / "none.model")
+    (tmp_path / "bad.model").write_bytes(b"not a model")
+    with pytest.raises(ValueError, match="not a SentencePiece model"):
+        load(tmp_path / "bad.model")
+    with pytest.raises(ValueError, match="vocab_size"):
+        train(["ab"], TokenizerSettings(vocab_size=50_000))
+
+
+def test_a_model_with_a_dummy_prefix_refuses_reserved_literals(tmp_path: Path) -> None:
+    import io
+
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT), model_writer=out, vocab_size=300, model_type="bpe", byte_fallback=True,
+        user_defined_symbols=["<start_of_turn>"], minloglevel=2,
+    )  # fmt: skip
+    (tmp_path / "prefix.model").write_bytes(out.getvalue())
+    with pytest.raises(ValueError, match="dummy prefix"):
+        Encoder(tmp_path / "prefix.model", ["<start_of_turn>"]).encode(["x <start_of_turn> y"])

@@ -1,0 +1,157 @@
+"""Training end to end: phases in a row, resuming bit for bit, the same run on several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fox1.trainer.checkpoint import checkpoints, read_manifest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def small(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session's run with settings that train in seconds."""
+    out = tmp_path_factory.mktemp("train") / "run"
+    out.mkdir()
+    for part in ("phases", "held_out"):
+        (out / part).symlink_to(run / part)
+    settings = json.loads((run / "training.json").read_text())
+    settings["checkpoint_every"] = 5
+    settings["evaluate_blocks"] = 8
+    settings["micro_batch_tokens"] = 1024
+    settings["model"] |= {"layers": 2, "hidden": 64, "intermediate": 96, "heads": 2, "kv_heads": 1}
+    (out / "training.json").write_text(json.dumps(settings))
+    return out
+
+
+def train(run: Path, out: Path, *options: str, nproc: int = 1) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fox1", "train", str(run), "--out", str(out), "--nproc", str(nproc), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def losses(out: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
+
+
+@pytest.fixture(scope="module")
+def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "checkpoints"
+    done = train(small, out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_three_phases_train_in_a_row(whole: Path) -> None:
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    phases = [line["phase"] for line in lines if line["kind"] == "held_out"]
+    assert phases == ["phase1", "phase2", "phase3"]
+    held_out = [line["loss"] for line in lines if line["kind"] == "held_out"]
+    assert held_out[-1] < held_out[0]
+    assert any(line.get("loss_by_corpus") for line in lines)
+    manifest = read_manifest(checkpoints(whole)[-1])
+    assert (manifest.progress.phase, manifest.progress.phase_done) == (2, True)
+
+
+def test_phase_ends_and_the_last_two_checkpoints_are_kept(whole: Path) -> None:
+    kept = [read_manifest(c).progress for c in checkpoints(whole)]
+    assert [p.phase for p in kept if p.phase_done] == [0, 1, 2]
+    assert len(kept) <= 5
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    file = checkpoint.parent / f"{checkpoint.name}.pt"
+    dcp_to_torch_save(checkpoint, file)
+    state = torch.load(file, weights_only=True)["model"]
+    file.unlink()
+    return state
+
+
+def test_a_killed_training_resumes_with_the_same_weights_bit_for_bit(small: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while not checkpoints(out) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert checkpoints(out) and read_manifest(checkpoints(out)[-1]).progress.phase < 2
+    done = train(small, out)
+    assert done.returncode == 0 and "resumed from" in done.stderr, done.stderr
+    mine, theirs = weights(checkpoints(out)[-1]), weights(checkpoints(whole)[-1])
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_two_processes_give_the_losses_of_one_and_reshard(small: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two"
+    first = train(small, out, "--phase", "1", nproc=2)
+    assert first.returncode == 0, first.stderr
+    rest = train(small, out)
+    assert rest.returncode == 0, rest.stderr
+    mine, theirs = losses(out), losses(whole)
+    assert mine.keys() == theirs.keys()
+    for step, loss in mine.items():
+        assert loss == pytest.approx(theirs[step], rel=1e-4), step
+
+
+def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "stopped"
+    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if " step " in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.stderr.read()
+    assert process.wait() == 75, rest
+    assert "run again to go on" in rest
+    assert checkpoints(out)
+
+
+def test_phases_start_only_from_the_end_of_the_one_before(small: Path, tmp_path: Path) -> None:
+    done = train(small, tmp_path / "skip", "--phase", "2")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "error: phase 2 starts from the end of phase 1; train that first"
+
+
+def test_a_damaged_checkpoint_is_named(small: Path, whole: Path, tmp_path: Path) -> None:
+    import shutil
+
+    out = tmp_path / "damaged"
+    shutil.copytree(whole, out)
+    file = next(checkpoints(out)[-1].glob("*.distcp"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    done = train(small, out)
+    assert done.returncode == 1
+    assert file.name in done.stderr and "damaged" in done.stderr
+
+
+def test_other_data_is_refused(small: Path, whole: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = tmp_path / "run"
+    shutil.copytree(small, other)
+    path = other / "phases" / "phase1" / "fox1.json"
+    path.write_text(path.read_text().replace('"data_identity": "', '"data_identity": "other'))
+    out = tmp_path / "checkpoints"
+    shutil.copytree(whole, out)
+    done = train(other, out)
+    assert done.returncode == 1 and "was trained on another phase1" in done.stderr
