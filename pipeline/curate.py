@@ -244,8 +244,7 @@ class _Run:
                 sum(t for t, p in zip(estimate, pools, strict=True) if p == i) for i in range(len(phase.weights))
             ]
             for weight, wanted, there in zip(phase.weights, quotas(phase, available)[0], available, strict=True):
-                margin = weight.max_epochs * ESTIMATE_MARGIN
-                needs.append(PoolNeed(phase.name, weight.name, wanted, there, margin))
+                needs.append(PoolNeed(phase.name, weight.name, wanted, there, weight.max_epochs, ESTIMATE_MARGIN))
         if any(n.short for n in needs):
             raise BudgetShort(needs, "after dedupe, by measured tokens per byte")
 

@@ -46,6 +46,8 @@ class Copies:
     set_index: np.ndarray
     place: np.ndarray
     take: np.ndarray
+    number: np.ndarray
+    """Which copy of its document it is, from 0."""
 
 
 def claimed_copies(
@@ -66,7 +68,7 @@ def claimed_copies(
         place = mix_array(docs["id"][row] * np.uint64(MAX_COPIES) + number.astype(np.uint64), settings.seed + 7)
         sets = _sets(docs[row], place, settings, phase_claims.phase, cells)
         pool = np.array(phase_claims.pool_of_cell, np.int64)[docs["cell"]]
-        yield phase_claims.phase, pool, Copies(row, sets, place, length)
+        yield phase_claims.phase, pool, Copies(row, sets, place, length, number)
 
 
 def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int, cells: Sequence[Cell]) -> np.ndarray:
@@ -108,12 +110,14 @@ def shuffle_documents(
     cells: Sequence[Cell],
     claims: Sequence[PhaseClaims],
     partitions: Sequence[int],
+    epochs: Sequence[int],
     stem: Path,
 ) -> TaskResult:
     """Map: the tokens of all claimed copies of some token shards, by (set, partition).
 
     Args:
         partitions: partitions of every set; a set's begin after those of the sets before it.
+        epochs: copies of a document that every set may hold; a divisor of its partitions.
     """
     docs = read_documents(documents)
     begin = np.r_[0, np.cumsum(partitions)]
@@ -124,10 +128,13 @@ def shuffle_documents(
     sets = np.concatenate([c.set_index for c in all_copies])[order]
     place = np.concatenate([c.place for c in all_copies])[order]
     take = np.concatenate([c.take for c in all_copies])[order]
+    copy = np.concatenate([c.number for c in all_copies])[order]
     where = np.empty(len(row), np.int64)
-    for s, count in enumerate(partitions):
+    for s, (count, times) in enumerate(zip(partitions, epochs, strict=True)):
         mine = sets == s
-        where[mine] = begin[s] + by_hash_range(place[mine], count)
+        # Each epoch has its own partitions, so that copies of a document never meet in a block.
+        ranges = count // times
+        where[mine] = begin[s] + copy[mine] * ranges + by_hash_range(place[mine], ranges)
 
     outputs: list[Artifact] = []
     held: list[pa.RecordBatch] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ...tokenize.pack import Packing, Segments, fill, pack, streams
+from ...tokenize.pack import Packed, Packing, Segments, fill, pack, streams
 from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
 from ..artifacts import publish
 from ..engine import TaskResult
@@ -85,7 +85,8 @@ def pack_partition(files: Sequence[Path], partition: int, number: int, shape: Se
         entries.column("cell").to_numpy(),
         np.zeros(len(lengths), np.int64),
     )
-    return _pack(material, number, shape, stem, last=False)
+    packed = pack(lengths, shape.block_length, shape.max_docs, shape.packing)
+    return _write(material, packed, number, shape, stem, leftovers=True)
 
 
 def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Path) -> TaskResult:
@@ -93,39 +94,62 @@ def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Pa
     tables = [pa.Table.from_batches([], LEFTOVER_SCHEMA)]
     tables += [pa.ipc.open_stream(file.read_bytes()).read_all() for file in files]
     table = pa.concat_tables(tables).combine_chunks()
-    table = _apart(table, shape.block_length)
     column = table.column("stream").combine_chunks()
     column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    offsets = column.offsets.to_numpy().astype(np.int64)
     material = Material(
         column.flatten().to_numpy(),
-        column.offsets.to_numpy().astype(np.int64) - column.offsets[0].as_py(),
+        offsets - (offsets[0] if len(offsets) else 0),
         table.column("doc_id").to_numpy(),
         table.column("cell").to_numpy(),
         table.column("start").to_numpy(),
     )
-    return _pack(material, number, SetShape(**{**shape.__dict__, "packing": "concatenate"}), stem, last=True)
+    runs = _apart(material.doc_ids.tolist(), np.diff(material.offsets).tolist(), shape.block_length)
+    parts, n_blocks, cut = [], 0, 0
+    for run in runs:
+        order = np.array(run, np.int64)
+        packed = pack(np.diff(material.offsets)[order], shape.block_length, shape.max_docs, "concatenate", last=True)
+        s = packed.segments
+        parts.append(Segments(order[s.document], s.start, s.length, s.block + n_blocks))
+        n_blocks += packed.n_blocks
+        cut += packed.cut
+    nothing = np.empty(0, np.int64)
+    joined = [
+        np.concatenate([nothing, *(getattr(p, f) for p in parts)]) for f in ("document", "start", "length", "block")
+    ]
+    whole = Packed(Segments(*joined), n_blocks, Segments(nothing, nothing, nothing, nothing), cut)
+    return _write(material, whole, number, shape, stem, leftovers=False)
 
 
-def _apart(table: pa.Table, block_length: int) -> pa.Table:
-    """Order pieces so that copies of one document stand at least a block apart, where the others allow it."""
-    ids = table.column("doc_id").to_numpy()
-    lengths = np.diff(table.column("stream").combine_chunks().offsets.to_numpy()) if len(ids) else np.empty(0)
-    waiting = list(range(len(ids)))
-    order: list[int] = []
-    recent: list[tuple[int, int]] = []  # (document, tokens since it began)
+def _apart(doc_ids: Sequence[int], lengths: Sequence[int], block_length: int) -> list[list[int]]:
+    """Order pieces for concatenation so that no block gets two pieces of one document (copies for other epochs).
+
+    Returns:
+        Runs of pieces; each begins a new block. More than one only where every piece left would meet its copy.
+    """
+    runs: list[list[int]] = []
+    waiting = list(range(len(doc_ids)))
     while waiting:
-        near = {d for d, since in recent if since < 2 * block_length}
-        pick = next((k for k, i in enumerate(waiting) if int(ids[i]) not in near), 0)
-        i = waiting.pop(pick)
-        order.append(i)
-        recent = [(d, since + int(lengths[i])) for d, since in recent if since < 2 * block_length]
-        recent.append((int(ids[i]), 0))
-    return table.take(pa.array(order, pa.int64())).combine_chunks()
+        runs.append([])
+        room, inside = block_length, set[int]()
+        while True:
+            place = next((k for k, i in enumerate(waiting) if doc_ids[i] not in inside), None)
+            if place is None:
+                break
+            piece = waiting.pop(place)
+            runs[-1].append(piece)
+            if lengths[piece] < room:
+                room -= lengths[piece]
+                inside.add(doc_ids[piece])
+            else:
+                over = (lengths[piece] - room) % block_length
+                room = block_length - over
+                inside = {doc_ids[piece]} if over else set()
+    return runs
 
 
-def _pack(material: Material, number: int, shape: SetShape, stem: Path, last: bool) -> TaskResult:
-    lengths = np.diff(material.offsets)
-    packed = pack(lengths, shape.block_length, shape.max_docs, shape.packing, last)
+def _write(material: Material, packed: Packed, number: int, shape: SetShape, stem: Path, leftovers: bool) -> TaskResult:
+    """Publish blocks by rank, and (unless nothing comes after) what is left over."""
     segments = packed.segments
     blocks, ends = fill(
         segments.document,
@@ -154,7 +178,7 @@ def _pack(material: Material, number: int, shape: SetShape, stem: Path, last: bo
     bounds = np.searchsorted(by_hash_range(rank[order], shape.buckets), np.arange(shape.buckets + 1))
     parts = [_ipc(table.take(pa.array(order[a:b])), schema) for a, b in itertools.pairwise(bounds)]
     outputs = [write_shuffle(stem.with_name(f"{stem.name}.blocks"), parts, packed.n_blocks)]
-    if not last:
+    if leftovers:
         left = _leftover(material, packed.leftover)
         with publish(stem.with_name(f"{stem.name}.left"), rows=left.num_rows) as out:
             out.write(_ipc(left, LEFTOVER_SCHEMA, always=True))

@@ -125,14 +125,12 @@ class PoolNeed:
     available: int
     """Tokens the pool can give once, after the phases that claim before."""
     max_epochs: float
+    margin: float = 1.0
+    """How far `available` may be off where it is an estimate."""
 
     @property
     def short(self) -> bool:
-        return self.wanted > self.available * self.max_epochs
-
-    @property
-    def epochs(self) -> float:
-        return self.wanted / self.available if self.available else float("inf")
+        return self.wanted > self.available * self.max_epochs * self.margin
 
 
 class BudgetShort(ValueError):

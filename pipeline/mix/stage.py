@@ -261,8 +261,12 @@ class Mixer:
                     f"{self.settings.phases[phase].name}: no document goes to blocks of {length}; "
                     "change its block rules or remove this length"
                 )
+        copies = {c.phase: 1 + max((claim.epochs for claim in c.claims), default=0) for c in claims}
+        epochs = [copies[phase] for phase, _ in sets]
         partitions = [
-            max(1, -(-int(n) // assign.PARTITION_DOCUMENTS), -(-int(t) // assign.PARTITION_TOKENS)) for n, t in totals
+            times
+            * max(1, -(-int(n) // times // assign.PARTITION_DOCUMENTS), -(-int(t) // times // assign.PARTITION_TOKENS))
+            for times, (n, t) in zip(epochs, totals, strict=True)
         ]
         moved = self._each(
             "mix.shuffle",
@@ -276,10 +280,11 @@ class Mixer:
                     self.cells,
                     claims,
                     partitions,
+                    epochs,
                     self.paths.mix(f"documents/{g[0].name}"),
                 ),
             ),
-            lambda g: (g[0].identity, g[1].hash, self.settings, self.cells, list(claims), partitions),
+            lambda g: (g[0].identity, g[1].hash, self.settings, self.cells, list(claims), partitions, epochs),
             name=lambda g: g[0].name,
         )
         sources = [Path(a.path) for r in moved for a in r.outputs]

@@ -161,17 +161,7 @@ def _count(
                 row[_LETTERS] += 1
             elif flags & DIGIT:
                 row[_DIGITS] += 1
-            if flags & WORD:
-                row[_WORD_CHARS] += 1
-                if not in_word or flags & ALONE:
-                    if in_word:
-                        row[_WORDS] += 1
-                        row[_ALPHA] += alpha
-                    in_word, alpha = True, False
-                    word = word_start()
-                alpha = alpha or (flags & LETTER) != 0
-                word = word_step(word, np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))
-            elif in_word:
+            if in_word and (not flags & WORD or flags & ALONE):
                 in_word = False
                 row[_WORDS] += 1
                 row[_ALPHA] += alpha
@@ -184,6 +174,13 @@ def _count(
                             row[_JAVASCRIPT] += 1
                         elif k == 9:
                             row[_LOREM] += 1
+            if flags & WORD:
+                row[_WORD_CHARS] += 1
+                if not in_word:
+                    in_word, alpha = True, False
+                    word = word_start()
+                alpha = alpha or (flags & LETTER) != 0
+                word = word_step(word, np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))
             if (
                 cp == 35
                 or cp == 0x2026

@@ -62,7 +62,9 @@ def test_an_error_of_the_data_fails_the_stage_with_task_cause_and_log(engine: En
     assert "Traceback" in (tmp_path / "timings" / "failed-s-t0.log").read_text()
 
 
-def test_an_io_error_is_tried_again_but_not_for_ever(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_io_error_is_tried_again_but_not_for_ever(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(StageFailed, match=f"after {ATTEMPTS} attempts: OSError: disk went away"):
         engine.run("s", tasks(tmp_path, vanish))

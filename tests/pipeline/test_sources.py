@@ -125,7 +125,9 @@ def test_bad_rows_go_to_quarantine_with_file_row_offset_and_reason(tmp_path: Pat
 
 
 def test_nulls_and_nuls_in_columns_are_quarantined(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"content": ["a", None, "x\0y", "b"], "url": ["u", "v", "w", None]}), tmp_path / "x.parquet")
+    pq.write_table(
+        pa.table({"content": ["a", None, "x\0y", "b"], "url": ["u", "v", "w", None]}), tmp_path / "x.parquet"
+    )
     rows, quarantine = read(only(tmp_path, "refinedweb"))
     assert [(r["row"], r["text"], r["url"]) for r in rows] == [(0, "a", "u"), (3, "b", "")]
     assert quarantine.rows == 2
@@ -259,7 +261,9 @@ def test_any_data_set_streams_by_name_with_its_shards_as_files(tmp_path: Path) -
     folder = tmp_path / "set"
     folder.mkdir()
     for i in range(3):
-        pq.write_table(pa.table({"text": [f"{i}-{k}" for k in range(4)], "id": list(range(4))}), folder / f"{i}.parquet")
+        pq.write_table(
+            pa.table({"text": [f"{i}-{k}" for k in range(4)], "id": list(range(4))}), folder / f"{i}.parquet"
+        )
     source = SourceSettings("mine", "huggingface", dataset=str(folder))
     files = list_sources([source])
     assert [f.path for f in files] == [f"default/train/{i:05d}-of-00003" for i in range(3)]

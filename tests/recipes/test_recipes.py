@@ -58,7 +58,10 @@ def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
         ("training.size=huge", "training.size names the size 'huge'"),
         ("filters.0.signal=n_wrds", "no signal 'n_wrds'"),
         ("phases.phase1.weights.0.domain=webb", "weights.0.domain"),
-        ("phases.phase1.weights.7={domain: books, corpus: redpajama, weight: 1}", "no source has the pool books/redpajama"),
+        (
+            "phases.phase1.weights.7={domain: books, corpus: redpajama, weight: 1}",
+            "no source has the pool books/redpajama",
+        ),
         ("phases.phase1.weights.0.subset=nosuch", "no source has the pool web/nosuch"),
         ("phases.phase2.blocks.1.length=5000", "not a power of two"),
         ("held_out.other.files=[x]", "held_out names the source 'other'"),

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1.05T", 1_050_000_000_000), ("62B", 62_000_000_000), ("2M", 2_000_000), ("2Mi", 2_097_152), (7, 7), ("1e3", 1000)],
+    [
+        ("1.05T", 1_050_000_000_000),
+        ("62B", 62_000_000_000),
+        ("2M", 2_000_000),
+        ("2Mi", 2_097_152),
+        (7, 7),
+        ("1e3", 1000),
+    ],
 )
 def test_units_are_exact(text: str, value: int) -> None:
     assert quantity(text) == value

@@ -39,7 +39,9 @@ def test_digits_are_split_and_white_space_is_kept(model: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=60), max_size=5))
+@given(
+    st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=60), max_size=5)
+)
 def test_ids_equal_sentencepiece_and_decode_to_the_text(model: Path, texts: list[str]) -> None:
     encoder, reference = Encoder(model), load(model)
     encoded = encoder.encode(texts)
@@ -49,7 +51,9 @@ def test_ids_equal_sentencepiece_and_decode_to_the_text(model: Path, texts: list
         assert reference.decode(ids) == text
 
 
-@pytest.mark.parametrize("literal", ["<eos>", "<bos>", "<pad>", "<unk>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>"])
+@pytest.mark.parametrize(
+    "literal", ["<eos>", "<bos>", "<pad>", "<unk>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>"]
+)
 def test_no_text_becomes_a_control_or_reserved_id(model: Path, literal: str) -> None:
     encoder = Encoder(model, SETTINGS.reserved)
     processor = load(model)

@@ -23,7 +23,9 @@ def covered(lengths: np.ndarray, *parts: Segments) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(LENGTHS, st.sampled_from([64, 128]), st.integers(1, 12), st.sampled_from(["best_fit", "concatenate"]), st.booleans())
+@given(
+    LENGTHS, st.sampled_from([64, 128]), st.integers(1, 12), st.sampled_from(["best_fit", "concatenate"]), st.booleans()
+)
 def test_every_token_is_packed_once_within_the_limits(
     sizes: list[int], block: int, most: int, packing: Literal["best_fit", "concatenate"], last: bool
 ) -> None:
@@ -81,7 +83,15 @@ def test_streams_open_and_close_documents_and_end_where_the_budget_does() -> Non
 def test_fill_places_segments_and_pads_the_rest() -> None:
     stream = np.arange(100, 110, dtype=np.int32)
     blocks, ends = fill(
-        np.array([0, 1, 1]), np.array([0, 0, 3]), np.array([4, 3, 1]), np.array([0, 0, 1]), 2, 8, stream, np.array([0, 4, 10]), 0
+        np.array([0, 1, 1]),
+        np.array([0, 0, 3]),
+        np.array([4, 3, 1]),
+        np.array([0, 0, 1]),
+        2,
+        8,
+        stream,
+        np.array([0, 4, 10]),
+        0,
     )
     assert blocks.tolist() == [[100, 101, 102, 103, 104, 105, 106, 0], [107, 0, 0, 0, 0, 0, 0, 0]]
     assert ends.tolist() == [4, 7, 1]

@@ -79,7 +79,11 @@ def test_logits_and_losses_equal_those_of_llama() -> None:
         attention_bias=False, mlp_bias=False,
     )  # fmt: skip
     llama = transformers.LlamaForCausalLM(config).eval()
-    state = {"model.embed_tokens.weight": model.embedding, "lm_head.weight": model.embedding, "model.norm.weight": model.norm.weight}
+    state = {
+        "model.embed_tokens.weight": model.embedding,
+        "lm_head.weight": model.embedding,
+        "model.norm.weight": model.norm.weight,
+    }
     for i, block in enumerate(model.blocks):
         q, k, v = block.attention.qkv.weight.split([64, 32, 32])
         gate, up = block.mlp.gate_up.weight.chunk(2)

@@ -1,0 +1,171 @@
+"""Mix: budgets to the token, disjoint phases, blocks that hold what the documents say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fox1.pipeline.mix.budget import BudgetShort, Phase, Weight, largest_remainder, quotas
+from fox1.pipeline.mix.select import floor_for
+from fox1.tokenize.shards import read_set, token_batches
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.integers(0, 10**13), st.lists(st.floats(0.001, 1000), min_size=1, max_size=30))
+def test_largest_remainder_sums_exactly_and_drops_nobody(total: int, weights: list[float]) -> None:
+    shares = largest_remainder(total, weights)
+    assert sum(shares) == total
+    if total >= 2 * len(weights):
+        assert min(shares) >= 1
+
+
+def test_an_absent_pool_gives_its_share_to_the_others() -> None:
+    phase = Phase(
+        "p", 100, (Weight(1, domain="web"), Weight(1, domain="code"), Weight(2, domain="dialogue", if_present=True)), ()
+    )
+    assert quotas(phase, [10, 10, 0]) == ([50, 50, 0], ["dialogue"])
+    with pytest.raises(ValueError, match="the pool `code` is empty"):
+        quotas(phase, [10, 0, 5])
+
+
+def test_a_quality_floor_takes_the_best_share() -> None:
+    table = np.zeros(65_536, np.int64)
+    table[[100, 200, 300, 400]] = 25
+    assert floor_for(table, 1.0) == 0
+    assert floor_for(table, 0.5) == 300
+    assert floor_for(table, 0.25) == 400
+
+
+def tokens_of(run: Path) -> dict[int, list[int]]:
+    found = {}
+    for path in (run / "tokens").rglob("*.arrow"):
+        for batch in token_batches(path):
+            for row in batch.to_pylist():
+                found[row["doc_id"]] = row["input_ids"]
+    return found
+
+
+def blocks_of(folder: Path) -> list[dict[str, Any]]:
+    rows = []
+    for split in read_set(folder).splits:
+        for name in split.files:
+            with pa.memory_map(str(folder / str(split.block_length) / name)) as source:
+                rows += pa.ipc.open_stream(source).read_all().to_pylist()
+    return rows
+
+
+PHASES = ("phase1", "phase2", "phase3")
+
+
+@pytest.mark.parametrize("name", [*PHASES, "held_out"])
+def test_blocks_hold_exactly_what_their_documents_say(run: Path, name: str) -> None:
+    folder = run / "held_out" if name == "held_out" else run / "phases" / name
+    info = read_set(folder)
+    tokens = tokens_of(run)
+    for block in blocks_of(folder):
+        length = len(block["input_ids"])
+        begin = 0
+        for doc, start, end, source in zip(
+            block["doc_ids"], block["doc_starts"], block["doc_ends"], block["doc_sources"], strict=True
+        ):
+            stream = [info.bos, *tokens[doc], info.eos]
+            assert block["input_ids"][begin:end] == stream[start : start + end - begin]
+            assert source < len(info.sources)
+            begin = end
+        assert all(t == info.pad for t in block["input_ids"][begin:])
+        assert len(block["doc_ids"]) <= info.max_docs_per_block[str(length)]
+        assert len(set(block["doc_ids"])) == len(block["doc_ids"]) or length < 2000
+
+
+def test_budgets_are_reached_to_the_token(run: Path) -> None:
+    mixture = json.loads((run / "stats" / "mixture.json").read_text())
+    for phase in mixture["phases"]:
+        blocks = blocks_of(run / "phases" / phase["name"])
+        assert sum(b["doc_ends"][-1] for b in blocks) == phase["tokens"]
+        assert abs(phase["tokens"] - phase["wanted_tokens"]) <= len(phase["pools"])
+        assert sum(p["wanted_tokens"] for p in phase["pools"]) == phase["wanted_tokens"]
+        assert sum(c["tokens"] for c in phase["cells"]) == phase["tokens"]
+        longest = max(s["block_length"] for s in phase["sets"])
+        assert all(abs(p["tokens"] - p["wanted_tokens"]) <= longest for p in phase["pools"])
+
+
+def test_phases_share_no_document_and_hold_no_held_out_one(run: Path) -> None:
+    used = {name: {d for b in blocks_of(run / "phases" / name) for d in b["doc_ids"]} for name in PHASES}
+    held_out = {d for b in blocks_of(run / "held_out") for d in b["doc_ids"]}
+    for i, name in enumerate(PHASES):
+        assert not used[name] & held_out
+        for other in PHASES[i + 1 :]:
+            assert not used[name] & used[other]
+
+
+def test_every_phase_opens_with_datasets_and_pyarrow(run: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    for name in PHASES:
+        opened = datasets.load_from_disk(str(run / "phases" / name))
+        info = read_set(run / "phases" / name)
+        assert list(opened) == [str(s.block_length) for s in info.splits]
+        for split in info.splits:
+            rows = opened[str(split.block_length)]
+            assert len(rows) == split.blocks
+            ids = rows.with_format("numpy")[0]["input_ids"]
+            assert len(ids) == split.block_length
+
+
+def test_the_index_finds_every_segment(run: Path) -> None:
+    index = pa.concat_tables([pq.read_table(p) for p in sorted((run / "index").glob("*.parquet"))]).to_pylist()
+    expected: Counter[tuple[int, ...]] = Counter()
+    for number, name in enumerate(PHASES, 1):
+        for split in read_set(run / "phases" / name).splits:
+            rows = [b for b in blocks_of(run / "phases" / name) if len(b["input_ids"]) == split.block_length]
+            for at, block in enumerate(rows):
+                begin = 0
+                for doc, start, end in zip(block["doc_ids"], block["doc_starts"], block["doc_ends"], strict=True):
+                    expected[doc, number, split.block_length, at, start, end - begin] += 1
+                    begin = end
+    names = ("doc_id", "phase", "block_length", "block", "doc_start", "length")
+    assert Counter(tuple(r[n] for n in names) for r in index) == expected
+    ids = [r["doc_id"] for r in index]
+    assert ids == sorted(ids)
+
+
+def test_a_short_budget_is_an_error_with_pool_wanted_and_available(
+    tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+) -> None:
+    with pytest.raises(BudgetShort, match=r"phase1, code: wanted [\d,]+, available [\d,]+ x 1 epochs") as caught:
+        curate(settings_of("phases.phase1.tokens=10M"), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "phases").exists()
+
+
+def test_pools_repeat_within_their_epochs_and_copies_never_share_a_block(
+    tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+) -> None:
+    settings = settings_of(
+        "phases.phase3.weights=[{domain: encyclopedia, weight: 1, max_epochs: 8}]", "phases.phase3.tokens=2M"
+    )
+    curate(settings, tmp_path / "run")
+    blocks = blocks_of(tmp_path / "run" / "phases" / "phase3")
+    times = Counter(d for b in blocks for d, s in zip(b["doc_ids"], b["doc_starts"], strict=True) if s == 0)
+    assert max(times.values()) > 1 and max(times.values()) - min(times.values()) <= 2
+    for block in blocks:
+        whole = [d for d, s in zip(block["doc_ids"], block["doc_starts"], strict=True) if s == 0]
+        assert len(whole) == len(set(whole))
+
+
+def test_a_changed_mixture_reads_no_text_again(
+    tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+) -> None:
+    curate(settings_of(), tmp_path / "run")
+    _, engine = curate(settings_of("phases.phase1.weights.0.weight=60"), tmp_path / "run")
+    for stage in ("prepare", "scan", "filter", "dedupe.decisions", "tokenize"):
+        reused, total = engine.reused[stage]
+        assert reused == total
+    assert engine.reused["mix.pack"][0] == 0
