@@ -376,17 +376,8 @@ class Mixer:
         table = tuple((c.corpus, c.subset, c.domain) for c in self.cells)
         info = SetInfo(name, splits, table, limits, v.size, v.pad, v.eos, v.bos, identity)
         sizes = {str(length): sum(f.bytes for f in files) for length, _, files in parts}
-        self.engine.run(
-            "mix.describe",
-            [
-                Task(
-                    name,
-                    task_key("mix.describe", VERSION, None, [info.to_json(), sizes]),
-                    describe_set,
-                    (info, sizes, folder),
-                )
-            ],
-        )
+        key = task_key("mix.describe", VERSION, None, [info.to_json(), sizes])
+        self.engine.run(f"mix.describe.{name}", [Task(name, key, describe_set, (info, sizes, folder))])
 
     def _held_out(self) -> TaskResult | None:
         groups = sorted((g for g in self.groups if g.held_out), key=lambda g: g.name)

@@ -124,7 +124,11 @@ def _url_list(source: SourceSettings) -> list[tuple[str, str, int, str]]:
         with open_source(source.urls) as file:
             urls = [line.strip() for line in file.read().decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"source {source.corpus}: cannot read the URL list {source.urls}: {error}") from None
+        absent = f"no folder {source.root}, and " if source.root else ""
+        raise ValueError(
+            f"source {source.corpus}: {absent}cannot read the URL list {source.urls}: {str(error) or 'unreachable'}; "
+            "set `root` (or FOX1_DATA) to the data"
+        ) from None
     urls = sorted({u for u in urls if u and not u.startswith("#")})
     prefix = os.path.commonprefix([u.rsplit("/", 1)[0] + "/" for u in urls])  # noqa: RUF071
     prefix = prefix[: prefix.rfind("/") + 1]

@@ -92,7 +92,7 @@ def test_a_chain_of_revisions_keeps_what_no_kept_document_covers(tmp_path: Path,
     rng = random.Random(3)
     words = sentence(rng, 400)
     chain = []
-    for i in range(60):
+    for _i in range(60):
         words = words[12:] + sentence(rng, 12)
         chain.append(" ".join(words))
     write(tmp_path, "c", chain)
@@ -113,7 +113,7 @@ def test_planted_duplicates_are_found_with_the_recall_theory_promises(
 ) -> None:
     rng = random.Random(5)
     originals, copies, similar = [], [], []
-    for i in range(300):
+    for _i in range(300):
         words = sentence(rng, 300)
         originals.append(" ".join(words))
         changed = words[: 300 - 12] + sentence(rng, 12)

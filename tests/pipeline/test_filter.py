@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from fox1.pipeline.edits import apply_edits
 from fox1.pipeline.artifacts import EDIT_TYPE
+from fox1.pipeline.edits import apply_edits
 from fox1.pipeline.filter import SIGNALS, Exclusion, FilterSettings, Rule, judge
 from fox1.pipeline.identity import SourceFile, file_hash
 from fox1.pipeline.signals.scan import ScanSettings, scan_batch, signals_schema

@@ -1,0 +1,275 @@
+"""The whole path: the same bytes for any workers, order and kills; accounting; bad input; memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import shutil
+import string
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from fox1.pipeline import curate as curate_module
+
+from tests.conftest import SMALL, hashes
+
+SCRIPT = Path(__file__).parent / "killed_run.py"
+STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
+
+
+def script(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=300)
+
+
+def fox1(*arguments: object, data: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fox1", *map(str, arguments)]
+    environment = {**os.environ, "FOX1_DATA": str(data)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def small(*overrides: str) -> list[str]:
+    return [word for o in (*SMALL, *overrides) for word in ("--set", o)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_workers_give_the_bytes_of_one_process(run: Path, corpora: Path, tmp_path: Path, workers: int) -> None:
+    done = fox1("curate", "sample", "--out", tmp_path / "run", "--workers", workers, *small(), data=corpora)
+    assert done.returncode == 0, done.stderr
+    assert hashes(tmp_path / "run") == hashes(run)
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == (run / "manifest.json").read_bytes()
+
+
+def test_another_order_of_files_and_another_place_give_the_same_bytes(
+    run: Path, corpora: Path, tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shutil.copytree(corpora, tmp_path / "moved")
+    listed = curate_module.list_sources
+
+    def shuffled(*arguments: Any) -> Any:
+        files = listed(*arguments)
+        random.Random(7).shuffle(files)
+        return files
+
+    monkeypatch.setattr(curate_module, "list_sources", shuffled)
+    curate(settings_of(data=tmp_path / "moved"), tmp_path / "run")
+    assert hashes(tmp_path / "run") == hashes(run)
+
+
+def test_a_finished_run_is_reused_and_repeated_runs_change_nothing(
+    tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+) -> None:
+    curate(settings_of(), tmp_path / "run")
+    before = hashes(tmp_path / "run")
+    summary, _ = curate(settings_of(), tmp_path / "run")
+    assert all(reused == total for reused, total in summary.reused.values())
+    assert hashes(tmp_path / "run") == before
+
+
+def test_documents_in_are_kept_dropped_or_quarantined(run: Path) -> None:
+    funnel = json.loads((run / "stats" / "funnel.json").read_text())
+    assert len(funnel["corpora"]) == 5
+    for corpus in funnel["corpora"]:
+        assert corpus["rows"] == corpus["kept"] + sum(corpus["dropped"].values()) + corpus["quarantined"]
+        subsets = corpus["subsets"].values()
+        assert corpus["kept"] == sum(s["kept"] for s in subsets)
+
+
+def test_the_manifest_lists_every_file_with_its_hash(run: Path) -> None:
+    import xxhash
+
+    manifest = json.loads((run / "manifest.json").read_text())
+    for path in hashes(run):
+        entry = manifest["artifacts"][path]
+        data = (run / path).read_bytes()
+        assert entry["bytes"] == len(data)
+        assert entry["hash"] == xxhash.xxh3_128_hexdigest(data)
+    assert len(manifest["files"]) == sum(1 for f in manifest["files"] if f["file_hash"])
+
+
+@pytest.mark.slow
+def test_a_driver_killed_in_every_stage_leaves_a_run_that_finishes_with_the_same_bytes(
+    run: Path, corpora: Path, tmp_path: Path
+) -> None:
+    clean = script(corpora, tmp_path / "clean", "none")
+    seconds = {line.split()[0]: float(line.split()[1]) for line in clean.stdout.splitlines()}
+    assert set(seconds) == set(STAGES)
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    inside_a_write = killed = 0
+    out = tmp_path / "run"
+    for stage in STAGES:
+        for _ in range(4):
+            done = script(corpora, out, "driver", stage, rng.uniform(0, seconds[stage]), check=False)
+            killed += done.returncode == -9
+            inside_a_write += any(out.rglob(".*.tmp"))
+            if done.returncode == -9:
+                break
+    # A stage of milliseconds can end before its kill comes; the others cannot.
+    assert killed >= len(STAGES) - 2
+    assert inside_a_write, f"no kill landed inside a write (seed {seed})"
+    script(corpora, out, "none")
+    assert not list(out.rglob(".*.tmp"))
+    assert hashes(out) == hashes(run)
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_every_stage_is_replaced(run: Path, corpora: Path, tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    done = script(corpora, tmp_path / "run", "workers", seed)
+    kills = [line for line in done.stdout.splitlines() if line.startswith("killed")]
+    tasks = [json.loads(line) for line in (tmp_path / "run" / "timings" / "tasks.jsonl").read_text().splitlines()]
+    lost = {t["stage"].split(".")[0] for t in tasks if "WorkerCrashed" in t["error"]}
+    assert len(kills) >= 4 and lost, (kills, lost, seed)
+    assert hashes(tmp_path / "run") == hashes(run)
+
+
+def damaged(corpora: Path, target: Path) -> Path:
+    shutil.copytree(corpora, target)
+    return target
+
+
+def test_broken_lines_are_quarantined_and_counted(
+    corpora: Path, tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+) -> None:
+    data = damaged(corpora, tmp_path / "data")
+    path = next((data / "redpajama").rglob("*.jsonl"))
+    path.write_bytes(b'{"text": \n' + path.read_bytes() + b'{"text": 7}\n')
+    summary, _ = curate(settings_of("max_bad_rows=2", data=data), tmp_path / "run")
+    funnel = next(f for f in summary.funnels if f.corpus == "redpajama")
+    assert funnel.quarantined == 2
+    quarantined = next((tmp_path / "run" / "quarantine").rglob("*.jsonl")).read_text().splitlines()
+    assert next(json.loads(line)["row"] for line in quarantined) == 0
+    with pytest.raises(ValueError, match=r"exceed `max_bad_rows` 1; see .*quarantine/redpajama"):
+        curate(settings_of("max_bad_rows=1", data=data), tmp_path / "strict")
+
+
+def test_a_truncated_file_is_named_and_its_whole_rows_are_used(
+    corpora: Path, tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+) -> None:
+    data = damaged(corpora, tmp_path / "data")
+    path = data / "pile" / "train" / "00.jsonl.zst"
+    whole = len(zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read().splitlines())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    summary, _ = curate(settings_of("max_bad_rows=5", data=data), tmp_path / "run", "prepare", "scan")
+    funnel = next(f for f in summary.funnels if f.corpus == "pile" and not f.held_out)
+    assert funnel.damaged[0].startswith("pile/train/00.jsonl.zst: EOFError")
+    assert 0 < funnel.rows < whole + 2000
+    with pytest.raises(ValueError, match=r"pile/train/00\.jsonl\.zst: EOFError"):
+        curate(settings_of("max_bad_rows=0", data=data), tmp_path / "strict", "prepare", "scan")
+
+
+def test_a_file_that_changes_between_the_two_reads_stops_the_run(
+    corpora: Path, tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+) -> None:
+    data = damaged(corpora, tmp_path / "data")
+
+    class Touch:
+        def stage(self, name: str, tasks: int, weight: int, reused: int) -> None:
+            if name == "tokenize":
+                os.utime(next((data / "dolma").iterdir()), ns=(1, 1))
+
+        def task_done(self, name: str, weight: int) -> None: ...
+
+        def stage_done(self, name: str, seconds: float) -> None: ...
+
+    with pytest.raises(ValueError, match=r"dolma/.* changed while the run was reading it"):
+        curate(settings_of(data=data), tmp_path / "run", progress=Touch())
+
+
+def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp_path: Path) -> None:
+    cases = {
+        ("curate", "nonesuch", "--out", tmp_path / "a"): "no recipe nonesuch",
+        ("curate", "sample", "--out", tmp_path / "a", "--in-process", "--set", "sclae=1"): "did you mean `scale`",
+        ("curate", "sample", "--out", tmp_path / "a", "--in-process", "--stages", "scam"): "no stage scam",
+        ("stats", tmp_path / "none"): "no run at",
+        ("train", tmp_path / "none", "--out", tmp_path / "c"): "has no training.json",
+        ("recipe", "check", "sample", "--set", "phases.phase1.tokens=9T"): "budget short by far",
+    }
+    for arguments, says in cases.items():
+        done = fox1(*arguments, data=corpora)
+        assert done.returncode != 0
+        assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+    missing = fox1("curate", "sample", "--out", tmp_path / "b", "--in-process", data=tmp_path / "nothing")
+    assert missing.returncode == 1 and "set `root` (or FOX1_DATA)" in missing.stderr
+
+
+def test_stats_prints_tables_and_json(run: Path, corpora: Path) -> None:
+    tables = fox1("stats", run, data=corpora)
+    for title in ("Funnel by corpus", "Dropped by reason", "Overlap, all rows", "Mixture by domain", "phase3"):
+        assert title in tables.stdout
+    assert json.loads(fox1("stats", run, "--json", data=corpora).stdout)["mixture"]["phases"]
+
+
+def ten_times(corpora: Path, target: Path) -> Path:
+    """Ten differing copies of the corpora: each letter shifted by the number of the copy."""
+    letters = string.ascii_lowercase
+
+    def shifted(texts: list[str], k: int) -> list[str]:
+        table = str.maketrans(letters, letters[k:] + letters[:k])
+        return [t.translate(table) for t in texts]
+
+    for source in sorted(p for p in corpora.rglob("*") if p.is_file()):
+        stem, *suffixes = source.name.split(".")
+        folder = target / source.relative_to(corpora).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for k in range(10):
+            path = folder / ".".join([f"{stem}-{k}", *suffixes])
+            if path.suffix == ".parquet":
+                table = pq.read_table(source)
+                texts = pa.array(shifted(table["content"].to_pylist(), k))
+                pq.write_table(table.set_column(0, "content", texts), path)
+                continue
+            data = source.read_bytes()
+            if path.suffix == ".zst":
+                data = zstandard.ZstdDecompressor().stream_reader(data).read()
+            elif path.suffix == ".gz":
+                data = gzip.decompress(data)
+            rows = [json.loads(line) for line in data.decode().splitlines()]
+            for row, text in zip(rows, shifted([r["text"] for r in rows], k), strict=True):
+                row["text"] = text
+            data = "\n".join(map(json.dumps, rows)).encode() + b"\n"
+            if path.suffix == ".zst":
+                data = zstandard.ZstdCompressor(1).compress(data)
+            elif path.suffix == ".gz":
+                data = gzip.compress(data, 1)
+            path.write_bytes(data)
+    return target
+
+
+@pytest.mark.slow
+def test_ten_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path) -> None:
+    from fox1.pipeline.sample import write_sample
+
+    write_sample(tmp_path / "sample", megabytes=26.0)
+    data = ten_times(tmp_path / "sample", tmp_path / "ten")
+    probe = (
+        "import sys, resource; from fox1.cli import main\n"
+        "sys.argv = ['fox1', *sys.argv[1:]]\n"
+        "try:\n    main()\nfinally:\n    print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", probe, "curate", "sample", "--out", str(tmp_path / "run"), "--in-process"]
+    done = subprocess.run(
+        command, env={**os.environ, "FOX1_DATA": str(data)}, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    peak = next(int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("peak"))
+    rows = json.loads((tmp_path / "run" / "stats" / "funnel.json").read_text())
+    assert sum(c["bytes"] for c in rows["corpora"]) > 240e6
+    # Driver and every task in one process: more than any of them takes alone.
+    print(f"peak {peak / (1 << 20):.2f} GiB")
+    assert peak < 1.5 * (1 << 20), f"{peak / (1 << 20):.2f} GiB"
