@@ -39,7 +39,7 @@ WORDS = (
     "we all has there been if more when can time new some could them other than then now only its over "
     "also after use two how our work first well way even want because any these give day most us great "
     "élan façade naïve Zürich 12 345 6.7 x_y"
-).split()  # noqa: SIM905
+).split()
 
 
 def write_corpora(root: Path) -> None:
