@@ -78,7 +78,7 @@ class StageBars:
 
 def print_summary(summary: Summary, run: Path) -> None:
     """What a run ends with: what was kept, what was read badly, what each phase holds."""
-    console = Console(file=sys.stdout)
+    console = Console(width=None if sys.stdout.isatty() else 150)
     table = Table("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"

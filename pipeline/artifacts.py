@@ -241,7 +241,8 @@ class RunPaths:
         return self.root / "decisions" / corpus / f"{path}.parquet"
 
     def tokens(self, corpus: str, subset: str, index: str) -> Path:
-        return self.root / "tokens" / corpus / quote(subset, safe="") / f"{index}.arrow"
+        # Subsets are read from rows: no name of theirs may leave the folder. Dots are quoted too, for `..`.
+        return self.root / "tokens" / corpus / quote(subset, safe="").replace(".", "%2E") / f"{index}.arrow"
 
     def mix(self, name: str) -> Path:
         return self.root / "mix" / name
@@ -260,7 +261,10 @@ class RunPaths:
         return self.root / "stats" / f"{name}.json"
 
     def record(self, stage: str, task: str) -> Path:
-        return self.root / "records" / stage / f"{quote(task, safe='')}.json"
+        name = quote(task, safe="")
+        if len(name) > 200:  # file systems end names at 255 bytes
+            name = f"{name[:150]}-{xxhash.xxh3_64_hexdigest(task.encode())}"
+        return self.root / "records" / stage / f"{name}.json"
 
     def timings(self, name: str) -> Path:
         return self.root / "timings" / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -234,6 +235,10 @@ class Recipe(Strict):
                     )
 
         corpora, phases = list(self.sources), list(self.phases)
+        for name in (*corpora, *phases):
+            # Both become folders of the run.
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"{name!r} cannot name a source or phase: use letters, digits, - and _")
         known("source", "held_out", list(self.held_out), corpora)
         known("corpus", "dedupe.priority", [p.split("/")[0] for p in self.dedupe.priority], corpora)
         known("phase", "mix.claim_order", self.mix.claim_order, phases)

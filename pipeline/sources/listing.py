@@ -64,6 +64,8 @@ def _list(source: SourceSettings, salt: int) -> Iterable[SourceFile]:
         ]
     else:
         entries = _entries(source)
+        if outside := next((p for p, *_ in entries if p.startswith("/") or ".." in p.split("/")), None):
+            raise ValueError(f"source {source.corpus}: {outside} leaves the folder of its corpus; correct the list")
         if bad := next((p for p, *_ in entries if not (is_json_lines(p) or is_arrow(p))), None):
             raise ValueError(f"source {source.corpus}: {bad} has no suffix fox1 reads; narrow `files`")
     for path, url, size, version in entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def _table(title: str, *columns: str) -> Table:
 
 def print_tables(values: dict[str, Any], console: Console | None = None) -> None:
     """Print the tables to a console (standard output unless given)."""
-    console = console or Console()
+    # A log file has no width: eighty columns would cut numbers.
+    console = console or Console(width=None if sys.stdout.isatty() else 150)
     for table in (_funnel(values), _reasons(values), *_overlaps(values["overlap"]), *_mixture(values["mixture"])):
         console.print(table)
         console.print()

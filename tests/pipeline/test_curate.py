@@ -22,12 +22,12 @@ from fox1.pipeline import curate as curate_module
 
 from tests.conftest import SMALL, hashes
 
-SCRIPT = Path(__file__).parent / "killed_run.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "killed_run.py"
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 
 
 def script(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    command = [sys.executable, str(SCRIPT), *map(str, arguments), *SMALL]
     return subprocess.run(command, check=check, capture_output=True, text=True, timeout=300)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.identity import SourceFile
 from fox1.pipeline.sources import formats
 from fox1.pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, domain_of
@@ -200,6 +201,19 @@ def test_missing_folders_and_empty_patterns_are_plain_errors(tmp_path: Path) -> 
     (tmp_path / "x.csv").write_text("a")
     with pytest.raises(ValueError, match="no suffix fox1 reads"):
         list_sources([SourceSettings("c", "pile", str(tmp_path))])
+
+
+def test_no_listed_file_leaves_its_corpus(tmp_path: Path) -> None:
+    (tmp_path / "urls.txt").write_text("https://x/a/b.jsonl\nhttps://x/a/../../c.jsonl\n")
+    with pytest.raises(ValueError, match="leaves the folder"):
+        list_sources([SourceSettings("c", "pile", urls=str(tmp_path / "urls.txt"))])
+
+
+def test_no_subset_name_leaves_the_run() -> None:
+    paths = RunPaths(Path("/run"))
+    for subset in ("..", "../../etc", "/etc", "a/b"):
+        assert paths.tokens("pile", subset, "0").parent.parent == Path("/run/tokens/pile")
+        assert ".." not in paths.tokens("pile", subset, "0").parts
 
 
 def test_a_limit_takes_whole_files_of_every_corpus_by_seed(corpora: Path) -> None:

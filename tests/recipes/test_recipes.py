@@ -33,7 +33,9 @@ def test_the_full_recipe_states_the_published_facts() -> None:
 def test_mini_changes_only_roots_scale_size_and_tokenizer() -> None:
     full, mini = load("fox1").model_dump(), load("mini").model_dump()
     changed = {k for k in full if full[k] != mini[k]}
-    assert changed == {"name", "scale", "tokenizer", "training"}
+    assert changed == {"name", "scale", "sources", "tokenizer", "training"}
+    for corpus, source in full["sources"].items():
+        assert {k for k in source if source[k] != mini["sources"][corpus][k]} <= {"root", "urls"}
     assert {k for k in full["training"] if full["training"][k] != mini["training"][k]} == {"size"}
 
 
@@ -64,6 +66,7 @@ def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
         ),
         ("phases.phase1.weights.0.subset=nosuch", "no source has the pool web/nosuch"),
         ("phases.phase2.blocks.1.length=5000", "not a power of two"),
+        ("sources.a/b={format: pile, root: /x}", "'a/b' cannot name a source"),
         ("held_out.other.files=[x]", "held_out names the source 'other'"),
     ],
 )
@@ -75,6 +78,8 @@ def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: s
 
 def test_an_unset_variable_is_named() -> None:
     with pytest.raises(RecipeError, match="variable FOX1_DATA is not set"):
+        load_recipe("mini", [], {})
+    with pytest.raises(RecipeError, match=r"tokenizer\.model: the variable FOX1_TOKENIZER is not set"):
         load_recipe("fox1", [], {})
 
 

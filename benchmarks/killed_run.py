@@ -1,8 +1,10 @@
-"""A curate run that is killed: the driver by itself, or its Ray workers one per stage. Run as a script by the tests.
+"""A curate run of the sample recipe that is killed: the driver by itself, or its Ray workers, one per stage.
 
-killed_run.py DATA OUT driver STAGE SECONDS     SIGKILL to the driver, SECONDS after STAGE began
-killed_run.py DATA OUT workers SEED             SIGKILL to one worker per stage, at a random moment
-killed_run.py DATA OUT none                     no kill
+    killed_run.py DATA OUT driver STAGE SECONDS     SIGKILL to the driver, SECONDS after STAGE began
+    killed_run.py DATA OUT workers SEED             SIGKILL to one worker per stage, at a random moment
+    killed_run.py DATA OUT none                     no kill
+
+Further KEY=VALUE arguments change the recipe. The tests and kills.py run this as a process of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ from fox1.pipeline.curate import curate
 from fox1.pipeline.engine import Engine, ray_session
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
-
-SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 
 
 def workers() -> dict[int, str]:
@@ -90,8 +90,8 @@ class Killer:
 
 
 def main(data: str, out: str, mode: str, *options: str) -> None:
-    recipe, _ = load_recipe("sample", SMALL, {"FOX1_DATA": data})
-    killer = Killer(mode, *options)
+    recipe, _ = load_recipe("sample", [o for o in options if "=" in o], {"FOX1_DATA": data})
+    killer = Killer(mode, *(o for o in options if "=" not in o))
     with ray_session(None, 2) as executor:
         curate(curate_settings(recipe), Engine(RunPaths(Path(out)), executor, killer))
     for part, seconds in killer.seconds.items():
