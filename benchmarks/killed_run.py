@@ -1,6 +1,7 @@
 """A curate run of the sample recipe that is killed: the driver by itself, or its Ray workers, one per stage.
 
     killed_run.py DATA OUT driver STAGE SECONDS     SIGKILL to the driver, SECONDS after STAGE began
+    killed_run.py DATA OUT process STAGE SECONDS    the same without Ray: the process that dies is the one that writes
     killed_run.py DATA OUT workers SEED             SIGKILL to one worker per stage, at a random moment
     killed_run.py DATA OUT none                     no kill
 
@@ -15,11 +16,12 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.curate import curate
-from fox1.pipeline.engine import Engine, ray_session
+from fox1.pipeline.engine import Engine, InProcess, ray_session
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 
@@ -62,7 +64,7 @@ class Killer:
         if part == self.part:
             return
         self.part, self.began[part] = part, time.monotonic()
-        if self.mode == "driver" and part == self.options[0]:
+        if self.mode in ("driver", "process") and self.options and part == self.options[0]:
             threading.Thread(target=self.kill_driver, args=(float(self.options[1]),), daemon=True).start()
         if self.mode == "workers":
             threading.Thread(target=self.kill_worker, args=(part,), daemon=True).start()
@@ -92,7 +94,7 @@ class Killer:
 def main(data: str, out: str, mode: str, *options: str) -> None:
     recipe, _ = load_recipe("sample", [o for o in options if "=" in o], {"FOX1_DATA": data})
     killer = Killer(mode, *(o for o in options if "=" not in o))
-    with ray_session(None, 2) as executor:
+    with nullcontext(InProcess()) if mode == "process" else ray_session(None, 2) as executor:
         curate(curate_settings(recipe), Engine(RunPaths(Path(out)), executor, killer))
     for part, seconds in killer.seconds.items():
         print(f"{part} {seconds:.3f}")
