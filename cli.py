@@ -84,9 +84,13 @@ def curate(
     paths = RunPaths(out.absolute())
     chosen = tuple(s.strip() for s in stages.split(",")) if stages else STAGES
     session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
-    with session as executor, StageBars() as bars:
-        engine = Engine(paths, executor, bars)
-        summary = run_curate(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
+    try:
+        with session as executor, StageBars() as bars:
+            engine = Engine(paths, executor, bars)
+            summary = run_curate(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        raise typer.Exit(130) from None
     print_summary(summary, out)
 
 
@@ -193,7 +197,7 @@ def recipe_schema() -> None:
 
 
 def main() -> None:
-    """Entry point: one line per error, a traceback only with --debug, 130 on Ctrl-C."""
+    """Entry point: one line per error, a traceback only with --debug."""
     debug = "--debug" in sys.argv
     try:
         app()
@@ -202,6 +206,3 @@ def main() -> None:
             raise
         print(f"error: {str(error).strip() or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        sys.exit(130)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import string
 import subprocess
 import sys
@@ -289,3 +290,20 @@ def test_ten_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path)
     # Driver and every task in one process: more than any of them takes alone.
     print(f"peak {peak / (1 << 20):.2f} GiB")
     assert peak < 1.5 * (1 << 20), f"{peak / (1 << 20):.2f} GiB"
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fox1", "curate", "sample", "--out", str(tmp_path / "run"), *small()]
+    environment = {**os.environ, "FOX1_DATA": str(corpora)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith("scan"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(60) == 130, rest
+    assert rest.splitlines()[-1] == "interrupted; run the same command again to resume"
+    assert fox1("curate", "sample", "--out", tmp_path / "run", *small(), data=corpora).returncode == 0
+    assert hashes(tmp_path / "run") == hashes(run)
