@@ -27,7 +27,6 @@ from .filter import FilterSettings
 from .identity import group_files
 from .mix.budget import BudgetShort, Cell, MixSettings, PoolNeed, quotas
 from .mix.select import pools_of
-from .mix.stage import VERSION as MIX_VERSION
 from .mix.stage import Mixer, TokenGroup, Vocabulary
 from .signals import scan
 from .signals.scan import ScanSettings
@@ -36,6 +35,7 @@ from .sources.listing import SourceSettings, list_sources, sample_files
 from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnels
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
+STATS_VERSION = 1
 ESTIMATE_MARGIN = 1.25
 """How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
 
@@ -315,7 +315,7 @@ class _Run:
         }
         self.summary.funnels = funnels
         tasks = [
-            Task(name, task_key("stats", MIX_VERSION, None, [name, value]), write_stats, (name, value, self.paths))
+            Task(name, task_key("stats", STATS_VERSION, None, [name, value]), write_stats, (name, value, self.paths))
             for name, value in values.items()
         ]
         self._step("stats", tasks)

@@ -5,7 +5,7 @@ Planning reads only 16 bytes per document; every shortage is known before a bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from ...tokenize.shards import SetInfo, Split, file_names, rows_per_file, set_me
 from ..artifacts import Artifact, RunPaths, content_key, write_json
 from ..engine import Engine, Task, TaskResult, task_key
 from . import assign, blocks, held_out, index, select
-from .budget import BudgetShort, Cell, MixSettings, PoolNeed, quotas
-from .select import Claim, PhaseClaims, Search
+from .budget import Cell, MixSettings
+from .ledger import PackedSet, mixture_json
+from .plan import MixPlan, Planner
+from .step import VERSION, run_step
 
-VERSION = 1
 BUCKET_TOKENS = 8 << 20
 
 
@@ -62,9 +63,8 @@ class Mixer:
     vocabulary: Vocabulary
     cells: tuple[Cell, ...]
     groups: tuple[TokenGroup, ...]
-    needs: list[PoolNeed] = field(default_factory=list)
     given: dict[str, list[str]] = field(default_factory=dict)
-    """Phase -> pools that were empty and gave their share to the others."""
+    """Phase -> pools that were empty and gave their share to the others; known after the plan."""
 
     @property
     def paths(self) -> RunPaths:
@@ -73,163 +73,20 @@ class Mixer:
     def run(self) -> dict[str, Any]:
         """Plan and write everything; the mixture ledger for the stats."""
         training = [g for g in self.groups if not g.held_out]
-        listed = self._each(
+        listed = run_step(
+            self.engine,
             "mix.documents",
             training,
             lambda g: (select.list_documents, (g.shards, self.vocabulary.extra, self.paths.mix(f"docs/{g.name}"))),
             lambda g: (g.identity, self.vocabulary.extra),
         )
         documents = [r.outputs[0] for r in listed]
-        floors = self._floors(documents)
-        claims: list[PhaseClaims] = []
-        for phase in self.settings.claiming:
-            claims.append(self._claims(phase, documents, claims, floors[phase]))
-        if any(need.short for need in self.needs):
-            raise BudgetShort(self.needs, "before any block was written")
-        tallies = self._each(
-            "mix.tally",
-            documents,
-            lambda d: (assign.tally, (Path(d.path), self.settings, self.cells, claims)),
-            lambda d: (d.hash, self.settings, self.cells, claims),
-            name=lambda d: str(Path(d.path).relative_to(self.paths.mix("docs"))),
-        )
-        wanted: dict[str, np.ndarray] = {}
-        for result in tallies:
-            for key, value in result.data.items():
-                wanted[key] = wanted.get(key, np.zeros(2, np.int64)) + np.array(value, np.int64)
-        packed = self._pack(training, documents, claims, wanted)
+        plan = Planner(self.engine, self.settings, self.cells, documents).plan()
+        self.given = plan.given
+        packed = self._pack(training, documents, plan)
         held = self._held_out()
         self._index(packed)
-        return self._ledger(wanted, packed, held)
-
-    def _each(
-        self,
-        stage: str,
-        items: Sequence[Any],
-        call: Callable[[Any], tuple[Callable[..., TaskResult], tuple[Any, ...]]],
-        inputs: Callable[[Any], tuple[Any, ...]],
-        name: Callable[[Any], str] = lambda item: item.name,
-    ) -> list[TaskResult]:
-        """Run one step: a task per item, keyed by what its output depends on."""
-        tasks = []
-        for item in items:
-            function, args = call(item)
-            tasks.append(Task(name(item), task_key(stage, VERSION, None, list(inputs(item))), function, args))
-        return self.engine.run(stage, tasks)
-
-    def _floors(self, documents: Sequence[Artifact]) -> list[tuple[int, ...]]:
-        """Least quality by phase and cell code, from the weights' `top` shares."""
-        domains = sorted({c.domain for c in self.cells})
-        ranked = any(w.top < 1 for p in self.settings.phases for w in p.weights)
-        table = np.zeros((len(domains), select.LEVELS), np.int64)
-        if ranked:
-            results = self._each(
-                "mix.quality",
-                list(enumerate(documents)),
-                lambda d: (
-                    select.quality_histogram,
-                    (Path(d[1].path), self.cells, domains, self.paths.mix(f"quality/{d[0]:05d}")),
-                ),
-                lambda d: (d[1].hash, self.cells),
-                name=lambda d: f"{d[0]:05d}",
-            )
-            table = select.sum_tables([r.outputs[0] for r in results], len(domains))
-        floors = []
-        for phase in self.settings.phases:
-            pools = select.pools_of(phase, self.cells)
-            tops = [phase.weights[p].top if p >= 0 else 1.0 for p in pools]
-            floors.append(
-                tuple(
-                    select.floor_for(table[domains.index(c.domain)], top)
-                    for c, top in zip(self.cells, tops, strict=True)
-                )
-            )
-        return floors
-
-    def _claims(
-        self, number: int, documents: Sequence[Artifact], before: Sequence[PhaseClaims], floors: tuple[int, ...]
-    ) -> PhaseClaims:
-        phase = self.settings.phases[number]
-        pools = select.pools_of(phase, self.cells)
-        n = len(phase.weights)
-        search = Search(number, pools, floors, (0,) * n, 0)
-        table = self._histogram(documents, before, search)
-        available = table.sum(axis=1).tolist()
-        wanted, given = quotas(phase, available)
-        if given:
-            self.given[phase.name] = given
-        self.needs += [
-            PoolNeed(phase.name, w.name, wanted[i], available[i], w.max_epochs) for i, w in enumerate(phase.weights)
-        ]
-        left = [w % a if a and w > a else w for w, a in zip(wanted, available, strict=True)]
-        epochs = [w // a if a and w > a else 0 for w, a in zip(wanted, available, strict=True)]
-        if max(epochs) >= assign.MAX_COPIES:
-            raise BudgetShort([need for need in self.needs if need.phase == phase.name], "by far")
-        prefixes = [0 if x else -1 for x in left]
-        for bits in (0, 16):
-            if bits:
-                table = self._histogram(documents, before, Search(number, pools, floors, tuple(prefixes), bits))
-            for i in range(n):
-                if prefixes[i] >= 0:
-                    at, below = select.cross(table[i], left[i])
-                    prefixes[i] = prefixes[i] << 16 | at
-                    left[i] -= below
-        claims = self._last(documents, before, Search(number, pools, floors, tuple(prefixes), 32), epochs, left)
-        return PhaseClaims(number, pools, floors, claims)
-
-    def _histogram(self, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search) -> np.ndarray:
-        results = self._search("histogram", select.histogram, documents, before, search)
-        return select.sum_tables([r.outputs[0] for r in results], len(search.prefixes))
-
-    def _last(
-        self,
-        documents: Sequence[Artifact],
-        before: Sequence[PhaseClaims],
-        search: Search,
-        epochs: Sequence[int],
-        left: Sequence[int],
-    ) -> tuple[Claim, ...]:
-        results = self._search("bucket", select.last_bucket, documents, before, search)
-        rows = np.concatenate([np.fromfile(r.outputs[0].path, np.uint64).reshape(-1, 4) for r in results])
-        rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
-        claims = []
-        for pool, prefix in enumerate(search.prefixes):
-            mine = rows[rows[:, 0] == pool]
-            if prefix < 0 or not len(mine):
-                claims.append(Claim(pool, epochs[pool], 0, 0, 0))
-                continue
-            at, below = select.cross(mine[:, 3].astype(np.int64), left[pool])
-            take = min(left[pool] - below, int(mine[at, 3]))
-            claims.append(Claim(pool, epochs[pool], int(mine[at, 1]), int(mine[at, 2]), take))
-        return tuple(claims)
-
-    def _search(
-        self,
-        step: str,
-        function: Callable[..., TaskResult],
-        documents: Sequence[Artifact],
-        before: Sequence[PhaseClaims],
-        search: Search,
-    ) -> list[TaskResult]:
-        name = self.settings.phases[search.phase].name
-        stage = f"mix.{step}"
-        before = tuple(before)
-        return self._each(
-            f"{stage}.{name}.{search.bits}",
-            list(enumerate(documents)),
-            lambda d: (
-                function,
-                (
-                    Path(d[1].path),
-                    self.settings,
-                    before,
-                    search,
-                    self.paths.mix(f"{step}/{name}-{search.bits}/{d[0]:05d}"),
-                ),
-            ),
-            lambda d: (d[1].hash, self.settings, list(before), search),
-            name=lambda d: f"{d[0]:05d}",
-        )
+        return mixture_json(self.settings, self.cells, plan, packed, held)
 
     def _shape(self, set_index: int, block_length: int, buckets: int) -> blocks.SetShape:
         v = self.vocabulary
@@ -248,12 +105,11 @@ class Mixer:
         self,
         groups: Sequence[TokenGroup],
         documents: Sequence[Artifact],
-        claims: Sequence[PhaseClaims],
-        wanted: dict[str, np.ndarray],
-    ) -> list[_PackedSet]:
-        sets = self.settings.sets
+        plan: MixPlan,
+    ) -> list[PackedSet]:
+        sets, claims = self.settings.sets, plan.claims
         totals = np.zeros((len(sets), 2), np.int64)
-        for key, value in wanted.items():
+        for key, value in plan.tally.items():
             totals[int(key.split("/")[3])] += value
         for (phase, length), (_, tokens) in zip(sets, totals, strict=True):
             if tokens == 0:
@@ -268,7 +124,8 @@ class Mixer:
             * max(1, -(-int(n) // times // assign.PARTITION_DOCUMENTS), -(-int(t) // times // assign.PARTITION_TOKENS))
             for times, (n, t) in zip(epochs, totals, strict=True)
         ]
-        moved = self._each(
+        moved = run_step(
+            self.engine,
             "mix.shuffle",
             list(zip(groups, documents, strict=True)),
             lambda g: (
@@ -294,7 +151,8 @@ class Mixer:
         ]
         begin = np.r_[0, np.cumsum(partitions)].tolist()
         jobs = [(s, p) for s in range(len(sets)) for p in range(partitions[s])]
-        results = self._each(
+        results = run_step(
+            self.engine,
             "mix.pack",
             jobs,
             lambda j: (
@@ -305,7 +163,8 @@ class Mixer:
             name=lambda j: _set_name(*j),
         )
         by_set = {s: [r for (t, _), r in zip(jobs, results, strict=True) if t == s] for s in range(len(sets))}
-        tails = self._each(
+        tails = run_step(
+            self.engine,
             "mix.tails",
             list(range(len(sets))),
             lambda s: (
@@ -324,17 +183,18 @@ class Mixer:
         for s, (phase, length) in enumerate(sets):
             all_results = [*by_set[s], tails[s]]
             sizes = np.sum([r.data["buckets"] for r in all_results], axis=0).tolist()
-            packed.append(_PackedSet(s, phase, length, all_results, sizes))
+            packed.append(PackedSet(s, phase, length, all_results, sizes))
         self._write(packed)
         return packed
 
-    def _write(self, packed: Sequence[_PackedSet]) -> None:
+    def _write(self, packed: Sequence[PackedSet]) -> None:
         jobs = []
         for p in packed:
             files = file_names(-(-p.n_blocks // rows_per_file(p.block_length)))
             p.folder = self.paths.phase(self.settings.phases[p.phase].name) / str(p.block_length)
             jobs += [(p, number, name) for number, name in enumerate(files)]
-        results = self._each(
+        results = run_step(
+            self.engine,
             "mix.write",
             jobs,
             lambda j: (
@@ -387,7 +247,8 @@ class Mixer:
         length = self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
         shape = self._shape(len(self.settings.sets), length, 1)
         path = self.paths.held_out / str(length) / file_names(1)[0]
-        result = self._each(
+        result = run_step(
+            self.engine,
             "mix.held_out",
             ["held_out"],
             lambda _: (held_out.write_held_out, (shards, shape, path)),
@@ -397,7 +258,7 @@ class Mixer:
         self._describe("held_out", self.paths.held_out, [(length, result.counts["tokens"], [result.outputs[0]])])
         return result
 
-    def _index(self, packed: Sequence[_PackedSet]) -> None:
+    def _index(self, packed: Sequence[PackedSet]) -> None:
         total = sum(r.counts["segments"] for p in packed for r in p.results)
         partitions = max(1, total // (1 << 20))
         jobs = []
@@ -406,7 +267,8 @@ class Mixer:
             for number, file in enumerate(p.files):
                 jobs.append((p, number, file, first))
                 first += file.rows
-        moved = self._each(
+        moved = run_step(
+            self.engine,
             "mix.index_shuffle",
             jobs,
             lambda j: (
@@ -425,97 +287,14 @@ class Mixer:
         )
         files = [Path(a.path) for r in moved for a in r.outputs]
         hashes = [a.hash for r in moved for a in r.outputs]
-        self._each(
+        run_step(
+            self.engine,
             "mix.index",
             list(range(partitions)),
             lambda p: (index.write_index, (files, p, self.paths.index(f"blocks-{p:05d}-of-{partitions:05d}.parquet"))),
             lambda p: (hashes, p, partitions),
             name=lambda p: f"{p:05d}",
         )
-
-    def _ledger(
-        self, wanted: dict[str, np.ndarray], packed: Sequence[_PackedSet], held: TaskResult | None
-    ) -> dict[str, Any]:
-        """Wanted and reached tokens of every phase, pool, cell and set, for the stats."""
-        phases = []
-        for number, phase in enumerate(self.settings.phases):
-            mine = [p for p in packed if p.phase == number]
-            pools = [n for n in self.needs if n.phase == phase.name]
-            cells: dict[int, list[int]] = {}
-            by_pool = np.zeros((len(phase.weights), 2), np.int64)
-            for key, value in wanted.items():
-                p, pool, cell, _ = map(int, key.split("/"))
-                if p == number:
-                    by_pool[pool] += value
-                    cells.setdefault(cell, [0, 0])[0] += int(value[0])
-            for packed_set in mine:
-                for result in packed_set.results:
-                    for code, tokens in result.data["cells"].items():
-                        cells[int(code)][1] += tokens
-            phases.append(
-                {
-                    "name": phase.name,
-                    "wanted_tokens": phase.tokens,
-                    "tokens": sum(p.tokens for p in mine),
-                    "documents": sum(c[0] for c in cells.values()),
-                    "pools": [
-                        {
-                            "pool": n.pool,
-                            "wanted_tokens": n.wanted,
-                            "tokens": int(by_pool[i][1]),
-                            "documents": int(by_pool[i][0]),
-                            "available_tokens": n.available,
-                        }
-                        for i, n in enumerate(pools)
-                    ],
-                    "given_away": self.given.get(phase.name, []),
-                    "cells": [
-                        {
-                            "corpus": self.cells[c].corpus,
-                            "subset": self.cells[c].subset,
-                            "domain": self.cells[c].domain,
-                            "documents": d,
-                            "tokens": t,
-                        }
-                        for c, (d, t) in sorted(cells.items())
-                    ],
-                    "sets": [
-                        {
-                            "block_length": p.block_length,
-                            "blocks": p.n_blocks,
-                            "tokens": p.tokens,
-                            "padding": p.n_blocks * p.block_length - p.tokens,
-                            "segments": sum(r.counts["segments"] for r in p.results),
-                            "cut_to_fill": sum(r.counts["cut_to_fill"] for r in p.results),
-                        }
-                        for p in mine
-                    ],
-                }
-            )
-        held_out_tokens = held.counts["tokens"] if held else 0
-        return {
-            "phases": phases,
-            "held_out": {"tokens": held_out_tokens, "blocks": held.counts["blocks"] if held else 0},
-        }
-
-
-@dataclass
-class _PackedSet:
-    number: int
-    phase: int
-    block_length: int
-    results: list[TaskResult]
-    bucket_sizes: list[int]
-    folder: Path = Path()
-    files: list[Artifact] = field(default_factory=list)
-
-    @property
-    def n_blocks(self) -> int:
-        return sum(self.bucket_sizes)
-
-    @property
-    def tokens(self) -> int:
-        return sum(r.counts["tokens"] for r in self.results)
 
 
 def _set_name(set_index: int, partition: int) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import pyarrow as pa
 
-from .rows import Adapter, Facts, as_text
+from .adapter import Adapter, Facts, as_text
 
 STREAM_ROWS = 512
 

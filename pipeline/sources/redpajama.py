@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from .adapter import Adapter, Facts, as_text
 from .domains import SUBSET_DOMAINS
-from .rows import Adapter, Facts, as_text
 
 
 class Meta(msgspec.Struct, gc=False):

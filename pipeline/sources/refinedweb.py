@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .rows import Adapter, Facts, as_text
+from .adapter import Adapter, Facts, as_text
 
 
 class Row(msgspec.Struct, gc=False):

@@ -8,15 +8,16 @@ rest: decoding, validation, quarantine and batching.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..identity import MAX_ROWS, SourceFile
+from . import dolma, huggingface, pile, redpajama, refinedweb, slimpajama
+from .adapter import Adapter, Facts
 from .formats import Damaged, arrow_tables, is_json_lines, json_lines
 from .quarantine import Quarantine
 
@@ -35,29 +36,14 @@ TEXT_SCHEMA = pa.schema(
 """What a source yields. Corpus, file and domain follow from the file and the subset."""
 
 
-class Facts(NamedTuple):
-    """What an adapter says of one row besides its text."""
-
-    subset: str
-    native_id: str
-    url: str
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """How one corpus writes its rows."""
-
-    row: type[msgspec.Struct]
-    """A row's fields, `text` or `content` among them; unknown fields are skipped by the decoder."""
-    text: str
-    """Name of the text field."""
-    facts: Callable[[Any, str], Facts]
-    """(row, path of the file in the corpus) -> facts."""
-
-
-def as_text(value: object) -> str:
-    """A metadata value as a string; absent values are empty."""
-    return value if isinstance(value, str) else "" if value is None else str(value)
+ADAPTERS = {
+    "redpajama": redpajama.ADAPTER,
+    "slimpajama": slimpajama.ADAPTER,
+    "dolma": dolma.ADAPTER,
+    "pile": pile.ADAPTER,
+    "refinedweb": refinedweb.ADAPTER,
+    "huggingface": huggingface.ADAPTER,
+}
 
 
 def adapter_of(format: str) -> Adapter:
@@ -66,19 +52,9 @@ def adapter_of(format: str) -> Adapter:
     Raises:
         ValueError: no such format; the message lists those there are.
     """
-    from . import dolma, huggingface, pile, redpajama, refinedweb, slimpajama
-
-    adapters = {
-        "redpajama": redpajama.ADAPTER,
-        "slimpajama": slimpajama.ADAPTER,
-        "dolma": dolma.ADAPTER,
-        "pile": pile.ADAPTER,
-        "refinedweb": refinedweb.ADAPTER,
-        "huggingface": huggingface.ADAPTER,
-    }
-    if format not in adapters:
-        raise ValueError(f"no source format {format!r}; choose one of {', '.join(sorted(adapters))}")
-    return adapters[format]
+    if format not in ADAPTERS:
+        raise ValueError(f"no source format {format!r}; choose one of {', '.join(sorted(ADAPTERS))}")
+    return ADAPTERS[format]
 
 
 class _Batcher:
@@ -113,9 +89,7 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
     """
     try:
         if file.format == "huggingface" and file.url.startswith("datasets://"):
-            from .huggingface import stream_shard
-
-            yield from _tabular(file, stream_shard(file.url), quarantine)
+            yield from _tabular(file, huggingface.stream_shard(file.url), quarantine)
         elif is_json_lines(file.path):
             yield from _json(file, quarantine)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .rows import Adapter, Facts
+from .adapter import Adapter, Facts
 
 
 class Meta(msgspec.Struct, gc=False):

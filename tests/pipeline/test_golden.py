@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline import filter, prepare, tokens
 from fox1.pipeline.dedupe import order
-from fox1.pipeline.mix import stage as mix
+from fox1.pipeline.mix import step as mix
 from fox1.pipeline.signals import scan
 
 from tests.conftest import hashes
