@@ -274,7 +274,15 @@ class _Run:
         vocabulary = Vocabulary(facts["vocab_size"], facts["pad"], facts["eos"], facts["bos"], t.bos, t.eos)
         mixer = Mixer(self.engine, s.mix, vocabulary, cells, groups)
         self.summary.mixture = mixer.run()
+        self._remove_stale(self.paths.root / "phases", self.paths.held_out, self.paths.root / "index")
         self.summary.given_away = mixer.given
+
+    def _remove_stale(self, *folders: Path) -> None:
+        """Delete what an earlier mixture left in the folders users open: its files have other names and counts."""
+        current = {a.path for outputs in self.engine.finished.values() for a in outputs}
+        for path in (p for folder in folders for p in folder.rglob("*")):
+            if path.is_file() and str(path) not in current:
+                path.unlink()
 
     def _cells(self) -> tuple[tuple[Cell, ...], tuple[TokenGroup, ...]]:
         """The mixture's cells in name order, and every group's shards with their codes."""

@@ -23,6 +23,7 @@ from types import FrameType
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -85,11 +86,11 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
         if device.type == "cuda"
         else MixedPrecisionPolicy()
     )
+    for i, block in enumerate(model.blocks):
+        # Recomputed in the backward pass: every block, or every second one.
+        if settings.activation_checkpointing == "full" or (settings.activation_checkpointing == "selective" and i % 2):
+            model.blocks[i] = checkpoint_wrapper(block)
     for block in model.blocks:
-        if settings.activation_checkpointing == "full":
-            from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-
-            block = checkpoint_wrapper(block)
         if device.type == "cuda":
             block.compile(fullgraph=True)
         fully_shard(block, mesh=mesh, mp_policy=policy)

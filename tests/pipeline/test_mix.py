@@ -18,6 +18,8 @@ from fox1.tokenize.shards import read_set, token_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import hashes
+
 
 @given(st.integers(0, 10**13), st.lists(st.floats(0.001, 1000), min_size=1, max_size=30))
 def test_largest_remainder_sums_exactly_and_drops_nobody(total: int, weights: list[float]) -> None:
@@ -165,6 +167,10 @@ def test_a_changed_mixture_reads_no_text_again(
 ) -> None:
     curate(settings_of(), tmp_path / "run")
     _, engine = curate(settings_of("phases.phase1.weights.0.weight=60"), tmp_path / "run")
+    assert (tmp_path / "run" / "phases").exists()
+    clean = tmp_path / "clean"
+    curate(settings_of("phases.phase1.weights.0.weight=60"), clean)
+    assert hashes(tmp_path / "run") == hashes(clean)
     for stage in ("prepare", "scan", "filter", "dedupe.decisions", "tokenize"):
         reused, total = engine.reused[stage]
         assert reused == total

@@ -109,6 +109,21 @@ def test_two_processes_give_the_losses_of_one_and_reshard(small: Path, whole: Pa
         assert loss == pytest.approx(theirs[step], rel=1e-4), step
 
 
+@pytest.mark.parametrize("choice", ["selective", "full"])
+def test_activation_checkpointing_changes_no_loss(small: Path, whole: Path, tmp_path: Path, choice: str) -> None:
+    import shutil
+
+    other = tmp_path / "run"
+    shutil.copytree(small, other, symlinks=True)
+    settings = json.loads((other / "training.json").read_text()) | {"activation_checkpointing": choice}
+    (other / "training.json").write_text(json.dumps(settings))
+    done = train(other, tmp_path / "out", "--phase", "1")
+    assert done.returncode == 0, done.stderr
+    expected = losses(whole)
+    for step, loss in losses(tmp_path / "out").items():
+        assert loss == pytest.approx(expected[step], rel=1e-6), step
+
+
 def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out)]
