@@ -118,7 +118,7 @@ def train(
         Path, typer.Option(metavar="CKPT", help="Folder of the checkpoints; an unfinished training resumes.")
     ],
     phase: Annotated[str, typer.Option(metavar="N", help="A phase by number, or all.")] = "all",
-    nproc: Annotated[int, typer.Option(help="Processes on this machine (torchrun).")] = 1,
+    nproc: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     stop_after: Annotated[int, typer.Option(help="Leave after this many steps (0: at the end).")] = 0,
 ) -> None:
     """Train Fox-1 on a run's shard sets, phase by phase."""

@@ -84,7 +84,7 @@ class Publication:
     def __init__(self, path: Path, rows: int) -> None:
         self.path, self.rows = path, rows
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        self.temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
         self._file: IO[bytes] = open(self.temporary, "wb")
         self._hash = xxhash.xxh3_128()
         self._bytes = 0

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import unidata_version
 from urllib.parse import unquote
 
 import yaml
@@ -36,7 +37,7 @@ from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnel
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 STATS_VERSION = 1
-ESTIMATE_MARGIN = 1.25
+ESTIMATE_MARGIN = 2.0
 """How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
 
 
@@ -82,7 +83,7 @@ def curate(
     """Run the stages of a run that are not finished; the run's folder is `engine.paths`.
 
     Args:
-        files: further files of the run to publish at its start, e.g. from `run_files`.
+        files: further files of the run, e.g. from `run_files`; published with the phases they belong to.
 
     Raises:
         ValueError: bad input, a budget that cannot be met, or a failed task; one line.
@@ -92,10 +93,10 @@ def curate(
         raise ValueError(f"no stage {', '.join(unknown) or 'given'}; the stages are {', '.join(STAGES)}")
     with lease(engine.paths.root):
         remove_partial(engine.paths.root)
-        for path, data in (files or {}).items():
-            with publish(path) as out:
-                out.write(data)
-        return _Run(settings, engine, tuple(stages)).run()
+        summary = _Run(settings, engine, tuple(stages), files or {}).run()
+        # Workers that died on the way left theirs too.
+        remove_partial(engine.paths.root)
+        return summary
 
 
 @dataclass
@@ -103,6 +104,7 @@ class _Run:
     settings: CurateSettings
     engine: Engine
     stages: tuple[str, ...]
+    documents: Mapping[Path, bytes]
     summary: Summary = field(default_factory=Summary)
     prepared: TaskResult = field(default_factory=lambda: TaskResult(()))
     scans: dict[str, TaskResult] = field(default_factory=dict)
@@ -153,7 +155,7 @@ class _Run:
         tasks = [
             Task(
                 f.name,
-                task_key("scan", scan.VERSION, s.scan, [f.identity(), f.file_hash]),
+                task_key("scan", scan.VERSION, [s.scan, unidata_version], [f.identity(), f.file_hash]),
                 scan.scan_file,
                 (f, s.scan, self.paths),
                 weight=max(f.size, 1),
@@ -197,12 +199,18 @@ class _Run:
     def _dedupe(self) -> None:
         s = self.settings
         inputs = {
-            g.name: [self.filtered[g.name].outputs[0].hash, *(self.scans[f.name].outputs[0].hash for f in g.files)]
+            g.name: [
+                self.filtered[g.name].outputs[0].hash,
+                *(part for f in g.files for part in (f.name, self.scans[f.name].outputs[0].hash)),
+            ]
             for g in self.groups
         }
+        sizes = [sum(self.scans[f.name].counts["bytes"] for f in g.files) for g in self.groups]
         documents = sum(f.rows - f.quarantined for f in self.funnels)
         shape = s.scan.minhash
-        result = run_dedupe(self.engine, self.groups, inputs, s.dedupe, shape.bands, shape.sketch_size, documents)
+        result = run_dedupe(
+            self.engine, self.groups, sizes, inputs, s.dedupe, shape.bands, shape.sketch_size, documents
+        )
         self.dedupe_figures = result.figures
         self.decisions = {
             Path(a.path).relative_to(self.paths.root / "decisions").as_posix(): a
@@ -274,6 +282,9 @@ class _Run:
         vocabulary = Vocabulary(facts["vocab_size"], facts["pad"], facts["eos"], facts["bos"], t.bos, t.eos)
         mixer = Mixer(self.engine, s.mix, vocabulary, cells, groups)
         self.summary.mixture = mixer.run()
+        for path, data in self.documents.items():
+            with publish(path) as out:
+                out.write(data)
         self._remove_stale(self.paths.root / "phases", self.paths.held_out, self.paths.root / "index")
         self.summary.given_away = mixer.given
 

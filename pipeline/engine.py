@@ -106,6 +106,8 @@ def attempt(task: Task, paths: RunPaths, stage: str) -> Outcome:
     began = time.monotonic()
     result, error, trace, transient = None, "", "", False
     try:
+        # Outputs are about to be replaced: no record may vouch for them until they are whole again.
+        paths.record(stage, task.name).unlink(missing_ok=True)
         result = task.run(*task.args)
         write_json(
             paths.record(stage, task.name),
@@ -218,6 +220,10 @@ class Engine:
         done = [r for r in results if r is not None]
         self.finished[stage] = [a for r in done for a in r.outputs]
         return done
+
+    def is_finished(self, stage: str, task: Task) -> bool:
+        """Whether running the task would only reuse what is there."""
+        return self._finished(stage, task) is not None
 
     def _finished(self, stage: str, task: Task) -> TaskResult | None:
         path = self.paths.record(stage, task.name)

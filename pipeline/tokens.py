@@ -110,6 +110,9 @@ def tokenize_group(group: Group, settings: TokenizerSettings, paths: RunPaths) -
                 counts["tokens"] += len(encoded.ids)
                 counts["bytes"] += int(pc.sum(pc.binary_length(text)).as_py())
             check_unchanged(file)
+            if at != decisions.num_rows:
+                # A transient failure of the store, since size and version are those of the scan.
+                raise OSError(f"{file.name} gave {at} rows, the scan read {decisions.num_rows}")
         for subset in sorted(shards):
             shards[subset].close()
     except BaseException:

@@ -104,7 +104,10 @@ def _set(value: dict[str, Any], assignment: str) -> None:
         )
         if not isinstance(at, dict | list):
             raise ValueError(f"--set {assignment}: {part} is not a mapping")
-    new = yaml.safe_load(text)
+    try:
+        new = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {assignment}: the value is not YAML; quote it") from None
     if isinstance(at, list):
         if not last.isdigit() or int(last) >= len(at):
             raise ValueError(f"--set {assignment}: {last} is not a place in the list")

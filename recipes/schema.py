@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..pipeline.filter import SIGNALS
-from ..pipeline.sources.domains import DOMAINS
+from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
 from .units import Quantity, RowsOrShare, Share
 
 Domain = Literal[DOMAINS]  # type: ignore[valid-type]
@@ -244,6 +244,14 @@ class Recipe(Strict):
         known("phase", "mix.claim_order", self.mix.claim_order, phases)
         if self.mix.claim_order and sorted(self.mix.claim_order) != sorted(phases):
             raise ValueError(f"mix.claim_order must name every phase once: {', '.join(phases)}")
+        for i, exclusion in enumerate(self.licence.exclude):
+            self._subset(f"licence.exclude.{i}", exclusion.corpus, exclusion.subset)
+        for i, rule in enumerate(self.filters):
+            for entry in rule.subsets:
+                corpus, slash, subset = entry.partition("/")
+                if not slash:
+                    raise ValueError(f"filters.{i}.subsets: write corpus/subset, not {entry!r}")
+                self._subset(f"filters.{i}.subsets", corpus, subset)
         names = [r.name for r in self.filters]
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise ValueError(f"two filters are named {twice!r}; a reason must tell which rule failed")
@@ -270,6 +278,14 @@ class Recipe(Strict):
                     f"{name} has {self.phase_tokens(name):,} tokens, less than one batch of {batch:,}; raise `scale`"
                 )
         return self
+
+    def _subset(self, where: str, corpus: str, subset: str) -> None:
+        """Refuse a subset that the table of its corpus does not know: a typo would let withdrawn text in."""
+        if corpus not in self.sources:
+            raise ValueError(f"{where} names the corpus {corpus!r}; choose from {', '.join(self.sources)}")
+        known = SUBSET_DOMAINS.get(self.sources[corpus].format)
+        if known is not None and subset not in known:
+            raise ValueError(f"{where} names the subset {subset!r}; {corpus} has {', '.join(known)}")
 
     def phase_tokens(self, name: str) -> int:
         """The token budget of a phase, scaled."""

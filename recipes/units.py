@@ -51,7 +51,8 @@ def share(value: Any) -> float:
 def rows_or_share(value: Any) -> float:
     """A number of rows, or a share such as `0.1%`."""
     if isinstance(value, str) and "%" in value:
-        return share(value)
+        # A share stays below 1, which is a number of rows.
+        return min(share(value), 0.999999999)
     if isinstance(value, float) and value < 1:
         return share(value)
     return float(quantity(value))

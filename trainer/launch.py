@@ -1,11 +1,21 @@
-"""Starting a training from the command line: in this process, or several under torchrun."""
+"""Starting a training from the command line: in this process, or as several on this machine."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import FrameType
+
+STOPPED = 75
+"""Exit status after SIGTERM or SIGINT: the state is saved, run again to go on (EX_TEMPFAIL)."""
+FAILURE_SECONDS = 10
+"""How long the other ranks of a failed one have to leave by themselves."""
 
 
 def phase_numbers(run: Path, phase: str) -> list[int]:
@@ -32,10 +42,45 @@ def launch(run: Path, out: Path, phase: str, nproc: int, stop_after: int = 0) ->
         from .train import train
 
         return train(run, out, numbers, stop_after)
-    # Positional: torchrun's own parser would take options that begin like one of its own.
-    arguments = [str(run), str(out), "--phases", ",".join(str(n + 1) for n in numbers)]
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"),
-        *("-m", "fox1.trainer.train", *arguments, f"--stop-after={stop_after}"),
+    names = ",".join(str(n + 1) for n in numbers)
+    arguments = [str(run), str(out), "--phases", names, f"--stop-after={stop_after}"]
+    return run_processes([sys.executable, "-m", "fox1.trainer.train", *arguments], nproc)
+
+
+def run_processes(command: list[str], count: int) -> int:
+    """Run `command` as the ranks of one process group on this machine, as torchrun would; the worst exit status.
+
+    Signals are passed on, so that the ranks can agree, save and leave; a rank that fails takes the others with it.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        # A session each: a terminal's Ctrl-C reaches them once, from here.
+        subprocess.Popen(
+            command, env={**os.environ, **common, "RANK": str(r), "LOCAL_RANK": str(r)}, start_new_session=True
+        )
+        for r in range(count)
     ]
-    return subprocess.run(command).returncode
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for rank in ranks:
+            if rank.poll() is None:
+                rank.send_signal(number)
+
+    before = {s: signal.signal(s, forward) for s in (signal.SIGTERM, signal.SIGINT)}
+    failed = 0.0
+    try:
+        while any(rank.poll() is None for rank in ranks):
+            time.sleep(0.1)
+            if not failed and any(rank.poll() not in (None, 0, STOPPED) for rank in ranks):
+                failed = time.monotonic()
+                forward(signal.SIGTERM, None)
+            if failed and time.monotonic() - failed > FAILURE_SECONDS:
+                forward(signal.SIGKILL, None)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    statuses = [rank.returncode for rank in ranks]
+    return next((abs(s) for s in statuses if s not in (0, STOPPED)), max(statuses))

@@ -17,8 +17,9 @@ IGNORE = -100
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-        needs = torch.is_grad_enabled() or ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, needs: bool
+    ) -> tuple[Tensor, Tensor]:
         losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs else None
@@ -45,9 +46,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return losses.sum(), losses
 
     @staticmethod
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), None, None
+        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), None, None, None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
@@ -59,4 +60,5 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk:
     Returns:
         (loss fp32 [], loss of each token fp32 [T], detached).
     """
-    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk)
+    # Inside the function autograd looks switched off, always: whether gradients are wanted is asked here.
+    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk, torch.is_grad_enabled())

@@ -10,6 +10,7 @@ eager. Every phase starts from where the checkpoint stands; a finished phase is 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from torch.distributed.tensor import DTensor
 
 from .checkpoint import Checkpointer, Manifest, Progress, checkpoints, load, read_manifest, verify
 from .data import PhaseData
+from .launch import STOPPED
 from .metrics import Metrics, peak_flops
 from .model import Fox1, flops_per_token
 from .schedule import Plan, plan_steps
@@ -37,8 +40,6 @@ from .settings import TrainSettings
 
 LOG_EVERY = 10
 LOSS_CHUNK = 4096
-STOPPED = 75
-"""Exit status after SIGTERM or SIGINT: the state is saved, run again to go on (EX_TEMPFAIL)."""
 
 
 @dataclass
@@ -141,18 +142,18 @@ class Trainer:
         phase, data = self.settings.phases[number], self.phases[number]
         batch_units = phase.batch_tokens // data.unit_tokens
         rest = data.units % batch_units
-        first = self.plan.first_step(number)
         if self.progress.phase != number or self.progress.phase_done:
-            self.progress = Progress(number, 0, first, self.progress.tokens)
+            self.progress = Progress(number, 0, self.progress.step, self.progress.tokens)
         self._say(
             f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.plan.steps[number]} steps of "
             f"{phase.batch_tokens:,}; {rest} units beyond the last whole batch are not used"
         )
         window = _Window(self.device, len(data.info.sources))
-        while self.progress.step < first + self.plan.steps[number]:
+        # Bounded by units, not steps: the batch may have changed since a checkpoint.
+        while self.progress.units + batch_units <= data.units:
             self._step(data, batch_units, window)
             step = self.progress.step
-            done = step == first + self.plan.steps[number]
+            done = self.progress.units + batch_units > data.units
             if step % LOG_EVERY == 0 or done:
                 self._log(phase.name, data, window)
             if self.settings.evaluate_every and step % self.settings.evaluate_every == 0 and not done:
@@ -162,6 +163,8 @@ class Trainer:
                 self.save()
                 return False
             if step % self.settings.checkpoint_every == 0 and not done:
+                if window.targets:
+                    self._log(phase.name, data, window)  # refuses a loss that is not finite before it is saved
                 self.save()
         self.progress = replace(self.progress, phase_done=True)
         self.evaluate(phase.name)
@@ -265,7 +268,8 @@ class Trainer:
         # Every rank makes the same number of forward passes, which gather parameters together.
         for i in range(-(-units // world)):
             index = i * world + rank
-            batch = data.micro_batch(min(index, units - 1), 1, self.device)
+            # Evenly over the set: it stands in file order, corpus after corpus.
+            batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, self.device)
             loss, _ = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
             if index < units:
                 total += torch.tensor([float(loss), batch.valid], dtype=torch.float64)
@@ -301,8 +305,9 @@ class _Window:
         self.reset()
 
     def reset(self) -> None:
-        self.loss_sum = torch.zeros((), device=self._device)
-        self.by_source = torch.zeros(2, self._sources, device=self._device)
+        # In fp64: counts of tokens pass 2^24 within a window, where fp32 stops counting.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        self.by_source = torch.zeros(2, self._sources, dtype=torch.float64, device=self._device)
         self.targets = self.tokens = self.local_tokens = self.squares = 0
         self.data_seconds = 0.0
         self.began = time.monotonic()
@@ -312,9 +317,10 @@ class _Window:
 
         assert isinstance(batch, MicroBatch)
         self.loss_sum += loss
-        valid = (batch.targets >= 0).float()
-        self.by_source[0].index_add_(0, batch.sources, losses)
-        self.by_source[1].index_add_(0, batch.sources, valid)
+        sums = torch.zeros(2, self._sources, device=self._device)
+        sums[0].index_add_(0, batch.sources, losses)
+        sums[1].index_add_(0, batch.sources, (batch.targets >= 0).float())
+        self.by_source += sums
         self.squares += batch.square_lengths
         self.local_tokens += len(batch.tokens)
 
@@ -366,6 +372,21 @@ def resume(root: Path, trainer: Trainer) -> None:
         trainer.metrics.say(f"resumed from {found[-1]}")
 
 
+def one_trainer(out: Path) -> IO[str]:
+    """Hold the folder of checkpoints until the file is closed.
+
+    Raises:
+        ValueError: another training writes it.
+    """
+    file = open(out / ".lease", "a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(f"{out} is being written by another training; wait for it, or choose another --out") from None
+    return file
+
+
 def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
     """Train the phases `numbers` (from 0) of a run; the exit status."""
     try:
@@ -377,6 +398,7 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
     torch.manual_seed(settings.seed)
     device = start_processes()
     metrics = Metrics(out) if dist.get_rank() == 0 else None
+    lock = one_trainer(out) if dist.get_rank() == 0 else None
     try:
         stop = Stop()
         stop.install()
@@ -417,7 +439,7 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
             ready = number == 0 or number == at.phase or (number == at.phase + 1 and at.phase_done)
             if not ready:
                 raise ValueError(f"phase {number + 1} starts from the end of phase {number}; train that first")
-            if not trainer.run_phase(number):
+            if stop.agreed() or not trainer.run_phase(number):
                 checkpointer.finish()
                 if metrics:
                     metrics.say(f"stopped at step {trainer.progress.step}; run again to go on")
@@ -429,6 +451,8 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
     finally:
         if metrics:
             metrics.close()
+        if lock:
+            lock.close()
         dist.destroy_process_group()
 
 
@@ -447,7 +471,9 @@ def main() -> None:
             numbers = list(range(len(json.loads((arguments.run / "training.json").read_text())["phases"])))
         sys.exit(train(arguments.run, arguments.out, numbers, arguments.stop_after))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # What every rank finds wrong is said once.
+        if os.environ.get("RANK", "0") == "0" or not isinstance(error, ValueError):
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -20,6 +20,8 @@ from ..shuffle import RecordShuffle, by_hash_range, read_records
 from ..signals.minhash import common
 from .order import BAND, CLASS, EDGE, INELIGIBLE, PAIR, Chunks, DedupeSettings, ordered_batches
 
+PAIRS_AT_ONCE = 4 << 20
+
 
 def shuffle_bands(
     groups: Sequence[Group],
@@ -61,13 +63,15 @@ def find_pairs(
     first = np.r_[True, rows["band"][1:] != rows["band"][:-1]] if len(rows) else np.empty(0, bool)
     begins = np.flatnonzero(first)
     sizes = np.diff(np.r_[begins, len(rows)]).astype(np.int64)
-    worse, better = _pairs(begins, sizes, settings.fan_out)
-    pairs = np.empty(len(worse), PAIR)
-    pairs["id"], pairs["order"] = rows["id"][worse], rows["order"][worse]
-    pairs["better"], pairs["better_order"] = rows["id"][better], rows["order"][better]
-    pairs = np.unique(pairs)
     out = RecordShuffle(stem, len(chunks.members), PAIR)
-    out.add(pairs, chunks.of(pairs["id"]))
+    # Buckets in slices of bounded pairs; that a pair is found in many bands is for the next step to undo.
+    slices = np.cumsum(np.minimum(sizes, settings.fan_out) * sizes) // PAIRS_AT_ONCE
+    for part in np.split(np.arange(len(begins)), np.flatnonzero(np.diff(slices)) + 1):
+        worse, better = _pairs(begins[part], sizes[part], settings.fan_out)
+        pairs = np.empty(len(worse), PAIR)
+        pairs["id"], pairs["order"] = rows["id"][worse], rows["order"][worse]
+        pairs["better"], pairs["better_order"] = rows["id"][better], rows["order"][better]
+        out.add(pairs, chunks.of(pairs["id"]))
     capped = int((sizes > settings.fan_out + 1).sum())
     counts = {"buckets": len(begins), "capped_buckets": capped, "largest_bucket": 0}
     data = {"largest_bucket": int(sizes.max(initial=0))}
@@ -133,22 +137,33 @@ def verify_pairs(
 ) -> TaskResult:
     """Second hop: compare the two sketches of every pair; pairs similar enough become edges."""
     pairs = read_records(files, chunk, sketched_pair(sketch_size))
-    pairs = pairs[np.lexsort((pairs["id"], pairs["better"]))]
+    # Pairs are large: they are looked up through their order, a batch of documents at a time, never sorted themselves.
+    order = np.lexsort((pairs["id"], pairs["better"]))
+    better = pairs["better"][order]
     out = RecordShuffle(stem, 1, EDGE)
     verified = 0
-    for ids, values, offsets in _sketches(groups, np.unique(pairs["better"]), paths):
-        begin, end = np.searchsorted(pairs["better"], ids, "left"), np.searchsorted(pairs["better"], ids, "right")
+    for ids, values, offsets in _sketches(groups, np.unique(better), paths):
+        begin, end = np.searchsorted(better, ids, "left"), np.searchsorted(better, ids, "right")
+        rows = order[_spans(begin, end)]
+        mine = pairs[rows]
+        ends = np.cumsum(end - begin)
         shared, examined = _compare(
-            np.ascontiguousarray(pairs["sketch"]), pairs["held"], begin, end, values, offsets, sketch_size
+            mine["sketch"].copy(), mine["held"], ends - (end - begin), ends, values, offsets, sketch_size
         )
         same = np.flatnonzero((examined > 0) & (shared >= settings.jaccard * examined))
         edges = np.empty(len(same), EDGE)
         for name in PAIR.names or ():
-            edges[name] = pairs[name][same]
+            edges[name] = mine[name][same]
         edges["shared"], edges["examined"] = shared[same], examined[same]
         out.add(edges, np.zeros(len(edges), np.int64))
         verified += len(same)
     return TaskResult(tuple(out.close()), {"verified_pairs": verified})
+
+
+def _spans(begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """int64: the numbers ``begin[i] .. end[i] - 1`` for every i, one after the other."""
+    sizes = end - begin
+    return np.arange(sizes.sum()) + np.repeat(begin - np.cumsum(sizes) + sizes, sizes)
 
 
 @njit(cache=True, nogil=True)

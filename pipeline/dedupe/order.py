@@ -46,7 +46,7 @@ INELIGIBLE = np.uint64(1 << 63)
 
 def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
     """Priority of every name of the recipe's list, then of the other corpora in name order."""
-    names = [*settings.priority, *sorted(c for c in corpora if c not in settings.priority)]
+    names = [*settings.priority, *sorted(set(corpora) - set(settings.priority))]
     if len(names) > 250:
         raise ValueError(f"dedupe.priority has {len(names)} names; 250 is the most")
     return {name: i for i, name in enumerate(names)}
@@ -96,21 +96,21 @@ def ordered_batches(
 
 @dataclass(frozen=True)
 class Chunks:
-    """Consecutive groups that one task of dedupe handles; by stored bytes."""
+    """Consecutive groups that one task of dedupe handles; by bytes of text, since a URL list tells no stored bytes."""
 
     members: tuple[tuple[int, ...], ...]
     """Group indices of every chunk."""
     table: FileTable
 
     @classmethod
-    def build(cls, groups: Sequence[Group], target: int = 512 << 20, at_least: int = 4) -> Chunks:
-        total = sum(g.size for g in groups)
+    def build(cls, groups: Sequence[Group], sizes: Sequence[int], target: int = 2 << 30, at_least: int = 4) -> Chunks:
+        total = sum(sizes)
         count = min(len(groups), max(at_least, -(-total // target)))
         members: list[list[int]] = [[] for _ in range(count)]
         seen = 0
-        for i, group in enumerate(groups):
+        for i, size in enumerate(sizes):
             members[min(count - 1, seen * count // max(total, 1))].append(i)
-            seen += group.size
+            seen += size
         return cls(tuple(tuple(m) for m in members if m), FileTable.build(groups))
 
     def of(self, doc_ids: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ class DedupeResult:
 def run_dedupe(
     engine: Engine,
     groups: Sequence[Group],
+    sizes: Sequence[int],
     inputs: Mapping[str, Sequence[str]],
     settings: DedupeSettings,
     bands: int,
@@ -36,11 +37,12 @@ def run_dedupe(
     """Decide every document of a run.
 
     Args:
+        sizes: bytes of text of every group.
         inputs: group name -> hashes of its signals and its filter result: what every step's key rests on.
         documents: rows over all groups, to size the shuffles.
     """
     paths = engine.paths
-    chunks = Chunks.build(groups)
+    chunks = Chunks.build(groups, sizes)
     members = [[groups[g] for g in chunk] for chunk in chunks.members]
     rank = ranks(settings, [g.corpus for g in groups])
     # Chunk bounds are part of what a step's files hold, so they are part of every key.

@@ -104,7 +104,7 @@ def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Pa
         table.column("cell").to_numpy(),
         table.column("start").to_numpy(),
     )
-    runs = _apart(material.doc_ids.tolist(), np.diff(material.offsets).tolist(), shape.block_length)
+    runs = _apart(material.doc_ids.tolist(), np.diff(material.offsets).tolist(), shape.block_length, shape.max_docs)
     parts, n_blocks, cut = [], 0, 0
     for run in runs:
         order = np.array(run, np.int64)
@@ -121,7 +121,7 @@ def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Pa
     return _write(material, whole, number, shape, stem, leftovers=False)
 
 
-def _apart(doc_ids: Sequence[int], lengths: Sequence[int], block_length: int) -> list[list[int]]:
+def _apart(doc_ids: Sequence[int], lengths: Sequence[int], block_length: int, max_docs: int) -> list[list[int]]:
     """Order pieces for concatenation so that no block gets two pieces of one document (copies for other epochs).
 
     Returns:
@@ -131,20 +131,21 @@ def _apart(doc_ids: Sequence[int], lengths: Sequence[int], block_length: int) ->
     waiting = list(range(len(doc_ids)))
     while waiting:
         runs.append([])
-        room, inside = block_length, set[int]()
+        room, held, inside = block_length, 0, set[int]()
         while True:
             place = next((k for k, i in enumerate(waiting) if doc_ids[i] not in inside), None)
             if place is None:
                 break
             piece = waiting.pop(place)
             runs[-1].append(piece)
-            if lengths[piece] < room:
-                room -= lengths[piece]
+            # The blocks that chunking will make: full ones, and those that hold `max_docs` pieces.
+            left = lengths[piece]
+            while left:
+                take = min(left, room)
+                left, room, held = left - take, room - take, held + 1
                 inside.add(doc_ids[piece])
-            else:
-                over = (lengths[piece] - room) % block_length
-                room = block_length - over
-                inside = {doc_ids[piece]} if over else set()
+                if room == 0 or held == max_docs:
+                    room, held, inside = block_length, 0, set()
     return runs
 
 

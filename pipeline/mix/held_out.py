@@ -12,25 +12,34 @@ import numpy as np
 import pyarrow as pa
 
 from ...tokenize.pack import fill, pack, streams
-from ...tokenize.shards import block_schema, blocks_to_batch, token_batches, write_blocks
-from ..artifacts import publish
+from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, token_batches, write_blocks
+from ..artifacts import Artifact, publish
 from ..engine import TaskResult
 from .blocks import SetShape
 
 
-def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, path: Path) -> TaskResult:
-    """Stream the token shards (path, cell code) of held-out groups into one file of blocks."""
-    writer = _Stream(shape)
-    with publish(path) as out:
-        # Blocks of all shards stand in one table: held-out sets are small, and are cut into batches once.
-        for shard, cell in shards:
-            for batch in token_batches(shard):
-                writer.add(batch, cell)
-        table = writer.finish()
-        out.rows = table.num_rows
-        write_blocks(out, table, shape.block_length)
-    counts = {"blocks": table.num_rows, "tokens": writer.tokens, "segments": writer.segments, "cut_to_fill": writer.cut}
-    return TaskResult((out.artifact,), counts, {"cells": {str(c): t for c, t in sorted(writer.cells.items())}})
+def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, folder: Path) -> TaskResult:
+    """Stream the token shards (path, cell code) of held-out groups into files of blocks, `data-00000.arrow` and on."""
+    stream = _Stream(shape)
+    outputs: list[Artifact] = []
+    rows = rows_per_file(shape.block_length)
+
+    def write(table: pa.Table) -> None:
+        with publish(folder / f"data-{len(outputs):05d}.arrow", rows=table.num_rows) as out:
+            write_blocks(out, table, shape.block_length)
+        outputs.append(out.artifact)
+
+    for shard, cell in shards:
+        for batch in token_batches(shard):
+            stream.add(batch, cell)
+            while stream.rows >= rows:
+                write(stream.take(rows))
+    stream.finish()
+    while stream.rows or not outputs:
+        write(stream.take(rows))
+    counts = {"tokens": stream.tokens, "segments": stream.segments, "cut_to_fill": stream.cut}
+    counts["blocks"] = sum(a.rows for a in outputs)
+    return TaskResult(tuple(outputs), counts, {"cells": {str(c): t for c, t in sorted(stream.cells.items())}})
 
 
 class _Stream:
@@ -58,9 +67,20 @@ class _Stream:
         self.cells[cell] = self.cells.get(cell, 0) + int(lengths.sum())
         self._chunk([*self._carried, *pieces], last=False)
 
-    def finish(self) -> pa.Table:
+    def finish(self) -> None:
+        """Close the last block."""
         self._chunk(self._carried, last=True)
-        return pa.Table.from_batches(self._batches, block_schema(self._shape.block_length))
+
+    @property
+    def rows(self) -> int:
+        """Blocks ready to be taken."""
+        return sum(b.num_rows for b in self._batches)
+
+    def take(self, rows: int) -> pa.Table:
+        """The next blocks, at most `rows`."""
+        table = pa.Table.from_batches(self._batches, block_schema(self._shape.block_length))
+        self._batches = table.slice(rows).combine_chunks().to_batches()
+        return table.slice(0, rows)
 
     def _chunk(self, pieces: list[tuple[int, int, int, np.ndarray]], last: bool) -> None:
         shape = self._shape

@@ -19,7 +19,7 @@ from . import assign, blocks, held_out, index, select
 from .budget import Cell, MixSettings
 from .ledger import PackedSet, mixture_json
 from .plan import MixPlan, Planner
-from .step import VERSION, run_step
+from .step import VERSION, run_step, step_tasks
 
 BUCKET_TOKENS = 8 << 20
 
@@ -193,8 +193,7 @@ class Mixer:
             files = file_names(-(-p.n_blocks // rows_per_file(p.block_length)))
             p.folder = self.paths.phase(self.settings.phases[p.phase].name) / str(p.block_length)
             jobs += [(p, number, name) for number, name in enumerate(files)]
-        results = run_step(
-            self.engine,
+        tasks = step_tasks(
             "mix.write",
             jobs,
             lambda j: (
@@ -210,6 +209,12 @@ class Mixer:
             lambda j: ([r.outputs[0].hash for r in j[0].results], j[1], j[0].block_length, j[0].phase, j[2]),
             name=lambda j: f"{j[0].folder.parent.name}-{j[0].block_length}-{j[1]:05d}",
         )
+        for (p, _, _), task in zip(jobs, tasks, strict=True):
+            if not self.engine.is_finished("mix.write", task):
+                # While files are replaced one by one, the set must not look whole under its old description.
+                for name in ("fox1.json", "dataset_dict.json"):
+                    (p.folder.parent / name).unlink(missing_ok=True)
+        results = self.engine.run("mix.write", tasks)
         for (p, _, _), result in zip(jobs, results, strict=True):
             p.files.append(result.outputs[0])
         for number, phase in enumerate(self.settings.phases):
@@ -246,16 +251,16 @@ class Mixer:
             return None
         length = self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
         shape = self._shape(len(self.settings.sets), length, 1)
-        path = self.paths.held_out / str(length) / file_names(1)[0]
+        folder = self.paths.held_out / str(length)
         result = run_step(
             self.engine,
             "mix.held_out",
             ["held_out"],
-            lambda _: (held_out.write_held_out, (shards, shape, path)),
+            lambda _: (held_out.write_held_out, (shards, shape, folder)),
             lambda _: ([g.identity for g in groups], shape),
             name=str,
         )[0]
-        self._describe("held_out", self.paths.held_out, [(length, result.counts["tokens"], [result.outputs[0]])])
+        self._describe("held_out", self.paths.held_out, [(length, result.counts["tokens"], list(result.outputs))])
         return result
 
     def _index(self, packed: Sequence[PackedSet]) -> None:

@@ -19,7 +19,18 @@ def run_step(
     inputs: Callable[[Any], tuple[Any, ...]],
     name: Callable[[Any], str] = lambda item: item.name,
 ) -> list[TaskResult]:
-    """Run a task per item; results in the order of the items.
+    """Run a task per item; results in the order of the items."""
+    return engine.run(stage, step_tasks(stage, items, call, inputs, name))
+
+
+def step_tasks(
+    stage: str,
+    items: Sequence[Any],
+    call: Callable[[Any], tuple[Callable[..., TaskResult], tuple[Any, ...]]],
+    inputs: Callable[[Any], tuple[Any, ...]],
+    name: Callable[[Any], str] = lambda item: item.name,
+) -> list[Task]:
+    """The tasks of a step.
 
     Args:
         call: item -> (function, arguments).
@@ -30,4 +41,4 @@ def run_step(
     for item in items:
         function, args = call(item)
         tasks.append(Task(name(item), task_key(stage, VERSION, None, list(inputs(item))), function, args))
-    return engine.run(stage, tasks)
+    return tasks

@@ -73,7 +73,7 @@ def scan_file(file: SourceFile, settings: ScanSettings, paths: RunPaths) -> Task
     """
     check_unchanged(file)
     schema = signals_schema(settings)
-    quarantine = Quarantine(file)
+    quarantine = Quarantine(file, paths.quarantine(file.corpus, file.path))
     counts = {"documents": 0, "bytes": 0}
     with parquet_writer(paths.signals(file.corpus, file.path), schema) as out:
         for batch in read_rows(file, quarantine):
@@ -83,7 +83,7 @@ def scan_file(file: SourceFile, settings: ScanSettings, paths: RunPaths) -> Task
             out.write(signals)
     check_unchanged(file)
     outputs = [out.artifact]
-    bad = quarantine.publish(paths.quarantine(file.corpus, file.path))
+    bad = quarantine.publish()
     if bad:
         outputs.append(bad)
     counts["quarantined"] = quarantine.rows

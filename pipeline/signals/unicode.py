@@ -7,7 +7,6 @@ from `unicodedata` when a process first asks, in about 0.1 s.
 from __future__ import annotations
 
 import functools
-import sys
 import unicodedata
 
 import numpy as np
@@ -70,11 +69,6 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
         block = classes[first : min(last + 1, TABLE_SIZE)]
         block[(block & WORD) != 0] |= ALONE
     return classes, folded
-
-
-def unicode_version() -> str:
-    """The Unicode version of this Python: stored with the signals, since classes depend on it."""
-    return f"{unicodedata.unidata_version} (Python {sys.version_info.major}.{sys.version_info.minor})"
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -6,10 +6,11 @@ report damage (a truncated or corrupt file) as `Damaged`, after every whole row 
 
 from __future__ import annotations
 
+import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
@@ -76,9 +77,8 @@ def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None]]:
                 row, start, too_long = row + 1, stop + 1, False
             offset += end
             rest = data[end:]
-    except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
+    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+        # An OSError is the store's trouble, not the file's: it goes up, and the task is tried again.
         raise Damaged(f"{type(error).__name__}: {error}", offset) from None
     if rest or too_long:
         yield row, offset, None if too_long else memoryview(rest)
@@ -144,35 +144,63 @@ def _zst_chunks(raw: IO[bytes]) -> Iterator[bytes]:
         raise EOFError("the last zstd frame is incomplete")
 
 
+class _Watched(io.RawIOBase):
+    """A file that remembers the store's own errors: Arrow, too, reports corrupt pages as OSError."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self.error: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def _watch(self, call: Callable[..., Any], *arguments: int) -> Any:
+        try:
+            return call(*arguments)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def read(self, size: int = -1) -> bytes:
+        return self._watch(self._raw.read, size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._watch(self._raw.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+
 def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterator[pa.RecordBatch]:
     """Yield record batches of a Parquet file or an Arrow file or stream, with those of `columns` it has.
 
     Raises:
         Damaged: the file is truncated or corrupt.
+        OSError: the store cannot be read.
     """
-    rows = 0
-    try:
-        with open_source(url) as raw:
+    with open_source(url) as raw:
+        store = _Watched(raw)
+        try:
             if url.endswith(".parquet"):
-                parquet = pq.ParquetFile(raw)
+                parquet = pq.ParquetFile(store)
                 present = [c for c in columns if c in parquet.schema_arrow.names]
                 for group in range(parquet.num_row_groups):
-                    for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=present):
-                        yield batch
-                        rows += batch.num_rows
+                    yield from parquet.iter_batches(batch_rows, row_groups=[group], columns=present)
             else:
-                for batch in _arrow_batches(raw):
+                for batch in _arrow_batches(store):
                     present = [c for c in columns if c in batch.schema.names]
                     for start in range(0, batch.num_rows, batch_rows):
                         yield batch.select(present).slice(start, batch_rows)
-                        rows += min(batch_rows, batch.num_rows - start)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError, zlib.error) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        raise Damaged(f"{type(error).__name__}: {str(error).splitlines()[0]}", -1) from None
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError) as error:
+            if store.error:
+                raise store.error from None
+            raise Damaged(f"{type(error).__name__}: {str(error).splitlines()[0]}", -1) from None
 
 
-def _arrow_batches(raw: IO[bytes]) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(raw: _Watched) -> Iterator[pa.RecordBatch]:
     magic = raw.read(6)
     raw.seek(0)
     if magic == b"ARROW1":

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..artifacts import Artifact, publish
+from ..artifacts import Artifact, Publication
 from ..identity import SourceFile
 
 EXCERPT_BYTES = 200
 
 
 class Quarantine:
-    """Collects the bad rows of one file and publishes them as JSON lines."""
+    """The bad rows of one file, as JSON lines; without a path they are only counted."""
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, path: Path | None = None) -> None:
         self._file = file
-        self._lines: list[str] = []
+        self._path = path
+        self._out: Publication | None = None
         self.rows = 0
         self.damage = ""
         """What is wrong with the file as a whole; empty if it could be read to its end."""
@@ -32,16 +33,21 @@ class Quarantine:
         self._write(row, offset, f"damaged file: {reason}", b"")
 
     def _write(self, row: int, offset: int, reason: str, data: bytes) -> None:
+        if self._path is None:
+            return
+        if self._out is None:
+            self._out = Publication(self._path, 0)
         entry = {"file": self._file.name, "row": row, "offset": offset, "reason": reason}
         if data:
             entry["excerpt"] = data.decode("utf-8", "backslashreplace")
-        self._lines.append(json.dumps(entry, ensure_ascii=True))
+        self._out.write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
+        self._out.rows += 1
 
-    def publish(self, path: Path) -> Artifact | None:
-        """Write the quarantine file, or remove a stale one when nothing is wrong (any more)."""
-        if not self._lines:
-            path.unlink(missing_ok=True)
+    def publish(self) -> Artifact | None:
+        """Close the quarantine file, or remove a stale one when nothing is wrong (any more)."""
+        if self._out is None:
+            if self._path:
+                self._path.unlink(missing_ok=True)
             return None
-        with publish(path, rows=len(self._lines)) as out:
-            out.write(("\n".join(self._lines) + "\n").encode())
-        return out.artifact
+        self._out.commit()
+        return self._out.artifact

@@ -39,7 +39,7 @@ def _meta(value: Meta | str | None) -> Meta:
     # Some shards hold the repr of a Python dictionary.
     try:
         found = ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return Meta()
     known = {k: v for k, v in found.items() if k in Meta.__struct_fields__} if isinstance(found, dict) else {}
     return Meta(**known)

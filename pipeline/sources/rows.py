@@ -121,14 +121,18 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
             except UnicodeDecodeError as error:
                 quarantine.row(row, offset, f"invalid UTF-8: {error.reason}", line)
                 continue
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, RecursionError) as error:
                 quarantine.row(row, offset, f"{'empty line' if not line else error}", line)
                 continue
             text = getattr(value, adapter.text)
             if "\0" in text:
                 quarantine.row(row, offset, "NUL character in text", line)
                 continue
-            if batch := batcher.add(row, text, adapter.facts(value, file.path)):
+            facts = adapter.facts(value, file.path)
+            if not _encodable(facts):
+                quarantine.row(row, offset, "lone surrogate in metadata", line)
+                continue
+            if batch := batcher.add(row, text, facts):
                 yield batch
     except Damaged as found:
         damage = found
@@ -145,6 +149,7 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
     name = next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
     first = 0
     for table in tables:
+        others = [c for c in table.schema.names if c != name]
         _check_row(file, first + table.num_rows)
         if name not in table.schema.names:
             raise ValueError(f"{file.name} has no column {name!r}; has it the format {file.format!r}?")
@@ -163,9 +168,14 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
             missing = not text[i].is_valid
             reason = "text is null" if missing else "NUL character or invalid UTF-8 in text"
             quarantine.row(first + i, -1, reason)
-        others = table.drop_columns([name]).filter(good).to_pylist()
-        facts = [adapter.facts(_Row(values), file.path) for values in others]
-        columns = [rows.filter(good), text.filter(good)]
+        facts, kept = [], []
+        for i in pc.indices_nonzero(good).to_pylist():
+            try:
+                facts.append(adapter.facts(_Row({c: table[c][i].as_py() for c in others}), file.path))
+                kept.append(i)
+            except UnicodeDecodeError:
+                quarantine.row(first + i, -1, "invalid UTF-8 in metadata")
+        columns = [rows.take(pa.array(kept, pa.int64())), text.take(pa.array(kept, pa.int64()))]
         columns += [pa.array([f[k] for f in facts], pa.string()) for k in range(3)]
         batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
         yield from _bounded(batch)
@@ -180,6 +190,14 @@ class _Row:
 
     def __getattr__(self, name: str) -> Any:
         return self._values.get(name)
+
+
+def _encodable(facts: Facts) -> bool:
+    try:
+        "".join(facts).encode()
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def _valid_utf8(value: pa.Scalar) -> bool:

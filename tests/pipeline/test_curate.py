@@ -151,6 +151,7 @@ def test_a_worker_killed_in_every_stage_is_replaced(run: Path, corpora: Path, tm
     tasks = [json.loads(line) for line in (tmp_path / "run" / "timings" / "tasks.jsonl").read_text().splitlines()]
     lost = {t["stage"].split(".")[0] for t in tasks if "WorkerCrashed" in t["error"]}
     assert len(kills) >= 4 and lost, (kills, lost, seed)
+    assert not list((tmp_path / "run").rglob(".*.tmp"))
     assert hashes(tmp_path / "run") == hashes(run)
 
 

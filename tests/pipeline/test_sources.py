@@ -114,10 +114,11 @@ def test_bad_rows_go_to_quarantine_with_file_row_offset_and_reason(tmp_path: Pat
     data = lines(*rows)
     (source / "x.jsonl").write_bytes(data)
     file = only(source)
-    good, quarantine = read(file)
+    quarantine = Quarantine(file, tmp_path / "q.jsonl")
+    good = [row for batch in read_rows(file, quarantine) for row in batch.to_pylist()]
     assert [r["row"] for r in good] == list(range(0, 2 * len(BAD), 2))
     assert quarantine.rows == len(BAD)
-    quarantine.publish(tmp_path / "q.jsonl")
+    quarantine.publish()
     entries = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
     assert [e["row"] for e in entries] == list(range(1, 2 * len(BAD), 2))
     for entry, (bad, reason) in zip(entries, BAD.items(), strict=True):
