@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.dedupe import decide, near
-from fox1.pipeline.dedupe.order import DedupeSettings
+from fox1.pipeline.dedupe.order import Chunks, DedupeSettings, ranks
+from fox1.pipeline.identity import SourceFile, file_hash, group_files
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
 from fox1.pipeline.sources.listing import SourceSettings
 from hypothesis import given, settings
@@ -154,6 +155,15 @@ def test_a_bucket_is_compared_with_its_best_members_only() -> None:
     worse, better = near._pairs(np.array([0, 5]), np.array([5, 3]), 2)
     pairs = set(zip(worse.tolist(), better.tolist(), strict=True))
     assert pairs == {(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1), (6, 5), (7, 5), (7, 6)}
+
+
+def test_chunks_follow_bytes_of_text_and_many_groups_need_few_ranks() -> None:
+    files = [SourceFile("c", f"{i}", "", 0, "", "pile", False, file_hash("c", f"{i}")) for i in range(400)]
+    groups = group_files(files)
+    chunks = Chunks.build(groups, [100 << 20] * len(groups))
+    assert len(chunks.members) == -(-len(groups) * 100 // 2048)
+    assert max(map(len, chunks.members)) <= 2 * min(map(len, chunks.members))
+    assert ranks(DedupeSettings(), [g.corpus for g in groups]) == {"c": 0}
 
 
 def test_every_drop_of_the_run_names_a_kept_document(run: Path) -> None:

@@ -56,6 +56,19 @@ def test_a_missing_or_cut_output_is_made_again(engine: Engine, tmp_path: Path) -
     assert CALLS[3:] == ["1.json", "2.json"]
 
 
+def test_a_record_never_vouches_for_bytes_that_were_replaced(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", tasks(tmp_path))
+
+    def overwrite_and_die(path: Path, value: int) -> TaskResult:
+        write_json(path, value + 1)  # as many bytes
+        raise ValueError("killed before its record")
+
+    with pytest.raises(StageFailed):
+        engine.run("s", tasks(tmp_path, overwrite_and_die, key="other"))
+    engine.run("s", tasks(tmp_path))
+    assert (tmp_path / "0.json").read_text() == "0\n"
+
+
 def test_an_error_of_the_data_fails_the_stage_with_task_cause_and_log(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"s failed on t0: .*row 7 is bad \(log: .*failed-s-t0.log\)"):
         engine.run("s", tasks(tmp_path, fail))

@@ -12,8 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fox1.pipeline.mix import blocks
+from fox1.pipeline.mix.blocks import _apart
 from fox1.pipeline.mix.budget import BudgetShort, Phase, Weight, largest_remainder, quotas
 from fox1.pipeline.mix.select import floor_for
+from fox1.tokenize.pack import pack
 from fox1.tokenize.shards import read_set, token_batches
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,6 +163,37 @@ def test_pools_repeat_within_their_epochs_and_copies_never_share_a_block(
     for block in blocks:
         whole = [d for d, s in zip(block["doc_ids"], block["doc_starts"], strict=True) if s == 0]
         assert len(whole) == len(set(whole))
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(1, 150)), max_size=60), st.integers(1, 6))
+def test_pieces_of_one_document_never_meet_in_a_block(pieces: list[tuple[int, int]], most: int) -> None:
+    ids, lengths = [d for d, _ in pieces], [n for _, n in pieces]
+    runs = _apart(ids, lengths, 64, most)
+    assert sorted(i for run in runs for i in run) == list(range(len(pieces)))
+    for run in runs:
+        packed = pack(np.array([lengths[i] for i in run], np.int64), 64, most, "concatenate", last=True).segments
+        for block in range(int(packed.block.max()) + 1):
+            inside = packed.document[packed.block == block]
+            documents = [ids[run[d]] for d in np.unique(inside)]
+            assert len(documents) == len(set(documents))
+
+
+def test_a_mixture_that_stops_half_way_leaves_no_set_that_looks_whole(
+    tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curate(settings_of(), tmp_path / "run")
+    with monkeypatch.context() as patched:
+
+        def dies(*arguments: Any) -> Any:
+            raise ValueError("killed")
+
+        patched.setattr(blocks, "write_file", dies)
+        with pytest.raises(ValueError, match="killed"):
+            curate(settings_of("phases.phase1.weights.0.weight=60"), tmp_path / "run")
+    with pytest.raises(ValueError, match="not a phase set"):
+        read_set(tmp_path / "run" / "phases" / "phase1")
+    curate(settings_of(), tmp_path / "run")
+    assert read_set(tmp_path / "run" / "phases" / "phase1").splits
 
 
 def test_a_changed_mixture_reads_no_text_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import io
 import json
 import os
 import threading
@@ -155,6 +156,42 @@ def test_corrupt_bytes_in_the_middle_are_damage(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl.zst").write_bytes(data)
     _, quarantine = read(only(tmp_path))
     assert quarantine.damage
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "c.jsonl.zst", "b.json.gz", "d.parquet"])
+def test_trouble_of_the_store_is_an_error_not_damage(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in containers(tmp_path):
+        if path.name != name:
+            path.unlink()
+    file = only(tmp_path)
+
+    class Resets(io.BufferedReader):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(formats, "open_source", lambda url: Resets(io.FileIO(url)))
+    with pytest.raises(ConnectionResetError):
+        read(file)
+
+
+def test_hostile_metadata_is_quarantined(tmp_path: Path) -> None:
+    rows = [
+        b'{"text": "a", "meta": "{{}}"}',
+        b'{"text": "b", "meta": "{\'url\': \'\\\\ud83d\'}"}',
+        b'{"text": "c", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"text": "d"}',
+    ]
+    (tmp_path / "x.jsonl").write_bytes(lines(*rows))
+    good, quarantine = read(only(tmp_path, "redpajama"))
+    assert [r["text"] for r in good][-1] == "d"
+    assert len(good) + quarantine.rows == len(rows)
+    text = pa.array(["a", "b"])
+    url = pa.array([b"\xff", b"ok"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"content": text, "url": url}), tmp_path / "y.parquet")
+    good, quarantine = read(only(tmp_path, "refinedweb", "*.parquet"))
+    assert [r["text"] for r in good] == ["b"] and quarantine.rows == 1
 
 
 def test_empty_files_and_empty_texts(tmp_path: Path) -> None:

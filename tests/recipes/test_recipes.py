@@ -67,6 +67,9 @@ def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
         ("phases.phase1.weights.0.subset=nosuch", "no source has the pool web/nosuch"),
         ("phases.phase2.blocks.1.length=5000", "not a power of two"),
         ("sources.a/b={format: pile, root: /x}", "'a/b' cannot name a source"),
+        ("licence.exclude.0.subset=books3", "licence.exclude.0 names the subset 'books3'"),
+        ("licence.exclude.0.corpus=pil", "licence.exclude.0 names the corpus 'pil'"),
+        ("filters.0.subsets=[Github]", "write corpus/subset, not 'Github'"),
         ("held_out.other.files=[x]", "held_out names the source 'other'"),
     ],
 )

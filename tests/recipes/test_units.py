@@ -39,5 +39,6 @@ def test_shares() -> None:
     assert share(0.5) == 0.5
     assert rows_or_share("0.1%") == 0.001
     assert rows_or_share(50) == 50
+    assert rows_or_share("100%") < 1
     with pytest.raises(ValueError):
         share("120%")

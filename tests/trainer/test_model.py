@@ -68,6 +68,13 @@ def test_chunked_loss_and_gradients_equal_cross_entropy(chunk: int) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+def test_evaluation_makes_no_gradients() -> None:
+    hidden, weight = torch.randn(4, 8), torch.nn.Parameter(torch.randn(10, 8))
+    with torch.no_grad():
+        loss, _ = linear_cross_entropy(hidden, weight, torch.tensor([1, 2, 3, 4]), 2)
+    assert loss.grad_fn is None and not loss.requires_grad
+
+
 def test_logits_and_losses_equal_those_of_llama() -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(3)

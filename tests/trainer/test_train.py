@@ -139,6 +139,50 @@ def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Pat
     assert checkpoints(out)
 
 
+def test_several_processes_stop_together_and_go_on(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "together"
+    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--nproc", "2"]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if " step " in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = process.stderr.read()
+    assert process.wait() == 75, rest
+    assert checkpoints(out)
+    again = train(small, out, "--phase", "1", nproc=2)
+    assert again.returncode == 0 and "resumed from" in again.stderr
+
+
+def test_another_batch_size_mid_phase_uses_every_unit_once(small: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(small, other, symlinks=True)
+    settings = json.loads((other / "training.json").read_text())
+    settings["phases"][0]["batch_tokens"] = 4096
+    (other / "training.json").write_text(json.dumps(settings))
+    assert train(other, out, "--phase", "1", "--stop-after", "3").returncode == 75
+    stopped = read_manifest(checkpoints(out)[-1]).progress
+    done = train(small, out, "--phase", "1")
+    assert done.returncode == 0, done.stderr
+    end = read_manifest(checkpoints(out)[-1]).progress
+    units = json.loads((small / "phases" / "phase1" / "fox1.json").read_text())["splits"][0]["blocks"]
+    assert stopped.units == 3 * 16
+    assert end.phase_done and units - 8 < end.units <= units
+
+
+def test_one_training_writes_a_folder(small: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / ".lease", "a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = train(small, tmp_path / "out")
+    assert done.returncode == 1 and "is being written by another training" in done.stderr
+
+
 def test_phases_start_only_from_the_end_of_the_one_before(small: Path, tmp_path: Path) -> None:
     done = train(small, tmp_path / "skip", "--phase", "2")
     assert done.returncode == 1
