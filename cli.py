@@ -42,6 +42,14 @@ def _options(
     pass
 
 
+def _require_folder(path: Path) -> None:
+    """Refuse a URL where a folder is meant: it would silently become a folder named `s3:`."""
+    if path.parts and path.parts[0].endswith(":"):
+        raise ValueError(
+            f"{path} is a URL; a run or checkpoint lies in a folder, on a cluster one that all nodes share"
+        )
+
+
 @app.command()
 def sample(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
@@ -79,6 +87,7 @@ def curate(
     from .recipes.settings import curate_settings, training_json
     from .recipes.units import share
 
+    _require_folder(out)
     parsed, resolved = load_recipe(recipe, overrides or [])
     settings = curate_settings(parsed, share(limit))
     paths = RunPaths(out.absolute())
@@ -124,6 +133,8 @@ def train(
     """Train Fox-1 on a run's shard sets, phase by phase."""
     from .trainer.launch import launch
 
+    _require_folder(run)
+    _require_folder(out)
     raise typer.Exit(launch(run, out, phase, nproc, stop_after))
 
 

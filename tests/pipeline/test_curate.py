@@ -213,6 +213,13 @@ def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp
         ("curate", "nonesuch", "--out", tmp_path / "a"): "no recipe nonesuch",
         ("curate", "sample", "--out", tmp_path / "a", "--in-process", "--set", "sclae=1"): "did you mean `scale`",
         ("curate", "sample", "--out", tmp_path / "a", "--in-process", "--stages", "scam"): "no stage scam",
+        (
+            "curate",
+            "sample",
+            "--out",
+            "s3://bucket/run",
+            "--in-process",
+        ): "is a URL; a run or checkpoint lies in a folder",
         ("stats", tmp_path / "none"): "no run at",
         ("train", tmp_path / "none", "--out", tmp_path / "c"): "has no training.json",
         ("recipe", "check", "sample", "--set", "phases.phase1.tokens=9T"): "budget short by far",
