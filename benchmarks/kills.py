@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from fox1.pipeline.artifacts import FINAL
+
 SCRIPT = Path(__file__).parent / "killed_run.py"
-FINAL = ("prepare", "signals", "decisions", "tokens", "phases", "held_out", "index", "stats")
 
 
 def hashes(run: Path) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,9 @@ import xxhash
 
 ROW_GROUP_ROWS = 8192
 """Rows of a Parquet row group: a constant of the format, so that bytes do not depend on how rows arrived."""
+
+FINAL = ("prepare", "signals", "decisions", "tokens", "phases", "held_out", "index", "stats")
+"""Folders of a run whose files are equal byte for byte, whatever the workers, the order of files, retries or kills."""
 
 EDIT_TYPE = pa.list_(
     pa.field(
@@ -305,10 +307,6 @@ def remove_partial(run: Path) -> None:
         for name in names:
             if name.startswith(".") and name.endswith(".tmp"):
                 Path(directory, name).unlink(missing_ok=True)
-
-
-def remove_tree(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def read_json(path: Path) -> Any:

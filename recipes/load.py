@@ -186,10 +186,3 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     names = list(getattr(model, "model_fields", {}))
     close = difflib.get_close_matches(str(location[-1]), names, 1)
     return f" (did you mean `{close[0]}`?)" if close else f"; known keys: {', '.join(names)}" if names else ""
-
-
-def load_resolved(path: Path) -> Recipe:
-    """The recipe a run was made with (`RUN/recipe.yaml`)."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; is {path.parent} a run? `fox1 curate` makes one")
-    return parse(_read(path), str(path))

@@ -13,15 +13,14 @@ import pytest
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-FINAL = ("prepare", "signals", "decisions", "tokens", "phases", "held_out", "index", "stats")
-"""What is equal byte for byte, whatever the workers, retries or kills."""
-
 SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 """Changes to the sample recipe for corpora of 2 MB."""
 
 
 def hashes(run: Path) -> dict[str, str]:
     """SHA-256 of every file of a run that is promised to be the same."""
+    from fox1.pipeline.artifacts import FINAL
+
     found = {}
     for part in FINAL:
         for path in sorted((run / part).rglob("*")):

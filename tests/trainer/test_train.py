@@ -124,24 +124,8 @@ def test_activation_checkpointing_changes_no_loss(small: Path, whole: Path, tmp_
         assert loss == pytest.approx(expected[step], rel=1e-6), step
 
 
-def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "stopped"
-    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    for line in process.stderr:
-        if " step " in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    rest = process.stderr.read()
-    assert process.wait() == 75, rest
-    assert "run again to go on" in rest
-    assert checkpoints(out)
-
-
-def test_several_processes_stop_together_and_go_on(small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "together"
-    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--nproc", "2"]
+def stop_at_the_first_report(command: list[str]) -> str:
+    """SIGTERM once a training has reported a step; what it says afterwards. Its status must be 75."""
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     for line in process.stderr:
@@ -150,6 +134,21 @@ def test_several_processes_stop_together_and_go_on(small: Path, tmp_path: Path) 
     process.send_signal(signal.SIGTERM)
     rest = process.stderr.read()
     assert process.wait() == 75, rest
+    return rest
+
+
+def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "stopped"
+    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out)]
+    rest = stop_at_the_first_report(command)
+    assert "run again to go on" in rest
+    assert checkpoints(out)
+
+
+def test_several_processes_stop_together_and_go_on(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "together"
+    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--nproc", "2"]
+    stop_at_the_first_report(command)
     assert checkpoints(out)
     again = train(small, out, "--phase", "1", nproc=2)
     assert again.returncode == 0 and "resumed from" in again.stderr
