@@ -11,14 +11,32 @@ def main() -> None:
     import pyarrow as pa
 
     from .pipeline.dedupe import decide, near
-    from .pipeline.signals import counts, hashing, minhash, scan, unicode
+    from .pipeline.identity import SourceFile
+    from .pipeline.prepare.benchmarks import Item
+    from .pipeline.prepare.contamination import build
+    from .pipeline.signals import hashing, minhash, quality, scan, urls
+    from .pipeline.signals.segment import segment
+    from .pipeline.sources.rows import TEXT_SCHEMA
     from .tokenize import pack
 
-    text = pa.array(["Two words, and é more.", "", "the same the same the same"] * 3, pa.large_string())
-    data, offsets = scan.text_buffers(text)
-    counts.count_batch(data, offsets)
-    unicode.flag_not_nfc(data, offsets, unicode.tables()[0])
-    signed = minhash.sign_batch(data, offsets, minhash.MinHashSettings())
+    words = " ".join(f"word{i}" for i in range(40))
+    texts = ["Two words, and é more.\nlorem ipsum\n", "", f"mail a@b.com, or +44 20 7946 0958. {words} {words}"] * 3
+    n = len(texts)
+    columns = [range(n), texts, ["Pile-CC"] * n, [""] * n, ["http://x.com/y"] * n]
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
+    )
+    index, _ = build([Item("b", "f", 0, (words,), "")], 13)
+    edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), "cut")
+    for shape in minhash.PRESETS.values():
+        settings = scan.ScanSettings(shape, edits)
+        weights = np.zeros((1, quality.BUCKETS), np.int16)
+        prepared = scan.Prepared(quality.QualityModels(("web",), weights), index, urls.parse_rules(["x.org", "word"]))
+        file = SourceFile("pile", "x", "", 0, "", "pile", False, 1)
+        scan.scan_piece(batch, file, settings, scan.signals_schema(settings), prepared)
+    s = segment(*scan.text_buffers(batch.column("text")))
+    quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
+    signed = minhash.sign(s, minhash.MinHashSettings())
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
     near._pairs(np.array([0]), np.array([2]), 4)
     sketches = np.zeros((1, 128), np.uint32)
@@ -30,8 +48,8 @@ def main() -> None:
     for packing in ("best_fit", "concatenate"):
         packed = pack.pack(lengths, 8, 4, packing, last=True)
     stream = pack.streams(np.arange(10, dtype=np.int32), np.array([0, 3, 10, 10]), lengths, 2, 1)
-    s = packed.segments
-    pack.fill(s.document, s.start, s.length, s.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)
+    p = packed.segments
+    pack.fill(p.document, p.start, p.length, p.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,16 @@ from .identity import group_files
 from .mix.budget import BudgetShort, Cell, MixSettings, PoolNeed, quotas
 from .mix.select import pools_of
 from .mix.stage import Mixer, TokenGroup, Vocabulary
-from .signals import scan
+from .plugins import with_version
+from .prepare.benchmarks import benchmark_files
+from .prepare.contamination import ContaminationSettings, prepare_contamination
+from .prepare.quality import QualitySettings, prepare_quality
+from .prepare.tokenizer import prepare_tokenizer
+from .prepare.urls import prepare_urls
+from .signals import language, scan
 from .signals.scan import ScanSettings
 from .sources.domains import domain_of
-from .sources.listing import SourceSettings, list_sources, sample_files
+from .sources.listing import SourceSettings, file_version, list_sources, sample_files
 from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnels
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
@@ -51,6 +57,10 @@ class CurateSettings:
     filter: FilterSettings = field(default_factory=FilterSettings)
     dedupe: DedupeSettings = field(default_factory=DedupeSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    quality: QualitySettings = field(default_factory=QualitySettings)
+    contamination: ContaminationSettings = field(default_factory=ContaminationSettings)
+    url_lists: tuple[str, ...] = ()
+    """Block lists of domains and words."""
     seed: int = 0
     id_salt: int = 0
     max_bad_rows: float = 0.001
@@ -109,6 +119,8 @@ class _Run:
     prepared: TaskResult = field(default_factory=lambda: TaskResult(()))
     scans: dict[str, TaskResult] = field(default_factory=dict)
     """By file name."""
+    prepared_for_scan: tuple[str, ...] = ()
+    """`name=hash` of the prepared artifacts that scan reads."""
 
     @property
     def paths(self) -> RunPaths:
@@ -148,16 +160,35 @@ class _Run:
             used.append(content_key(model.stat().st_size, model.stat().st_mtime_ns))
         key = task_key("prepare", prepare.VERSION, [s.tokenizer, s.seed, s.filter.excluded], used)
         args = (self.files, s.filter.excluded, s.tokenizer, s.seed, self.paths)
-        self.prepared = self._step("prepare", [Task("tokenizer", key, prepare.prepare_tokenizer, args)])[0]
+        tasks = [Task("tokenizer", key, prepare_tokenizer, args)]
+
+        def add(name: str, run: Any, settings: object, inputs: Sequence[object], *args: Any) -> None:
+            tasks.append(Task(name, task_key(f"prepare.{name}", prepare.VERSION, settings, inputs), run, args))
+
+        text = [f.identity() for f in self.files if not f.held_out]
+        if s.quality.domains:
+            facts = [s.quality, s.seed, s.filter.excluded]
+            add("quality", prepare_quality, facts, text, self.files, s.filter.excluded, s.quality, s.seed, self.paths)
+        if s.contamination.benchmarks:
+            versions = [[f, file_version(f)] for b in s.contamination.benchmarks for f in benchmark_files(b)]
+            add("contamination", prepare_contamination, s.contamination, versions, s.contamination, self.paths)
+        if s.url_lists:
+            add("urls", prepare_urls, s.url_lists, [file_version(u) for u in s.url_lists], s.url_lists, self.paths)
+        results = self._step("prepare", tasks)
+        self.prepared = results[0]
+        self.prepared_for_scan = tuple(f"{Path(r.outputs[0].path).name}={r.outputs[0].hash}" for r in results[1:])
+        self.preparations = {task.name: result for task, result in zip(tasks, results, strict=True)}
 
     def _scan(self) -> None:
         s = self.settings
+        settings = replace(s.scan, plugins=tuple(map(with_version, s.scan.plugins)))
+        facts = [settings, unidata_version, language.model_version(), *self.prepared_for_scan]
         tasks = [
             Task(
                 f.name,
-                task_key("scan", scan.VERSION, [s.scan, unidata_version], [f.identity(), f.file_hash]),
+                task_key("scan", scan.VERSION, facts, [f.identity(), f.file_hash]),
                 scan.scan_file,
-                (f, s.scan, self.paths),
+                (f, settings, self.paths, self.prepared_for_scan),
                 weight=max(f.size, 1),
             )
             for f in self.files

@@ -15,7 +15,7 @@ from .check import absent_pools
 from .schema import Recipe
 
 PACKAGE = Path(__file__).parent
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
 
 class RecipeError(ValueError):
@@ -78,12 +78,17 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
     if isinstance(value, str):
 
         def one(match: re.Match[str]) -> str:
+            if match[2] is not None and match[1] not in variables:
+                return match[2]
             if match[1] not in variables:
                 problems.append(f"{where}: the variable {match[1]} is not set; export {match[1]}=...")
                 return ""
             return variables[match[1]]
 
-        return _VARIABLE.sub(one, value)
+        # Innermost first, so that a default may hold a variable; a bounded number of times.
+        for _ in range(4):
+            value = _VARIABLE.sub(one, value)
+        return value
     return value
 
 
@@ -151,6 +156,10 @@ def require_absolute(resolved: Mapping[str, Any]) -> None:
     places = [(f"sources.{n}.{k}", s.get(k, "")) for n, s in resolved["sources"].items() for k in ("root", "urls")]
     places += [(f"held_out.{n}.root", s.get("root", "")) for n, s in resolved.get("held_out", {}).items()]
     places.append(("tokenizer.model", resolved.get("tokenizer", {}).get("model", "")))
+    benchmarks = resolved.get("contamination", {}).get("benchmarks", {})
+    places += [
+        (f"contamination.benchmarks.{n}.files", f) for n, b in benchmarks.items() if b for f in b.get("files", [])
+    ]
     for key, value in places:
         if value and "://" not in value and not value.startswith("/"):
             raise ValueError(f"{key}: {value} is relative; a job needs an absolute path or a URL")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..pipeline.filter import SIGNALS
+from ..pipeline.prepare.benchmarks import ADAPTERS as BENCHMARK_ADAPTERS
+from ..pipeline.signals.c4 import LINE_RULES
+from ..pipeline.signals.pii import KINDS
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
 from .units import Quantity, RowsOrShare, Share
 
@@ -61,7 +64,10 @@ class Licence(Strict):
 
 
 class MinHash(Strict):
-    ngram: int = Field(5, ge=1, le=32, description="Words of a shingle.")
+    unit: Literal["word", "char"] = Field("word", description="What an n-gram counts.")
+    ngram: int = Field(
+        5, ge=1, le=32, description="Units of a shingle. FineWeb: word, 5, 14 x 8; SlimPajama: char, 13, 9 x 13."
+    )
     bands: int = Field(14, ge=1, le=64)
     rows: int = Field(8, ge=1, le=64)
     sketch_size: int = Field(128, ge=16, le=4096, description="k of the bottom-k verification sketch.")
@@ -72,11 +78,59 @@ class Signals(Strict):
     minhash: MinHash = MinHash()
 
 
+class Edits(Strict):
+    """What is cut from the text or replaced in it."""
+
+    pii: dict[Literal[KINDS], str] = Field({}, description="Kind of personal data -> the placeholder that replaces it.")  # type: ignore[valid-type]
+    lines: dict[Domain, list[Literal[LINE_RULES]]] = Field({}, description="Domain -> C4 rules that drop its lines.")  # type: ignore[valid-type]
+
+
+class QualityModel(Strict):
+    """A domain's quality model learns to tell good subsets from ordinary ones; each is corpus/subset."""
+
+    good: list[str] = Field(min_length=1)
+    ordinary: list[str] = Field(min_length=1)
+
+
+class Benchmark(Strict):
+    """Items that training must not have seen."""
+
+    format: Literal[tuple(BENCHMARK_ADAPTERS)]  # type: ignore[valid-type]
+    files: list[str] = Field([], description="Paths, globs or URLs of JSON lines or CSV files.")
+    dataset: str = Field("", description="Name of a data set to read through `datasets`, instead of files.")
+    config: str = ""
+    split: str = "test"
+    revision: str = ""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Benchmark:
+        if bool(self.files) == bool(self.dataset):
+            raise ValueError("give `files` or `dataset`")
+        return self
+
+
+class Contamination(Strict):
+    ngram: int = Field(13, ge=4, le=32, description="Words that a document and an item must share in a row.")
+    action: Literal["drop", "cut", "keep"] = Field(
+        "drop", description="Drop the document, cut the shared span, or only count."
+    )
+    benchmarks: dict[str, Benchmark | None] = Field({}, description="By name; null switches one off.")
+
+
+class Plugin(Strict):
+    """A datatrove filter class or a function (text, row) -> bool | reason; one Python call per document: slow."""
+
+    target: str = Field(description="Dotted path, e.g. datatrove.pipeline.filters.RegexFilter.")
+    arguments: dict[str, Any] = {}
+    domains: list[Domain] = []
+
+
 class Rule(Strict):
     """Keep a document only if min <= signal <= max."""
 
     name: str
-    signal: str
+    signal: str = ""
+    languages: list[str] = Field([], description="Keep only these (ISO 639), instead of bounding a signal.")
     min: float | None = None
     max: float | None = None
     domains: list[Domain] = []
@@ -85,11 +139,19 @@ class Rule(Strict):
 
     @model_validator(mode="after")
     def _bounded(self) -> Rule:
+        if self.languages and not self.signal and self.min is None and self.max is None:
+            return self._named()
         if self.signal not in SIGNALS:
             raise ValueError(f"no signal {self.signal!r}; choose one of {', '.join(sorted(SIGNALS))}")
         if self.min is None and self.max is None:
             raise ValueError(f"rule {self.name!r} bounds nothing; give `min` or `max`")
-        if self.name in ("", "licence", "held_out", "exact_duplicate", "near_duplicate") or "|" in self.name:
+        return self._named()
+
+    def _named(self) -> Rule:
+        if (
+            self.name in ("", "licence", "url", "contaminated", "held_out", "exact_duplicate", "near_duplicate")
+            or "|" in self.name
+        ):
             raise ValueError(f"{self.name!r} cannot name a rule")
         return self
 
@@ -218,6 +280,13 @@ class Recipe(Strict):
     held_out: dict[str, HeldOut] = {}
     licence: Licence = Licence()
     signals: Signals = Signals()
+    edits: Edits = Edits()
+    quality: dict[Domain, QualityModel] = {}
+    contamination: Contamination = Contamination()
+    url_lists: list[str] = Field(
+        [], description="Block lists of URL domains and words; a name of the package's own or a path."
+    )
+    plugins: dict[str, Plugin] = {}
     filters: list[Rule] = []
     dedupe: Dedupe = Dedupe()
     tokenizer: Tokenizer = Tokenizer()
@@ -252,7 +321,13 @@ class Recipe(Strict):
                 if not slash:
                     raise ValueError(f"filters.{i}.subsets: write corpus/subset, not {entry!r}")
                 self._subset(f"filters.{i}.subsets", corpus, subset)
-        names = [r.name for r in self.filters]
+        for domain, model in self.quality.items():
+            for entry in (*model.good, *model.ordinary):
+                corpus, slash, subset = entry.partition("/")
+                if not slash:
+                    raise ValueError(f"quality.{domain}: write corpus/subset, not {entry!r}")
+                self._subset(f"quality.{domain}", corpus, subset)
+        names = [*(r.name for r in self.filters), *self.plugins]
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise ValueError(f"two filters are named {twice!r}; a reason must tell which rule failed")
         for name, phase in self.phases.items():

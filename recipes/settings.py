@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DedupeSettings
 from ..pipeline.filter import Exclusion, FilterSettings, Rule
 from ..pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
+from ..pipeline.plugins import PluginSettings
+from ..pipeline.prepare.benchmarks import BenchmarkSettings
+from ..pipeline.prepare.contamination import ContaminationSettings
+from ..pipeline.prepare.quality import DomainSubsets, QualitySettings
 from ..pipeline.signals.minhash import MinHashSettings
-from ..pipeline.signals.scan import ScanSettings
+from ..pipeline.signals.scan import EditSettings, ScanSettings
 from ..pipeline.sources.listing import SourceSettings
 from ..tokenize.model import TokenizerSettings
 from ..trainer.settings import ModelSettings, OptimizerSettings, PhaseTraining, ScheduleSettings, TrainSettings
@@ -19,6 +25,17 @@ from .schema import Recipe
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _pairs(names: list[str]) -> tuple[tuple[str, str], ...]:
+    """`corpus/subset` as pairs."""
+    return tuple((corpus, subset) for corpus, _, subset in (name.partition("/") for name in names))
+
+
+def _list_file(name: str) -> str:
+    """A list file: as given, or one of the package's own."""
+    own = Path(__file__).parent / Path(name).name
+    return str(own) if not Path(name).exists() and own.exists() else name
 
 
 def sources_of(recipe: Recipe) -> tuple[SourceSettings, ...]:
@@ -48,10 +65,40 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
     return CurateSettings(
         sources=sources_of(recipe),
         mix=MixSettings(phases, seed=recipe.seed, **_tuples(recipe.mix.model_dump())),
-        scan=ScanSettings(MinHashSettings(**recipe.signals.minhash.model_dump())),
+        scan=ScanSettings(
+            MinHashSettings(**recipe.signals.minhash.model_dump()),
+            EditSettings(
+                tuple(recipe.edits.pii.items()),
+                tuple((domain, tuple(rules)) for domain, rules in recipe.edits.lines.items()),
+                recipe.contamination.action,
+            ),
+            recipe.contamination.ngram,
+            tuple(
+                PluginSettings(name, p.target, json.dumps(p.arguments, sort_keys=True), tuple(p.domains))
+                for name, p in recipe.plugins.items()
+            ),
+        ),
+        quality=QualitySettings(
+            tuple(
+                DomainSubsets(domain, _pairs(model.good), _pairs(model.ordinary))
+                for domain, model in recipe.quality.items()
+            )
+        ),
+        contamination=ContaminationSettings(
+            tuple(
+                BenchmarkSettings(name, **_tuples(b.model_dump()))
+                for name, b in recipe.contamination.benchmarks.items()
+                if b
+            ),
+            recipe.contamination.ngram,
+            recipe.contamination.action,
+        ),
+        url_lists=tuple(_list_file(name) for name in recipe.url_lists),
         filter=FilterSettings(
             tuple(Rule(**_tuples(r.model_dump())) for r in recipe.filters),
             tuple(Exclusion(**e.model_dump()) for e in recipe.licence.exclude),
+            recipe.contamination.action == "drop",
+            tuple(recipe.plugins),
         ),
         dedupe=DedupeSettings(**_tuples(recipe.dedupe.model_dump())),
         tokenizer=TokenizerSettings(**tokenizer),

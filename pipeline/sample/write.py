@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from .compose import Composer, Corpus
 from .corpora import write_corpora
 from .extract import Document, Kind
 from .harvest import harvest
+from .passages import passages
 
 SHARES: dict[Kind, float] = {
     Kind.CRAWL: 0.16,
@@ -54,11 +56,25 @@ def write_sample(root: Path, *, megabytes: float = 26.0) -> SampleSummary:
         raise ValueError(f"{root} exists and is not an empty folder; choose another for the sample")
     composer = _compose(megabytes)
     write_corpora(root, composer.rows)
+    _write_benchmarks(root / "benchmarks.jsonl")
     return SampleSummary(
         rows={c.value: sum(r.corpus is c for r in composer.rows) for c in Corpus},
         text_bytes={c.value: composer.written[c] for c in Corpus},
         seconds=time.perf_counter() - began,
     )
+
+
+def _write_benchmarks(path: Path) -> None:
+    """The items that `Composer` plants in web documents, as question and answer."""
+    lines = []
+    for _, text in passages("benchmarks"):
+        question, found, answer = text.rpartition("Answer:")
+        if not found:
+            question, answer = text, ""
+        lines.append(
+            json.dumps({"question": question.removeprefix("Question:").strip(), "answer": answer.strip()}) + "\n"
+        )
+    path.write_text("".join(lines))
 
 
 def _compose(megabytes: float) -> Composer:

@@ -69,3 +69,15 @@ def mix_array(values: np.ndarray, seed: int) -> np.ndarray:
     for i in range(len(values)):
         out[i] = mix64(np.uint64(values[i]) ^ start)
     return out
+
+
+@njit(cache=True, nogil=True)
+def hash_bytes(data: np.ndarray, begin: int, end: int) -> np.uint64:
+    """A 64-bit hash of ``data[begin:end]`` (uint8), eight bytes at a step."""
+    h = np.uint64(end - begin) * np.uint64(0x9E3779B97F4A7C15)
+    at = begin
+    while at + 8 <= end:
+        h = (h ^ _word(data, at, 8)) * np.uint64(0xD6E8FEB86659FD93)
+        h ^= h >> np.uint64(32)
+        at += 8
+    return mix64(h ^ _word(data, at, end - at))

@@ -1,8 +1,10 @@
-"""Content hash, MinHash band signature and verification sketch of every document, in one pass.
+"""Content hash, MinHash band signature and verification sketch of every document.
 
 Text is NFC. The content hash is MurmurHash3-128 of the bytes with white space runs collapsed to one space and stripped.
-Shingles are n-grams of case-folded words (signals/counts.py says what a word is); a document shorter than the n-gram has
-one shingle of all its words, one without words has its content hash for a shingle. Over the set of distinct shingles:
+
+Shingles are n-grams of case-folded words without punctuation (segment.py says what a word is; in unspaced scripts every
+character is one), or of their characters, with a space for whatever stands between two words. A document shorter than
+the n-gram has one shingle of all it has; one without words its content hash. Over the set of distinct shingles:
 
   signature  bands x rows minima of (a_i * x + b_i) mod 2^32; stored are the 64-bit hashes of the bands
   sketch     the k smallest of the 32-bit shingle hashes (bottom-k, Cohen 1997): up to k shingles it is the whole set,
@@ -13,12 +15,14 @@ one shingle of all its words, one without words has its content hash for a shing
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numba import njit
 
-from .counts import word_start, word_step
+from .gopher import repetition_counts
 from .hashing import mix64, murmur3_128
+from .segment import WORDS, Segments
 from .unicode import ALONE, SPACE, TABLE_SIZE, WORD, decode, tables
 
 SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
@@ -28,14 +32,23 @@ SET_SLOTS = 1 << 22
 
 @dataclass(frozen=True)
 class MinHashSettings:
-    """Shape of the signature. The preset of FineWeb: word 5-grams, 14 bands of 8 rows (threshold 0.72)."""
+    """Shape of the signature; by default FineWeb's: word 5-grams, 14 bands of 8 rows (threshold 0.72)."""
 
+    unit: Literal["word", "char"] = "word"
+    """What an n-gram counts."""
     ngram: int = 5
     bands: int = 14
     rows: int = 8
     sketch_size: int = 128
     """k of the bottom-k sketch."""
     seed: int = 1
+
+
+PRESETS = {
+    "fineweb": MinHashSettings("word", 5, 14, 8),
+    "slimpajama": MinHashSettings("char", 13, 9, 13),
+}
+"""Published shapes: Penedo et al. 2024; Soboleva et al. 2023."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +67,59 @@ class Signatures:
     """int64 [n + 1]."""
 
 
-def sign_batch(text: np.ndarray, offsets: np.ndarray, settings: MinHashSettings) -> Signatures:
-    """Signatures of the NFC documents ``text[offsets[i]:offsets[i + 1]]`` (uint8)."""
-    classes, folded = tables()
+def coefficients(settings: MinHashSettings) -> tuple[np.ndarray, np.ndarray]:
+    """(a, b) of the hash functions, uint32 [bands * rows]; a is odd."""
     generator = np.random.Generator(np.random.PCG64(settings.seed))
     size = settings.bands * settings.rows
     a = generator.integers(0, 1 << 32, size, np.uint32) | np.uint32(1)
-    b = generator.integers(0, 1 << 32, size, np.uint32)
-    n = len(offsets) - 1
-    longest = int(np.max(np.diff(offsets))) if n else 0
-    # Twice as many slots as words can be (a word and its separator take two bytes), or several passes.
-    slots = 1 << max(10, min(longest, SET_SLOTS).bit_length())
-    scratch = np.empty(longest + 1, np.uint8)
-    content, bands, count, sketch, sketch_offsets = _sign(
-        text, offsets, classes, folded, settings.ngram, settings.bands, a, b, settings.sketch_size, slots, scratch
+    return a, generator.integers(0, 1 << 32, size, np.uint32)
+
+
+def shingles_repeat(settings: MinHashSettings) -> int:
+    """The n for which `sign` wants the repeats of `gopher.repetition_counts`; 0 where it finds them itself."""
+    return settings.ngram if settings.unit == "word" and settings.ngram <= 10 else 0
+
+
+def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = None) -> Signatures:
+    """Signatures of NFC documents.
+
+    Args:
+        repeats: bool [words] from `gopher.repetition_counts(s, shingles_repeat(settings))`, where that is at hand.
+    """
+    known = shingles_repeat(settings)
+    if known and repeats is None:
+        repeats = repetition_counts(s, known)[1]
+    # A document with more words than the segments hold is read again by its text, as are n-grams without known repeats.
+    by_text = np.diff(s.word_offsets) < s.counts[:, WORDS]
+    if not known:
+        by_text[:] = True
+    longest = int(np.max(np.diff(s.offsets))) if len(s.counts) else 0
+    widest = int(np.max(np.diff(s.offsets)[by_text], initial=0))
+    slots = 1 << max(10, min(widest, SET_SLOTS).bit_length())
+    classes, folded = tables()
+    a, b = coefficients(settings)
+    factors = np.random.Generator(np.random.PCG64(0x5817)).integers(0, 1 << 63, 32, np.uint64) << np.uint64(1)
+    factors |= np.uint64(1)
+    columns = _sign(
+        s.text,
+        s.offsets,
+        s.word_offsets,
+        s.word_hash,
+        np.empty(0, np.bool_) if repeats is None else repeats,
+        by_text,
+        classes,
+        folded,
+        settings.unit == "char",
+        settings.ngram,
+        factors,
+        settings.bands,
+        a,
+        b,
+        settings.sketch_size,
+        np.empty(slots if by_text.any() else 0, np.uint64),
+        np.empty(longest + 1, np.uint8),
     )
-    return Signatures(content, bands, count, sketch, sketch_offsets)
+    return Signatures(*columns)
 
 
 @njit(cache=True, nogil=True)
@@ -79,6 +129,20 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
     gap = False
     i = begin
     while i < end:
+        b = text[i]
+        if b < 0x80:
+            if classes[b] & SPACE:
+                gap = size > 0
+                i += 1
+                continue
+            if gap:
+                out[size] = 32
+                size += 1
+                gap = False
+            out[size] = b
+            size += 1
+            i += 1
+            continue
         start = i
         cp, i = decode(text, i)
         if cp < TABLE_SIZE and classes[cp] & SPACE:
@@ -95,77 +159,100 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
 
 
 @njit(cache=True, nogil=True)
-def _words(text: np.ndarray, begin: int, end: int, classes: np.ndarray, folded: np.ndarray, out: np.ndarray) -> int:
-    """Hashes of the words of a document into `out`; how many."""
-    count = 0
-    inside = False
-    h = np.uint64(0)
-    i = begin
+def _update_minima(minima: np.ndarray, a: np.ndarray, b: np.ndarray, x: np.ndarray, n: int) -> None:
+    """Fold the hashes of x[:n] into the minima. By function, then by shingle: a loop the compiler vectorises."""
+    for j in range(len(a)):
+        aj, bj, least = a[j], b[j], minima[j]
+        for g in range(n):
+            # Numba widens unsigned arithmetic to 64 bits: the cast is the reduction modulo 2^32.
+            least = min(least, np.uint32(aj * x[g] + bj))
+        minima[j] = least
+
+
+@njit(cache=True, nogil=True)
+def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
+    """Keep the smallest of x[:n] in a max-heap of fixed size; how many it holds."""
+    k = len(heap)
+    for g in range(n):
+        v = x[g]
+        if held < k:
+            at = held
+            held += 1
+            heap[at] = v
+            while at > 0 and heap[(at - 1) // 2] < heap[at]:
+                up = (at - 1) // 2
+                heap[up], heap[at] = heap[at], heap[up]
+                at = up
+        elif v < heap[0]:
+            heap[0] = v
+            at = 0
+            while True:
+                child = 2 * at + 1
+                if child >= k:
+                    break
+                if child + 1 < k and heap[child + 1] > heap[child]:
+                    child += 1
+                if heap[at] >= heap[child]:
+                    break
+                heap[at], heap[child] = heap[child], heap[at]
+                at = child
+    return held
+
+
+@njit(cache=True, nogil=True)
+def _next_unit(
+    text: np.ndarray, i: int, end: int, classes: np.ndarray, folded: np.ndarray, by_char: bool, inside: bool
+) -> tuple[np.uint64, int, bool]:
+    """(hash of the next word or character of the normalised text, byte after it, inside a word); byte -1 at the end.
+
+    Characters are those of the words, with 0x20 before each word but the first of the document.
+    """
+    seed, step = np.uint64(0x243F6A8885A308D3), np.uint64(0x9E3779B97F4A7C15)
+    h = seed
+    started = False
     while i < end:
-        cp, i = decode(text, i)
-        flags = classes[cp] if cp < TABLE_SIZE else np.uint8(WORD)
-        if flags & WORD:
-            if inside and flags & ALONE:
-                out[count] = h
-                count += 1
-                inside = False
-            if not inside:
-                inside = True
-                h = word_start()
-            h = word_step(h, np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))
-        elif inside:
-            out[count] = h
-            count += 1
+        cp, after = decode(text, i)
+        flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
+        if not flags & WORD:
+            if started:
+                return mix64(h), i, False
             inside = False
-    if inside:
-        out[count] = h
-        count += 1
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _count_words(text: np.ndarray, begin: int, end: int, classes: np.ndarray) -> int:
-    """How many words `_words` finds."""
-    count = 0
-    inside = False
-    i = begin
-    while i < end:
-        cp, i = decode(text, i)
-        flags = classes[cp] if cp < TABLE_SIZE else np.uint8(WORD)
-        if flags & WORD and (not inside or flags & ALONE):
-            count += 1
-        inside = (flags & WORD) != 0
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _sift_down(heap: np.ndarray, size: int) -> None:
-    """Restore the max-heap after its root changed."""
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            return
-        if child + 1 < size and heap[child + 1] > heap[child]:
-            child += 1
-        if heap[at] >= heap[child]:
-            return
-        heap[at], heap[child] = heap[child], heap[at]
-        at = child
+            i = after
+            continue
+        f = np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp)
+        if by_char:
+            if not inside and not started:
+                # The space before a word; its first character comes with the next call.
+                return np.uint64(32), i, True
+            return f, after, True
+        if started and flags & ALONE:
+            return mix64(h), i, False
+        started = True
+        h = (h ^ f) * step
+        i = after
+    if started:
+        return mix64(h), i, False
+    return np.uint64(0), -1, False
 
 
 @njit(cache=True, nogil=True)
 def _sign(
     text: np.ndarray,
     offsets: np.ndarray,
+    word_offsets: np.ndarray,
+    word_hash: np.ndarray,
+    repeats: np.ndarray,
+    by_text: np.ndarray,
     classes: np.ndarray,
     folded: np.ndarray,
+    by_char: bool,
     ngram: int,
+    factors: np.ndarray,
     n_bands: int,
     a: np.ndarray,
     b: np.ndarray,
     k: int,
-    slots: int,
+    table: np.ndarray,
     scratch: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     n = len(offsets) - 1
@@ -176,68 +263,84 @@ def _sign(
     sketch = np.empty(n * k, np.uint32)
     sketch_offsets = np.zeros(n + 1, np.int64)
     minima = np.empty(len(a), np.uint32)
-    table = np.empty(slots, np.uint64)
     heap = np.empty(k, np.uint32)
-    # A word and its separator take two bytes; only for huge documents is it worth counting before allocating.
-    most = len(scratch) // 2 + 2
-    if most > 1 << 20:
-        most = 1
-        for d in range(n):
-            most = max(most, _count_words(text, offsets[d], offsets[d + 1], classes) + 1)
-    words = np.empty(most, np.uint64)
+    chunk = np.empty(1024, np.uint32)
+    window = np.zeros(32, np.uint64)
     for d in range(n):
-        begin, end = offsets[d], offsets[d + 1]
-        size = _collapse(text, begin, end, classes, scratch)
+        size = _collapse(text, offsets[d], offsets[d + 1], classes, scratch)
         content[d, 0], content[d, 1] = murmur3_128(scratch, 0, size)
-        n_words = _words(text, begin, end, classes, folded, words)
-        n_grams = max(1, n_words - ngram + 1)
-        width = min(ngram, n_words)
-        # The set is sized to the document, at most half full; where it would not fit, ranges of hashes one by one.
-        passes, room = 1, 64
-        while room < slots and room < 2 * n_grams:
-            room *= 2
-        while n_grams // passes > slots // 4 and 2 * n_grams > slots:
-            passes *= 2
-        mask = np.uint64(room - 1)
         minima[:] = np.uint32(0xFFFFFFFF)
+        held = filled = 0
         distinct = 0
-        held = 0
-        for p in range(passes):
-            table[:room] = np.uint64(0)
-            for g in range(n_grams):
-                h = np.uint64(0)
-                for w in range(g, g + width):
-                    h = mix64(h ^ words[w]) if ngram > 16 else (h ^ words[w]) * np.uint64(0xD6E8FEB86659FD93)
-                    h ^= h >> np.uint64(32)
-                if n_words == 0:
+        if not by_text[d]:
+            first, m = word_offsets[d], word_offsets[d + 1] - word_offsets[d]
+            width = min(ngram, m)
+            for g in range(first, first + max(m - ngram + 1, 1)):
+                if m == 0:
                     h = content[d, 0]
-                h = mix64(h) | np.uint64(1)
-                if passes > 1 and np.int64((h >> np.uint64(40)) & np.uint64(passes - 1)) != p:
+                elif repeats[g]:
                     continue
-                slot = (h >> np.uint64(8)) & mask
-                while table[slot] != 0 and table[slot] != h:
-                    slot = (slot + np.uint64(1)) & mask
-                if table[slot] == h:
-                    continue
-                table[slot] = h
+                else:
+                    h = np.uint64(0)
+                    for w in range(width):
+                        h += word_hash[g + w] * factors[w]
+                chunk[filled] = np.uint32(mix64(h) >> np.uint64(32))
+                filled += 1
                 distinct += 1
-                x = np.uint32(h >> np.uint64(32))
-                for j in range(len(a)):
-                    # Numba widens unsigned arithmetic to 64 bits: the cast is the reduction modulo 2^32.
-                    v = np.uint32(a[j] * x + b[j])
-                    minima[j] = min(minima[j], v)
-                if held < k:
-                    # Sift up into the max-heap.
-                    at = held
-                    held += 1
-                    heap[at] = x
-                    while at > 0 and heap[(at - 1) // 2] < heap[at]:
-                        up = (at - 1) // 2
-                        heap[up], heap[at] = heap[at], heap[up]
-                        at = up
-                elif x < heap[0]:
-                    heap[0] = x
-                    _sift_down(heap, k)
+                if filled == 1024:
+                    _update_minima(minima, a, b, chunk, filled)
+                    held = _update_heap(heap, held, chunk, filled)
+                    filled = 0
+        else:
+            # The distinct shingles of one range of hashes after another, each range as large as the set can hold.
+            passes, room = 1, np.int64(64)
+            most = offsets[d + 1] - offsets[d] + 1 if by_char else (offsets[d + 1] - offsets[d]) // 2 + 1
+            while room < len(table) and room < 2 * most:
+                room *= 2
+            while most // passes > room // 2:
+                passes *= 2
+            mask = np.uint64(room - 1)
+            for p in range(passes):
+                table[:room] = np.uint64(0)
+                i, end = offsets[d], offsets[d + 1]
+                inside = False
+                units = 0
+                while True:
+                    unit, after, inside = _next_unit(text, i, end, classes, folded, by_char, inside)
+                    if after < 0 and units >= ngram:
+                        break
+                    if after >= 0:
+                        i = after
+                        if by_char and units == 0 and unit == 32:
+                            continue  # no space before the first word
+                        window[units % ngram] = unit
+                        units += 1
+                        if units < ngram:
+                            continue
+                    h = np.uint64(0)
+                    width = min(units, ngram)
+                    for w in range(width):
+                        h += window[(units - width + w) % ngram] * factors[w]
+                    if units == 0:
+                        h = content[d, 0]
+                    h = mix64(h) | np.uint64(1)
+                    if np.int64((h >> np.uint64(1)) & np.uint64(passes - 1)) == p:
+                        slot = (h >> np.uint64(9)) & mask
+                        while table[slot] != 0 and table[slot] != h:
+                            slot = (slot + np.uint64(1)) & mask
+                        if table[slot] == 0:
+                            table[slot] = h
+                            chunk[filled] = np.uint32(h >> np.uint64(32))
+                            filled += 1
+                            distinct += 1
+                            if filled == 1024:
+                                _update_minima(minima, a, b, chunk, filled)
+                                held = _update_heap(heap, held, chunk, filled)
+                                filled = 0
+                    if after < 0:
+                        break
+        _update_minima(minima, a, b, chunk, filled)
+        held = _update_heap(heap, held, chunk, filled)
         for band in range(n_bands):
             h = mix64(np.uint64(band) + np.uint64(0x9E3779B97F4A7C15))
             for j in range(band * rows, (band + 1) * rows):

@@ -1,12 +1,20 @@
 """Scan, the first read of the text: one source file in, one row of facts per document out.
 
+    rows -> pieces of about a megabyte -> words and lines (segment.py)
+         -> personal data, benchmark items, lines that C4 would drop -> edits
+         -> counts of the edited text; hashes, signature, sketch, language and quality of the raw text
+         -> verdicts of plug-ins
+
 Promises: rows in the order of the file; every row that is not here is in the file's quarantine; the bytes depend on
-the file and the settings alone. Hashes, signatures and sketches are of the raw text (NFC), never of edited text.
+the file, the settings and the prepared artifacts alone.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,17 +22,35 @@ import pyarrow.compute as pc
 import xxhash
 
 from ..artifacts import EDIT_TYPE, RunPaths, parquet_writer
+from ..edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from ..engine import TaskResult
 from ..identity import ROW_BITS, SourceFile
+from ..plugins import Plugin, PluginSettings, load_plugins
 from ..sources.domains import domain_of
 from ..sources.listing import current_version
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
-from .counts import COUNTS, count_batch, quality_of
-from .minhash import SKETCH_ENCODING, MinHashSettings, sign_batch
+from . import c4, contamination, gopher, language, minhash, pii, quality, urls
+from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
+from .minhash import SKETCH_ENCODING, MinHashSettings
+from .segment import Segments, segment
 from .unicode import flag_not_nfc, tables
 
-VERSION = 1
+VERSION = 2
+PIECE_BYTES = 1 << 20
+"""Text handled at once: what the kernels hand to each other stays in a core's cache."""
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """What is cut or replaced in the text."""
+
+    pii: tuple[tuple[str, str], ...] = ()
+    """(kind, placeholder) of the personal data that is replaced."""
+    lines: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(domain, C4 rules that drop its lines)."""
+    contamination: Literal["drop", "cut", "keep"] = "drop"
+    """What becomes of text shared with a benchmark; only `cut` edits."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,37 @@ class ScanSettings:
     """What scan computes. Thresholds are not here: a changed filter needs no second read."""
 
     minhash: MinHashSettings = field(default_factory=MinHashSettings)
+    edits: EditSettings = field(default_factory=EditSettings)
+    contamination_ngram: int = 13
+    plugins: tuple[PluginSettings, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The artifacts of prepare that scan reads; each may be empty."""
+
+    quality: quality.QualityModels
+    index: contamination.ContaminationIndex | None
+    urls: urls.UrlRules
+
+    @classmethod
+    def nothing(cls) -> Prepared:
+        return cls(quality.QualityModels((), np.zeros((0, quality.BUCKETS), np.int16)), None, urls.parse_rules(()))
+
+
+@functools.lru_cache(maxsize=2)
+def load_prepared(paths: RunPaths, ngram: int, hashes: tuple[str, ...]) -> Prepared:
+    """Read what `prepare` made. `hashes` are those of the artifacts: a worker keeps them as long as they are the same."""
+    nothing = Prepared.nothing()
+    models = paths.prepare("quality.arrow")
+    index = paths.prepare("contamination.arrow")
+    lists = paths.prepare("urls.txt")
+    names = dict(part.split("=", 1) for part in hashes)
+    return Prepared(
+        quality.read_models(models) if "quality.arrow" in names else nothing.quality,
+        contamination.read_index(index, ngram) if "contamination.arrow" in names else None,
+        urls.parse_rules(lists.read_text().splitlines()) if "urls.txt" in names else nothing.urls,
+    )
 
 
 def signals_schema(settings: ScanSettings) -> pa.Schema:
@@ -41,6 +98,7 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
     def column(name: str, type_: pa.DataType, **metadata: str) -> pa.Field:
         return pa.field(name, type_, nullable=False, metadata=metadata or None)
 
+    items = pa.list_(pa.field("item", pa.uint32(), nullable=False))
     return pa.schema(
         [
             column("doc_id", pa.uint64()),
@@ -50,22 +108,30 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             column("content_hash", pa.binary(16), encoding="murmur3_x64_128 of NFC, white space collapsed; v1"),
             column("url_hash", pa.uint64(), encoding="xxh3_64 of the URL, 0 where there is none; v1"),
             column("native_id_hash", pa.uint64(), encoding="xxh3_64 of the native id, 0 where there is none; v1"),
-            column("quality", pa.uint16(), encoding="integer formula of signals/counts.py; v1"),
+            column("quality", pa.uint16(), encoding="signals/quality.py: model of the domain, else the formula; v2"),
+            column("language", pa.string(), encoding="ISO 639; und where there is nothing to tell by"),
+            column("language_score", pa.uint16(), encoding="confidence in 1/10,000"),
+            column("raw_bytes", pa.int64(), encoding="UTF-8 bytes before edits"),
             *(column(name, pa.int64()) for name in COUNTS),
             column("edits", EDIT_TYPE),
+            column("url_blocked", pa.uint8(), encoding="0 no, 1 by domain, 2 by word"),
             column("contaminated", pa.uint16(), encoding="benchmark items found; 0 without an index"),
+            column("contamination_items", items, encoding="row of prepare/benchmarks.parquet"),
             column(
                 "band_signature",
                 pa.binary(8 * shape.bands),
-                encoding=f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.ngram}-grams; v1",
+                encoding=f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v2",
             ),
             column("n_shingles", pa.uint32()),
-            column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v1"),
+            column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v2"),
+            *(column(p.column, pa.string(), encoding="empty, or why the plug-in rejects") for p in settings.plugins),
         ]
     )
 
 
-def scan_file(file: SourceFile, settings: ScanSettings, paths: RunPaths) -> TaskResult:
+def scan_file(
+    file: SourceFile, settings: ScanSettings, paths: RunPaths, prepared_hashes: tuple[str, ...] = ()
+) -> TaskResult:
     """Scan one file into ``signals/`` and ``quarantine/``.
 
     Raises:
@@ -73,14 +139,19 @@ def scan_file(file: SourceFile, settings: ScanSettings, paths: RunPaths) -> Task
     """
     check_unchanged(file)
     schema = signals_schema(settings)
+    prepared = load_prepared(paths, settings.contamination_ngram, prepared_hashes)
+    plugins = load_plugins(settings.plugins)
     quarantine = Quarantine(file, paths.quarantine(file.corpus, file.path))
-    counts = {"documents": 0, "bytes": 0}
+    counts = {"documents": 0, "bytes": 0, "edited_documents": 0}
     with parquet_writer(paths.signals(file.corpus, file.path), schema) as out:
         for batch in read_rows(file, quarantine):
-            signals = scan_batch(batch, file, settings, schema)
-            counts["documents"] += signals.num_rows
-            counts["bytes"] += int(pc.sum(signals.column("n_bytes")).as_py() or 0)
-            out.write(signals)
+            for piece in pieces(batch):
+                signals = scan_piece(piece, file, settings, schema, prepared, plugins)
+                counts["documents"] += signals.num_rows
+                counts["bytes"] += int(pc.sum(signals.column("raw_bytes")).as_py() or 0)
+                edits = pc.list_value_length(signals.column("edits"))
+                counts["edited_documents"] += len(pc.indices_nonzero(edits))
+                out.write(signals)
     check_unchanged(file)
     outputs = [out.artifact]
     bad = quarantine.publish()
@@ -97,6 +168,17 @@ def check_unchanged(file: SourceFile) -> None:
         raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
 
 
+def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Split a batch of `TEXT_SCHEMA` into runs of rows with about `PIECE_BYTES` of text."""
+    bounds = text_buffers(batch.column("text"))[1]
+    first = 0
+    while first < batch.num_rows:
+        last = int(np.searchsorted(bounds, bounds[first] + PIECE_BYTES, "right")) - 1
+        last = min(max(last, first + 1), batch.num_rows)
+        yield batch.slice(first, last - first)
+        first = last
+
+
 def text_buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
     """(UTF-8 bytes uint8, offsets int64 [n + 1]) of an Arrow array, without a copy."""
     _, offsets, data = text.buffers()
@@ -104,51 +186,146 @@ def text_buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8), bounds
 
 
-def normalised(text: pa.LargeStringArray) -> pa.LargeStringArray:
-    """NFC of every document; those that cannot change are not touched, which is nearly all of them."""
-    flagged = flag_not_nfc(*text_buffers(text), tables()[0])
-    if not flagged.any():
-        return text
-    where = pa.array(np.flatnonzero(flagged))
-    changed = pc.utf8_normalize(text.take(where), form="NFC")
-    return pc.replace_with_mask(text, pa.array(flagged), changed)
-
-
-def scan_batch(batch: pa.RecordBatch, file: SourceFile, settings: ScanSettings, schema: pa.Schema) -> pa.RecordBatch:
-    """The signals of a batch of `TEXT_SCHEMA`: a pure function of text and settings."""
+def scan_piece(
+    batch: pa.RecordBatch,
+    file: SourceFile,
+    settings: ScanSettings,
+    schema: pa.Schema,
+    prepared: Prepared,
+    plugins: tuple[Plugin, ...] = (),
+) -> pa.RecordBatch:
+    """The signals of a few documents of `TEXT_SCHEMA`: a pure function of text, settings and prepared artifacts."""
     text = batch.column("text")
-    counts = count_batch(*text_buffers(text))
-    signatures = sign_batch(*text_buffers(normalised(text)), settings.minhash)
     n = batch.num_rows
-    ids = np.uint64(file.file_hash << ROW_BITS) | batch.column("row").to_numpy().astype(np.uint64)
     subset = batch.column("subset").dictionary_encode()
-    names = subset.dictionary.to_pylist()
-    domains = pa.array([domain_of(file.format, name) for name in names], pa.string())
-    columns = {
-        "doc_id": pa.array(ids),
+    names = [domain_of(file.format, name) for name in subset.dictionary.to_pylist()]
+    subset_codes = subset.indices.to_numpy()
+
+    s = segment(*text_buffers(text))
+    repetition, repeats = gopher.repetition_counts(s, minhash.shingles_repeat(settings.minhash))
+    lines, flags = c4.line_counts(s)
+    pii_counts, pii_spans = pii.find_pii(s)
+    hits = contamination.find_hits(s, prepared.index) if prepared.index else None
+    edits = _edits(s, settings.edits, flags, pii_spans, hits, names, subset_codes)
+
+    counts = text_counts(s, repetition, lines)
+    edited = np.flatnonzero(np.diff(edits.offsets.to_numpy()))
+    final = text
+    if len(edited):
+        final = apply_edits(text, edits)
+        counts[edited] = text_counts(segment(*text_buffers(final.take(pa.array(edited)))))
+
+    by_name = dict(zip(TEXT_COUNTS, counts.T, strict=True)) | dict(zip(PII_COUNTS, pii_counts.T, strict=True))
+    models = prepared.quality
+    model = np.array([models.domains.index(d) if d in models.domains else -1 for d in names], np.int64)[subset_codes]
+    best, confidence = language.identify(s.text, s.offsets)
+    languages = pa.array([*language.load_model().languages, language.UNDETERMINED])
+    columns: dict[str, pa.Array] = {
+        "doc_id": pa.array(np.uint64(file.file_hash << ROW_BITS) | batch.column("row").to_numpy().astype(np.uint64)),
         "row": batch.column("row"),
         "subset": batch.column("subset"),
-        "domain": domains.take(subset.indices),
-        "content_hash": _fixed(signatures.content),
+        "domain": pa.array(names, pa.string()).take(subset.indices),
         "url_hash": _hashes(batch.column("url")),
         "native_id_hash": _hashes(batch.column("native_id")),
-        "quality": pa.array(quality_of(counts)),
-        "edits": pa.array([[]] * n, EDIT_TYPE),
-        "contaminated": pa.array(np.zeros(n, np.uint16)),
+        "quality": pa.array(quality.score(s, models, model, quality.formula_score(by_name))),
+        "language": languages.take(pa.array(np.where(best < 0, len(languages) - 1, best))),
+        "language_score": pa.array(confidence),
+        "raw_bytes": pa.array(np.diff(s.offsets)),
+        "edits": edits,
+        "url_blocked": pa.array(urls.blocked(batch.column("url"), prepared.urls)),
+        **_contamination_columns(hits, n),
+        **_signature_columns(text, s, settings.minhash, repeats),
+        **{name: pa.array(np.ascontiguousarray(values)) for name, values in by_name.items()},
+        **_verdicts(plugins, final, batch, names, subset_codes),
+    }
+    return pa.RecordBatch.from_arrays([columns[f.name] for f in schema], schema=schema)
+
+
+def _edits(
+    s: Segments,
+    settings: EditSettings,
+    flags: np.ndarray,
+    pii_spans: np.ndarray,
+    hits: contamination.Hits | None,
+    domains: list[str],
+    subset_codes: np.ndarray,
+) -> pa.ListArray:
+    """Everything that is cut or replaced, as `EDIT_TYPE` [n]."""
+    spans: list[np.ndarray] = []
+
+    def add(found: np.ndarray, kind: int | np.ndarray) -> None:
+        spans.append(np.column_stack([found, np.broadcast_to(kind, len(found))]))
+
+    drops = {d: sum(1 << c4.LINE_RULES.index(r) for r in rules) for d, rules in settings.lines}
+    if any(d in drops for d in domains):
+        rules = np.array([drops.get(d, 0) for d in domains], np.uint8)[subset_codes]
+        add(c4.dropped_lines(s, flags, rules), LINE)
+    if hits is not None and settings.contamination == "cut":
+        add(hits.spans, CONTAMINATION)
+    placeholders = dict(settings.pii)
+    if placeholders and len(pii_spans):
+        replaced = np.array([kind in placeholders for kind in pii.KINDS])[pii_spans[:, 3]]
+        add(pii_spans[replaced, :3], pii_spans[replaced, 3] + PII)
+    replacements = ["", "", *(placeholders.get(kind, "") for kind in pii.KINDS)]
+    found = np.concatenate(spans) if spans else np.empty((0, 4), np.int64)
+    return merge_edits(found, replacements, s.offsets)
+
+
+def _contamination_columns(hits: contamination.Hits | None, n: int) -> dict[str, pa.Array]:
+    document = hits.document if hits else np.empty(0, np.int64)
+    item = hits.item if hits else np.empty(0, np.uint32)
+    counts = np.bincount(document, minlength=n)
+    offsets = np.append(0, np.cumsum(counts)).astype(np.int32)
+    type_ = pa.list_(pa.field("item", pa.uint32(), nullable=False))
+    return {
+        "contaminated": pa.array(np.minimum(counts, 65_535).astype(np.uint16)),
+        "contamination_items": pa.ListArray.from_arrays(pa.array(offsets), pa.array(item), type=type_),
+    }
+
+
+def _signature_columns(
+    text: pa.LargeStringArray, s: Segments, settings: MinHashSettings, repeats: np.ndarray
+) -> dict[str, pa.Array]:
+    """Content hash, signature and sketch of the NFC text. Documents that NFC may change are few and signed apart."""
+    columns = _as_columns(minhash.sign(s, settings, repeats))
+    flagged = np.flatnonzero(flag_not_nfc(s.text, s.offsets, tables()[0]))
+    if not len(flagged):
+        return columns
+    changed = pc.utf8_normalize(text.take(pa.array(flagged)), form="NFC")
+    apart = _as_columns(minhash.sign(segment(*text_buffers(changed)), settings))
+    order = np.arange(len(text))
+    order[flagged] = len(text) + np.arange(len(flagged))
+    return {name: pa.concat_arrays([columns[name], apart[name]]).take(pa.array(order)) for name in columns}
+
+
+def _as_columns(signatures: minhash.Signatures) -> dict[str, pa.Array]:
+    offsets = pa.py_buffer((signatures.sketch_offsets * 4).astype(np.int32))
+    data = pa.py_buffer(signatures.sketch.astype("<u4"))
+    return {
+        "content_hash": _fixed(signatures.content),
         "band_signature": _fixed(signatures.bands),
         "n_shingles": pa.array(signatures.n_shingles),
-        "sketch": pa.Array.from_buffers(
-            pa.binary(),
-            n,
-            [
-                None,
-                pa.py_buffer((signatures.sketch_offsets * 4).astype(np.int32)),
-                pa.py_buffer(signatures.sketch.astype("<u4")),
-            ],
-        ),
+        "sketch": pa.Array.from_buffers(pa.binary(), len(signatures.bands), [None, offsets, data]),
     }
-    columns |= {name: pa.array(np.ascontiguousarray(counts[:, k])) for k, name in enumerate(COUNTS)}
-    return pa.RecordBatch.from_arrays([columns[f.name] for f in schema], schema=schema)
+
+
+def _verdicts(
+    plugins: tuple[Plugin, ...],
+    text: pa.LargeStringArray,
+    batch: pa.RecordBatch,
+    domains: list[str],
+    subset_codes: np.ndarray,
+) -> dict[str, pa.Array]:
+    """The verdicts of plug-ins: one Python call per document and plug-in, the slow part of a scan that has any."""
+    columns = {}
+    for plugin in plugins:
+        mine = np.array([plugin.judges(d) for d in domains])[subset_codes]
+        verdicts = [""] * len(text)
+        for i in np.flatnonzero(mine).tolist():
+            row = {name: batch.column(name)[i].as_py() for name in ("row", "subset", "native_id", "url")}
+            verdicts[i] = plugin.verdict(text[i].as_py(), row | {"domain": domains[subset_codes[i]]})
+        columns[plugin.column] = pa.array(verdicts, pa.string())
+    return columns
 
 
 def _fixed(values: np.ndarray) -> pa.Array:

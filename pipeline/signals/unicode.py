@@ -12,8 +12,10 @@ import unicodedata
 import numpy as np
 from numba import njit
 
-LETTER, DIGIT, SPACE, WORD, ALONE, NOT_NFC = 1, 2, 4, 8, 16, 32
-"""ALONE: a character of an unspaced script, a word by itself. NOT_NFC: normalisation may change text that has it."""
+LETTER, DIGIT, SPACE, WORD, ALONE, NOT_NFC, NEWLINE, MATH, STOP = 1, 2, 4, 8, 16, 32, 64, 128, 256
+"""Bits of a class. ALONE: a character of an unspaced script, a word by itself. NOT_NFC: normalisation may change text
+that has it. NEWLINE: a line end of `str.splitlines`. MATH: category Sm beyond ASCII. STOP: punctuation that ends a
+sentence or clause, the terminal punctuation of FineWeb's rule."""
 
 TABLE_SIZE = 0x32000
 """Beyond the third plane there are no letters; what lies there counts as a word character that folds to itself."""
@@ -30,10 +32,17 @@ _UNSPACED = (
 )
 
 
+_STOPS = (
+    "!.:;?\"'”’»…‼‽⁇⁈⁉"  # Latin, with the closing quotes that may follow
+    "։؟۔܀܁܂߹।॥၊။።፧፨᙮᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿⳹⳺⳻⸮⸼꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫"
+    "。、．！？；：｡﹒﹖﹗"
+)
+
+
 @functools.cache
 def tables() -> tuple[np.ndarray, np.ndarray]:
-    """(classes uint8 [TABLE_SIZE], folded uint32 [TABLE_SIZE])."""
-    classes = np.zeros(TABLE_SIZE, np.uint8)
+    """(classes uint16 [TABLE_SIZE], folded uint32 [TABLE_SIZE])."""
+    classes = np.zeros(TABLE_SIZE, np.uint16)
     folded = np.zeros(TABLE_SIZE, np.uint32)
     second = set()
     for cp in range(TABLE_SIZE):
@@ -46,6 +55,12 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
         flags = 0
         if char.isspace():
             flags |= SPACE
+        if len(f"a{char}b".splitlines()) > 1:
+            flags |= NEWLINE
+        if category == "Sm" and cp > 127:
+            flags |= MATH
+        if char in _STOPS:
+            flags |= STOP
         if category[0] == "L":
             flags |= LETTER
         if category == "Nd":

@@ -59,7 +59,7 @@ def shards(name: str, config: str | None, split: str, revision: str | None) -> l
     local = Path(name).expanduser()
     commit = "" if local.exists() else resolve_commit(name, revision)
     version = commit or f"local-{_folder_version(local)}"
-    count = _open(name, config, split, commit or None).num_shards
+    count = open_dataset(name, config, split, commit or None).num_shards
     label = config or "default"
     query = f"name={quote(name, safe='')}&config={quote(config or '', safe='')}&split={split}&commit={commit}"
     return [
@@ -76,7 +76,7 @@ def _folder_version(folder: Path) -> str:
     return content_key([(name, s.st_size, s.st_mtime_ns) for name, s in stats])
 
 
-def _open(name: str, config: str | None, split: str, commit: str | None) -> Any:
+def open_dataset(name: str, config: str | None, split: str, commit: str | None) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
@@ -90,7 +90,7 @@ def _open(name: str, config: str | None, split: str, commit: str | None) -> Any:
 def stream_shard(url: str) -> Iterator[pa.RecordBatch]:
     """Record batches of one shard, with the columns `text`, `id` and `url` as far as it has them."""
     query = {k: v[0] for k, v in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
-    stream = _open(query["name"], query["config"] or None, query["split"], query["commit"] or None)
+    stream = open_dataset(query["name"], query["config"] or None, query["split"], query["commit"] or None)
     stream = stream.shard(num_shards=int(query["shards"]), index=int(query["shard"]))
     for table in stream.with_format("arrow").iter(batch_size=STREAM_ROWS):
         present = [c for c in ("text", "id", "url") if c in table.column_names]

@@ -158,6 +158,14 @@ def current_version(file: SourceFile) -> tuple[int, str]:
     return stat.st_size, str(stat.st_mtime_ns)
 
 
+def file_version(url: str) -> str:
+    """What changes when a named file changes: size and mtime of a local one; of others only the name."""
+    if "://" in url or not os.path.exists(url):
+        return url
+    stat = os.stat(url)
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
 def sample_files(files: Sequence[SourceFile], share: float, seed: int) -> list[SourceFile]:
     """A seeded sample of whole files: at least one of each corpus (and of each held-out part)."""
     kept = []

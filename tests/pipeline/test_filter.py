@@ -10,7 +10,7 @@ from fox1.pipeline.artifacts import EDIT_TYPE
 from fox1.pipeline.edits import apply_edits
 from fox1.pipeline.filter import SIGNALS, Exclusion, FilterSettings, Rule, judge
 from fox1.pipeline.identity import SourceFile, file_hash
-from fox1.pipeline.signals.scan import ScanSettings, scan_batch, signals_schema
+from fox1.pipeline.signals.scan import Prepared, ScanSettings, scan_piece, signals_schema
 from fox1.pipeline.sources.rows import TEXT_SCHEMA
 
 FILE = SourceFile("pile", "x.jsonl", "", 0, "", "pile", False, file_hash("pile", "x.jsonl"))
@@ -26,7 +26,7 @@ def signals(*rows: tuple[str, str]) -> pa.RecordBatch:
     ]
     batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
     settings = ScanSettings()
-    return scan_batch(batch, FILE, settings, signals_schema(settings))
+    return scan_piece(batch, FILE, settings, signals_schema(settings), Prepared.nothing())
 
 
 def failed(batch: pa.RecordBatch, settings: FilterSettings) -> list[list[str]]:

@@ -87,6 +87,8 @@ def write_corpora(root: Path) -> None:
     write("pile/train/a.jsonl", "pile", lambda t, s: {"text": t, "meta": {"pile_set_name": s}}, slice(None))
     table = pa.table({"content": [t for t, _ in rows["refinedweb"]], "url": [f"http://x/{i}" for i in range(80)]})
     pq.write_table(table, root / "refinedweb" / "data" / "a.parquet")
+    item = {"question": " ".join(documents[7].split()[:20]), "answer": "12"}
+    (root / "benchmarks.jsonl").write_text(json.dumps(item) + "\n")
 
 
 OVERRIDES = (

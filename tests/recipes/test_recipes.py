@@ -33,7 +33,7 @@ def test_the_full_recipe_states_the_published_facts() -> None:
 def test_mini_changes_only_roots_scale_size_and_tokenizer() -> None:
     full, mini = load("fox1").model_dump(), load("mini").model_dump()
     changed = {k for k in full if full[k] != mini[k]}
-    assert changed == {"name", "scale", "sources", "tokenizer", "training"}
+    assert changed == {"contamination", "name", "scale", "sources", "tokenizer", "training"}
     for corpus, source in full["sources"].items():
         assert {k for k in source if source[k] != mini["sources"][corpus][k]} <= {"root", "urls"}
     assert {k for k in full["training"] if full["training"][k] != mini["training"][k]} == {"size"}

@@ -1,0 +1,126 @@
+"""Plug-ins: filters of other makers that judge documents during scan; their verdicts are columns of `signals/`.
+
+A plug-in is a datatrove filter class (`datatrove.pipeline.filters.X`, with its arguments) or any importable function
+`(text, row) -> bool | str`: True or an empty string keeps the document, False or a reason rejects it. Both see the
+edited text, one Python call per document: they are the slow part of a scan that has any.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PluginSettings:
+    """A plug-in as the recipe names it."""
+
+    name: str
+    target: str
+    """Dotted path of a function or of a datatrove filter class."""
+    arguments: str = "{}"
+    """JSON object: arguments of the class; of a function, keyword arguments after text and row."""
+    domains: tuple[str, ...] = ()
+    """Judge only documents of these domains; empty: of all."""
+    version: str = ""
+    """What changes when the plug-in's code changes; filled by `with_version` when a run is planned."""
+
+    @property
+    def column(self) -> str:
+        return f"plugin_{self.name}"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded plug-in."""
+
+    settings: PluginSettings
+    call: Callable[[str, Row], Any]
+
+    @property
+    def column(self) -> str:
+        return self.settings.column
+
+    def judges(self, domain: str) -> bool:
+        return not self.settings.domains or domain in self.settings.domains
+
+    def verdict(self, text: str, row: Row) -> str:
+        """Empty to keep the document, or why it is rejected.
+
+        Raises:
+            ValueError: the plug-in failed, or returned something else; the message names plug-in and row.
+        """
+        name = self.settings.name
+        try:
+            result = self.call(text, row)
+        except Exception as error:
+            raise ValueError(f"plug-in {name} failed on row {row['row']}: {type(error).__name__}: {error}") from error
+        if isinstance(result, tuple) and len(result) == 2:
+            result = result[0] or str(result[1])
+        if isinstance(result, str):
+            return result
+        if not isinstance(result, bool):
+            raise ValueError(
+                f"plug-in {name} returned {type(result).__name__} on row {row['row']}, not a bool or a reason"
+            )
+        return "" if result else name
+
+
+def load_plugins(settings: Sequence[PluginSettings]) -> tuple[Plugin, ...]:
+    """Import plug-ins.
+
+    Raises:
+        ValueError: one cannot be imported or made; the message names it.
+    """
+    return tuple(Plugin(s, _load(s)) for s in settings)
+
+
+def with_version(settings: PluginSettings) -> PluginSettings:
+    """The settings with the version of the code they name: a task's key changes with it."""
+    target = _resolve(settings)
+    package = target.__module__.split(".")[0]
+    try:
+        from importlib.metadata import version
+
+        found = version(package)
+    except importlib.metadata.PackageNotFoundError:
+        source = inspect.getsourcefile(target)
+        found = xxhash.xxh3_64_hexdigest(Path(source).read_bytes()) if source else ""
+    return PluginSettings(settings.name, settings.target, settings.arguments, settings.domains, found)
+
+
+def _resolve(settings: PluginSettings) -> Any:
+    module, _, attribute = settings.target.replace(":", ".").rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"plug-in {settings.name}: cannot import {settings.target}: {error}") from None
+
+
+def _load(settings: PluginSettings) -> Callable[[str, Row], Any]:
+    target, arguments = _resolve(settings), json.loads(settings.arguments)
+    if not inspect.isclass(target):
+        return lambda text, row: target(text, row, **arguments)
+    try:
+        judge = target(**arguments)
+    except Exception as error:
+        raise ValueError(f"plug-in {settings.name}: {settings.target}: {type(error).__name__}: {error}") from None
+    if not hasattr(judge, "filter"):
+        raise ValueError(
+            f"plug-in {settings.name}: {settings.target} is no datatrove filter: it has no method `filter`"
+        )
+    from datatrove.data import Document
+
+    def call(text: str, row: Row) -> Any:
+        return judge.filter(Document(text=text, id=str(row["row"]), metadata=dict(row)))
+
+    return call

@@ -1,0 +1,181 @@
+"""Items of the benchmarks that training must not have seen, from their published files or from `datasets`.
+
+An adapter turns one row of a benchmark, as its authors' file or its hub data set writes it, into an item: the question
+as a model would be asked it, in one or several wordings, and its right answer.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import msgspec
+
+from ..sources.formats import open_source
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """One benchmark of the recipe: files, or a data set by name."""
+
+    name: str
+    format: str
+    files: tuple[str, ...] = ()
+    """Paths, globs or URLs of JSON lines or CSV files."""
+    dataset: str = ""
+    config: str = ""
+    split: str = "test"
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a benchmark."""
+
+    benchmark: str
+    file: str
+    """Name of its file or split."""
+    row: int
+    questions: tuple[str, ...]
+    """Wordings of the question; each is matched."""
+    answer: str
+    """Taken in where a question is too short to match alone."""
+
+
+def _choice(row: Row) -> str:
+    """The right answer of a multiple-choice row: ARC's and MMLU's shapes."""
+    question, answer = row.get("question"), row.get("answerKey", row.get("answer"))
+    if isinstance(question, Mapping):
+        labels = {c["label"]: c["text"] for c in question["choices"]}
+    elif isinstance(choices := row.get("choices"), Mapping):
+        labels = dict(zip(choices["label"], choices["text"], strict=True))
+    else:
+        texts = choices if isinstance(choices, list) else [row[f"choice{i}"] for i in range(4)]
+        labels = {str(i): t for i, t in enumerate(texts)} | dict(zip("ABCD", texts, strict=False))
+    return str(labels.get(str(answer), ""))
+
+
+def _multiple_choice(row: Row) -> tuple[tuple[str, ...], str]:
+    question = row["question"]
+    return (question["stem"] if isinstance(question, Mapping) else question,), _choice(row)
+
+
+def _gsm8k(row: Row) -> tuple[tuple[str, ...], str]:
+    # <<3*4=12>> is the calculator's note, which copies leave out as often as not.
+    return (row["question"],), re.sub(r"<<[^>]*>>", "", row["answer"])
+
+
+def _hellaswag(row: Row) -> tuple[tuple[str, ...], str]:
+    label = str(row["label"])
+    return (row["ctx"],), row["endings"][int(label)] if label.isdigit() else ""
+
+
+def _winogrande(row: Row) -> tuple[tuple[str, ...], str]:
+    sentence = row["sentence"]
+    return (sentence, *(sentence.replace("_", row[o]) for o in ("option1", "option2"))), ""
+
+
+def _truthfulqa(row: Row) -> tuple[tuple[str, ...], str]:
+    question = row.get("Question", row.get("question"))
+    return (question,), row.get("Best Answer", row.get("best_answer")) or ""
+
+
+def _question_answer(row: Row) -> tuple[tuple[str, ...], str]:
+    return (row["question"],), str(row.get("answer") or "")
+
+
+ADAPTERS: dict[str, Callable[[Row], tuple[tuple[str, ...], str]]] = {
+    "arc": _multiple_choice,
+    "gsm8k": _gsm8k,
+    "hellaswag": _hellaswag,
+    "mmlu": _multiple_choice,
+    "question_answer": _question_answer,
+    "truthfulqa": _truthfulqa,
+    "winogrande": _winogrande,
+}
+"""Benchmark format -> (wordings of the question, right answer) of a row."""
+
+
+def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
+    """Every item of a benchmark, in file and row order.
+
+    Raises:
+        ValueError: nothing matches, or a row has not the benchmark's shape; the message names benchmark, file and row.
+    """
+    adapt = ADAPTERS[settings.format]
+    for name, rows in _sources(settings):
+        for number, row in enumerate(rows):
+            try:
+                questions, answer = adapt(row)
+            except (KeyError, TypeError, IndexError, ValueError) as error:
+                raise ValueError(
+                    f"benchmark {settings.name}: {name} row {number} is no {settings.format} item: "
+                    f"{type(error).__name__} {error}"
+                ) from None
+            yield Item(settings.name, name, number, tuple(dict.fromkeys(questions)), answer)
+
+
+def benchmark_files(settings: BenchmarkSettings) -> list[str]:
+    """The files of a benchmark, sorted.
+
+    Raises:
+        ValueError: a pattern matches nothing.
+    """
+    found: list[str] = []
+    for pattern in settings.files:
+        if "://" in pattern:
+            filesystem, path = fsspec.core.url_to_fs(pattern)
+            matches = [filesystem.unstrip_protocol(p) for p in filesystem.glob(path)]
+        else:
+            matches = glob.glob(pattern, recursive=True)
+        if not matches:
+            raise ValueError(
+                f"benchmark {settings.name}: nothing matches {pattern}; correct `contamination.benchmarks`"
+            )
+        found += matches
+    return sorted(set(found))
+
+
+def _sources(settings: BenchmarkSettings) -> Iterator[tuple[str, Iterator[Row]]]:
+    if settings.dataset:
+        yield f"{settings.dataset}/{settings.config or 'default'}/{settings.split}", _streamed(settings)
+    for path in benchmark_files(settings):
+        yield "/".join(PurePosixPath(path).parts[-2:]), _file_rows(path, settings.name)
+
+
+def _streamed(settings: BenchmarkSettings) -> Iterator[Row]:
+    from ..sources.huggingface import open_dataset
+
+    yield from open_dataset(settings.dataset, settings.config or None, settings.split, settings.revision or None)
+
+
+def _file_rows(path: str, benchmark: str) -> Iterator[Row]:
+    try:
+        with open_source(path) as file:
+            text = file.read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"benchmark {benchmark}: cannot read {path}: {error}") from None
+    if path.endswith(".csv"):
+        rows = list(csv.reader(io.StringIO(text)))
+        header = rows[0] if rows else []
+        if "question" in [h.lower() for h in header]:
+            yield from (dict(zip(header, row, strict=False)) for row in rows[1:])
+        else:
+            # MMLU as first published: question, four choices, the answer's letter, no header.
+            names = ["question", *(f"choice{i}" for i in range(4)), "answer"]
+            yield from (dict(zip(names, row, strict=True)) for row in rows)
+    else:
+        for number, line in enumerate(text.splitlines()):
+            try:
+                yield msgspec.json.decode(line)
+            except msgspec.MsgspecError as error:
+                raise ValueError(f"benchmark {benchmark}: {path} line {number + 1}: {error}") from None

@@ -1,0 +1,85 @@
+"""Build the contamination index: the n-grams of every item of the benchmarks, and the list of what it covers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..artifacts import RunPaths, publish
+from ..engine import TaskResult
+from ..signals.contamination import ContaminationIndex, index_table, item_grams, make_index
+from .benchmarks import BenchmarkSettings, Item, read_items
+
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("benchmark", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("n_words", pa.int64(), nullable=False),
+        pa.field("covered_by", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),
+    ]
+)
+"""One row per item; its number is what `contamination_items` of the signals holds. n_words: of the question's longest
+wording; covered_by: `question`, `question and answer`, or empty where the item is too short to match."""
+
+
+@dataclass(frozen=True)
+class ContaminationSettings:
+    benchmarks: tuple[BenchmarkSettings, ...] = ()
+    ngram: int = 13
+    action: Literal["drop", "cut", "keep"] = "drop"
+
+
+def prepare_contamination(settings: ContaminationSettings, paths: RunPaths) -> TaskResult:
+    """Publish ``prepare/contamination.arrow`` and ``prepare/benchmarks.parquet``."""
+    items = [item for b in sorted(settings.benchmarks, key=lambda b: b.name) for item in read_items(b)]
+    index, table = build(items, settings.ngram)
+    with (
+        publish(paths.prepare("contamination.arrow"), len(index.grams)) as out,
+        pa.ipc.new_file(out, index_table(index).schema) as writer,
+    ):
+        writer.write_table(index_table(index))
+    with publish(paths.prepare("benchmarks.parquet"), len(items)) as listed:
+        pq.write_table(table, listed, compression="zstd")
+    covered = table.column("covered_by").to_pylist()
+    by_benchmark: dict[str, dict[str, int]] = {}
+    for item, how in zip(items, covered, strict=True):
+        counts = by_benchmark.setdefault(item.benchmark, {"items": 0, "uncovered": 0})
+        counts["items"] += 1
+        counts["uncovered"] += not how
+    return TaskResult((out.artifact, listed.artifact), {"grams": len(index.grams)}, {"benchmarks": by_benchmark})
+
+
+def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Table]:
+    """(index, `ITEM_SCHEMA` table) of items."""
+    owner = [i for i, item in enumerate(items) for _ in item.questions]
+    questions = [q for item in items for q in item.questions]
+    grams, text, words = item_grams(questions, ngram)
+    owners = np.array(owner, np.int64)
+    longest = np.zeros(len(items), np.int64)
+    np.maximum.at(longest, owners, words)
+    # A question too short to match alone is matched together with its answer.
+    short = np.flatnonzero(longest < ngram).tolist()
+    joined = [(i, f"{q}\n{items[i].answer}") for i in short for q in items[i].questions if items[i].answer]
+    more, more_text, more_words = item_grams([t for _, t in joined], ngram)
+    joined_owner = np.array([i for i, _ in joined], np.int64)
+    index = make_index(ngram, np.concatenate([grams, more]), np.concatenate([owners[text], joined_owner[more_text]]))
+    how = np.where(longest >= ngram, "question", "").astype(object)
+    how[joined_owner[more_words >= ngram]] = "question and answer"
+    columns = [
+        [item.benchmark for item in items],
+        [item.file for item in items],
+        [item.row for item in items],
+        longest,
+        how.tolist(),
+        [item.questions[0][:200] for item in items],
+    ]
+    return index, pa.Table.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, ITEM_SCHEMA, strict=True)], schema=ITEM_SCHEMA
+    )

@@ -1,0 +1,52 @@
+"""The run's tokenizer: a copy of the one the recipe names, or one trained on a sample.
+
+Training is one task over a seeded, bounded sample, so its result depends on nothing but data and settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...tokenize.encode import Encoder
+from ...tokenize.model import TokenizerSettings, train
+from ..artifacts import RunPaths, publish
+from ..engine import TaskResult
+from ..filter import Exclusion
+from ..identity import SourceFile
+from ..sources.formats import open_source
+from .sample import sample_text
+
+MEASURED_BYTES = 1 << 20
+
+
+def prepare_tokenizer(
+    files: Sequence[SourceFile],
+    excluded: Sequence[Exclusion],
+    settings: TokenizerSettings,
+    seed: int,
+    paths: RunPaths,
+) -> TaskResult:
+    """Put the run's tokenizer into ``prepare/``."""
+    if settings.model:
+        try:
+            with open_source(settings.model) as file:
+                model = file.read()
+        except OSError as error:
+            raise ValueError(f"cannot read the tokenizer model {settings.model}: {error}") from None
+    else:
+        model = train(sample_text(files, excluded, settings.sample_bytes, seed), settings)
+    with publish(paths.tokenizer) as out:
+        out.write(model)
+    encoder = Encoder(paths.tokenizer, settings.reserved)
+    special = encoder.specials
+    # A small sample is enough to tell, before all text is encoded, whether the budgets can be met.
+    texts = list(sample_text(files, excluded, MEASURED_BYTES, seed + 1))
+    return TaskResult(
+        (out.artifact,),
+        {
+            "tokenizers_trained": int(not settings.model),
+            "measured_tokens": int(encoder.encode(texts).offsets[-1]) if texts else 0,
+            "measured_bytes": sum(len(t.encode()) for t in texts),
+        },
+        {"vocab_size": encoder.vocab_size, "pad": special.pad, "eos": special.eos, "bos": special.bos},
+    )

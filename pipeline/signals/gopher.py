@@ -1,0 +1,267 @@
+"""Gopher's quality and repetition signals (Rae et al. 2021, appendix A1.1 and Table A1), as integer counts.
+
+Quality: stop words, bullet lines, lines that end in an ellipsis; the rest of the rules reads the counts of segment.py.
+
+Repetition, all by characters as in the paper:
+  duplicate lines, paragraphs   those that equal an earlier one of the document
+  top n-gram, n = 2..4          characters of the n-gram that occurs most often (ties: the longest), times its
+                                occurrences; 0 where none occurs twice. Words are joined by one space.
+  duplicate n-grams, n = 5..10  from left to right, characters of the words of every n-gram that was seen before; its words
+                                are then passed over, so that no character is counted twice
+
+An n-gram can only occur twice where both (n-1)-grams in it do. So each level looks at the positions the last one left:
+first all words, then fewer and fewer, and ten levels cost little more than one. Classes of equal n-grams are exact: a
+class of level n is a pair of classes of level n - 1. Signatures take from here which of their shingles are repeats.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .hashing import hash_bytes, mix64
+from .marked import Marked
+from .segment import Segments
+
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+"""Gopher's eight; a document with fewer than two of them is hardly English prose."""
+
+QUALITY_COUNTS = ("n_stop_words", "n_distinct_stop_words", "n_bullet_lines", "n_ellipsis_lines")
+TOP_NGRAMS = (2, 3, 4)
+DUPLICATE_NGRAMS = (5, 6, 7, 8, 9, 10)
+REPETITION_COUNTS = (
+    "n_duplicate_lines",
+    "duplicate_line_chars",
+    "n_duplicate_paragraphs",
+    "duplicate_paragraph_chars",
+    *(f"top_{n}gram_chars" for n in TOP_NGRAMS),
+    *(f"duplicate_{n}gram_chars" for n in DUPLICATE_NGRAMS),
+)
+
+_STOPS = Marked.of(STOP_WORDS)
+
+
+def quality_counts(s: Segments) -> np.ndarray:
+    """int64 [n, len(QUALITY_COUNTS)]."""
+    marks = _STOPS.numbers(s.word_hash)
+    return _quality(s.text, s.word_offsets, marks, s.line_offsets, s.line_start, s.line_end)
+
+
+@njit(cache=True, nogil=True)
+def _quality(
+    text: np.ndarray,
+    word_offsets: np.ndarray,
+    marks: np.ndarray,
+    line_offsets: np.ndarray,
+    line_start: np.ndarray,
+    line_end: np.ndarray,
+) -> np.ndarray:
+    n = len(word_offsets) - 1
+    out = np.zeros((n, 4), np.int64)
+    for d in range(n):
+        seen = total = 0
+        for w in range(word_offsets[d], word_offsets[d + 1]):
+            mark = marks[w]
+            if mark:
+                total += 1
+                seen |= 1 << mark
+        distinct = 0
+        for k in range(1, 9):
+            distinct += (seen >> k) & 1
+        bullets = ellipses = 0
+        for line in range(line_offsets[d], line_offsets[d + 1]):
+            bullets += is_bullet(text, line_start[line], line_end[line])
+            ellipses += ends_in_ellipsis(text, line_start[line], line_end[line])
+        out[d, 0], out[d, 1], out[d, 2], out[d, 3] = total, distinct, bullets, ellipses
+    return out
+
+
+@njit(cache=True, nogil=True, inline="always")
+def is_bullet(text: np.ndarray, start: int, end: int) -> bool:
+    """Whether a line begins with -, *, or one of the bullets U+2022, U+2023, U+25CF."""
+    b = text[start]
+    if b == 42 or b == 45:
+        return True
+    if b != 0xE2 or end - start < 3:
+        return False
+    c, e = text[start + 1], text[start + 2]
+    return (c == 0x80 and (e == 0xA2 or e == 0xA3)) or (c == 0x97 and e == 0x8F)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def ends_in_ellipsis(text: np.ndarray, start: int, end: int) -> bool:
+    """Whether a line ends in "..." or U+2026."""
+    if end - start < 3:
+        return False
+    a, b, c = text[end - 3], text[end - 2], text[end - 1]
+    return (a == 46 and b == 46 and c == 46) or (a == 0xE2 and b == 0x80 and c == 0xA6)
+
+
+def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Repetition of every document, and the repeats among its `ngram`-grams.
+
+    Returns:
+        int64 [n, len(REPETITION_COUNTS)], and bool [words]: the n-gram that begins at a word equals an earlier one of
+        the document (all False where `ngram` is not within 1..10).
+    """
+    longest = int(np.max(np.diff(s.word_offsets))) if len(s.counts) else 0
+    slots = 1 << max(6, (2 * longest - 1).bit_length())
+    words, repeats = _ngrams(s.word_offsets, s.word_hash, s.word_chars, ngram, slots)
+    return np.hstack(
+        [_duplicate_lines(s.text, s.line_offsets, s.line_start, s.line_end, s.line_chars, s.line_opens), words]
+    ), repeats
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _seen(keys: np.ndarray, mask: np.uint64, key: np.uint64) -> bool:
+    """Add a key (not 0) to an open-addressing set; whether it was there."""
+    slot = mix64(key) & mask
+    while keys[slot] != 0:
+        if keys[slot] == key:
+            return True
+        slot = (slot + np.uint64(1)) & mask
+    keys[slot] = key
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _duplicate_lines(
+    text: np.ndarray,
+    line_offsets: np.ndarray,
+    line_start: np.ndarray,
+    line_end: np.ndarray,
+    line_chars: np.ndarray,
+    line_opens: np.ndarray,
+) -> np.ndarray:
+    n = len(line_offsets) - 1
+    out = np.zeros((n, 4), np.int64)
+    longest = 0
+    for d in range(n):
+        longest = max(longest, line_offsets[d + 1] - line_offsets[d])
+    room = 16
+    while room < 2 * longest:
+        room *= 2
+    lines, paragraphs = np.empty(room, np.uint64), np.empty(room, np.uint64)
+    for d in range(n):
+        first, last = line_offsets[d], line_offsets[d + 1]
+        if last - first < 2:
+            continue
+        size = 16
+        while size < 2 * (last - first):
+            size *= 2
+        lines[:size] = np.uint64(0)
+        paragraphs[:size] = np.uint64(0)
+        mask = np.uint64(size - 1)
+        paragraph = np.uint64(0)
+        paragraph_chars = 0
+        for line in range(first, last):
+            h = hash_bytes(text, line_start[line], line_end[line]) | np.uint64(1)
+            if line_opens[line] and line > first:
+                if _seen(paragraphs, mask, paragraph | np.uint64(1)):
+                    out[d, 2] += 1
+                    out[d, 3] += paragraph_chars
+                paragraph = np.uint64(0)
+                paragraph_chars = 0
+            paragraph = mix64(paragraph ^ h)
+            paragraph_chars += line_chars[line]
+            if _seen(lines, mask, h):
+                out[d, 0] += 1
+                out[d, 1] += line_chars[line]
+        if _seen(paragraphs, mask, paragraph | np.uint64(1)):
+            out[d, 2] += 1
+            out[d, 3] += paragraph_chars
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _ngrams(
+    word_offsets: np.ndarray, word_hash: np.ndarray, word_chars: np.ndarray, ngram: int, slots: int
+) -> tuple[np.ndarray, np.ndarray]:
+    n = len(word_offsets) - 1
+    out = np.zeros((n, 9), np.int64)
+    repeats = np.zeros(len(word_hash), np.bool_)
+    keys = np.empty(slots, np.uint64)
+    count = np.empty(slots, np.int32)
+    first = np.empty(slots, np.int32)
+    place = np.empty(slots, np.int32)  # positions that may still repeat, ascending
+    klass = np.empty(slots, np.int32)  # the class of each: a slot of the level's table
+    for d in range(n):
+        base = word_offsets[d]
+        m = word_offsets[d + 1] - base
+        for level in range(1, 11):
+            # The candidates of this level, in place: written no further than read.
+            if level == 1:
+                q = m
+            else:
+                q = 0
+                for j in range(m - 1):
+                    if place[j + 1] == place[j] + 1:
+                        q += 1
+            if q < 2:
+                break
+            room = 64
+            while room < 2 * q:
+                room *= 2
+            mask = np.uint64(room - 1)
+            shift = np.uint64(0)
+            while (1 << shift) < room:
+                shift += np.uint64(1)
+            shift = np.uint64(64) - shift
+            keys[:room] = np.uint64(0)
+            q = 0
+            for j in range(m if level == 1 else m - 1):
+                if level == 1:
+                    at = j
+                    key = word_hash[base + j] | np.uint64(1)
+                    slot = key >> shift
+                else:
+                    if place[j + 1] != place[j] + 1:
+                        continue
+                    at = place[j]
+                    key = ((np.uint64(klass[j]) << np.uint64(32)) | np.uint64(klass[j + 1])) + np.uint64(1)
+                    slot = (key * np.uint64(0x9E3779B97F4A7C15)) >> shift
+                while keys[slot] != 0 and keys[slot] != key:
+                    slot = (slot + np.uint64(1)) & mask
+                if keys[slot] == 0:
+                    keys[slot] = key
+                    count[slot] = 0
+                    first[slot] = at
+                count[slot] += 1
+                place[q] = at
+                klass[q] = np.int32(slot)
+                q += 1
+            m = 0
+            top_count = top_chars = np.int64(0)
+            total = np.int64(0)
+            free = 0
+            for j in range(q):
+                slot = klass[j]
+                c = count[slot]
+                if c == 1:
+                    continue
+                at = place[j]
+                place[m] = at
+                klass[m] = slot
+                m += 1
+                if level == ngram and first[slot] != at:
+                    repeats[base + at] = True
+                if 2 <= level <= 4:
+                    if first[slot] == at and c >= top_count:
+                        chars = np.int64(level - 1)
+                        for k in range(level):
+                            chars += word_chars[base + at + k]
+                        if c > top_count or chars > top_chars:
+                            top_count, top_chars = np.int64(c), chars
+                elif level >= 5 and at >= free:
+                    # Seen before means: at a position that was not passed over. The sign of `first` notes it.
+                    if first[slot] < 0:
+                        for k in range(level):
+                            total += word_chars[base + at + k]
+                        free = at + level
+                    else:
+                        first[slot] = -1 - first[slot]
+            if 2 <= level <= 4:
+                out[d, level - 2] = top_count * top_chars
+            elif level >= 5:
+                out[d, level - 2] = total
+    return out, repeats

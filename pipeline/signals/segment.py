@@ -1,0 +1,326 @@
+"""Segmentation, shared by all signals: one walk over a batch of documents finds words and lines and counts characters.
+
+    UTF-8 bytes + offsets -> words (hash, place, length), lines (place, length, first word), counts per document
+
+Definitions, which every signal rests on:
+  word       a maximal run of word characters (letters, digits, marks, underscore); in unspaced scripts every character
+             starts one. Its hash is of the case-folded code points.
+  line       what stands between line ends (those of `str.splitlines`), stripped of white space; empty ones are counted
+             as raw lines only.
+  paragraph  a run of lines with no empty line between.
+
+Arrays hold at most `MAX_WORDS` words and `MAX_LINES` lines of a document, so that one huge document cannot exhaust a
+task's memory; counts are always of the whole document.
+"""
+
+# mypy: disable-error-code="assignment"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from .hashing import mix64
+from .unicode import ALONE, DIGIT, LETTER, MATH, NEWLINE, SPACE, TABLE_SIZE, WORD, decode, tables
+
+MAX_WORDS = 1 << 22
+MAX_LINES = 1 << 20
+
+CHARACTER_COUNTS = (
+    "n_bytes",
+    "n_chars",
+    "n_words",
+    "n_alpha_words",
+    "n_word_chars",
+    "n_letters",
+    "n_digits",
+    "n_spaces",
+    "n_line_ends",
+    "n_raw_lines",
+    "n_lines",
+    "n_paragraphs",
+    "max_line_chars",
+    "max_word_chars",
+    "n_hashes",
+    "n_ellipses",
+    "n_curly_braces",
+    "n_math_symbols",
+    "latex_chars",
+)
+"""Columns of `Segments.counts`, all int64.
+
+n_alpha_words: words with a letter; n_raw_lines: lines of `str.splitlines`, empty ones included; max_line_chars: of raw
+lines; n_hashes: `#`; n_ellipses: `...` (not overlapping) and U+2026; n_curly_braces: `{` and `}`; n_math_symbols: Unicode category
+Sm beyond ASCII; latex_chars: characters of `\\name` commands, and dollar signs.
+"""
+
+(
+    BYTES,
+    CHARS,
+    WORDS,
+    ALPHA_WORDS,
+    WORD_CHARS,
+    LETTERS,
+    DIGITS,
+    SPACES,
+    LINE_ENDS,
+    RAW_LINES,
+    LINES,
+    PARAGRAPHS,
+    MAX_LINE,
+    MAX_WORD,
+    HASHES,
+    ELLIPSES,
+    CURLY,
+    MATH_SYMBOLS,
+    LATEX,
+) = range(len(CHARACTER_COUNTS))
+
+_WORD_SEED = np.uint64(0x243F6A8885A308D3)
+_WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Words and lines of a batch. `text[offsets[d]:offsets[d + 1]]` is document d."""
+
+    text: np.ndarray
+    """uint8: UTF-8 bytes."""
+    offsets: np.ndarray
+    """int64 [n + 1]."""
+    counts: np.ndarray
+    """int64 [n, len(CHARACTER_COUNTS)]."""
+    word_offsets: np.ndarray
+    """int64 [n + 1]: words of document d are [word_offsets[d]:word_offsets[d + 1]] of the next three."""
+    word_hash: np.ndarray
+    """uint64 [words]: of the case-folded word."""
+    word_start: np.ndarray
+    """int64 [words]: byte in `text`."""
+    word_end: np.ndarray
+    """int64 [words]."""
+    word_chars: np.ndarray
+    """int32 [words]."""
+    line_offsets: np.ndarray
+    """int64 [n + 1]: lines of document d."""
+    line_start: np.ndarray
+    """int64 [lines]: byte in `text` of the first character that is no white space."""
+    line_end: np.ndarray
+    """int64 [lines]: byte after the last such character."""
+    line_chars: np.ndarray
+    """int32 [lines]: characters between."""
+    line_word: np.ndarray
+    """int64 [lines]: index of the line's first word, counted over the batch."""
+    line_opens: np.ndarray
+    """bool [lines]: the line opens a paragraph."""
+
+
+def word_hash(word: str) -> int:
+    """The kernel's hash of a word that is case-folded already."""
+    mask = (1 << 64) - 1
+    h = int(_WORD_SEED)
+    for char in word:
+        h = ((h ^ ord(char)) * int(_WORD_STEP)) & mask
+    h ^= h >> 33
+    h = (h * 0xFF51AFD7ED558CCD) & mask
+    h ^= h >> 33
+    h = (h * 0xC4CEB9FE1A85EC53) & mask
+    return h ^ (h >> 33)
+
+
+def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
+    """Segment the documents ``text[offsets[i]:offsets[i + 1]]`` (valid UTF-8)."""
+    sizes = np.diff(offsets)
+    # Two words are parted by a byte at least, or one of them has three; two lines by their end.
+    words = int(np.minimum(sizes // 2 + 1, MAX_WORDS).sum())
+    lines = int(np.minimum(sizes // 2 + 1, MAX_LINES).sum())
+    classes, folded = tables()
+    return Segments(text, offsets, *_segment(text, offsets, classes, folded, words, lines, MAX_WORDS, MAX_LINES))
+
+
+@njit(cache=True, nogil=True)
+def _segment(
+    text: np.ndarray,
+    offsets: np.ndarray,
+    classes: np.ndarray,
+    folded: np.ndarray,
+    words: int,
+    lines: int,
+    max_words: int,
+    max_lines: int,
+) -> tuple[np.ndarray, ...]:
+    n = len(offsets) - 1
+    counts = np.zeros((n, 19), np.int64)
+    word_offsets = np.zeros(n + 1, np.int64)
+    word_hash = np.empty(words, np.uint64)
+    word_start = np.empty(words, np.int64)
+    word_end = np.empty(words, np.int64)
+    word_chars = np.empty(words, np.int32)
+    line_offsets = np.zeros(n + 1, np.int64)
+    line_start = np.empty(lines, np.int64)
+    line_end = np.empty(lines, np.int64)
+    line_chars = np.empty(lines, np.int32)
+    line_word = np.empty(lines, np.int64)
+    line_opens = np.empty(lines, np.bool_)
+    w = line = 0
+    for d in range(n):
+        begin, end = offsets[d], offsets[d + 1]
+        last_w, last_l = w + max_words, line + max_lines
+        i = begin
+        chars = n_words = alpha_words = total_word_chars = letters = digits = spaces = 0
+        line_ends = n_lines = paragraphs = longest_line = longest_word = 0
+        hashes = ellipses = curly = symbols = latex = 0
+        dots = 0
+        raw_line_char = 0  # characters before this raw line
+        first_byte = np.int64(-1)  # of the line, or -1 while it is empty
+        first_char = last_byte = last_char = np.int64(0)
+        first_word = w
+        empty_before = True
+        while i < end:
+            b = text[i]
+            if b < 0x80:
+                cp, after = np.int64(b), i + 1
+            else:
+                cp, after = decode(text, i)
+            flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
+            if flags & WORD:
+                start = i
+                if first_byte < 0:
+                    first_byte, first_char = i, chars
+                h = _WORD_SEED
+                length = in_word_letters = 0
+                while True:
+                    h = (h ^ (np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))) * _WORD_STEP
+                    length += 1
+                    in_word_letters += flags & LETTER
+                    digits += (flags & DIGIT) >> 1
+                    i = after
+                    if i >= end:
+                        break
+                    b = text[i]
+                    if b < 0x80:
+                        cp, after = np.int64(b), i + 1
+                    else:
+                        cp, after = decode(text, i)
+                    flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
+                    if not flags & WORD or flags & ALONE:
+                        break
+                chars += length
+                letters += in_word_letters
+                n_words += 1
+                alpha_words += in_word_letters > 0
+                total_word_chars += length
+                longest_word = max(longest_word, length)
+                if w < last_w:
+                    word_hash[w] = mix64(h)
+                    word_start[w] = start
+                    word_end[w] = i
+                    word_chars[w] = length
+                    w += 1
+                last_byte, last_char = i, chars
+                dots = 0
+                continue
+            chars += 1
+            if flags & SPACE:
+                spaces += 1
+                dots = 0
+                if flags & NEWLINE:
+                    if cp == 13 and after < end and text[after] == 10:
+                        chars += 1
+                        spaces += 1
+                        after += 1
+                        longest_line = max(longest_line, chars - 2 - raw_line_char)
+                    else:
+                        longest_line = max(longest_line, chars - 1 - raw_line_char)
+                    line_ends += 1
+                    raw_line_char = chars
+                    if first_byte >= 0:
+                        n_lines += 1
+                        paragraphs += empty_before
+                        if line < last_l:
+                            line_start[line] = first_byte
+                            line_end[line] = last_byte
+                            line_chars[line] = last_char - first_char
+                            line_word[line] = first_word
+                            line_opens[line] = empty_before
+                            line += 1
+                    empty_before = first_byte < 0
+                    first_byte = np.int64(-1)
+                    first_word = w
+            else:
+                if first_byte < 0:
+                    first_byte, first_char = i, chars - 1
+                last_byte, last_char = after, chars
+                if cp == 46:
+                    dots += 1
+                    if dots == 3:
+                        ellipses += 1
+                        dots = 0
+                else:
+                    dots = 0
+                    if cp == 35:
+                        hashes += 1
+                    elif cp == 123 or cp == 125:
+                        curly += 1
+                    elif cp == 36:
+                        latex += 1
+                    elif cp == 92:
+                        k = after
+                        while k < end and (65 <= text[k] <= 90 or 97 <= text[k] <= 122):
+                            k += 1
+                        if k > after:
+                            latex += 1 + k - after
+                    elif cp == 0x2026:
+                        ellipses += 1
+                    elif flags & MATH:
+                        symbols += 1
+            i = after
+        if first_byte >= 0:
+            n_lines += 1
+            paragraphs += empty_before
+            if line < last_l:
+                line_start[line] = first_byte
+                line_end[line] = last_byte
+                line_chars[line] = last_char - first_char
+                line_word[line] = first_word
+                line_opens[line] = empty_before
+                line += 1
+        longest_line = max(longest_line, chars - raw_line_char)
+        word_offsets[d + 1] = w
+        line_offsets[d + 1] = line
+        row = counts[d]
+        row[BYTES] = end - begin
+        row[CHARS] = chars
+        row[WORDS] = n_words
+        row[ALPHA_WORDS] = alpha_words
+        row[WORD_CHARS] = total_word_chars
+        row[LETTERS] = letters
+        row[DIGITS] = digits
+        row[SPACES] = spaces
+        row[LINE_ENDS] = line_ends
+        row[RAW_LINES] = line_ends + (chars > raw_line_char)
+        row[LINES] = n_lines
+        row[PARAGRAPHS] = paragraphs
+        row[MAX_LINE] = longest_line
+        row[MAX_WORD] = longest_word
+        row[HASHES] = hashes
+        row[ELLIPSES] = ellipses
+        row[CURLY] = curly
+        row[MATH_SYMBOLS] = symbols
+        row[LATEX] = latex
+    return (
+        counts,
+        word_offsets,
+        word_hash[:w],
+        word_start[:w],
+        word_end[:w],
+        word_chars[:w],
+        line_offsets,
+        line_start[:line],
+        line_end[:line],
+        line_chars[:line],
+        line_word[:line],
+        line_opens[:line],
+    )
