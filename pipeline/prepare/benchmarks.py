@@ -149,7 +149,7 @@ def _sources(settings: BenchmarkSettings) -> Iterator[tuple[str, Iterator[Row]]]
     if settings.dataset:
         yield f"{settings.dataset}/{settings.config or 'default'}/{settings.split}", _streamed(settings)
     for path in benchmark_files(settings):
-        yield "/".join(PurePosixPath(path).parts[-2:]), _file_rows(path, settings.name)
+        yield PurePosixPath(path).name, _file_rows(path, settings.name)
 
 
 def _streamed(settings: BenchmarkSettings) -> Iterator[Row]:
