@@ -39,7 +39,7 @@ def root(written: tuple[Path, SampleSummary]) -> Path:
 
 
 def files(root: Path) -> list[Path]:
-    return sorted(p for p in root.rglob("*") if p.is_file())
+    return sorted(p for p in root.rglob("*") if p.is_file() and p.name != "benchmarks.jsonl")
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
