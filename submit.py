@@ -99,7 +99,7 @@ def _tree_files(root: Path) -> list[Path]:
         files += [
             (here / name).relative_to(root)
             for name in sorted(names)
-            if not name.startswith(".") and (data or name.endswith((".py", ".yaml")) or name == "py.typed")
+            if not name.startswith(".") and (data or name.endswith((".py", ".yaml", ".txt")) or name == "py.typed")
         ]
     return files
 
