@@ -2,7 +2,8 @@
 
     tokenizer.model                         loaded, or trained on a bounded sample
     quality.arrow                           a linear model per domain (signals/quality.py)
-    contamination.arrow benchmarks.parquet  n-grams of the benchmarks' items; the items, and what is too short to match
+    contamination.arrow, -pairs.bin         n-grams of the benchmarks' items
+    benchmarks.parquet                      the items, and which are too short to match
     urls.txt                                the block lists of the recipe, as one
 
 Scan's key holds the hashes of those it reads, so a changed list or benchmark repeats the scan and nothing else does.

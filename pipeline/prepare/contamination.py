@@ -37,7 +37,7 @@ class ContaminationSettings:
 
 
 def prepare_contamination(settings: ContaminationSettings, paths: RunPaths) -> TaskResult:
-    """Publish ``prepare/contamination.arrow`` and ``prepare/benchmarks.parquet``."""
+    """Publish ``prepare/contamination.arrow`` (with its bitmap of word pairs) and ``prepare/benchmarks.parquet``."""
     items = [item for b in sorted(settings.benchmarks, key=lambda b: b.name) for item in read_items(b)]
     index, table = build(items, settings.ngram)
     with (
@@ -45,6 +45,8 @@ def prepare_contamination(settings: ContaminationSettings, paths: RunPaths) -> T
         pa.ipc.new_file(out, index_table(index).schema) as writer,
     ):
         writer.write_table(index_table(index))
+    with publish(paths.prepare("contamination-pairs.bin")) as pairs:
+        pairs.write(index.pairs.astype("<u8").tobytes())
     with publish(paths.prepare("benchmarks.parquet"), len(items)) as listed:
         pq.write_table(table, listed, compression="zstd")
     covered = table.column("covered_by").to_pylist()
@@ -53,25 +55,32 @@ def prepare_contamination(settings: ContaminationSettings, paths: RunPaths) -> T
         counts = by_benchmark.setdefault(item.benchmark, {"items": 0, "uncovered": 0})
         counts["items"] += 1
         counts["uncovered"] += not how
-    return TaskResult((out.artifact, listed.artifact), {"grams": len(index.grams)}, {"benchmarks": by_benchmark})
+    return TaskResult(
+        (out.artifact, pairs.artifact, listed.artifact), {"grams": len(index.grams)}, {"benchmarks": by_benchmark}
+    )
 
 
 def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Table]:
     """(index, `ITEM_SCHEMA` table) of items."""
     owner = [i for i, item in enumerate(items) for _ in item.questions]
     questions = [q for item in items for q in item.questions]
-    grams, text, words = item_grams(questions, ngram)
+    grams = item_grams(questions, ngram)
     owners = np.array(owner, np.int64)
     longest = np.zeros(len(items), np.int64)
-    np.maximum.at(longest, owners, words)
+    np.maximum.at(longest, owners, grams.words)
     # A question too short to match alone is matched together with its answer.
     short = np.flatnonzero(longest < ngram).tolist()
     joined = [(i, f"{q}\n{items[i].answer}") for i in short for q in items[i].questions if items[i].answer]
-    more, more_text, more_words = item_grams([t for _, t in joined], ngram)
+    more = item_grams([t for _, t in joined], ngram)
     joined_owner = np.array([i for i, _ in joined], np.int64)
-    index = make_index(ngram, np.concatenate([grams, more]), np.concatenate([owners[text], joined_owner[more_text]]))
+    index = make_index(
+        ngram,
+        np.concatenate([grams.hashes, more.hashes]),
+        np.concatenate([owners[grams.text], joined_owner[more.text]]),
+        grams.pairs | more.pairs,
+    )
     how = np.where(longest >= ngram, "question", "").astype(object)
-    how[joined_owner[more_words >= ngram]] = "question and answer"
+    how[joined_owner[more.words >= ngram]] = "question and answer"
     columns = [
         [item.benchmark for item in items],
         [item.file for item in items],

@@ -38,35 +38,58 @@ class ContaminationIndex:
     """int64 [grams + 1]."""
     items: np.ndarray
     """uint32: items of every gram."""
-    filter: np.ndarray
-    """uint64: a bitmap over the hashes, 16 bits or more a gram; most words of a text touch nothing else."""
+    pairs: np.ndarray
+    """uint64 [PAIR_BITS / 64]: a bitmap over the pairs of neighbouring words of the items, small enough for a core's cache.
+    Only where n - 1 pairs in a row are in it can an n-gram match: most words of a text touch nothing else."""
     slots: np.ndarray
     """int64 [slots]: open-addressing table of indices into `grams`, -1 where empty."""
 
 
-def item_grams(texts: Sequence[str], ngram: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """N-grams of texts: (hashes uint64, text index int64 of each, words int64 of every text)."""
+PAIR_BITS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Grams:
+    """The n-grams of some texts."""
+
+    hashes: np.ndarray
+    """uint64 [grams]."""
+    text: np.ndarray
+    """int64 [grams]: index of the text of each."""
+    words: np.ndarray
+    """int64 [texts]."""
+    pairs: np.ndarray
+    """uint64 [PAIR_BITS / 64]: bitmap of their word pairs."""
+
+
+def item_grams(texts: Sequence[str], ngram: int) -> Grams:
+    """N-grams of texts."""
     column = pa.array(texts, pa.large_string())
     _, offsets, data = column.buffers()
     s = segment(np.frombuffer(data or b"", np.uint8), np.frombuffer(offsets, np.int64)[: len(texts) + 1])
     grams, owner = _all_grams(s.word_offsets, s.word_hash, ngram)
-    return grams, owner, np.diff(s.word_offsets)
+    return Grams(grams, owner, np.diff(s.word_offsets), _pair_bitmap(s.word_offsets, s.word_hash))
 
 
-def make_index(ngram: int, grams: np.ndarray, items: np.ndarray) -> ContaminationIndex:
-    """The index of (gram, item) pairs, in any order and with repeats."""
+def make_index(ngram: int, grams: np.ndarray, items: np.ndarray, word_pairs: np.ndarray) -> ContaminationIndex:
+    """The index of grams with the item of each, in any order and with repeats.
+
+    Args:
+        word_pairs: the bitmap of `Grams` of all of them.
+    """
     pairs = np.empty(len(grams), np.dtype([("gram", np.uint64), ("item", np.uint32)]))
     pairs["gram"], pairs["item"] = grams, items
     pairs = np.unique(pairs)
     distinct, starts = np.unique(pairs["gram"], return_index=True)
     offsets = np.append(starts, len(pairs)).astype(np.int64)
-    return _with_tables(ngram, distinct, offsets, np.ascontiguousarray(pairs["item"]))
+    return _with_table(ngram, distinct, offsets, np.ascontiguousarray(pairs["item"]), word_pairs)
 
 
-def _with_tables(ngram: int, grams: np.ndarray, offsets: np.ndarray, items: np.ndarray) -> ContaminationIndex:
-    bits = 1 << max(16, (16 * len(grams)).bit_length())
+def _with_table(
+    ngram: int, grams: np.ndarray, offsets: np.ndarray, items: np.ndarray, pairs: np.ndarray
+) -> ContaminationIndex:
     slots = 1 << max(6, (2 * len(grams)).bit_length())
-    return ContaminationIndex(ngram, grams, offsets, items, *_tables(grams, bits, slots))
+    return ContaminationIndex(ngram, grams, offsets, items, pairs, _table(grams, slots))
 
 
 def index_table(index: ContaminationIndex) -> pa.Table:
@@ -77,14 +100,14 @@ def index_table(index: ContaminationIndex) -> pa.Table:
     return pa.Table.from_arrays([pa.array(index.grams), lists], schema=INDEX_SCHEMA)
 
 
-def read_index(path: Path, ngram: int) -> ContaminationIndex:
-    """Read an index that `index_table` made."""
+def read_index(path: Path, pairs: Path, ngram: int) -> ContaminationIndex:
+    """Read an index: the table that `index_table` made, and the bitmap of word pairs."""
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all().combine_chunks()
     lists = table.column("items").combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     grams = table.column("gram").to_numpy()
-    return _with_tables(ngram, grams, offsets, lists.values.to_numpy())
+    return _with_table(ngram, grams, offsets, lists.values.to_numpy(), np.fromfile(pairs, "<u8"))
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,7 @@ class Hits:
 
 def find_hits(s: Segments, index: ContaminationIndex) -> Hits:
     """Match every n-gram of every document against the index."""
-    document, word, gram = _match(s.word_offsets, s.word_hash, index.ngram, index.grams, index.filter, index.slots)
+    document, word, gram = _match(s.word_offsets, s.word_hash, index.ngram, index.grams, index.pairs, index.slots)
     if not len(document):
         return Hits(np.empty((0, 3), np.int64), document, np.empty(0, np.uint32))
     start, end = s.word_start[word], s.word_end[word + index.ngram - 1]
@@ -134,19 +157,31 @@ def _all_grams(word_offsets: np.ndarray, word_hash: np.ndarray, n: int) -> tuple
     return grams[:total].copy(), owner[:total].copy()
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _pair_bit(a: np.uint64, b: np.uint64) -> np.uint64:
+    return (a * np.uint64(0x9E3779B97F4A7C15) + b * _STEP) >> np.uint64(42)
+
+
 @njit(cache=True, nogil=True)
-def _tables(grams: np.ndarray, bits: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
-    filter_ = np.zeros(bits // 64, np.uint64)
+def _pair_bitmap(word_offsets: np.ndarray, word_hash: np.ndarray) -> np.ndarray:
+    bitmap = np.zeros(65_536, np.uint64)
+    for d in range(len(word_offsets) - 1):
+        for w in range(word_offsets[d] + 1, word_offsets[d + 1]):
+            bit = _pair_bit(word_hash[w - 1], word_hash[w])
+            bitmap[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+    return bitmap
+
+
+@njit(cache=True, nogil=True)
+def _table(grams: np.ndarray, slots: int) -> np.ndarray:
     table = np.full(slots, -1, np.int64)
     for g in range(len(grams)):
         h = grams[g]
-        bit = h & np.uint64(bits - 1)
-        filter_[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
         slot = np.int64((h >> np.uint64(32)) & np.uint64(slots - 1))
         while table[slot] >= 0:
             slot = (slot + 1) & (slots - 1)
         table[slot] = g
-    return filter_, table
+    return table
 
 
 @njit(cache=True, nogil=True)
@@ -155,32 +190,26 @@ def _match(
     word_hash: np.ndarray,
     n: int,
     grams: np.ndarray,
-    filter_: np.ndarray,
+    pairs: np.ndarray,
     table: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    bit_mask = np.uint64(len(filter_) * 64 - 1)
     slot_mask = len(table) - 1
     out = np.empty((64, 3), np.int64)
     total = 0
-    leading = np.uint64(1)
-    for _ in range(n):
-        leading *= _STEP
     for d in range(len(word_offsets) - 1):
         first, last = word_offsets[d], word_offsets[d + 1]
         if last - first < n or len(grams) == 0:
             continue
-        h = np.uint64(0)
-        for w in range(first, first + n - 1):
-            h = h * _STEP + word_hash[w]
-        dropped = np.uint64(0)
-        for w in range(first + n - 1, last):
-            # A rolling polynomial: the word that leaves is taken out, the one that enters added.
-            h = h * _STEP + word_hash[w] - dropped * leading
-            dropped = word_hash[w - n + 1]
-            key = mix64(h)
-            bit = key & bit_mask
-            if not (filter_[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+        run = 0  # pairs of the items in a row, up to this word
+        for w in range(first + 1, last):
+            bit = _pair_bit(word_hash[w - 1], word_hash[w])
+            run = (run + 1) * np.int64((pairs[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1))
+            if run < n - 1:
                 continue
+            h = np.uint64(0)
+            for k in range(w - n + 1, w + 1):
+                h = h * _STEP + word_hash[k]
+            key = mix64(h)
             slot = np.int64((key >> np.uint64(32)) & np.uint64(slot_mask))
             while table[slot] >= 0:
                 if grams[table[slot]] == key:

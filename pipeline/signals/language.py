@@ -4,7 +4,8 @@ The model walks a byte automaton (features are byte n-grams) and adds, for every
 log-probability by language; py3langid does the same on Python strings. Both factors are rounded to multiples of 2^-8,
 so that every sum is exact and no byte of the output depends on the order of additions.
 
-Only the first `LANGUAGE_BYTES` of a document are looked at, which decides as well as the whole.
+Of a longer document `PIECES` pieces of `PIECE_BYTES` bytes are looked at, spread from its beginning to its end: on real
+documents that is as right as the first kilobyte, in half the time (benchmarks/bench_language.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from io import BytesIO
 import numpy as np
 from numba import njit
 
-LANGUAGE_BYTES = 1024
+PIECES = 4
+PIECE_BYTES = 128
+LANGUAGE_BYTES = PIECES * (PIECE_BYTES + 1)
+"""At most so many bytes are looked at: the pieces with a space after each."""
 UNDETERMINED = "und"
 """A text without a feature of the model, such as an empty one (ISO 639-2)."""
 SCORE_ONE = 10_000
@@ -94,6 +98,38 @@ def _exp(x: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _sample(text: np.ndarray, begin: int, end: int, out: np.ndarray) -> int:
+    """Copy what is looked at of a document; how many bytes. A text in capitals is read in small letters."""
+    size = end - begin
+    n = 0
+    if size <= PIECES * PIECE_BYTES:
+        for i in range(begin, end):
+            out[n] = text[i]
+            n += 1
+    else:
+        for piece in range(PIECES):
+            at = begin + (size - PIECE_BYTES) * piece // (PIECES - 1)
+            stop = at + PIECE_BYTES
+            while at < stop and text[at] & 0xC0 == 0x80:
+                at += 1
+            for i in range(at, stop):
+                out[n] = text[i]
+                n += 1
+            out[n] = 32
+            n += 1
+    small = large = False
+    for i in range(n):
+        small |= (out[i] >= 97) & (out[i] <= 122)
+        large |= (out[i] >= 65) & (out[i] <= 90)
+    if large and not small:
+        # The package does so too.
+        for i in range(n):
+            if 65 <= out[i] <= 90:
+                out[i] += 32
+    return n
+
+
+@njit(cache=True, nogil=True)
 def _identify(
     text: np.ndarray,
     offsets: np.ndarray,
@@ -117,30 +153,19 @@ def _identify(
     found = np.empty((_ABREAST, LANGUAGE_BYTES), np.int32)
     state = np.zeros(_ABREAST, np.int64)
     length = np.zeros(_ABREAST, np.int64)
-    lower = np.zeros(_ABREAST, np.uint8)
+    read = np.empty((_ABREAST, LANGUAGE_BYTES), np.uint8)
     for group in range(0, n, _ABREAST):
         abreast = min(_ABREAST, n - group)
         longest = np.int64(0)
         for k in range(abreast):
-            begin = offsets[group + k]
-            end = min(offsets[group + k + 1], begin + LANGUAGE_BYTES)
-            # A text in capitals is read in small letters, as the model's package does.
-            small = large = False
-            for i in range(begin, end):
-                small = small or 97 <= text[i] <= 122
-                large = large or 65 <= text[i] <= 90
-            lower[k] = 32 if large and not small else 0
             state[k] = 0
-            length[k] = end - begin
+            length[k] = _sample(text, offsets[group + k], offsets[group + k + 1], read[k])
             longest = max(longest, length[k])
         # The automaton is larger than the caches: several documents walk it abreast, so that their misses overlap.
         for i in range(longest):
             for k in range(abreast):
                 if i < length[k]:
-                    b = text[offsets[group + k] + i]
-                    if 65 <= b <= 90:
-                        b |= lower[k]
-                    state[k] = next_[row[state[k]], b]
+                    state[k] = next_[row[state[k]], read[k, i]]
                     found[k, i] = feature[state[k]]
         for k in range(abreast):
             n_touched = 0

@@ -86,7 +86,9 @@ def load_prepared(paths: RunPaths, ngram: int, hashes: tuple[str, ...]) -> Prepa
     names = dict(part.split("=", 1) for part in hashes)
     return Prepared(
         quality.read_models(models) if "quality.arrow" in names else nothing.quality,
-        contamination.read_index(index, ngram) if "contamination.arrow" in names else None,
+        contamination.read_index(index, paths.prepare("contamination-pairs.bin"), ngram)
+        if "contamination.arrow" in names
+        else None,
         urls.parse_rules(lists.read_text().splitlines()) if "urls.txt" in names else nothing.urls,
     )
 

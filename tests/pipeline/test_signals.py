@@ -401,6 +401,8 @@ def test_language_is_what_the_package_says() -> None:
     ] * 3
     found = identify(texts)
     assert [name for name, _ in found] == [language._ALIASES.get(n := py3langid.classify(t)[0], n) for t in texts]
+    # Of a long text the same pieces are looked at, so its language is that of its parts.
+    assert identify([texts[1] * 100])[0][0] == "de"
     assert all(confidence > 5_000 for _, confidence in found)
 
 
@@ -511,8 +513,22 @@ ITEM = "Mirela picks fourteen baskets of ripe apples in the old orchard and each
 
 
 def hits(documents: list[str], items: list[str], n: int = 13) -> contamination.Hits:
-    grams, owner, _ = contamination.item_grams(items, n)
-    return contamination.find_hits(segments(documents), contamination.make_index(n, grams, owner))
+    grams = contamination.item_grams(items, n)
+    index = contamination.make_index(n, grams.hashes, grams.text, grams.pairs)
+    return contamination.find_hits(segments(documents), index)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcd"), max_size=12), min_size=1, max_size=6), st.integers(2, 5))
+def test_hits_are_the_shared_ngrams(texts: list[list[str]], n: int) -> None:
+    *items, document = [" ".join(t) for t in texts]
+
+    def grams(text: str) -> set[tuple[str, ...]]:
+        words = text.split()
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+    h = hits([document], items, n)
+    assert h.item.tolist() == [i for i, item in enumerate(items) if grams(item) & grams(document)]
 
 
 def test_a_planted_item_is_found_whatever_its_case_and_punctuation() -> None:
