@@ -29,6 +29,7 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 import numpy as np
 import pyarrow as pa
 import xxhash
+from fox1.pipeline.allocator import keep_freed_memory
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.engine import TaskResult
 from fox1.pipeline.identity import SourceFile
@@ -166,6 +167,7 @@ def main() -> None:
         def word_tokenize(self, text: str) -> list[str]:
             return text.split()
 
+    keep_freed_memory()  # as every scan task does
     recipe, _ = load_recipe(options.recipe)
     settings = curate_settings(recipe)
     schema = scan.signals_schema(settings.scan)

@@ -102,7 +102,7 @@ def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarr
 
     Returns:
         int64 [n, len(REPETITION_COUNTS)], and bool [words]: the n-gram that begins at a word equals an earlier one of
-        the document (all False where `ngram` is not within 1..10).
+        the document (all False where `ngram` is not within 2..10).
     """
     longest = int(np.max(np.diff(s.word_offsets))) if len(s.counts) else 0
     slots = 1 << max(6, (2 * longest - 1).bit_length())
@@ -222,11 +222,11 @@ def _ngrams(
                     slot = (key * np.uint64(0x9E3779B97F4A7C15)) >> shift
                 while keys[slot] != 0 and keys[slot] != key:
                     slot = (slot + np.uint64(1)) & mask
-                if keys[slot] == 0:
-                    keys[slot] = key
-                    count[slot] = 0
-                    first[slot] = at
-                count[slot] += 1
+                # Without a branch, which nothing could predict: new words and old ones take turns.
+                new = np.int32(keys[slot] == 0)
+                keys[slot] = key
+                count[slot] = count[slot] * (1 - new) + 1
+                first[slot] += new * (np.int32(at) - first[slot])
                 place[q] = at
                 klass[q] = np.int32(slot)
                 q += 1
@@ -237,12 +237,12 @@ def _ngrams(
             for j in range(q):
                 slot = klass[j]
                 c = count[slot]
-                if c == 1:
-                    continue
                 at = place[j]
                 place[m] = at
                 klass[m] = slot
-                m += 1
+                m += c > 1
+                if level == 1 or c == 1:
+                    continue
                 if level == ngram and first[slot] != at:
                     repeats[base + at] = True
                 if 2 <= level <= 4:

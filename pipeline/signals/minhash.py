@@ -77,7 +77,7 @@ def coefficients(settings: MinHashSettings) -> tuple[np.ndarray, np.ndarray]:
 
 def shingles_repeat(settings: MinHashSettings) -> int:
     """The n for which `sign` wants the repeats of `gopher.repetition_counts`; 0 where it finds them itself."""
-    return settings.ngram if settings.unit == "word" and settings.ngram <= 10 else 0
+    return settings.ngram if settings.unit == "word" and 2 <= settings.ngram <= 10 else 0
 
 
 def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = None) -> Signatures:
@@ -122,40 +122,33 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     return Signatures(*columns)
 
 
+_SPACE_BYTES = np.zeros(256, np.uint8)
+_SPACE_BYTES[[*range(9, 14), *range(28, 33)]] = 1
+_SPACE_BYTES[[0xC2, 0xE1, 0xE2, 0xE3]] = 2
+"""1: white space; 2: first byte of characters among which is white space."""
+
+
 @njit(cache=True, nogil=True)
 def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: np.ndarray) -> int:
     """Copy a document with white space runs as one space, stripped; the number of bytes written."""
     size = 0
-    gap = False
+    after_space = 1
     i = begin
     while i < end:
         b = text[i]
-        if b < 0x80:
-            if classes[b] & SPACE:
-                gap = size > 0
-                i += 1
-                continue
-            if gap:
-                out[size] = 32
-                size += 1
-                gap = False
-            out[size] = b
-            size += 1
-            i += 1
-            continue
-        start = i
-        cp, i = decode(text, i)
-        if cp < TABLE_SIZE and classes[cp] & SPACE:
-            gap = size > 0
-            continue
-        if gap:
-            out[size] = 32
-            size += 1
-            gap = False
-        for k in range(start, i):
-            out[size] = text[k]
-            size += 1
-    return size
+        kind = _SPACE_BYTES[b]
+        if kind == 2:
+            cp, after = decode(text, i)
+            if cp < TABLE_SIZE and classes[cp] & SPACE:
+                b, kind, i = np.uint8(32), np.uint8(1), after - 1
+            else:
+                kind = np.uint8(0)
+        # Without a branch: a space after a space is written over by what follows.
+        out[size] = np.uint8(32) if kind else b
+        size += 1 - (kind & after_space)
+        after_space = kind
+        i += 1
+    return size - (after_space if size else 0)
 
 
 @njit(cache=True, nogil=True)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ..allocator import keep_freed_memory
 from ..artifacts import EDIT_TYPE, RunPaths, parquet_writer
 from ..edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from ..engine import TaskResult
@@ -139,6 +140,7 @@ def scan_file(
     Raises:
         ValueError: the file changed since planning, or has too many rows for an id.
     """
+    keep_freed_memory()
     check_unchanged(file)
     schema = signals_schema(settings)
     prepared = load_prepared(paths, settings.contamination_ngram, prepared_hashes)

@@ -79,6 +79,13 @@ Sm beyond ASCII; latex_chars: characters of `\\name` commands, and dollar signs.
     LATEX,
 ) = range(len(CHARACTER_COUNTS))
 
+# A letter adds 1 to a word's sum, a digit 2^32, `_` 2^62: one addition counts them apart, and none is 0.
+_ASCII_WORD = np.zeros(256, np.int64)
+_ASCII_WORD[[*b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"]] = 1
+_ASCII_WORD[[*b"0123456789"]] = 1 << 32
+_ASCII_WORD[ord("_")] = 1 << 62
+_ASCII_LOWER = np.array([ord(chr(b).lower()) if b < 128 else b for b in range(256)], np.uint8)
+
 _WORD_SEED = np.uint64(0x243F6A8885A308D3)
 _WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
 
@@ -191,7 +198,28 @@ def _segment(
                     first_byte, first_char = i, chars
                 h = _WORD_SEED
                 length = in_word_letters = 0
-                while True:
+                if b < 0x80:
+                    # Runs of ASCII word characters: a table lookup, a hash step and two sums a byte.
+                    sums = 0
+                    while i < end:
+                        b = text[i]
+                        kind = _ASCII_WORD[b]
+                        if kind == 0:
+                            break
+                        h = (h ^ np.uint64(_ASCII_LOWER[b])) * _WORD_STEP
+                        sums += kind
+                        i += 1
+                    length = i - start
+                    in_word_letters = sums & 0xFFFFFFFF
+                    digits += (sums >> 32) & 0x3FFFFFFF
+                    going = i < end and b >= 0x80
+                    if going:
+                        cp, after = decode(text, i)
+                        flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
+                        going = (flags & WORD) != 0 and not flags & ALONE
+                else:
+                    going = True
+                while going:
                     h = (h ^ (np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))) * _WORD_STEP
                     length += 1
                     in_word_letters += flags & LETTER
@@ -205,8 +233,7 @@ def _segment(
                     else:
                         cp, after = decode(text, i)
                     flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
-                    if not flags & WORD or flags & ALONE:
-                        break
+                    going = (flags & WORD) != 0 and not flags & ALONE
                 chars += length
                 letters += in_word_letters
                 n_words += 1
