@@ -120,6 +120,29 @@ def stats(
         print_tables(values)
 
 
+@app.command("filter")
+def filter_command(
+    run: RunFolder,
+    changes: Annotated[
+        list[str], typer.Option("--what-if", metavar="KEY=VALUE", help="e.g. filters.web.min_words=80; repeatable.")
+    ],
+    examples: Annotated[int, typer.Option(help="Documents to show of each kind of change.")] = 5,
+) -> None:
+    """Show what another filter would change, with examples, from the stored signals; nothing is written."""
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.curate import planned_groups
+    from .pipeline.what_if import what_if
+    from .progress import print_what_if
+    from .recipes.load import change_filters
+    from .recipes.settings import curate_settings
+
+    _require_folder(run)
+    paths = RunPaths(run.absolute())
+    now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, changes))
+    result = what_if(planned_groups(now, paths), paths, now.filter, then.filter, examples)
+    print_what_if(result, changes)
+
+
 @app.command()
 def train(
     run: RunFolder,

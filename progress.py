@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from .pipeline.curate import Summary
+from .pipeline.what_if import WhatIf
 
 
 class StageBars:
@@ -98,3 +100,36 @@ def print_summary(summary: Summary, run: Path) -> None:
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
     console.print(f"{run}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False)
+
+
+def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
+    """What another filter would change: totals, by reason and subset, examples, and what a real change would redo."""
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    lost, won = sum(result.dropped.values()), sum(result.restored.values())
+    console.print(f"what if {', '.join(changes)}", style="bold", highlight=False, markup=False)
+    console.print(
+        f"{result.documents:,} documents, {result.kept:,} kept now; {lost:,} more would be dropped, {won:,} would be kept "
+        f"again ({result.bytes / 1e6:+,.2f} MB of text)",
+        highlight=False,
+    )
+    for title, counts in (("dropped for", result.dropped), ("no longer dropped for", result.restored)):
+        for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            console.print(f"  {n:,} {title} {reason}", highlight=False)
+    if result.by_subset:
+        table = Table("subset", "dropped", "kept again", box=None, header_style="bold")
+        for cell, (dropped, restored) in sorted(result.by_subset.items()):
+            table.add_row(cell, f"{dropped:,}", f"{restored:,}")
+        console.print(table)
+    for example in result.examples:
+        console.print(f"{example.name}  {example.reason}  {example.value}", style="cyan", highlight=False, markup=False)
+        console.print(f"    {printable(example.text)}", highlight=False, markup=False)
+    redo = f"filter, dedupe, tokens of about {result.changed_groups} of {result.groups} groups, mix and stats"
+    console.print(
+        f"a real change would redo {redo}; the scan would be reused" if lost or won else "nothing would change",
+        highlight=False,
+    )
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters, escapes among them, are shown as U+FFFD."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

@@ -115,7 +115,8 @@ def prepared_for(settings: Any, paths: RunPaths) -> scan.Prepared:
     index = None
     if settings.contamination.benchmarks:
         result: TaskResult = prepare_contamination(settings.contamination, paths)
-        index = contamination.read_index(*(Path(a.path) for a in result.outputs[:2]), settings.contamination.ngram)
+        grams, pairs = (Path(a.path) for a in result.outputs[:2])
+        index = contamination.read_index(grams, pairs, settings.contamination.ngram)
     return scan.Prepared(quality.QualityModels(("web",), weights), index, nothing.urls)
 
 
@@ -142,8 +143,8 @@ def kernels(batches: list[Batch], prepared: scan.Prepared) -> dict[str, float]:
             add("pii", lambda: pii.find_pii(s))  # noqa: B023
             add("language", lambda: language.identify(s.text, s.offsets))  # noqa: B023
             add("minhash", lambda: minhash.sign(s, shape, repeats))  # noqa: B023
-            if prepared.index:
-                add("contamination", lambda: contamination.find_hits(s, prepared.index))  # noqa: B023
+            if (index := prepared.index) is not None:
+                add("contamination", lambda: contamination.find_hits(s, index))  # noqa: B023
             domain = np.zeros(len(offsets) - 1, np.int64)
             add("quality", lambda: quality.score(s, prepared.quality, domain, domain))  # noqa: B023
             add("memory copy", lambda: text[offsets[0] : offsets[-1]].copy())  # noqa: B023

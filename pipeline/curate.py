@@ -20,12 +20,12 @@ import yaml
 
 from ..tokenize.model import TokenizerSettings
 from . import filter, prepare, tokens
-from .artifacts import RunPaths, content_key, lease, merge_counts, publish, remove_partial, write_json
+from .artifacts import RunPaths, content_key, lease, merge_counts, publish, read_json, remove_partial, write_json
 from .dedupe.order import DedupeSettings
 from .dedupe.stage import run_dedupe
 from .engine import Engine, Task, TaskResult, task_key
 from .filter import FilterSettings
-from .identity import group_files
+from .identity import Group, group_files
 from .mix.budget import BudgetShort, Cell, MixSettings, PoolNeed, quotas
 from .mix.select import pools_of
 from .mix.stage import Mixer, TokenGroup, Vocabulary
@@ -39,10 +39,11 @@ from .signals import language, scan
 from .signals.scan import ScanSettings
 from .sources.domains import domain_of
 from .sources.listing import SourceSettings, file_version, list_sources, sample_files
+from .stats.contamination import report_contamination
 from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnels
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
-STATS_VERSION = 1
+STATS_VERSION = 2
 ESTIMATE_MARGIN = 2.0
 """How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
 
@@ -109,6 +110,13 @@ def curate(
         return summary
 
 
+def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
+    """The groups of a run's files: those its manifest names."""
+    named = {(f["corpus"], f["path"]) for f in read_json(paths.manifest)["files"]}
+    files = [f for f in list_sources(settings.sources, settings.id_salt) if (f.corpus, f.path) in named]
+    return group_files(files)
+
+
 @dataclass
 class _Run:
     settings: CurateSettings
@@ -119,6 +127,10 @@ class _Run:
     prepared: TaskResult = field(default_factory=lambda: TaskResult(()))
     scans: dict[str, TaskResult] = field(default_factory=dict)
     """By file name."""
+    rules: dict[str, dict[str, int]] = field(default_factory=dict)
+    """How many documents failed each rule, failed it alone, and failed pairs of rules."""
+    preparations: dict[str, TaskResult] = field(default_factory=dict)
+    """By name of the preparation."""
     prepared_for_scan: tuple[str, ...] = ()
     """`name=hash` of the prepared artifacts that scan reads."""
 
@@ -132,6 +144,10 @@ class _Run:
         if settings.limit < 1:
             files = sample_files(files, settings.limit, settings.seed)
         self.files = files
+        if self.paths.recipe in self.documents:
+            # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
+            with publish(self.paths.recipe) as out:
+                out.write(self.documents[self.paths.recipe])
         self.groups = group_files(files)
         last = max(STAGES.index(s) for s in self.stages)
         for stage in STAGES[: last + 1]:
@@ -215,6 +231,9 @@ class _Run:
             for g in self.groups
         ]
         results = self._step("filter", tasks)
+        for kind in ("failed", "alone", "both"):
+            for result in results:
+                merge_counts(self.rules.setdefault(kind, {}), result.data[kind])
         self.filtered = dict(zip([g.name for g in self.groups], results, strict=True))
         self._judge("filter", results)
 
@@ -359,6 +378,8 @@ class _Run:
         mixture = self.summary.mixture
         values = {
             "funnel": {**funnel_json(funnels, by_subset), "held_out_rows": {f.corpus: f.rows for f in held_out}},
+            "filter": self.rules,
+            "prepared": {name: {**r.counts, **r.data} for name, r in self.preparations.items()},
             "overlap": self.dedupe_figures,
             "mixture": mixture,
             "tokens": {**totals, **self.prepared.data},
@@ -368,6 +389,11 @@ class _Run:
             Task(name, task_key("stats", STATS_VERSION, None, [name, value]), write_stats, (name, value, self.paths))
             for name, value in values.items()
         ]
+        if "contamination" in self.preparations:
+            scans = [[f.name, self.scans[f.name].outputs[0].hash] for f in self.files]
+            facts = [self.preparations["contamination"].outputs[-1].hash, scans]
+            key = task_key("stats", STATS_VERSION, None, ["contamination", facts])
+            tasks.append(Task("contamination", key, report_contamination, (self.files, self.paths)))
         self._step("stats", tasks)
 
     def _write_manifest(self) -> None:

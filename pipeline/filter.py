@@ -1,14 +1,15 @@
 """Filter: thresholds over `signals/` -> kept, or the first rule that failed and all that did. No text is read.
 
-A rule bounds one signal for some domains or subsets; rules stand in the recipe's order and each has a name, which is
-the reason a user sees. The licence policy comes first: what may not be used at all is not judged on its quality.
+Rules are thresholds by section: `all` documents, those of a domain, those of a subset; where several sections set the
+same threshold the narrowest counts. A threshold's key (`min_words`) is its reason, and the order of the recipe is the
+order of reasons. Before them come what is not a question of quality: the licence policy, the block list of URLs,
+benchmark items, and the verdicts of plug-ins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,11 @@ import pyarrow.parquet as pq
 from .artifacts import RunPaths, merge_counts, parquet_writer
 from .engine import TaskResult
 from .identity import Group
-from .signals.counts import COUNTS
-from .signals.gopher import DUPLICATE_NGRAMS, TOP_NGRAMS
-from .signals.segment import MAX_LINES
+from .signals.ratios import SIGNAL_COUNTS, SIGNALS
 
-VERSION = 2
+VERSION = 3
+ALL = "all"
+LANGUAGES = "languages"
 
 FILTERED_SCHEMA = pa.schema(
     [
@@ -33,74 +34,24 @@ FILTERED_SCHEMA = pa.schema(
 )
 """One row per document of a group, in file and row order; `reason` is empty where it is kept."""
 
-Columns = Mapping[str, np.ndarray]
-
-
-def _ratio(numerator: str, denominator: str) -> Callable[[Columns], np.ndarray]:
-    return lambda c: c[numerator] / np.maximum(c[denominator], 1)
-
-
-def _of_lines(numerator: str) -> Callable[[Columns], np.ndarray]:
-    # Line signals look at the first `MAX_LINES` lines of a document.
-    return lambda c: c[numerator] / np.clip(c["n_lines"], 1, MAX_LINES)
-
-
-def _symbols(c: Columns) -> np.ndarray:
-    """Gopher's two symbol ratios, the larger: hashes by words, ellipses by words."""
-    return np.maximum(c["n_hashes"], c["n_ellipses"]) / np.maximum(c["n_words"], 1)
-
-
-def _visible(c: Columns) -> np.ndarray:
-    return np.maximum(c["n_chars"] - c["n_spaces"], 1)
-
-
-SIGNAL_COUNTS = ("quality", "language_score", "raw_bytes", "url_blocked", "contaminated", *COUNTS)
-"""The stored integers that rules and ratios rest on."""
-
-SIGNALS: dict[str, Callable[[Columns], np.ndarray]] = {
-    **{name: itemgetter(name) for name in SIGNAL_COUNTS},
-    "mean_word_length": _ratio("n_word_chars", "n_words"),
-    "symbol_word_ratio": _symbols,
-    "alpha_word_fraction": _ratio("n_alpha_words", "n_words"),
-    "bullet_line_fraction": _of_lines("n_bullet_lines"),
-    "ellipsis_line_fraction": _of_lines("n_ellipsis_lines"),
-    "terminal_line_fraction": _of_lines("n_terminal_lines"),
-    "punctuated_line_fraction": _of_lines("n_punctuated_lines"),
-    "short_line_fraction": _of_lines("n_short_lines"),
-    "duplicate_line_fraction": _of_lines("n_duplicate_lines"),
-    "duplicate_line_char_fraction": _ratio("duplicate_line_chars", "n_chars"),
-    "duplicate_paragraph_fraction": _ratio("n_duplicate_paragraphs", "n_paragraphs"),
-    "duplicate_paragraph_char_fraction": _ratio("duplicate_paragraph_chars", "n_chars"),
-    **{f"top_{n}gram_fraction": _ratio(f"top_{n}gram_chars", "n_chars") for n in TOP_NGRAMS},
-    **{f"duplicate_{n}gram_fraction": _ratio(f"duplicate_{n}gram_chars", "n_chars") for n in DUPLICATE_NGRAMS},
-    "alphanumeric_fraction": lambda c: (c["n_letters"] + c["n_digits"]) / np.maximum(c["n_chars"], 1),
-    "encoded_fraction": _ratio("encoded_chars", "n_chars"),
-    "latex_fraction": _ratio("latex_chars", "n_chars"),
-    "math_symbol_fraction": _ratio("n_math_symbols", "n_chars"),
-    "language_confidence": lambda c: c["language_score"] / 10_000,
-    "letter_fraction": lambda c: c["n_letters"] / _visible(c),
-    "digit_fraction": lambda c: c["n_digits"] / _visible(c),
-    "mean_line_length": lambda c: (c["n_chars"] - c["n_line_ends"]) / np.maximum(c["n_raw_lines"], 1),
-    "newline_word_ratio": _ratio("n_line_ends", "n_words"),
-}
-"""Every signal a rule may bound: the stored counts and the ratios formed from them."""
+Threshold = float | tuple[str, ...] | None
+"""A bound, or the languages that are kept; None lifts the threshold of a wider section."""
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Keep a document only if ``min <= signal <= max``, or only if its language is one of `languages`."""
+class Section:
+    """Thresholds of some documents."""
 
-    name: str
-    signal: str = ""
-    min: float | None = None
-    max: float | None = None
-    domains: tuple[str, ...] = ()
-    """Judge only documents of these domains; empty: of all."""
-    except_domains: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
-    """Keep only documents in one of these languages; empty: in any."""
-    subsets: tuple[str, ...] = ()
-    """Judge only these subsets, each as `corpus/subset`; empty: all."""
+    where: str
+    """`all`, a domain, or `corpus/subset`."""
+    thresholds: tuple[tuple[str, Threshold], ...]
+    """(`min_<signal>`, `max_<signal>` or `languages`, threshold), in order."""
+
+
+def signal_of(key: str) -> str:
+    """The signal that a threshold's key bounds; empty if it is none."""
+    kind, _, signal = key.partition("_")
+    return signal if kind in ("min", "max") and signal in SIGNALS else ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +65,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class FilterSettings:
-    rules: tuple[Rule, ...] = ()
+    sections: tuple[Section, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     """The licence policy: these subsets are dropped with the reason `licence`."""
     drop_contaminated: bool = False
@@ -122,58 +73,78 @@ class FilterSettings:
     plugins: tuple[str, ...] = ()
     """Plug-ins whose verdicts drop documents, each with its name as the reason."""
 
-
-SIGNAL_COLUMNS = ["doc_id", "subset", "domain", "language", *SIGNAL_COUNTS]
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `signals/` that judging reads."""
+        plugins = [f"plugin_{name}" for name in self.plugins]
+        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]
 
 
 def filter_group(group: Group, settings: FilterSettings, paths: RunPaths) -> TaskResult:
-    """Judge every document of a group into ``filtered/``. Counts are by `<corpus>/<subset>|<reason>`."""
+    """Judge every document of a group into ``filtered/``.
+
+    Counts are by `<corpus>/<subset>|<reason>` (the first reason). `data` counts, by rule, documents that fail it at all
+    (`failed`) and that fail nothing else (`alone`), and by pair of rules, those that fail `both` (`a|b`).
+    """
     counts: dict[str, int] = {}
+    rules: dict[str, dict[str, int]] = {"failed": {}, "alone": {}, "both": {}}
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
         for file in group.files:
-            for batch in signal_batches(
-                paths.signals(file.corpus, file.path), [*SIGNAL_COLUMNS, *(f"plugin_{p}" for p in settings.plugins)]
-            ):
+            for batch in signal_batches(paths.signals(file.corpus, file.path), settings.columns):
                 failed = judge(batch, group.corpus, settings)
                 first, reasons = _reasons(failed)
                 tally = pa.table({"subset": batch.column("subset"), "reason": first})
                 for row in tally.group_by(["subset", "reason"]).aggregate([([], "count_all")]).to_pylist():
                     merge_counts(counts, {f"{group.corpus}/{row['subset']}|{row['reason']}": row["count_all"]})
+                _count_rules(failed, rules)
                 out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
-    return TaskResult((out.artifact,), counts)
+    return TaskResult((out.artifact,), counts, rules)
 
 
 def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[tuple[str, np.ndarray]]:
-    """(reason, bool [n]: whether the document fails) for every rule, in the recipe's order, the licence first."""
+    """(reason, bool [n]: whether the document fails) for every rule, in order."""
     subset = batch.column("subset").to_numpy(zero_copy_only=False)
     domain = batch.column("domain").to_numpy(zero_copy_only=False)
+    language = batch.column("language").to_numpy(zero_copy_only=False)
     columns = {name: batch.column(name).to_numpy() for name in SIGNAL_COUNTS}
     excluded = [e.subset for e in settings.excluded if e.corpus == corpus]
-    language = batch.column("language").to_numpy(zero_copy_only=False)
     failed = [("licence", np.isin(subset, excluded)), ("url", columns["url_blocked"] > 0)]
     if settings.drop_contaminated:
         failed.append(("contaminated", columns["contaminated"] > 0))
     for name in settings.plugins:
-        verdicts = batch.column(f"plugin_{name}").to_numpy(zero_copy_only=False)
-        failed.append((name, verdicts != ""))
-    for rule in settings.rules:
+        failed.append((name, batch.column(f"plugin_{name}").to_numpy(zero_copy_only=False) != ""))
+    # Sections from wide to narrow, each with the documents it is for.
+    sections = [(s, _members(s.where, corpus, subset, domain)) for s in sorted(settings.sections, key=_width)]
+    for key in dict.fromkeys(key for s in settings.sections for key, _ in s.thresholds):
         bad = np.zeros(batch.num_rows, np.bool_)
-        if rule.languages:
-            bad |= ~np.isin(language, rule.languages)
-        value = SIGNALS[rule.signal](columns) if rule.signal else bad
-        if rule.min is not None:
-            bad |= value < rule.min
-        if rule.max is not None:
-            bad |= value > rule.max
-        if rule.domains:
-            bad &= np.isin(domain, rule.domains)
-        if rule.except_domains:
-            bad &= ~np.isin(domain, rule.except_domains)
-        if rule.subsets:
-            mine = [s.split("/", 1)[1] for s in rule.subsets if s.split("/", 1)[0] == corpus]
-            bad &= np.isin(subset, mine)
-        failed.append((rule.name, bad))
+        value = None if key == LANGUAGES else SIGNALS[signal_of(key)](columns)
+        for section, members in sections:
+            for name, threshold in section.thresholds:
+                if name != key or not members.any():
+                    continue
+                if threshold is None:
+                    fails = np.zeros(batch.num_rows, np.bool_)
+                elif value is None:
+                    assert isinstance(threshold, tuple)
+                    fails = ~np.isin(language, threshold)
+                else:
+                    fails = value < threshold if key.startswith("min_") else value > threshold
+                bad = np.where(members, fails, bad)
+        failed.append((key, bad))
     return failed
+
+
+def _width(section: Section) -> int:
+    return 0 if section.where == ALL else 2 if "/" in section.where else 1
+
+
+def _members(where: str, corpus: str, subset: np.ndarray, domain: np.ndarray) -> np.ndarray:
+    if where == ALL:
+        return np.ones(len(subset), np.bool_)
+    if "/" in where:
+        its_corpus, _, its_subset = where.partition("/")
+        return (subset == its_subset) & (corpus == its_corpus)
+    return domain == where
 
 
 def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.ListArray]:
@@ -185,6 +156,19 @@ def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.L
     every = names.take(pa.array(np.nonzero(hits)[1] + 1))
     type_ = FILTERED_SCHEMA.field("reasons").type
     return names.take(pa.array(first)), pa.ListArray.from_arrays(pa.array(offsets), every, type=type_)
+
+
+def _count_rules(failed: list[tuple[str, np.ndarray]], into: dict[str, dict[str, int]]) -> None:
+    hits = np.stack([hit for _, hit in failed], axis=1).astype(np.int64)
+    alone = hits[hits.sum(axis=1) == 1].sum(axis=0)
+    together = hits.T @ hits
+    names = [name for name, _ in failed]
+    for i, name in enumerate(names):
+        merge_counts(into["failed"], {name: int(together[i, i])})
+        merge_counts(into["alone"], {name: int(alone[i])})
+        for k in range(i):
+            if together[i, k]:
+                merge_counts(into["both"], {f"{names[k]}|{name}": int(together[i, k])})
 
 
 def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -145,6 +146,26 @@ def load_recipe(
     if absent := absent_pools(recipe):
         raise RecipeError(str(path), absent)
     return recipe, value
+
+
+def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe]:
+    """(the recipe a run stored, the same with other filters).
+
+    Raises:
+        ValueError: there is no recipe, or a change is of something that needs another read of the text.
+    """
+    if not stored.exists():
+        raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
+    value = _read(stored)
+    before = parse(value, str(stored))
+    changed = copy.deepcopy(value)
+    for change in changes:
+        if not change.startswith(("filters.", "licence.")):
+            raise ValueError(
+                f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE and licence keys need no new scan"
+            )
+        _set(changed, change)
+    return before, parse(changed, "--what-if")
 
 
 def require_absolute(resolved: Mapping[str, Any]) -> None:

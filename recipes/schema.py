@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ..pipeline.filter import SIGNALS
+from ..pipeline.filter import ALL, LANGUAGES, signal_of
 from ..pipeline.prepare.benchmarks import ADAPTERS as BENCHMARK_ADAPTERS
 from ..pipeline.signals.c4 import LINE_RULES
 from ..pipeline.signals.pii import KINDS
+from ..pipeline.signals.ratios import SIGNALS
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
 from .units import Quantity, RowsOrShare, Share
+
+THRESHOLDS = [f"{bound}_{signal}" for signal in sorted(SIGNALS) for bound in ("min", "max")]
+RESERVED_REASONS = ("licence", "url", "contaminated", "held_out", "exact_duplicate", "near_duplicate", LANGUAGES)
 
 Domain = Literal[DOMAINS]  # type: ignore[valid-type]
 
@@ -125,35 +130,40 @@ class Plugin(Strict):
     domains: list[Domain] = []
 
 
-class Rule(Strict):
-    """Keep a document only if min <= signal <= max."""
+def _thresholds(value: Any) -> dict[str, float | list[str] | None]:
+    if not isinstance(value, dict):
+        raise ValueError("a section is a mapping of thresholds, such as {min_words: 50}")
+    for key, threshold in value.items():
+        if key == LANGUAGES:
+            if threshold is not None and not (
+                isinstance(threshold, list) and all(isinstance(t, str) for t in threshold)
+            ):
+                raise ValueError("languages: a list such as [en]")
+        elif not signal_of(str(key)):
+            close = difflib.get_close_matches(str(key), THRESHOLDS, 1)
+            raise ValueError(
+                f"no threshold {key!r}" + (f" (did you mean `{close[0]}`?)" if close else "; see docs/recipes.md")
+            )
+        elif threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+            raise ValueError(f"{key}: {threshold!r} is not a number")
+    return value
 
-    name: str
-    signal: str = ""
-    languages: list[str] = Field([], description="Keep only these (ISO 639), instead of bounding a signal.")
-    min: float | None = None
-    max: float | None = None
-    domains: list[Domain] = []
-    except_domains: list[Domain] = []
-    subsets: list[str] = Field([], description="corpus/subset")
 
-    @model_validator(mode="after")
-    def _bounded(self) -> Rule:
-        if self.languages and not self.signal and self.min is None and self.max is None:
-            return self._named()
-        if self.signal not in SIGNALS:
-            raise ValueError(f"no signal {self.signal!r}; choose one of {', '.join(sorted(SIGNALS))}")
-        if self.min is None and self.max is None:
-            raise ValueError(f"rule {self.name!r} bounds nothing; give `min` or `max`")
-        return self._named()
-
-    def _named(self) -> Rule:
-        if (
-            self.name in ("", "licence", "url", "contaminated", "held_out", "exact_duplicate", "near_duplicate")
-            or "|" in self.name
-        ):
-            raise ValueError(f"{self.name!r} cannot name a rule")
-        return self
+Thresholds = Annotated[
+    dict[str, Any],
+    BeforeValidator(_thresholds),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                LANGUAGES: {"type": ["array", "null"], "items": {"type": "string"}},
+                **{key: {"type": ["number", "null"]} for key in THRESHOLDS},
+            },
+        }
+    ),
+]
+"""`min_<signal>`, `max_<signal>` or `languages`; null lifts the threshold of a wider section."""
 
 
 class Dedupe(Strict):
@@ -287,7 +297,9 @@ class Recipe(Strict):
         [], description="Block lists of URL domains and words; a name of the package's own or a path."
     )
     plugins: dict[str, Plugin] = {}
-    filters: list[Rule] = []
+    filters: dict[str, Thresholds] = Field(
+        {}, description="Section (`all`, a domain, or corpus/subset) -> thresholds; the narrowest section counts."
+    )
     dedupe: Dedupe = Dedupe()
     tokenizer: Tokenizer = Tokenizer()
     mix: Mix = Mix()
@@ -315,21 +327,23 @@ class Recipe(Strict):
             raise ValueError(f"mix.claim_order must name every phase once: {', '.join(phases)}")
         for i, exclusion in enumerate(self.licence.exclude):
             self._subset(f"licence.exclude.{i}", exclusion.corpus, exclusion.subset)
-        for i, rule in enumerate(self.filters):
-            for entry in rule.subsets:
-                corpus, slash, subset = entry.partition("/")
-                if not slash:
-                    raise ValueError(f"filters.{i}.subsets: write corpus/subset, not {entry!r}")
-                self._subset(f"filters.{i}.subsets", corpus, subset)
+        for where in self.filters:
+            corpus, slash, subset = where.partition("/")
+            if slash:
+                self._subset("filters", corpus, subset)
+            elif where not in (ALL, *DOMAINS):
+                raise ValueError(
+                    f"filters has the section {where!r}; choose {ALL}, corpus/subset or {', '.join(DOMAINS)}"
+                )
         for domain, model in self.quality.items():
             for entry in (*model.good, *model.ordinary):
                 corpus, slash, subset = entry.partition("/")
                 if not slash:
                     raise ValueError(f"quality.{domain}: write corpus/subset, not {entry!r}")
                 self._subset(f"quality.{domain}", corpus, subset)
-        names = [*(r.name for r in self.filters), *self.plugins]
-        if twice := next((n for n in names if names.count(n) > 1), None):
-            raise ValueError(f"two filters are named {twice!r}; a reason must tell which rule failed")
+        for name in self.plugins:
+            if name in RESERVED_REASONS or signal_of(name) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} cannot name a plug-in: it is the reason of what it drops")
         for name, phase in self.phases.items():
             where = f"phases.{name}"
             known("corpus", f"{where}.weights", [w.corpus for w in phase.weights if w.corpus], corpora)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DedupeSettings
-from ..pipeline.filter import Exclusion, FilterSettings, Rule
+from ..pipeline.filter import Exclusion, FilterSettings, Section
 from ..pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
 from ..pipeline.plugins import PluginSettings
 from ..pipeline.prepare.benchmarks import BenchmarkSettings
@@ -95,7 +95,10 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
         ),
         url_lists=tuple(_list_file(name) for name in recipe.url_lists),
         filter=FilterSettings(
-            tuple(Rule(**_tuples(r.model_dump())) for r in recipe.filters),
+            tuple(
+                Section(where, tuple((k, tuple(t) if isinstance(t, list) else t) for k, t in thresholds.items()))
+                for where, thresholds in recipe.filters.items()
+            ),
             tuple(Exclusion(**e.model_dump()) for e in recipe.licence.exclude),
             recipe.contamination.action == "drop",
             tuple(recipe.plugins),

@@ -200,7 +200,7 @@ def _match(
         first, last = word_offsets[d], word_offsets[d + 1]
         if last - first < n or len(grams) == 0:
             continue
-        run = 0  # pairs of the items in a row, up to this word
+        run = np.int64(0)  # pairs of the items in a row, up to this word
         for w in range(first + 1, last):
             bit = _pair_bit(word_hash[w - 1], word_hash[w])
             run = (run + 1) * np.int64((pairs[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..artifacts import RunPaths, read_json
 
-NAMES = ("funnel", "overlap", "mixture", "tokens")
+NAMES = ("funnel", "filter", "prepared", "overlap", "mixture", "tokens")
 
 
 def read_stats(run: Path) -> dict[str, Any]:
@@ -23,7 +23,10 @@ def read_stats(run: Path) -> dict[str, Any]:
     paths = RunPaths(run)
     if not run.is_dir():
         raise ValueError(f"no run at {run}; `fox1 curate RECIPE --out {run}` makes one")
-    return {name: read_json(paths.stats(name)) for name in NAMES}
+    values = {name: read_json(paths.stats(name)) for name in NAMES}
+    if paths.stats("contamination").exists():
+        values["contamination"] = read_json(paths.stats("contamination"))
+    return values
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -37,7 +40,13 @@ def print_tables(values: dict[str, Any], console: Console | None = None) -> None
     """Print the tables to a console (standard output unless given)."""
     # A log file has no width: eighty columns would cut numbers.
     console = console or Console(width=None if sys.stdout.isatty() else 150)
-    for table in (_funnel(values), _reasons(values), *_overlaps(values["overlap"]), *_mixture(values["mixture"])):
+    for table in (
+        _funnel(values),
+        _reasons(values),
+        _rules(values["filter"]),
+        *_overlaps(values["overlap"]),
+        *_mixture(values["mixture"]),
+    ):
         console.print(table)
         console.print()
 
@@ -92,6 +101,41 @@ def _reasons(values: dict[str, Any]) -> Table:
         row = [c["dropped"].get(reason, 0) for c in corpora]
         table.add_row(reason, *(f"{n:,}" if n else "" for n in row), f"{sum(row):,}")
     return table
+
+
+def _rules(rules: dict[str, dict[str, int]]) -> Table:
+    table = _table("Rules", "rule", "failed", "alone", "most often together with")
+    for rule, n in rules["failed"].items():
+        if not n:
+            continue
+        others = {}
+        for pair, both in rules["both"].items():
+            names = pair.split("|")
+            if rule in names:
+                others[names[names[0] == rule]] = both
+        top = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:2]
+        table.add_row(rule, f"{n:,}", f"{rules['alone'][rule]:,}", ", ".join(f"{name} {both:,}" for name, both in top))
+    return table
+
+
+def _prepared(values: dict[str, Any]) -> list[Table]:
+    """Quality models with their held-out accuracy, and benchmark items found."""
+    tables = []
+    models = values["prepared"].get("quality", {"models": {}, "skipped": {}})
+    if models["models"] or models["skipped"]:
+        table = _table("Quality models", "domain", "good", "ordinary", "right on held-out documents")
+        for domain, m in models["models"].items():
+            right = f"{m['correct']:,} of {m['held_out']:,} ({100 * m['correct'] / max(m['held_out'], 1):.1f} %)"
+            table.add_row(domain, f"{m['good']:,}", f"{m['ordinary']:,}", right)
+        for domain, why in models["skipped"].items():
+            table.add_row(domain, "", "", f"none, the formula instead: {why}")
+        tables.append(table)
+    if "contamination" in values:
+        table = _table("Benchmark items in the corpora", "benchmark", "items", "too short", "found", "documents")
+        for name, b in values["contamination"]["benchmarks"].items():
+            table.add_row(name, *(f"{b[k]:,}" for k in ("items", "uncovered", "found", "documents")))
+        tables.append(table)
+    return tables
 
 
 def _overlaps(overlap: dict[str, Any]) -> list[Table]:

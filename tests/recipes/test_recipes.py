@@ -58,7 +58,13 @@ def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
         ("phases.phase1.tokens=1M", "less than one batch"),
         ("dedupe.priority=[nonesuch]", "dedupe.priority names the corpus 'nonesuch'"),
         ("training.size=huge", "training.size names the size 'huge'"),
-        ("filters.0.signal=n_wrds", "no signal 'n_wrds'"),
+        ("filters.web.min_wrds=3", r"filters\.web: no threshold 'min_wrds' \(did you mean `min_words`\?\)"),
+        ("filters.web.min_words=many", "min_words: 'many' is not a number"),
+        ("filters.webb.min_words=3", "filters has the section 'webb'"),
+        ("edits.pii.mail=x", "edits.pii"),
+        ("quality.web.good=[pile/Nosuch]", "quality.web names the subset 'Nosuch'"),
+        ("contamination.benchmarks.arc.files=[x]", "give `files` or `dataset`"),
+        ("plugins.min_words={target: a.b}", "'min_words' cannot name a plug-in"),
         ("phases.phase1.weights.0.domain=webb", "weights.0.domain"),
         (
             "phases.phase1.weights.7={domain: books, corpus: redpajama, weight: 1}",
@@ -69,7 +75,7 @@ def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
         ("sources.a/b={format: pile, root: /x}", "'a/b' cannot name a source"),
         ("licence.exclude.0.subset=books3", "licence.exclude.0 names the subset 'books3'"),
         ("licence.exclude.0.corpus=pil", "licence.exclude.0 names the corpus 'pil'"),
-        ("filters.0.subsets=[Github]", "write corpus/subset, not 'Github'"),
+        ("filters={pile/Githb: {min_words: 1}}", "filters names the subset 'Githb'"),
         ("held_out.other.files=[x]", "held_out names the source 'other'"),
     ],
 )
@@ -87,7 +93,8 @@ def test_an_unset_variable_is_named() -> None:
 
 
 def test_overrides_reach_into_lists_and_refuse_nonsense() -> None:
-    assert load("fox1", "filters.0.min=99").filters[0].min == 99
+    assert load("fox1", "filters.web.min_words=99").filters["web"]["min_words"] == 99
+    assert load("fox1", "phases.phase1.weights.0.weight=7").phases["phase1"].weights[0].weight == 7
     with pytest.raises(ValueError, match="key=value"):
         load("fox1", "nonsense")
 
