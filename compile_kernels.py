@@ -26,7 +26,7 @@ def main() -> None:
     batch = pa.RecordBatch.from_arrays(
         [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
     )
-    index, _ = build([Item("b", "f", 0, (words,), "")], 13)
+    index, _ = build([Item("b", "f", 0, "", (words,), "")], 13)
     edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), "cut")
     for shape in minhash.PRESETS.values():
         settings = scan.ScanSettings(shape, edits)

@@ -45,55 +45,70 @@ class Item:
     file: str
     """Name of its file or split."""
     row: int
+    native_id: str
+    """Its own id, empty where it has none."""
     questions: tuple[str, ...]
     """Wordings of the question; each is matched."""
     answer: str
-    """Taken in where a question is too short to match alone."""
+    choices: tuple[str, ...] = ()
+    """Of a multiple-choice item, in order."""
+
+    @property
+    def longer(self) -> tuple[str, ...]:
+        """What stands for a question too short to match alone: with its answer, and with its lettered choices."""
+        lettered = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDEFGH", self.choices, strict=False))
+        return tuple(f"{q}\n{more}" for q in self.questions for more in (self.answer, lettered) if more)
 
 
-def _choice(row: Row) -> str:
-    """The right answer of a multiple-choice row: ARC's and MMLU's shapes."""
+Parts = tuple[tuple[str, ...], str, tuple[str, ...]]
+"""Wordings of the question, right answer, choices."""
+
+
+def _choices(row: Row) -> tuple[str, tuple[str, ...]]:
+    """(right answer, choices) of a multiple-choice row: ARC's and MMLU's shapes."""
     question, answer = row.get("question"), row.get("answerKey", row.get("answer"))
     if isinstance(question, Mapping):
+        texts = [c["text"] for c in question["choices"]]
         labels = {c["label"]: c["text"] for c in question["choices"]}
     elif isinstance(choices := row.get("choices"), Mapping):
-        labels = dict(zip(choices["label"], choices["text"], strict=True))
+        texts = list(choices["text"])
+        labels = dict(zip(choices["label"], texts, strict=True))
     else:
         texts = choices if isinstance(choices, list) else [row[f"choice{i}"] for i in range(4)]
         labels = {str(i): t for i, t in enumerate(texts)} | dict(zip("ABCD", texts, strict=False))
-    return str(labels.get(str(answer), ""))
+    return str(labels.get(str(answer), "")), tuple(map(str, texts))
 
 
-def _multiple_choice(row: Row) -> tuple[tuple[str, ...], str]:
+def _multiple_choice(row: Row) -> Parts:
     question = row["question"]
-    return (question["stem"] if isinstance(question, Mapping) else question,), _choice(row)
+    return (question["stem"] if isinstance(question, Mapping) else question,), *_choices(row)
 
 
-def _gsm8k(row: Row) -> tuple[tuple[str, ...], str]:
+def _gsm8k(row: Row) -> Parts:
     # <<3*4=12>> is the calculator's note, which copies leave out as often as not.
-    return (row["question"],), re.sub(r"<<[^>]*>>", "", row["answer"])
+    return (row["question"],), re.sub(r"<<[^>]*>>", "", row["answer"]), ()
 
 
-def _hellaswag(row: Row) -> tuple[tuple[str, ...], str]:
+def _hellaswag(row: Row) -> Parts:
     label = str(row["label"])
-    return (row["ctx"],), row["endings"][int(label)] if label.isdigit() else ""
+    return (row["ctx"],), row["endings"][int(label)] if label.isdigit() else "", ()
 
 
-def _winogrande(row: Row) -> tuple[tuple[str, ...], str]:
+def _winogrande(row: Row) -> Parts:
     sentence = row["sentence"]
-    return (sentence, *(sentence.replace("_", row[o]) for o in ("option1", "option2"))), ""
+    return (sentence, *(sentence.replace("_", row[o]) for o in ("option1", "option2"))), "", ()
 
 
-def _truthfulqa(row: Row) -> tuple[tuple[str, ...], str]:
-    question = row.get("Question", row.get("question"))
-    return (question,), row.get("Best Answer", row.get("best_answer")) or ""
+def _truthfulqa(row: Row) -> Parts:
+    question = row["Question"] if "Question" in row else row["question"]
+    return (question,), row.get("Best Answer", row.get("best_answer")) or "", ()
 
 
-def _question_answer(row: Row) -> tuple[tuple[str, ...], str]:
-    return (row["question"],), str(row.get("answer") or "")
+def _question_answer(row: Row) -> Parts:
+    return (row["question"],), str(row.get("answer") or ""), ()
 
 
-ADAPTERS: dict[str, Callable[[Row], tuple[tuple[str, ...], str]]] = {
+ADAPTERS: dict[str, Callable[[Row], Parts]] = {
     "arc": _multiple_choice,
     "gsm8k": _gsm8k,
     "hellaswag": _hellaswag,
@@ -102,7 +117,7 @@ ADAPTERS: dict[str, Callable[[Row], tuple[tuple[str, ...], str]]] = {
     "truthfulqa": _truthfulqa,
     "winogrande": _winogrande,
 }
-"""Benchmark format -> (wordings of the question, right answer) of a row."""
+"""Benchmark format -> what a row says."""
 
 
 def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
@@ -115,13 +130,14 @@ def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
     for name, rows in _sources(settings):
         for number, row in enumerate(rows):
             try:
-                questions, answer = adapt(row)
+                questions, answer, choices = adapt(row)
             except (KeyError, TypeError, IndexError, ValueError) as error:
                 raise ValueError(
                     f"benchmark {settings.name}: {name} row {number} is no {settings.format} item: "
                     f"{type(error).__name__} {error}"
                 ) from None
-            yield Item(settings.name, name, number, tuple(dict.fromkeys(questions)), answer)
+            native_id = str(row.get("id") or row.get("qID") or "")
+            yield Item(settings.name, name, number, native_id, tuple(dict.fromkeys(questions)), answer, choices)
 
 
 def benchmark_files(settings: BenchmarkSettings) -> list[str]:

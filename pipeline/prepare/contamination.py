@@ -20,6 +20,7 @@ ITEM_SCHEMA = pa.schema(
         pa.field("benchmark", pa.string(), nullable=False),
         pa.field("file", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
+        pa.field("native_id", pa.string(), nullable=False),
         pa.field("n_words", pa.int64(), nullable=False),
         pa.field("covered_by", pa.string(), nullable=False),
         pa.field("question", pa.string(), nullable=False),
@@ -68,9 +69,9 @@ def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Tab
     owners = np.array(owner, np.int64)
     longest = np.zeros(len(items), np.int64)
     np.maximum.at(longest, owners, grams.words)
-    # A question too short to match alone is matched together with its answer.
+    # A question too short to match alone is matched together with its answer, or with its choices.
     short = np.flatnonzero(longest < ngram).tolist()
-    joined = [(i, f"{q}\n{items[i].answer}") for i in short for q in items[i].questions if items[i].answer]
+    joined = [(i, text) for i in short for text in items[i].longer]
     more = item_grams([t for _, t in joined], ngram)
     joined_owner = np.array([i for i, _ in joined], np.int64)
     index = make_index(
@@ -85,6 +86,7 @@ def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Tab
         [item.benchmark for item in items],
         [item.file for item in items],
         [item.row for item in items],
+        [item.native_id for item in items],
         longest,
         how.tolist(),
         [item.questions[0][:200] for item in items],

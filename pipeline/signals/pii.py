@@ -61,6 +61,8 @@ _PREFIXES: tuple[tuple[bytes, int, int], ...] = (
     (b"SG.", 69, 69),
 )
 """(prefix, least and largest length of the whole token) of tokens over [A-Za-z0-9_.-]."""
+MAX_SPANS = 1 << 18
+"""Spans of one document. The last of so many reaches to its end: a document that is a list of addresses keeps none."""
 MIN_TOKEN = 12
 """Every key holds a run of at least so many letters, digits and underscores: only such words are looked at."""
 
@@ -478,6 +480,7 @@ def _find(
         begin, end = offsets[d], offsets[d + 1]
         w, last_w = word_offsets[d], word_offsets[d + 1]
         free = begin  # byte after the last span
+        in_document = 0
         i = begin
         while i < end or w < last_w:
             # The next thing to look at: a trigger byte, or a long word that begins before it.
@@ -541,6 +544,9 @@ def _find(
                         while i < end and 48 <= text[i] <= 57:
                             i += 1
             if stop > 0:
+                in_document += 1
+                if in_document == MAX_SPANS:
+                    stop, w = end, last_w
                 if total == len(spans):
                     more = np.empty((2 * total, 4), np.int64)
                     more[:total] = spans

@@ -24,7 +24,7 @@ def read_stats(run: Path) -> dict[str, Any]:
     if not run.is_dir():
         raise ValueError(f"no run at {run}; `fox1 curate RECIPE --out {run}` makes one")
     values = {name: read_json(paths.stats(name)) for name in NAMES}
-    if paths.stats("contamination").exists():
+    if "contamination" in values["prepared"]:
         values["contamination"] = read_json(paths.stats("contamination"))
     return values
 
@@ -43,6 +43,7 @@ def print_tables(values: dict[str, Any], console: Console | None = None) -> None
     for table in (
         _funnel(values),
         _reasons(values),
+        *_prepared(values),
         _rules(values["filter"]),
         *_overlaps(values["overlap"]),
         *_mixture(values["mixture"]),
