@@ -53,7 +53,7 @@ def _present(recipe: Recipe, domain: str, corpus: str, subset: str) -> bool:
     """Whether some source could hold documents of a pool, by the table of subsets and the licence policy."""
     barred = {(e.corpus, e.subset) for e in recipe.licence.exclude}
     for name, source in recipe.sources.items():
-        if source.format == "huggingface" and corpus in ("", name):
+        if source.format in ("huggingface", "datatrove") and corpus in ("", name):
             return True
         for known, its_domain in SUBSET_DOMAINS.get(source.format, {}).items():
             matches = domain in ("", its_domain) and corpus in ("", name) and subset in ("", known)

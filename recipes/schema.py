@@ -31,8 +31,8 @@ class Strict(BaseModel):
 class Source(Strict):
     """Where a corpus lies."""
 
-    format: Literal["redpajama", "slimpajama", "dolma", "pile", "refinedweb", "huggingface"] = Field(
-        description="How rows are written; `huggingface` takes columns text, id and url."
+    format: Literal["redpajama", "slimpajama", "dolma", "pile", "refinedweb", "huggingface", "datatrove"] = Field(
+        description="How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`."
     )
     root: str = Field("", description="Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced.")
     files: list[str] = Field(["**/*"], description="Globs over paths relative to the root.")
@@ -41,6 +41,8 @@ class Source(Strict):
     dataset: str = Field("", description="Name of a data set to stream through `datasets`, instead of root and files.")
     config: str = ""
     split: str = "train"
+    reader: str = Field("", description="A datatrove reader of files, e.g. datatrove.pipeline.readers.CSVReader.")
+    arguments: dict[str, Any] = Field({}, description="Arguments of the reader besides its folder.")
 
     @model_validator(mode="after")
     def _somewhere(self) -> Source:
@@ -48,6 +50,10 @@ class Source(Strict):
             raise ValueError("give `root`, `urls` or `dataset`")
         if self.dataset and self.format != "huggingface":
             raise ValueError("a streamed `dataset` needs `format: huggingface`")
+        if bool(self.reader) != (self.format == "datatrove"):
+            raise ValueError("`format: datatrove` and `reader` belong together")
+        if self.reader and not self.root:
+            raise ValueError("a `reader` needs `root`, the folder it reads")
         return self
 
 

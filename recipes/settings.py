@@ -24,7 +24,10 @@ from .schema import Recipe
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return {
+        k: tuple(v) if isinstance(v, list) else json.dumps(v, sort_keys=True) if k == "arguments" else v
+        for k, v in values.items()
+    }
 
 
 def _pairs(names: list[str]) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from ..identity import SourceFile, check_collisions, file_hash
+from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
 
 
@@ -32,6 +33,10 @@ class SourceSettings:
     """Name of a data set to stream through `datasets`, instead of root and files."""
     config: str = ""
     split: str = "train"
+    reader: str = ""
+    """Dotted path of a datatrove reader, for the format `datatrove`."""
+    arguments: str = "{}"
+    """JSON object: arguments of the reader besides its folder."""
 
 
 def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[SourceFile]:
@@ -66,10 +71,15 @@ def _list(source: SourceSettings, salt: int) -> Iterable[SourceFile]:
         entries = _entries(source)
         if outside := next((p for p, *_ in entries if p.startswith("/") or ".." in p.split("/")), None):
             raise ValueError(f"source {source.corpus}: {outside} leaves the folder of its corpus; correct the list")
-        if bad := next((p for p, *_ in entries if not (is_json_lines(p) or is_arrow(p))), None):
+        if source.reader:
+            make_reader(source.reader, source.arguments, source.root)
+        elif bad := next((p for p, *_ in entries if not (is_json_lines(p) or is_arrow(p))), None):
             raise ValueError(f"source {source.corpus}: {bad} has no suffix fox1 reads; narrow `files`")
     for path, url, size, version in entries:
         hash_ = file_hash(source.corpus, path, salt)
+        if source.reader:
+            url = reader_url(source.reader, source.arguments, source.root, path)
+            version = f"{version} {source.reader} {source.arguments}"
         yield SourceFile(source.corpus, path, url, size, version, source.format, source.held_out, hash_)
 
 

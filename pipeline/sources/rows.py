@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..identity import MAX_ROWS, SourceFile
-from . import dolma, huggingface, pile, redpajama, refinedweb, slimpajama
+from . import datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
 from .adapter import Adapter, Facts
 from .formats import Damaged, arrow_tables, is_json_lines, json_lines
 from .quarantine import Quarantine
@@ -43,6 +43,7 @@ ADAPTERS = {
     "pile": pile.ADAPTER,
     "refinedweb": refinedweb.ADAPTER,
     "huggingface": huggingface.ADAPTER,
+    "datatrove": datatrove.ADAPTER,
 }
 
 
@@ -90,6 +91,8 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
     try:
         if file.format == "huggingface" and file.url.startswith("datasets://"):
             yield from _tabular(file, huggingface.stream_shard(file.url), quarantine)
+        elif file.url.startswith("datatrove://"):
+            yield from _tabular(file, datatrove.read_documents(file.url), quarantine)
         elif is_json_lines(file.path):
             yield from _json(file, quarantine)
         else:

@@ -22,7 +22,7 @@ def report_contamination(files: Sequence[SourceFile], paths: RunPaths) -> TaskRe
     found: dict[int, list[str]] = {}
     counts: dict[int, int] = {}
     documents: dict[str, int] = {}
-    for file in files:
+    for file in sorted(files, key=lambda f: f.name):
         for batch in signal_batches(
             paths.signals(file.corpus, file.path), ["row", "contaminated", "contamination_items"]
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import http.server
 import io
@@ -322,3 +323,26 @@ def test_any_data_set_streams_by_name_with_its_shards_as_files(tmp_path: Path) -
     texts = [r["text"] for f in files for r in read(f)[0]]
     assert sorted(map(str, texts)) == sorted(f"{i}-{k}" for i in range(3) for k in range(4))
     assert read(files[0])[0][1]["native_id"] == "1"
+
+
+def test_a_datatrove_reader_is_a_source(tmp_path: Path) -> None:
+    from fox1.pipeline.sources.listing import SourceSettings, list_sources
+
+    (tmp_path / "news").mkdir()
+    (tmp_path / "news" / "a.csv").write_text("text,id,url\nfirst,1,http://x/1\n,2,\nthird,3,http://x/3\n")
+    source = SourceSettings(
+        "ours", "datatrove", str(tmp_path), ("**/*.csv",), reader="datatrove.pipeline.readers.CSVReader"
+    )
+    (file,) = list_sources([source])
+    assert file.path == "news/a.csv" and file.size > 0
+    table = pa.Table.from_batches(read_rows(file, Quarantine(file)))
+    assert table.column("text").to_pylist() == ["first", "", "third"]
+    assert table.column("row").to_pylist() == [0, 1, 2]
+    assert table.column("url").to_pylist() == ["http://x/1", "", "http://x/3"]
+    assert set(table.column("subset").to_pylist()) == {"news"}
+    for reader, says in {
+        "datatrove.pipeline.readers.Nosuch": "reader datatrove.pipeline.readers.Nosuch",
+        "nosuch.Reader": "No module named",
+    }.items():
+        with pytest.raises(ValueError, match=says):
+            list_sources([dataclasses.replace(source, reader=reader)])
