@@ -15,7 +15,7 @@ from numba import njit
 LETTER, DIGIT, SPACE, WORD, ALONE, NOT_NFC, NEWLINE, MATH, STOP = 1, 2, 4, 8, 16, 32, 64, 128, 256
 """Bits of a class. ALONE: a character of an unspaced script, a word by itself. NOT_NFC: normalisation may change text
 that has it. NEWLINE: a line end of `str.splitlines`. MATH: category Sm beyond ASCII. STOP: punctuation that ends a
-sentence or clause, the terminal punctuation of FineWeb's rule."""
+sentence, in any script."""
 
 TABLE_SIZE = 0x32000
 """Beyond the third plane there are no letters; what lies there counts as a word character that folds to itself."""
@@ -33,9 +33,11 @@ _UNSPACED = (
 
 
 _STOPS = (
-    "!.:;?\"'”’»…‼‽⁇⁈⁉"  # Latin, with the closing quotes that may follow
-    "։؟۔܀܁܂߹।॥၊။።፧፨᙮᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿⳹⳺⳻⸮⸼꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫"
-    "。、．！？；：｡﹒﹖﹗"
+    # Characters with the Unicode property Sentence_Terminal.
+    "!.?։؝؞؟۔܀܁܂߹࠷࠹࠽࠾।॥၊။።፧፨᙮᜵᜶។៕៖៙៚᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᭽᭾᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼⹓⹔。꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈"
+    "꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？｡"
+    "𐩖𐩗𐽕𐽖𐽗𐽘𐽙𐾆𐾇𐾈𐾉𑁇𑁈𑂾𑂿𑃀𑃁𑅁𑅂𑅃𑇅𑇆𑇍𑇞𑇟𑈸𑈹𑈻𑈼𑊩𑑋𑑌𑗂𑗃𑗉𑗊𑗋𑗌𑗍𑗎"
+    "𑗏𑗐𑗑𑗒𑗓𑗔𑗕𑗖𑗗𑙁𑙂𑜼𑜽𑜾𑥄𑥆𑩂𑩃𑪛𑪜𑱁𑱂𑻷𑻸𑽃𑽄𖩮𖩯𖫵𖬷𖬸𖭄𖺘𛲟𝪈"
 )
 
 
