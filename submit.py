@@ -95,11 +95,11 @@ def _tree_files(root: Path) -> list[Path]:
             for name in sorted(folders)
             if name not in _NOT_STAGED and not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
         ]
-        data = here.relative_to(root) == Path("pipeline/sample/passages")
+        data = here.relative_to(root) in (Path("pipeline/sample/passages"), Path("recipes"))
         files += [
             (here / name).relative_to(root)
             for name in sorted(names)
-            if not name.startswith(".") and (data or name.endswith((".py", ".yaml", ".txt")) or name == "py.typed")
+            if not name.startswith(".") and (data or name.endswith((".py", ".yaml")) or name == "py.typed")
         ]
     return files
 

@@ -68,7 +68,9 @@ def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
     rest = {file.relative_to(staged) for file in staged.rglob("*") if file.is_file()} - expected
     assert Path("py.typed") in rest and Path("ray_cluster.yaml") in rest
     assert all(
-        file.suffix == ".yaml" or file.name == "py.typed" or file.parent == Path("pipeline/sample/passages")
+        file.suffix == ".yaml"
+        or file.name == "py.typed"
+        or file.parent in (Path("pipeline/sample/passages"), Path("recipes"))
         for file in rest
     )
     assert not (staged / "tokenize" / "__init__.py").exists()
