@@ -62,6 +62,11 @@ def _is_terminal(text: np.ndarray, start: int, end: int) -> bool:
     return (a == 0xE3 and c == 0x80 and b == 0x82) or (a == 0xEF and c == 0xBC and (b == 0x81 or b == 0x9F))
 
 
+_MAY_END = np.zeros(256, np.bool_)
+_MAY_END[[*b".!?", 0xE3, 0xEF]] = True
+"""First bytes of what may end a sentence."""
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _sentence_ends(text: np.ndarray, start: int, end: int) -> tuple[int, int]:
     """(sentence ends within a line, byte after the last of them)."""
@@ -70,7 +75,10 @@ def _sentence_ends(text: np.ndarray, start: int, end: int) -> tuple[int, int]:
     i = start
     while i < end:
         b = text[i]
-        if b == 46 or b == 33 or b == 63:
+        if not _MAY_END[b]:
+            i += 1
+            continue
+        if b < 0x80:
             i += 1
             while i < end:
                 b = text[i]
@@ -83,8 +91,6 @@ def _sentence_ends(text: np.ndarray, start: int, end: int) -> tuple[int, int]:
             if i == end or text[i] == 32 or text[i] == 9:
                 ends += 1
                 last = i
-        elif b < 0xE3:
-            i += 1
         else:
             if i + 2 < end and (
                 (b == 0xE3 and text[i + 1] == 0x80 and text[i + 2] == 0x82)

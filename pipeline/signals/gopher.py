@@ -173,6 +173,60 @@ def _duplicate_lines(
     return out
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _pair_up(place: np.ndarray, klass: np.ndarray, pending: np.ndarray, m: int) -> int:
+    """Candidates of the next level from those of this one: neighbours, as pairs of classes; how many.
+
+    In place: written no further than read. Without a branch, which nothing could predict.
+    """
+    q = 0
+    for j in range(m - 1):
+        at = place[j]
+        pending[q] = ((np.uint64(klass[j]) << np.uint64(32)) | np.uint64(klass[j + 1])) + np.uint64(1)
+        adjacent = place[j + 1] == at + 1
+        place[q] = at
+        q += adjacent
+    return q
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _classify(
+    pending: np.ndarray,
+    place: np.ndarray,
+    klass: np.ndarray,
+    q: int,
+    keys: np.ndarray,
+    count: np.ndarray,
+    first: np.ndarray,
+) -> int:
+    """Give equal candidates one class, a slot of the table, and drop those that occur once; how many are left."""
+    room = 64
+    bits = 6
+    while room < 2 * q:
+        room *= 2
+        bits += 1
+    mask = np.uint64(room - 1)
+    shift = np.uint64(64 - bits)
+    keys[:room] = np.uint64(0)
+    for j in range(q):
+        key = pending[j]
+        slot = (key * np.uint64(0x9E3779B97F4A7C15)) >> shift
+        while keys[slot] != 0 and keys[slot] != key:
+            slot = (slot + np.uint64(1)) & mask
+        new = np.int32(keys[slot] == 0)
+        keys[slot] = key
+        count[slot] = count[slot] * (1 - new) + 1
+        first[slot] += new * (place[j] - first[slot])
+        klass[j] = np.int32(slot)
+    m = 0
+    for j in range(q):
+        slot = klass[j]
+        place[m] = place[j]
+        klass[m] = slot
+        m += count[slot] > 1
+    return m
+
+
 @njit(cache=True, nogil=True)
 def _ngrams(
     word_offsets: np.ndarray, word_hash: np.ndarray, word_chars: np.ndarray, ngram: int, slots: int
@@ -185,74 +239,41 @@ def _ngrams(
     first = np.empty(slots, np.int32)
     place = np.empty(slots, np.int32)  # positions that may still repeat, ascending
     klass = np.empty(slots, np.int32)  # the class of each: a slot of the level's table
+    pending = np.empty(slots, np.uint64)
     for d in range(n):
         base = word_offsets[d]
         m = word_offsets[d + 1] - base
-        for level in range(1, 11):
-            # The candidates of this level, in place: written no further than read.
-            if level == 1:
-                q = m
-            else:
-                q = 0
-                for j in range(m - 1):
-                    if place[j + 1] == place[j] + 1:
-                        q += 1
+        for j in range(m):
+            pending[j] = word_hash[base + j] | np.uint64(1)
+            place[j] = j
+        m = _classify(pending, place, klass, m, keys, count, first)
+        for level in range(2, 11):
+            q = _pair_up(place, klass, pending, m)
             if q < 2:
                 break
-            room = 64
-            while room < 2 * q:
-                room *= 2
-            mask = np.uint64(room - 1)
-            shift = np.uint64(0)
-            while (1 << shift) < room:
-                shift += np.uint64(1)
-            shift = np.uint64(64) - shift
-            keys[:room] = np.uint64(0)
-            q = 0
-            for j in range(m if level == 1 else m - 1):
-                if level == 1:
-                    at = j
-                    key = word_hash[base + j] | np.uint64(1)
-                    slot = key >> shift
-                else:
-                    if place[j + 1] != place[j] + 1:
-                        continue
-                    at = place[j]
-                    key = ((np.uint64(klass[j]) << np.uint64(32)) | np.uint64(klass[j + 1])) + np.uint64(1)
-                    slot = (key * np.uint64(0x9E3779B97F4A7C15)) >> shift
-                while keys[slot] != 0 and keys[slot] != key:
-                    slot = (slot + np.uint64(1)) & mask
-                # Without a branch, which nothing could predict: new words and old ones take turns.
-                new = np.int32(keys[slot] == 0)
-                keys[slot] = key
-                count[slot] = count[slot] * (1 - new) + 1
-                first[slot] += new * (np.int32(at) - first[slot])
-                place[q] = at
-                klass[q] = np.int32(slot)
-                q += 1
-            m = 0
-            top_count = top_chars = np.int64(0)
-            total = np.int64(0)
-            free = 0
-            for j in range(q):
-                slot = klass[j]
-                c = count[slot]
-                at = place[j]
-                place[m] = at
-                klass[m] = slot
-                m += c > 1
-                if level == 1 or c == 1:
-                    continue
-                if level == ngram and first[slot] != at:
-                    repeats[base + at] = True
-                if 2 <= level <= 4:
+            m = _classify(pending, place, klass, q, keys, count, first)
+            if level == ngram:
+                for j in range(m):
+                    repeats[base + place[j]] = first[klass[j]] != place[j]
+            if level <= 4:
+                top_count = top_chars = np.int64(0)
+                for j in range(m):
+                    at, slot = place[j], klass[j]
+                    c = np.int64(count[slot])
                     if first[slot] == at and c >= top_count:
                         chars = np.int64(level - 1)
                         for k in range(level):
                             chars += word_chars[base + at + k]
                         if c > top_count or chars > top_chars:
-                            top_count, top_chars = np.int64(c), chars
-                elif level >= 5 and at >= free:
+                            top_count, top_chars = c, chars
+                out[d, level - 2] = top_count * top_chars
+            else:
+                total = np.int64(0)
+                free = 0
+                for j in range(m):
+                    at, slot = place[j], klass[j]
+                    if at < free:
+                        continue
                     # Seen before means: at a position that was not passed over. The sign of `first` notes it.
                     if first[slot] < 0:
                         for k in range(level):
@@ -260,8 +281,5 @@ def _ngrams(
                         free = at + level
                     else:
                         first[slot] = -1 - first[slot]
-            if 2 <= level <= 4:
-                out[d, level - 2] = top_count * top_chars
-            elif level >= 5:
                 out[d, level - 2] = total
     return out, repeats
