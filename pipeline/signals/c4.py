@@ -74,7 +74,7 @@ def _sentence_ends(text: np.ndarray, start: int, end: int) -> tuple[int, int]:
     last = start
     i = start
     while i < end:
-        b = text[i]
+        b = text[np.uint64(i)]
         if not _MAY_END[b]:
             i += 1
             continue

@@ -86,9 +86,10 @@ def _encoded(text: np.ndarray, offsets: np.ndarray, base64: np.ndarray, hex_: np
         free_bytes = free_escapes = offsets[d]
         for block in range(offsets[d], end, 64):
             stop = min(end, block + 64)
-            marked = False
-            for i in range(block, stop):
-                marked |= (text[i] == 92) | (text[i] == 120)
+            marked = np.uint8(0)
+            part = text[block:stop]  # indices from zero need no check, and the loop is vectorised
+            for k in range(len(part)):
+                marked |= np.uint8((part[k] == 92) | (part[k] == 120))
             if not marked:
                 continue
             for i in range(max(block - 1, offsets[d]), stop):

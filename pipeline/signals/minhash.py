@@ -135,7 +135,7 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
     after_space = 1
     i = begin
     while i < end:
-        b = text[i]
+        b = text[np.uint64(i)]
         kind = _SPACE_BYTES[b]
         if kind == 2:
             cp, after = decode(text, i)
@@ -144,7 +144,7 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
             else:
                 kind = np.uint8(0)
         # Without a branch: a space after a space is written over by what follows.
-        out[size] = np.uint8(32) if kind else b
+        out[np.uint64(size)] = np.uint8(32) if kind else b
         size += 1 - (kind & after_space)
         after_space = kind
         i += 1

@@ -484,7 +484,7 @@ def _find(
         i = begin
         while i < end or w < last_w:
             # The next thing to look at: a trigger byte, or a long word that begins before it.
-            while i < end and trigger[text[i]] == 0:
+            while i < end and trigger[text[np.uint64(i)]] == 0:
                 i += 1
             while (
                 w < last_w

@@ -200,15 +200,18 @@ def _segment(
                 length = in_word_letters = 0
                 if b < 0x80:
                     # Runs of ASCII word characters: a table lookup, a hash step and two sums a byte.
+                    # An unsigned index, since Numba makes a signed one wrap around.
                     sums = 0
-                    while i < end:
-                        b = text[i]
+                    u, last = np.uint64(i), np.uint64(end)
+                    while u < last:
+                        b = text[u]
                         kind = _ASCII_WORD[b]
                         if kind == 0:
                             break
                         h = (h ^ np.uint64(_ASCII_LOWER[b])) * _WORD_STEP
                         sums += kind
-                        i += 1
+                        u += np.uint64(1)
+                    i = np.int64(u)
                     length = i - start
                     in_word_letters = sums & 0xFFFFFFFF
                     digits += (sums >> 32) & 0x3FFFFFFF
