@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_scan import stratified
+from bench_scan import stratified  # type: ignore[import-not-found]  # beside this script
 from fox1.pipeline.signals import scan
 from fox1.pipeline.signals.ratios import SIGNAL_COUNTS, SIGNALS
 from fox1.pipeline.sources.listing import list_sources
@@ -130,7 +130,7 @@ def main() -> None:
     texts = [t for _, b in batches for t in b.column("text").to_pylist()]
     documents = [Document(text=t, id=str(i)) for i, t in enumerate(texts) if t.strip()]
     there = np.array([bool(t.strip()) for t in texts])
-    rows = []
+    rows: list[dict[str, Any]] = []
     print(f"{len(documents):,} documents\n{'rule':34}{'both drop':>10}{'datatrove':>10}{'fox1':>8}{'alike':>9}")
     for name, (filter_, verdict) in rules().items():
         theirs = np.array([not _kept(filter_, d) for d in documents])

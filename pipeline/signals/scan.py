@@ -1,6 +1,6 @@
 """Scan, the first read of the text: one source file in, one row of facts per document out.
 
-    rows -> pieces of about a megabyte -> words and lines (segment.py)
+    rows -> pieces of about two megabytes -> words and lines (segment.py)
          -> personal data, benchmark items, lines that C4 would drop -> edits
          -> counts of the edited text; hashes, signature, sketch, language and quality of the raw text
          -> verdicts of plug-ins
@@ -38,8 +38,8 @@ from .segment import Segments, segment
 from .unicode import flag_not_nfc, tables
 
 VERSION = 2
-PIECE_BYTES = 1 << 20
-"""Text handled at once: what the kernels hand to each other stays in a core's cache."""
+PIECE_BYTES = 2 << 20
+"""Text handled at once: enough that calls cost nothing, little enough that what kernels hand on stays in the caches."""
 
 
 @dataclass(frozen=True)
