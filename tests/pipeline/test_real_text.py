@@ -1,0 +1,115 @@
+"""Kernels against their references on real documents: runs where a copy of the corpora lies beside the checkout.
+
+A part of the documents, chosen by hash, in every run; all of them with FOX1_ALL_DOCUMENTS=1 (about an hour).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+from fox1.pipeline.signals import minhash, pii
+from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
+from fox1.pipeline.signals.scan import text_buffers
+from fox1.pipeline.signals.segment import segment
+from fox1.pipeline.sources.listing import list_sources
+from fox1.pipeline.sources.quarantine import Quarantine
+from fox1.pipeline.sources.rows import read_rows
+
+from tests.pipeline.test_signals import EMAIL, IPV4, reference, shingles
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "corpora"
+ALL = bool(os.environ.get("FOX1_ALL_DOCUMENTS"))
+ONE_IN = 1 if ALL else 40
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not DATA.is_dir(), reason="no copy of the corpora here")]
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[tuple[str, list[str]]]:
+    return list(_documents())
+
+
+def _documents() -> Iterator[tuple[str, list[str]]]:
+    """Distinct documents, by file."""
+    from fox1.recipes.load import load_recipe
+    from fox1.recipes.settings import sources_of
+
+    recipe, _ = load_recipe("mini", [], {"FOX1_DATA": str(DATA)})
+    seen: set[int] = set()
+    for file in list_sources(sources_of(recipe)):
+        texts = []
+        for batch in read_rows(file, Quarantine(file)):
+            for text in batch.column("text").to_pylist():
+                key = xxhash.xxh3_64_intdigest(text.encode())
+                if key % ONE_IN == 0 and key not in seen and (ALL or len(text) < 50_000):
+                    seen.add(key)
+                    texts.append(text)
+        yield file.name, texts
+
+
+def test_counts_equal_the_reference_on_real_documents(batches: list[tuple[str, list[str]]]) -> None:
+    import pyarrow as pa
+
+    documents = 0
+    for name, texts in batches:
+        found = text_counts(segment(*text_buffers(pa.array(texts, pa.large_string()))))
+        for i, text in enumerate(texts):
+            got = dict(zip(TEXT_COUNTS, found[i].tolist(), strict=True))
+            expected = reference(text)
+            assert {k: got[k] for k in expected} == expected, (name, text[:100])
+            documents += 1
+    print(f"{documents:,} documents")
+    assert documents > 300
+
+
+def test_shingles_equal_the_reference_on_real_documents(batches: list[tuple[str, list[str]]]) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name, texts in batches:
+        text = pc.utf8_normalize(pa.array(texts, pa.large_string()), form="NFC")
+        signed = minhash.sign(segment(*text_buffers(text)), minhash.MinHashSettings())
+        expected = np.array([len(shingles(t)) for t in texts])
+        assert (signed.n_shingles == expected).all(), name
+
+
+def test_addresses_equal_their_patterns_on_real_documents(batches: list[tuple[str, list[str]]]) -> None:
+    """Where nothing else was found before them, e-mail and IPv4 addresses are those of the patterns."""
+    import ipaddress
+
+    import pyarrow as pa
+
+    for name, texts in batches:
+        s = segment(*text_buffers(pa.array(texts, pa.large_string())))
+        _, spans = pii.find_pii(s)
+        mails: list[list[str]] = [[] for _ in texts]
+        addresses: list[list[str]] = [[] for _ in texts]
+        others: set[int] = set()
+        for d, start, end, kind in spans.tolist():
+            value = bytes(s.text[start:end]).decode()
+            if kind == 0:
+                mails[d].append(value)
+            elif kind == 1 and "." in value:
+                addresses[d].append(value)
+            else:
+                others.add(d)
+        for d, text in enumerate(texts):
+            if d in others:
+                continue
+            assert mails[d] == EMAIL.findall(text), (name, d)
+            outside = EMAIL.sub(lambda m: " " * len(m[0]), text)
+            public = [a for a in IPV4.findall(outside) if _public(ipaddress.IPv4Address(a))]
+            assert addresses[d] == public, (name, d)
+
+
+def _public(address: object) -> bool:
+    import ipaddress
+
+    assert isinstance(address, ipaddress.IPv4Address)
+    benchmarking = ipaddress.ip_network("198.18.0.0/15")
+    return address.is_global and not address.is_multicast and address not in benchmarking
