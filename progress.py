@@ -91,6 +91,8 @@ def print_summary(summary: Summary, run: Path) -> None:
     for funnel in summary.funnels:
         for damage in funnel.damaged:
             console.print(f"damaged: {damage}; rows before the damage were used", style="yellow")
+    for note in summary.notes:
+        console.print(note, style="yellow", highlight=False)
     for phase in summary.mixture.get("phases", []):
         sets = ", ".join(f"{s['blocks']:,} blocks of {s['block_length']:,}" for s in phase["sets"])
         console.print(f"{phase['name']}: {phase['tokens']:,} tokens in {sets}", highlight=False)

@@ -78,6 +78,8 @@ class Summary:
     mixture: dict[str, Any] = field(default_factory=dict)
     stages: list[str] = field(default_factory=list)
     given_away: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What the recipe asked for and the data could not give."""
 
 
 def run_files(paths: RunPaths, recipe: dict[str, Any], training: dict[str, Any]) -> dict[Path, bytes]:
@@ -194,6 +196,11 @@ class _Run:
         self.prepared = results[0]
         self.prepared_for_scan = tuple(f"{Path(r.outputs[0].path).name}={r.outputs[0].hash}" for r in results[1:])
         self.preparations = {task.name: result for task, result in zip(tasks, results, strict=True)}
+        if quality := self.preparations.get("quality"):
+            self.summary.notes += [
+                f"no quality model for {domain}, its formula is used: {why}"
+                for domain, why in quality.data["skipped"].items()
+            ]
 
     def _scan(self) -> None:
         s = self.settings
