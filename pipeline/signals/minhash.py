@@ -22,7 +22,7 @@ from numba import njit
 
 from .gopher import repetition_counts
 from .hashing import mix64, murmur3_128
-from .segment import WORDS, Segments
+from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
 from .unicode import ALONE, SPACE, TABLE_SIZE, WORD, decode, tables
 
 SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
@@ -200,8 +200,7 @@ def _next_unit(
 
     Characters are those of the words, with 0x20 before each word but the first of the document.
     """
-    seed, step = np.uint64(0x243F6A8885A308D3), np.uint64(0x9E3779B97F4A7C15)
-    h = seed
+    h = WORD_SEED
     started = False
     while i < end:
         cp, after = decode(text, i)
@@ -221,7 +220,7 @@ def _next_unit(
         if started and flags & ALONE:
             return mix64(h), i, False
         started = True
-        h = (h ^ f) * step
+        h = (h ^ f) * WORD_STEP
         i = after
     if started:
         return mix64(h), i, False

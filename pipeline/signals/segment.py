@@ -86,8 +86,8 @@ _ASCII_WORD[[*b"0123456789"]] = 1 << 32
 _ASCII_WORD[ord("_")] = 1 << 62
 _ASCII_LOWER = np.array([ord(chr(b).lower()) if b < 128 else b for b in range(256)], np.uint8)
 
-_WORD_SEED = np.uint64(0x243F6A8885A308D3)
-_WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
+WORD_SEED = np.uint64(0x243F6A8885A308D3)
+WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Segments:
 def word_hash(word: str) -> int:
     """The kernel's hash of a word that is case-folded already."""
     mask = (1 << 64) - 1
-    h = int(_WORD_SEED)
+    h = int(WORD_SEED)
     for char in word:
-        h = ((h ^ ord(char)) * int(_WORD_STEP)) & mask
+        h = ((h ^ ord(char)) * int(WORD_STEP)) & mask
     h ^= h >> 33
     h = (h * 0xFF51AFD7ED558CCD) & mask
     h ^= h >> 33
@@ -196,7 +196,7 @@ def _segment(
                 start = i
                 if first_byte < 0:
                     first_byte, first_char = i, chars
-                h = _WORD_SEED
+                h = WORD_SEED
                 length = in_word_letters = 0
                 if b < 0x80:
                     # Runs of ASCII word characters: a table lookup, a hash step and two sums a byte.
@@ -208,7 +208,7 @@ def _segment(
                         kind = _ASCII_WORD[b]
                         if kind == 0:
                             break
-                        h = (h ^ np.uint64(_ASCII_LOWER[b])) * _WORD_STEP
+                        h = (h ^ np.uint64(_ASCII_LOWER[b])) * WORD_STEP
                         sums += kind
                         u += np.uint64(1)
                     i = np.int64(u)
@@ -223,7 +223,7 @@ def _segment(
                 else:
                     going = True
                 while going:
-                    h = (h ^ (np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))) * _WORD_STEP
+                    h = (h ^ (np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))) * WORD_STEP
                     length += 1
                     in_word_letters += flags & LETTER
                     digits += (flags & DIGIT) >> 1

@@ -1,0 +1,383 @@
+"""Matchers of personal data and secrets: each looks at one place of the text and gives where its span ends.
+
+The rules are those of pii.py, written as kernels over bytes. -1 means that nothing is there.
+"""
+
+# mypy: disable-error-code="assignment"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _digit(text: np.ndarray, i: int, end: int) -> bool:
+    return i < end and 48 <= text[i] <= 57
+
+
+@njit(cache=True, nogil=True)
+def match_email(
+    text: np.ndarray, at: int, begin: int, end: int, local: np.ndarray, alnum: np.ndarray
+) -> tuple[int, int]:
+    """(start, end) of the address around the @ at `at`, or (-1, -1)."""
+    start = at
+    while start > begin and local[text[start - 1]]:
+        start -= 1
+    if not 1 <= at - start <= 64:
+        return -1, -1
+    i = at + 1
+    best = -1
+    labels = 0
+    while True:
+        first = i
+        letters = True
+        while i < end and (alnum[text[i]] or text[i] == 45):
+            letters = letters and text[i] > 57
+            i += 1
+        size = i - first
+        if not 1 <= size <= 63 or text[first] == 45 or text[i - 1] == 45:
+            break
+        labels += 1
+        if labels > 1 and letters and 2 <= size <= 24 and not _has_dash(text, first, i):
+            best = i
+        if i < end and text[i] == 46:
+            i += 1
+        else:
+            break
+    if best < 0:
+        return -1, -1
+    return start, best
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _has_dash(text: np.ndarray, first: int, end: int) -> bool:
+    for k in range(first, end):  # noqa: SIM110
+        if text[k] == 45:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray) -> int:
+    """End of the public IPv4 address that begins at i, or -1."""
+    if i > begin and (alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45):
+        return -1
+    a = b = c = 0
+    for part in range(4):
+        first = i
+        value = 0
+        while _digit(text, i, end) and i - first < 4:
+            value = value * 10 + np.int64(text[i]) - 48
+            i += 1
+        size = i - first
+        if size == 0 or size > 3 or value > 255 or (size > 1 and text[first] == 48):
+            return -1
+        if part == 0:
+            a = value
+        elif part == 1:
+            b = value
+        elif part == 2:
+            c = value
+        if part < 3:
+            if i >= end or text[i] != 46:
+                return -1
+            i += 1
+    if i < end and (alnum[text[i]] or text[i] == 95):
+        return -1
+    if i + 1 < end and text[i] == 46 and alnum[text[i + 1]]:
+        return -1
+    if a == 0 or a == 10 or a == 127 or a >= 224:
+        return -1
+    if (a == 100 and 64 <= b <= 127) or (a == 169 and b == 254) or (a == 172 and 16 <= b <= 31):
+        return -1
+    if (a == 192 and b == 168) or (a == 192 and b == 0 and (c == 0 or c == 2)) or (a == 198 and 18 <= b <= 19):
+        return -1
+    if (a == 198 and b == 51 and c == 100) or (a == 203 and b == 0 and c == 113):
+        return -1
+    return i
+
+
+@njit(cache=True, nogil=True)
+def match_ipv6(
+    text: np.ndarray, colon: int, begin: int, end: int, alnum: np.ndarray, hex_: np.ndarray
+) -> tuple[int, int]:
+    """(start, end) of the public IPv6 address whose first colon is at `colon`, or (-1, -1).
+
+    Global unicast is 2000::/3: the first group has four hex digits and begins with 2 or 3.
+    """
+    start = colon - 4
+    if start < begin or (text[start] != 50 and text[start] != 51):
+        return -1, -1
+    for k in range(start, colon):
+        if not hex_[text[k]]:
+            return -1, -1
+    if start > begin and (
+        alnum[text[start - 1]] or text[start - 1] == 58 or text[start - 1] == 46 or text[start - 1] == 95
+    ):
+        return -1, -1
+    second = np.int64(0)
+    groups = 1
+    doubled = False
+    i = colon
+    while i < end and text[i] == 58:
+        if i + 1 < end and text[i + 1] == 58:
+            if doubled:
+                return -1, -1
+            doubled = True
+            i += 2
+            if not (i < end and hex_[text[i]]):
+                break
+        else:
+            i += 1
+        first = i
+        value = np.int64(0)
+        while i < end and hex_[text[i]]:
+            b = np.int64(text[i])
+            value = value * 16 + (b - 48 if b <= 57 else (b | 32) - 87)
+            i += 1
+            if i - first > 4:
+                return -1, -1
+        if i == first:
+            return -1, -1
+        groups += 1
+        if groups == 2 and not doubled:
+            second = value
+    if groups > 8 or (doubled and groups > 7) or (not doubled and groups != 8):
+        return -1, -1
+    if i < end and (alnum[text[i]] or text[i] == 95 or text[i] == 58):
+        return -1, -1
+    lead = np.int64(0)
+    for k in range(start, colon):
+        b = np.int64(text[k])
+        lead = lead * 16 + (b - 48 if b <= 57 else (b | 32) - 87)
+    # 2001::/23 is for protocols, 2001:db8::/32 and 3fff::/20 for documentation, 2002::/16 names an IPv4 address.
+    if (
+        (lead == 0x2001 and (second < 0x200 or second == 0xDB8))
+        or lead == 0x2002
+        or (lead == 0x3FFF and second < 0x1000)
+    ):
+        return -1, -1
+    return start, i
+
+
+@njit(cache=True, nogil=True)
+def match_card(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray) -> int:
+    """End of the card number that begins at i, or -1."""
+    if not 51 <= text[i] <= 54:  # networks begin with 3, 4, 5 or 6 (2 is too common in dates and ids)
+        return -1
+    if i > begin and (alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45):
+        return -1
+    digits = np.empty(19, np.int64)
+    groups = np.zeros(4, np.int64)
+    n = 0
+    group = 0
+    separator = np.uint8(0)
+    at = i
+    while _digit(text, at, end):
+        if n == 19:
+            return -1
+        digits[n] = np.int64(text[at]) - 48
+        n += 1
+        groups[group] += 1
+        at += 1
+        if at + 1 < end and (text[at] == 32 or text[at] == 45) and _digit(text, at + 1, end):
+            if (separator and text[at] != separator) or group == 3:
+                break
+            separator = text[at]
+            group += 1
+            at += 1
+    if at < end and (alnum[text[at]] or text[at] == 95):
+        return -1
+    if at + 1 < end and (text[at] == 46 or text[at] == 45) and alnum[text[at + 1]]:
+        return -1
+    if group > 0:
+        fours = groups[0] == 4 and groups[1] == 4 and groups[2] == 4 and groups[3] == 4 and group == 3
+        amex = group == 2 and groups[0] == 4 and groups[1] == 6 and (groups[2] == 5 or groups[2] == 4)
+        if not (fours or amex):
+            return -1
+    two = digits[0] * 10 + digits[1]
+    if digits[0] == 4:
+        known = n == 13 or n == 16 or n == 19
+    elif two == 34 or two == 37:
+        known = n == 15
+    elif 51 <= two <= 55 or two == 65 or two == 35:
+        known = n == 16
+    elif two == 36 or two == 38 or two == 30:
+        known = n == 14
+    elif two == 60 and digits[2] == 1 and digits[3] == 1:
+        known = n == 16
+    else:
+        known = False
+    if not known:
+        return -1
+    total = 0
+    for k in range(n):
+        v = digits[n - 1 - k]
+        if k & 1:
+            v *= 2
+            if v > 9:
+                v -= 9
+        total += v
+    return at if total % 10 == 0 else -1
+
+
+@njit(cache=True, nogil=True)
+def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray) -> int:
+    """End of the phone number that begins at i, or -1."""
+    if i > begin and (
+        alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45 or text[i - 1] == 43
+        or text[i - 1] == 36 or text[i - 1] == 47
+    ):  # fmt: skip
+        return -1
+    if text[i] == 43:
+        # +CC then groups of digits, each parted by one of space . - and perhaps in parentheses.
+        at = i + 1
+        n = groups = 0
+        if not _digit(text, at, end) or text[at] == 48:
+            return -1
+        last = at
+        while True:
+            opened = at < end and text[at] == 40
+            if opened:
+                at += 1
+            first = at
+            while _digit(text, at, end):
+                at += 1
+            if at == first:
+                break
+            if n + at - first > 15:
+                break
+            n += at - first
+            if opened:
+                if not (at < end and text[at] == 41):
+                    n -= at - first
+                    break
+                at += 1
+            groups += 1
+            last = at
+            if at < end and (text[at] == 32 or text[at] == 46 or text[at] == 45):
+                at += 1
+        if not 8 <= n <= 15 or groups > 7:
+            return -1
+    else:
+        at = i
+        if text[at] == 49 and at + 1 < end and (text[at + 1] == 45 or text[at + 1] == 46 or text[at + 1] == 32):
+            at += 2
+        opened = at < end and text[at] == 40
+        if opened:
+            at += 1
+        if not (_digit(text, at, end) and _digit(text, at + 1, end) and _digit(text, at + 2, end)) or text[at] < 50:
+            return -1
+        at += 3
+        if opened:
+            if not (at < end and text[at] == 41):
+                return -1
+            at += 1
+            if at < end and (text[at] == 32 or text[at] == 45):
+                at += 1
+            separator = np.uint8(0)
+        else:
+            if not (at < end and (text[at] == 45 or text[at] == 46 or text[at] == 32)):
+                return -1
+            separator = text[at]
+            at += 1
+        if not (_digit(text, at, end) and _digit(text, at + 1, end) and _digit(text, at + 2, end)) or text[at] < 50:
+            return -1
+        at += 3
+        if not (at < end and (text[at] == 45 or text[at] == 46 or text[at] == 32)):
+            return -1
+        # Three groups with spaces alone are a row of a table as often as a phone number.
+        if not opened and (text[at] != separator or separator == 32):
+            return -1
+        at += 1
+        for k in range(4):
+            if not _digit(text, at + k, end):
+                return -1
+        last = at + 4
+    if last < end and (alnum[text[last]] or text[last] == 95):
+        return -1
+    if last + 1 < end and (text[last] == 45 or text[last] == 46) and alnum[text[last + 1]]:
+        return -1
+    return last
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _token(alnum: np.ndarray, b: np.uint8) -> bool:
+    return alnum[b] or b == 95 or b == 45 or b == 46
+
+
+@njit(cache=True, nogil=True)
+def match_key(
+    text: np.ndarray, word: int, begin: int, end: int, alnum: np.ndarray, prefixes: np.ndarray, sizes: np.ndarray
+) -> tuple[int, int]:
+    """(start, end) of the key whose token holds the byte `word`, or (-1, -1)."""
+    start = word
+    while start > begin and _token(alnum, text[start - 1]):
+        start -= 1
+    while start < word and not alnum[text[start]]:
+        start += 1
+    last = word
+    while last < end and _token(alnum, text[last]):
+        last += 1
+    while last > word and text[last - 1] == 46:
+        last -= 1
+    size = last - start
+    if size > 16 and text[start] == 101 and text[start + 1] == 121 and text[start + 2] == 74:  # eyJ: {" in base64
+        dots = 0
+        for k in range(start, last):
+            dots += text[k] == 46
+        if dots == 2 and size >= 40:
+            return start, last
+        return -1, -1
+    for p in range(len(sizes)):
+        n = sizes[p, 0]
+        if sizes[p, 1] <= size <= sizes[p, 2]:
+            k = 0
+            while k < n and text[start + k] == prefixes[p, k]:
+                k += 1
+            if k == n and _has_digit(text, start + n, last):
+                return start, last
+    return -1, -1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _has_digit(text: np.ndarray, first: int, end: int) -> bool:
+    for k in range(first, end):  # noqa: SIM110
+        if 48 <= text[k] <= 57:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def pem_begin(text: np.ndarray, at: int, begin: int) -> int:
+    """Where the `-----BEGIN ` before a `PRIVATE KEY-----` stands; `at` itself if there is none on the line."""
+    head = b"-----BEGIN "
+    for start in range(at - len(head), max(begin, at - 40) - 1, -1):
+        k = 0
+        while k < len(head) and text[start + k] == head[k]:
+            k += 1
+        if k == len(head):
+            return start
+    return at
+
+
+@njit(cache=True, nogil=True)
+def match_pem(text: np.ndarray, i: int, end: int) -> int:
+    """End of the PEM private key whose `PRIVATE KEY-----` begins at i: after its END line, or -1."""
+    head = b"PRIVATE KEY-----"
+    for k in range(len(head)):
+        if i + k >= end or text[i + k] != head[k]:
+            return -1
+    at = i + len(head)
+    stop = min(end, at + 8192)
+    while at + len(head) <= stop:
+        if text[at] == 80 and text[at + 1] == 82:
+            k = 0
+            while k < len(head) and text[at + k] == head[k]:
+                k += 1
+            if k == len(head):
+                return at + len(head)
+        at += 1
+    return -1
