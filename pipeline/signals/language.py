@@ -44,10 +44,8 @@ class LanguageModel:
     """int64 [columns]: the first column with the same language."""
     next: np.ndarray
     """int32 [rows, 256]: next state."""
-    row: np.ndarray
-    """int32 [states]: the row of a state."""
-    feature: np.ndarray
-    """int32 [states]: the feature a state completes, or -1."""
+    state: np.ndarray
+    """int32 [states, 2]: the row of a state in `next`, and the feature it completes or -1; side by side, for the cache."""
     weights: np.ndarray
     """int16 [features, columns], in 1/256."""
     prior: np.ndarray
@@ -67,8 +65,7 @@ def load_model() -> LanguageModel:
             tuple(names),
             np.array([names.index(name) for name in names]),
             model["nextmove"].astype(np.int32).reshape(-1, 256),
-            model["nextmove_row"].astype(np.int32),
-            model["out_feat"].astype(np.int32),
+            np.column_stack([model["nextmove_row"], model["out_feat"]]).astype(np.int32),
             np.clip(np.rint(model["ptc"].astype(np.float64) * _SCALE), -32768, 32767).astype(np.int16),
             np.rint(model["pc"].astype(np.float64) * _SCALE**2).astype(np.int32),
             log1p,
@@ -83,7 +80,7 @@ def model_version() -> str:
 def identify(text: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(column of the language in `load_model().languages` or -1, int64 [n]; confidence uint16 [n] in 1/10,000)."""
     m = load_model()
-    return _identify(text, offsets, m.merged, m.next, m.row, m.feature, m.weights, m.prior, m.log1p)
+    return _identify(text, offsets, m.merged, m.next, m.state, m.weights, m.prior, m.log1p)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -135,8 +132,7 @@ def _identify(
     offsets: np.ndarray,
     merged: np.ndarray,
     next_: np.ndarray,
-    row: np.ndarray,
-    feature: np.ndarray,
+    states: np.ndarray,
     weights: np.ndarray,
     prior: np.ndarray,
     log1p: np.ndarray,
@@ -165,8 +161,9 @@ def _identify(
         for i in range(longest):
             for k in range(abreast):
                 if i < length[k]:
-                    state[k] = next_[row[state[k]], read[k, i]]
-                    found[k, i] = feature[state[k]]
+                    s = next_[states[state[k], 0], read[k, i]]
+                    state[k] = s
+                    found[k, i] = states[s, 1]
         for k in range(abreast):
             n_touched = 0
             for i in range(length[k]):

@@ -192,6 +192,15 @@ def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
     return held
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _sketch_bound(distinct: int, k: int) -> np.uint32:
+    """A value that the k smallest of so many uniform 32-bit hashes hardly ever exceed: k + 5 sqrt(k) of them are below."""
+    expected = np.float64(k) + 5.0 * np.sqrt(np.float64(k))
+    if expected >= distinct:
+        return np.uint32(0xFFFFFFFF)
+    return np.uint32(4294967296.0 * (expected / distinct))
+
+
 @njit(cache=True, nogil=True)
 def _next_unit(
     text: np.ndarray, i: int, end: int, classes: np.ndarray, folded: np.ndarray, by_char: bool, inside: bool
@@ -257,17 +266,23 @@ def _sign(
     minima = np.empty(len(a), np.uint32)
     heap = np.empty(k, np.uint32)
     chunk = np.empty(1024, np.uint32)
+    low = np.empty(4 * k + 64, np.uint32)
     window = np.zeros(32, np.uint64)
     for d in range(n):
         size = _collapse(text, offsets[d], offsets[d + 1], classes, scratch)
         content[d, 0], content[d, 1] = murmur3_128(scratch, 0, size)
         minima[:] = np.uint32(0xFFFFFFFF)
-        held = filled = 0
+        held = filled = below = 0
         distinct = 0
         if not by_text[d]:
             first, m = word_offsets[d], word_offsets[d + 1] - word_offsets[d]
             width = min(ngram, m)
-            for g in range(first, first + max(m - ngram + 1, 1)):
+            grams = max(m - ngram + 1, 1)
+            repeated = 0
+            for g in range(first, first + grams if m else first):
+                repeated += repeats[g]
+            bound = _sketch_bound(grams - repeated, k)
+            for g in range(first, first + grams):
                 if m == 0:
                     h = content[d, 0]
                 elif repeats[g]:
@@ -276,13 +291,32 @@ def _sign(
                     h = np.uint64(0)
                     for w in range(width):
                         h += word_hash[g + w] * factors[w]
-                chunk[filled] = np.uint32(mix64(h) >> np.uint64(32))
+                x = np.uint32(mix64(h) >> np.uint64(32))
+                chunk[filled] = x
                 filled += 1
                 distinct += 1
+                # Without a branch: what is below the bound is kept, as far as there is room.
+                low[below] = x
+                below += np.int64(x <= bound) & np.int64(below < len(low) - 1)
                 if filled == 1024:
                     _update_minima(minima, a, b, chunk, filled)
-                    held = _update_heap(heap, held, chunk, filled)
                     filled = 0
+            _update_minima(minima, a, b, chunk, filled)
+            filled = 0
+            if min(k, distinct) <= below < len(low) - 1:
+                kept = np.sort(low[:below])[:k]
+                held = len(kept)
+                heap[:held] = kept
+            else:
+                # The bound was too low (or far too high): a heap over all of them, once in many thousand documents.
+                for g in range(first, first + grams):
+                    if m and repeats[g]:
+                        continue
+                    h = content[d, 0] if m == 0 else np.uint64(0)
+                    for w in range(width):
+                        h += word_hash[g + w] * factors[w]
+                    chunk[0] = np.uint32(mix64(h) >> np.uint64(32))
+                    held = _update_heap(heap, held, chunk, 1)
         else:
             # The distinct shingles of one range of hashes after another, each range as large as the set can hold.
             passes, room = 1, np.int64(64)

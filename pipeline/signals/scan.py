@@ -216,8 +216,11 @@ def scan_piece(
     edited = np.flatnonzero(np.diff(edits.offsets.to_numpy()))
     final = text
     if len(edited):
-        final = apply_edits(text, edits)
-        counts[edited] = text_counts(segment(*text_buffers(final.take(pa.array(edited)))))
+        where = pa.array(edited)
+        changed = apply_edits(text.take(where), edits.take(where))
+        counts[edited] = text_counts(segment(*text_buffers(changed)))
+        if plugins:
+            final = pc.replace_with_mask(text, pa.array(np.isin(np.arange(n), edited)), changed)
 
     by_name = dict(zip(TEXT_COUNTS, counts.T, strict=True)) | dict(zip(PII_COUNTS, pii_counts.T, strict=True))
     models = prepared.quality
