@@ -272,7 +272,8 @@ def _sign(
         size = _collapse(text, offsets[d], offsets[d + 1], classes, scratch)
         content[d, 0], content[d, 1] = murmur3_128(scratch, 0, size)
         minima[:] = np.uint32(0xFFFFFFFF)
-        held = filled = below = 0
+        held = filled = 0
+        below = np.int64(0)
         distinct = 0
         if not by_text[d]:
             first, m = word_offsets[d], word_offsets[d + 1] - word_offsets[d]
