@@ -96,6 +96,7 @@ OVERRIDES = (
     "sources.pile.files=['train/*.jsonl']",
     "held_out={slimpajama: {files: ['validation/*']}}",
     "tokenizer.vocab_size=420",
+    "quality.web={good: [dolma/cc_en_head], ordinary: [redpajama/c4]}",
 )
 
 
