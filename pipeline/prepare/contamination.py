@@ -15,6 +15,9 @@ from ..engine import TaskResult
 from ..signals.contamination import ContaminationIndex, index_table, item_grams, make_index
 from .benchmarks import BenchmarkSettings, Item, read_items
 
+QUESTION_WORDS = 4
+"""Words of the question that an n-gram of a question with its answer or choices has, if the question has as many."""
+
 ITEM_SCHEMA = pa.schema(
     [
         pa.field("benchmark", pa.string(), nullable=False),
@@ -74,10 +77,13 @@ def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Tab
     joined = [(i, text) for i in short for text in items[i].longer]
     more = item_grams([t for _, t in joined], ngram)
     joined_owner = np.array([i for i, _ in joined], np.int64)
+    # Choices alone (true or false, yes or no) are those of many items: a gram must hold words of the question.
+    place = np.arange(len(more.text)) - np.searchsorted(more.text, more.text)
+    own = place <= longest[joined_owner[more.text]] - np.minimum(longest[joined_owner[more.text]], QUESTION_WORDS)
     index = make_index(
         ngram,
-        np.concatenate([grams.hashes, more.hashes]),
-        np.concatenate([owners[grams.text], joined_owner[more.text]]),
+        np.concatenate([grams.hashes, more.hashes[own]]),
+        np.concatenate([owners[grams.text], joined_owner[more.text[own]]]),
         grams.pairs | more.pairs,
     )
     how = np.where(longest >= ngram, "question", "").astype(object)

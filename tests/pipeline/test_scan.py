@@ -191,9 +191,16 @@ def test_a_short_item_is_matched_with_its_answer_or_choices_or_listed() -> None:
         Item("b", "f", 1, "", ("Which two senses would best help a person measure hair length?",), "Touch and sight"),
         Item("b", "f", 2, "", ("Why?",), "So.", ("Because of the long winter", "For the sake of the many old apples")),
         Item("b", "f", 3, "", ("Why not?",), "Never."),
+        Item("b", "f", 4, "", ("When?",), "x", ("Because of the long winter", "For the sake of the many old apples")),
     ]
     index, table = build(items, 13)
-    assert table.column("covered_by").to_pylist() == ["question", "question and answer", "question and answer", ""]
+    assert table.column("covered_by").to_pylist() == [
+        "question",
+        "question and answer",
+        "question and answer",
+        "",
+        "question and answer",
+    ]
     with_choices = "Why?\n(A) Because of the long winter\n(B) For the sake of the many old apples"
     ours = Prepared(prepared().quality, index, prepared().urls)
     settings = ScanSettings()
