@@ -173,7 +173,7 @@ def _find(
                     if stop < 0:
                         kind = _PHONE
                         stop = match_phone(text, at, begin, end, alnum)
-                    if stop < 0:
+                    if stop < 0 and 48 <= text[at] <= 57:
                         # No number begins inside a run of digits.
                         while i < end and 48 <= text[i] <= 57:
                             i += 1

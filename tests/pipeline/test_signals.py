@@ -465,6 +465,7 @@ def test_ipv4_equals_its_pattern_and_ipaddress(parts: list[str]) -> None:
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIC\n-----END RSA PRIVATE KEY-----\n", "key",
          ["-----BEGIN RSA PRIVATE KEY-----\nMIIC\n-----END RSA PRIVATE KEY-----"]),
         ("192.168.0.1 10.1.1.1 127.0.0.1 203.0.113.5 8.8.8.8", "ip", ["8.8.8.8"]),
+        ("in brackets (8.8.8.8) and +9.9.9.9", "ip", ["8.8.8.8", "9.9.9.9"]),
     ],
 )  # fmt: skip
 def test_personal_data_is_found(text: str, kind: str, spans: list[str]) -> None:
