@@ -29,10 +29,10 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 import numpy as np
 import pyarrow as pa
 import xxhash
-from fox1.pipeline.allocator import keep_freed_memory
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.engine import TaskResult
 from fox1.pipeline.identity import SourceFile
+from fox1.pipeline.memory import keep_freed_memory
 from fox1.pipeline.prepare.contamination import prepare_contamination
 from fox1.pipeline.signals import c4, code, contamination, fineweb, gopher, language, minhash, pii, quality, scan
 from fox1.pipeline.signals.segment import segment

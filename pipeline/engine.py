@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import socket
 import time
 import traceback
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .artifacts import Artifact, RunPaths, content_key, read_json, write_json
+from .memory import peak_bytes
 
 ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
@@ -125,8 +125,7 @@ def attempt(task: Task, paths: RunPaths, stage: str) -> Outcome:
         error = message.splitlines()[0] if isinstance(cause, ValueError) else f"{type(cause).__name__}: {message}"
         trace = traceback.format_exc()
         transient = isinstance(cause, OSError | MemoryError) and not isinstance(cause, FileNotFoundError)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Outcome(result, error, trace, transient, socket.gethostname(), time.monotonic() - began, peak)
+    return Outcome(result, error, trace, transient, socket.gethostname(), time.monotonic() - began, peak_bytes())
 
 
 class Executor(Protocol):

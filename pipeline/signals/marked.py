@@ -46,12 +46,13 @@ class Marked:
 @njit(cache=True, nogil=True)
 def _numbers(hashes: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
     out = np.zeros(len(hashes), np.uint8)
+    mask = np.uint64(len(keys) - 1)
     for i in range(len(hashes)):
         h = hashes[i]
-        slot = h & np.uint64(1023)
+        slot = h & mask
         while keys[slot] != 0:
             if keys[slot] == h:
                 out[i] = values[slot]
                 break
-            slot = (slot + np.uint64(1)) & np.uint64(1023)
+            slot = (slot + np.uint64(1)) & mask
     return out

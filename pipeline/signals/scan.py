@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..allocator import keep_freed_memory
 from ..artifacts import EDIT_TYPE, RunPaths, parquet_writer
 from ..edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from ..engine import TaskResult
 from ..identity import ROW_BITS, SourceFile
+from ..memory import keep_freed_memory
 from ..plugins import Plugin, PluginSettings, load_plugins
 from ..sources.domains import domain_of
 from ..sources.listing import current_version
