@@ -307,7 +307,14 @@ def test_ten_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path)
 def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fox1", "curate", "sample", "--out", str(tmp_path / "run"), *small()]
     environment = {**os.environ, "FOX1_DATA": str(corpora)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    # A suite that a shell started in the background ignores SIGINT, and its children inherit that.
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr
     for line in process.stderr:
         if line.startswith("scan"):
