@@ -74,9 +74,14 @@ def curate(
     address: RayAddress = None,
     workers: Annotated[int | None, typer.Option(help="Local worker processes; default: one per core.")] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="One process, without Ray.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OLD_RUN", help="A finished run; what duplicates its documents is dropped.")
+    ] = None,
+    memory: Annotated[str, typer.Option(help="Of a task, at least 512Mi; results do not depend on it.")] = "1Gi",
 ) -> None:
     """Run the stages prepare, scan, filter, dedupe, tokenize, mix and stats over a recipe's sources."""
     from contextlib import nullcontext
+    from dataclasses import replace
 
     from .pipeline.artifacts import RunPaths
     from .pipeline.curate import STAGES, run_files
@@ -85,17 +90,22 @@ def curate(
     from .progress import StageBars, print_summary
     from .recipes.load import load_recipe
     from .recipes.settings import curate_settings, training_json
-    from .recipes.units import share
+    from .recipes.units import quantity, share
 
     _require_folder(out)
     parsed, resolved = load_recipe(recipe, overrides or [])
     settings = curate_settings(parsed, share(limit))
+    if against:
+        settings = replace(settings, against=str(against.absolute()))
+    budget = quantity(memory)
+    if budget < 512 << 20:
+        raise ValueError(f"--memory {memory} is less than the 512Mi that a task needs")
     paths = RunPaths(out.absolute())
     chosen = tuple(s.strip() for s in stages.split(",")) if stages else STAGES
     session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
     try:
         with session as executor, StageBars() as bars:
-            engine = Engine(paths, executor, bars)
+            engine = Engine(paths, executor, bars, budget)
             summary = run_curate(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
@@ -238,5 +248,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if debug:
             raise
+        for line in getattr(error, "details", ()):
+            print(line, file=sys.stderr)
         print(f"error: {str(error).strip() or type(error).__name__}", file=sys.stderr)
         sys.exit(1)

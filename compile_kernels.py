@@ -10,7 +10,6 @@ def main() -> None:
     import numpy as np
     import pyarrow as pa
 
-    from .pipeline.dedupe import decide, near
     from .pipeline.identity import SourceFile
     from .pipeline.prepare.benchmarks import Item
     from .pipeline.prepare.contamination import build
@@ -22,7 +21,7 @@ def main() -> None:
     words = " ".join(f"word{i}" for i in range(40))
     texts = ["Two words, and é more.\nlorem ipsum\n", "", f"mail a@b.com, or +44 20 7946 0958. {words} {words}"] * 3
     n = len(texts)
-    columns = [range(n), texts, ["Pile-CC"] * n, [""] * n, ["http://x.com/y"] * n]
+    columns = [range(n), texts, ["Pile-CC"] * n, [""] * n, ["http://x.com/y"] * n, [0] * n]
     batch = pa.RecordBatch.from_arrays(
         [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
     )
@@ -36,20 +35,50 @@ def main() -> None:
         scan.scan_piece(batch, file, settings, scan.signals_schema(settings), prepared)
     s = segment(*scan.text_buffers(batch.column("text")))
     quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
-    signed = minhash.sign(s, minhash.MinHashSettings())
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
-    near._pairs(np.array([0]), np.array([2]), 4)
-    sketches = np.zeros((1, 128), np.uint32)
-    near._compare(
-        sketches, np.array([1], np.uint32), np.array([0]), np.array([1]), signed.sketch, signed.sketch_offsets, 128
-    )
-    decide._first_independent_set(np.array([0]), np.array([1]), 2)
+    _dedupe([*texts, words, f"{words} more"])
     lengths = np.array([5, 9, 2], np.int64)
     for packing in ("best_fit", "concatenate"):
         packed = pack.pack(lengths, 8, 4, packing, last=True)
     stream = pack.streams(np.arange(10, dtype=np.int32), np.array([0, 3, 10, 10]), lengths, 2, 1)
     p = packed.segments
     pack.fill(p.document, p.start, p.length, p.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)
+
+
+def _dedupe(texts: list[str]) -> None:
+    """Dedupe a few documents in a folder of their own: its kernels take what its steps hand them."""
+    import json
+    import tempfile
+    from pathlib import Path
+
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.dedupe.order import DedupeSettings
+    from .pipeline.dedupe.stage import run_dedupe
+    from .pipeline.engine import Engine, InProcess
+    from .pipeline.filter import FilterSettings, filter_group
+    from .pipeline.identity import group_files
+    from .pipeline.signals.scan import ScanSettings, scan_file
+    from .pipeline.sources.listing import SourceSettings, list_sources
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [json.dumps({"text": text, "meta": {"pile_set_name": "Pile-CC"}}) for text in texts]
+        Path(folder, "a.jsonl").write_text("\n".join(rows))
+        files = list_sources((SourceSettings("pile", "pile", folder, ("*.jsonl",)),))
+        paths, groups, settings = RunPaths(Path(folder, "run")), group_files(files), ScanSettings()
+        for file in files:
+            scan_file(file, settings, paths)
+        filtered = {g.name: [a.hash for a in filter_group(g, FilterSettings(), paths).outputs] for g in groups}
+        shape = settings.minhash
+        run_dedupe(
+            Engine(paths, InProcess()),
+            groups,
+            [(1, len(texts))] * len(groups),
+            filtered,
+            ["pile/Pile-CC"],
+            DedupeSettings(),
+            shape.bands,
+            shape.sketch_size,
+        )
 
 
 if __name__ == "__main__":

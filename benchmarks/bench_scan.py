@@ -28,7 +28,7 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import numpy as np
 import pyarrow as pa
-import xxhash
+from fox1.benchmarks.peers import signature_step, whitespace_words
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.engine import TaskResult
 from fox1.pipeline.identity import SourceFile
@@ -71,7 +71,7 @@ class Datatrove:
     """Its five steps over prepared documents."""
 
     def __init__(self, tokenizer: Any = None) -> None:
-        from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+        from datatrove.pipeline.dedup.minhash import MinhashConfig
         from datatrove.pipeline.filters import (
             C4QualityFilter,
             FineWebQualityFilter,
@@ -80,9 +80,7 @@ class Datatrove:
         )
 
         words = "en" if tokenizer is None else tokenizer
-        signature = MinhashDedupSignature(tempfile.mkdtemp(prefix="fox1-bench-"), MinhashConfig(), language=words)
-        # Its hash function hands a str to xxhash, which newer releases refuse: the same hash of the same bytes.
-        signature._hash_func = lambda gram: xxhash.xxh64_intdigest(gram.encode())
+        signature = signature_step(Path(tempfile.mkdtemp(prefix="fox1-bench-")), words, MinhashConfig())
 
         def sign(document: Any) -> None:
             shingles = signature.get_shingles(document.text)
@@ -169,13 +167,6 @@ def main() -> None:
     options = parser.parse_args()
 
     from datatrove.data import Document
-    from datatrove.utils.word_tokenizers import WhitespaceTokenizer
-
-    class Whitespace(WhitespaceTokenizer):
-        """Words between white space and nothing more: the fastest words datatrove can be given."""
-
-        def word_tokenize(self, text: str) -> list[str]:
-            return text.split()
 
     keep_freed_memory()  # as every scan task does
     recipe, _ = load_recipe(options.recipe)
@@ -203,7 +194,7 @@ def main() -> None:
             name: [Document(text=t, id=str(i)) for _, b in part for i, t in enumerate(b.column("text").to_pylist())]
             for name, part in (("fastest", small), ("default", tiny))
         }
-        peers = {"fastest": Datatrove(Whitespace()), "default": Datatrove()}
+        peers = {"fastest": Datatrove(whitespace_words()), "default": Datatrove()}
         ratios: dict[str, float] = {}
         for name, part in (("fastest", small), ("default", tiny)):
             peers[name].run(documents[name][:5])

@@ -21,8 +21,10 @@ import yaml
 from ..tokenize.model import TokenizerSettings
 from . import filter, prepare, tokens
 from .artifacts import RunPaths, content_key, lease, merge_counts, publish, read_json, remove_partial, write_json
+from .dedupe.against import read_run
+from .dedupe.guard import check_losses
 from .dedupe.order import DedupeSettings
-from .dedupe.stage import run_dedupe
+from .dedupe.stage import NO_RUN, OldRun, run_dedupe
 from .engine import Engine, Task, TaskResult, task_key
 from .filter import FilterSettings
 from .identity import Group, group_files
@@ -43,7 +45,7 @@ from .stats.contamination import report_contamination
 from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnels
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
-STATS_VERSION = 2
+STATS_VERSION = 3
 ESTIMATE_MARGIN = 2.0
 """How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
 
@@ -67,6 +69,8 @@ class CurateSettings:
     max_bad_rows: float = 0.001
     limit: float = 1.0
     """Share of whole files to use, by seed."""
+    against: str = ""
+    """Folder of a finished run: its documents stay, and new ones that duplicate them are dropped."""
 
 
 @dataclass
@@ -133,6 +137,7 @@ class _Run:
     """How many documents failed each rule, failed it alone, and failed pairs of rules."""
     preparations: dict[str, TaskResult] = field(default_factory=dict)
     """By name of the preparation."""
+    old: OldRun = NO_RUN
     prepared_for_scan: tuple[str, ...] = ()
     """`name=hash` of the prepared artifacts that scan reads."""
 
@@ -146,6 +151,8 @@ class _Run:
         if settings.limit < 1:
             files = sample_files(files, settings.limit, settings.seed)
         self.files = files
+        if settings.against:
+            self.old = read_run(RunPaths(Path(settings.against)), files, scan.signals_schema(settings.scan))
         if self.paths.recipe in self.documents:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(self.paths.recipe) as out:
@@ -262,19 +269,23 @@ class _Run:
             ]
             for g in self.groups
         }
-        sizes = [sum(self.scans[f.name].counts["bytes"] for f in g.files) for g in self.groups]
-        documents = sum(f.rows - f.quarantined for f in self.funnels)
+        counts = [[self.scans[f.name].counts for f in g.files] for g in self.groups]
+        sizes = [(sum(c["bytes"] for c in of), sum(c["documents"] for c in of)) for of in counts]
+        subsets = {key.rsplit("|", 1)[0] for result in self.filtered.values() for key in result.counts}
         shape = s.scan.minhash
         result = run_dedupe(
-            self.engine, self.groups, sizes, inputs, s.dedupe, shape.bands, shape.sketch_size, documents
+            self.engine, self.groups, sizes, inputs, subsets, s.dedupe, shape.bands, shape.sketch_size, self.old
         )
-        self.dedupe_figures = result.figures
+        self.dedupe_result = result
         self.decisions = {
             Path(a.path).relative_to(self.paths.root / "decisions").as_posix(): a
             for r in result.decisions
             for a in r.outputs
         }
         self._balance_decisions(result.decisions)
+        self.summary.funnels = list(self.decided.values())
+        kept = {f"{c.corpus}/{subset}": r.get("", 0) for c in self.decided.values() for subset, r in c.subsets.items()}
+        check_losses(kept, result.near_lost, result.largest, s.dedupe.near_limits, self.groups, self.paths)
         self._check_estimate(result.decisions)
 
     def _balance_decisions(self, results: Sequence[TaskResult]) -> None:
@@ -387,7 +398,8 @@ class _Run:
             "funnel": {**funnel_json(funnels, by_subset), "held_out_rows": {f.corpus: f.rows for f in held_out}},
             "filter": self.rules,
             "prepared": {name: {**r.counts, **r.data} for name, r in self.preparations.items()},
-            "overlap": self.dedupe_figures,
+            "overlap": self.dedupe_result.overlap,
+            "dedupe": self.dedupe_result.figures,
             "mixture": mixture,
             "tokens": {**totals, **self.prepared.data},
         }
@@ -421,7 +433,10 @@ class _Run:
             }
             for f in self.files
         ]
-        write_json(self.paths.manifest, {"version": 1, "files": files, "artifacts": artifacts})
+        manifest = {"version": 1, "files": files, "artifacts": artifacts}
+        if self.settings.against:
+            manifest["against"] = self.settings.against
+        write_json(self.paths.manifest, manifest)
 
 
 def write_stats(name: str, value: dict[str, Any], paths: RunPaths) -> TaskResult:

@@ -108,18 +108,20 @@ def attempt(task: Task, paths: RunPaths, stage: str) -> Outcome:
     try:
         # Outputs are about to be replaced: no record may vouch for them until they are whole again.
         paths.record(stage, task.name).unlink(missing_ok=True)
-        result = task.run(*task.args)
+        done = task.run(*task.args)
         write_json(
             paths.record(stage, task.name),
             {
                 "stage": stage,
                 "task": task.name,
                 "key": task.key,
-                "outputs": [paths.relative(a).to_json() for a in result.outputs],
-                "counts": result.counts,
-                "data": result.data,
+                "outputs": [paths.relative(a).to_json() for a in done.outputs],
+                "counts": done.counts,
+                "data": done.data,
             },
         )
+        # Without a record, nothing is finished.
+        result = done
     except Exception as cause:
         message = str(cause).strip() or type(cause).__name__
         error = message.splitlines()[0] if isinstance(cause, ValueError) else f"{type(cause).__name__}: {message}"
@@ -180,6 +182,8 @@ class Engine:
     paths: RunPaths
     executor: Executor
     progress: Progress = field(default_factory=Silent)
+    memory: int = TASK_MEMORY
+    """Bytes that a task may take where it can choose; no result depends on it."""
     reused: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Stage -> (tasks whose finished output was reused, tasks)."""
     finished: dict[str, list[Artifact]] = field(default_factory=dict)

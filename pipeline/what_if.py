@@ -10,18 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .artifacts import RunPaths, merge_counts
-from .edits import apply_edits
+from .excerpts import beginning, edited_text
 from .filter import FilterSettings, judge, signal_batches, signal_of
 from .identity import Group, SourceFile
 from .signals.ratios import SIGNAL_COUNTS, SIGNALS
-from .sources.quarantine import Quarantine
-from .sources.rows import read_rows
-
-EXCERPT = 160
 
 
 @dataclass(frozen=True)
@@ -140,12 +134,4 @@ def _value(batch: pa.RecordBatch, i: int, reason: str) -> str:
 
 
 def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> Example:
-    edits = pq.read_table(paths.signals(file.corpus, file.path), columns=["row", "edits"])
-    text = ""
-    for batch in read_rows(file, Quarantine(file)):
-        rows = batch.column("row").to_pylist()
-        if row in rows:
-            its = edits.filter(pc.equal(edits.column("row"), row)).column("edits").combine_chunks()
-            text = apply_edits(batch.column("text").slice(rows.index(row), 1), its)[0].as_py()
-            break
-    return Example(f"{file.name}#{row}", reason, value, " ".join(text[: 4 * EXCERPT].split())[:EXCERPT])
+    return Example(f"{file.name}#{row}", reason, value, beginning(edited_text(paths, file, row)))

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from .check import absent_pools
+from .presets import PRESETS, expand
 from .schema import Recipe
 
 PACKAGE = Path(__file__).parent
@@ -66,6 +67,7 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RecipeError(str(path), ["`extends` goes in a circle"])
     value = _read(path)
     parent = value.pop("extends", "")
+    value = expand(value)
     if not parent:
         return value
     return _merge(_extended(find(str(parent), path.parent), (*seen, path.resolve())), value)
@@ -137,6 +139,9 @@ def load_recipe(
     value = _extended(path)
     for assignment in overrides:
         _set(value, assignment)
+        if assignment.startswith("dedupe.preset="):
+            value = _merge(value, expand({"dedupe": {"preset": value["dedupe"]["preset"]}}))
+    _rank_sources(value)
     problems: list[str] = []
     # Unset variables matter only where they are used: a `--set` may have replaced the value.
     value = _substitute(value, os.environ if variables is None else variables, "", problems)
@@ -146,6 +151,16 @@ def load_recipe(
     if absent := absent_pools(recipe):
         raise RecipeError(str(path), absent)
     return recipe, value
+
+
+def _rank_sources(value: dict[str, Any]) -> None:
+    """Of a preset's ranking, keep the corpora that the recipe has."""
+    dedupe, sources = value.get("dedupe"), value.get("sources")
+    if not isinstance(dedupe, dict) or not isinstance(sources, dict):
+        return
+    preset = PRESETS.get(dedupe.get("preset", ""))
+    if preset and preset.ranking and dedupe.get("priority") == list(preset.ranking):
+        dedupe["priority"] = [name for name in preset.ranking if name in sources]
 
 
 def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe]:

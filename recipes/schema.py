@@ -14,6 +14,7 @@ from ..pipeline.signals.c4 import LINE_RULES
 from ..pipeline.signals.pii import KINDS
 from ..pipeline.signals.ratios import SIGNALS
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
+from .presets import PRESETS
 from .units import Quantity, RowsOrShare, Share
 
 THRESHOLDS = [f"{bound}_{signal}" for signal in sorted(SIGNALS) for bound in ("min", "max")]
@@ -80,7 +81,7 @@ class MinHash(Strict):
         5, ge=1, le=32, description="Units of a shingle. FineWeb: word, 5, 14 x 8; SlimPajama: char, 13, 9 x 13."
     )
     bands: int = Field(14, ge=1, le=64)
-    rows: int = Field(8, ge=1, le=64)
+    rows: int = Field(8, ge=1, le=512)
     sketch_size: int = Field(128, ge=16, le=4096, description="k of the bottom-k verification sketch.")
     seed: int = 1
 
@@ -172,10 +173,38 @@ Thresholds = Annotated[
 """`min_<signal>`, `max_<signal>` or `languages`; null lifts the threshold of a wider section."""
 
 
+class UrlDedupe(Strict):
+    """Equal URLs."""
+
+    corpora: list[str] = Field([], description="Corpora in which an equal URL makes two documents candidates.")
+    rule: Literal["candidates", "newest"] = Field(
+        "candidates", description="`newest`: only the newest document of a URL stays, compared or not."
+    )
+
+
 class Dedupe(Strict):
+    preset: Literal["", *PRESETS] = Field("", description="Published practice; sets signals.minhash, too.")  # type: ignore[valid-type]
     priority: list[str] = Field([], description="Corpora (or corpus/subset), best first: which copy survives.")
-    jaccard: Share = Field(0.78, description="Estimated similarity from which a pair counts as duplicates.")
-    fan_out: int = Field(32, ge=1, le=1024)
+    jaccard: Share = Field(0.8, description="Estimated similarity from which a pair counts as duplicates.")
+    containment: Share = Field(
+        1.0, description="A document goes, too, if more than this share of its shingles is in a better one; 1: never."
+    )
+    fan_out: int = Field(32, ge=1, le=1024, description="Members of a bucket that the others are compared with.")
+    scope: Literal["all", "within", "across"] = Field(
+        "all", description="Duplicates of any corpora, of the same corpus only, or of different corpora only."
+    )
+    exempt: list[str] = Field([], description="Corpora or corpus/subset that take no part, held-out copies apart.")
+    url: UrlDedupe = UrlDedupe()
+    near_limits: dict[str, Share] = Field(
+        {"all": 0.95},
+        description="all, corpus or corpus/subset -> share that near-dedupe may drop before the run stops.",
+    )
+
+    @model_validator(mode="after")
+    def _newest_has_a_direction(self) -> Dedupe:
+        if self.url.rule == "newest" and self.scope == "across":
+            raise ValueError("`url.rule: newest` drops within a corpus, too; use the scope `all` or `within`")
+        return self
 
 
 class Tokenizer(Strict):
@@ -327,7 +356,17 @@ class Recipe(Strict):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"{name!r} cannot name a source or phase: use letters, digits, - and _")
         known("source", "held_out", list(self.held_out), corpora)
-        known("corpus", "dedupe.priority", [p.split("/")[0] for p in self.dedupe.priority], corpora)
+        named = {
+            "dedupe.priority": self.dedupe.priority,
+            "dedupe.exempt": self.dedupe.exempt,
+            "dedupe.near_limits": [n for n in self.dedupe.near_limits if n != ALL],
+        }
+        for where, names in named.items():
+            known("corpus", where, [n.split("/")[0] for n in names], corpora)
+            for name in names:
+                if "/" in name:
+                    self._subset(where, *name.split("/", 1))
+        known("corpus", "dedupe.url.corpora", self.dedupe.url.corpora, corpora)
         known("phase", "mix.claim_order", self.mix.claim_order, phases)
         if self.mix.claim_order and sorted(self.mix.claim_order) != sorted(phases):
             raise ValueError(f"mix.claim_order must name every phase once: {', '.join(phases)}")

@@ -106,12 +106,27 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             recipe.contamination.action == "drop",
             tuple(recipe.plugins),
         ),
-        dedupe=DedupeSettings(**_tuples(recipe.dedupe.model_dump())),
+        dedupe=_dedupe(recipe),
         tokenizer=TokenizerSettings(**tokenizer),
         seed=recipe.seed,
         id_salt=recipe.id_salt,
         max_bad_rows=recipe.max_bad_rows,
         limit=limit,
+    )
+
+
+def _dedupe(recipe: Recipe) -> DedupeSettings:
+    d = recipe.dedupe
+    return DedupeSettings(
+        priority=tuple(d.priority),
+        jaccard=d.jaccard,
+        containment=d.containment,
+        fan_out=d.fan_out,
+        scope=d.scope,
+        exempt=tuple(d.exempt),
+        url=tuple(d.url.corpora),
+        url_rule=d.url.rule,
+        near_limits=tuple(sorted(d.near_limits.items())),
     )
 
 

@@ -1,8 +1,10 @@
-"""The decision: which documents stay, which kept document stands for each that goes; and `decisions/`.
+"""The decision: which documents stay, and which kept document stands for each that goes.
 
 Documents are taken in the total order; one is dropped if and only if a better one that was kept is its verified
 duplicate. That is the lexicographically first independent set of the verified graph: it is unique, whatever the
-schedule. Each dropped document names the best-ordered kept document among its verified duplicates.
+schedule. The walk is cut into ranges of the order that fit into a task's memory; a range hands what it decided about
+documents of later ranges on in messages (time-forward processing, Chiang et al. 1995). As long as some documents are not
+compared with all better members of their buckets, what hangs on them stays open until the next round.
 """
 
 from __future__ import annotations
@@ -11,187 +13,207 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numba import njit
 
-from ..artifacts import DECISION_SCHEMA, RunPaths, parquet_writer
-from ..engine import TASK_MEMORY, TaskResult
-from ..filter import signal_batches
-from ..identity import ROW_BITS, Group
-from ..shuffle import RecordShuffle, read_partition, read_records
-from .order import ADDS, CLASS, DROP, EDGE, EXACT, NEAR, Chunks
+from ..engine import TaskResult
+from ..shuffle import Cursor, RecordShuffle, between, distinct, merged, read_records, sort_records
+from .order import DROP, DROPPED, EDGE, EXACT, ID, MAYBE, NEAR, NODE, UNKNOWN, UPDATE, Plan, bytes_of
+from .verify import BY_BETTER, SAMPLE
 
-EDGES_IN_MEMORY = TASK_MEMORY // (4 * EDGE.itemsize)
-"""Edges that one task decides: with sorting they take four times their size."""
-KINDS = {EXACT: "exact", NEAR: "near"}
+Key = tuple[int, int]
+"""(order key, id): a place in the total order."""
+BYTES_PER_EDGE = 12 * EDGE.itemsize
+"""What a verified pair takes while its range is decided: the pair, or a message of it, its nodes, sorting."""
 
 
-def decide(files: Sequence[Path], chunks: Chunks, stem: Path) -> TaskResult:
-    """Walk the verified edges in order; drops go to the chunk of the dropped document.
+def ranges(samples: Sequence[Key], edges: int, memory: int) -> list[Key]:
+    """Bounds that cut the order into ranges of edges that fit into `memory`.
 
-    Raises:
-        ValueError: there are more edges than one task may hold.
+    Args:
+        samples: keys of both documents of some edges, evenly taken.
     """
-    edges = np.concatenate([np.frombuffer(read_partition(f, 0), EDGE) for f in files] or [np.empty(0, EDGE)])
-    if len(edges) > EDGES_IN_MEMORY:
-        raise ValueError(
-            f"{len(edges)} verified pairs exceed the {EDGES_IN_MEMORY} one task decides; "
-            "raise `dedupe.jaccard` or lower `dedupe.fan_out`"
-        )
-    edges = edges[np.lexsort((edges["better"], edges["better_order"], edges["id"], edges["order"]))]
-    ids, index = np.unique(np.concatenate([edges["id"], edges["better"]]), return_inverse=True)
-    chosen = _first_independent_set(index[: len(edges)], index[len(edges) :], len(ids))
-    drops = np.zeros(int((chosen >= 0).sum()), DROP)
-    used = edges[chosen[chosen >= 0]]
-    drops["id"], drops["by"], drops["kind"] = used["id"], used["better"], NEAR
-    drops["shared"], drops["examined"] = used["shared"], used["examined"]
-    out = RecordShuffle(stem, len(chunks.members), DROP)
-    out.add(drops, chunks.of(drops["id"]))
-    corpora = len(chunks.table.corpus_names)
-    pairs = np.unique(
-        np.stack(
-            [
-                np.r_[edges["id"], edges["better"]],
-                np.r_[chunks.table.corpus_of(edges["better"]), chunks.table.corpus_of(edges["id"])].astype(np.uint64),
-            ]
-        ),
-        axis=1,
+    count = -(-edges * BYTES_PER_EDGE // memory)
+    if count < 2:
+        return []
+    chosen = sorted(samples)
+    return sorted({chosen[i * len(chosen) // count] for i in range(1, count)}) if len(chosen) >= count else []
+
+
+def decide_range(
+    edges: Sequence[Path],
+    opened: Sequence[Path],
+    messages: Sequence[Path],
+    index: int,
+    bounds: Sequence[Key],
+    plan: Plan,
+    stem: Path,
+) -> TaskResult:
+    """Decide the documents of one range of the order; the ranges before it are decided.
+
+    Writes drops and what stays open, by chunk (`.drops`, `.unknown`), pairs of open documents for the next round
+    (`.left`), and messages by range (`.messages`).
+
+    Args:
+        edges: sorted by the better document.
+        opened: documents that are not compared with all yet.
+        messages: of the ranges before.
+    """
+    first = bounds[index - 1] if index else None
+    end = bounds[index] if index < len(bounds) else None
+    ours = between(edges, 0, EDGE, BY_BETTER, None if first is None else (*first, 0, 0), end and (*end, 0, 0))
+    ours = _one_per_pair(sort_records(ours, BY_BETTER))
+    told = sort_records(read_records(messages, index, EDGE), ("order", "id", "better_order", "better"))
+    waiting = between(opened, 0, NODE, ("order", "id"), first, end)
+
+    where = (
+        np.searchsorted(_keys(bounds), _keys(ours[["order", "id"]]), "right") if bounds else np.zeros(len(ours), int)
     )
-    overlap = np.zeros((corpora, corpora), np.int64)
-    np.add.at(overlap, (chunks.table.corpus_of(pairs[0]), pairs[1].astype(np.int64)), 1)
-    counts = {"near_duplicates": len(drops), "edges": len(edges)}
-    return TaskResult(tuple(out.close()), counts, {"overlap_near": overlap.tolist()})
+    inside = where == index
+    nodes = np.concatenate([_nodes(ours, "better_order", "better"), _nodes(ours[inside]), _nodes(told), waiting])
+    nodes = distinct(sort_records(nodes, ("order", "id")))
+    by_id = np.argsort(nodes["id"])
+
+    def number(ids: np.ndarray) -> np.ndarray:
+        return by_id[np.searchsorted(nodes["id"], ids, sorter=by_id)]
+
+    worse = np.full(len(ours), -1, np.int64)
+    worse[inside] = number(ours["id"][inside])
+    is_open = np.zeros(len(nodes), bool)
+    is_open[number(waiting["id"])] = True
+    uncertain = (told["order"] & MAYBE) > 0
+    told["order"] &= ~MAYBE
+    chosen, state = _walk(number(ours["better"]), worse, is_open, number(told["id"]), uncertain)
+
+    chunks = len(plan.chunks.members)
+    dropped = np.flatnonzero(state == DROPPED)
+    source = np.concatenate([ours, told])[chosen[dropped]]
+    drops = np.zeros(len(dropped), DROP)
+    drops["id"], drops["by"], drops["bytes"] = source["id"], source["better"], bytes_of(source["order"])
+    for name in ("shared", "examined", "code", "kind"):
+        drops[name] = source[name]
+    unknown = np.empty(int((state == UNKNOWN).sum()), ID)
+    unknown["id"] = nodes["id"][state == UNKNOWN]
+    # What an open document may still do to another open one is asked again in the next round.
+    better_state = state[number(ours["better"])]
+    local = inside & (better_state == UNKNOWN)
+    local[local] = state[worse[local]] == UNKNOWN
+    left = np.concatenate([ours[local], told[uncertain & (state[number(told["id"])] == UNKNOWN)]])
+    later = ours[~inside & (better_state != DROPPED)]
+    later["order"] |= np.where(better_state[~inside & (better_state != DROPPED)] == UNKNOWN, MAYBE, np.uint64(0))
+
+    outputs = []
+    for name, records, parts, part, by in (
+        ("drops", drops, chunks, plan.chunks.of(drops["id"]), ("id",)),
+        ("unknown", unknown, chunks, plan.chunks.of(unknown["id"]), ("id",)),
+        ("left", left, 1, 0, BY_BETTER),
+        ("messages", later, len(bounds) + 1, where[~inside & (better_state != DROPPED)], ()),
+    ):
+        out = RecordShuffle(stem.with_name(f"{stem.name}.{name}"), parts, records.dtype, by)
+        out.add(records, part)
+        outputs += out.close()
+    counts = {"near_duplicates": int((drops["kind"] == NEAR).sum()), "open_pairs": len(left), "edges": len(ours)}
+    picked = left[SAMPLE - 1 :: SAMPLE]
+    sample = [
+        key
+        for order, id_ in (("better_order", "better"), ("order", "id"))
+        for key in zip(picked[order].tolist(), picked[id_].tolist(), strict=True)
+    ]
+    return TaskResult(tuple(outputs), counts, {"sample": sample})
+
+
+def _one_per_pair(edges: np.ndarray) -> np.ndarray:
+    """Sorted edges without repeats; where a pair is both exact and near, it is exact."""
+    if not len(edges):
+        return edges
+    first = np.flatnonzero(
+        np.r_[True, (edges["id"][1:] != edges["id"][:-1]) | (edges["better"][1:] != edges["better"][:-1])]
+    )
+    kind = np.minimum.reduceat(edges["kind"], first)
+    edges = edges[first]
+    edges["kind"] = kind
+    edges["shared"][kind == EXACT] = edges["examined"][kind == EXACT] = 1
+    return edges
+
+
+def _nodes(edges: np.ndarray, order: str = "order", id_: str = "id") -> np.ndarray:
+    nodes = np.empty(len(edges), NODE)
+    nodes["order"], nodes["id"] = edges[order], edges[id_]
+    if order == "order":
+        nodes["order"] &= ~MAYBE
+    return nodes
+
+
+def _keys(pairs: Sequence[Key] | np.ndarray) -> np.ndarray:
+    """Places in the order that numpy can search: complex numbers compare by real, then by imaginary part, but hold 53
+    bits only; so the 64-bit keys go in as big-endian bytes.
+    """
+    if isinstance(pairs, np.ndarray):
+        columns = np.column_stack([pairs["order"] & ~MAYBE, pairs["id"]]) if len(pairs) else np.empty((0, 2), np.uint64)
+    else:
+        columns = np.array(pairs, np.uint64).reshape(-1, 2)
+    return np.ascontiguousarray(columns.astype(">u8")).view("S16").ravel()
 
 
 @njit(cache=True, nogil=True)
-def _first_independent_set(worse: np.ndarray, better: np.ndarray, n: int) -> np.ndarray:
-    """int64 [n]: the edge that drops a document, or -1. Edges are sorted by (worse, better) in the total order."""
-    chosen = np.full(n, -1, np.int64)
-    for e in range(len(worse)):
-        # All edges of a better document come before: its fate is known.
-        if chosen[worse[e]] < 0 and chosen[better[e]] < 0:
-            chosen[worse[e]] = e
-    return chosen
-
-
-def resolve(near: Sequence[Path], classes: Sequence[Path], chunk: int, chunks: Chunks, stem: Path) -> TaskResult:
-    """What becomes of the leaders of a chunk becomes of the exact copies behind them, wherever these are."""
-    drops = read_records(near, chunk, DROP)
-    drops = drops[np.argsort(drops["id"])]
-    members = read_records(classes, chunk, CLASS)
-    at = np.searchsorted(drops["id"], members["leader"])
-    found = at < len(drops)
-    found[found] = drops["id"][at[found]] == members["leader"][found]
-    followers = members["id"] != members["leader"]
-
-    behind = np.zeros(int(followers.sum()), DROP)
-    behind["id"], behind["by"], behind["kind"] = members["id"][followers], members["leader"][followers], EXACT
-    behind["shared"] = behind["examined"] = 1
-    moved = found[followers]
-    source = drops[at[followers][moved]]
-    for name in ("by", "shared", "examined", "kind"):
-        behind[name][moved] = source[name]
-
-    # Every dropped document, and every copy, adds one to the cluster of the kept document it names.
-    every = np.concatenate([drops, behind])
-    kept, count = np.unique(every["by"], return_counts=True)
-    adds = np.zeros(len(kept), DROP)
-    adds["id"], adds["by"], adds["kind"] = kept, count, ADDS
-    out = RecordShuffle(stem, len(chunks.members), DROP)
-    out.add(every, chunks.of(every["id"]))
-    out.add(adds, chunks.of(adds["id"]))
-    return TaskResult(tuple(out.close()))
-
-
-def write_decisions(
-    groups: Sequence[Group], files: Sequence[Path], chunk: int, held_out: np.ndarray, paths: RunPaths
-) -> TaskResult:
-    """One decision per document, as Parquet. Counts are by `<corpus>/<subset>|<reason>`, no reason meaning kept.
+def _walk(
+    better: np.ndarray, worse: np.ndarray, is_open: np.ndarray, told: np.ndarray, uncertain: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the edge or, behind the edges, the message that drops each document, or -1; its state: 0 is kept).
 
     Args:
-        held_out: uint64 [k], sorted file hashes of the held-out files.
+        better: int64 [edges], ascending: documents by their place in the order.
+        worse: int64 [edges]; -1 for a document of a later range.
+        told: int64 [messages], ascending, the best-ordered sender first.
     """
-    records = read_records(files, chunk, DROP)
-    adds = records[records["kind"] == ADDS]
-    adds = adds[np.argsort(adds["id"], kind="stable")]
-    drops = records[records["kind"] != ADDS]
-    drops = drops[np.argsort(drops["id"])]
-    outputs, counts, kept_bytes = [], dict[str, int](), dict[str, int]()
-    for group in groups:
-        filtered = pq.read_table(paths.filtered(group.name), columns=["reason", "reasons"])
-        at = 0
-        for file in group.files:
-            with parquet_writer(paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:
-                for batch in signal_batches(
-                    paths.signals(file.corpus, file.path), ["doc_id", "row", "subset", "n_bytes"]
-                ):
-                    verdict = filtered.slice(at, batch.num_rows).combine_chunks()
-                    at += batch.num_rows
-                    decided = _decisions(batch, verdict, file.corpus, file.path, drops, adds, held_out)
-                    out.write(decided)
-                    _count(file.corpus, batch, decided, counts, kept_bytes)
-            outputs.append(out.artifact)
-    return TaskResult(tuple(outputs), counts, {"kept_bytes": kept_bytes})
+    n = len(is_open)
+    chosen = np.full(n, -1, np.int64)
+    state = np.zeros(n, np.uint8)
+    maybe = is_open.copy()
+    for m in range(len(told)):
+        if uncertain[m]:
+            maybe[told[m]] = True
+        elif chosen[told[m]] < 0:
+            chosen[told[m]] = len(better) + m
+    e = 0
+    for i in range(n):
+        # All that is better was decided before: the notices of a document are complete.
+        state[i] = DROPPED if chosen[i] >= 0 else UNKNOWN if maybe[i] else 0
+        while e < len(better) and better[e] == i:
+            if worse[e] >= 0:
+                if state[i] == 0 and chosen[worse[e]] < 0:
+                    chosen[worse[e]] = e
+                elif state[i] == UNKNOWN:
+                    maybe[worse[e]] = True
+            e += 1
+    return chosen, state
 
 
-def _count(
-    corpus: str, batch: pa.RecordBatch, decided: pa.RecordBatch, counts: dict[str, int], kept_bytes: dict[str, int]
-) -> None:
-    facts = (batch.column("subset"), decided.column("reason"), batch.column("n_bytes"))
-    for subset, reason, size in zip(*(f.to_pylist() for f in facts), strict=True):
-        key = f"{corpus}/{subset}|{reason}"
-        counts[key] = counts.get(key, 0) + 1
-        if not reason:
-            kept_bytes[f"{corpus}/{subset}"] = kept_bytes.get(f"{corpus}/{subset}", 0) + size
-
-
-def _decisions(
-    batch: pa.RecordBatch,
-    verdict: pa.Table,
-    corpus: str,
-    path: str,
-    drops: np.ndarray,
-    adds: np.ndarray,
-    held_out: np.ndarray,
-) -> pa.RecordBatch:
-    n = batch.num_rows
-    ids = batch.column("doc_id").to_numpy()
-    reason = verdict.column("reason").to_numpy(zero_copy_only=False).astype(object)
-    reasons = verdict.column("reasons").to_pylist()
-    passed = reason == ""
-    at = np.minimum(np.searchsorted(drops["id"], ids), max(len(drops) - 1, 0))
-    dropped = (drops["id"][at] == ids) if len(drops) else np.zeros(n, bool)
-    duplicate_of = np.zeros(n, np.uint64)
-    similarity = np.zeros(n, np.float32)
-    kind = np.full(n, "", object)
-    size = np.zeros(n, np.uint32)
-    for i in np.flatnonzero(dropped):
-        drop = drops[at[i]]
-        duplicate_of[i] = drop["by"]
-        similarity[i] = drop["shared"] / drop["examined"]
-        kind[i] = KINDS[int(drop["kind"])]
-        reason[i] = f"{kind[i]}_duplicate"
-    behind = np.isin(duplicate_of >> np.uint64(ROW_BITS), held_out) & dropped
-    if int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.tolist()):
-        reason[behind] = "held_out"
-    for i in np.flatnonzero(dropped):
-        reasons[i] = [reason[i]]
-    begin, end = np.searchsorted(adds["id"], ids, "left"), np.searchsorted(adds["id"], ids, "right")
-    total = np.r_[np.uint64(0), np.cumsum(adds["by"])]
-    kept = passed & ~dropped
-    size[kept] = 1 + (total[end] - total[begin])[kept]
-    columns = {
-        "corpus": pa.array([corpus] * n),
-        "file": pa.array([path] * n),
-        "row": batch.column("row"),
-        "doc_id": batch.column("doc_id"),
-        "kept": pa.array(kept),
-        "reason": pa.array(reason, pa.string()),
-        "reasons": pa.array(reasons, DECISION_SCHEMA.field("reasons").type),
-        "duplicate_of": pa.array(duplicate_of),
-        "similarity": pa.array(similarity),
-        "kind": pa.array(kind, pa.string()),
-        "cluster_size": pa.array(size),
-    }
-    return pa.RecordBatch.from_arrays([columns[f.name] for f in DECISION_SCHEMA], schema=DECISION_SCHEMA)
+def tell_buckets(
+    drops: Sequence[Path],
+    unknown: Sequence[Path],
+    members: Sequence[Path],
+    chunk: int,
+    partitions: int,
+    plan: Plan,
+    stem: Path,
+) -> TaskResult:
+    """What a round decided about a chunk's documents, for the partitions that have them in a live bucket."""
+    out = RecordShuffle(stem, partitions, UPDATE, ("id",))
+    changes = []
+    for files, dtype, state in ((drops, DROP, DROPPED), (unknown, ID, UNKNOWN)):
+        ids = read_records(files, chunk, dtype)["id"]
+        change = np.empty(len(ids), UPDATE)
+        change["id"], change["state"] = ids, state
+        changes.append(change)
+    changed = sort_records(np.concatenate(changes), ("id",))
+    inside = Cursor(merged(members, chunk, UPDATE, ("id", "state"), plan.memory // 4), "id", UPDATE)
+    step = max(1, plan.memory // 4 // UPDATE.itemsize)
+    for at in range(0, len(changed), step):
+        piece = changed[at : at + step]
+        rows = inside.take(int(piece["id"][-1]))
+        found = np.minimum(np.searchsorted(piece["id"], rows["id"]), len(piece) - 1)
+        rows = rows[hit := piece["id"][found] == rows["id"]]
+        told = np.empty(len(rows), UPDATE)
+        told["id"], told["state"] = rows["id"], piece["state"][found[hit]]
+        out.add(told, rows["state"].astype(np.int64))
+    return TaskResult(tuple(out.close()))

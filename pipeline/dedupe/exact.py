@@ -1,4 +1,9 @@
-"""Exact duplicates: one content hash, whatever the corpus. Also counts which corpus holds copies of which."""
+"""Classes of equal documents: one content hash, whatever the corpus; or, where the recipe says so, one URL.
+
+The best-ordered member of a class leads; the others go as it goes. Where the scope forbids that documents of a class
+stand for each other (of different corpora, of the same one, of exempt subsets), the class falls into nodes that do, and
+the leaders of nodes that may are joined by edges of similarity 1. Also counts which subset holds copies of which.
+"""
 
 from __future__ import annotations
 
@@ -6,79 +11,247 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
-from ..artifacts import RunPaths
 from ..engine import TaskResult
-from ..identity import Group
-from ..shuffle import RecordShuffle, by_hash_range, read_records
-from .order import CLASS, CONTENT, INELIGIBLE, Chunks, ordered_batches
+from ..shuffle import RecordShuffle, by_hash_range, merged, read_records
+from .order import (
+    CONTENT,
+    EDGE,
+    EXACT,
+    EXEMPT,
+    FOLLOWER,
+    INELIGIBLE,
+    NOT_HELD_OUT,
+    NOT_OLD,
+    Part,
+    Plan,
+    may_drop,
+    ordered_batches,
+)
+
+BY_CONTENT = ("h0", "h1", "order", "id")
+OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora")
+"""Of all rows, or of those that filters kept; by subset, or by corpus."""
 
 
 def shuffle_contents(
-    groups: Sequence[Group], rank: dict[str, int], partitions: int, stem: Path, paths: RunPaths
+    parts: Sequence[Part], followers: Sequence[Path], chunk: int, partitions: int, plan: Plan, stem: Path
 ) -> TaskResult:
-    """Map: every document of some groups, by ranges of its content hash."""
-    out = RecordShuffle(stem, partitions, CONTENT)
-    for group in groups:
-        for batch, order in ordered_batches(group, paths, rank, ["content_hash"]):
-            records = np.empty(batch.num_rows, CONTENT)
+    """Map: every document of some parts, by ranges of its content hash. Those a newer copy of their URL replaces are
+    no documents of dedupe any more.
+    """
+    out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
+    gone = np.sort(read_records(followers, chunk, FOLLOWER)["id"])
+    for part in parts:
+        for batch, order, code in ordered_batches(part, plan, ["content_hash"]):
             column = batch.column("content_hash")
             hashes = np.frombuffer(column.buffers()[1], "<u8")[2 * column.offset :][: 2 * batch.num_rows]
-            records["h0"], records["h1"] = hashes[0::2], hashes[1::2]
-            records["order"], records["id"] = order, batch.column("doc_id").to_numpy()
+            ids = batch.column("doc_id").to_numpy()
+            order[np.isin(ids, gone)] |= INELIGIBLE
+            records = _contents(hashes[0::2], hashes[1::2], order, ids, batch, code)
+            if part.old:
+                records = records[(order & INELIGIBLE) == 0]
             out.add(records, by_hash_range(records["h0"], partitions))
     return TaskResult(tuple(out.close()))
 
 
-def find_classes(files: Sequence[Path], partition: int, chunks: Chunks, stem: Path) -> TaskResult:
-    """Reduce: classes of equal content. The best-ordered member leads; the others point to it.
+def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path) -> TaskResult:
+    """Map: documents of the corpora whose newest copy of a URL stays, by ranges of the URL's hash, newest first."""
+    out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
+    corpora = plan.corpora()
+    for part in parts:
+        if part.group.corpus not in plan.settings.url:
+            continue
+        for batch, order, code in ordered_batches(part, plan, ["url_hash", "timestamp"]):
+            url = batch.column("url_hash").to_numpy()
+            scope = (
+                corpora[code].astype(np.uint64) if plan.settings.scope == "within" else np.zeros(len(url), np.uint64)
+            )
+            age = np.uint64((1 << 40) - 1) - np.minimum(batch.column("timestamp").to_numpy(), (1 << 40) - 1).astype(
+                np.uint64
+            )
+            rank = (order & (NOT_OLD | NOT_HELD_OUT)) | age << np.uint64(20)
+            records = _contents(url, scope, rank, batch.column("doc_id").to_numpy(), batch, code)
+            records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0)]
+            out.add(records, by_hash_range(records["h0"], partitions))
+    return TaskResult(tuple(out.close()))
 
-    Writes each member twice: by the chunk of its own id (`<stem>.members`), for whoever must leave it out, and by the
-    chunk of its leader (`<stem>.leaders`), for whoever learns what becomes of the leader.
+
+def _contents(
+    h0: np.ndarray, h1: np.ndarray, order: np.ndarray, ids: np.ndarray, batch: object, code: np.ndarray
+) -> np.ndarray:
+    records = np.empty(len(ids), CONTENT)
+    records["h0"], records["h1"], records["order"], records["id"], records["code"] = h0, h1, order, ids, code
+    size = batch.column("n_bytes").to_numpy()  # type: ignore[attr-defined]
+    records["bytes"] = np.minimum(size, (1 << 32) - 1)
+    return records
+
+
+def find_classes(files: Sequence[Path], partition: int, by_url: bool, plan: Plan, stem: Path) -> TaskResult:
+    """Reduce: the followers of every class, its exact edges, and the overlap of subsets and corpora.
+
+    Followers are written twice: by the chunk of their own id (`<stem>.members`), for whoever must leave them out, and
+    by the chunk of their leader (`<stem>.leaders`), for whoever learns what becomes of the leader.
     """
-    rows = read_records(files, partition, CONTENT)
-    rows = rows[np.lexsort((rows["id"], rows["order"], rows["h1"], rows["h0"]))]
-    corpora = chunks.table.corpora.max(initial=0) + 1 if len(chunks.table.corpora) else 1
-    corpus = chunks.table.corpus_of(rows["id"]).astype(np.int64)
-    eligible = (rows["order"] & INELIGIBLE) == 0
-    begins = np.flatnonzero(
-        np.r_[True, (rows["h0"][1:] != rows["h0"][:-1]) | (rows["h1"][1:] != rows["h1"][:-1])] if len(rows) else []
-    )
-    group = np.zeros(len(rows), np.int64)
-    group[begins[1:]] = 1
-    group = np.cumsum(group)
-    n_classes = len(begins)
-    # Ineligible documents sort last in their class, so a class's first row leads its eligible ones.
-    size = np.bincount(group, weights=eligible, minlength=n_classes).astype(np.uint64)
-    members = np.flatnonzero(eligible & (size[group] > 1)) if len(rows) else np.empty(0, np.int64)
-    records = np.empty(len(members), CLASS)
-    records["id"] = rows["id"][members]
-    records["leader"] = rows["id"][begins[group[members]]] if len(members) else 0
-    records["size"] = size[group[members]] if len(members) else 0
-    outputs = []
-    for name, key in (("members", "id"), ("leaders", "leader")):
-        out = RecordShuffle(stem.with_name(f"{stem.name}.{name}"), len(chunks.members), CLASS)
-        out.add(records, chunks.of(records[key]))
-        outputs += out.close()
-    data = {
-        "overlap_all": overlap(group, corpus, np.ones(len(rows), bool), int(corpora)),
-        "overlap_kept": overlap(group, corpus, eligible, int(corpora)),
-    }
-    return TaskResult(
-        tuple(outputs),
-        {"exact_duplicates": int(len(members) - np.count_nonzero(records["id"] == records["leader"]))},
-        data,
-    )
+    corpora = plan.corpora()
+    n_codes = max(len(plan.codes), int(corpora.max(initial=0)) + 1)
+    state = _State.empty(n_codes)
+    chunks = len(plan.chunks.members)
+    members = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, FOLLOWER)
+    leaders = RecordShuffle(stem.with_name(f"{stem.name}.leaders"), chunks, FOLLOWER)
+    edges = RecordShuffle(stem.with_name(f"{stem.name}.edges"), 1, EDGE, ("better_order", "better", "order", "id"))
+    scope = ("all", "within", "across").index(plan.settings.scope)
+    found = 0
+    # Followers and edges of a slice come on top of it.
+    for rows in merged(files, partition, CONTENT, BY_CONTENT, plan.memory // 4):
+        follows, leader, leader_order, twin, linked = _classes(
+            rows["h0"], rows["h1"], rows["order"], rows["id"], rows["bytes"], rows["code"].astype(np.int64),
+            corpora, scope, by_url, *state,
+        )  # fmt: skip
+        at = np.flatnonzero(follows)
+        records = np.empty(len(at), FOLLOWER)
+        records["id"], records["bytes"], records["code"] = rows["id"][at], rows["bytes"][at], rows["code"][at]
+        records["leader"], records["leader_order"], records["twin"] = leader[at], leader_order[at], twin[at]
+        members.add(records, plan.chunks.of(records["id"]))
+        leaders.add(records, plan.chunks.of(records["leader"]))
+        found += int((records["twin"] == 0).sum())
+        pairs = np.zeros(len(linked), EDGE)
+        for name, column in zip(("better_order", "better", "order", "id", "code"), linked.T, strict=True):
+            pairs[name] = column
+        pairs["shared"] = pairs["examined"] = 1
+        pairs["kind"] = EXACT
+        edges.add(pairs)
+    _close_class(*state[2:7])
+    overlaps = {} if by_url else {name: sparse(m) for name, m in zip(OVERLAPS, state.matrix, strict=True)}
+    outputs = (*members.close(), *leaders.close(), *edges.close())
+    return TaskResult(outputs, {"url_duplicates" if by_url else "exact_duplicates": found}, {"overlaps": overlaps})
 
 
-def overlap(group: np.ndarray, corpus: np.ndarray, mask: np.ndarray, corpora: int) -> list[list[int]]:
-    """[A][B]: documents of corpus A that have a copy in corpus B; on the diagonal, another copy in A itself."""
-    matrix = np.zeros((corpora, corpora), np.int64)
-    if len(group):
-        per_class = np.zeros((group[-1] + 1, corpora), np.int64)
-        np.add.at(per_class, (group[mask], corpus[mask]), 1)
-        for a in range(corpora):
-            for b in range(corpora):
-                have = per_class[:, b] > (1 if a == b else 0)
-                matrix[a, b] = int(per_class[have, a].sum())
-    return matrix.tolist()
+def sparse(matrix: np.ndarray) -> list[list[int]]:
+    """[row, column, documents, bytes] of the cells that hold anything, from an int64 [n, n, 2]."""
+    at = np.argwhere(matrix[:, :, 0])
+    return np.column_stack([at, matrix[at[:, 0], at[:, 1]]]).tolist()
+
+
+class _State(tuple[np.ndarray, ...]):
+    """What a walk over classes carries from slice to slice: the open class, its nodes and its counts."""
+
+    @classmethod
+    def empty(cls, n_codes: int) -> _State:
+        return cls(
+            (
+                np.zeros(4, np.uint64),  # h0, h1, number of nodes, whether a class is open
+                np.zeros((2 * n_codes + 4, 4), np.uint64),  # node: key, leader's order, leader's id, corpus
+                np.zeros((4, n_codes), np.int64),  # documents of the open class, for every kind of overlap
+                np.zeros((4, n_codes), np.int64),  # their bytes
+                np.zeros((4, n_codes), np.int64),  # which of them are not 0
+                np.zeros(4, np.int64),  # how many are not 0
+                np.zeros((4, n_codes, n_codes, 2), np.int64),
+            )
+        )
+
+    @property
+    def matrix(self) -> np.ndarray:
+        return self[6]
+
+
+@njit(cache=True, nogil=True)
+def _close_class(
+    documents: np.ndarray, sizes: np.ndarray, touched: np.ndarray, n_touched: np.ndarray, matrix: np.ndarray
+) -> None:
+    """Add a class to the overlaps: documents of A that have a copy in B; on the diagonal, another copy in A itself."""
+    for k in range(4):
+        for i in range(n_touched[k]):
+            a = touched[k, i]
+            for j in range(n_touched[k]):
+                b = touched[k, j]
+                if a != b or documents[k, a] > 1:
+                    matrix[k, a, b, 0] += documents[k, a]
+                    matrix[k, a, b, 1] += sizes[k, a]
+        for i in range(n_touched[k]):
+            a = touched[k, i]
+            documents[k, a] = sizes[k, a] = 0
+        n_touched[k] = 0
+
+
+@njit(cache=True, nogil=True)
+def _classes(
+    h0: np.ndarray,
+    h1: np.ndarray,
+    order: np.ndarray,
+    ids: np.ndarray,
+    size: np.ndarray,
+    code: np.ndarray,
+    corpora: np.ndarray,
+    scope: int,
+    by_url: bool,
+    open_class: np.ndarray,
+    nodes: np.ndarray,
+    documents: np.ndarray,
+    sizes: np.ndarray,
+    touched: np.ndarray,
+    n_touched: np.ndarray,
+    matrix: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(bool [n] whether a row follows, its leader and its order key, whether as a twin, edges uint64 [m, 5])."""
+    n = len(ids)
+    follows = np.zeros(n, np.bool_)
+    leader = np.zeros(n, np.uint64)
+    leader_order = np.zeros(n, np.uint64)
+    twin = np.zeros(n, np.uint16)
+    edges = np.empty((64, 5), np.uint64)
+    m = 0
+    across = scope == 2
+    for i in range(n):
+        if not open_class[3] or h0[i] != open_class[0] or h1[i] != open_class[1]:
+            _close_class(documents, sizes, touched, n_touched, matrix)
+            open_class[0], open_class[1], open_class[2], open_class[3] = h0[i], h1[i], np.uint64(0), np.uint64(1)
+        eligible = not order[i] & INELIGIBLE
+        corpus = corpora[code[i]]
+        if not by_url:
+            for k in range(4):
+                if eligible or k % 2 == 0:
+                    cell = code[i] if k < 2 else corpus
+                    if documents[k, cell] == 0:
+                        touched[k, n_touched[k]] = cell
+                        n_touched[k] += 1
+                    documents[k, cell] += 1
+                    sizes[k, cell] += size[i]
+        if not eligible:
+            continue
+        held_out = not order[i] & NOT_HELD_OUT
+        key = np.uint64(0)
+        if order[i] & EXEMPT:
+            key = np.uint64(1)
+        elif scope and not held_out and not by_url:
+            key = np.uint64(2 + corpus)
+        if key and (across or key == 1) and not order[i] & NOT_OLD:
+            # What stays together must fall together, and documents of the finished run never fall.
+            key |= np.uint64(1 << 32)
+        at = np.int64(-1)
+        for k in range(np.int64(open_class[2])):
+            if nodes[k, 0] == key:
+                at = np.int64(k)
+        if at >= 0:
+            if order[i] & NOT_OLD and not (by_url and held_out):
+                follows[i] = True
+                leader[i] = nodes[at, 2]
+                leader_order[i] = np.uint64(0) if by_url else nodes[at, 1]
+                twin[i] = key == 1 or (across and key > 1)
+            continue
+        at = np.int64(open_class[2])
+        for k in range(at):
+            if may_drop(nodes[k, 1], order[i], nodes[k, 3] == np.uint64(corpus), across) and (
+                scope != 1 or not nodes[k, 1] & order[i] & NOT_HELD_OUT
+            ):
+                if m == len(edges):
+                    more = np.empty((2 * m, 5), np.uint64)
+                    more[:m] = edges
+                    edges = more
+                edges[m, 0], edges[m, 1] = nodes[k, 1], nodes[k, 2]
+                edges[m, 2], edges[m, 3], edges[m, 4] = order[i], ids[i], np.uint64(code[i])
+                m += 1
+        nodes[at, 0], nodes[at, 1], nodes[at, 2], nodes[at, 3] = key, order[i], ids[i], np.uint64(corpus)
+        open_class[2] += np.uint64(1)
+    return follows, leader, leader_order, twin, edges[:m].copy()

@@ -1,18 +1,33 @@
-"""The total order of documents and the records that carry it between tasks."""
+"""What counts as a duplicate, the total order of documents, and the records that carry both between tasks.
+
+An order key is a uint64; the smaller comes first, ties are broken by the document id:
+
+    bit 63      no document of dedupe: a filter dropped it
+    bit 62      not of the finished run that new corpora are compared with
+    bit 61      not held out
+    bits 53-60  priority of the recipe
+    bit 52      contaminated
+    bits 36-51  quality, inverted
+    bits 4-35   bytes of the edited text, inverted
+    bits 0-3    flags, which are the same wherever two keys of one document are compared, or masked
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numba import njit
 
 from ..artifacts import RunPaths
 from ..filter import signal_batches
-from ..identity import FileTable, Group
+from ..identity import ROW_BITS, FileTable, Group
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -21,27 +36,103 @@ class DedupeSettings:
 
     priority: tuple[str, ...] = ()
     """Corpora (or `corpus/subset`), best first; what is not named comes after, in name order."""
-    jaccard: float = 0.78
+    jaccard: float = 0.8
     """A candidate pair is verified from this estimated Jaccard similarity of shingle sets on."""
+    containment: float = 1.0
+    """It is verified, too, if more than this share of the worse document's shingles is in the better one; 1: never."""
     fan_out: int = 32
-    """Best-ordered members of a bucket that every other member is compared with; what lies beyond is kept, counted."""
+    """Members of a bucket, best first, that every other is compared with; what lies beyond is kept and counted."""
+    scope: Literal["all", "within", "across"] = "all"
+    """Duplicates of any corpora, of the same corpus only, or of different corpora only."""
+    exempt: tuple[str, ...] = ()
+    """Corpora or `corpus/subset` that take no part: only copies of held-out documents are dropped of them."""
+    url: tuple[str, ...] = ()
+    """Corpora in which an equal URL makes two documents candidates."""
+    url_rule: Literal["candidates", "newest"] = "candidates"
+    """`newest`: of these corpora's documents with one URL only the newest stays, compared or not."""
+    near_limits: tuple[tuple[str, float], ...] = ()
+    """(`all`, corpus or `corpus/subset`, share of its documents that near-dedupe may drop before the run stops)."""
 
-
-CONTENT = np.dtype([("h0", "<u8"), ("h1", "<u8"), ("order", "<u8"), ("id", "<u8")])
-"""A document by its content hash: 32 bytes."""
-CLASS = np.dtype([("id", "<u8"), ("leader", "<u8"), ("size", "<u8")])
-"""A member of an exact class of more than one eligible document; of the leader, id == leader."""
-BAND = np.dtype([("band", "<u8"), ("order", "<u8"), ("id", "<u8")])
-"""A document in a band bucket: 24 bytes."""
-PAIR = np.dtype([("id", "<u8"), ("order", "<u8"), ("better", "<u8"), ("better_order", "<u8")])
-"""A candidate pair: `better` comes first in the order."""
-EDGE = np.dtype([*PAIR.descr, ("shared", "<u4"), ("examined", "<u4")])
-"""A verified pair with the counts its similarity is made of."""
-DROP = np.dtype([("id", "<u8"), ("by", "<u8"), ("shared", "<u4"), ("examined", "<u4"), ("kind", "<u8")])
-"""What becomes of a document: dropped for `by`; or, with kind ADDS, its cluster has `by` more documents."""
-ADDS, EXACT, NEAR = 0, 1, 2
 
 INELIGIBLE = np.uint64(1 << 63)
+NOT_OLD = np.uint64(1 << 62)
+NOT_HELD_OUT = np.uint64(1 << 61)
+FLAGS = np.uint64(0xF)
+EXEMPT = np.uint64(1)
+OPEN = np.uint64(2)
+"""In a pair: its worse document has better ones in a bucket that it was not compared with yet."""
+HEAD = np.uint64(2)
+"""In a row of a live bucket: every later member was compared with this one."""
+CAPPED = np.uint64(4)
+"""In a pair: the cap keeps its document from being compared with better ones of a bucket."""
+MAYBE = np.uint64(2)
+"""In an edge that is a message: nobody knows yet whether the better document stays."""
+
+CONTENT = np.dtype([("h0", "<u8"), ("h1", "<u8"), ("order", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u4")])
+"""A document by its content hash (or its URL): 40 bytes. `code` is that of its corpus and subset."""
+FOLLOWER = np.dtype(
+    [("id", "<u8"), ("leader", "<u8"), ("leader_order", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("twin", "<u2")]
+)
+"""A member of a class of equal content that goes as its leader goes: 32 bytes. A twin stays if its leader stays; the leader's
+order key is 0 where it leads a URL."""
+BAND = np.dtype([("band", "<u8"), ("order", "<u8"), ("id", "<u8")])
+"""A document in a bucket: 24 bytes."""
+PAIR = np.dtype([("id", "<u8"), ("better", "<u8"), ("order", "<u8"), ("better_order", "<u8")])
+"""A candidate pair, `better` before `id` in the order; or, where `better` is 0, flags of a document alone."""
+REQUEST = np.dtype([("id", "<u8"), ("chunk", "<u8")])
+"""A chunk needs the sketch of a document."""
+EDGE = np.dtype(
+    [
+        ("better_order", "<u8"),
+        ("better", "<u8"),
+        ("order", "<u8"),
+        ("id", "<u8"),
+        ("shared", "<u2"),
+        ("examined", "<u2"),
+        ("code", "<u2"),
+        ("kind", "<u2"),
+    ]
+)
+"""A verified pair with the counts its similarity is made of; `code` is the worse document's."""
+DROP = np.dtype(
+    [
+        ("id", "<u8"),
+        ("by", "<u8"),
+        ("bytes", "<u4"),
+        ("shared", "<u2"),
+        ("examined", "<u2"),
+        ("code", "<u4"),
+        ("kind", "<u4"),
+    ]
+)
+"""A document is dropped for another: 32 bytes."""
+ID = np.dtype([("id", "<u8")])
+NODE = np.dtype([("order", "<u8"), ("id", "<u8")])
+UPDATE = np.dtype([("id", "<u8"), ("state", "<u8")])
+"""What became of a document in a round, or (as membership) the partition of a live bucket it is in."""
+DROPPED, UNKNOWN = 1, 2
+EXACT, NEAR, URL = 1, 2, 3
+KINDS = {EXACT: "exact", NEAR: "near", URL: "url"}
+
+
+def sketch_record(size: int) -> np.dtype:
+    """A document's sketch on its way to a chunk that asked for it."""
+    return np.dtype(
+        [("id", "<u8"), ("n_shingles", "<u4"), ("held", "<u4"), ("sketch", "<u4", (size + size % 2,))],
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def may_drop(better: np.uint64, worse: np.uint64, same_corpus: bool, across: bool) -> bool:
+    """Whether the scope lets a document of order key `better` stand for one of order key `worse`."""
+    if not worse & NOT_OLD:
+        return False
+    if not better & worse & NOT_HELD_OUT:
+        # Copies of held-out documents go whatever the scope; so does a held-out copy of what a finished run trained on.
+        return True
+    if (better | worse) & EXEMPT:
+        return False
+    return not (across and same_corpus)
 
 
 def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
@@ -52,66 +143,137 @@ def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
     return {name: i for i, name in enumerate(names)}
 
 
-def order_keys(batch: pa.RecordBatch, group: Group, rank: dict[str, int], eligible: np.ndarray) -> np.ndarray:
-    """uint64 [n]: smaller comes first; ties are broken by id. Documents that no filter kept come last.
+def bytes_of(order: np.ndarray) -> np.ndarray:
+    """uint32 bytes of the edited text, from order keys."""
+    return (~(order >> np.uint64(4))).astype(np.uint32)
 
-    Bits from the top: ineligible 1, not held out 1, priority 8, contaminated 1, quality (inverted) 16, length
-    (inverted) 32.
-    """
-    subsets = batch.column("subset").to_pylist()
-    default = rank[group.corpus]
-    priority = np.array([rank.get(f"{group.corpus}/{s}", default) for s in subsets], np.uint64)
-    quality = batch.column("quality").to_numpy().astype(np.uint64)
-    length = np.minimum(batch.column("n_bytes").to_numpy(), (1 << 32) - 1).astype(np.uint64)
-    key = (~eligible).astype(np.uint64) << np.uint64(63)
-    key |= np.uint64(not group.held_out) << np.uint64(62)
-    key |= priority << np.uint64(54)
-    key |= (batch.column("contaminated").to_numpy() > 0).astype(np.uint64) << np.uint64(53)
-    key |= (np.uint64(65_535) - quality) << np.uint64(37)
-    key |= (np.uint64((1 << 32) - 1) - length) << np.uint64(5)
-    return key
+
+@dataclass(frozen=True)
+class Part:
+    """A file group of this run, or of the finished run that its documents are compared with."""
+
+    group: Group
+    paths: RunPaths
+    """Of the run it belongs to."""
+    old: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every step of dedupe knows: the settings, who documents are and which task handles them."""
+
+    settings: DedupeSettings
+    chunks: Chunks
+    rank: dict[str, int]
+    """Name -> priority."""
+    codes: tuple[str, ...]
+    """`corpus/subset` by code."""
+    memory: int
+    """Bytes a slice of records may take; no result depends on it."""
+
+    def corpora(self) -> np.ndarray:
+        """int64 [codes]: the corpus of every code, by its place in the chunks' table."""
+        return np.array([self.chunks.table.corpus_names.index(c.split("/", 1)[0]) for c in self.codes], np.int64)
 
 
 ORDER_COLUMNS = ["doc_id", "subset", "quality", "contaminated", "n_bytes"]
 
 
 def ordered_batches(
-    group: Group, paths: RunPaths, rank: dict[str, int], columns: list[str]
-) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """(batch of signals with `columns` and those the order needs, order keys) over the files of a group."""
-    reasons = np.concatenate(
-        [
-            b.column("reason").to_numpy(zero_copy_only=False)
-            for b in signal_batches(paths.filtered(group.name), ["reason"])
-        ]
-        or [np.empty(0, object)]
-    )
+    part: Part, plan: Plan, columns: Sequence[str]
+) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
+    """(batch of signals with `columns` and those the order needs, order keys, codes) over the files of a part."""
+    group, paths = part.group, part.paths
+    kept = None if part.old else _kept(paths, group)
+    code = {name: i for i, name in enumerate(plan.codes)}
     at = 0
     for file in group.files:
-        for batch in signal_batches(paths.signals(file.corpus, file.path), [*ORDER_COLUMNS, *columns]):
-            eligible = reasons[at : at + batch.num_rows] == ""
+        if part.old:
+            decided = signal_batches(paths.decisions(file.corpus, file.path), ["kept"])
+            kept, at = np.concatenate([np.empty(0, bool), *(_column(b, "kept") for b in decided)]), 0
+        assert kept is not None
+        wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
+        for batch in signal_batches(paths.signals(file.corpus, file.path), wanted):
+            eligible = kept[at : at + batch.num_rows]
             at += batch.num_rows
-            yield batch, order_keys(batch, group, rank, eligible)
+            subsets = batch.column("subset").dictionary_encode()
+            names = [f"{group.corpus}/{s}" for s in subsets.dictionary.to_pylist()]
+            which = subsets.indices.to_numpy()
+            priority = np.array([plan.rank.get(n, plan.rank.get(group.corpus, 0)) for n in names], np.uint64)[which]
+            exempt = np.array([_names(plan.settings.exempt, n) for n in names], bool)[which]
+            order = _order_keys(batch, part, priority, exempt, eligible)
+            yield batch, order, np.array([code[n] for n in names], np.uint32)[which]
+
+
+def _kept(paths: RunPaths, group: Group) -> np.ndarray:
+    reasons = signal_batches(paths.filtered(group.name), ["reason"])
+    return np.concatenate([np.empty(0, bool), *(_column(b, "reason") == "" for b in reasons)])
+
+
+def _column(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    return batch.column(name).to_numpy(zero_copy_only=False)
+
+
+def _names(names: Sequence[str], cell: str) -> bool:
+    return cell in names or cell.split("/", 1)[0] in names
+
+
+def _order_keys(
+    batch: pa.RecordBatch, part: Part, priority: np.ndarray, exempt: np.ndarray, eligible: np.ndarray
+) -> np.ndarray:
+    quality = batch.column("quality").to_numpy().astype(np.uint64)
+    length = np.minimum(batch.column("n_bytes").to_numpy(), (1 << 32) - 1).astype(np.uint64)
+    key = (~eligible).astype(np.uint64) << np.uint64(63)
+    key |= np.uint64(not part.old) << np.uint64(62)
+    key |= np.uint64(not part.group.held_out) << np.uint64(61)
+    key |= priority << np.uint64(53)
+    key |= (batch.column("contaminated").to_numpy() > 0).astype(np.uint64) << np.uint64(52)
+    key |= (np.uint64(65_535) - quality) << np.uint64(36)
+    key |= (np.uint64((1 << 32) - 1) - length) << np.uint64(4)
+    if not part.group.held_out:
+        key |= exempt.astype(np.uint64) * EXEMPT
+    return key
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """Consecutive groups that one task of dedupe handles; by bytes of text, since a URL list tells no stored bytes."""
+    """Consecutive file groups that one task of dedupe handles, and who is in which."""
 
     members: tuple[tuple[int, ...], ...]
-    """Group indices of every chunk."""
+    """Group indices of every chunk; chunks of a finished run come last."""
     table: FileTable
 
     @classmethod
-    def build(cls, groups: Sequence[Group], sizes: Sequence[int], target: int = 2 << 30, at_least: int = 4) -> Chunks:
-        total = sum(sizes)
-        count = min(len(groups), max(at_least, -(-total // target)))
-        members: list[list[int]] = [[] for _ in range(count)]
-        seen = 0
-        for i, size in enumerate(sizes):
-            members[min(count - 1, seen * count // max(total, 1))].append(i)
-            seen += size
-        return cls(tuple(tuple(m) for m in members if m), FileTable.build(groups))
+    def build(
+        cls,
+        groups: Sequence[Group],
+        sizes: Sequence[tuple[int, int]],
+        old: Sequence[bool] = (),
+        target: tuple[int, int] = (2 << 30, 250_000),
+        at_least: int = 4,
+        at_most: int = 2500,
+    ) -> Chunks:
+        """Cut groups into chunks of about `target`.
+
+        Args:
+            sizes: (bytes of text, documents) of every group: a URL list tells no stored bytes.
+            old: whether a group is of the finished run; those make chunks of their own, after the others.
+            at_most: every chunk has a piece in every file of every shuffle between documents and buckets, so many small
+                chunks would be read in crumbs; larger ones are walked several times where memory is short.
+        """
+        old = old or [False] * len(groups)
+        members: list[tuple[int, ...]] = []
+        for kind in (False, True):
+            mine = [i for i in range(len(groups)) if old[i] is kind]
+            work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in mine)]
+            count = min(len(mine), at_most, max(at_least, round(sum(work) + 0.5)))
+            chunks: list[list[int]] = [[] for _ in range(count)]
+            seen = 0.0
+            for i, w in zip(mine, work, strict=True):
+                chunks[min(count - 1, int(seen * count / max(sum(work), 1e-9)))].append(i)
+                seen += w
+            members += [tuple(c) for c in chunks if c]
+        return cls(tuple(members), FileTable.build(groups))
 
     def of(self, doc_ids: np.ndarray) -> np.ndarray:
         """int64 chunk of every document."""
@@ -119,3 +281,29 @@ class Chunks:
         for i, groups in enumerate(self.members):
             chunk[list(groups)] = i
         return chunk[self.table.group_of(doc_ids)]
+
+
+def id_batches(
+    parts: Sequence[Part], columns: Sequence[str], need: Callable[[], int | None]
+) -> Iterator[pa.RecordBatch]:
+    """Batches of signals in ascending order of ids, without those that hold none of the ids asked for.
+
+    Args:
+        need: asked before each batch for the smallest id that is still needed; None ends the walk.
+    """
+    files = sorted(((f.file_hash, part.paths, f) for part in parts for f in part.group.files), key=lambda e: e[0])
+    for file_hash, paths, file in files:
+        first = need()
+        if first is None:
+            return
+        if first >> ROW_BITS > file_hash:
+            continue
+        with pq.ParquetFile(paths.signals(file.corpus, file.path)) as parquet:
+            at = parquet.schema_arrow.names.index("doc_id")
+            for group in range(parquet.num_row_groups):
+                first = need()
+                if first is None:
+                    return
+                rows = parquet.metadata.row_group(group)
+                if rows.num_rows and first <= rows.column(at).statistics.max:
+                    yield from parquet.read_row_group(group, columns=list(columns)).combine_chunks().to_batches()

@@ -37,7 +37,7 @@ from .minhash import SKETCH_ENCODING, MinHashSettings
 from .segment import Segments, segment
 from .unicode import flag_not_nfc, tables
 
-VERSION = 2
+VERSION = 3
 PIECE_BYTES = 2 << 20
 """Text handled at once: enough that calls cost nothing, little enough that what kernels hand on stays in the caches."""
 
@@ -109,8 +109,11 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             column("subset", pa.string()),
             column("domain", pa.string()),
             column("content_hash", pa.binary(16), encoding="murmur3_x64_128 of NFC, white space collapsed; v1"),
-            column("url_hash", pa.uint64(), encoding="xxh3_64 of the URL, 0 where there is none; v1"),
+            column(
+                "url_hash", pa.uint64(), encoding="of the normalised URL (signals/urls.py), 0 where there is none; v2"
+            ),
             column("native_id_hash", pa.uint64(), encoding="xxh3_64 of the native id, 0 where there is none; v1"),
+            column("timestamp", pa.int64(), encoding="seconds since 1970 by the source, 0 where it says nothing"),
             column("quality", pa.uint16(), encoding="signals/quality.py: model of the domain, else the formula; v2"),
             column("language", pa.string(), encoding="ISO 639; und where there is nothing to tell by"),
             column("language_score", pa.uint16(), encoding="confidence in 1/10,000"),
@@ -232,8 +235,9 @@ def scan_piece(
         "row": batch.column("row"),
         "subset": batch.column("subset"),
         "domain": pa.array(names, pa.string()).take(subset.indices),
-        "url_hash": _hashes(batch.column("url")),
+        "url_hash": pa.array(urls.normalised_hashes(batch.column("url"))),
         "native_id_hash": _hashes(batch.column("native_id")),
+        "timestamp": batch.column("timestamp"),
         "quality": pa.array(quality.score(s, models, model, quality.formula_score(by_name))),
         "language": languages.take(pa.array(np.where(best < 0, len(languages) - 1, best))),
         "language_score": pa.array(confidence),

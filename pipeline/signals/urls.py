@@ -1,4 +1,4 @@
-"""URL rules: block lists of domains and of words, matched against every document's URL.
+"""URL rules: block lists of domains and of words, matched against every document's URL; and the hash of a URL.
 
 A list file has one entry a line; `#` begins a comment. An entry with a dot is a domain, which blocks its subdomains too;
 one without is a word, which blocks where it stands between characters that are no letters or digits, anywhere in the URL.
@@ -110,3 +110,109 @@ def _blocked(
                 break
             first = i + 1
     return out
+
+
+def normalised_hashes(urls: pa.StringArray) -> np.ndarray:
+    """uint64 [n]: a hash of every URL as `_normalise` writes it, 0 where there is none."""
+    column = urls.cast(pa.large_string())
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(urls) + 1]
+    text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    longest = int(np.max(np.diff(bounds))) if len(urls) else 0
+    return _hash_normalised(text, bounds, np.empty(longest + 1, np.uint8))
+
+
+@njit(cache=True, nogil=True)
+def _hash_normalised(text: np.ndarray, offsets: np.ndarray, scratch: np.ndarray) -> np.ndarray:
+    out = np.zeros(len(offsets) - 1, np.uint64)
+    for d in range(len(out)):
+        size = _normalise(text, offsets[d], offsets[d + 1], scratch)
+        if size:
+            out[d] = hash_bytes(scratch, 0, size) | np.uint64(1)
+    return out
+
+
+_TRACKING = tuple(np.frombuffer(name, np.uint8) for name in (b"utm_", b"fbclid=", b"gclid="))
+
+
+@njit(cache=True, nogil=True)
+def _normalise(text: np.ndarray, begin: int, end: int, out: np.ndarray) -> int:
+    """Write a URL so that spellings of one address agree; the number of bytes written.
+
+    Without scheme, user, `www.`, default port, fragment, parameters of trackers and a last slash; the host in lower
+    case, hexadecimal digits of escapes in upper case.
+    """
+    while begin < end and text[begin] <= 32:
+        begin += 1
+    while end > begin and text[end - 1] <= 32:
+        end -= 1
+    host = begin
+    for i in range(begin, end - 1):
+        b = text[i]
+        if b == 47 and text[i + 1] == 47:  # //
+            host = i + 2
+            break
+        if not (97 <= b | 32 <= 122 or 43 <= b <= 58):  # no character of a scheme, and no colon
+            break
+    stop = host
+    while stop < end and text[stop] != 47 and text[stop] != 63 and text[stop] != 35:
+        if text[stop] == 64:  # @
+            host = stop + 1
+        stop += 1
+    n = 0
+    for i in range(host, stop):
+        b = text[i]
+        out[n] = b + 32 if 65 <= b <= 90 else b
+        n += 1
+    if n >= 3 and out[n - 3] == 58 and out[n - 2] == 56 and out[n - 1] == 48:  # :80
+        n -= 3
+    elif n >= 4 and out[n - 4] == 58 and out[n - 3] == 52 and out[n - 2] == 52 and out[n - 1] == 51:  # :443
+        n -= 4
+    while n and out[n - 1] == 46:
+        n -= 1
+    if n > 4 and out[0] == 119 and out[1] == 119 and out[2] == 119 and out[3] == 46:  # www.
+        for i in range(4, n):
+            out[i - 4] = out[i]
+        n -= 4
+    i = stop
+    while i < end and text[i] != 63 and text[i] != 35:
+        out[n] = text[i]
+        n += 1
+        i += 1
+    while n and out[n - 1] == 47:
+        n -= 1
+    if i < end and text[i] == 63:
+        joint = np.uint8(63)
+        i += 1
+        while i < end and text[i] != 35:
+            after = i
+            while after < end and text[after] != 38 and text[after] != 35:
+                after += 1
+            if after > i and not _is_tracking(text, i, after):
+                out[n] = joint
+                n += 1
+                joint = np.uint8(38)
+                for k in range(i, after):
+                    out[n] = text[k]
+                    n += 1
+            i = after + 1 if after < end and text[after] == 38 else after
+    for k in range(n - 2):
+        if out[k] == 37:  # %
+            for m in (k + 1, k + 2):
+                if 97 <= out[m] <= 102:
+                    out[m] -= np.uint8(32)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _is_tracking(text: np.ndarray, begin: int, end: int) -> bool:
+    for name in _TRACKING:
+        if end - begin >= len(name):
+            same = True
+            for k in range(len(name)):
+                if text[begin + k] | 32 != name[k] | 32:
+                    same = False
+                    break
+            if same:
+                return True
+    return False

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import pyarrow as pa
 
-from .adapter import Adapter, Facts, as_text
+from .adapter import Adapter, Facts, as_text, as_timestamp
 
 READ_ROWS = 512
 
@@ -26,11 +26,12 @@ class Row(msgspec.Struct, gc=False):
     id: Any = None
     url: Any = None
     subset: Any = None
+    date: Any = None
 
 
 def _facts(row: Row, path: str) -> Facts:
     subset = as_text(row.subset) or (path.split("/")[0] if "/" in path else "default")
-    return Facts(subset, as_text(row.id), as_text(row.url))
+    return Facts(subset, as_text(row.id), as_text(row.url), as_timestamp(row.date))
 
 
 ADAPTER = Adapter(Row, "text", _facts)
@@ -60,7 +61,7 @@ def make_reader(reader: str, arguments: str, root: str) -> Any:
 
 
 def read_documents(url: str) -> Iterator[pa.RecordBatch]:
-    """Record batches of one file, with the columns `text`, `id`, `url` and `subset`."""
+    """Record batches of one file, with the columns `text`, `id`, `url`, `subset` and `date`."""
     query = {k: v[0] for k, v in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
     reader = make_reader(query["reader"], query["arguments"], query["root"])
     from datatrove.data import Document
@@ -71,17 +72,19 @@ def read_documents(url: str) -> Iterator[pa.RecordBatch]:
         return make(data, path, number) or Document(text="", id=f"{path}/{number}")
 
     reader.get_document_from_dict = keep
-    columns: tuple[list[Any], ...] = ([], [], [], [])
+    columns: tuple[list[Any], ...] = ([], [], [], [], [])
     for document in reader.read_file(query["path"]):
-        facts = (document.text, document.id, document.metadata.get("url"), document.metadata.get("subset"))
+        facts = (document.text, document.id, *(document.metadata.get(name) for name in ("url", "subset", "date")))
         for column, value in zip(columns, facts, strict=True):
             column.append(None if value is None else str(value))
         if len(columns[0]) == READ_ROWS:
             yield _batch(columns)
-            columns = ([], [], [], [])
+            columns = ([], [], [], [], [])
     if columns[0]:
         yield _batch(columns)
 
 
 def _batch(columns: tuple[list[Any], ...]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns], ["text", "id", "url", "subset"])
+    return pa.RecordBatch.from_arrays(
+        [pa.array(c, pa.string()) for c in columns], ["text", "id", "url", "subset", "date"]
+    )

@@ -1,7 +1,7 @@
 """Any Hugging Face data set by name, streamed through `datasets`; and the hub's part in listing files.
 
 A streamed data set has the shards of its resolved commit as files, with the path `<config>/<split>/<shard>`. Its rows
-have `text` and, optionally, `id` and `url`; the subset is the config.
+have `text` and, optionally, `id`, `url` and `timestamp`; the subset is the config.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import pyarrow as pa
 
-from .adapter import Adapter, Facts, as_text
+from .adapter import Adapter, Facts, as_text, as_timestamp
 
 STREAM_ROWS = 512
 
@@ -23,10 +23,11 @@ class Row(msgspec.Struct, gc=False):
     text: str
     id: Any = None
     url: Any = None
+    timestamp: Any = None
 
 
 def _facts(row: Row, path: str) -> Facts:
-    return Facts(path.split("/")[0], as_text(row.id), as_text(row.url))
+    return Facts(path.split("/")[0], as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
 
 
 ADAPTER = Adapter(Row, "text", _facts)
@@ -88,10 +89,10 @@ def open_dataset(name: str, config: str | None, split: str, commit: str | None) 
 
 
 def stream_shard(url: str) -> Iterator[pa.RecordBatch]:
-    """Record batches of one shard, with the columns `text`, `id` and `url` as far as it has them."""
+    """Record batches of one shard, with the columns `text`, `id`, `url` and `timestamp` as far as it has them."""
     query = {k: v[0] for k, v in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
     stream = open_dataset(query["name"], query["config"] or None, query["split"], query["commit"] or None)
     stream = stream.shard(num_shards=int(query["shards"]), index=int(query["shard"]))
     for table in stream.with_format("arrow").iter(batch_size=STREAM_ROWS):
-        present = [c for c in ("text", "id", "url") if c in table.column_names]
+        present = [c for c in ("text", "id", "url", "timestamp") if c in table.column_names]
         yield from table.select(present).combine_chunks().to_batches()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .adapter import Adapter, Facts, as_text
+from .adapter import Adapter, Facts, as_text, as_timestamp
 from .domains import SUBSET_DOMAINS
 
 
@@ -19,6 +19,7 @@ class Meta(msgspec.Struct, gc=False):
     id: Any = None
     path: Any = None
     repo_name: Any = None
+    timestamp: Any = None
 
 
 class Row(msgspec.Struct, gc=False):
@@ -54,7 +55,9 @@ def subset_of_path(path: str) -> str:
 def _facts(row: Row, path: str) -> Facts:
     meta = _meta(row.meta)
     native_id = as_text(meta.arxiv_id) or as_text(meta.id)
-    return Facts(row.red_pajama_subset or subset_of_path(path), native_id, as_text(meta.url))
+    return Facts(
+        row.red_pajama_subset or subset_of_path(path), native_id, as_text(meta.url), as_timestamp(meta.timestamp)
+    )
 
 
 ADAPTER = Adapter(Row, "text", _facts)

@@ -6,16 +6,17 @@ from typing import Any
 
 import msgspec
 
-from .adapter import Adapter, Facts, as_text
+from .adapter import Adapter, Facts, as_text, as_timestamp
 
 
 class Row(msgspec.Struct, gc=False):
     content: str
     url: Any = None
+    timestamp: Any = None
 
 
 def _facts(row: Row, path: str) -> Facts:
-    return Facts("train", "", as_text(row.url))
+    return Facts("train", "", as_text(row.url), as_timestamp(row.timestamp))
 
 
 ADAPTER = Adapter(Row, "content", _facts)

@@ -31,6 +31,7 @@ TEXT_SCHEMA = pa.schema(
         pa.field("subset", pa.string(), nullable=False),
         pa.field("native_id", pa.string(), nullable=False),
         pa.field("url", pa.string(), nullable=False),
+        pa.field("timestamp", pa.int64(), nullable=False),
     ]
 )
 """What a source yields. Corpus, file and domain follow from the file and the subset."""
@@ -62,7 +63,7 @@ class _Batcher:
     """Gathers rows into batches of bounded bytes."""
 
     def __init__(self) -> None:
-        self._columns: tuple[list[Any], ...] = ([], [], [], [], [])
+        self._columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
         self._bytes = 0
 
     def add(self, row: int, text: str, facts: Facts) -> pa.RecordBatch | None:
@@ -77,7 +78,7 @@ class _Batcher:
         if not self._columns[0]:
             return None
         arrays = [pa.array(c, f.type) for c, f in zip(self._columns, TEXT_SCHEMA, strict=True)]
-        self._columns, self._bytes = ([], [], [], [], []), 0
+        self._columns, self._bytes = ([], [], [], [], [], []), 0
         return pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
 
 
@@ -179,7 +180,7 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
             except UnicodeDecodeError:
                 quarantine.row(first + i, -1, "invalid UTF-8 in metadata")
         columns = [rows.take(pa.array(kept, pa.int64())), text.take(pa.array(kept, pa.int64()))]
-        columns += [pa.array([f[k] for f in facts], pa.string()) for k in range(3)]
+        columns += [pa.array([f[k] for f in facts], TEXT_SCHEMA.field(2 + k).type) for k in range(4)]
         batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
         yield from _bounded(batch)
         first += table.num_rows
@@ -197,7 +198,7 @@ class _Row:
 
 def _encodable(facts: Facts) -> bool:
     try:
-        "".join(facts).encode()
+        "".join(facts[:3]).encode()
         return True
     except UnicodeEncodeError:
         return False

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..artifacts import RunPaths, read_json
 
-NAMES = ("funnel", "filter", "prepared", "overlap", "mixture", "tokens")
+NAMES = ("funnel", "filter", "prepared", "dedupe", "overlap", "mixture", "tokens")
 
 
 def read_stats(run: Path) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def print_tables(values: dict[str, Any], console: Console | None = None) -> None
         *_prepared(values),
         _rules(values["filter"]),
         *_overlaps(values["overlap"]),
+        *_dedupe(values["dedupe"]),
         *_mixture(values["mixture"]),
     ):
         console.print(table)
@@ -141,17 +142,33 @@ def _prepared(values: dict[str, Any]) -> list[Table]:
 
 def _overlaps(overlap: dict[str, Any]) -> list[Table]:
     titles = {
-        "overlap_exact_all": "Overlap, all rows: documents of the row's corpus with an exact copy in the column's",
-        "overlap_exact_kept": "Overlap, after the filters: exact copies",
-        "overlap_near": "Overlap, after the filters: distinct documents with a verified near-duplicate",
+        "all_corpora": "Overlap, all rows: documents of the row's corpus with an exact copy in the column's",
+        "kept_corpora": "Overlap, after the filters: exact copies",
+        "near_corpora": "Overlap, after the filters: documents in a cluster with one of the column's, exact or near",
     }
     tables = []
     for name, title in titles.items():
         table = _table(title, "", *overlap["corpora"])
-        for corpus, row in zip(overlap["corpora"], overlap[name], strict=True):
+        cells = {(a, b): documents for a, b, documents, _ in overlap[name]}
+        for a, corpus in enumerate(overlap["corpora"]):
+            row = [cells.get((a, b), 0) for b in range(len(overlap["corpora"]))]
             table.add_row(corpus, *(f"{n:,}" if n else "·" for n in row))
         tables.append(table)
     return tables
+
+
+def _dedupe(figures: dict[str, Any]) -> list[Table]:
+    """Clusters by size, and the rounds of near-dedupe."""
+    sizes = _table("Clusters by the documents a survivor stands for", "documents", "survivors")
+    for size, n in figures["cluster_sizes"].items():
+        sizes.add_row(size if int(size) < 4 else f"{int(size):,}-{2 * int(size) - 1:,}", f"{n:,}")
+    rounds = _table("Rounds of near-dedupe", "round", "window", "bucket rows left", "pairs", "verified", "dropped")
+    for i, r in enumerate(figures["rounds"], 1):
+        names = ("window", "bucket_rows_walked_again", "candidate_pairs", "verified_pairs", "dropped")
+        rounds.add_row(str(i), *(f"{r[name]:,}" for name in names))
+    capped = f"{figures['kept_past_a_cap']:,} kept past the cap of a bucket"
+    rounds.caption, rounds.caption_justify = capped, "left"
+    return [sizes, rounds]
 
 
 def _mixture(mixture: dict[str, Any]) -> list[Table]:

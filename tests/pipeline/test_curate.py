@@ -43,7 +43,7 @@ def small(*overrides: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_ray_workers_give_the_bytes_of_one_process(run: Path, corpora: Path, tmp_path: Path, workers: int) -> None:
     done = fox1("curate", "sample", "--out", tmp_path / "run", "--workers", workers, *small(), data=corpora)
     assert done.returncode == 0, done.stderr

@@ -75,6 +75,15 @@ def test_an_error_of_the_data_fails_the_stage_with_task_cause_and_log(engine: En
     assert "Traceback" in (tmp_path / "timings" / "failed-s-t0.log").read_text()
 
 
+def unrecordable(path: Path, value: int) -> TaskResult:
+    return TaskResult((), {}, {"n": object()})
+
+
+def test_a_task_whose_record_cannot_be_written_is_not_finished(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="s failed on t0: TypeError"):
+        engine.run("s", tasks(tmp_path, unrecordable))
+
+
 def test_an_io_error_is_tried_again_but_not_for_ever(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

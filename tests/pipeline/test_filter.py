@@ -31,6 +31,7 @@ def signals(*rows: tuple[str, str]) -> pa.RecordBatch:
         pa.array([s for _, s in rows]),
         pa.array([""] * len(rows)),
         pa.array([""] * len(rows)),
+        pa.array([0] * len(rows), pa.int64()),
     ]
     batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
     settings = ScanSettings()

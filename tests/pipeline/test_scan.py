@@ -28,7 +28,7 @@ ITEM = "Mirela picks fourteen baskets of ripe apples in the old orchard and each
 
 def rows(*texts: str, subset: str = "Pile-CC", url: str = "") -> pa.RecordBatch:
     n = len(texts)
-    columns = [range(n), texts, [subset] * n, [""] * n, [url] * n]
+    columns = [range(n), texts, [subset] * n, [""] * n, [url] * n, [0] * n]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fox1.recipes.load import RecipeError, load_recipe, require_absolute
+from fox1.recipes.presets import PRESETS
 from fox1.recipes.schema import Recipe
 from fox1.recipes.settings import curate_settings, train_settings
 
@@ -50,9 +51,28 @@ def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
     assert sample.phase_tokens("phase3") / sample.training.sizes["sample"].batch_tokens["phase3"] >= 16
 
 
+def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path: Path) -> None:
+    mini = load("mini")
+    zyda = load("mini", "dedupe.preset=zyda", "dedupe.jaccard=0.5")
+    assert (zyda.signals.minhash.ngram, zyda.signals.minhash.bands, zyda.signals.minhash.rows) == (13, 32, 4)
+    assert zyda.dedupe.priority == ["refinedweb", "pile", "slimpajama", "dolma", "redpajama"]
+    assert zyda.dedupe.jaccard == 0.5 and zyda.dedupe.fan_out == mini.dedupe.fan_out
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: mini\nname: own\ndedupe: {preset: refinedweb, scope: all}\n")
+    refinedweb = load(str(own))
+    assert (refinedweb.signals.minhash.bands, refinedweb.signals.minhash.rows) == (20, 450)
+    assert refinedweb.dedupe.scope == "all" and refinedweb.dedupe.priority == mini.dedupe.priority
+    for preset in PRESETS.values():
+        assert preset.reproduces and preset.differs
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
+        ("dedupe.preset=c4", "dedupe.preset: Input should be '', 'slimpajama'"),
+        ("dedupe.exempt=[pile/Wikipedia]", "dedupe.exempt names the subset 'Wikipedia'"),
+        ("dedupe.near_limits={dolmo: 0.5}", "dedupe.near_limits names the corpus 'dolmo'"),
+        ("dedupe={scope: across, url: {rule: newest}}", "drops within a corpus"),
         ("phases.phase1.tokns=1B", r"phases\.phase1\.tokns: unknown key \(did you mean `tokens`\?\)"),
         ("phases.phase1.tokens=1.05Q", r"phases\.phase1\.tokens.*unknown unit 'Q'"),
         ("phases.phase1.tokens=1M", "less than one batch"),

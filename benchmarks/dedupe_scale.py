@@ -1,0 +1,216 @@
+"""Time, memory and disk of dedupe on made-up signatures of any number of documents: what a task takes stays bounded.
+
+    python benchmarks/dedupe_scale.py [--documents 100K 1M 10M] [--memory 1Gi] [--workers 2] [--folder DIR]
+
+Clusters are Zipf-like, one holds a tenth of all documents. Members of a cluster have up to an eighth of their shingles
+of their own; a third of them are exact copies. Signatures, sketches and hashes are those that scan would make of such
+sets of shingles. Needs about 1.5 KB of disk a document in DIR. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fox1.pipeline.artifacts import ROW_GROUP_ROWS, RunPaths
+from fox1.pipeline.dedupe.order import DedupeSettings
+from fox1.pipeline.dedupe.stage import run_dedupe
+from fox1.pipeline.engine import Engine, ray_session
+from fox1.pipeline.filter import FILTERED_SCHEMA
+from fox1.pipeline.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
+from fox1.pipeline.signals.hashing import mix64
+from fox1.pipeline.signals.minhash import MinHashSettings, _update_minima, coefficients
+from fox1.recipes.units import quantity
+from numba import njit, prange
+
+DOCUMENTS_PER_FILE = 50_000
+SHAPE = MinHashSettings()
+
+
+def cluster_of(documents: int, seed: int = 1) -> np.ndarray:
+    """int64 [documents]: the cluster of every document, in a mixed order; cluster 0 has a tenth of all."""
+    rng = np.random.default_rng(seed)
+    sizes = [np.array([documents // 10])]
+    left = documents - documents // 10
+    while left > 0:
+        more = np.minimum(rng.zipf(2.2, 1 << 20), documents // 1000 + 1)
+        upto = int(np.searchsorted(np.cumsum(more), left)) + 1
+        sizes.append(more[:upto])
+        left -= int(more[:upto].sum())
+    clusters = np.repeat(np.arange(sum(map(len, sizes))), np.concatenate(sizes))[:documents]
+    return rng.permutation(clusters)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def signatures(
+    clusters: np.ndarray, ids: np.ndarray, a: np.ndarray, b: np.ndarray, n_bands: int, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(bands [n, n_bands], content [n, 2], sizes [n], sketches [n, k]) of documents made up from their numbers."""
+    n = len(clusters)
+    bands = np.empty((n, n_bands), np.uint64)
+    content = np.empty((n, 2), np.uint64)
+    sizes = np.empty(n, np.uint32)
+    sketches = np.empty((n, k), np.uint32)
+    rows = len(a) // n_bands
+    for i in prange(n):
+        cluster = mix64(np.uint64(clusters[i]) + np.uint64(0x1234567))
+        own = mix64(np.uint64(ids[i]) + np.uint64(0x7654321))
+        size = np.int64(40 + cluster % np.uint64(160))
+        changed = np.int64(0)
+        if own % np.uint64(3):
+            changed = np.int64((own >> np.uint64(20)) % np.uint64(size // 8 + 1))
+        shingles = np.empty(size, np.uint32)
+        for s in range(size):
+            base = own if s < changed else cluster
+            shingles[s] = np.uint32(mix64(base + np.uint64(s) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))
+        minima = np.full(len(a), np.uint32(0xFFFFFFFF), np.uint32)
+        _update_minima(minima, a, b, shingles, size)
+        for band in range(n_bands):
+            h = mix64(np.uint64(band) + np.uint64(0x9E3779B97F4A7C15))
+            for j in range(band * rows, (band + 1) * rows):
+                h = mix64(h ^ np.uint64(minima[j]))
+            bands[i, band] = h
+        content[i, 0], content[i, 1] = (own if changed else cluster), np.uint64(changed)
+        sizes[i] = size
+        ordered = np.sort(shingles)
+        held = min(k, size)
+        sketches[i, :held] = ordered[:held]
+    return bands, content, sizes, sketches
+
+
+def write_signals(root: Path, documents: int) -> tuple[list[Group], list[tuple[int, int]]]:
+    """Signals and filter results of made-up documents; (groups, sizes)."""
+    paths = RunPaths(root)
+    clusters = cluster_of(documents)
+    a, b = coefficients(SHAPE)
+    files = []
+    counts = {}
+    for start in range(0, documents, DOCUMENTS_PER_FILE):
+        mine = clusters[start : start + DOCUMENTS_PER_FILE]
+        n = len(mine)
+        name = f"{start // DOCUMENTS_PER_FILE:06d}"
+        file = SourceFile("web", name, "", 32 << 20, "", "pile", False, file_hash("web", name))
+        files.append(file)
+        counts[name] = n
+        ids = np.arange(start, start + n)
+        bands, content, sizes, sketches = signatures(mine, ids, a, b, SHAPE.bands, SHAPE.sketch_size)
+        held = np.minimum(sizes, SHAPE.sketch_size).astype(np.int64)
+        offsets = np.r_[0, np.cumsum(held * 4)].astype(np.int32)
+        data = sketches[np.arange(SHAPE.sketch_size)[None, :] < held[:, None]]
+        rng = np.random.default_rng(start)
+        table = pa.table(
+            {
+                "doc_id": pa.array(np.uint64(file.file_hash << ROW_BITS) + np.arange(n, dtype=np.uint64)),
+                "row": np.arange(n),
+                "subset": pa.repeat("crawl", n),
+                "content_hash": _fixed(content),
+                "url_hash": pa.repeat(pa.scalar(0, pa.uint64()), n),
+                "timestamp": pa.repeat(0, n),
+                "quality": rng.integers(0, 65_536, n, np.uint16),
+                "contaminated": pa.repeat(pa.scalar(0, pa.uint16()), n),
+                "n_bytes": rng.integers(200, 10_000, n),
+                "band_signature": _fixed(bands),
+                "n_shingles": sizes,
+                "sketch": pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)]),
+            }
+        )
+        path = paths.signals("web", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, row_group_size=ROW_GROUP_ROWS, compression="lz4")
+    groups = group_files(files)
+    sizes_of = []
+    for group in groups:
+        n = sum(counts[f.path] for f in group.files)
+        sizes_of.append((4000 * n, n))
+        path = paths.filtered(group.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        list_type = FILTERED_SCHEMA.field("reasons").type
+        empty = pa.ListArray.from_arrays(np.zeros(n + 1, np.int32), pa.array([], pa.string()), type=list_type)
+        columns = [pa.array(np.zeros(n, np.uint64)), pa.repeat("", n), empty]
+        pq.write_table(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), path)
+    return groups, sizes_of
+
+
+def _fixed(values: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(pa.binary(8 * values.shape[1]), len(values), [None, pa.py_buffer(values)])
+
+
+def measure(root: Path, documents: int, memory: int, workers: int) -> dict[str, Any]:
+    began = time.monotonic()
+    groups, sizes = write_signals(root, documents)
+    print(f"{documents:,} documents: signatures written in {time.monotonic() - began:.0f} s")
+    paths = RunPaths(root)
+    with ray_session(None, workers) as executor:
+        began = time.monotonic()
+        engine = Engine(paths, executor, memory=memory)
+        result = run_dedupe(
+            engine,
+            groups,
+            sizes,
+            {g.name: [g.name] for g in groups},
+            ["web/crawl"],
+            DedupeSettings(),
+            SHAPE.bands,
+            SHAPE.sketch_size,
+        )
+        seconds = time.monotonic() - began
+    steps: dict[str, list[float]] = {}
+    peak = 0
+    for line in paths.timings("tasks.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        name = entry["stage"].removeprefix("dedupe.").rstrip("0123456789.")
+        steps.setdefault(name, [0.0, 0.0])[0] += entry["seconds"]
+        steps[name][1] = max(steps[name][1], entry["peak_bytes"] / (1 << 20))
+        peak = max(peak, entry["peak_bytes"])
+    disk: dict[str, int] = {}
+    for path in (root / "dedupe").rglob("*"):
+        if path.is_file():
+            name = path.parent.name.rstrip("0123456789.")
+            disk[name] = disk.get(name, 0) + path.stat().st_size
+    for name, (spent, most) in steps.items():
+        size = disk.get(name, 0)
+        print(f"  {name:12} {spent:8.1f} task-s {size / documents:8.1f} bytes/document {most:8.0f} MiB at most")
+    print(f"  rounds: {json.dumps(result.figures['rounds'])}")
+    kept = sum(n for r in result.decisions for key, n in r.counts.items() if key.endswith("|"))
+    figures = {
+        "documents": documents,
+        "seconds": round(seconds, 1),
+        "documents_per_second": round(documents / seconds),
+        "peak_mib": round(peak / (1 << 20)),
+        "shuffle_bytes_per_document": round(sum(disk.values()) / documents, 1),
+        "kept": kept,
+        "rounds": len(result.figures["rounds"]),
+        "largest_bucket": result.figures["largest_bucket"],
+        "kept_past_a_cap": result.figures["kept_past_a_cap"],
+    }
+    print(f"  {json.dumps(figures)}")
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--documents", nargs="+", default=["100K", "1M", "10M"])
+    parser.add_argument("--memory", default="1Gi")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=None)
+    options = parser.parse_args()
+    found = []
+    for number in options.documents:
+        root = Path(tempfile.mkdtemp(prefix="fox1-scale-", dir=options.folder))
+        try:
+            found.append(measure(root, quantity(number), quantity(options.memory), options.workers))
+        finally:
+            shutil.rmtree(root)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

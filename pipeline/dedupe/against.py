@@ -1,0 +1,77 @@
+"""A finished run whose documents new corpora are compared with: its stored columns are read, never its text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..artifacts import RunPaths, read_json
+from ..identity import SourceFile, group_files
+from .order import Part
+from .stage import OldRun
+
+COMPARED = ("content_hash", "url_hash", "band_signature", "sketch")
+"""Columns of `signals/` that must mean the same in both runs."""
+
+
+def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> OldRun:
+    """What dedupe needs of a finished run.
+
+    Args:
+        files: of the new run.
+        schema: of its `signals/`.
+
+    Raises:
+        ValueError: the run is not finished, has other signatures, or has files of the same name.
+    """
+    manifest = read_json(old.manifest)
+    funnel = read_json(old.stats("funnel"))
+    artifacts = manifest["artifacts"]
+    old_files = [
+        SourceFile(f["corpus"], f["path"], "", f["size"], "", f["format"], f["held_out"], f["file_hash"])
+        for f in manifest["files"]
+    ]
+    mine = {f.file_hash: f for f in files}
+    for file in old_files:
+        if other := mine.get(file.file_hash):
+            raise ValueError(
+                f"{other.name} has the id of {file.name} in {old.root}: leave files of the finished run out of the "
+                f"recipe's sources, or give another `id_salt`"
+            )
+    groups = group_files(old_files)
+
+    def artifact(path: str) -> dict[str, object]:
+        if path not in artifacts:
+            raise ValueError(f"{old.root} lacks {path}; finish that run first")
+        return artifacts[path]
+
+    if old_files:
+        _check_schema(old, old_files[0], schema)
+    sizes, hashes = [], []
+    for group in groups:
+        of = [(artifact(_name(old, f, "signals")), artifact(_name(old, f, "decisions"))) for f in group.files]
+        documents = sum(int(str(signals["rows"])) for signals, _ in of)
+        sizes.append((3 * group.size, documents))
+        hashes.append("-".join(str(a["hash"]) for pair in of for a in pair))
+    subsets = tuple(f"{c['corpus']}/{s}" for c in funnel["corpora"] for s in c["subsets"])
+    return OldRun(tuple(Part(g, old, True) for g in groups), tuple(sizes), tuple(hashes), subsets)
+
+
+def _name(old: RunPaths, file: SourceFile, kind: str) -> str:
+    path = old.signals(file.corpus, file.path) if kind == "signals" else old.decisions(file.corpus, file.path)
+    return path.relative_to(old.root).as_posix()
+
+
+def _check_schema(old: RunPaths, file: SourceFile, schema: pa.Schema) -> None:
+    path = old.signals(file.corpus, file.path)
+    there = pq.read_schema(path)
+    for name in COMPARED:
+        meanings = [s.field(name).metadata if name in s.names else None for s in (there, schema)]
+        if meanings[0] != meanings[1]:
+            said = [(m or {}).get(b"encoding", b"nothing").decode() for m in meanings]
+            raise ValueError(
+                f"{old.root} was scanned with another {name} ({said[0]}; here {said[1]}): use the same signals.minhash, "
+                f"or scan that run again"
+            )

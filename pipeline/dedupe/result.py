@@ -1,0 +1,277 @@
+"""What the decision means for every document: copies go as their leaders go; `decisions/`; clusters and their overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numba import njit
+
+from ..artifacts import DECISION_SCHEMA, parquet_writer
+from ..engine import TaskResult
+from ..filter import signal_batches
+from ..identity import ROW_BITS
+from ..shuffle import RecordShuffle, read_records
+from .exact import sparse
+from .order import DROP, EXACT, FOLLOWER, ID, KINDS, NEAR, URL, Part, Plan
+
+MEMBER = np.dtype([("by", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("kind", "<u2")])
+"""A dropped document, on its way to the chunk of the kept one that stands for it: 24 bytes."""
+LARGEST = 5
+"""Clusters that are remembered of every subset, for the report of a limit that was passed."""
+
+
+def resolve(
+    dropped: Sequence[Path], followers: Sequence[Path], kind: int, chunk: int, first: bool, plan: Plan, stem: Path
+) -> TaskResult:
+    """What becomes of the leaders of a chunk becomes of those behind them, wherever these are.
+
+    Args:
+        dropped: of the chunk's documents, among them its leaders.
+        kind: EXACT or URL, why followers of a leader that stays are dropped.
+        first: whether `dropped` have not been handed on by an earlier call.
+    """
+    drops = read_records(dropped, chunk, DROP)
+    drops = drops[np.argsort(drops["id"])]
+    behind = read_records(followers, chunk, FOLLOWER)
+    at = np.minimum(np.searchsorted(drops["id"], behind["leader"]), max(len(drops) - 1, 0))
+    moved = (drops["id"][at] == behind["leader"]) if len(drops) else np.zeros(len(behind), bool)
+    goes = moved | (behind["twin"] == 0)
+    behind, at, moved = behind[goes], at[goes], moved[goes]
+    more = np.zeros(len(behind), DROP)
+    more["id"], more["by"], more["kind"] = behind["id"], behind["leader"], kind
+    more["bytes"], more["code"] = behind["bytes"], behind["code"]
+    if kind == EXACT:
+        more["shared"] = more["examined"] = 1
+    for name in ("by", "shared", "examined") if kind == URL else ("by", "shared", "examined", "kind"):
+        more[name][moved] = drops[at[moved]][name]
+    if kind == URL:  # nobody compared it
+        more["shared"] = 0
+    every = np.concatenate([drops, more]) if first else more
+    members = np.zeros(len(every), MEMBER)
+    for name in MEMBER.names or ():
+        members[name] = every[name]
+    chunks = len(plan.chunks.members)
+    out = RecordShuffle(stem.with_name(f"{stem.name}.drops"), chunks, DROP)
+    out.add(every, plan.chunks.of(every["id"]))
+    clusters = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, MEMBER)
+    clusters.add(members, plan.chunks.of(members["by"]))
+    return TaskResult((*out.close(), *clusters.close()))
+
+
+def write_decisions(
+    parts: Sequence[Part],
+    dropped: Sequence[Path],
+    clusters: Sequence[Path],
+    capped: Sequence[Path],
+    chunk: int,
+    held_out: np.ndarray,
+    plan: Plan,
+) -> TaskResult:
+    """One decision per document, as Parquet. Counts are by `<corpus>/<subset>|<reason>`, no reason meaning kept.
+
+    Args:
+        capped: documents of this chunk that a cap kept from being compared with all.
+        held_out: uint64 [k], sorted file hashes of the held-out files.
+    """
+    drops = read_records(dropped, chunk, DROP)
+    drops = drops[np.argsort(drops["id"])]
+    members = read_records(clusters, chunk, MEMBER)
+    members = members[np.lexsort((members["id"], members["by"]))]
+    cut_short = np.unique(read_records(capped, 0, ID)["id"])
+    corpora = plan.corpora()
+    outputs, counts = [], dict[str, int]()
+    data: dict[str, dict[str, int]] = {"kept_bytes": {}, "near_lost": {}, "sizes": {}}
+    leaders: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    n_capped = 0
+    code = {name: i for i, name in enumerate(plan.codes)}
+    for part in parts:
+        filtered = pq.read_table(part.paths.filtered(part.group.name), columns=["reason", "reasons"])
+        at = 0
+        for file in part.group.files:
+            with parquet_writer(part.paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:
+                columns = ["doc_id", "row", "subset", "n_bytes"]
+                for batch in signal_batches(part.paths.signals(file.corpus, file.path), columns):
+                    verdict = filtered.slice(at, batch.num_rows).combine_chunks()
+                    at += batch.num_rows
+                    decided = _decisions(batch, verdict, file.corpus, file.path, drops, members, held_out)
+                    out.write(decided)
+                    _count(file.corpus, batch, decided, counts, data)
+                    size = decided.column("cluster_size").to_numpy()
+                    ids = batch.column("doc_id").to_numpy()
+                    kept = size > 0
+                    n_capped += int(np.isin(ids[kept], cut_short).sum())
+                    leads = size > 1
+                    names = batch.column("subset").to_numpy(zero_copy_only=False)[leads]
+                    codes = np.array([code[f"{file.corpus}/{s}"] for s in names], np.int64)
+                    leaders.append((ids[leads], codes, batch.column("n_bytes").to_numpy()[leads]))
+            outputs.append(out.artifact)
+    ids, codes, size = (np.concatenate(c) for c in zip(*leaders, strict=True)) if leaders else (np.empty(0, int),) * 3
+    order = np.argsort(ids)
+    near = _cluster_overlap(
+        ids[order],
+        codes[order],
+        size[order],
+        members["by"],
+        members["code"].astype(np.int64),
+        members["bytes"],
+        corpora,
+    )
+    overlaps = {"near_subsets": sparse(near[0]), "near_corpora": sparse(near[1])}
+    return TaskResult(
+        tuple(outputs),
+        counts,
+        {**data, "capped": n_capped, "overlaps": overlaps, "largest": _largest(members, plan)},
+    )
+
+
+def _count(
+    corpus: str, batch: pa.RecordBatch, decided: pa.RecordBatch, counts: dict[str, int], data: dict[str, dict[str, int]]
+) -> None:
+    table = pa.table(
+        {
+            "subset": batch.column("subset"),
+            "reason": decided.column("reason"),
+            "near": pc.equal(decided.column("kind"), KINDS[NEAR]),
+            "bytes": batch.column("n_bytes"),
+        }
+    )
+    grouped = table.group_by(["subset", "reason", "near"]).aggregate([("bytes", "sum"), ("bytes", "count")])
+
+    def add(to: dict[str, int], key: str, n: int) -> None:
+        to[key] = to.get(key, 0) + n
+
+    for row in grouped.to_pylist():
+        cell = f"{corpus}/{row['subset']}"
+        add(counts, f"{cell}|{row['reason']}", row["bytes_count"])
+        if not row["reason"]:
+            add(data["kept_bytes"], cell, row["bytes_sum"])
+        elif row["near"] and row["reason"] != "held_out":
+            add(data["near_lost"], cell, row["bytes_count"])
+    sizes, n = np.unique(decided.column("cluster_size").to_numpy(), return_counts=True)
+    for size, count in zip(sizes.tolist(), n.tolist(), strict=True):
+        if size:
+            # By powers of two from 4 on: 1, 2, 3, 4-7, 8-15, ...
+            add(data["sizes"], str(size if size < 4 else 1 << (size.bit_length() - 1)), count)
+
+
+def _decisions(
+    batch: pa.RecordBatch,
+    verdict: pa.Table,
+    corpus: str,
+    path: str,
+    drops: np.ndarray,
+    members: np.ndarray,
+    held_out: np.ndarray,
+) -> pa.RecordBatch:
+    n = batch.num_rows
+    ids = batch.column("doc_id").to_numpy()
+    at = np.minimum(np.searchsorted(drops["id"], ids), max(len(drops) - 1, 0))
+    dropped = (drops["id"][at] == ids) if len(drops) else np.zeros(n, bool)
+    mine = drops[at[dropped]]
+    by, similarity, kind = np.zeros(n, np.uint64), np.zeros(n, np.float32), np.zeros(n, np.int64)
+    by[dropped], kind[dropped] = mine["by"], mine["kind"]
+    similarity[dropped] = mine["shared"] / np.maximum(mine["examined"], 1)
+    training = int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.tolist())
+    behind = dropped & np.isin(by >> np.uint64(ROW_BITS), held_out) & training
+    names = pa.array(["", *(f"{KINDS[k]}_duplicate" for k in sorted(KINDS)), "held_out"])
+    reason = pc.if_else(
+        pa.array(dropped),
+        names.take(pa.array(np.where(behind, len(KINDS) + 1, kind))),
+        verdict.column("reason").combine_chunks(),
+    )
+    list_type = DECISION_SCHEMA.field("reasons").type
+    alone = pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32)), reason, type=list_type)
+    reasons = verdict.column("reasons").combine_chunks()
+    if dropped.any():
+        order = np.where(dropped, np.arange(n) + n, np.arange(n))
+        reasons = pa.concat_arrays([reasons, alone]).take(pa.array(order))
+    begin, end = np.searchsorted(members["by"], ids, "left"), np.searchsorted(members["by"], ids, "right")
+    kept = pc.equal(reason, "")
+    columns = {
+        "corpus": pa.repeat(corpus, n),
+        "file": pa.repeat(path, n),
+        "row": batch.column("row"),
+        "doc_id": batch.column("doc_id"),
+        "kept": kept,
+        "reason": reason,
+        "reasons": reasons,
+        "duplicate_of": pa.array(by),
+        "similarity": pa.array(similarity),
+        "kind": pa.array(["", *(KINDS[k] for k in sorted(KINDS))]).take(pa.array(kind)),
+        "cluster_size": pa.array(np.where(kept.to_numpy(zero_copy_only=False), 1 + end - begin, 0).astype(np.uint32)),
+    }
+    return pa.RecordBatch.from_arrays([columns[f.name] for f in DECISION_SCHEMA], schema=DECISION_SCHEMA)
+
+
+@njit(cache=True, nogil=True)
+def _cluster_overlap(
+    leader: np.ndarray,
+    leader_code: np.ndarray,
+    leader_size: np.ndarray,
+    by: np.ndarray,
+    code: np.ndarray,
+    size: np.ndarray,
+    corpora: np.ndarray,
+) -> np.ndarray:
+    """int64 [2, n, n, 2]: documents (and bytes) of A in a cluster with one of B, by subset and by corpus.
+
+    Args:
+        leader: uint64 [kept documents with a cluster], ascending.
+        by: uint64 [members], ascending.
+    """
+    n = max(len(corpora), corpora.max() + 1 if len(corpora) else 0)
+    out = np.zeros((2, n, n, 2), np.int64)
+    documents = np.zeros((2, n), np.int64)
+    sizes = np.zeros((2, n), np.int64)
+    touched = np.empty((2, n), np.int64)
+    m = 0
+    for i in range(len(leader)):
+        while m < len(by) and by[m] < leader[i]:
+            m += 1
+        first = m
+        while m < len(by) and by[m] == leader[i]:
+            m += 1
+        for k in range(2):
+            used = 0
+            for j in range(first - 1, m):
+                c = leader_code[i] if j < first else code[j]
+                cell = c if k == 0 else corpora[c]
+                if documents[k, cell] == 0:
+                    touched[k, used] = cell
+                    used += 1
+                documents[k, cell] += 1
+                sizes[k, cell] += leader_size[i] if j < first else np.int64(size[j])
+            for x in range(used):
+                a = touched[k, x]
+                for y in range(used):
+                    b = touched[k, y]
+                    if a != b or documents[k, a] > 1:
+                        out[k, a, b, 0] += documents[k, a]
+                        out[k, a, b, 1] += sizes[k, a]
+            for x in range(used):
+                documents[k, touched[k, x]] = sizes[k, touched[k, x]] = 0
+    return out
+
+
+def _largest(members: np.ndarray, plan: Plan) -> dict[str, list[list[int]]]:
+    """By subset: [kept document, near copies of the subset that it stands for, one of them], the largest first."""
+    near = members[members["kind"] == NEAR]
+    key = near["code"].astype(np.uint64)
+    order = np.lexsort((near["id"], near["by"], key))
+    near, key = near[order], key[order]
+    if not len(near):
+        return {}
+    first = np.flatnonzero(np.r_[True, (near["by"][1:] != near["by"][:-1]) | (key[1:] != key[:-1])])
+    count = np.diff(np.r_[first, len(near)])
+    found: dict[str, list[list[int]]] = {}
+    for i in np.lexsort((near["by"][first], -count)).tolist():
+        row = near[first[i]]
+        clusters = found.setdefault(plan.codes[int(row["code"])], [])
+        if len(clusters) < LARGEST:
+            clusters.append([int(row["by"]), int(count[i]), int(row["id"])])
+    return found

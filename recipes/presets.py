@@ -1,0 +1,77 @@
+"""Published practice of near-dedupe as presets: what a preset sets, what it reproduces, and what it does not.
+
+A preset stands in `dedupe.preset`. It sets what is written below over the recipes that this one extends; what the same
+file (or another `--set`) says stands above it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    minhash: dict[str, Any]
+    """Of `signals.minhash`."""
+    dedupe: dict[str, Any]
+    reproduces: str
+    differs: str
+    source: str
+    ranking: tuple[str, ...] = field(default=())
+    """Corpora by their format, best first, as far as the recipe has them."""
+
+
+ALL_DIFFER = (
+    "a document goes only for a kept one that is verified to be like it, where the original drops all but one of a "
+    "chain of candidates"
+)
+
+PRESETS = {
+    "slimpajama": Preset(
+        {"unit": "char", "ngram": 13, "bands": 9, "rows": 13},
+        {"jaccard": 0.8, "scope": "all"},
+        "13-grams of characters of the normalised text, 9 bands of 13 rows, Jaccard 0.8, over all sources together",
+        f"128 minima are hashed by another family; {ALL_DIFFER}",
+        "Soboleva et al. 2023",
+    ),
+    "fineweb": Preset(
+        {"unit": "word", "ngram": 5, "bands": 14, "rows": 8},
+        {"jaccard": 0.72, "scope": "all"},
+        "5-grams of words, 14 bands of 8 rows, which find half of the pairs with Jaccard 0.72",
+        f"words are fox1's own; FineWeb dedupes each crawl by itself, here all corpora are one; {ALL_DIFFER}",
+        "Penedo et al. 2024",
+    ),
+    "zyda": Preset(
+        {"unit": "word", "ngram": 13, "bands": 32, "rows": 4},
+        {"jaccard": 0.4, "scope": "all"},
+        "13-grams of words, 32 bands of 4 rows, Jaccard 0.4, and its ranking of the corpora that are here too: "
+        "RefinedWeb before The Pile before SlimPajama; Dolma and RedPajama, which it had not, come after",
+        f"within a corpus quality decides, where the original takes the first; {ALL_DIFFER}",
+        "Tokpanov et al. 2024",
+        ("refinedweb", "pile", "slimpajama", "dolma", "redpajama"),
+    ),
+    "refinedweb": Preset(
+        {"unit": "word", "ngram": 5, "bands": 20, "rows": 450},
+        {"jaccard": 0.8, "scope": "within"},
+        "5-grams of words, 9,000 minima in 20 bands of 450 rows, within a corpus",
+        "words are fox1's own, not GPT-2 tokens; its second pass, exact substrings of 50 tokens and more by suffix "
+        f"array, is not there: what repeats inside otherwise different documents stays; {ALL_DIFFER}",
+        "Penedo et al. 2023",
+    ),
+}
+
+
+def expand(value: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's mapping with the settings of its `dedupe.preset` below what it says itself.
+
+    What is no preset stays for the schema to refuse.
+    """
+    dedupe = value.get("dedupe")
+    if not isinstance(dedupe, dict) or dedupe.get("preset") not in PRESETS:
+        return value
+    preset = PRESETS[dedupe["preset"]]
+    signals = dict(value.get("signals") or {})
+    signals["minhash"] = {**preset.minhash, **(signals.get("minhash") or {})}
+    ranking = {"priority": list(preset.ranking)} if preset.ranking else {}
+    return {**value, "signals": signals, "dedupe": {**preset.dedupe, **ranking, **dedupe}}
