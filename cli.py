@@ -18,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+tokenizer_app = typer.Typer(help="Train and look at SentencePiece models.", no_args_is_help=True)
+app.add_typer(tokenizer_app, name="tokenizer")
 recipe_app = typer.Typer(help="Validate recipes; print their JSON Schema.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
@@ -151,6 +153,71 @@ def filter_command(
     now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, changes))
     result = what_if(planned_groups(now, paths), paths, now.filter, then.filter, examples)
     print_what_if(result, changes)
+
+
+@app.command()
+def verify(run: RunFolder) -> None:
+    """Read every file of a run again and compare it with the checksums of the manifest."""
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.verify import verify as verify_run
+
+    _require_folder(run)
+    files, size, problems = verify_run(RunPaths(run.absolute()))
+    for problem in problems:
+        print(f"{run}/{problem}", file=sys.stderr)
+    if problems:
+        raise ValueError(
+            f"{len(problems)} of {files:,} files of {run} are not what was written: delete them and run `fox1 curate` again"
+        )
+    print(f"{run}: {files:,} files, {size / 1e6:,.1f} MB, all as written")
+
+
+@tokenizer_app.command("inspect")
+def tokenizer_inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL (hf://...), or a run.")],
+    longest: Annotated[int, typer.Option(help="How many of the longest pieces to show.")] = 10,
+) -> None:
+    """Show a model's special ids and kinds of pieces; of a run's, how it does on the run's text."""
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.stats.tables import print_tokenizer
+    from .pipeline.stats.tokenizer import subset_tokens
+    from .tokenize.model import load, pieces
+
+    paths = RunPaths(Path(model).absolute())
+    is_run = Path(model).is_dir()
+    processor = load(paths.tokenizer if is_run else model)
+    print_tokenizer(pieces(processor, longest), subset_tokens(paths) if is_run else [])
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(metavar="MODEL", help="The .model file to write.")],
+    vocab_size: Annotated[str, typer.Option(help="Pieces, e.g. 16000 or 256K.")] = "",
+    sample_bytes: Annotated[str, typer.Option(help="Text to train on, e.g. 1Gi.")] = "",
+) -> None:
+    """Train a BPE model of Gemma's kind on the documents a run kept."""
+    from dataclasses import replace
+
+    from .pipeline.artifacts import RunPaths, publish
+    from .pipeline.curate import planned_groups
+    from .pipeline.stats.tokenizer import train_on_survivors
+    from .recipes.load import change_filters
+    from .recipes.settings import curate_settings
+    from .recipes.units import quantity
+
+    _require_folder(run)
+    paths = RunPaths(run.absolute())
+    settings = curate_settings(change_filters(paths.recipe, [])[0])
+    wanted = settings.tokenizer
+    if vocab_size:
+        wanted = replace(wanted, vocab_size=quantity(vocab_size))
+    if sample_bytes:
+        wanted = replace(wanted, sample_bytes=quantity(sample_bytes))
+    model = train_on_survivors(planned_groups(settings, paths), paths, wanted, settings.seed)
+    with publish(out.absolute()) as file:
+        file.write(model)
+    print(f"{out}: {wanted.vocab_size:,} pieces; `fox1 tokenizer inspect {out}` shows them")
 
 
 @app.command()

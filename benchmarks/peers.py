@@ -30,8 +30,8 @@ def signature_step(folder: Path, words: Any, config: Any) -> Any:
     return step
 
 
-def minhash_dedup(sources: Path, folder: Path, files: int, words: Any) -> Iterator[tuple[str, int]]:
-    """Run datatrove's four MinHash stages over JSON lines files, one core; (id, file) of every document it keeps."""
+def minhash_dedup(sources: Path, folder: Path, files: int, words: Any) -> Iterator[tuple[Any, int]]:
+    """Run datatrove's four MinHash stages over JSON lines files, one core; (document, file) of all it keeps."""
     from datatrove.pipeline.dedup.minhash import (
         MinhashConfig,
         MinhashDedupBuckets,
@@ -54,4 +54,4 @@ def minhash_dedup(sources: Path, folder: Path, files: int, words: Any) -> Iterat
     last = MinhashDedupFilter(str(folder / "remove"))
     for rank in range(files):
         for document in last.run(reader.run(rank=rank, world_size=files), rank, files):
-            yield document.id, rank
+            yield document, rank

@@ -11,18 +11,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from ..tokenize.encode import Encoder
+from ..tokenize.encode import Encoder, gather
 from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import TOKEN_SCHEMA
 from .artifacts import Publication, RunPaths
-from .edits import apply_edits
 from .engine import TaskResult
 from .identity import Group
-from .signals.scan import check_unchanged
-from .sources.quarantine import Quarantine
-from .sources.rows import read_rows
+from .survivors import read_survivors
 
 VERSION = 1
 BATCH_IDS = 1 << 20
@@ -35,35 +31,42 @@ class _Shard:
     def __init__(self, path: Path) -> None:
         self.out = Publication(path, 0)
         self._writer = pa.ipc.new_stream(self.out, TOKEN_SCHEMA)
-        self._docs: list[tuple[int, int]] = []
-        self._ids: list[np.ndarray] = []
-        self._held = 0
+        self._held: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._held_ids = 0
         self.tokens = 0
 
-    def add(self, doc_id: int, quality: int, ids: np.ndarray) -> None:
-        self._docs.append((doc_id, quality))
-        self._ids.append(ids)
-        self._held += len(ids)
-        if self._held >= BATCH_IDS:
-            self._flush()
+    def add(self, doc_ids: np.ndarray, quality: np.ndarray, ids: np.ndarray, offsets: np.ndarray) -> None:
+        """Append documents; their ids are ``ids[offsets[i]:offsets[i + 1]]``."""
+        begin = 0
+        while begin < len(doc_ids):
+            # A batch ends with the document that fills it.
+            filled = int(np.searchsorted(offsets, offsets[begin] + BATCH_IDS - self._held_ids, "left"))
+            end = min(len(doc_ids), max(filled, begin + 1))
+            span = slice(begin, end)
+            self._held.append(
+                (doc_ids[span], quality[span], np.diff(offsets[begin : end + 1]), ids[offsets[begin] : offsets[end]])
+            )
+            self._held_ids += int(offsets[end] - offsets[begin])
+            if self._held_ids >= BATCH_IDS:
+                self._flush()
+            begin = end
 
     def _flush(self) -> None:
-        offsets = np.zeros(len(self._ids) + 1, np.int32)
-        offsets[1:] = np.cumsum([len(i) for i in self._ids])
+        doc_ids, quality, lengths, ids = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
+        offsets = np.r_[0, np.cumsum(lengths)].astype(np.int32)
         type_ = TOKEN_SCHEMA.field("input_ids").type
-        values = pa.array(np.concatenate(self._ids), pa.int32())
         columns = [
-            pa.array([d for d, _ in self._docs], pa.uint64()),
-            pa.array([q for _, q in self._docs], pa.uint16()),
-            pa.ListArray.from_arrays(pa.array(offsets), values, type=type_),
+            pa.array(doc_ids, pa.uint64()),
+            pa.array(quality, pa.uint16()),
+            pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids, pa.int32()), type=type_),
         ]
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=TOKEN_SCHEMA))
-        self.out.rows += len(self._docs)
-        self.tokens += self._held
-        self._docs, self._ids, self._held = [], [], 0
+        self.out.rows += len(doc_ids)
+        self.tokens += self._held_ids
+        self._held, self._held_ids = [], 0
 
     def close(self) -> None:
-        if self._docs:
+        if self._held:
             self._flush()
         self._writer.close()
         self.out.commit()
@@ -77,42 +80,28 @@ def tokenize_group(group: Group, settings: TokenizerSettings, paths: RunPaths) -
     """
     encoder = Encoder(paths.tokenizer, settings.reserved)
     shards: dict[str, _Shard] = {}
-    counts = {"with_reserved": 0, "documents": 0, "tokens": 0, "bytes": 0}
+    counts = {"with_control": 0, "with_reserved": 0, "documents": 0, "tokens": 0, "bytes": 0}
     try:
-        for file in group.files:
-            check_unchanged(file)
-            decisions = pq.read_table(paths.decisions(file.corpus, file.path), columns=["row", "doc_id", "kept"])
-            facts = pq.read_table(paths.signals(file.corpus, file.path), columns=["quality", "edits"])
-            at = 0
-            for batch in read_rows(file, Quarantine(file)):
-                n = batch.num_rows
-                decided, fact = decisions.slice(at, n), facts.slice(at, n)
-                at += n
-                if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                    raise ValueError(
-                        f"{file.name} is not the file that was scanned; run again to plan with the new one"
-                    )
-                kept = decided.column("kept").combine_chunks()
-                rows = batch.filter(kept)
-                if rows.num_rows == 0:
-                    continue
-                text = apply_edits(rows.column("text"), fact.column("edits").combine_chunks().filter(kept))
-                encoded = encoder.encode(text.to_pylist())
-                ids = decided.column("doc_id").combine_chunks().filter(kept).to_pylist()
-                quality = fact.column("quality").combine_chunks().filter(kept).to_pylist()
-                for k, subset in enumerate(rows.column("subset").to_pylist()):
-                    if subset not in shards:
-                        shards[subset] = _Shard(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
-                    span = encoded.ids[encoded.offsets[k] : encoded.offsets[k + 1]]
-                    shards[subset].add(ids[k], quality[k], span)
-                counts["with_reserved"] += encoded.with_reserved
-                counts["documents"] += rows.num_rows
-                counts["tokens"] += len(encoded.ids)
-                counts["bytes"] += int(pc.sum(pc.binary_length(text)).as_py())
-            check_unchanged(file)
-            if at != decisions.num_rows:
-                # A transient failure of the store, since size and version are those of the scan.
-                raise OSError(f"{file.name} gave {at} rows, the scan read {decisions.num_rows}")
+        for batch in read_survivors(group.files, paths):
+            encoded = encoder.encode(batch.text)
+            lengths = np.diff(encoded.offsets)
+            subsets = batch.subset.dictionary_encode()
+            which = subsets.indices.to_numpy()
+            for code, subset in enumerate(subsets.dictionary.to_pylist()):
+                if subset not in shards:
+                    shards[subset] = _Shard(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
+                mine = np.flatnonzero(which == code)
+                its = (
+                    (encoded.ids, encoded.offsets)
+                    if len(mine) == len(which)
+                    else gather(encoded.ids, encoded.offsets[mine], lengths[mine])
+                )
+                shards[subset].add(batch.doc_ids[mine], batch.quality[mine], *its)
+            counts["with_control"] += encoded.with_control
+            counts["with_reserved"] += encoded.with_reserved
+            counts["documents"] += len(which)
+            counts["tokens"] += len(encoded.ids)
+            counts["bytes"] += int(pc.sum(pc.binary_length(batch.text)).as_py())
         for subset in sorted(shards):
             shards[subset].close()
     except BaseException:

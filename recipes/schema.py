@@ -214,6 +214,9 @@ class Tokenizer(Strict):
     reserved: list[str] = ["<start_of_turn>", "<end_of_turn>"]
     bos: bool = True
     eos: bool = True
+    specials: dict[Literal["pad", "eos", "bos", "unk"], int] = Field(
+        {}, description="Ids the model must have (-1: none); a model with others is refused."
+    )
 
 
 class Weight(Strict):

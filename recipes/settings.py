@@ -65,6 +65,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
         for name, phase in recipe.phases.items()
     )
     tokenizer = _tuples(recipe.tokenizer.model_dump())
+    tokenizer["specials"] = tuple(sorted(tokenizer["specials"].items()))
     return CurateSettings(
         sources=sources_of(recipe),
         mix=MixSettings(phases, seed=recipe.seed, **_tuples(recipe.mix.model_dump())),

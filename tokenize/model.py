@@ -7,7 +7,7 @@ tokenizer has pad 0, eos 1, bos 2, unk 3.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class TokenizerSettings:
     """Open a document's first segment with BOS."""
     eos: bool = True
     """Close a document's last segment with EOS."""
+    specials: tuple[tuple[str, int], ...] = ()
+    """(pad, eos, bos or unk; id) that the model must have; -1: none."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,20 @@ class Specials:
     unk: int
 
 
-def load(model: Path) -> sentencepiece.SentencePieceProcessor:
-    """Load a `.model` file.
+def load(model: Path | str) -> sentencepiece.SentencePieceProcessor:
+    """Load a `.model` file, by path or by any URL fsspec opens (`hf://google/gemma-2b/tokenizer.model`).
 
     Raises:
         ValueError: the file is missing or no SentencePiece model.
     """
     try:
-        data = model.read_bytes()
+        if isinstance(model, str) and "://" in model:
+            import fsspec
+
+            with fsspec.open(model, "rb") as file:
+                data = file.read()
+        else:
+            data = Path(model).read_bytes()
     except FileNotFoundError:
         raise ValueError(f"no tokenizer model at {model}; set `tokenizer.model` to a .model file") from None
     processor = sentencepiece.SentencePieceProcessor()
@@ -73,6 +81,56 @@ def specials(processor: sentencepiece.SentencePieceProcessor) -> Specials:
     if found.eos < 0 or found.bos < 0:
         raise ValueError("the tokenizer model has no BOS or EOS piece; train it with both")
     return found
+
+
+def check_specials(processor: sentencepiece.SentencePieceProcessor, wanted: Sequence[tuple[str, int]]) -> None:
+    """Refuse a model whose special ids are not those the recipe states.
+
+    Raises:
+        ValueError: naming every id that differs, and the remedy.
+    """
+    there = {"pad": processor.pad_id(), "eos": processor.eos_id(), "bos": processor.bos_id(), "unk": processor.unk_id()}
+    wrong = [f"{name} is {there[name]}, the recipe says {id_}" for name, id_ in wanted if there[name] != id_]
+    if wrong:
+        raise ValueError(
+            f"the tokenizer model has other special ids: {'; '.join(wrong)}. Name the right model in `tokenizer.model`, or "
+            "correct `tokenizer.specials`"
+        )
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a model consists of."""
+
+    total: int
+    control: tuple[tuple[int, str], ...]
+    """(id, piece) of control pieces and of the one for what is unknown."""
+    user_defined: int
+    bytes: int
+    """Pieces of byte fallback; 256, or 0 for a model without."""
+    longest: tuple[tuple[int, str], ...]
+    """(id, piece) of the longest ordinary pieces, longest first."""
+
+
+def pieces(processor: sentencepiece.SentencePieceProcessor, longest: int = 10) -> Pieces:
+    """Count a model's pieces by kind."""
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    model = proto.ModelProto()
+    model.ParseFromString(processor.serialized_model_proto())
+    kinds = proto.ModelProto.SentencePiece
+    by_kind: dict[int, list[tuple[int, str]]] = {}
+    for i, piece in enumerate(model.pieces):
+        by_kind.setdefault(piece.type, []).append((i, piece.piece))
+    ordinary = sorted(by_kind.get(kinds.NORMAL, []), key=lambda p: (-len(p[1]), p[0]))
+    control = sorted(by_kind.get(kinds.CONTROL, []) + by_kind.get(kinds.UNKNOWN, []))
+    return Pieces(
+        len(model.pieces),
+        tuple(control),
+        len(by_kind.get(kinds.USER_DEFINED, [])),
+        len(by_kind.get(kinds.BYTE, [])),
+        tuple(ordinary[:longest]),
+    )
 
 
 def sentences(document: str) -> Iterator[str]:

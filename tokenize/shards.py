@@ -106,7 +106,13 @@ def read_set(folder: Path) -> SetInfo:
 
 
 def rows_per_file(block_length: int) -> int:
+    """Blocks of every file of a split but its last."""
     return max(1, FILE_TOKENS // block_length)
+
+
+def rows_per_batch(block_length: int) -> int:
+    """Blocks of every record batch of a file but its last."""
+    return max(1, BATCH_TOKENS // block_length)
 
 
 def blocks_to_batch(
@@ -150,7 +156,7 @@ def write_blocks(out: IO[bytes] | Any, table: pa.Table, block_length: int) -> No
     Every batch is rebuilt from fresh buffers, so that the bytes depend on the rows alone (a slice of an Arrow array
     would carry its neighbours' offsets along).
     """
-    rows = max(1, BATCH_TOKENS // block_length)
+    rows = rows_per_batch(block_length)
     schema = block_schema(block_length)
     with pa.ipc.new_stream(out, schema) as writer:
         for begin in range(0, table.num_rows, rows):
@@ -195,6 +201,62 @@ def set_metadata(info: SetInfo, bytes_of: dict[str, int]) -> dict[str, dict[str,
         }
     files["fox1.json"] = info.to_json()
     return files
+
+
+def dataset_card(info: SetInfo, tokens: dict[int, dict[int, int]]) -> str:
+    """`README.md` of a phase set: what is in it, for whoever finds the folder.
+
+    Args:
+        tokens: block length -> source code -> tokens; what is not listed is not in the tables.
+    """
+    whole = sum(s.tokens for s in info.splits)
+    lines = [
+        "---",
+        f"pretty_name: {info.name}",
+        "task_categories: [text-generation]",
+        "tags: [fox1, pretraining, packed]",
+        "---",
+        f"# {info.name}",
+        "",
+        f"{whole:,} tokens in packed, globally shuffled blocks; on-disk order is training order.",
+        "",
+        "```python",
+        "import datasets",
+        "",
+        'blocks = datasets.load_from_disk(".")  # a DatasetDict, one split per block length',
+        "```",
+        "",
+        "| block length | blocks | tokens | padding |",
+        "|---|---|---|---|",
+    ]
+    for s in info.splits:
+        size = max(s.blocks * s.block_length, 1)
+        lines.append(f"| {s.block_length:,} | {s.blocks:,} | {s.tokens:,} | {100 * (1 - s.tokens / size):.2f} % |")
+    for title, part in (("corpus", 0), ("domain", 2)):
+        sums: dict[str, dict[int, int]] = {}
+        for length, by_source in tokens.items():
+            for code, n in by_source.items():
+                row = sums.setdefault(info.sources[code][part], {})
+                row[length] = row.get(length, 0) + n
+        if not sums:
+            continue
+        lengths = sorted(tokens)
+        lines += [
+            "",
+            f"| {title} | " + " | ".join(f"{n:,}" for n in lengths) + " | share |",
+            "|---" * (len(lengths) + 2) + "|",
+        ]
+        for name, row in sorted(sums.items(), key=lambda e: (-sum(e[1].values()), e[0])):
+            cells = " | ".join(f"{row.get(n, 0):,}" for n in lengths)
+            lines.append(f"| {name} | {cells} | {100 * sum(row.values()) / max(whole, 1):.2f} % |")
+    lines += [
+        "",
+        f"Special ids: pad {info.pad}, eos {info.eos}, bos {info.bos}; {info.vocab_size:,} pieces. `doc_ends` are exclusive",
+        "ends of the documents in a block, `doc_ids` who they are, `doc_starts` their offsets, `doc_sources`",
+        "codes into `fox1.json`.",
+        f"Data identity: `{info.data_identity}`. The texts keep the licences of their corpora.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def token_batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""The data order, a pure function of (phase, unit index), and the loader that reads it.
+"""The data order, a pure function of (phase, unit index), and the loader that follows it.
 
 1. A phase set has a split per block length. A **unit** is one block of the longest length or the equal number of blocks
    of a shorter one, so every unit has the same number of tokens.
@@ -6,90 +6,63 @@
    unit the sequence begins again, reordered by a permutation that (seed, epoch) names.
 3. A step takes the next batch of units; a rank takes every world-size-th micro-batch of them. So what a step trains on
    never depends on the world size, and "units consumed" is the whole state.
-
-Files are memory-mapped Arrow streams; a unit is copied out of the map, nothing is decoded.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from ..tokenize.shards import SetInfo, read_set
 from .attention import Documents
+from .blocks import Blocks, SplitReader
 from .loss import IGNORE
 from .permutation import permute
 
+WINDOW = 4096
+"""Units whose order is worked out at once."""
+
 
 @dataclass(frozen=True)
-class Blocks:
-    """Blocks of one unit."""
+class Stream:
+    """Units one after the other, as T tokens. Padding of a block is a segment of its own."""
 
     tokens: np.ndarray
-    """int32 [n, L]."""
-    ends: list[np.ndarray]
-    """Per block, the exclusive ends of its segments; what follows the last is padding."""
-    sources: list[np.ndarray]
-    """Per block, the source code of each segment."""
+    """int32 [T]."""
+    ends: np.ndarray
+    """int64 [segments], ascending: exclusive ends; with 0 before them, the cumulative lengths."""
+    sources: np.ndarray
+    """int64 [segments]: source code; of padding, that of the segment before it."""
+    padding: np.ndarray
+    """bool [segments]."""
 
 
-class SplitReader:
-    """Random access to the blocks of one split."""
-
-    def __init__(self, folder: Path, files: tuple[str, ...], block_length: int) -> None:
-        self.block_length = block_length
-        self._batches: list[pa.RecordBatch] = []
-        for name in files:
-            path = folder / name
-            try:
-                source = pa.memory_map(str(path))
-                self._batches += list(pa.ipc.open_stream(source))
-            except (OSError, pa.ArrowInvalid) as error:
-                raise ValueError(f"{path} cannot be read ({error}); run `fox1 curate` again to rebuild it") from None
-        self._begins = np.r_[0, np.cumsum([b.num_rows for b in self._batches])]
-
-    def __len__(self) -> int:
-        return int(self._begins[-1])
-
-    def read(self, first: int, count: int) -> Blocks:
-        """Blocks ``first .. first + count - 1``."""
-        tokens, ends, sources = [], [], []
-        for block in range(first, first + count):
-            at = int(np.searchsorted(self._begins, block, "right")) - 1
-            batch, row = self._batches[at], block - int(self._begins[at])
-            ids = batch.column("input_ids")
-            flat = ids.values.to_numpy()
-            begin = (ids.offset + row) * self.block_length
-            tokens.append(flat[begin : begin + self.block_length])
-            ends.append(batch.column("doc_ends")[row].values.to_numpy())
-            sources.append(batch.column("doc_sources")[row].values.to_numpy())
-        return Blocks(np.stack(tokens), ends, sources)
-
-
-def interleave(index: int, counts: tuple[int, ...]) -> tuple[int, int]:
-    """(split, number in the split) of the unit at `index` of the interleaved sequence.
+def interleave(index: np.ndarray, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(split, number in the split) of the units at `index` (int64 [n]) of the interleaved sequence.
 
     Two splits take turns in integer proportion (Bresenham); more are nested: the first against the rest.
     """
+    split, number = np.zeros(len(index), np.int64), index.astype(np.int64)
     total = sum(counts)
-    assert 0 <= index < total
-    first = counts[0]
-    if len(counts) == 1:
-        return 0, index
-
-    def firsts(n: int) -> int:
-        """Units of the first split among the first n."""
-        return (n * first + total // 2) // total
-
-    before = firsts(index)
-    if firsts(index + 1) > before:
-        return 0, before
-    split, number = interleave(index - before, counts[1:])
-    return split + 1, number
+    rest = np.arange(len(index))
+    for k, first in enumerate(counts[:-1]):
+        # Units of the first split among the first n.
+        before, after = ((number[rest] + n) * first + total // 2 for n in (0, 1))
+        before, after = before // total, after // total
+        mine = after > before
+        split[rest[mine]], number[rest[mine]] = k, before[mine]
+        number[rest[~mine]] -= before[~mine]
+        rest = rest[~mine]
+        total -= first
+        if not len(rest):
+            return split, number
+    split[rest] = len(counts) - 1
+    return split, number
 
 
 class PhaseData:
@@ -98,15 +71,10 @@ class PhaseData:
     def __init__(self, folder: Path, seed: int) -> None:
         self.info: SetInfo = read_set(folder)
         self._seed = seed
-        self._splits = [SplitReader(folder / str(s.block_length), s.files, s.block_length) for s in self.info.splits]
+        self._splits = [SplitReader(folder / str(s.block_length), s) for s in self.info.splits]
         self.unit_tokens = max(s.block_length for s in self.info.splits)
         self._counts = tuple(s.blocks * s.block_length // self.unit_tokens for s in self.info.splits)
-        for split, reader in zip(self.info.splits, self._splits, strict=True):
-            if len(reader) != split.blocks:
-                raise ValueError(
-                    f"{folder}/{split.block_length} has {len(reader)} blocks, fox1.json says {split.blocks}; "
-                    "run `fox1 curate` again"
-                )
+        self._window: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty(0, np.int64))
 
     @property
     def units(self) -> int:
@@ -115,19 +83,91 @@ class PhaseData:
     def max_segments(self, block_length: int) -> int:
         return self.info.max_docs_per_block[str(block_length)]
 
-    def unit(self, index: int) -> Blocks:
-        """The blocks of the unit at any index; indices past the end begin a further epoch."""
-        epoch, place = divmod(index, self.units)
-        if epoch:
-            place = permute(place, self.units, self._seed * 1_000_003 + epoch)
-        split, number = interleave(place, self._counts)
-        reader = self._splits[split]
-        per_unit = self.unit_tokens // reader.block_length
-        return reader.read(number * per_unit, per_unit)
+    def places(self, first: int, count: int) -> np.ndarray:
+        """int64 [count]: places in the sequence of a set's units; indices past the end begin further epochs."""
+        if first + count <= self.units:
+            return np.arange(first, first + count)
+        parts = []
+        while count:
+            epoch, at = divmod(first, self.units)
+            window, inside = divmod(at, WINDOW)
+            here = min(count, WINDOW - inside, self.units - at)
+            parts.append(self._permuted(epoch, window)[inside : inside + here])
+            first, count = first + here, count - here
+        return np.concatenate(parts)
+
+    def _permuted(self, epoch: int, window: int) -> np.ndarray:
+        """The places of one window of an epoch; the last one asked for is remembered."""
+        if self._window[0] != (epoch, window):
+            places = np.arange(window * WINDOW, min((window + 1) * WINDOW, self.units))
+            if epoch:
+                places = permute(places, self.units, self._seed * 1_000_003 + epoch)
+            self._window = ((epoch, window), places)
+        return self._window[1]
+
+    def stream(self, first: int, count: int) -> Stream:
+        """Units ``first .. first + count - 1``."""
+        places = self.places(first, count)
+        if len(self._splits) == 1:
+            blocks = self._splits[0].read_many(places)
+            begins = np.arange(0, count * self.unit_tokens, self.unit_tokens)
+            return _joined(blocks.tokens.reshape(-1), [(begins, blocks)])
+        split, number = interleave(places, self._counts)
+        tokens = np.empty((count, self.unit_tokens), np.int32)
+        parts: list[tuple[np.ndarray, Blocks]] = []
+        for k, reader in enumerate(self._splits):
+            where = np.flatnonzero(split == k)
+            if not len(where):
+                continue
+            inside = np.arange(self.unit_tokens // reader.block_length)
+            blocks = reader.read_many((number[where, None] * len(inside) + inside).ravel())
+            tokens[where] = blocks.tokens.reshape(len(where), self.unit_tokens)
+            parts.append(((where[:, None] * self.unit_tokens + inside * reader.block_length).ravel(), blocks))
+        return _joined(tokens.reshape(-1), parts)
 
     def micro_batch(self, first: int, count: int, device: torch.device) -> MicroBatch:
-        """Units ``first .. first + count - 1`` as one flat stream."""
-        return flatten([self.unit(i) for i in range(first, first + count)], self, device)
+        """Units ``first .. first + count - 1`` on a device."""
+        split, _ = interleave(self.places(first, count), self._counts)
+        lengths = [self._splits[k].block_length for k in split.tolist()]
+        # Constant for a block length, so that nothing recompiles: room for all segments of all blocks, and padding.
+        slots = sum(self.unit_tokens // n * (self.max_segments(n) + 1) for n in lengths)
+        return to_micro_batch(self.stream(first, count), max(lengths), slots, device)
+
+
+def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]]) -> Stream:
+    """The segments of blocks in the order of the stream.
+
+    Args:
+        parts: (token at which each block begins, blocks).
+    """
+    if len(parts) == 1:
+        begins, blocks = parts[0]
+        length, counts = blocks.tokens.shape[1], blocks.counts
+        lasts = np.cumsum(counts) - 1
+        if (blocks.ends[lasts] == length).all():
+            # In order and without padding: nothing has to move.
+            ends = blocks.ends + np.repeat(begins, counts)
+            return Stream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_))
+    begins = np.concatenate([b for b, _ in parts])
+    counts = np.concatenate([b.counts for _, b in parts])
+    lengths = np.concatenate([np.full(len(b.counts), b.tokens.shape[1]) for _, b in parts])
+    ends = np.concatenate([b.ends for _, b in parts]).astype(np.int64)
+    sources = np.concatenate([b.sources for _, b in parts]).astype(np.int64)
+    firsts = np.cumsum(counts) - counts
+    padded = ends[firsts + counts - 1] < lengths
+    # A block's segments, and one more where it is padded, go to their places by the order of the blocks.
+    order = np.argsort(begins)
+    sizes = counts + padded
+    places = np.empty(len(order), np.int64)
+    places[order] = np.cumsum(sizes[order]) - sizes[order]
+    own = np.arange(len(ends)) + np.repeat(places - firsts, counts)
+    extra = (places + counts)[padded]
+    total = int(sizes.sum())
+    out_ends, out_sources, padding = np.empty(total, np.int64), np.empty(total, np.int64), np.zeros(total, np.bool_)
+    out_ends[own], out_sources[own] = ends + np.repeat(begins, counts), sources
+    out_ends[extra], out_sources[extra] = (begins + lengths)[padded], out_sources[extra - 1]
+    padding[extra] = True
+    return Stream(tokens, out_ends, out_sources, padding)
 
 
 @dataclass(frozen=True)
@@ -147,45 +187,81 @@ class MicroBatch:
     """Sum of squared segment lengths: what attention really costs."""
 
 
-def flatten(units: list[Blocks], data: PhaseData, device: torch.device) -> MicroBatch:
-    """Concatenate blocks into one stream with restarting positions."""
-    tokens, positions, targets, sources, ends = [], [], [], [], []
-    at = valid = squares = slots = 0
-    longest = 0
-    for blocks in units:
-        length = blocks.tokens.shape[1]
-        longest = max(longest, length)
-        slots += len(blocks.tokens) * (data.max_segments(length) + 1)
-        for row, segment_ends, codes in zip(blocks.tokens, blocks.ends, blocks.sources, strict=True):
-            bounds = segment_ends.astype(np.int64)
-            whole = bounds if bounds[-1] == length else np.r_[bounds, length]
-            begins = np.r_[0, whole[:-1]]
-            sizes = whole - begins
-            target = np.empty(length, np.int64)
-            target[:-1] = row[1:]
-            target[whole - 1] = IGNORE
-            target[bounds[-1] :] = IGNORE
-            tokens.append(row)
-            targets.append(target)
-            positions.append(np.arange(length) - np.repeat(begins, sizes))
-            code = np.empty(len(whole), np.int64)
-            code[: len(codes)] = codes
-            code[len(codes) :] = codes[-1]
-            sources.append(np.repeat(code, sizes))
-            ends.append(whole + at)
-            valid += int(bounds[-1]) - len(bounds)
-            squares += int((sizes[: len(bounds)] ** 2).sum())
-            at += length
-    stops = np.concatenate(ends)
+def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.device) -> MicroBatch:
+    """Positions that restart with every segment, and targets that end with it."""
+    size = len(stream.tokens)
+    begins = np.r_[0, stream.ends[:-1]]
+    sizes = stream.ends - begins
+    targets = np.empty(size, np.int64)
+    targets[:-1] = stream.tokens[1:]
+    targets[stream.ends - 1] = IGNORE
+    for begin, end in zip(begins[stream.padding].tolist(), stream.ends[stream.padding].tolist(), strict=True):
+        targets[begin:end] = IGNORE
+    real = sizes[~stream.padding]
     cumulative = None
     if device.type == "cuda":
-        padded = np.full(slots + 1, at, np.int32)
+        padded = np.full(slots + 1, size, np.int32)
         padded[0] = 0
-        padded[1 : len(stops) + 1] = stops
+        padded[1 : len(stream.ends) + 1] = stream.ends
         cumulative = torch.from_numpy(padded).to(device, non_blocking=True)
 
-    def put(values: list[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate(values).astype(np.int64)).to(device, non_blocking=True)
+    def put(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(device, non_blocking=True)
 
-    documents = Documents(put(positions), tuple(stops.tolist()) if cumulative is None else (), cumulative, longest)
-    return MicroBatch(put(tokens), put(targets), documents, put(sources), valid, squares)
+    documents = Documents(
+        put(np.arange(size) - np.repeat(begins, sizes)),
+        tuple(stream.ends.tolist()) if cumulative is None else (),
+        cumulative,
+        longest,
+    )
+    return MicroBatch(
+        put(stream.tokens),
+        put(targets),
+        documents,
+        put(np.repeat(stream.sources, sizes)),
+        int(real.sum()) - len(real),
+        int((real**2).sum()),
+    )
+
+
+def units_of_step(units: int, batch_units: int, micro_units: int, rank: int, world: int) -> list[int]:
+    """First units of the micro-batches a rank takes in the step after `units` consumed ones."""
+    return [units + m * micro_units for m in range(rank, batch_units // micro_units, world)]
+
+
+class Loader:
+    """The micro-batches of a rank, step by step, made one step ahead in a thread of its own. Holds no state but units."""
+
+    def __init__(
+        self,
+        data: PhaseData,
+        units: int,
+        batch_units: int,
+        micro_units: int,
+        rank: int,
+        world: int,
+        device: torch.device,
+    ) -> None:
+        self._data, self._units, self._batch_units, self._micro_units = data, units, batch_units, micro_units
+        self._rank, self._world, self._device = rank, world, device
+        self._thread = ThreadPoolExecutor(1, "loader")
+        self._next: Future[list[MicroBatch]] | None = None
+
+    def _make(self, units: int) -> list[MicroBatch]:
+        firsts = units_of_step(units, self._batch_units, self._micro_units, self._rank, self._world)
+        return [self._data.micro_batch(first, self._micro_units, self._device) for first in firsts]
+
+    def next_step(self) -> list[MicroBatch]:
+        """What this rank trains on in the next step."""
+        ready = self._next or self._thread.submit(self._make, self._units)
+        self._units += self._batch_units
+        self._next = self._thread.submit(self._make, self._units)
+        return ready.result()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,27 +1,32 @@
-"""A pseudo-random permutation of 0..n-1 that answers for one index at a time: a Feistel network with cycle walking."""
+"""A pseudo-random permutation of 0..n-1 that answers for any indices: a Feistel network with cycle walking."""
 
 from __future__ import annotations
 
-_MASK = (1 << 64) - 1
+import numpy as np
+
 ROUNDS = 6
 
 
-def _mix(value: int) -> int:
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK
-    return value ^ (value >> 31)
+def _mix(value: np.ndarray) -> np.ndarray:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
 
 
-def permute(index: int, n: int, seed: int) -> int:
-    """Image of `index` under the permutation of 0..n-1 that `seed` names."""
-    if not 0 <= index < n:
-        raise ValueError(f"index {index} is not in 0..{n - 1}")
-    half = max(1, ((n - 1).bit_length() + 1) // 2)
-    low = (1 << half) - 1
-    while True:
-        left, right = index >> half, index & low
+def permute(index: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Images (int64) of `index` (int64 [k], each in 0..n-1) under the permutation of 0..n-1 that `seed` names."""
+    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < n):
+        raise ValueError(f"an index is not in 0..{n - 1}")
+    half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
+    low = (np.uint64(1) << half) - np.uint64(1)
+    out = index.astype(np.uint64)
+    # What falls outside goes through once more, until it is inside.
+    walking = np.arange(len(out))
+    while len(walking):
+        left, right = out[walking] >> half, out[walking] & low
         for r in range(ROUNDS):
-            left, right = right, left ^ (_mix(right + seed * ROUNDS + r + 1) & low)
-        index = left << half | right
-        if index < n:
-            return index
+            key = np.uint64((seed * ROUNDS + r + 1) & ((1 << 64) - 1))
+            left, right = right, left ^ (_mix(right + key) & low)
+        out[walking] = left << half | right
+        walking = walking[out[walking] >= np.uint64(n)]
+    return out.astype(np.int64)

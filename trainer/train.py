@@ -31,7 +31,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from .checkpoint import Checkpointer, Manifest, Progress, checkpoints, load, read_manifest, verify
-from .data import PhaseData
+from .data import Loader, PhaseData
 from .launch import STOPPED
 from .metrics import Metrics, peak_flops
 from .model import Fox1, flops_per_token
@@ -148,37 +148,39 @@ class Trainer:
             f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.plan.steps[number]} steps of "
             f"{phase.batch_tokens:,}; {rest} units beyond the last whole batch are not used"
         )
+        world, rank = dist.get_world_size(), dist.get_rank()
+        micro_units = self.settings.micro_batch_tokens // data.unit_tokens
+        with Loader(data, self.progress.units, batch_units, micro_units, rank, world, self.device) as loader:
+            return self._run_steps(phase.name, data, batch_units, loader)
+
+    def _run_steps(self, phase: str, data: PhaseData, batch_units: int, loader: Loader) -> bool:
         window = _Window(self.device, len(data.info.sources))
         # Bounded by units, not steps: the batch may have changed since a checkpoint.
         while self.progress.units + batch_units <= data.units:
-            self._step(data, batch_units, window)
+            self._step(data, batch_units, loader, window)
             step = self.progress.step
             done = self.progress.units + batch_units > data.units
             if step % LOG_EVERY == 0 or done:
-                self._log(phase.name, data, window)
+                self._log(phase, data, window)
             if self.settings.evaluate_every and step % self.settings.evaluate_every == 0 and not done:
-                self.evaluate(phase.name)
+                self.evaluate(phase)
             self.stop.asked |= bool(self.stop_after) and step >= self.stop_after
             if self.stop.agreed() and not done:
                 self.save()
                 return False
             if step % self.settings.checkpoint_every == 0 and not done:
                 if window.targets:
-                    self._log(phase.name, data, window)  # refuses a loss that is not finite before it is saved
+                    self._log(phase, data, window)  # refuses a loss that is not finite before it is saved
                 self.save()
         self.progress = replace(self.progress, phase_done=True)
-        self.evaluate(phase.name)
+        self.evaluate(phase)
         self.save()
         return True
 
-    def _step(self, data: PhaseData, batch_units: int, window: _Window) -> None:
+    def _step(self, data: PhaseData, batch_units: int, loader: Loader, window: _Window) -> None:
         """One optimizer step over the next `batch_units` units."""
-        world, rank = dist.get_world_size(), dist.get_rank()
-        micro_units = self.settings.micro_batch_tokens // data.unit_tokens
-        count = batch_units // micro_units
-        mine = range(rank, count, world)
         began = time.monotonic()
-        batches = [data.micro_batch(self.progress.units + m * micro_units, micro_units, self.device) for m in mine]
+        batches = loader.next_step()
         valid = torch.tensor([sum(b.valid for b in batches)])
         dist.all_reduce(valid)
         window.data_seconds += time.monotonic() - began

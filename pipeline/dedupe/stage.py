@@ -308,10 +308,12 @@ class _Dedupe:
                     cell[1] += size
         sizes: dict[str, int] = {}
         near_lost: dict[str, int] = {}
+        kept_bytes: dict[str, int] = {}
         largest: dict[str, list[list[int]]] = {}
         for r in written:
             merge_counts(sizes, r.data["sizes"])
             merge_counts(near_lost, r.data["near_lost"])
+            merge_counts(kept_bytes, r.data["kept_bytes"])
             for name, clusters_ in r.data["largest"].items():
                 both = sorted([*largest.get(name, []), *clusters_], key=lambda c: (-c[1], c[0]))
                 largest[name] = both[: result.LARGEST]
@@ -331,6 +333,7 @@ class _Dedupe:
                 "rounds": self.rounds,
                 "cluster_sizes": dict(sorted(sizes.items(), key=lambda e: int(e[0]))),
                 "near_lost": dict(sorted(near_lost.items())),
+                "kept_bytes": dict(sorted(kept_bytes.items())),
             },
             near_lost,
             largest,

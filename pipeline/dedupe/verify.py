@@ -125,22 +125,19 @@ def verify(
     sample: list[tuple[int, int]] = []
     verified = 0
     # More sketches than fit are joined in several walks over the pairs, each with the next ones.
-    for held in merged(answers, chunk, sketch_record(size), ("id",), plan.memory // 4):
-        low, high = held["id"][0], held["id"][-1]
-        left = Cursor(
-            (
-                rows[(rows["better"] >= low) & (rows["better"] <= high)]
-                for rows in sequential(pairs, 0, PAIR, plan.memory // 8)
-            ),
-            "id",
-            PAIR,
-        )
+    for held in _groups(sequential(answers, chunk, sketch_record(size), plan.memory // 8), plan.memory // 3):
+        by_id = np.argsort(held["id"])
+        known = held["id"][by_id]
+        left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
         for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
             ids = batch.column("doc_id").to_numpy()
             mine = left.take(int(ids[-1]))
+            at = np.minimum(np.searchsorted(known, mine["better"]), len(known) - 1)
+            here = known[at] == mine["better"]
+            mine, at = mine[here], by_id[at[here]]
             if not len(mine):
                 continue
-            rows, at = np.searchsorted(ids, mine["id"]), np.searchsorted(held["id"], mine["better"])
+            rows = np.searchsorted(ids, mine["id"])
             shared, examined = _compare(*_sketches(batch), rows, held["sketch"], held["held"], at, size)
             sizes = batch.column("n_shingles").to_numpy()[rows].astype(np.int64)
             both = sizes + held["n_shingles"][at]
@@ -164,6 +161,18 @@ def verify(
         # The next sketches come when these are gone.
         del held
     return TaskResult(tuple(out.close()), {"verified_pairs": verified}, {"sample": sample})
+
+
+def _groups(slices: Iterator[np.ndarray], limit: int) -> Iterator[np.ndarray]:
+    """Slices together, as many as make `limit` bytes."""
+    held: list[np.ndarray] = []
+    for rows in slices:
+        if held and sum(r.nbytes for r in held) + rows.nbytes > limit:
+            yield np.concatenate(held)
+            held = []
+        held.append(rows)
+    if held:
+        yield np.concatenate(held)
 
 
 @njit(cache=True, nogil=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...tokenize.shards import SetInfo, Split, file_names, rows_per_file, set_metadata
-from ..artifacts import Artifact, RunPaths, content_key, write_json
+from ...tokenize.shards import SetInfo, Split, dataset_card, file_names, rows_per_file, set_metadata
+from ..artifacts import Artifact, RunPaths, content_key, publish, write_json
 from ..engine import Engine, Task, TaskResult, task_key
 from . import assign, blocks, held_out, index, select
 from .budget import Cell, MixSettings
@@ -219,12 +219,23 @@ class Mixer:
             p.files.append(result.outputs[0])
         for number, phase in enumerate(self.settings.phases):
             mine = [p for p in packed if p.phase == number]
-            self._describe(
-                phase.name, self.paths.phase(phase.name), [(p.block_length, p.tokens, p.files) for p in mine]
-            )
+            tokens: dict[int, dict[int, int]] = {}
+            for p in mine:
+                by_source = tokens.setdefault(p.block_length, {})
+                for result in p.results:
+                    for code, n in result.data["cells"].items():
+                        by_source[int(code)] = by_source.get(int(code), 0) + n
+            parts = [(p.block_length, p.tokens, p.files) for p in mine]
+            self._describe(phase.name, self.paths.phase(phase.name), parts, tokens)
 
-    def _describe(self, name: str, folder: Path, parts: Sequence[tuple[int, int, list[Artifact]]]) -> None:
-        """Write the JSON files of a phase set."""
+    def _describe(
+        self,
+        name: str,
+        folder: Path,
+        parts: Sequence[tuple[int, int, list[Artifact]]],
+        tokens: dict[int, dict[int, int]],
+    ) -> None:
+        """Write the JSON files and the card of a phase set. `tokens`: by block length and source."""
         splits = tuple(
             Split(
                 length,
@@ -241,8 +252,9 @@ class Mixer:
         table = tuple((c.corpus, c.subset, c.domain) for c in self.cells)
         info = SetInfo(name, splits, table, limits, v.size, v.pad, v.eos, v.bos, identity)
         sizes = {str(length): sum(f.bytes for f in files) for length, _, files in parts}
-        key = task_key("mix.describe", VERSION, None, [info.to_json(), sizes])
-        self.engine.run(f"mix.describe.{name}", [Task(name, key, describe_set, (info, sizes, folder))])
+        card = dataset_card(info, tokens)
+        key = task_key("mix.describe", VERSION, None, [info.to_json(), sizes, card])
+        self.engine.run(f"mix.describe.{name}", [Task(name, key, describe_set, (info, sizes, card, folder))])
 
     def _held_out(self) -> TaskResult | None:
         groups = sorted((g for g in self.groups if g.held_out), key=lambda g: g.name)
@@ -260,7 +272,7 @@ class Mixer:
             lambda _: ([g.identity for g in groups], shape),
             name=str,
         )[0]
-        self._describe("held_out", self.paths.held_out, [(length, result.counts["tokens"], list(result.outputs))])
+        self._describe("held_out", self.paths.held_out, [(length, result.counts["tokens"], list(result.outputs))], {})
         return result
 
     def _index(self, packed: Sequence[PackedSet]) -> None:
@@ -306,7 +318,9 @@ def _set_name(set_index: int, partition: int) -> str:
     return f"{set_index:02d}-{partition:05d}"
 
 
-def describe_set(info: SetInfo, sizes: dict[str, int], folder: Path) -> TaskResult:
+def describe_set(info: SetInfo, sizes: dict[str, int], card: str, folder: Path) -> TaskResult:
     """Write what makes a folder of block files a `DatasetDict` and a phase set."""
+    with publish(folder / "README.md") as out:
+        out.write(card.encode())
     files = set_metadata(info, sizes)
-    return TaskResult(tuple(write_json(folder / name, value) for name, value in files.items()))
+    return TaskResult((out.artifact, *(write_json(folder / name, value) for name, value in files.items())))

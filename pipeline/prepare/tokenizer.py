@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from ...tokenize.encode import Encoder
-from ...tokenize.model import TokenizerSettings, train
+from ...tokenize.model import TokenizerSettings, check_specials, load, train
 from ..artifacts import RunPaths, publish
 from ..engine import TaskResult
 from ..filter import Exclusion
@@ -31,12 +33,13 @@ def prepare_tokenizer(
         try:
             with open_source(settings.model) as file:
                 model = file.read()
-        except OSError as error:
+        except (OSError, ValueError, ImportError) as error:
             raise ValueError(f"cannot read the tokenizer model {settings.model}: {error}") from None
     else:
         model = train(sample_text(files, excluded, settings.sample_bytes, seed), settings)
     with publish(paths.tokenizer) as out:
         out.write(model)
+    check_specials(load(paths.tokenizer), settings.specials)
     encoder = Encoder(paths.tokenizer, settings.reserved)
     special = encoder.specials
     # A small sample is enough to tell, before all text is encoded, whether the budgets can be met.
@@ -45,7 +48,7 @@ def prepare_tokenizer(
         (out.artifact,),
         {
             "tokenizers_trained": int(not settings.model),
-            "measured_tokens": int(encoder.encode(texts).offsets[-1]) if texts else 0,
+            "measured_tokens": int(encoder.encode(pa.array(texts, pa.large_string())).offsets[-1]),
             "measured_bytes": sum(len(t.encode()) for t in texts),
         },
         {"vocab_size": encoder.vocab_size, "pad": special.pad, "eos": special.eos, "bos": special.bos},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ...tokenize.model import Pieces
 from ..artifacts import RunPaths, read_json
+from .tokenizer import SubsetTokens
 
 NAMES = ("funnel", "filter", "prepared", "dedupe", "overlap", "mixture", "tokens")
 
@@ -27,6 +30,38 @@ def read_stats(run: Path) -> dict[str, Any]:
     if "contamination" in values["prepared"]:
         values["contamination"] = read_json(paths.stats("contamination"))
     return values
+
+
+def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens], console: Console | None = None) -> None:
+    """What a model consists of, and how it does on a run's text by subset and domain."""
+    console = console or Console(width=None if sys.stdout.isatty() else 150)
+    normal = pieces.total - len(pieces.control) - pieces.user_defined - pieces.bytes
+    console.print(
+        f"{pieces.total:,} pieces: {normal:,} ordinary, {pieces.user_defined:,} user-defined, {pieces.bytes:,} of byte "
+        f"fallback, {len(pieces.control)} special: " + ", ".join(f"{i} {p}" for i, p in pieces.control),
+        highlight=False,
+        markup=False,
+    )
+    console.print("longest: " + " ".join(repr(p) for _, p in pieces.longest), highlight=False, markup=False)
+    if not rows:
+        return
+    totals: dict[str, list[SubsetTokens]] = {}
+    for row in rows:
+        totals.setdefault(row.domain, []).append(row)
+    table = _table("Tokens", "text", "domain", "tokens", "bytes per token", "unknown", "byte fallback")
+    groups = [(f"{r.corpus}/{r.subset}", r.domain, [r]) for r in rows]
+    groups += [("all of it", domain, of) for domain, of in sorted(totals.items())] + [("all", "", list(rows))]
+    for name, domain, of in groups:
+        tokens, seen = sum(r.tokens for r in of), max(sum(r.seen for r in of), 1)
+        table.add_row(
+            name,
+            domain,
+            f"{tokens:,}",
+            f"{sum(r.bytes for r in of) / max(tokens, 1):.2f}",
+            f"{100 * sum(r.unknown for r in of) / seen:.3f} %",
+            f"{100 * sum(r.byte_fallback for r in of) / seen:.3f} %",
+        )
+    console.print(table)
 
 
 def _table(title: str, *columns: str) -> Table:

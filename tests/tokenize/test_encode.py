@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import sentencepiece
 from fox1.tokenize.encode import Encoder
@@ -13,6 +14,10 @@ from hypothesis import strategies as st
 
 TEXT = ["The quick brown fox jumps over the lazy dog 1234 times.\n\n    indented\tcode\n"] * 200
 SETTINGS = TokenizerSettings(vocab_size=400)
+
+
+def array(texts: list[str]) -> pa.LargeStringArray:
+    return pa.array(texts, pa.large_string())
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def test_digits_are_split_and_white_space_is_kept(model: Path) -> None:
 )
 def test_ids_equal_sentencepiece_and_decode_to_the_text(model: Path, texts: list[str]) -> None:
     encoder, reference = Encoder(model), load(model)
-    encoded = encoder.encode(texts)
+    encoded = encoder.encode(array(texts))
     for i, text in enumerate(texts):
         ids = encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]].tolist()
         assert ids == reference.encode(text)
@@ -58,7 +63,7 @@ def test_no_text_becomes_a_control_or_reserved_id(model: Path, literal: str) -> 
     encoder = Encoder(model, SETTINGS.reserved)
     processor = load(model)
     barred = {0, 1, 2, 3, *(processor.piece_to_id(r) for r in SETTINGS.reserved)}
-    encoded = encoder.encode([f"before {literal} after", literal * 3, "plain"])
+    encoded = encoder.encode(array([f"before {literal} after", literal * 3, "plain"]))
     assert not barred & set(encoded.ids.tolist())
     assert encoded.with_reserved == (2 if literal in SETTINGS.reserved else 0)
     ids = encoded.ids[: encoded.offsets[1]].tolist()
@@ -85,4 +90,4 @@ def test_a_model_with_a_dummy_prefix_refuses_reserved_literals(tmp_path: Path) -
     )  # fmt: skip
     (tmp_path / "prefix.model").write_bytes(out.getvalue())
     with pytest.raises(ValueError, match="dummy prefix"):
-        Encoder(tmp_path / "prefix.model", ["<start_of_turn>"]).encode(["x <start_of_turn> y"])
+        Encoder(tmp_path / "prefix.model", ["<start_of_turn>"]).encode(array(["x <start_of_turn> y"]))
