@@ -335,7 +335,7 @@ class _Run:
                 for f in g.files
             ]
             key = task_key("tokenize", tokens.VERSION, settings, [model, inputs])
-            tasks.append(Task(g.name, key, tokens.tokenize_group, (g, s.tokenizer, self.paths), max(g.size, 1)))
+            tasks.append(Task(g.name, key, tokens.tokenize_group, (g, s.tokenizer, model, self.paths), max(g.size, 1)))
         results = self._step("tokenize", tasks)
         self.token_results = dict(zip([g.name for g in self.groups], results, strict=True))
         kept = sum(f.kept for f in self.decided.values())

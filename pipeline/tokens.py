@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..tokenize.encode import Encoder, gather
+from ..tokenize.encode import encoder_of, gather
 from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import TOKEN_SCHEMA
 from .artifacts import Publication, RunPaths
@@ -72,13 +72,13 @@ class _Shard:
         self.out.commit()
 
 
-def tokenize_group(group: Group, settings: TokenizerSettings, paths: RunPaths) -> TaskResult:
+def tokenize_group(group: Group, settings: TokenizerSettings, model_hash: str, paths: RunPaths) -> TaskResult:
     """Encode the kept documents of a group into ``tokens/``.
 
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
-    encoder = Encoder(paths.tokenizer, settings.reserved)
+    encoder = encoder_of(paths.tokenizer, model_hash, settings.reserved)
     shards: dict[str, _Shard] = {}
     counts = {"with_control": 0, "with_reserved": 0, "documents": 0, "tokens": 0, "bytes": 0}
     try:

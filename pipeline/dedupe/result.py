@@ -14,7 +14,7 @@ from numba import njit
 from ..artifacts import DECISION_SCHEMA, parquet_writer
 from ..engine import TaskResult
 from ..filter import signal_batches
-from ..identity import ROW_BITS
+from ..identity import ROW_BITS, Group
 from ..shuffle import RecordShuffle, read_records
 from .exact import sparse
 from .order import DROP, EXACT, FOLLOWER, ID, KINDS, NEAR, URL, Part, Plan
@@ -100,7 +100,7 @@ def write_decisions(
                     at += batch.num_rows
                     decided = _decisions(batch, verdict, file.corpus, file.path, drops, members, held_out)
                     out.write(decided)
-                    _count(file.corpus, batch, decided, counts, data)
+                    _count(part.group, batch, decided, counts, data)
                     size = decided.column("cluster_size").to_numpy()
                     ids = batch.column("doc_id").to_numpy()
                     kept = size > 0
@@ -130,8 +130,13 @@ def write_decisions(
 
 
 def _count(
-    corpus: str, batch: pa.RecordBatch, decided: pa.RecordBatch, counts: dict[str, int], data: dict[str, dict[str, int]]
+    group: Group,
+    batch: pa.RecordBatch,
+    decided: pa.RecordBatch,
+    counts: dict[str, int],
+    data: dict[str, dict[str, int]],
 ) -> None:
+    """Add a batch to `counts` and to the bytes and losses of the training data."""
     table = pa.table(
         {
             "subset": batch.column("subset"),
@@ -146,8 +151,10 @@ def _count(
         to[key] = to.get(key, 0) + n
 
     for row in grouped.to_pylist():
-        cell = f"{corpus}/{row['subset']}"
+        cell = f"{group.corpus}/{row['subset']}"
         add(counts, f"{cell}|{row['reason']}", row["bytes_count"])
+        if group.held_out:
+            continue
         if not row["reason"]:
             add(data["kept_bytes"], cell, row["bytes_sum"])
         elif row["near"] and row["reason"] != "held_out":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ...tokenize.encode import Encoder
+from ...tokenize.encode import encoder_of
 from ...tokenize.model import TokenizerSettings, check_specials, load, train
 from ..artifacts import RunPaths, publish
 from ..engine import TaskResult
@@ -40,7 +40,7 @@ def prepare_tokenizer(
     with publish(paths.tokenizer) as out:
         out.write(model)
     check_specials(load(paths.tokenizer), settings.specials)
-    encoder = Encoder(paths.tokenizer, settings.reserved)
+    encoder = encoder_of(paths.tokenizer, out.artifact.hash, settings.reserved)
     special = encoder.specials
     # A small sample is enough to tell, before all text is encoded, whether the budgets can be met.
     texts = list(sample_text(files, excluded, MEASURED_BYTES, seed + 1))

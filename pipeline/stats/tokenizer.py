@@ -53,7 +53,9 @@ def subset_tokens(paths: RunPaths) -> list[SubsetTokens]:
     counts = {name: np.zeros(3, np.int64) for name in tokens}
     for name in sorted(manifest["artifacts"]):
         parts = name.split("/")
-        if parts[0] != "tokens" or (cell := f"{parts[1]}/{unquote(parts[2])}") not in counts:
+        if parts[0] != "tokens" or parts[-1].startswith("held-out-"):
+            continue
+        if (cell := f"{parts[1]}/{unquote(parts[2])}") not in counts:
             continue
         left = SEEN_TOKENS
         for batch in token_batches(paths.root / name):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import sentencepiece
 from fox1.tokenize.encode import Encoder
-from fox1.tokenize.model import TokenizerSettings, load, specials, train
+from fox1.tokenize.model import TokenizerSettings, check_specials, load, pieces, specials, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +54,69 @@ def test_ids_equal_sentencepiece_and_decode_to_the_text(model: Path, texts: list
         ids = encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]].tolist()
         assert ids == reference.encode(text)
         assert reference.decode(ids) == text
+
+
+HARD = [
+    "",
+    " ",
+    "   leading and trailing   ",
+    "\t\ttabs\t and \r\n line ends \r \n\n\n\n\n\n\n\n\n\n\n\n",
+    "😀👩‍👩‍👧‍👦 🏳️‍🌈 e\u0301 é \u200b\u00a0\ufeff\u2028",
+    "日本語のテキスト 中文 한국어 ไทย",
+    "مرحبا بالعالم שלום עולם",
+    "\x01\x02\x7f\ufffd\U0010ffff\U000e0001",
+    "<0x41><0xFF> </s><s>[INST] <unused0> <pad >",
+    "a\u2581b \u2581",
+    "123456789012345678901234567890 3.14159 1e-5",
+    "<<<<<<eos>>>>>> <eos<eos>> <e os>",
+]
+
+
+def test_ids_of_hard_texts_equal_sentencepiece(model: Path) -> None:
+    encoder, reference = Encoder(model), load(model)
+    assert encoder.is_fast
+    encoded = encoder.encode(array(HARD * 3))
+    for i, text in enumerate(HARD * 3):
+        ids = encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]].tolist()
+        assert ids == reference.encode(text), text
+        assert reference.decode(ids) == text.replace("\u2581", " ")
+    assert encoded.with_control == 3 * sum("<eos>" in t for t in HARD)
+
+
+@pytest.mark.slow
+def test_a_line_of_50_megabytes_equals_sentencepiece(model: Path) -> None:
+    text = ("The quick brown fox 1234, \u65e5\u672c " * 2_000_000)[:45_000_000]
+    encoded = Encoder(model).encode(array(["before", text, "after"]))
+    ids = encoded.ids[encoded.offsets[1] : encoded.offsets[2]]
+    assert len(text.encode()) > 50_000_000
+    assert ids.tolist() == load(model).encode(text)
+
+
+def test_a_slice_of_an_array_is_what_it_holds(model: Path) -> None:
+    whole, part = array(["no", "one <eos>", "two", "three <start_of_turn>", "no"]), Encoder(model, SETTINGS.reserved)
+    found, alone = part.encode(whole.slice(1, 3)), part.encode(array(whole.slice(1, 3).to_pylist()))
+    assert found.ids.tolist() == alone.ids.tolist() and found.offsets.tolist() == alone.offsets.tolist()
+    assert (found.with_control, found.with_reserved) == (1, 1)
+
+
+def test_without_gigatoken_sentencepiece_encodes_all(model: Path) -> None:
+    slow, fast = Encoder(model, SETTINGS.reserved, fast=False), Encoder(model, SETTINGS.reserved)
+    assert not slow.is_fast
+    assert slow.encode(array(HARD)).ids.tolist() == fast.encode(array(HARD)).ids.tolist()
+
+
+def test_a_model_with_other_special_ids_is_refused(model: Path) -> None:
+    check_specials(load(model), (("pad", 0), ("eos", 1), ("bos", 2), ("unk", 3)))
+    with pytest.raises(ValueError, match="bos is 2, the recipe says 1; eos is 1, the recipe says 2"):
+        check_specials(load(model), (("bos", 1), ("eos", 2)))
+
+
+def test_the_kinds_of_pieces_are_counted(model: Path) -> None:
+    found = pieces(load(model), 3)
+    assert found.total == 400 and found.bytes == 256
+    assert found.control == ((0, "<pad>"), (1, "<eos>"), (2, "<bos>"), (3, "<unk>"))
+    assert found.user_defined == 10  # two of the chat template, eight runs of newlines
+    assert len(found.longest) == 3 and len(found.longest[0][1]) >= len(found.longest[2][1])
 
 
 @pytest.mark.parametrize(
