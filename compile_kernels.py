@@ -16,7 +16,7 @@ def main() -> None:
     from .pipeline.signals import hashing, minhash, quality, scan, urls
     from .pipeline.signals.segment import segment
     from .pipeline.sources.rows import TEXT_SCHEMA
-    from .tokenize import pack
+    from .tokenize import encode, pack
 
     words = " ".join(f"word{i}" for i in range(40))
     texts = ["Two words, and é more.\nlorem ipsum\n", "", f"mail a@b.com, or +44 20 7946 0958. {words} {words}"] * 3
@@ -37,6 +37,8 @@ def main() -> None:
     quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
     _dedupe([*texts, words, f"{words} more"])
+    encode._Literals([("<s>", encode.CONTROL)]).find(batch.column("text"))
+    encode.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)
     for packing in ("best_fit", "concatenate"):
         packed = pack.pack(lengths, 8, 4, packing, last=True)

@@ -1,10 +1,14 @@
 """Dedupe across corpora: verified, explained, and without reading text.
 
-    exact.py    rows with one content hash form a class; its best-ordered member goes on
-    near.py     band buckets -> candidate pairs -> verified by sketches -> edges
-    decide.py   the lexicographically first independent set of the verified graph -> `decisions/`
+    order.py     the total order of documents, who may stand for whom, and the records between tasks
+    exact.py     rows of one content hash (or one URL) form a class; its best-ordered member goes on
+    buckets.py   documents with an equal band, in rounds -> candidate pairs
+    verify.py    candidate pairs, joined with sketches -> verified edges
+    decide.py    the lexicographically first independent set of the verified graph
+    result.py    `decisions/`, clusters and the overlap of subsets
+    guard.py     limits on what a subset may lose       against.py   a finished run that new corpora are compared with
+    stage.py     the steps in order
 
-A document is dropped only when a kept document is its verified duplicate. The order of documents is total: held-out
-first, corpus priority of the recipe, clean before contaminated, quality, length, id. Everything moves through the file
-shuffle in fixed-width records; tasks handle chunks of file groups (by document) or hash ranges (by content).
+A document is dropped only when a kept document is its verified duplicate. Everything moves through the file shuffle in
+fixed-width records; tasks handle chunks of file groups (by document) or hash ranges (by content and band).
 """

@@ -113,3 +113,27 @@ def _public(address: object) -> bool:
     assert isinstance(address, ipaddress.IPv4Address)
     benchmarking = ipaddress.ip_network("198.18.0.0/15")
     return address.is_global and not address.is_multicast and address not in benchmarking
+
+
+def test_ids_equal_sentencepiece_on_real_documents(batches: list[tuple[str, list[str]]]) -> None:
+    """With the largest model there is; and the ids give the text back, but for U+2581, which a model cannot represent."""
+    import pyarrow as pa
+    from fox1.tokenize.encode import Encoder
+
+    models = DATA.parent / "tokenizer"
+    if not (models / "gemma_shaped_256k.model").exists():
+        pytest.skip("no model of 256,000 pieces here")
+    reserved = ("<start_of_turn>", "<end_of_turn>")
+    fast, slow = (Encoder(models / "gemma_shaped_256k.model", reserved, fast=f) for f in (True, False))
+    assert fast.is_fast
+    documents = 0
+    for name, texts in batches:
+        array = pa.array(texts, pa.large_string())
+        found, expected = fast.encode(array), slow.encode(array)
+        assert (found.ids == expected.ids).all() and (found.offsets == expected.offsets).all(), name
+        for i, text in enumerate(texts):
+            ids = found.ids[found.offsets[i] : found.offsets[i + 1]].tolist()
+            assert slow._processor.decode(ids) == text.replace("\u2581", " "), (name, text[:100])
+            documents += 1
+    print(f"{documents:,} documents")
+    assert documents > 300
