@@ -48,22 +48,34 @@ class Specials:
     unk: int
 
 
-def load(model: Path | str) -> sentencepiece.SentencePieceProcessor:
-    """Load a `.model` file, by path or by any URL fsspec opens (`hf://google/gemma-2b/tokenizer.model`).
+def read_model(model: Path | str) -> bytes:
+    """The bytes of a `.model` file, by path or by any URL fsspec opens (`hf://google/gemma-2b/tokenizer.model`).
 
     Raises:
-        ValueError: the file is missing or no SentencePiece model.
+        ValueError: it cannot be read.
     """
     try:
         if isinstance(model, str) and "://" in model:
             import fsspec
 
             with fsspec.open(model, "rb") as file:
-                data = file.read()
-        else:
-            data = Path(model).read_bytes()
+                data: bytes = file.read()
+                return data
+        return Path(model).read_bytes()
     except FileNotFoundError:
         raise ValueError(f"no tokenizer model at {model}; set `tokenizer.model` to a .model file") from None
+    except Exception as error:  # every store has errors of its own kinds
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"cannot read the tokenizer model {model}: {first}") from None
+
+
+def load(model: Path | str) -> sentencepiece.SentencePieceProcessor:
+    """Load a `.model` file.
+
+    Raises:
+        ValueError: the file is missing or no SentencePiece model.
+    """
+    data = read_model(model)
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(data)

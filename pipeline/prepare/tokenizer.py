@@ -10,12 +10,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from ...tokenize.encode import encoder_of
-from ...tokenize.model import TokenizerSettings, check_specials, load, train
+from ...tokenize.model import TokenizerSettings, check_specials, load, read_model, train
 from ..artifacts import RunPaths, publish
 from ..engine import TaskResult
 from ..filter import Exclusion
 from ..identity import SourceFile
-from ..sources.formats import open_source
 from .sample import sample_text
 
 MEASURED_BYTES = 1 << 20
@@ -30,11 +29,7 @@ def prepare_tokenizer(
 ) -> TaskResult:
     """Put the run's tokenizer into ``prepare/``."""
     if settings.model:
-        try:
-            with open_source(settings.model) as file:
-                model = file.read()
-        except (OSError, ValueError, ImportError) as error:
-            raise ValueError(f"cannot read the tokenizer model {settings.model}: {error}") from None
+        model = read_model(settings.model)
     else:
         model = train(sample_text(files, excluded, settings.sample_bytes, seed), settings)
     with publish(paths.tokenizer) as out:

@@ -194,8 +194,8 @@ def _overlaps(overlap: dict[str, Any]) -> list[Table]:
 
 def _dedupe(figures: dict[str, Any]) -> list[Table]:
     """Clusters by size, and the rounds of near-dedupe."""
-    sizes = _table("Clusters by the documents a survivor stands for", "documents", "survivors")
-    for size, n in figures["cluster_sizes"].items():
+    sizes = _table("Cluster sizes", "documents", "survivors that stand for as many")
+    for size, n in sorted(figures["cluster_sizes"].items(), key=lambda e: int(e[0])):
         sizes.add_row(size if int(size) < 4 else f"{int(size):,}-{2 * int(size) - 1:,}", f"{n:,}")
     rounds = _table("Rounds of near-dedupe", "round", "window", "bucket rows left", "pairs", "verified", "dropped")
     for i, r in enumerate(figures["rounds"], 1):
