@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-STOPPED = 75
-"""Exit status after SIGTERM or SIGINT: the state is saved, run again to go on (EX_TEMPFAIL)."""
+from .settings import STOPPED
+
 FAILURE_SECONDS = 10
 """How long the other ranks of a failed one have to leave by themselves."""
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+STOPPED = 75
+"""Exit status after SIGTERM or SIGINT: the state is saved, run again to go on (EX_TEMPFAIL)."""
+
 
 @dataclass(frozen=True)
 class ModelSettings:

@@ -32,11 +32,10 @@ from torch.distributed.tensor import DTensor
 
 from .checkpoint import Checkpointer, Manifest, Progress, checkpoints, load, read_manifest, verify
 from .data import Loader, PhaseData
-from .launch import STOPPED
 from .metrics import Metrics, peak_flops
 from .model import Fox1, flops_per_token
 from .schedule import Plan, plan_steps
-from .settings import TrainSettings
+from .settings import STOPPED, TrainSettings
 
 LOG_EVERY = 10
 LOSS_CHUNK = 4096
