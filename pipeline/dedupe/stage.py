@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..artifacts import Artifact, merge_counts
+from ..artifacts import Artifact, content_key, merge_counts
 from ..engine import Engine, Task, TaskResult, task_key
 from ..identity import Group
 from ..shuffle import partition_count
@@ -100,12 +100,13 @@ def run_dedupe(
 Call = tuple[int, tuple[Any, ...], object]
 """(index, arguments, what the key holds besides); plan and stem are added to the arguments."""
 Files = tuple[list[Path], list[str]]
-"""Paths and their hashes: the first go to a task, the second into its key."""
+"""Paths, which go to a task, and a digest of their hashes, which goes into its key: a key per task over thousands of hashes
+would cost the driver more than the tasks."""
 
 
 def _files(results: Iterable[TaskResult], named: str = "") -> Files:
     chosen: list[Artifact] = [a for r in results for a in r.outputs if named in Path(a.path).name and a.rows]
-    return [Path(a.path) for a in chosen], [a.hash for a in chosen]
+    return [Path(a.path) for a in chosen], [content_key([a.hash for a in chosen])] if chosen else []
 
 
 class _Dedupe:
@@ -124,7 +125,7 @@ class _Dedupe:
         self.parts = [[parts[i] for i in chunk] for chunk in plan.chunks.members]
         self.new = [i for i, chunk in enumerate(self.parts) if not chunk[0].old]
         # Chunk bounds are part of what a step's files hold, so they are part of every key.
-        self.layout = [plan.codes, [[facts[i] for i in chunk] for chunk in plan.chunks.members]]
+        self.layout = content_key(plan.codes, [[facts[i] for i in chunk] for chunk in plan.chunks.members])
         self.counts: dict[str, int] = {}
         self.rounds: list[dict[str, int]] = []
 
