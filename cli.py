@@ -156,6 +156,57 @@ def filter_command(
 
 
 @app.command()
+def why(
+    run: RunFolder,
+    document: Annotated[str, typer.Argument(metavar="DOC", help="corpus/file#row, or a document id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what became of a document: decision, failed rules, blocks it went to, signals."""
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.provenance import Run
+    from .pipeline.provenance import why as why_document
+    from .progress import print_why
+    from .recipes.load import change_filters
+    from .recipes.settings import curate_settings
+
+    _require_folder(run)
+    paths = RunPaths(run.absolute())
+    settings = curate_settings(change_filters(paths.recipe, [])[0])
+    found = why_document(Run(paths, []), document, settings.filter)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(found), indent=1, default=bytes.hex))
+    else:
+        print_why(found)
+
+
+@app.command()
+def trace(
+    run: RunFolder,
+    phase: Annotated[str, typer.Argument(metavar="PHASE", help="phase1, phase2, ..., or held_out.")],
+    block: Annotated[int, typer.Argument(metavar="BLOCK", help="Number of the block in its split, from 0.")],
+    length: Annotated[int, typer.Option(help="Block length of the split, where the set has several.")] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Print the whole text, not its beginnings.")] = False,
+) -> None:
+    """Show the documents of a block, with file and row, and the bytes of their text that it holds."""
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.provenance import Run
+    from .pipeline.provenance import trace as trace_block
+    from .pipeline.sources.listing import list_sources
+    from .progress import print_trace
+    from .recipes.load import change_filters
+    from .recipes.settings import curate_settings
+
+    _require_folder(run)
+    paths = RunPaths(run.absolute())
+    settings = curate_settings(change_filters(paths.recipe, [])[0])
+    files = list_sources(settings.sources, settings.id_salt)
+    print_trace(trace_block(Run(paths, files), phase, block, length, settings.tokenizer), full)
+
+
+@app.command()
 def verify(run: RunFolder) -> None:
     """Read every file of a run again and compare it with the checksums of the manifest."""
     from .pipeline.artifacts import RunPaths

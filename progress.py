@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from .pipeline.curate import Summary
+from .pipeline.excerpts import beginning, visible
+from .pipeline.provenance import Traced, Why
 from .pipeline.what_if import WhatIf
 
 
@@ -135,3 +137,45 @@ def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
 def printable(text: str) -> str:
     """Text that cannot steer a terminal: control characters, escapes among them, are shown as U+FFFD."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def print_why(found: Why) -> None:
+    """What became of a document, from its decision to its signals."""
+    decision = found.decision
+    print(f"{found.name} (id {found.doc_id})")
+    if not decision:
+        print("  not decided yet: the run has no dedupe stage")
+    elif decision["kept"]:
+        print(f"  kept; stands for {decision['cluster_size']:,} documents, itself included")
+    elif found.duplicate_of:
+        print(
+            f"  dropped: {decision['reason']}, {decision['kind']} copy of {found.duplicate_of}, "
+            f"similarity {decision['similarity']:.3f}"
+        )
+    else:
+        print(f"  dropped: {decision['reason']}")
+    for rule, value in found.failed:
+        print(f"  fails {rule}" + (f": {value}" if value else ""))
+    for p in found.blocks:
+        print(
+            f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens, "
+            f"its tokens {p.doc_start:,} to {p.doc_start + p.length:,}"
+        )
+    if decision.get("kept") and not found.blocks:
+        print("  in no phase: the budgets did not need it")
+    for name, value in found.signals.items():
+        shown = f"0x{value.hex()}" if isinstance(value, bytes) else value
+        if name == "edits":
+            shown = f"{len(value)}"
+        print(f"    {name:28} {beginning(str(shown), 80)}")
+
+
+def print_trace(segments: Sequence[Traced], full: bool) -> None:
+    """The documents of a block, with the bytes they come from."""
+    for s in segments:
+        edits = f", edits inside: {', '.join(s.edits)}" if s.edits else ""
+        print(
+            f"{s.name}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
+            f"({s.edited[0]:,} to {s.edited[1]:,} edited){edits}"
+        )
+        print(visible(s.text) if full else f"  {beginning(s.text)}")

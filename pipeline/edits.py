@@ -6,7 +6,8 @@ shown, `apply_edits` makes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +109,29 @@ def apply_edits(text: pa.LargeStringArray, edits: pa.ListArray) -> pa.LargeStrin
         piece_bounds,
     )
     return pa.LargeStringArray.from_buffers(len(text), pa.py_buffer(sizes), pa.py_buffer(out))
+
+
+def raw_span(edits: Sequence[Mapping[str, Any]], begin: int, end: int) -> tuple[int, int]:
+    """The raw bytes that bytes ``begin:end`` of the edited text were made of.
+
+    What was cut before the first and after the last of them is outside; a replacement stands for all that it replaced.
+    """
+
+    def place(at: int, last: bool) -> int:
+        raw = edited = 0
+        for edit in edits:
+            kept = edit["start"] - raw
+            if at < edited + kept:
+                break
+            edited, raw = edited + kept, edit["start"]
+            size = len(edit["replacement"].encode())
+            if at < edited + size:
+                return edit["end"] if last else edit["start"]
+            edited, raw = edited + size, edit["end"]
+        return raw + at - edited + last
+
+    first = place(begin, False)
+    return (first, place(end - 1, True)) if end > begin else (first, first)
 
 
 @njit(cache=True, nogil=True)

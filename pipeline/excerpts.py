@@ -29,3 +29,8 @@ def beginning(text: str, length: int = EXCERPT) -> str:
     """The first characters of a text on one line, safe for a terminal: what is not printable is left out."""
     head = " ".join(text[: 4 * length].split())[:length]
     return "".join(c for c in head if c.isprintable())
+
+
+def visible(text: str) -> str:
+    """A text of any length, safe for a terminal: what is neither printable nor white space is shown by its number."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)

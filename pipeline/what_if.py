@@ -111,7 +111,7 @@ def _compare(
         result.bytes += -size[i] if dropped else size[i]
         if taken[dropped] < 2:
             taken[dropped] += 1
-            found[dropped].append((file, row[i], new or old, _value(batch, i, new or old)))
+            found[dropped].append((file, row[i], new or old, value_behind(batch, i, new or old)))
     return changed
 
 
@@ -123,7 +123,8 @@ def _first(verdicts: list[tuple[str, np.ndarray]], n: int) -> list[str]:
     return reasons
 
 
-def _value(batch: pa.RecordBatch, i: int, reason: str) -> str:
+def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
+    """The signal behind a reason with its value, of row i of a batch of signals; empty where there is none."""
     if reason == "languages":
         return f"language {batch.column('language')[i]}"
     signal = signal_of(reason)

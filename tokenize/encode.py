@@ -93,6 +93,26 @@ class Encoder:
         together, offsets = gather(np.concatenate(ids), begins, lengths)
         return Encoded(together, offsets, *counts)
 
+    def byte_bounds(self, text: bytes, ids: Sequence[int]) -> list[int]:
+        """Where every token of a document's text begins in its UTF-8, and where the last one ends.
+
+        Args:
+            ids: what `encode` gives for it.
+        """
+        bounds, at = [], 0
+        for number, i in enumerate(ids):
+            bounds.append(at)
+            if self._processor.is_byte(i):
+                at += 1
+                continue
+            for k, character in enumerate(self._processor.id_to_piece(i)):
+                if character != "▁":
+                    at += len(character.encode())
+                elif not (self._prefixed and number == k == 0):
+                    # A space, unless the text itself has the character that stands for one.
+                    at += 3 if text.startswith(b"\xe2\x96\x81", at) else 1
+        return [*bounds, at]
+
     def _encode_fast(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
         import awkward
 

@@ -1,0 +1,136 @@
+"""`fox1 why` and `fox1 trace`: from a document to its blocks, and from a block back to raw bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fox1.cli import app
+from fox1.pipeline.artifacts import EDIT_TYPE, RunPaths
+from fox1.pipeline.curate import CurateSettings
+from fox1.pipeline.edits import apply_edits, raw_span
+from fox1.pipeline.provenance import Run, placed, trace, why
+from fox1.pipeline.sources.listing import list_sources
+from fox1.recipes.load import change_filters
+from fox1.recipes.settings import curate_settings
+from fox1.tokenize.shards import read_set
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+
+@pytest.fixture(scope="module")
+def made_with(run: Path) -> CurateSettings:
+    return curate_settings(change_filters(RunPaths(run).recipe, [])[0])
+
+
+@pytest.fixture(scope="module")
+def opened(run: Path, made_with: CurateSettings) -> Run:
+    return Run(RunPaths(run), list_sources(made_with.sources, made_with.id_salt))
+
+
+def decisions(run: Path) -> list[dict[str, Any]]:
+    return [r for p in sorted((run / "decisions").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
+
+
+@pytest.mark.slow
+def test_every_block_comes_from_the_bytes_that_its_trace_names(
+    run: Path, opened: Run, made_with: CurateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: dict[int, pa.LargeStringArray] = {}
+    read = Run.text
+    monkeypatch.setattr(Run, "text", lambda self, i: texts.setdefault(i, read(self, i)))
+    edited = 0
+    for phase in ("phase1", "phase2", "phase3", "held_out"):
+        folder = run / phase if phase == "held_out" else run / "phases" / phase
+        for split in read_set(folder).splits:
+            for block in range(split.blocks):
+                segments = trace(opened, phase, block, split.block_length, made_with.tokenizer)
+                assert segments
+                for s in segments:
+                    raw = texts[opened.doc_id(s.name)][0].as_py().encode()
+                    if s.edits:
+                        edited += 1
+                    else:
+                        assert raw[slice(*s.raw)].decode(errors="replace") == s.text
+                        assert s.raw[1] - s.raw[0] == s.edited[1] - s.edited[0]
+    assert edited
+
+
+def test_a_kept_document_is_where_its_blocks_say(run: Path, opened: Run, made_with: CurateSettings) -> None:
+    shown = 0
+    for row in decisions(run):
+        if not row["kept"] or not (places := placed(opened, row["doc_id"])):
+            continue
+        found = why(opened, f"{row['corpus']}/{row['file']}#{row['row']}", made_with.filter)
+        assert found.doc_id == row["doc_id"] and found.blocks == places and not found.failed
+        for p in places:
+            if p.phase == "held_out":
+                continue
+            segments = trace(opened, p.phase, p.block, p.block_length, made_with.tokenizer)
+            assert (found.name, (p.doc_start, p.doc_start + p.length)) in [(s.name, s.tokens) for s in segments]
+        shown += 1
+        if shown == 10:
+            return
+    raise AssertionError("hardly a document reached a phase")
+
+
+def test_why_names_the_duplicate_the_rule_and_what_it_does_not_know(
+    run: Path, opened: Run, made_with: CurateSettings
+) -> None:
+    rows = decisions(run)
+    near = next(r for r in rows if r["kind"] == "near")
+    found = why(opened, str(near["doc_id"]), made_with.filter)
+    assert found.duplicate_of == opened.name(near["duplicate_of"]) and not found.blocks
+    short = next(r for r in rows if r["reason"] and not r["duplicate_of"])
+    found = why(opened, str(short["doc_id"]), made_with.filter)
+    assert [rule for rule, _ in found.failed] == short["reasons"]
+    with pytest.raises(ValueError, match=r"nowhere#1: write corpus/file#row"):
+        why(opened, "nowhere#1", made_with.filter)
+    with pytest.raises(ValueError, match="the scan found no such document"):
+        why(opened, f"{near['corpus']}/{near['file']}#60000000", made_with.filter)
+    with pytest.raises(ValueError, match=r"phase1 has no block 99999 of 256 tokens"):
+        trace(opened, "phase1", 99_999, 0, made_with.tokenizer)
+    with pytest.raises(ValueError, match=r"say which with --length"):
+        trace(opened, "phase2", 0, 0, made_with.tokenizer)
+
+
+def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOX1_DATA", str(corpora))
+    near = next(r for r in decisions(run) if r["kind"] == "near")
+    result = CliRunner().invoke(app, ["why", str(run), f"{near['corpus']}/{near['file']}#{near['row']}"])
+    assert result.exit_code == 0 and "near copy of" in result.output and "n_words" in result.output
+    assert CliRunner().invoke(app, ["why", str(run), str(near["doc_id"]), "--json"]).output.startswith("{")
+    result = CliRunner().invoke(app, ["trace", str(run), "phase1", "0", "--full"])
+    assert result.exit_code == 0 and "of the raw text" in result.output
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from(["", "x", "[mail]"])), max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=30).map(lambda b: bytes(97 + c % 26 for c in b)), SPANS)
+def test_every_edited_byte_maps_to_what_it_was_made_of(text: bytes, spans: list[tuple[int, int, str]]) -> None:
+    edits, at = [], 0
+    for gap, size, replacement in spans:
+        start = at + gap
+        if start + size > len(text):
+            break
+        edits.append({"start": start, "end": start + size, "kind": 1, "replacement": replacement})
+        at = start + size
+    final = apply_edits(pa.array([text.decode()], pa.large_string()), pa.array([edits], EDIT_TYPE))[0].as_py().encode()
+    replaced = sum(len(e["replacement"]) for e in edits)
+    same = 0
+    for i in range(len(final)):
+        first, end = raw_span(edits, i, i + 1)
+        if any((first, end) == (e["start"], e["end"]) and e["replacement"] for e in edits) and end - first != 1:
+            continue
+        if end - first == 1 and text[first] == final[i]:
+            same += 1
+    assert same >= len(final) - replaced
+    if final:
+        first, end = raw_span(edits, 0, len(final))
+        assert 0 <= first <= end <= len(text)
