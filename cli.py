@@ -166,12 +166,12 @@ def why(
     from .pipeline.provenance import Run
     from .pipeline.provenance import why as why_document
     from .progress import print_why
-    from .recipes.load import change_filters
+    from .recipes.load import stored_recipe
     from .recipes.settings import curate_settings
 
     _require_folder(run)
     paths = RunPaths(run.absolute())
-    settings = curate_settings(change_filters(paths.recipe, [])[0])
+    settings = curate_settings(stored_recipe(paths.recipe)[0])
     found = why_document(Run(paths, []), document, settings.filter)
     if as_json:
         import json
@@ -196,12 +196,12 @@ def trace(
     from .pipeline.provenance import trace as trace_block
     from .pipeline.sources.listing import list_sources
     from .progress import print_trace
-    from .recipes.load import change_filters
+    from .recipes.load import stored_recipe
     from .recipes.settings import curate_settings
 
     _require_folder(run)
     paths = RunPaths(run.absolute())
-    settings = curate_settings(change_filters(paths.recipe, [])[0])
+    settings = curate_settings(stored_recipe(paths.recipe)[0])
     files = list_sources(settings.sources, settings.id_salt)
     print_trace(trace_block(Run(paths, files), phase, block, length, settings.tokenizer), full)
 
@@ -253,13 +253,13 @@ def tokenizer_train(
     from .pipeline.artifacts import RunPaths, publish
     from .pipeline.curate import planned_groups
     from .pipeline.stats.tokenizer import train_on_survivors
-    from .recipes.load import change_filters
+    from .recipes.load import stored_recipe
     from .recipes.settings import curate_settings
     from .recipes.units import quantity
 
     _require_folder(run)
     paths = RunPaths(run.absolute())
-    settings = curate_settings(change_filters(paths.recipe, [])[0])
+    settings = curate_settings(stored_recipe(paths.recipe)[0])
     wanted = settings.tokenizer
     if vocab_size:
         wanted = replace(wanted, vocab_size=quantity(vocab_size))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from .pipeline.curate import Summary
-from .pipeline.excerpts import beginning, visible
+from .pipeline.excerpts import beginning, printable
 from .pipeline.provenance import Traced, Why
 from .pipeline.what_if import WhatIf
 
@@ -134,11 +134,6 @@ def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
     )
 
 
-def printable(text: str) -> str:
-    """Text that cannot steer a terminal: control characters, escapes among them, are shown as U+FFFD."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
 def print_why(found: Why) -> None:
     """What became of a document, from its decision to its signals."""
     decision = found.decision
@@ -178,4 +173,4 @@ def print_trace(segments: Sequence[Traced], full: bool) -> None:
             f"{s.name}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
             f"({s.edited[0]:,} to {s.edited[1]:,} edited){edits}"
         )
-        print(visible(s.text) if full else f"  {beginning(s.text)}")
+        print(printable(s.text, "\n\t") if full else f"  {beginning(s.text)}")

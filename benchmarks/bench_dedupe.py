@@ -19,15 +19,12 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
-import xxhash
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
-from fox1.benchmarks.peers import minhash_dedup, whitespace_words
+from fox1.benchmarks.peers import is_sampled, minhash_dedup, timed, whitespace_words
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.engine import Engine, InProcess
@@ -41,22 +38,12 @@ from fox1.recipes.settings import sources_of
 FILES = 4
 
 
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def write_sample(recipe: str, megabytes: float, folder: Path) -> tuple[int, list[str]]:
     """A stratified sample of the recipe's documents as JSON lines of The Pile's form; (bytes of text, texts)."""
     files = list_sources(sources_of(load_recipe(recipe)[0]))
     texts = [t for f in files for b in read_rows(f, Quarantine(f)) for t in b.column("text").to_pylist()]
     share = megabytes * 1e6 / sum(len(t.encode()) for t in texts)
-    # By how they begin, so that most copies of a document come with it.
-    begins = (" ".join(t[:200].casefold().split()[:5]) for t in texts)
-    chosen = [
-        t for t, head in zip(texts, begins, strict=True) if xxhash.xxh3_64_intdigest(head.encode()) < share * 2**64
-    ]
+    chosen = [t for t in texts if is_sampled(t, share)]
     folder.mkdir()
     for k in range(FILES):
         rows = [

@@ -20,8 +20,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +28,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 import zstandard
-from fox1.benchmarks.peers import minhash_dedup, whitespace_words
+from fox1.benchmarks.peers import is_sampled, minhash_dedup, timed, whitespace_words
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.curate import curate
 from fox1.pipeline.engine import Engine, InProcess
@@ -46,12 +43,6 @@ FILES = 4
 SAME_STEPS = ("contamination.benchmarks={}", "quality={}", "tokenizer.specials={}", "tokenizer.reserved=[]")
 
 
-def timed(call: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def write_sample(megabytes: float, root: Path) -> int:
     """Documents of the five corpora in their formats below `root/corpora`, and as JSON lines in `root/text`; bytes of text."""
     rows: dict[str, list[tuple[str, str]]] = {}
@@ -60,15 +51,7 @@ def write_sample(megabytes: float, root: Path) -> int:
             pairs = zip(batch.column("text").to_pylist(), batch.column("subset").to_pylist(), strict=True)
             rows.setdefault(file.corpus, []).extend(pairs)
     share = megabytes * 1e6 / sum(len(t.encode()) for pairs in rows.values() for t, _ in pairs)
-    # By how they begin, so that most copies of a document come with it.
-    chosen = {
-        corpus: [
-            (t, s)
-            for t, s in pairs
-            if xxhash.xxh3_64_intdigest(" ".join(t[:200].casefold().split()[:5]).encode()) < share * 2**64
-        ]
-        for corpus, pairs in rows.items()
-    }
+    chosen = {corpus: [(t, s) for t, s in pairs if is_sampled(t, share)] for corpus, pairs in rows.items()}
     corpora = root / "corpora"
 
     def lines(path: Path, values: list[Any]) -> None:

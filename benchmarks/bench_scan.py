@@ -28,7 +28,7 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import numpy as np
 import pyarrow as pa
-from fox1.benchmarks.peers import signature_step, whitespace_words
+from fox1.benchmarks.peers import signature_step, timed, whitespace_words
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.engine import TaskResult
 from fox1.pipeline.identity import SourceFile
@@ -43,12 +43,6 @@ from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 
 Batch = tuple[SourceFile, pa.RecordBatch]
-
-
-def timed(call: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 def size_of(batches: list[Batch]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -14,23 +16,35 @@ from .sources.rows import read_rows
 EXCERPT = 160
 
 
-def edited_text(paths: RunPaths, file: SourceFile, row: int) -> str:
-    """The edited text of a document; empty if the file has no such row. Reads the file up to it."""
-    edits = pq.read_table(paths.signals(file.corpus, file.path), columns=["row", "edits"])
+def raw_text(file: SourceFile, row: int) -> pa.LargeStringArray | None:
+    """The text of a row, as an array of one; None if the file has no such row. Reads the file up to it."""
     for batch in read_rows(file, Quarantine(file)):
-        rows = batch.column("row").to_pylist()
-        if row in rows:
-            its = edits.filter(pc.equal(edits.column("row"), row)).column("edits").combine_chunks()
-            return apply_edits(batch.column("text").slice(rows.index(row), 1), its)[0].as_py()
-    return ""
+        at = np.flatnonzero(batch.column("row").to_numpy() == row)
+        if len(at):
+            return batch.column("text").slice(int(at[0]), 1)
+    return None
+
+
+def edited_text(paths: RunPaths, file: SourceFile, row: int) -> str:
+    """The edited text of a document; empty if the file has no such row."""
+    text = raw_text(file, row)
+    if text is None:
+        return ""
+    edits = pq.read_table(paths.signals(file.corpus, file.path), columns=["row", "edits"])
+    its = edits.filter(pc.equal(edits.column("row"), row)).column("edits").combine_chunks()
+    edited: str = apply_edits(text, its)[0].as_py()
+    return edited
+
+
+def printable(text: str, besides: str = "") -> str:
+    """Text that cannot steer a terminal: control characters, escapes among them, are shown as U+FFFD.
+
+    Args:
+        besides: characters that stay although they are not printable.
+    """
+    return "".join(c if c.isprintable() or c in besides else "\ufffd" for c in text)
 
 
 def beginning(text: str, length: int = EXCERPT) -> str:
-    """The first characters of a text on one line, safe for a terminal: what is not printable is left out."""
-    head = " ".join(text[: 4 * length].split())[:length]
-    return "".join(c for c in head if c.isprintable())
-
-
-def visible(text: str) -> str:
-    """A text of any length, safe for a terminal: what is neither printable nor white space is shown by its number."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
+    """The first characters of a text on one line, safe for a terminal."""
+    return printable(" ".join(text[: 4 * length].split())[:length])

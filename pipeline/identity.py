@@ -9,8 +9,9 @@ Parquet rows from zero, quarantined ones included. Adding a file therefore moves
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -49,6 +50,12 @@ class SourceFile:
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
+
+    @classmethod
+    def from_table(cls, entry: Mapping[str, Any]) -> SourceFile:
+        """A file as a manifest's file table has it: who it is, not where."""
+        names = ("corpus", "path", "size", "format", "held_out", "file_hash")
+        return cls(url="", version="", **{name: entry[name] for name in names})
 
 
 def file_hash(corpus: str, path: str, salt: int = 0) -> int:

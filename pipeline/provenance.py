@@ -15,10 +15,10 @@ from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import read_set, rows_per_file
 from .artifacts import RunPaths, read_json
 from .edits import EDIT_KINDS, apply_edits, raw_span
+from .excerpts import raw_text
 from .filter import FilterSettings, judge
-from .identity import ROW_BITS, SourceFile
-from .sources.quarantine import Quarantine
-from .sources.rows import read_rows
+from .identity import MAX_ROWS, ROW_BITS, SourceFile
+from .mix.index import part_of
 from .what_if import value_behind
 
 BINARY = ("band_signature", "sketch", "contamination_items")
@@ -34,9 +34,7 @@ class Run:
         self.manifest = read_json(paths.manifest)
         known = {f.file_hash: f for f in files}
         self.files = {
-            f["file_hash"]: known.get(f["file_hash"])
-            or SourceFile(f["corpus"], f["path"], "", f["size"], "", f["format"], f["held_out"], f["file_hash"])
-            for f in self.manifest["files"]
+            f["file_hash"]: known.get(f["file_hash"]) or SourceFile.from_table(f) for f in self.manifest["files"]
         }
 
     def doc_id(self, name: str) -> int:
@@ -66,7 +64,7 @@ class Run:
     def name(self, doc_id: int) -> str:
         """`corpus/file#row`; of a document of another run, its id."""
         found = self.files.get(doc_id >> ROW_BITS)
-        return f"{found.name}#{doc_id % (1 << ROW_BITS)}" if found else f"document {doc_id} of the run in `against`"
+        return f"{found.name}#{doc_id % MAX_ROWS}" if found else f"document {doc_id} of the run in `against`"
 
     def text(self, doc_id: int) -> pa.LargeStringArray:
         """The raw text of a document, read from its source.
@@ -74,12 +72,10 @@ class Run:
         Raises:
             ValueError: the source is gone or has no such row.
         """
-        file, row = self.file(doc_id), doc_id % (1 << ROW_BITS)
-        if file.url:
-            for batch in read_rows(file, Quarantine(file)):
-                at = np.flatnonzero(batch.column("row").to_numpy() == row)
-                if len(at):
-                    return batch.column("text").slice(int(at[0]), 1)
+        file = self.file(doc_id)
+        text = raw_text(file, doc_id % MAX_ROWS) if file.url else None
+        if text is not None:
+            return text
         raise ValueError(f"{self.name(doc_id)} cannot be read from its source any more")
 
 
@@ -160,8 +156,7 @@ def placed(run: Run, doc_id: int) -> list[Placed]:
     phases = [p["name"] for p in read_json(run.paths.stats("mixture"))["phases"]] if parts else []
     if not parts:
         return []
-    # The same partition as the index was written by: ids are below 2^63 with a uniform hash on top.
-    number = ((doc_id >> 31) * len(parts)) >> 32
+    number = int(part_of(np.array([doc_id], np.uint64), len(parts))[0])
     found: list[Placed] = []
     with pq.ParquetFile(run.paths.root / parts[number]) as file:
         for group in range(file.num_row_groups):
@@ -218,7 +213,8 @@ def trace(run: Run, phase: str, block: int, length: int, settings: TokenizerSett
                 values = batch.slice(row, 1).to_pylist()[0]
                 break
             row -= batch.num_rows
-    encoder = Encoder(run.paths.tokenizer, settings.reserved)
+    # A few documents: SentencePiece is loaded sooner than the fast encoder, and gives the same ids.
+    encoder = Encoder(run.paths.tokenizer, settings.reserved, fast=False)
     found, begin = [], 0
     for doc_id, start, end in zip(values["doc_ids"], values["doc_starts"], values["doc_ends"], strict=True):
         ids = values["input_ids"][begin:end]

@@ -308,9 +308,24 @@ def sort_records(rows: np.ndarray, by: tuple[str, ...]) -> np.ndarray:
     return rows[order]
 
 
+def lookup(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(place in the ascending `keys` of each wanted one, whether it is there); a place of what is not there means nothing."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return at, keys[at] == wanted
+
+
+def first_of_runs(*columns: np.ndarray) -> np.ndarray:
+    """int64: where rows begin that differ from the one before them in any of the columns."""
+    new = np.ones(len(columns[0]), bool)
+    new[1:] = np.logical_or.reduce([c[1:] != c[:-1] for c in columns])
+    return np.flatnonzero(new)
+
+
 def distinct(rows: np.ndarray) -> np.ndarray:
     """Sorted records without repeats."""
-    return rows[np.r_[True, rows[1:] != rows[:-1]]] if len(rows) else rows
+    return rows[first_of_runs(rows)]
 
 
 @njit(cache=True, nogil=True)

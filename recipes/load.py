@@ -163,16 +163,25 @@ def _rank_sources(value: dict[str, Any]) -> None:
         dedupe["priority"] = [name for name in preset.ranking if name in sources]
 
 
+def stored_recipe(stored: Path) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe a run stored, and its mapping.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not stored.exists():
+        raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
+    value = _read(stored)
+    return parse(value, str(stored)), value
+
+
 def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe]:
     """(the recipe a run stored, the same with other filters).
 
     Raises:
         ValueError: there is no recipe, or a change is of something that needs another read of the text.
     """
-    if not stored.exists():
-        raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
-    value = _read(stored)
-    before = parse(value, str(stored))
+    before, value = stored_recipe(stored)
     changed = copy.deepcopy(value)
     for change in changes:
         if not change.startswith(("filters.", "licence.")):

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..pipeline.signals import minhash
+from ..pipeline.signals.minhash import MinHashSettings
+
 
 @dataclass(frozen=True)
 class Preset:
-    minhash: dict[str, Any]
-    """Of `signals.minhash`."""
+    minhash: MinHashSettings
+    """Its unit, n-gram, bands and rows go into `signals.minhash`."""
     dedupe: dict[str, Any]
     reproduces: str
     differs: str
@@ -29,21 +32,21 @@ ALL_DIFFER = (
 
 PRESETS = {
     "slimpajama": Preset(
-        {"unit": "char", "ngram": 13, "bands": 9, "rows": 13},
+        minhash.PRESETS["slimpajama"],
         {"jaccard": 0.8, "scope": "all"},
         "13-grams of characters of the normalised text, 9 bands of 13 rows, Jaccard 0.8, over all sources together",
         f"128 minima are hashed by another family; {ALL_DIFFER}",
         "Soboleva et al. 2023",
     ),
     "fineweb": Preset(
-        {"unit": "word", "ngram": 5, "bands": 14, "rows": 8},
+        minhash.PRESETS["fineweb"],
         {"jaccard": 0.72, "scope": "all"},
         "5-grams of words, 14 bands of 8 rows, which find half of the pairs with Jaccard 0.72",
         f"words are fox1's own; FineWeb dedupes each crawl by itself, here all corpora are one; {ALL_DIFFER}",
         "Penedo et al. 2024",
     ),
     "zyda": Preset(
-        {"unit": "word", "ngram": 13, "bands": 32, "rows": 4},
+        MinHashSettings("word", 13, 32, 4),
         {"jaccard": 0.4, "scope": "all"},
         "13-grams of words, 32 bands of 4 rows, Jaccard 0.4, and its ranking of the corpora that are here too: "
         "RefinedWeb before The Pile before SlimPajama; Dolma and RedPajama, which it had not, come after",
@@ -52,7 +55,7 @@ PRESETS = {
         ("refinedweb", "pile", "slimpajama", "dolma", "redpajama"),
     ),
     "refinedweb": Preset(
-        {"unit": "word", "ngram": 5, "bands": 20, "rows": 450},
+        MinHashSettings("word", 5, 20, 450),
         {"jaccard": 0.8, "scope": "within"},
         "5-grams of words, 9,000 minima in 20 bands of 450 rows, within a corpus",
         "words are fox1's own, not GPT-2 tokens; its second pass, exact substrings of 50 tokens and more by suffix "
@@ -72,6 +75,7 @@ def expand(value: dict[str, Any]) -> dict[str, Any]:
         return value
     preset = PRESETS[dedupe["preset"]]
     signals = dict(value.get("signals") or {})
-    signals["minhash"] = {**preset.minhash, **(signals.get("minhash") or {})}
+    shape = {name: getattr(preset.minhash, name) for name in ("unit", "ngram", "bands", "rows")}
+    signals["minhash"] = {**shape, **(signals.get("minhash") or {})}
     ranking = {"priority": list(preset.ranking)} if preset.ranking else {}
     return {**value, "signals": signals, "dedupe": {**preset.dedupe, **ranking, **dedupe}}

@@ -29,10 +29,7 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     manifest = read_json(old.manifest)
     funnel = read_json(old.stats("funnel"))
     artifacts = manifest["artifacts"]
-    old_files = [
-        SourceFile(f["corpus"], f["path"], "", f["size"], "", f["format"], f["held_out"], f["file_hash"])
-        for f in manifest["files"]
-    ]
+    old_files = [SourceFile.from_table(f) for f in manifest["files"]]
     mine = {f.file_hash: f for f in files}
     for file in old_files:
         if other := mine.get(file.file_hash):

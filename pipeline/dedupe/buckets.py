@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from ..engine import TaskResult
-from ..shuffle import RecordShuffle, by_hash_range, distinct, merged, read_records, sequential
+from ..shuffle import RecordShuffle, by_hash_range, distinct, first_of_runs, lookup, merged, read_records, sequential
 from ..signals.hashing import mix64
 from .order import (
     BAND,
@@ -87,8 +87,7 @@ def shuffle_bands(
         salt = salt_of[plan.chunks.table.corpus_names.index(part.group.corpus) if within else 0]
         for batch, order, _ in ordered_batches(part, plan, ["band_signature", "url_hash"]):
             ids = batch.column("doc_id").to_numpy()
-            at = np.minimum(np.searchsorted(behind["id"], ids), max(len(behind) - 1, 0))
-            follows = (behind["id"][at] == ids) if len(behind) else np.zeros(len(ids), bool)
+            at, follows = lookup(behind["id"], ids)
             use = ((order & INELIGIBLE) == 0) & ~follows
             column = batch.column("band_signature")
             width = column.type.byte_width // 8
@@ -145,7 +144,7 @@ def walk_buckets(
         else _without_dropped(files, updates, partition, limit)
     )
     corpus_of = plan.chunks.table.corpus_of if plan.settings.scope == "across" else None
-    counts = {"buckets": 0, "capped_buckets": 0, "largest_bucket": 0, "live_rows": 0}
+    counts = {"buckets": 0, "capped_buckets": 0, "live_rows": 0}
     largest = 0
     for pair, rows, seen in _walk_slices(slices, window, small, plan.settings.fan_out, corpus_of):
         pairs.add(pair, plan.chunks.of(pair["id"]))
@@ -166,9 +165,7 @@ def unique_pairs(rows: np.ndarray) -> np.ndarray:
     """Each pair of sorted ones once, with the flags of all."""
     if not len(rows):
         return rows
-    first = np.flatnonzero(
-        np.r_[True, (rows["id"][1:] != rows["id"][:-1]) | (rows["better"][1:] != rows["better"][:-1])]
-    )
+    first = first_of_runs(rows["id"], rows["better"])
     flags = np.bitwise_or.reduceat(rows["order"] & (OPEN | CAPPED), first)
     rows = rows[first]
     rows["order"] |= flags
@@ -181,10 +178,9 @@ def _without_dropped(
     """Slices of a live file without the documents that were dropped, and whether each may still be."""
     changed = np.unique(read_records(updates, partition, UPDATE))
     for rows in sequential(files, 0, BAND, limit):
+        at, told = lookup(changed["id"], rows["id"])
         state = np.zeros(len(rows), np.uint64)
-        if len(changed):
-            at = np.minimum(np.searchsorted(changed["id"], rows["id"]), len(changed) - 1)
-            state = np.where(changed["id"][at] == rows["id"], changed["state"][at], 0)
+        state[told] = changed["state"][at[told]]
         stay = state != DROPPED
         yield rows[stay], (state == UNKNOWN)[stay]
 

@@ -16,9 +16,19 @@ import numpy as np
 from numba import njit
 
 from ..engine import TaskResult
-from ..shuffle import Cursor, RecordShuffle, between, distinct, merged, read_records, sort_records
-from .order import DROP, DROPPED, EDGE, EXACT, ID, MAYBE, NEAR, NODE, UNKNOWN, UPDATE, Plan, bytes_of
-from .verify import BY_BETTER, SAMPLE
+from ..shuffle import (
+    Cursor,
+    RecordShuffle,
+    between,
+    distinct,
+    first_of_runs,
+    lookup,
+    merged,
+    read_records,
+    sort_records,
+)
+from .order import BY_BETTER, DROP, DROPPED, EDGE, EXACT, ID, MAYBE, NEAR, NODE, UNKNOWN, UPDATE, Plan, bytes_of
+from .verify import SAMPLE
 
 Key = tuple[int, int]
 """(order key, id): a place in the total order."""
@@ -125,9 +135,7 @@ def _one_per_pair(edges: np.ndarray) -> np.ndarray:
     """Sorted edges without repeats; where a pair is both exact and near, it is exact."""
     if not len(edges):
         return edges
-    first = np.flatnonzero(
-        np.r_[True, (edges["id"][1:] != edges["id"][:-1]) | (edges["better"][1:] != edges["better"][:-1])]
-    )
+    first = first_of_runs(edges["id"], edges["better"])
     kind = np.minimum.reduceat(edges["kind"], first)
     edges = edges[first]
     edges["kind"] = kind
@@ -211,8 +219,8 @@ def tell_buckets(
     for at in range(0, len(changed), step):
         piece = changed[at : at + step]
         rows = inside.take(int(piece["id"][-1]))
-        found = np.minimum(np.searchsorted(piece["id"], rows["id"]), len(piece) - 1)
-        rows = rows[hit := piece["id"][found] == rows["id"]]
+        found, hit = lookup(piece["id"], rows["id"])
+        rows = rows[hit]
         told = np.empty(len(rows), UPDATE)
         told["id"], told["state"] = rows["id"], piece["state"][found[hit]]
         out.add(told, rows["state"].astype(np.int64))

@@ -16,6 +16,7 @@ from numba import njit
 from ..engine import TaskResult
 from ..shuffle import RecordShuffle, by_hash_range, merged, read_records
 from .order import (
+    BY_BETTER,
     CONTENT,
     EDGE,
     EXACT,
@@ -100,7 +101,7 @@ def find_classes(files: Sequence[Path], partition: int, by_url: bool, plan: Plan
     chunks = len(plan.chunks.members)
     members = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, FOLLOWER)
     leaders = RecordShuffle(stem.with_name(f"{stem.name}.leaders"), chunks, FOLLOWER)
-    edges = RecordShuffle(stem.with_name(f"{stem.name}.edges"), 1, EDGE, ("better_order", "better", "order", "id"))
+    edges = RecordShuffle(stem.with_name(f"{stem.name}.edges"), 1, EDGE, BY_BETTER)
     scope = ("all", "within", "across").index(plan.settings.scope)
     found = 0
     # Followers and edges of a slice come on top of it.
@@ -157,21 +158,31 @@ class _State(tuple[np.ndarray, ...]):
 
 
 @njit(cache=True, nogil=True)
+def add_overlap(documents: np.ndarray, sizes: np.ndarray, touched: np.ndarray, matrix: np.ndarray) -> None:
+    """Add documents that belong together to an overlap (int64 [n, n, 2]), and set their counts back to 0.
+
+    A cell holds the documents of A (and their bytes) that stand with one in B; on the diagonal, with another in A itself.
+
+    Args:
+        documents: int64 [n]: how many of each there are, and `sizes` their bytes.
+        touched: which of them are not 0.
+    """
+    for a in touched:
+        for b in touched:
+            if a != b or documents[a] > 1:
+                matrix[a, b, 0] += documents[a]
+                matrix[a, b, 1] += sizes[a]
+    for a in touched:
+        documents[a] = sizes[a] = 0
+
+
+@njit(cache=True, nogil=True)
 def _close_class(
     documents: np.ndarray, sizes: np.ndarray, touched: np.ndarray, n_touched: np.ndarray, matrix: np.ndarray
 ) -> None:
-    """Add a class to the overlaps: documents of A that have a copy in B; on the diagonal, another copy in A itself."""
+    """Add the open class to every kind of overlap, and open none."""
     for k in range(4):
-        for i in range(n_touched[k]):
-            a = touched[k, i]
-            for j in range(n_touched[k]):
-                b = touched[k, j]
-                if a != b or documents[k, a] > 1:
-                    matrix[k, a, b, 0] += documents[k, a]
-                    matrix[k, a, b, 1] += sizes[k, a]
-        for i in range(n_touched[k]):
-            a = touched[k, i]
-            documents[k, a] = sizes[k, a] = 0
+        add_overlap(documents[k], sizes[k], touched[k, : n_touched[k]], matrix[k])
         n_touched[k] = 0
 
 

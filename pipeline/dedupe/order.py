@@ -57,7 +57,6 @@ class DedupeSettings:
 INELIGIBLE = np.uint64(1 << 63)
 NOT_OLD = np.uint64(1 << 62)
 NOT_HELD_OUT = np.uint64(1 << 61)
-FLAGS = np.uint64(0xF)
 EXEMPT = np.uint64(1)
 OPEN = np.uint64(2)
 """In a pair: its worse document has better ones in a bucket that it was not compared with yet."""
@@ -106,6 +105,8 @@ DROP = np.dtype(
     ]
 )
 """A document is dropped for another: 32 bytes."""
+BY_BETTER = ("better_order", "better", "order", "id")
+"""How edges are sorted."""
 ID = np.dtype([("id", "<u8")])
 NODE = np.dtype([("order", "<u8"), ("id", "<u8")])
 UPDATE = np.dtype([("id", "<u8"), ("state", "<u8")])

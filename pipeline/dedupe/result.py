@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numba import njit
 
-from ..artifacts import DECISION_SCHEMA, parquet_writer
+from ..artifacts import DECISION_SCHEMA, merge_counts, parquet_writer
 from ..engine import TaskResult
 from ..filter import signal_batches
 from ..identity import ROW_BITS, Group
-from ..shuffle import RecordShuffle, read_records
-from .exact import sparse
+from ..shuffle import RecordShuffle, first_of_runs, lookup, read_records
+from .exact import add_overlap, sparse
 from .order import DROP, EXACT, FOLLOWER, ID, KINDS, NEAR, URL, Part, Plan
 
 MEMBER = np.dtype([("by", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("kind", "<u2")])
@@ -38,8 +38,7 @@ def resolve(
     drops = read_records(dropped, chunk, DROP)
     drops = drops[np.argsort(drops["id"])]
     behind = read_records(followers, chunk, FOLLOWER)
-    at = np.minimum(np.searchsorted(drops["id"], behind["leader"]), max(len(drops) - 1, 0))
-    moved = (drops["id"][at] == behind["leader"]) if len(drops) else np.zeros(len(behind), bool)
+    at, moved = lookup(drops["id"], behind["leader"])
     goes = moved | (behind["twin"] == 0)
     behind, at, moved = behind[goes], at[goes], moved[goes]
     more = np.zeros(len(behind), DROP)
@@ -147,23 +146,20 @@ def _count(
     )
     grouped = table.group_by(["subset", "reason", "near"]).aggregate([("bytes", "sum"), ("bytes", "count")])
 
-    def add(to: dict[str, int], key: str, n: int) -> None:
-        to[key] = to.get(key, 0) + n
-
     for row in grouped.to_pylist():
         cell = f"{group.corpus}/{row['subset']}"
-        add(counts, f"{cell}|{row['reason']}", row["bytes_count"])
+        merge_counts(counts, {f"{cell}|{row['reason']}": row["bytes_count"]})
         if group.held_out:
             continue
         if not row["reason"]:
-            add(data["kept_bytes"], cell, row["bytes_sum"])
+            merge_counts(data["kept_bytes"], {cell: row["bytes_sum"]})
         elif row["near"] and row["reason"] != "held_out":
-            add(data["near_lost"], cell, row["bytes_count"])
+            merge_counts(data["near_lost"], {cell: row["bytes_count"]})
     sizes, n = np.unique(decided.column("cluster_size").to_numpy(), return_counts=True)
     for size, count in zip(sizes.tolist(), n.tolist(), strict=True):
         if size:
             # By powers of two from 4 on: 1, 2, 3, 4-7, 8-15, ...
-            add(data["sizes"], str(size if size < 4 else 1 << (size.bit_length() - 1)), count)
+            merge_counts(data["sizes"], {str(size if size < 4 else 1 << (size.bit_length() - 1)): count})
 
 
 def _decisions(
@@ -177,8 +173,7 @@ def _decisions(
 ) -> pa.RecordBatch:
     n = batch.num_rows
     ids = batch.column("doc_id").to_numpy()
-    at = np.minimum(np.searchsorted(drops["id"], ids), max(len(drops) - 1, 0))
-    dropped = (drops["id"][at] == ids) if len(drops) else np.zeros(n, bool)
+    at, dropped = lookup(drops["id"], ids)
     mine = drops[at[dropped]]
     by, similarity, kind = np.zeros(n, np.uint64), np.zeros(n, np.float32), np.zeros(n, np.int64)
     by[dropped], kind[dropped] = mine["by"], mine["kind"]
@@ -253,15 +248,7 @@ def _cluster_overlap(
                     used += 1
                 documents[k, cell] += 1
                 sizes[k, cell] += leader_size[i] if j < first else np.int64(size[j])
-            for x in range(used):
-                a = touched[k, x]
-                for y in range(used):
-                    b = touched[k, y]
-                    if a != b or documents[k, a] > 1:
-                        out[k, a, b, 0] += documents[k, a]
-                        out[k, a, b, 1] += sizes[k, a]
-            for x in range(used):
-                documents[k, touched[k, x]] = sizes[k, touched[k, x]] = 0
+            add_overlap(documents[k], sizes[k], touched[k, :used], out[k])
     return out
 
 
@@ -273,7 +260,7 @@ def _largest(members: np.ndarray, plan: Plan) -> dict[str, list[list[int]]]:
     near, key = near[order], key[order]
     if not len(near):
         return {}
-    first = np.flatnonzero(np.r_[True, (near["by"][1:] != near["by"][:-1]) | (key[1:] != key[:-1])])
+    first = first_of_runs(near["by"], key)
     count = np.diff(np.r_[first, len(near)])
     found: dict[str, list[list[int]]] = {}
     for i in np.lexsort((near["by"][first], -count)).tolist():

@@ -109,6 +109,10 @@ def _files(results: Iterable[TaskResult], named: str = "") -> Files:
     return [Path(a.path) for a in chosen], [content_key([a.hash for a in chosen])] if chosen else []
 
 
+def _together(a: Files, b: Files) -> Files:
+    return a[0] + b[0], a[1] + b[1]
+
+
 class _Dedupe:
     def __init__(
         self,
@@ -222,17 +226,16 @@ class _Dedupe:
             )
             for i, r in enumerate(gathered):
                 more = _files([r], ".capped.")
-                capped[i] = (capped[i][0] + more[0], capped[i][1] + more[1])
+                capped[i] = _together(capped[i], more)
             verified = self.verify(at, gathered)
             opened: Files = _files(gathered, ".open.") if round_ < MAX_ROUNDS - 1 else ([], [])
-            edges: Files = (left[0] + _files(verified)[0], left[1] + _files(verified)[1])
+            edges = _together(left, _files(verified))
             sample += [(a, b) for r in verified for a, b in r.data["sample"]]
             n_edges = n_left + sum(r.counts["verified_pairs"] for r in verified)
             decided = self.decide(at, edges, opened, decide.ranges(sample, n_edges, self.plan.memory))
             left, n_left = _files(decided, ".left."), sum(r.counts["open_pairs"] for r in decided)
             sample = [(a, b) for r in decided for a, b in r.data["sample"]]
-            dropped = _files(decided, ".drops.")
-            drops = (drops[0] + dropped[0], drops[1] + dropped[1])
+            drops = _together(drops, _files(decided, ".drops."))
             self.rounds.append(
                 {
                     "window": buckets.window_of(round_, self.plan.settings.fan_out),

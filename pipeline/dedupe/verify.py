@@ -17,10 +17,11 @@ import pyarrow as pa
 from numba import njit
 
 from ..engine import TaskResult
-from ..shuffle import Cursor, RecordShuffle, distinct, merged, sequential
+from ..shuffle import Cursor, RecordShuffle, distinct, lookup, merged, sequential
 from ..signals.minhash import common
 from .buckets import unique_pairs
 from .order import (
+    BY_BETTER,
     CAPPED,
     EDGE,
     ID,
@@ -35,7 +36,6 @@ from .order import (
     sketch_record,
 )
 
-BY_BETTER = ("better_order", "better", "order", "id")
 SAMPLE = 4096
 """Of so many edges, one tells with both its documents where the decision is cut into ranges of the order."""
 
@@ -132,8 +132,7 @@ def verify(
         for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
             ids = batch.column("doc_id").to_numpy()
             mine = left.take(int(ids[-1]))
-            at = np.minimum(np.searchsorted(known, mine["better"]), len(known) - 1)
-            here = known[at] == mine["better"]
+            at, here = lookup(known, mine["better"])
             mine, at = mine[here], by_id[at[here]]
             if not len(mine):
                 continue

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..artifacts import parquet_writer
 from ..engine import TaskResult
-from ..shuffle import RecordShuffle, read_records
+from ..shuffle import RecordShuffle, by_hash_range, read_records
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -26,6 +26,11 @@ INDEX_SCHEMA = pa.schema(
 _RECORD = np.dtype(
     [("id", "<u8"), ("block", "<i8"), ("start", "<i8"), ("length", "<i4"), ("block_length", "<i4"), ("phase", "<i8")]
 )
+
+
+def part_of(doc_ids: np.ndarray, parts: int) -> np.ndarray:
+    """int64: the part of the index that holds each document. Ids are below 2^63 with a uniform hash on top."""
+    return by_hash_range(doc_ids << np.uint64(1), parts)
 
 
 def shuffle_segments(
@@ -47,9 +52,7 @@ def shuffle_segments(
             records["start"] = batch.column("doc_starts").flatten().to_numpy()
             records["length"] = end - begin
             records["block_length"], records["phase"] = block_length, phase + 1
-            # Ids are below 2**63 with a uniform hash on top.
-            where = ((records["id"] >> np.uint64(31)) * np.uint64(partitions) >> np.uint64(32)).astype(np.int64)
-            out.add(records, where)
+            out.add(records, part_of(records["id"], partitions))
             at += batch.num_rows
     return TaskResult(tuple(out.close()))
 

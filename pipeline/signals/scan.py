@@ -34,7 +34,7 @@ from ..sources.rows import read_rows
 from . import c4, contamination, gopher, language, minhash, pii, quality, urls
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .minhash import SKETCH_ENCODING, MinHashSettings
-from .segment import Segments, segment
+from .segment import Segments, segment, text_buffers
 from .unicode import flag_not_nfc, tables
 
 VERSION = 3
@@ -184,13 +184,6 @@ def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         last = min(max(last, first + 1), batch.num_rows)
         yield batch.slice(first, last - first)
         first = last
-
-
-def text_buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """(UTF-8 bytes uint8, offsets int64 [n + 1]) of an Arrow array, without a copy."""
-    _, offsets, data = text.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
-    return np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8), bounds
 
 
 def scan_piece(

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numba import njit
 
 from .hashing import hash_bytes
+from .segment import text_buffers
 
 NOT_BLOCKED, BY_DOMAIN, BY_WORD = 0, 1, 2
 
@@ -51,10 +52,7 @@ def blocked(urls: pa.StringArray, rules: UrlRules) -> np.ndarray:
     """uint8 [n]: NOT_BLOCKED, BY_DOMAIN or BY_WORD."""
     if not len(rules.domains) and not len(rules.words):
         return np.zeros(len(urls), np.uint8)
-    column = urls.cast(pa.large_string())
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(urls) + 1]
-    text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    text, bounds = text_buffers(urls.cast(pa.large_string()))
     longest = int(np.max(np.diff(bounds))) if len(urls) else 0
     return _blocked(text, bounds, rules.domains, rules.words, np.empty(longest, np.uint8))
 
@@ -114,10 +112,7 @@ def _blocked(
 
 def normalised_hashes(urls: pa.StringArray) -> np.ndarray:
     """uint64 [n]: a hash of every URL as `_normalise` writes it, 0 where there is none."""
-    column = urls.cast(pa.large_string())
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(urls) + 1]
-    text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    text, bounds = text_buffers(urls.cast(pa.large_string()))
     longest = int(np.max(np.diff(bounds))) if len(urls) else 0
     return _hash_normalised(text, bounds, np.empty(longest + 1, np.uint8))
 

@@ -14,7 +14,7 @@ from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.edits import apply_edits, raw_span
 from fox1.pipeline.provenance import Run, placed, trace, why
 from fox1.pipeline.sources.listing import list_sources
-from fox1.recipes.load import change_filters
+from fox1.recipes.load import stored_recipe
 from fox1.recipes.settings import curate_settings
 from fox1.tokenize.shards import read_set
 from hypothesis import given, settings
@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 @pytest.fixture(scope="module")
 def made_with(run: Path) -> CurateSettings:
-    return curate_settings(change_filters(RunPaths(run).recipe, [])[0])
+    return curate_settings(stored_recipe(RunPaths(run).recipe)[0])
 
 
 @pytest.fixture(scope="module")
