@@ -163,8 +163,8 @@ def why(
 ) -> None:
     """Show what became of a document: decision, failed rules, blocks it went to, signals."""
     from .pipeline.artifacts import RunPaths
-    from .pipeline.provenance import Run
     from .pipeline.provenance import why as why_document
+    from .pipeline.runs import Run
     from .progress import print_why
     from .recipes.load import stored_recipe
     from .recipes.settings import curate_settings
@@ -172,7 +172,7 @@ def why(
     _require_folder(run)
     paths = RunPaths(run.absolute())
     settings = curate_settings(stored_recipe(paths.recipe)[0])
-    found = why_document(Run(paths, []), document, settings.filter)
+    found = why_document(Run(paths), document, settings.filter)
     if as_json:
         import json
         from dataclasses import asdict
@@ -189,11 +189,12 @@ def trace(
     block: Annotated[int, typer.Argument(metavar="BLOCK", help="Number of the block in its split, from 0.")],
     length: Annotated[int, typer.Option(help="Block length of the split, where the set has several.")] = 0,
     full: Annotated[bool, typer.Option("--full", help="Print the whole text, not its beginnings.")] = False,
+    source: Annotated[bool, typer.Option("--source", help="Read the source files, too, and compare.")] = False,
 ) -> None:
     """Show the documents of a block, with file and row, and the bytes of their text that it holds."""
     from .pipeline.artifacts import RunPaths
-    from .pipeline.provenance import Run
     from .pipeline.provenance import trace as trace_block
+    from .pipeline.runs import Run
     from .pipeline.sources.listing import list_sources
     from .progress import print_trace
     from .recipes.load import stored_recipe
@@ -202,8 +203,67 @@ def trace(
     _require_folder(run)
     paths = RunPaths(run.absolute())
     settings = curate_settings(stored_recipe(paths.recipe)[0])
-    files = list_sources(settings.sources, settings.id_salt)
-    print_trace(trace_block(Run(paths, files), phase, block, length, settings.tokenizer), full)
+    opened = Run(paths, lambda: list_sources(settings.sources, settings.id_salt))
+    print_trace(trace_block(opened, phase, block, length, settings.tokenizer, source), full)
+
+
+@app.command()
+def find(
+    run: RunFolder,
+    url: Annotated[str, typer.Option(help="Of the page; compared in normal form.")] = "",
+    native_id: Annotated[str, typer.Option("--id", help="The id that the source gives the document.")] = "",
+    content: Annotated[str, typer.Option("--hash", help="Content hash, as `fox1 why` shows it.")] = "",
+    text: Annotated[Path | None, typer.Option(help="A file with the document's text.")] = None,
+) -> None:
+    """Tell whether a document is in a run and was trained on, itself or as a copy. Exit status 1: it was not."""
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.lookup import find as find_documents
+    from .pipeline.runs import Run
+    from .progress import print_found
+
+    _require_folder(run)
+    by_text = text.read_text() if text else ""
+    asked = [(k, v) for k, v in (("url", url), ("id", native_id), ("hash", content), ("text", by_text)) if v]
+    if len(asked) != 1:
+        raise ValueError("give one of --url, --id, --hash and --text")
+    found = find_documents(Run(RunPaths(run.absolute())), *asked[0])
+    print_found(found)
+    if not any(f.trained_on for f in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def dump(
+    run: RunFolder,
+    out: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of the Parquet files; an unfinished dump is resumed.")
+    ],
+    phase: Annotated[int, typer.Option(help="Only documents of this phase, from 1; 0: all that are kept.")] = 0,
+    address: RayAddress = None,
+    workers: Annotated[int | None, typer.Option(help="Local worker processes; default: one per core.")] = None,
+    in_process: Annotated[bool, typer.Option("--in-process", help="One process, without Ray.")] = False,
+) -> None:
+    """Write the curated documents as Parquet, with where each came from."""
+    from contextlib import nullcontext
+
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.curate import planned_groups
+    from .pipeline.dump import dump as dump_run
+    from .pipeline.engine import Engine, InProcess, ray_session
+    from .progress import StageBars
+    from .recipes.load import stored_recipe
+    from .recipes.settings import curate_settings
+
+    _require_folder(run)
+    _require_folder(out)
+    paths = RunPaths(run.absolute())
+    settings = curate_settings(stored_recipe(paths.recipe)[0])
+    groups = planned_groups(settings, paths)
+    session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
+    with session as executor, StageBars() as bars:
+        engine = Engine(RunPaths(out.absolute()), executor, bars)
+        documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
+    print(f"{out}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 
 @app.command()

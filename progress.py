@@ -14,6 +14,7 @@ from rich.table import Table
 
 from .pipeline.curate import Summary
 from .pipeline.excerpts import beginning, printable
+from .pipeline.lookup import Found
 from .pipeline.provenance import Traced, Why
 from .pipeline.what_if import WhatIf
 
@@ -163,6 +164,22 @@ def print_why(found: Why) -> None:
         if name == "edits":
             shown = f"{len(value)}"
         print(f"    {name:28} {beginning(str(shown), 80)}")
+
+
+def print_found(found: Sequence[Found]) -> None:
+    """Documents that were looked for."""
+    if not found:
+        print("not in the run: no document of its sources has it")
+    for f in found:
+        print(f"{f.name} (id {f.doc_id}): " + ("trained on" if f.trained_on else "not trained on"))
+        if not f.decision.get("kept"):
+            print(
+                f"  dropped: {f.decision.get('reason', 'not decided yet')}" + (f", copy of {f.copy}" if f.copy else "")
+            )
+        for name, blocks in (("", f.blocks), (f.copy, f.copy_blocks)):
+            for p in blocks:
+                of = f" of {name}" if name else ""
+                print(f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens{of}")
 
 
 def print_trace(segments: Sequence[Traced], full: bool) -> None:

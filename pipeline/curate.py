@@ -28,8 +28,9 @@ from .dedupe.stage import NO_RUN, OldRun, run_dedupe
 from .engine import Engine, Task, TaskResult, task_key
 from .filter import FilterSettings
 from .identity import Group, group_files
-from .mix.budget import BudgetShort, Cell, MixSettings, PoolNeed, quotas
-from .mix.select import pools_of
+from .lookup import write_lookup
+from .mix.budget import Cell, MixSettings
+from .mix.feasibility import BudgetShort, estimated_needs
 from .mix.stage import Mixer, TokenGroup, Vocabulary
 from .plugins import with_version
 from .prepare.benchmarks import benchmark_files
@@ -39,7 +40,7 @@ from .prepare.tokenizer import prepare_tokenizer
 from .prepare.urls import prepare_urls
 from .signals import language, scan
 from .signals.scan import ScanSettings
-from .sources.domains import domain_of
+from .sources.domains import CHAT, domain_of
 from .sources.listing import SourceSettings, file_version, list_sources, sample_files
 from .stats.contamination import report_contamination
 from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnels
@@ -310,19 +311,17 @@ class _Run:
             merge_counts(sizes, result.data["kept_bytes"])
         rate = measured["measured_tokens"] / measured["measured_bytes"]
         formats = {f.corpus: f.format for f in self.files}
-        names = [name.split("/", 1) for name in sizes]
-        cells = [Cell(c, s, domain_of(formats[c], s)) for c, s in names]
+        cells = [self._cell(name, formats) for name in sizes]
         estimate = [int(size * rate) for size in sizes.values()]
-        needs = []
-        for phase in self.settings.mix.phases:
-            pools = pools_of(phase, cells)
-            available = [
-                sum(t for t, p in zip(estimate, pools, strict=True) if p == i) for i in range(len(phase.weights))
-            ]
-            for weight, wanted, there in zip(phase.weights, quotas(phase, available)[0], available, strict=True):
-                needs.append(PoolNeed(phase.name, weight.name, wanted, there, weight.max_epochs, ESTIMATE_MARGIN))
+        needs = estimated_needs(self.settings.mix, cells, estimate, ESTIMATE_MARGIN)
         if any(n.short for n in needs):
             raise BudgetShort(needs, "after dedupe, by measured tokens per byte")
+
+    @staticmethod
+    def _cell(name: str, formats: Mapping[str, str]) -> Cell:
+        """The cell of `corpus/subset`."""
+        corpus, subset = name.split("/", 1)
+        return Cell(corpus, subset, domain_of(formats[corpus], subset), formats[corpus] == CHAT)
 
     def _tokenize(self) -> None:
         s = self.settings
@@ -350,6 +349,7 @@ class _Run:
         vocabulary = Vocabulary(facts["vocab_size"], facts["pad"], facts["eos"], facts["bos"], t.bos, t.eos)
         mixer = Mixer(self.engine, s.mix, vocabulary, cells, groups)
         self.summary.mixture = mixer.run()
+        write_lookup(self.engine, self.groups, self.scans)
         for path, data in self.documents.items():
             with publish(path) as out:
                 out.write(data)
@@ -368,7 +368,7 @@ class _Run:
         formats = {f.corpus: f.format for f in self.files}
         found = sorted({(g.corpus, s) for g in self.groups for s in self.token_results[g.name].data["subsets"]})
         code = {name: i for i, name in enumerate(found)}
-        cells = tuple(Cell(c, s, domain_of(formats[c], s)) for c, s in found)
+        cells = tuple(self._cell(f"{c}/{s}", formats) for c, s in found)
         groups = []
         for g in self.groups:
             outputs = self.token_results[g.name].outputs

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..tokenize.chat import spoken
 from .artifacts import RunPaths
 from .edits import apply_edits
 from .identity import SourceFile
@@ -47,4 +48,4 @@ def printable(text: str, besides: str = "") -> str:
 
 def beginning(text: str, length: int = EXCERPT) -> str:
     """The first characters of a text on one line, safe for a terminal."""
-    return printable(" ".join(text[: 4 * length].split())[:length])
+    return printable(" ".join(spoken(text[: 4 * length]).split())[:length])

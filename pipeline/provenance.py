@@ -1,97 +1,28 @@
-"""From a document to what became of it, and from a block back to the bytes it was made of."""
+"""`fox1 why` and `fox1 trace`: from a document to what became of it, and from a block back to the bytes it was made of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..tokenize.chat import ChatEncoder
 from ..tokenize.encode import Encoder
 from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import read_set, rows_per_file
-from .artifacts import RunPaths, read_json
+from .artifacts import read_json
 from .edits import EDIT_KINDS, apply_edits, raw_span
-from .excerpts import raw_text
 from .filter import FilterSettings, judge
-from .identity import MAX_ROWS, ROW_BITS, SourceFile
 from .mix.index import part_of
+from .runs import Run, index_parts, row_of
+from .sources.domains import CHAT
 from .what_if import value_behind
 
 BINARY = ("band_signature", "sketch", "contamination_items")
 """Columns of signals that tell a person nothing."""
-
-
-class Run:
-    """A finished run, by its manifest."""
-
-    def __init__(self, paths: RunPaths, files: list[SourceFile]) -> None:
-        """`files`: as planning lists them, where their text is to be read."""
-        self.paths = paths
-        self.manifest = read_json(paths.manifest)
-        known = {f.file_hash: f for f in files}
-        self.files = {
-            f["file_hash"]: known.get(f["file_hash"]) or SourceFile.from_table(f) for f in self.manifest["files"]
-        }
-
-    def doc_id(self, name: str) -> int:
-        """The id of `corpus/file#row`, or of an id given as a number.
-
-        Raises:
-            ValueError: the run has no such file; the message shows one it has.
-        """
-        if name.isdigit():
-            return int(name)
-        path, _, row = name.rpartition("#")
-        found = next((f for f in self.files.values() if f.name == path), None)
-        if found is None or not row.isdigit():
-            example = next(iter(self.files.values())).name
-            raise ValueError(
-                f"{name}: write corpus/file#row with a file of the run, such as {example}#0, or a document id"
-            )
-        return found.file_hash << ROW_BITS | int(row)
-
-    def file(self, doc_id: int) -> SourceFile:
-        """Raises ValueError if no file of the run holds the document."""
-        found = self.files.get(doc_id >> ROW_BITS)
-        if found is None:
-            raise ValueError(f"document {doc_id} is in no file of {self.paths.root}")
-        return found
-
-    def name(self, doc_id: int) -> str:
-        """`corpus/file#row`; of a document of another run, its id."""
-        found = self.files.get(doc_id >> ROW_BITS)
-        return f"{found.name}#{doc_id % MAX_ROWS}" if found else f"document {doc_id} of the run in `against`"
-
-    def text(self, doc_id: int) -> pa.LargeStringArray:
-        """The raw text of a document, read from its source.
-
-        Raises:
-            ValueError: the source is gone or has no such row.
-        """
-        file = self.file(doc_id)
-        text = raw_text(file, doc_id % MAX_ROWS) if file.url else None
-        if text is not None:
-            return text
-        raise ValueError(f"{self.name(doc_id)} cannot be read from its source any more")
-
-
-def row_of(path: Path, doc_id: int, columns: list[str] | None = None) -> pa.RecordBatch | None:
-    """The row of a document in a Parquet file of ours, found by the statistics of its row groups."""
-    with pq.ParquetFile(path) as file:
-        key = next(i for i in range(file.metadata.num_columns) if file.metadata.schema.column(i).path == "doc_id")
-        for group in range(file.num_row_groups):
-            facts = file.metadata.row_group(group)
-            if facts.num_rows and facts.column(key).statistics.min <= doc_id <= facts.column(key).statistics.max:
-                wanted = None if columns is None else list(dict.fromkeys(["doc_id", *columns]))
-                table = file.read_row_group(group, columns=wanted).combine_chunks()
-                at = np.flatnonzero(table.column("doc_id").to_numpy() == doc_id)
-                if len(at):
-                    return table.slice(int(at[0]), 1).to_batches()[0]
-    return None
 
 
 @dataclass(frozen=True)
@@ -152,13 +83,13 @@ def why(run: Run, name: str, settings: FilterSettings) -> Why:
 
 def placed(run: Run, doc_id: int) -> list[Placed]:
     """The segments of a document in all phases, by the index."""
-    parts = sorted(n for n in run.manifest["artifacts"] if n.startswith("index/blocks-"))
+    parts = index_parts(run.paths, run.manifest)
     phases = [p["name"] for p in read_json(run.paths.stats("mixture"))["phases"]] if parts else []
     if not parts:
         return []
     number = int(part_of(np.array([doc_id], np.uint64), len(parts))[0])
     found: list[Placed] = []
-    with pq.ParquetFile(run.paths.root / parts[number]) as file:
+    with pq.ParquetFile(parts[number]) as file:
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group).column(0).statistics
             if facts and facts.min <= doc_id <= facts.max:
@@ -188,11 +119,17 @@ class Traced:
     """Kinds of edits inside of the raw span."""
 
 
-def trace(run: Run, phase: str, block: int, length: int, settings: TokenizerSettings) -> list[Traced]:
+def trace(
+    run: Run, phase: str, block: int, length: int, settings: TokenizerSettings, source: bool = False
+) -> list[Traced]:
     """The documents of a block, with the spans of their text that it holds.
+
+    The text comes from the run's own token shards, so that nothing has to be read up to a row; from the source where they
+    cannot give it exactly.
 
     Args:
         length: the split's block length; 0 where the set has one split.
+        source: read the source in any case, and compare.
 
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
@@ -207,48 +144,70 @@ def trace(run: Run, phase: str, block: int, length: int, settings: TokenizerSett
         there = ", ".join(f"{s.blocks:,} of {n}" for n, s in splits.items())
         raise ValueError(f"{phase} has no block {block} of {length or next(iter(splits))} tokens; it has {there}")
     number, row = divmod(block, rows_per_file(split.block_length))
-    with pa.memory_map(str(folder / str(split.block_length) / split.files[number])) as source:
-        for batch in pa.ipc.open_stream(source):
+    with pa.memory_map(str(folder / str(split.block_length) / split.files[number])) as file:
+        for batch in pa.ipc.open_stream(file):
             if row < batch.num_rows:
                 values = batch.slice(row, 1).to_pylist()[0]
                 break
             row -= batch.num_rows
     # A few documents: SentencePiece is loaded sooner than the fast encoder, and gives the same ids.
-    encoder = Encoder(run.paths.tokenizer, settings.reserved, fast=False)
+    tracer = _Tracer(run, Encoder(run.paths.tokenizer, settings.reserved, fast=False), settings, source)
     found, begin = [], 0
     for doc_id, start, end in zip(values["doc_ids"], values["doc_starts"], values["doc_ends"], strict=True):
-        ids = values["input_ids"][begin:end]
-        found.append(_trace(run, encoder, settings, doc_id, start, ids))
+        found.append(tracer.segment(doc_id, start, values["input_ids"][begin:end]))
         begin = end
     return found
 
 
-def _trace(run: Run, encoder: Encoder, settings: TokenizerSettings, doc_id: int, start: int, ids: list[int]) -> Traced:
-    raw = run.text(doc_id)
-    file = run.file(doc_id)
-    signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["edits"])
-    assert signals is not None
-    edits = signals.column("edits")
-    text = apply_edits(raw, edits)
-    encoded = encoder.encode(text).ids.tolist()
-    special = encoder.specials
-    stream = [*([special.bos] if settings.bos else []), *encoded, *([special.eos] if settings.eos else [])]
-    if stream[start : start + len(ids)] != ids:
-        raise ValueError(f"{run.name(doc_id)} gives other tokens than the block holds: has its source changed?")
-    data = text[0].as_py().encode()
-    bounds = encoder.byte_bounds(data, encoded)
-    shift = int(settings.bos)
-    first = min(max(start - shift, 0), len(encoded))
-    end = min(max(start + len(ids) - shift, 0), len(encoded))
-    span = (bounds[first], bounds[end])
-    listed = edits.to_pylist()[0]
-    whole = raw_span(listed, *span)
-    kinds = [EDIT_KINDS[e["kind"] - 1] for e in listed if e["start"] < whole[1] and e["end"] > whole[0]]
-    return Traced(
-        run.name(doc_id),
-        (start, start + len(ids)),
-        span,
-        whole,
-        data[span[0] : span[1]].decode(errors="replace"),
-        kinds,
-    )
+@dataclass(frozen=True)
+class _Tracer:
+    run: Run
+    encoder: Encoder
+    settings: TokenizerSettings
+    source: bool
+
+    def segment(self, doc_id: int, start: int, ids: list[int]) -> Traced:
+        run, encoder, settings = self.run, self.encoder, self.settings
+        file = run.file(doc_id)
+        signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["subset", "raw_bytes", "edits"])
+        assert signals is not None
+        listed = signals.column("edits").to_pylist()[0]
+        data, encoded, bounds = self._stored(doc_id, signals) or self._read(doc_id, signals)
+        special = encoder.specials
+        stream = [*([special.bos] if settings.bos else []), *encoded, *([special.eos] if settings.eos else [])]
+        if stream[start : start + len(ids)] != ids:
+            raise ValueError(f"{run.name(doc_id)} gives other tokens than the block holds: has its source changed?")
+        shift = int(settings.bos)
+        first = min(max(start - shift, 0), len(encoded))
+        end = min(max(start + len(ids) - shift, 0), len(encoded))
+        span = (bounds[first], bounds[end])
+        whole = raw_span(listed, *span)
+        kinds = [EDIT_KINDS[e["kind"] - 1] for e in listed if e["start"] < whole[1] and e["end"] > whole[0]]
+        text = data[span[0] : span[1]].decode(errors="replace")
+        return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds)
+
+    def _stored(self, doc_id: int, signals: pa.RecordBatch) -> tuple[bytes, list[int], list[int]] | None:
+        """(edited text, ids, where each begins in it) of a document by its token shard; None where that cannot tell."""
+        file = self.run.file(doc_id)
+        if self.source or file.format == CHAT or not self.encoder.is_lossless:
+            return None
+        ids = self.run.ids(doc_id, signals.column("subset")[0].as_py())
+        if ids is None:
+            return None
+        data = self.encoder.decode(ids)
+        size = signals.column("raw_bytes")[0].as_py()
+        for edit in signals.column("edits").to_pylist()[0]:
+            size += len(edit["replacement"].encode()) - (edit["end"] - edit["start"])
+        # Shorter only where the text has the character that stands for a space.
+        return (data, ids, self.encoder.byte_bounds(data, ids)) if len(data) == size else None
+
+    def _read(self, doc_id: int, signals: pa.RecordBatch) -> tuple[bytes, list[int], list[int]]:
+        """The same from the source."""
+        text = apply_edits(self.run.text(doc_id), signals.column("edits"))
+        data = text[0].as_py().encode()
+        if self.run.file(doc_id).format == CHAT:
+            chat = ChatEncoder(self.encoder, self.settings.chat)
+            ids = chat.encode(text).ids.tolist()
+            return data, ids, chat.byte_bounds(text[0].as_py())
+        ids = self.encoder.encode(text).ids.tolist()
+        return data, ids, self.encoder.byte_bounds(data, ids)

@@ -21,16 +21,26 @@ from .sources.rows import read_rows
 class Survivors:
     """Kept documents of a batch of rows, in row order."""
 
+    file: SourceFile
     text: pa.LargeStringArray
-    subset: pa.StringArray
+    """Edited."""
+    rows: pa.RecordBatch
+    """What the source says of them (`TEXT_SCHEMA`), the text raw."""
     doc_ids: np.ndarray
     """uint64 [n]."""
-    quality: np.ndarray
-    """uint16 [n]."""
+    facts: pa.Table
+    """The columns of signals that were asked for."""
+
+    @property
+    def subset(self) -> pa.StringArray:
+        return self.rows.column("subset")
 
 
-def read_survivors(files: Sequence[SourceFile], paths: RunPaths) -> Iterator[Survivors]:
+def read_survivors(files: Sequence[SourceFile], paths: RunPaths, columns: Sequence[str] = ()) -> Iterator[Survivors]:
     """Kept documents of some files, batch by batch; batches without any are left out.
+
+    Args:
+        columns: of signals.
 
     Raises:
         ValueError: a source file is not the one that was scanned.
@@ -38,7 +48,7 @@ def read_survivors(files: Sequence[SourceFile], paths: RunPaths) -> Iterator[Sur
     for file in files:
         check_unchanged(file)
         decisions = pq.read_table(paths.decisions(file.corpus, file.path), columns=["row", "doc_id", "kept"])
-        facts = pq.read_table(paths.signals(file.corpus, file.path), columns=["quality", "edits"])
+        facts = pq.read_table(paths.signals(file.corpus, file.path), columns=["edits", *columns])
         at = 0
         for batch in read_rows(file, Quarantine(file)):
             n = batch.num_rows
@@ -49,12 +59,13 @@ def read_survivors(files: Sequence[SourceFile], paths: RunPaths) -> Iterator[Sur
             kept = decided.column("kept").combine_chunks()
             rows = batch.filter(kept)
             if rows.num_rows:
-                edits = fact.column("edits").combine_chunks().filter(kept)
+                its = fact.filter(kept).combine_chunks()
                 yield Survivors(
-                    apply_edits(rows.column("text"), edits),
-                    rows.column("subset"),
+                    file,
+                    apply_edits(rows.column("text"), its.column("edits").combine_chunks()),
+                    rows,
                     decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                    fact.column("quality").combine_chunks().filter(kept).to_numpy(),
+                    its.drop_columns(["edits"]),
                 )
         check_unchanged(file)
         if at != decisions.num_rows:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..pipeline.mix.budget import Cell, Weight, quotas
+from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
 from ..pipeline.sources.domains import SUBSET_DOMAINS
 from ..pipeline.sources.listing import list_sources
 from .schema import Recipe
-from .settings import sources_of
+from .settings import curate_settings, sources_of
 
 EXPANSION = {".gz": 6.0, ".zst": 8.0, ".parquet": 8.0}
 """Text bytes per stored byte, at most: plain files 1."""
@@ -21,55 +25,55 @@ def check_recipe(recipe: Recipe) -> list[str]:
     """
     files = list_sources(sources_of(recipe), recipe.id_salt)
     lines = [f"{recipe.name}: valid"]
-    could = 0.0
-    unknown = False
+    most: dict[str, float] = {}
     for corpus in sorted({f.corpus for f in files}):
         mine = [f for f in files if f.corpus == corpus and not f.held_out]
         held = sum(1 for f in files if f.corpus == corpus and f.held_out)
         size = sum(f.size for f in mine)
-        unknown |= any(f.size == 0 for f in mine)
-        could += sum(f.size * next((e for s, e in EXPANSION.items() if f.path.endswith(s)), 1.0) for f in mine)
+        # A store that tells no sizes cannot refuse a budget.
+        known = all(f.size for f in mine)
+        most[corpus] = sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in mine) if known else float("inf")
         lines.append(f"  {corpus}: {len(mine)} files, {size / 1e6:,.1f} MB" + (f", {held} held out" if held else ""))
-    wanted = 0
-    for name, phase in recipe.phases.items():
-        tokens = recipe.phase_tokens(name)
-        # A pool that may be repeated needs less text; the least any pool of the phase could need.
-        wanted += int(tokens / max(w.max_epochs for w in phase.weights))
-        lines.append(f"  {name}: {tokens:,} tokens, blocks of {', '.join(str(r.length) for r in phase.blocks)}")
-        for weight in phase.weights:
-            if weight.if_present and not _present(recipe, weight.domain, weight.corpus, weight.subset):
-                lines.append(
-                    f"    {weight.domain or weight.corpus}: no source has it; its share goes to the other pools"
-                )
-    if not unknown and wanted * LEAST_BYTES_PER_TOKEN > could:
-        raise ValueError(
-            f"budget short by far: the phases want at least {wanted:,} distinct tokens, the sources hold at most "
-            f"{could:,.0f} bytes of text; lower `scale` or add sources"
-        )
+    needs = []
+    for phase in curate_settings(recipe).mix.phases:
+        lines.append(f"  {phase.name}: {phase.tokens:,} tokens, blocks of {', '.join(map(str, phase.block_lengths))}")
+        pools = phase.pools
+        held_by = [_corpora(recipe, pool) for pool in pools]
+        for pool, corpora in zip(pools, held_by, strict=True):
+            if pool.if_present and not corpora:
+                lines.append(f"    {pool.name}: no source has it; its share goes to the other pools")
+        if not any(held_by):
+            continue
+        # No pool can give more tokens than the sources that may hold it have bytes; an estimate far above the truth.
+        available = [int(min(sum(most[c] for c in corpora), 1 << 62) / LEAST_BYTES_PER_TOKEN) for corpora in held_by]
+        wanted = quotas(phase, available)[0]
+        needs += [
+            PoolNeed(phase.name, p.name, w, a, p.max_epochs) for p, w, a in zip(pools, wanted, available, strict=True)
+        ]
+    if any(n.short for n in needs):
+        raise BudgetShort(needs, "by far, even if every byte of the sources were a token")
     return lines
 
 
-def _present(recipe: Recipe, domain: str, corpus: str, subset: str) -> bool:
-    """Whether some source could hold documents of a pool, by the table of subsets and the licence policy."""
+def _corpora(recipe: Recipe, pool: Weight) -> list[str]:
+    """Sources that could hold documents of a pool, by the table of subsets and the licence policy."""
     barred = {(e.corpus, e.subset) for e in recipe.licence.exclude}
+    found = []
     for name, source in recipe.sources.items():
-        if source.format in ("huggingface", "datatrove") and corpus in ("", name):
-            return True
-        for known, its_domain in SUBSET_DOMAINS.get(source.format, {}).items():
-            matches = domain in ("", its_domain) and corpus in ("", name) and subset in ("", known)
-            if matches and (name, known) not in barred:
-                return True
-    return False
+        known = SUBSET_DOMAINS.get(source.format)
+        # What a format without a table holds is known once it is read.
+        subsets = [pool.subset] if known is None else [s for s in known if (name, s) not in barred]
+        cells = [Cell(name, s, pool.domain if known is None else known[s]) for s in subsets]
+        if any(pool.matches(cell) for cell in cells):
+            found.append(name)
+    return found
 
 
 def absent_pools(recipe: Recipe) -> list[str]:
-    """Weights that must be there and that no source can fill, as one-line problems."""
-    problems = []
-    for name, phase in recipe.phases.items():
-        for i, weight in enumerate(phase.weights):
-            if not weight.if_present and not _present(recipe, weight.domain, weight.corpus, weight.subset):
-                pool = "/".join(p for p in (weight.domain, weight.corpus, weight.subset) if p) or "everything"
-                problems.append(
-                    f"phases.{name}.weights.{i}: no source has the pool {pool}; correct it or mark it `if_present: true`"
-                )
-    return problems
+    """Pools that must be there and that no source can fill, as one-line problems."""
+    return [
+        f"phases.{phase.name}.weights: no source has the pool {pool.name}; correct it or mark it `if_present: true`"
+        for phase in curate_settings(recipe).mix.phases
+        for pool in phase.pools
+        if not pool.if_present and not _corpora(recipe, pool)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -14,6 +15,7 @@ from ..pipeline.signals.c4 import LINE_RULES
 from ..pipeline.signals.pii import KINDS
 from ..pipeline.signals.ratios import SIGNALS
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
+from ..tokenize.chat import LEARNED, MARKS, TEMPLATES
 from .presets import PRESETS
 from .units import Quantity, RowsOrShare, Share
 
@@ -32,8 +34,11 @@ class Strict(BaseModel):
 class Source(Strict):
     """Where a corpus lies."""
 
-    format: Literal["redpajama", "slimpajama", "dolma", "pile", "refinedweb", "huggingface", "datatrove"] = Field(
-        description="How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`."
+    format: Literal["redpajama", "slimpajama", "dolma", "pile", "refinedweb", "huggingface", "datatrove", "chat"] = (
+        Field(
+            description="How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`, `chat` "
+            "conversations."
+        )
     )
     root: str = Field("", description="Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced.")
     files: list[str] = Field(["**/*"], description="Globs over paths relative to the root.")
@@ -207,26 +212,71 @@ class Dedupe(Strict):
         return self
 
 
+class Turn(Strict):
+    """What a chat template puts around what a role says; literals of `reserved` become the model's pieces."""
+
+    before: str
+    after: str = ""
+
+
 class Tokenizer(Strict):
     model: str = Field("", description="Path of a SentencePiece .model; empty: train one from the run's text.")
     vocab_size: Quantity = 16_000
     sample_bytes: Quantity = 32 << 20
     reserved: list[str] = ["<start_of_turn>", "<end_of_turn>"]
+    chat_template: str | dict[str, Turn] = Field(
+        "gemma", description="For sources of format `chat`: gemma, chatml, or what stands around each role's turns."
+    )
     bos: bool = True
     eos: bool = True
     specials: dict[Literal["pad", "eos", "bos", "unk"], int] = Field(
         {}, description="Ids the model must have (-1: none); a model with others is refused."
     )
 
+    @model_validator(mode="after")
+    def _template(self) -> Tokenizer:
+        if isinstance(self.chat_template, str):
+            if self.chat_template not in TEMPLATES:
+                raise ValueError(f"no chat template {self.chat_template!r}; choose {', '.join(TEMPLATES)} or write one")
+        elif unknown := [role for role in self.chat_template if role not in MARKS]:
+            raise ValueError(f"chat_template names the role {unknown[0]!r}; choose from {', '.join(MARKS)}")
+        elif LEARNED not in self.chat_template:
+            raise ValueError(f"chat_template needs the role {LEARNED}: its turns are what is trained on")
+        return self
+
 
 class Weight(Strict):
+    """A pool, or a group of pools that divide its share (`within`, or `by`). Pools have what their group says."""
+
     weight: float = Field(gt=0)
     domain: Domain | Literal[""] = ""
     corpus: str = ""
     subset: str = ""
-    if_present: bool = Field(False, description="An empty pool gives its share to the others.")
-    max_epochs: float = Field(1.0, ge=1, le=63)
-    top: Share = Field(1.0, description="Only this share of the domain's tokens, best quality first.")
+    if_present: bool | None = Field(None, description="An empty pool gives its share to the others.")
+    max_epochs: float | None = Field(None, ge=1, le=63, description="How often a document may be used; default 1.")
+    top: Share | None = Field(None, description="Only this share of the domain's tokens, best quality first.")
+    min_quality: Share | None = Field(None, description="Only documents of at least this quality, 0 to 1.")
+    reuse: list[str] | None = Field(
+        None, description="Phases that claim documents before this one and whose documents this pool may take again."
+    )
+    by: Literal["", "domain", "corpus", "subset"] = Field(
+        "", description="One pool for each of these that the run holds, weighed by its tokens."
+    )
+    temperature: float = Field(1.0, gt=0, description="With `by`: n tokens weigh n ** (1 / temperature).")
+    within: list[Weight] = Field([], description="Pools that divide this weight's share; weights count among them.")
+
+    @model_validator(mode="after")
+    def _a_group_is_one_thing(self) -> Weight:
+        if self.by and self.within:
+            raise ValueError("a weight has `by` or `within`, not both")
+        if self.temperature != 1 and not self.by:
+            raise ValueError("`temperature` needs `by`: domain, corpus or subset")
+        for pool in self.within:
+            for key in ("domain", "corpus", "subset"):
+                mine, its = getattr(self, key), getattr(pool, key)
+                if mine and its and mine != its:
+                    raise ValueError(f"a pool of {key} {its} cannot lie within one of {mine}")
+        return self
 
 
 class BlockRule(Strict):
@@ -314,6 +364,12 @@ class Training(Strict):
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
 
 
+def _all(weights: list[Weight]) -> Iterator[Weight]:
+    for weight in weights:
+        yield weight
+        yield from _all(weight.within)
+
+
 class Recipe(Strict):
     """A whole recipe."""
 
@@ -394,8 +450,20 @@ class Recipe(Strict):
                 raise ValueError(f"{name!r} cannot name a plug-in: it is the reason of what it drops")
         for name, phase in self.phases.items():
             where = f"phases.{name}"
-            known("corpus", f"{where}.weights", [w.corpus for w in phase.weights if w.corpus], corpora)
-            known("corpus", f"{where}.blocks", [c for r in phase.blocks for c in r.corpora], corpora)
+            pools = list(_all(phase.weights))
+            known("corpus", f"{where}.weights", [w.corpus for w in pools if w.corpus], corpora)
+            for corpus in (c for r in phase.blocks for c in r.corpora):
+                known("corpus", f"{where}.blocks", [corpus.split("/")[0]], corpora)
+                if "/" in corpus:
+                    self._subset(f"{where}.blocks", *corpus.split("/", 1))
+            for weight in pools:
+                if weight.corpus and weight.subset:
+                    self._subset(f"{where}.weights", weight.corpus, weight.subset)
+            claims = self.mix.claim_order or phases[::-1]
+            earlier = claims[: claims.index(name)]
+            known(
+                "earlier claiming phase", f"{where}.weights.reuse", [p for w in pools for p in w.reuse or []], earlier
+            )
             if isinstance(phase.tokens, float) and not self.total_tokens:
                 raise ValueError(f"{where}.tokens is a share; give `total_tokens`")
         known("size", "training.size", [self.training.size], list(self.training.sizes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from ..pipeline.prepare.quality import DomainSubsets, QualitySettings
 from ..pipeline.signals.minhash import MinHashSettings
 from ..pipeline.signals.scan import EditSettings, ScanSettings
 from ..pipeline.sources.listing import SourceSettings
+from ..tokenize.chat import TEMPLATES
 from ..tokenize.model import TokenizerSettings
 from ..trainer.settings import ModelSettings, OptimizerSettings, PhaseTraining, ScheduleSettings, TrainSettings
+from . import schema
 from .schema import Recipe
 
 
@@ -58,7 +60,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
         Phase(
             name,
             recipe.phase_tokens(name),
-            tuple(Weight(**w.model_dump()) for w in phase.weights),
+            tuple(_weight(w, WHOLE) for w in phase.weights),
             tuple(BlockRule(**_tuples(b.model_dump())) for b in phase.blocks),
             phase.prefer,
         )
@@ -66,6 +68,12 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
     )
     tokenizer = _tuples(recipe.tokenizer.model_dump())
     tokenizer["specials"] = tuple(sorted(tokenizer["specials"].items()))
+    template = tokenizer.pop("chat_template")
+    tokenizer["chat"] = (
+        TEMPLATES[template]
+        if isinstance(template, str)
+        else tuple((role, turn["before"], turn["after"]) for role, turn in template.items())
+    )
     return CurateSettings(
         sources=sources_of(recipe),
         mix=MixSettings(phases, seed=recipe.seed, **_tuples(recipe.mix.model_dump())),
@@ -114,6 +122,18 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
         max_bad_rows=recipe.max_bad_rows,
         limit=limit,
     )
+
+
+WHOLE = Weight(1.0)
+"""What a weight is part of that is part of none."""
+
+
+def _weight(weight: schema.Weight, group: Weight) -> Weight:
+    """A weight with what it has from its group."""
+    own = weight.model_dump(exclude={"within", "by", "temperature"}, exclude_none=True)
+    own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items() if v != ""}
+    here = replace(group, by=weight.by, temperature=weight.temperature, within=(), **own)
+    return replace(here, within=tuple(_weight(w, here) for w in weight.within))
 
 
 def _dedupe(recipe: Recipe) -> DedupeSettings:

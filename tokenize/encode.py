@@ -8,6 +8,7 @@ encoded by SentencePiece; a `reserved` literal is split after its first characte
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -58,7 +59,9 @@ class Encoder:
         present = [r for r in reserved if self._processor.piece_to_id(r) != self.specials.unk]
         self._literals = _Literals([(c, CONTROL) for c in control] + [(r, RESERVED) for r in present])
         self._reserved = re.compile("|".join(map(re.escape, present))) if present else None
-        self._prefixed = bool(self._processor.encode("a", out_type=str)[0].startswith("▁"))
+        self.reserved_ids = {r: self._processor.piece_to_id(r) for r in present}
+        """Of the pieces of the chat template that the model has."""
+        self.prefixed = bool(self._processor.encode("a", out_type=str)[0].startswith("▁"))
         self._fast = _gigatoken(self._processor) if fast else None
 
     @property
@@ -93,6 +96,43 @@ class Encoder:
         together, offsets = gather(np.concatenate(ids), begins, lengths)
         return Encoded(together, offsets, *counts)
 
+    @functools.cached_property
+    def piece_bytes(self) -> np.ndarray:
+        """int64 [vocabulary]: UTF-8 bytes that a piece stands for, a space being one; 0 for control pieces."""
+        p = self._processor
+        return np.array(
+            [
+                1 if p.is_byte(i) else 0 if p.is_control(i) else len(p.id_to_piece(i).replace("▁", " ").encode())
+                for i in range(self.vocab_size)
+            ],
+            np.int64,
+        )
+
+    @functools.cached_property
+    def is_lossless(self) -> bool:
+        """Whether ids give back the text, but for the character that stands for a space."""
+        from sentencepiece import sentencepiece_model_pb2 as proto
+
+        model = proto.ModelProto()
+        model.ParseFromString(self._processor.serialized_model_proto())
+        return (
+            model.normalizer_spec.name == "identity"
+            and not self.prefixed
+            and not model.normalizer_spec.remove_extra_whitespaces
+        )
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The text of ids, where `is_lossless` holds; invalid UTF-8 where a character is cut."""
+        p = self._processor
+        return b"".join(
+            bytes([int(p.id_to_piece(i)[3:-1], 16)])
+            if p.is_byte(i)
+            else b""
+            if p.is_control(i)
+            else p.id_to_piece(i).replace("▁", " ").encode()
+            for i in ids
+        )
+
     def byte_bounds(self, text: bytes, ids: Sequence[int]) -> list[int]:
         """Where every token of a document's text begins in its UTF-8, and where the last one ends.
 
@@ -108,7 +148,7 @@ class Encoder:
             for k, character in enumerate(self._processor.id_to_piece(i)):
                 if character != "▁":
                     at += len(character.encode())
-                elif not (self._prefixed and number == k == 0):
+                elif not (self.prefixed and number == k == 0):
                     # A space, unless the text itself has the character that stands for one.
                     at += 3 if text.startswith(b"\xe2\x96\x81", at) else 1
         return [*bounds, at]
@@ -127,7 +167,7 @@ class Encoder:
             ids: list[int] = self._processor.encode(text)
             return ids
         assert self._reserved
-        if self._prefixed:
+        if self.prefixed:
             raise ValueError("reserved pieces need a tokenizer without a dummy prefix; empty `tokenizer.reserved`")
         cuts = [0, *(m.start() + 1 for m in self._reserved.finditer(text)), len(text)]
         return [i for a, b in itertools.pairwise(cuts) for i in self._processor.encode(text[a:b])]

@@ -30,6 +30,8 @@ class TokenizerSettings:
     """Text that training sees, over all sources."""
     reserved: tuple[str, ...] = ("<start_of_turn>", "<end_of_turn>")
     """Pieces of the chat template: in a document's text they come out split, as ordinary text."""
+    chat: tuple[tuple[str, str, str], ...] = ()
+    """The chat template: (role, before its turns, after them)."""
     bos: bool = True
     """Open a document's first segment with BOS."""
     eos: bool = True

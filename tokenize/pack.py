@@ -246,3 +246,53 @@ def fill(
         at += length[s]
         ends[s] = at
     return out, ends
+
+
+@njit(cache=True, nogil=True)
+def loss_spans(
+    document: np.ndarray,
+    start: np.ndarray,
+    length: np.ndarray,
+    block: np.ndarray,
+    n_blocks: int,
+    spans: np.ndarray,
+    span_offsets: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is trained on in every block.
+
+    Args:
+        document, start, length, block: the segments, as in `fill`.
+        spans: int64 [2 m], begins and exclusive ends in a document's stream; a document without any counts whole.
+        span_offsets: int64 [n + 1], where each document's begin in `spans`.
+
+    Returns:
+        Begins and exclusive ends in the blocks, back to back, and where each block's begin, int64 [n_blocks + 1].
+    """
+    most = 0
+    for s in range(len(document)):
+        most += max(2, span_offsets[document[s] + 1] - span_offsets[document[s]])
+    out = np.empty(most, np.int64)
+    bounds = np.zeros(n_blocks + 1, np.int64)
+    n = at = 0
+    for s in range(len(document)):
+        if s > 0 and block[s] != block[s - 1]:
+            at = 0
+        d, first, last = document[s], n, start[s] + length[s]
+        if span_offsets[d] == span_offsets[d + 1]:
+            out[n], out[n + 1] = at, at + length[s]
+            n += 2
+        for k in range(span_offsets[d], span_offsets[d + 1], 2):
+            begin, end = max(spans[k], start[s]), min(spans[k + 1], last)
+            if begin < end:
+                out[n], out[n + 1] = begin - start[s] + at, end - start[s] + at
+                n += 2
+        # Spans that touch are one.
+        if first > bounds[block[s]] and n > first and out[first - 1] == out[first]:
+            out[first - 1] = out[first + 1]
+            out[first : n - 2] = out[first + 2 : n].copy()
+            n -= 2
+        at += length[s]
+        bounds[block[s] + 1] = n
+    for b in range(n_blocks):
+        bounds[b + 1] = max(bounds[b + 1], bounds[b])
+    return out[:n], bounds

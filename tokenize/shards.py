@@ -26,9 +26,15 @@ def _list(type_: pa.DataType) -> pa.DataType:
 
 
 TOKEN_SCHEMA = pa.schema(
-    [_column("doc_id", pa.uint64()), _column("quality", pa.uint16()), _column("input_ids", _list(pa.int32()))]
+    [
+        _column("doc_id", pa.uint64()),
+        _column("quality", pa.uint16()),
+        _column("input_ids", _list(pa.int32())),
+        _column("loss_spans", _list(pa.int32())),
+    ]
 )
-"""Token shards: one row per surviving document of a (group, subset), without BOS and EOS."""
+"""Token shards: one row per surviving document of a (group, subset), without BOS and EOS. `loss_spans` are begins and
+exclusive ends, back to back, of the tokens that are trained on; none where all are."""
 
 BATCH_TOKENS = 1 << 18
 """Tokens of a record batch of a phase set: a constant of the format."""
@@ -36,17 +42,21 @@ FILE_TOKENS = 1 << 24
 """Tokens of a file of a phase set: 64 MiB of ids."""
 
 
-def block_schema(block_length: int) -> pa.Schema:
-    """Columns of a phase set (s = segments of the block; sources are codes of the set's table)."""
-    return pa.schema(
-        [
-            _column("input_ids", pa.list_(pa.field("item", pa.int32(), nullable=False), block_length)),
-            _column("doc_ends", _list(pa.int32())),
-            _column("doc_ids", _list(pa.uint64())),
-            _column("doc_starts", _list(pa.int32())),
-            _column("doc_sources", _list(pa.uint16())),
-        ]
-    )
+def block_schema(block_length: int, masked: bool = False) -> pa.Schema:
+    """Columns of a phase set (sources are codes of the set's table).
+
+    Args:
+        masked: the set has instruction data: `loss_spans` are begins and exclusive ends, back to back, of the positions
+            that are trained on, as targets.
+    """
+    columns = [
+        _column("input_ids", pa.list_(pa.field("item", pa.int32(), nullable=False), block_length)),
+        _column("doc_ends", _list(pa.int32())),
+        _column("doc_ids", _list(pa.uint64())),
+        _column("doc_starts", _list(pa.int32())),
+        _column("doc_sources", _list(pa.uint16())),
+    ]
+    return pa.schema([*columns, _column("loss_spans", _list(pa.int32()))] if masked else columns)
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,8 @@ class SetInfo:
     eos: int
     bos: int
     data_identity: str
+    masked: bool = False
+    """Blocks have `loss_spans`: only what they name is trained on."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -122,6 +134,7 @@ def blocks_to_batch(
     starts: np.ndarray,
     ends: np.ndarray,
     codes: np.ndarray,
+    loss: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> pa.RecordBatch:
     """A record batch of `block_schema`.
 
@@ -129,9 +142,10 @@ def blocks_to_batch(
         blocks: int32 [n, L].
         segments: int64 [n + 1], where each block's segments begin in the flat arrays that follow.
         doc_ids, starts, ends, codes: [s].
+        loss: of a masked set, `loss_spans` back to back and where each block's begin, int64 [n + 1].
     """
     n, length = blocks.shape
-    schema = block_schema(length)
+    schema = block_schema(length, loss is not None)
     offsets = pa.array(segments.astype(np.int32))
 
     def lists(values: np.ndarray, name: str) -> pa.Array:
@@ -146,18 +160,22 @@ def blocks_to_batch(
         lists(starts.astype(np.int32), "doc_starts"),
         lists(codes, "doc_sources"),
     ]
+    if loss is not None:
+        type_ = schema.field("loss_spans").type
+        spans = pa.array(loss[0].astype(np.int32))
+        arrays.append(pa.ListArray.from_arrays(pa.array(loss[1].astype(np.int32)), spans, type=type_))
     assert len(ids) == n
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def write_blocks(out: IO[bytes] | Any, table: pa.Table, block_length: int) -> None:
+def write_blocks(out: IO[bytes] | Any, table: pa.Table, block_length: int, masked: bool = False) -> None:
     """Write one file of a set: record batches of a constant number of rows.
 
     Every batch is rebuilt from fresh buffers, so that the bytes depend on the rows alone (a slice of an Arrow array
     would carry its neighbours' offsets along).
     """
     rows = rows_per_batch(block_length)
-    schema = block_schema(block_length)
+    schema = block_schema(block_length, masked)
     with pa.ipc.new_stream(out, schema) as writer:
         for begin in range(0, table.num_rows, rows):
             part = table.slice(begin, rows)
@@ -174,7 +192,7 @@ def set_metadata(info: SetInfo, bytes_of: dict[str, int]) -> dict[str, dict[str,
     files: dict[str, dict[str, Any]] = {"dataset_dict.json": {"splits": [str(s.block_length) for s in info.splits]}}
     for split in info.splits:
         name = str(split.block_length)
-        features = Features.from_arrow_schema(block_schema(split.block_length)).to_dict()
+        features = Features.from_arrow_schema(block_schema(split.block_length, info.masked)).to_dict()
         files[f"{name}/dataset_info.json"] = {
             "citation": "",
             "description": f"{info.name}: blocks of {name} tokens, packed and shuffled by fox1",
@@ -254,6 +272,7 @@ def dataset_card(info: SetInfo, tokens: dict[int, dict[int, int]]) -> str:
         f"Special ids: pad {info.pad}, eos {info.eos}, bos {info.bos}; {info.vocab_size:,} pieces. `doc_ends` are exclusive",
         "ends of the documents in a block, `doc_ids` who they are, `doc_starts` their offsets, `doc_sources`",
         "codes into `fox1.json`.",
+        *(["`loss_spans` are begins and exclusive ends of the positions that are trained on."] if info.masked else []),
         f"Data identity: `{info.data_identity}`. The texts keep the licences of their corpora.",
     ]
     return "\n".join(lines) + "\n"

@@ -30,12 +30,16 @@ class Blocks:
     """int32 [segments]: exclusive end in its block; what follows a block's last is padding."""
     sources: np.ndarray
     """uint16 [segments]: source code."""
+    learned: np.ndarray | None = None
+    """bool [n, L]: positions that are trained on, as targets; None: all."""
 
 
 class _File:
     """A mapped file: views of its tokens by record batch; the small columns as arrays over all its blocks."""
 
-    def __init__(self, batches: list[pa.RecordBatch], block_length: int) -> None:
+    def __init__(self, batches: list[pa.RecordBatch], block_length: int, masked: bool) -> None:
+        self.spans = [_lists(batch.column("loss_spans")) for batch in batches] if masked else []
+        """By record batch: begins and exclusive ends of what is trained on, and where each block's begin."""
         self.tokens: list[np.ndarray] = []
         offsets, ends, sources = [np.zeros(1, np.int64)], [], []
         held = 0
@@ -56,11 +60,15 @@ class _File:
         self.bounds: list[int] = self.offsets.tolist()
 
 
+def _lists(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+    return column.values.to_numpy(), column.offsets.to_numpy()
+
+
 class SplitReader:
     """The blocks of one split."""
 
-    def __init__(self, folder: Path, split: Split) -> None:
-        self.block_length, self.blocks = split.block_length, split.blocks
+    def __init__(self, folder: Path, split: Split, masked: bool = False) -> None:
+        self.block_length, self.blocks, self._masked = split.block_length, split.blocks, masked
         self._paths = [folder / name for name in split.files]
         missing = next((p for p in self._paths if not p.exists()), None)
         if missing:
@@ -86,8 +94,21 @@ class SplitReader:
             raise ValueError(f"{path} has {there} blocks, fox1.json says {rows}; run `fox1 curate` again")
         if len(self.open_files) >= OPEN_FILES:
             del self.open_files[next(iter(self.open_files))]
-        self.open_files[number] = _File(batches, self.block_length)
+        self.open_files[number] = _File(batches, self.block_length, self._masked)
         return self.open_files[number]
+
+    def _learned(self, numbers: np.ndarray) -> np.ndarray | None:
+        """bool [n, L]: what is trained on of some blocks; their files are open or opened again."""
+        if not self._masked:
+            return None
+        learned = np.zeros((len(numbers), self.block_length), np.bool_)
+        for k, block in enumerate(numbers.tolist()):
+            number, row = divmod(block, self._per_file)
+            which, place = divmod(row, self._per_batch)
+            spans, bounds = (self.open_files.get(number) or self._open(number)).spans[which]
+            for begin, end in spans[bounds[place] : bounds[place + 1]].reshape(-1, 2).tolist():
+                learned[k, begin:end] = True
+        return learned
 
     def read(self, first: int, count: int) -> Blocks:
         """Blocks ``first .. first + count - 1``, copied out of the maps."""
@@ -107,9 +128,10 @@ class SplitReader:
                 n = min(here, self._per_batch - place)
                 tokens[done : done + n] = file.tokens[which][place : place + n]
                 done, row, here = done + n, row + n, here - n
+        learned = self._learned(np.arange(first, first + count))
         if len(counts) == 1:
-            return Blocks(tokens, counts[0], ends[0], sources[0])
-        return Blocks(tokens, np.concatenate(counts), np.concatenate(ends), np.concatenate(sources))
+            return Blocks(tokens, counts[0], ends[0], sources[0], learned)
+        return Blocks(tokens, np.concatenate(counts), np.concatenate(ends), np.concatenate(sources), learned)
 
     def read_many(self, numbers: np.ndarray) -> Blocks:
         """Blocks by their numbers (int64 [n]), in that order."""
@@ -128,4 +150,5 @@ class SplitReader:
             counts.append(end - begin)
             ends.append(file.ends[begin:end])
             sources.append(file.sources[begin:end])
-        return Blocks(tokens, np.array(counts, np.int64), np.concatenate(ends), np.concatenate(sources))
+        learned = self._learned(numbers)
+        return Blocks(tokens, np.array(counts, np.int64), np.concatenate(ends), np.concatenate(sources), learned)

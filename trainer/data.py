@@ -40,6 +40,8 @@ class Stream:
     """int64 [segments]: source code; of padding, that of the segment before it."""
     padding: np.ndarray
     """bool [segments]."""
+    learned: np.ndarray | None = None
+    """bool [T]: tokens that are trained on, as targets; None: all."""
 
 
 def interleave(index: np.ndarray, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +73,7 @@ class PhaseData:
     def __init__(self, folder: Path, seed: int) -> None:
         self.info: SetInfo = read_set(folder)
         self._seed = seed
-        self._splits = [SplitReader(folder / str(s.block_length), s) for s in self.info.splits]
+        self._splits = [SplitReader(folder / str(s.block_length), s, self.info.masked) for s in self.info.splits]
         self.unit_tokens = max(s.block_length for s in self.info.splits)
         self._counts = tuple(s.blocks * s.block_length // self.unit_tokens for s in self.info.splits)
         self._window: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty(0, np.int64))
@@ -111,9 +113,11 @@ class PhaseData:
         if len(self._splits) == 1:
             blocks = self._splits[0].read_many(places)
             begins = np.arange(0, count * self.unit_tokens, self.unit_tokens)
-            return _joined(blocks.tokens.reshape(-1), [(begins, blocks)])
+            learned = None if blocks.learned is None else blocks.learned.reshape(-1)
+            return _joined(blocks.tokens.reshape(-1), [(begins, blocks)], learned)
         split, number = interleave(places, self._counts)
         tokens = np.empty((count, self.unit_tokens), np.int32)
+        learned = np.empty((count, self.unit_tokens), np.bool_) if self.info.masked else None
         parts: list[tuple[np.ndarray, Blocks]] = []
         for k, reader in enumerate(self._splits):
             where = np.flatnonzero(split == k)
@@ -122,8 +126,10 @@ class PhaseData:
             inside = np.arange(self.unit_tokens // reader.block_length)
             blocks = reader.read_many((number[where, None] * len(inside) + inside).ravel())
             tokens[where] = blocks.tokens.reshape(len(where), self.unit_tokens)
+            if learned is not None and blocks.learned is not None:
+                learned[where] = blocks.learned.reshape(len(where), self.unit_tokens)
             parts.append(((where[:, None] * self.unit_tokens + inside * reader.block_length).ravel(), blocks))
-        return _joined(tokens.reshape(-1), parts)
+        return _joined(tokens.reshape(-1), parts, None if learned is None else learned.reshape(-1))
 
     def micro_batch(self, first: int, count: int, device: torch.device) -> MicroBatch:
         """Units ``first .. first + count - 1`` on a device."""
@@ -134,7 +140,7 @@ class PhaseData:
         return to_micro_batch(self.stream(first, count), max(lengths), slots, device)
 
 
-def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]]) -> Stream:
+def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned: np.ndarray | None) -> Stream:
     """The segments of blocks in the order of the stream.
 
     Args:
@@ -147,7 +153,7 @@ def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]]) -> Strea
         if (blocks.ends[lasts] == length).all():
             # In order and without padding: nothing has to move.
             ends = blocks.ends + np.repeat(begins, counts)
-            return Stream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_))
+            return Stream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_), learned)
     begins = np.concatenate([b for b, _ in parts])
     counts = np.concatenate([b.counts for _, b in parts])
     lengths = np.concatenate([np.full(len(b.counts), b.tokens.shape[1]) for _, b in parts])
@@ -167,7 +173,7 @@ def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]]) -> Strea
     out_ends[own], out_sources[own] = ends + np.repeat(begins, counts), sources
     out_ends[extra], out_sources[extra] = (begins + lengths)[padded], out_sources[extra - 1]
     padding[extra] = True
-    return Stream(tokens, out_ends, out_sources, padding)
+    return Stream(tokens, out_ends, out_sources, padding, learned)
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ class MicroBatch:
     tokens: torch.Tensor
     """int64 [T]."""
     targets: torch.Tensor
-    """int64 [T]; -100 for the last token of a segment and for padding."""
+    """int64 [T]; -100 for the last token of a segment, for padding, and before what is not trained on."""
     documents: Documents
     sources: torch.Tensor
     """int64 [T]: source code of every token (of padding, that of the last segment)."""
@@ -198,6 +204,10 @@ def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.devic
     for begin, end in zip(begins[stream.padding].tolist(), stream.ends[stream.padding].tolist(), strict=True):
         targets[begin:end] = IGNORE
     real = sizes[~stream.padding]
+    valid = int(real.sum()) - len(real)
+    if stream.learned is not None:
+        targets[:-1][~stream.learned[1:]] = IGNORE
+        valid = int(np.count_nonzero(targets != IGNORE))
     cumulative = None
     if device.type == "cuda":
         padded = np.full(slots + 1, size, np.int32)
@@ -219,7 +229,7 @@ def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.devic
         put(targets),
         documents,
         put(np.repeat(stream.sources, sizes)),
-        int(real.sum()) - len(real),
+        valid,
         int((real**2).sum()),
     )
 

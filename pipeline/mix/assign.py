@@ -19,8 +19,8 @@ from ..artifacts import Artifact
 from ..engine import TaskResult
 from ..shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
 from ..signals.hashing import mix_array
-from .budget import Cell, MixSettings, set_of
-from .select import PhaseClaims, copies_of, read_documents
+from .budget import Cell, MixSettings
+from .select import PhaseClaims, read_documents, taken_by
 
 PARTITION_DOCUMENTS = 1 << 16
 PARTITION_TOKENS = 32 << 20
@@ -33,6 +33,7 @@ ENTRY_SCHEMA = pa.schema(
         pa.field("cell", pa.uint16(), nullable=False),
         pa.field("take", pa.int64(), nullable=False),
         TOKEN_SCHEMA.field("input_ids"),
+        TOKEN_SCHEMA.field("loss_spans"),
     ]
 )
 """A copy of a document on its way to a partition; `place` orders it there, `take` is its length with BOS and EOS."""
@@ -54,21 +55,17 @@ def claimed_copies(
     docs: np.ndarray, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]
 ) -> Iterator[tuple[int, np.ndarray, Copies]]:
     """(phase, pool of every row int64 [n], its copies) for every phase, in claim order, of some documents."""
-    free = np.ones(len(docs), bool)
-    for phase_claims in claims:
-        copies, take = copies_of(docs, settings, phase_claims)
-        copies[~free] = 0
-        free &= copies == 0
+    for taken in taken_by(docs, settings, claims):
+        copies = taken.copies
         row = np.repeat(np.arange(len(docs)), copies)
         number = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
         last = number == copies[row] - 1
-        length = np.where(last, take[row], docs["tokens"][row].astype(np.int64))
+        length = np.where(last, taken.last[row], docs["tokens"][row].astype(np.int64))
         keep = length > 1  # a budget that ends after BOS alone takes nothing
         row, number, length = row[keep], number[keep], length[keep]
         place = mix_array(docs["id"][row] * np.uint64(MAX_COPIES) + number.astype(np.uint64), settings.seed + 7)
-        sets = _sets(docs[row], place, settings, phase_claims.phase, cells)
-        pool = np.array(phase_claims.pool_of_cell, np.int64)[docs["cell"]]
-        yield phase_claims.phase, pool, Copies(row, sets, place, length, number)
+        sets = _sets(docs[row], place, settings, taken.phase, cells)
+        yield taken.phase, taken.pool, Copies(row, sets, place, length, number)
 
 
 def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int, cells: Sequence[Cell]) -> np.ndarray:
@@ -80,7 +77,7 @@ def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int
         mine = docs["cell"] == code
         if not mine.any():
             continue
-        rules = set_of(settings.phases[phase], cell)
+        rules = settings.phases[phase].rules_of(cell)
         for rule in rules:
             takes = (docs["tokens"] >= rule.min_tokens) | (share < rule.fill)
             out[mine & takes & (out < 0)] = index[phase, rule.length]
@@ -166,6 +163,7 @@ def shuffle_documents(
                 pa.array(np.full(last - first, cell, np.uint16)),
                 pa.array(take[first:last]),
                 batch.column("input_ids").take(local),
+                batch.column("loss_spans").take(local),
             ]
             held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
             held_where.append(where[first:last])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ...tokenize.pack import Packed, Packing, Segments, fill, pack, streams
+from ...tokenize.pack import Packed, Packing, Segments, fill, loss_spans, pack, streams
 from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
 from ..artifacts import publish
 from ..engine import TaskResult
@@ -29,9 +29,11 @@ LEFTOVER_SCHEMA = pa.schema(
         pa.field("cell", pa.uint16(), nullable=False),
         pa.field("start", pa.int64(), nullable=False),
         pa.field("stream", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False),
+        pa.field("loss_spans", pa.list_(pa.field("item", pa.int64(), nullable=False)), nullable=False),
     ]
 )
-"""A piece of a document that found no block: its tokens, from position `start` of the document's stream on."""
+"""A piece of a document that found no block: its tokens, from position `start` of the document's stream on; and what of
+that stream is trained on."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,12 @@ class SetShape:
     eos: int
     """-1: none is added."""
     pad: int
+    masked: bool = False
+    """Some documents are trained on in parts: blocks say which."""
 
 
-def ranked_schema(block_length: int) -> pa.Schema:
-    return pa.schema([pa.field("rank", pa.uint64(), nullable=False), *block_schema(block_length)])
+def ranked_schema(block_length: int, masked: bool) -> pa.Schema:
+    return pa.schema([pa.field("rank", pa.uint64(), nullable=False), *block_schema(block_length, masked)])
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,49 @@ class Material:
     cells: np.ndarray
     starts: np.ndarray
     """Position in its document at which each stream begins."""
+    spans: np.ndarray
+    """int64 [2 m]: begins and exclusive ends, in a document's stream, of what is trained on."""
+    span_offsets: np.ndarray
+    """int64 [n + 1]: where each one's begin in `spans`; none: all of it."""
+
+    def batch(self, segments: Segments, n_blocks: int, shape: SetShape) -> pa.RecordBatch:
+        """Blocks of these segments, as rows of a set."""
+        blocks, ends = fill(
+            segments.document,
+            segments.start,
+            segments.length,
+            segments.block,
+            n_blocks,
+            shape.block_length,
+            self.stream,
+            self.offsets,
+            shape.pad,
+        )
+        # A segment's place in its document: spans count from there too.
+        starts = self.starts[segments.document] + segments.start
+        loss = None
+        if shape.masked:
+            loss = loss_spans(
+                segments.document, starts, segments.length, segments.block, n_blocks, self.spans, self.span_offsets
+            )
+        return blocks_to_batch(
+            blocks,
+            np.searchsorted(segments.block, np.arange(n_blocks + 1)),
+            self.doc_ids[segments.document],
+            starts,
+            ends,
+            self.cells[segments.document],
+            loss,
+        )
+
+
+def column_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a list column and where each row's begin in them, int64 [n + 1]."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    return array.flatten().to_numpy(), offsets - (offsets[0] if len(offsets) else 0)
 
 
 def pack_partition(files: Sequence[Path], partition: int, number: int, shape: SetShape, stem: Path) -> TaskResult:
@@ -75,15 +122,16 @@ def pack_partition(files: Sequence[Path], partition: int, number: int, shape: Se
     """
     entries = read_entries(files, partition)
     lengths = entries.column("take").to_numpy()
-    ids = entries.column("input_ids").combine_chunks()
-    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
-    stream = streams(ids.flatten().to_numpy(), ids.offsets.to_numpy().astype(np.int64), lengths, shape.bos, shape.eos)
+    ids, offsets = column_lists(entries.column("input_ids"))
+    spans, span_offsets = column_lists(entries.column("loss_spans"))
     material = Material(
-        stream,
+        streams(ids, offsets, lengths, shape.bos, shape.eos),
         np.r_[0, np.cumsum(lengths)],
         entries.column("doc_id").to_numpy(),
         entries.column("cell").to_numpy(),
         np.zeros(len(lengths), np.int64),
+        spans.astype(np.int64) + int(shape.bos >= 0),
+        span_offsets,
     )
     packed = pack(lengths, shape.block_length, shape.max_docs, shape.packing)
     return _write(material, packed, number, shape, stem, leftovers=True)
@@ -94,15 +142,16 @@ def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Pa
     tables = [pa.Table.from_batches([], LEFTOVER_SCHEMA)]
     tables += [pa.ipc.open_stream(file.read_bytes()).read_all() for file in files]
     table = pa.concat_tables(tables).combine_chunks()
-    column = table.column("stream").combine_chunks()
-    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    offsets = column.offsets.to_numpy().astype(np.int64)
+    stream, offsets = column_lists(table.column("stream"))
+    spans, span_offsets = column_lists(table.column("loss_spans"))
     material = Material(
-        column.flatten().to_numpy(),
-        offsets - (offsets[0] if len(offsets) else 0),
+        stream,
+        offsets,
         table.column("doc_id").to_numpy(),
         table.column("cell").to_numpy(),
         table.column("start").to_numpy(),
+        spans,
+        span_offsets,
     )
     runs = _apart(material.doc_ids.tolist(), np.diff(material.offsets).tolist(), shape.block_length, shape.max_docs)
     parts, n_blocks, cut = [], 0, 0
@@ -152,29 +201,10 @@ def _apart(doc_ids: Sequence[int], lengths: Sequence[int], block_length: int, ma
 def _write(material: Material, packed: Packed, number: int, shape: SetShape, stem: Path, leftovers: bool) -> TaskResult:
     """Publish blocks by rank, and (unless nothing comes after) what is left over."""
     segments = packed.segments
-    blocks, ends = fill(
-        segments.document,
-        segments.start,
-        segments.length,
-        segments.block,
-        packed.n_blocks,
-        shape.block_length,
-        material.stream,
-        material.offsets,
-        shape.pad,
-    )
-    begins = np.searchsorted(segments.block, np.arange(packed.n_blocks + 1))
-    batch = blocks_to_batch(
-        blocks,
-        begins,
-        material.doc_ids[segments.document],
-        material.starts[segments.document] + segments.start,
-        ends,
-        material.cells[segments.document],
-    )
+    batch = material.batch(segments, packed.n_blocks, shape)
     rank = mix_array(np.arange(packed.n_blocks, dtype=np.uint64) | np.uint64(number << 40), shape.seed)
     order = np.argsort(rank, kind="stable")
-    schema = ranked_schema(shape.block_length)
+    schema = ranked_schema(shape.block_length, shape.masked)
     table = pa.Table.from_arrays([pa.array(rank), *batch.columns], schema=schema)
     bounds = np.searchsorted(by_hash_range(rank[order], shape.buckets), np.arange(shape.buckets + 1))
     parts = [_ipc(table.take(pa.array(order[a:b])), schema) for a, b in itertools.pairwise(bounds)]
@@ -203,14 +233,20 @@ def _leftover(material: Material, left: Segments) -> pa.Table:
         material.stream[material.offsets[d] + s : material.offsets[d] + s + n]
         for d, s, n in zip(left.document, left.start, left.length, strict=True)
     ]
-    offsets = np.r_[0, np.cumsum([len(p) for p in pieces])].astype(np.int32)
-    values = pa.array(np.concatenate([np.empty(0, np.int32), *pieces]), pa.int32())
-    type_ = LEFTOVER_SCHEMA.field("stream").type
+    spans = [material.spans[material.span_offsets[d] : material.span_offsets[d + 1]] for d in left.document]
+
+    def lists(values: list[np.ndarray], name: str) -> pa.ListArray:
+        type_ = LEFTOVER_SCHEMA.field(name).type
+        offsets = np.r_[0, np.cumsum([len(v) for v in values])].astype(np.int32)
+        flat = pa.array(np.concatenate([np.empty(0, np.int32), *values]), type_.value_type)
+        return pa.ListArray.from_arrays(pa.array(offsets), flat, type=type_)
+
     columns = [
         pa.array(material.doc_ids[left.document]),
         pa.array(material.cells[left.document]),
         pa.array(material.starts[left.document] + left.start),
-        pa.ListArray.from_arrays(pa.array(offsets), values, type=type_),
+        lists(pieces, "stream"),
+        lists(spans, "loss_spans"),
     ]
     return pa.Table.from_arrays(columns, schema=LEFTOVER_SCHEMA)
 
@@ -225,7 +261,7 @@ def _ipc(table: pa.Table, schema: pa.Schema, always: bool = False) -> memoryview
 
 
 def write_file(
-    shuffles: Sequence[Path], bucket_sizes: Sequence[int], number: int, block_length: int, path: Path
+    shuffles: Sequence[Path], bucket_sizes: Sequence[int], number: int, block_length: int, masked: bool, path: Path
 ) -> TaskResult:
     """Blocks ``number * R`` to ``(number + 1) * R - 1`` of a set in their global order, as one file of the set.
 
@@ -235,7 +271,7 @@ def write_file(
     begin = number * rows_per_file(block_length)
     bounds = np.r_[0, np.cumsum(bucket_sizes)]
     end = min(int(bounds[-1]), begin + rows_per_file(block_length))
-    schema = ranked_schema(block_length)
+    schema = ranked_schema(block_length, masked)
     tables = [pa.Table.from_batches([], schema)]
     first, last = np.searchsorted(bounds, begin, "right") - 1, np.searchsorted(bounds, end, "left")
     for bucket in range(int(first), int(last)):
@@ -248,5 +284,5 @@ def write_file(
     wanted = order[begin - int(bounds[first]) : end - int(bounds[first])] if len(order) else order
     blocks = table.take(pa.array(wanted)).drop_columns(["rank"])
     with publish(path, rows=len(wanted)) as out:
-        write_blocks(out, blocks, block_length)
+        write_blocks(out, blocks, block_length, masked)
     return TaskResult((out.artifact,), {"blocks": len(wanted)})

@@ -1,9 +1,10 @@
-"""Budgets: what a phase wants of each pool, in integers that sum exactly, and whether the pools can give it."""
+"""Budgets: what a phase wants of each pool, in integers that sum exactly at every level."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...tokenize.pack import Packing
@@ -16,11 +17,16 @@ class Cell:
     corpus: str
     subset: str
     domain: str
+    chat: bool = False
+    """Its documents are conversations, of which only the answers are trained on."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A pool of a phase and its share. A document belongs to the first weight of the phase that matches it."""
+    """A pool of a phase and its share, or a group of pools that divide its share among them.
+
+    A document belongs to the first pool of the phase that matches it, groups taken apart in order.
+    """
 
     weight: float
     domain: str = ""
@@ -32,6 +38,16 @@ class Weight:
     """How often a document may be used in the phase."""
     top: float = 1.0
     """Only this share of the domain's tokens, best quality first."""
+    min_quality: float = 0.0
+    """Only documents of at least this quality, 0 to 1."""
+    reuse: tuple[str, ...] = ()
+    """Phases that claim before this one and whose documents it may take nonetheless."""
+    by: Literal["", "domain", "corpus", "subset"] = ""
+    """A group of one pool for each of these that the run holds, weighed by their tokens."""
+    temperature: float = 1.0
+    """With `by`: a pool of n tokens weighs n ** (1 / temperature)."""
+    within: tuple[Weight, ...] = ()
+    """The pools of a group; they have its domain, corpus and subset."""
 
     @property
     def name(self) -> str:
@@ -43,6 +59,13 @@ class Weight:
             self.domain in ("", cell.domain) and self.corpus in ("", cell.corpus) and self.subset in ("", cell.subset)
         )
 
+    def pools(self) -> Iterator[Weight]:
+        """The pools of a group, depth first; a pool itself."""
+        if not self.within:
+            yield self
+        for weight in self.within:
+            yield from weight.pools()
+
 
 @dataclass(frozen=True)
 class BlockRule:
@@ -52,8 +75,14 @@ class BlockRule:
     min_tokens: int = 0
     domains: tuple[str, ...] = ()
     corpora: tuple[str, ...] = ()
+    """Corpora, or corpus/subset."""
     fill: float = 0.0
     """Share of the documents too short for `min_tokens` that go here too, to fill the gaps long ones leave."""
+
+    def matches(self, cell: Cell) -> bool:
+        return (not self.domains or cell.domain in self.domains) and (
+            not self.corpora or cell.corpus in self.corpora or f"{cell.corpus}/{cell.subset}" in self.corpora
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +96,19 @@ class Phase:
     blocks: tuple[BlockRule, ...]
     prefer: Literal["any", "long", "quality"] = "any"
     """Which documents of a pool a phase claims first."""
+
+    @property
+    def pools(self) -> tuple[Weight, ...]:
+        """The pools in the order in which they match documents; a pool's number is its place here."""
+        return tuple(pool for weight in self.weights for pool in weight.pools())
+
+    @property
+    def block_lengths(self) -> list[int]:
+        return sorted({rule.length for rule in self.blocks})
+
+    def rules_of(self, cell: Cell) -> list[BlockRule]:
+        """The block rules that may take a document of this cell, in order; the last one takes what is left."""
+        return [rule for rule in self.blocks if rule.matches(cell)]
 
 
 @dataclass(frozen=True)
@@ -93,11 +135,41 @@ class MixSettings:
     @property
     def sets(self) -> tuple[tuple[int, int], ...]:
         """(phase, block length) of every shard set, phases in order, lengths ascending."""
-        return tuple((p, length) for p, phase in enumerate(self.phases) for length in block_lengths(phase))
+        return tuple((p, length) for p, phase in enumerate(self.phases) for length in phase.block_lengths)
+
+    def expanded(self, cells: Sequence[Cell], tokens: Sequence[int]) -> MixSettings:
+        """These settings with a pool for each domain, corpus or subset that a group with `by` has in a run.
+
+        Args:
+            tokens: of every cell; the natural sizes.
+        """
+        phases = (replace(p, weights=tuple(_expanded(w, cells, tokens) for w in p.weights)) for p in self.phases)
+        return replace(self, phases=tuple(phases))
 
 
-def block_lengths(phase: Phase) -> list[int]:
-    return sorted({rule.length for rule in phase.blocks})
+def _expanded(weight: Weight, cells: Sequence[Cell], tokens: Sequence[int]) -> Weight:
+    if weight.within:
+        return replace(weight, within=tuple(_expanded(w, cells, tokens) for w in weight.within))
+    if not weight.by:
+        return weight
+    sizes: dict[tuple[str, str, str], int] = {}
+    for cell, n in zip(cells, tokens, strict=True):
+        if n and weight.matches(cell):
+            domain = cell.domain if weight.by == "domain" else weight.domain
+            corpus = cell.corpus if weight.by in ("corpus", "subset") else weight.corpus
+            subset = cell.subset if weight.by == "subset" else weight.subset
+            sizes[domain, corpus, subset] = sizes.get((domain, corpus, subset), 0) + n
+    if not sizes:
+        return replace(weight, by="")
+    # Relative to the largest: a pool may hold more tokens than a power of a float can be exact about.
+    most = max(sizes.values())
+    within = tuple(
+        replace(
+            weight, weight=(n / most) ** (1 / weight.temperature), domain=d, corpus=c, subset=s, by="", if_present=True
+        )
+        for (d, c, s), n in sorted(sizes.items())
+    )
+    return replace(weight, by="", within=within)
 
 
 def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
@@ -106,8 +178,11 @@ def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
     exact = [total * w / whole for w in weights]
     shares = [int(e) for e in exact]
     order = sorted(range(len(weights)), key=lambda i: (shares[i] - exact[i], i))
-    for i in order[: total - sum(shares)]:
-        shares[i] += 1
+    # Floats may leave a few more than one for each, or one too many, where the total has more digits than they.
+    for k in range(total - sum(shares)):
+        shares[order[k % len(order)]] += 1
+    while sum(shares) > total:
+        shares[shares.index(max(shares))] -= 1
     for i, weight in enumerate(weights):
         if weight > 0 and shares[i] == 0 and max(shares) > 1:
             shares[shares.index(max(shares))] -= 1
@@ -115,66 +190,41 @@ def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
     return shares
 
 
-@dataclass(frozen=True)
-class PoolNeed:
-    """A line of the feasibility table."""
-
-    phase: str
-    pool: str
-    wanted: int
-    available: int
-    """Tokens the pool can give once, after the phases that claim before."""
-    max_epochs: float
-    margin: float = 1.0
-    """How far `available` may be off where it is an estimate."""
-
-    @property
-    def short(self) -> bool:
-        return self.wanted > self.available * self.max_epochs * self.margin
-
-
-class BudgetShort(ValueError):
-    """Pools cannot give what their phases want; holds the table."""
-
-    def __init__(self, needs: Sequence[PoolNeed], when: str) -> None:
-        self.needs = tuple(needs)
-        bad = [n for n in needs if n.short]
-        rows = "; ".join(
-            f"{n.phase}, {n.pool}: wanted {n.wanted:,}, available {n.available:,} x {n.max_epochs:g} epochs"
-            for n in bad
-        )
-        super().__init__(
-            f"budget short {when}: {rows} tokens. Lower `scale` or the phase's `tokens`, or raise `max_epochs`"
-        )
-
-
 def quotas(phase: Phase, available: Sequence[int]) -> tuple[list[int], list[str]]:
-    """Tokens wanted of every weight, and the names of the pools whose share went to the others.
+    """Tokens wanted of every pool, and the names of the pools whose share went to the others.
+
+    The quotas of a group's pools sum to the group's, those of the groups to the phase's tokens.
 
     Args:
-        available: tokens each weight's pool holds.
+        available: tokens each pool holds.
 
     Raises:
         ValueError: a pool without `if_present` is empty.
     """
-    weights, given = [], []
-    for weight, tokens in zip(phase.weights, available, strict=True):
-        if tokens == 0 and not weight.if_present:
+    given: list[str] = []
+    for pool, tokens in zip(phase.pools, available, strict=True):
+        if not tokens and not pool.if_present:
             raise ValueError(
-                f"{phase.name}: the pool `{weight.name}` is empty; remove its weight or mark it `if_present: true`"
+                f"{phase.name}: the pool `{pool.name}` is empty; remove its weight or mark it `if_present: true`"
             )
-        if tokens == 0:
-            given.append(weight.name)
-        weights.append(weight.weight if tokens else 0.0)
-    if not any(weights):
+        if not tokens:
+            given.append(pool.name)
+    if not any(available):
         raise ValueError(f"{phase.name}: no pool of its weights holds a document")
-    return largest_remainder(phase.tokens, weights), given
+    return _divided(phase.tokens, phase.weights, available), given
 
 
-def set_of(phase: Phase, cell: Cell) -> list[BlockRule]:
-    """The block rules that may take a document of this cell, in order; the last one takes what is left."""
-    return [
-        r
-        for r in phase.blocks
-        if (not r.domains or cell.domain in r.domains) and (not r.corpora or cell.corpus in r.corpora)
-    ]
+def _divided(total: int, weights: Sequence[Weight], available: Sequence[int]) -> list[int]:
+    """Tokens of every pool of some weights, of which some hold a document."""
+    ends = list(itertools.accumulate(sum(1 for _ in w.pools()) for w in weights))
+    there = [available[a:b] for a, b in itertools.pairwise([0, *ends])]
+    shares = largest_remainder(total, [w.weight if any(t) else 0.0 for w, t in zip(weights, there, strict=True)])
+    wanted: list[int] = []
+    for weight, share, tokens in zip(weights, shares, there, strict=True):
+        if not any(tokens):
+            wanted += [0] * len(tokens)
+        elif weight.within:
+            wanted += _divided(share, weight.within, tokens)
+        else:
+            wanted.append(share)
+    return wanted

@@ -6,16 +6,17 @@ The columns are those of the phase sets. Documents are concatenated and chunked,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ...tokenize.pack import fill, pack, streams
-from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, token_batches, write_blocks
+from ...tokenize.pack import pack, streams
+from ...tokenize.shards import block_schema, rows_per_file, token_batches, write_blocks
 from ..artifacts import Artifact, publish
 from ..engine import TaskResult
-from .blocks import SetShape
+from .blocks import Material, SetShape, column_lists
 
 
 def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, folder: Path) -> TaskResult:
@@ -26,7 +27,7 @@ def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, folder: 
 
     def write(table: pa.Table) -> None:
         with publish(folder / f"data-{len(outputs):05d}.arrow", rows=table.num_rows) as out:
-            write_blocks(out, table, shape.block_length)
+            write_blocks(out, table, shape.block_length, shape.masked)
         outputs.append(out.artifact)
 
     for shard, cell in shards:
@@ -48,20 +49,21 @@ class _Stream:
     def __init__(self, shape: SetShape) -> None:
         self._shape = shape
         self._batches: list[pa.RecordBatch] = []
-        self._carried: list[tuple[int, int, int, np.ndarray]] = []
+        self._carried: list[_Piece] = []
         self.tokens = self.segments = self.cut = 0
         self.cells: dict[int, int] = {}
 
     def add(self, batch: pa.RecordBatch, cell: int) -> None:
         shape = self._shape
-        ids = batch.column("input_ids")
+        ids, offsets = column_lists(batch.column("input_ids"))
         extra = int(shape.bos >= 0) + int(shape.eos >= 0)
-        lengths = np.diff(ids.offsets.to_numpy()).astype(np.int64) + extra
-        offsets = ids.offsets.to_numpy().astype(np.int64) - ids.offsets[0].as_py()
-        stream = streams(ids.flatten().to_numpy(), offsets, lengths, shape.bos, shape.eos)
+        lengths = np.diff(offsets) + extra
+        stream = streams(ids, offsets, lengths, shape.bos, shape.eos)
         bounds = np.r_[0, np.cumsum(lengths)]
+        spans, at = column_lists(batch.column("loss_spans"))
+        spans = spans.astype(np.int64) + int(shape.bos >= 0)
         pieces = [
-            (doc, cell, 0, stream[bounds[k] : bounds[k + 1]])
+            _Piece(doc, cell, 0, stream[bounds[k] : bounds[k + 1]], spans[at[k] : at[k + 1]])
             for k, doc in enumerate(batch.column("doc_id").to_pylist())
         ]
         self.cells[cell] = self.cells.get(cell, 0) + int(lengths.sum())
@@ -78,31 +80,47 @@ class _Stream:
 
     def take(self, rows: int) -> pa.Table:
         """The next blocks, at most `rows`."""
-        table = pa.Table.from_batches(self._batches, block_schema(self._shape.block_length))
+        table = pa.Table.from_batches(self._batches, block_schema(self._shape.block_length, self._shape.masked))
         self._batches = table.slice(rows).combine_chunks().to_batches()
         return table.slice(0, rows)
 
-    def _chunk(self, pieces: list[tuple[int, int, int, np.ndarray]], last: bool) -> None:
+    def _chunk(self, pieces: list[_Piece], last: bool) -> None:
         shape = self._shape
-        lengths = np.array([len(p[3]) for p in pieces], np.int64)
+        lengths = np.array([len(p.stream) for p in pieces], np.int64)
         packed = pack(lengths, shape.block_length, shape.max_docs, "concatenate", last)
-        stream = np.concatenate([np.empty(0, np.int32), *(p[3] for p in pieces)])
-        offsets = np.r_[0, np.cumsum(lengths)].astype(np.int64)
-        s = packed.segments
-        blocks, ends = fill(
-            s.document, s.start, s.length, s.block, packed.n_blocks, shape.block_length, stream, offsets, shape.pad
+        nothing = np.empty(0, np.int64)
+        material = Material(
+            np.concatenate([np.empty(0, np.int32), *(p.stream for p in pieces)]),
+            np.r_[0, np.cumsum(lengths)].astype(np.int64),
+            np.array([p.doc_id for p in pieces], np.uint64),
+            np.array([p.cell for p in pieces], np.uint16),
+            np.array([p.start for p in pieces], np.int64),
+            np.concatenate([nothing, *(p.spans for p in pieces)]),
+            np.r_[0, np.cumsum([len(p.spans) for p in pieces])].astype(np.int64),
         )
-        facts = np.array([p[:3] for p in pieces], np.uint64).reshape(-1, 3)
+        s = packed.segments
         if packed.n_blocks:
-            begins = np.searchsorted(s.block, np.arange(packed.n_blocks + 1))
-            starts = facts[s.document, 2].astype(np.int64) + s.start
-            cells = facts[s.document, 1].astype(np.uint16)
-            self._batches.append(blocks_to_batch(blocks, begins, facts[s.document, 0], starts, ends, cells))
+            self._batches.append(material.batch(s, packed.n_blocks, shape))
         self.tokens += int(s.length.sum())
         self.segments += len(s)
         self.cut += packed.cut
         left = packed.leftover
         self._carried = [
-            (pieces[d][0], pieces[d][1], pieces[d][2] + int(a), pieces[d][3][a : a + n])
+            _Piece(
+                pieces[d].doc_id, pieces[d].cell, pieces[d].start + int(a), pieces[d].stream[a : a + n], pieces[d].spans
+            )
             for d, a, n in zip(left.document, left.start, left.length, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A document, or what a block left of it."""
+
+    doc_id: int
+    cell: int
+    start: int
+    """Position in its document's stream."""
+    stream: np.ndarray
+    spans: np.ndarray
+    """What of the document's stream is trained on."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..artifacts import parquet_writer
 from ..engine import TaskResult
@@ -26,6 +27,8 @@ INDEX_SCHEMA = pa.schema(
 _RECORD = np.dtype(
     [("id", "<u8"), ("block", "<i8"), ("start", "<i8"), ("length", "<i4"), ("block_length", "<i4"), ("phase", "<i8")]
 )
+
+SEGMENT = np.dtype([("doc_id", "<u8"), ("phase", "<u1"), ("length", "<i4")])
 
 
 def part_of(doc_ids: np.ndarray, parts: int) -> np.ndarray:
@@ -67,3 +70,27 @@ def write_index(files: Sequence[Path], partition: int, path: Path) -> TaskResult
         for batch in pa.Table.from_arrays(columns, schema=INDEX_SCHEMA).to_batches(1 << 16):
             out.write(batch)
     return TaskResult((out.artifact,), {"segments": len(rows)})
+
+
+def segments_between(parts: Sequence[Path], first: int, last: int) -> np.ndarray:
+    """The segments of the documents ``first <= doc_id <= last``, by document: records of id, phase (from 1) and length.
+
+    Args:
+        parts: all parts of the index, in order.
+    """
+    rows = [np.empty(0, SEGMENT)]
+    if not parts:
+        return rows[0]
+    low, high = part_of(np.array([first, last], np.uint64), len(parts)).tolist()
+    for part in parts[low : high + 1]:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                facts = file.metadata.row_group(group).column(0).statistics
+                if not facts or facts.max < first or facts.min > last:
+                    continue
+                table = file.read_row_group(group, columns=["doc_id", "phase", "length"])
+                found = np.empty(table.num_rows, SEGMENT)
+                for name in SEGMENT.names or ():
+                    found[name] = table.column(name).to_numpy()
+                rows.append(found[(found["doc_id"] >= first) & (found["doc_id"] <= last)])
+    return np.concatenate(rows)

@@ -22,6 +22,7 @@ class PackedSet:
     number: int
     phase: int
     block_length: int
+    masked: bool
     results: list[TaskResult]
     bucket_sizes: list[int]
     folder: Path = Path()
@@ -45,7 +46,7 @@ def mixture_json(
         mine = [p for p in packed if p.phase == number]
         pools = [n for n in plan.needs if n.phase == phase.name]
         by_cell: dict[int, list[int]] = {}
-        by_pool = np.zeros((len(phase.weights), 2), np.int64)
+        by_pool = np.zeros((len(phase.pools), 2), np.int64)
         for key, value in plan.tally.items():
             p, pool, cell, _ = map(int, key.split("/"))
             if p == number:

@@ -14,7 +14,8 @@ import numpy as np
 from ..artifacts import Artifact, RunPaths
 from ..engine import Engine, TaskResult
 from . import assign, select
-from .budget import BudgetShort, Cell, MixSettings, PoolNeed, quotas
+from .budget import Cell, MixSettings, quotas
+from .feasibility import BudgetShort, PoolNeed
 from .select import Claim, PhaseClaims, Search
 from .step import run_step
 
@@ -78,7 +79,7 @@ class Planner:
     def _floors(self, documents: Sequence[Artifact]) -> list[tuple[int, ...]]:
         """Least quality by phase and cell code, from the weights' `top` shares."""
         domains = sorted({c.domain for c in self.cells})
-        ranked = any(w.top < 1 for p in self.settings.phases for w in p.weights)
+        ranked = any(pool.top < 1 for p in self.settings.phases for pool in p.pools)
         table = np.zeros((len(domains), select.LEVELS), np.int64)
         if ranked:
             results = run_step(
@@ -95,12 +96,14 @@ class Planner:
             table = select.sum_tables([r.outputs[0] for r in results], len(domains))
         floors = []
         for phase in self.settings.phases:
-            pools = select.pools_of(phase, self.cells)
-            tops = [phase.weights[p].top if p >= 0 else 1.0 for p in pools]
+            pools = phase.pools
+            mine = [pools[p] if p >= 0 else None for p in select.pools_of(phase, self.cells)]
             floors.append(
                 tuple(
-                    select.floor_for(table[domains.index(c.domain)], top)
-                    for c, top in zip(self.cells, tops, strict=True)
+                    max(select.floor_for(table[domains.index(c.domain)], p.top), round(p.min_quality * select.BEST))
+                    if p
+                    else 0
+                    for c, p in zip(self.cells, mine, strict=True)
                 )
             )
         return floors
@@ -110,7 +113,7 @@ class Planner:
     ) -> PhaseClaims:
         phase = self.settings.phases[number]
         pools = select.pools_of(phase, self.cells)
-        n = len(phase.weights)
+        n = len(phase.pools)
         search = Search(number, pools, floors, (0,) * n, 0)
         table = self._histogram(documents, before, search)
         available = table.sum(axis=1).tolist()
@@ -118,7 +121,7 @@ class Planner:
         if given:
             self.given[phase.name] = given
         self.needs += [
-            PoolNeed(phase.name, w.name, wanted[i], available[i], w.max_epochs) for i, w in enumerate(phase.weights)
+            PoolNeed(phase.name, p.name, wanted[i], available[i], p.max_epochs) for i, p in enumerate(phase.pools)
         ]
         left = [w % a if a and w > a else w for w, a in zip(wanted, available, strict=True)]
         epochs = [w // a if a and w > a else 0 for w, a in zip(wanted, available, strict=True)]

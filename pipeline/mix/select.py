@@ -23,6 +23,8 @@ from .budget import Cell, MixSettings, Phase
 DOC = np.dtype([("id", "<u8"), ("tokens", "<u4"), ("cell", "<u2"), ("quality", "<u2")])
 """A surviving document: 16 bytes. `tokens` counts BOS and EOS."""
 LEVELS = 1 << 16
+BEST = LEVELS - 1
+"""The best quality."""
 NOBODY = -1
 
 
@@ -47,15 +49,16 @@ class PhaseClaims:
 
     phase: int
     pool_of_cell: tuple[int, ...]
-    """Weight index by cell code; -1 where no weight matches."""
+    """Pool number by cell code; -1 where no pool matches."""
     floors: tuple[int, ...]
     """Least quality by cell code."""
     claims: tuple[Claim, ...]
 
 
 def pools_of(phase: Phase, cells: Sequence[Cell]) -> tuple[int, ...]:
-    """The first matching weight of every cell."""
-    return tuple(next((i for i, w in enumerate(phase.weights) if w.matches(cell)), NOBODY) for cell in cells)
+    """The first matching pool of every cell."""
+    pools = phase.pools
+    return tuple(next((i for i, p in enumerate(pools) if p.matches(cell)), NOBODY) for cell in cells)
 
 
 def list_documents(shards: Sequence[tuple[Path, int]], extra: int, out: Path) -> TaskResult:
@@ -92,35 +95,61 @@ def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
     if phase.prefer == "any":
         return random
     if phase.prefer == "quality":
-        top = np.uint64(65_535) - docs["quality"].astype(np.uint64)
+        top = np.uint64(BEST) - docs["quality"].astype(np.uint64)
     else:
         # Length classes of a factor of two: the longest class first, by hash within a class.
         top = np.uint64(63) - np.floor(np.log2(np.maximum(docs["tokens"], 1))).astype(np.uint64)
     return (top << np.uint64(48)) | (random >> np.uint64(16))
 
 
-def copies_of(docs: np.ndarray, settings: MixSettings, claims: PhaseClaims) -> tuple[np.ndarray, np.ndarray]:
-    """(times each document is taken int64 [n], tokens of its last copy int64 [n]) if no other phase claims it."""
-    pool = np.array(claims.pool_of_cell, np.int64)[docs["cell"]]
-    pool[docs["quality"] < np.array(claims.floors, np.int64)[docs["cell"]]] = NOBODY
-    key = keys(docs, settings.phases[claims.phase], claims.phase, settings.seed)
-    copies = np.zeros(len(docs), np.int64)
-    take = docs["tokens"].astype(np.int64)
-    for claim in claims.claims:
-        mine = pool == claim.pool
-        limit = np.uint64(claim.key)
-        below = mine & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
-        copies[mine] = claim.epochs
-        copies[below] += 1
-        take[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
-    return copies, take
+@dataclass(frozen=True)
+class Taken:
+    """What one phase takes of some documents."""
+
+    phase: int
+    pool: np.ndarray
+    """int64 [n]: pool of every document; -1 where it has none or is below its quality."""
+    copies: np.ndarray
+    """int64 [n]: times it is taken."""
+    last: np.ndarray
+    """int64 [n]: tokens of its last copy."""
 
 
-def unclaimed(docs: np.ndarray, settings: MixSettings, before: Sequence[PhaseClaims]) -> np.ndarray:
-    """bool [n]: documents that no earlier-claiming phase has taken."""
-    free = np.ones(len(docs), bool)
-    for claims in before:
-        free &= copies_of(docs, settings, claims)[0] == 0
+def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClaims]) -> list[Taken]:
+    """What phases take of some documents, in claim order: a document that an earlier phase took is free for a later one
+    only where its pool says so."""
+    before: list[Taken] = []
+    for phase in claims:
+        pool = _pool(docs, phase.pool_of_cell, phase.floors)
+        key = keys(docs, settings.phases[phase.phase], phase.phase, settings.seed)
+        copies = np.zeros(len(docs), np.int64)
+        last = docs["tokens"].astype(np.int64)
+        for claim in phase.claims:
+            mine = pool == claim.pool
+            limit = np.uint64(claim.key)
+            below = mine & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
+            copies[mine] = claim.epochs
+            copies[below] += 1
+            last[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
+        copies[~_free(pool, settings, phase.phase, before)] = 0
+        before.append(Taken(phase.phase, pool, copies, last))
+    return before
+
+
+def _pool(docs: np.ndarray, pool_of_cell: Sequence[int], floors: Sequence[int]) -> np.ndarray:
+    pool = np.array(pool_of_cell, np.int64)[docs["cell"]]
+    pool[docs["quality"] < np.array(floors, np.int64)[docs["cell"]]] = NOBODY
+    return pool
+
+
+def _free(pool: np.ndarray, settings: MixSettings, phase: int, before: Sequence[Taken]) -> np.ndarray:
+    """bool [n]: documents that a phase may take, given what earlier ones took."""
+    pools = settings.phases[phase].pools
+    free = pool != NOBODY
+    for other in before:
+        name = settings.phases[other.phase].name
+        shared = np.array([name in p.reuse for p in pools] + [False])  # the last one is NOBODY's
+        free &= (other.copies == 0) | shared[pool]
     return free
 
 
@@ -183,9 +212,8 @@ def _candidates(
     path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     docs = read_documents(path)
-    pool = np.array(search.pool_of_cell, np.int64)[docs["cell"]]
-    pool[docs["quality"] < np.array(search.floors, np.int64)[docs["cell"]]] = NOBODY
-    free = (pool != NOBODY) & unclaimed(docs, settings, before)
+    pool = _pool(docs, search.pool_of_cell, search.floors)
+    free = _free(pool, settings, search.phase, taken_by(docs, settings, before))
     docs, pool = docs[free], pool[free]
     return docs, pool, keys(docs, settings.phases[search.phase], search.phase, settings.seed)
 
@@ -212,7 +240,7 @@ def floor_for(table: np.ndarray, share: float) -> int:
         return 0
     from_best = np.cumsum(table[::-1])
     wanted = int(from_best[-1] * share)
-    return int(LEVELS - 1 - np.searchsorted(from_best, wanted))
+    return int(BEST - np.searchsorted(from_best, wanted))
 
 
 def cross(tokens: np.ndarray, left: int) -> tuple[int, int]:

@@ -81,6 +81,11 @@ class Mixer:
             lambda g: (g.identity, self.vocabulary.extra),
         )
         documents = [r.outputs[0] for r in listed]
+        natural = [0] * len(self.cells)
+        for result in listed:
+            for code, (_, tokens) in result.data["cells"].items():
+                natural[int(code)] += tokens
+        self.settings = self.settings.expanded(self.cells, natural)
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
         self.given = plan.given
         packed = self._pack(training, documents, plan)
@@ -88,7 +93,7 @@ class Mixer:
         self._index(packed)
         return mixture_json(self.settings, self.cells, plan, packed, held)
 
-    def _shape(self, set_index: int, block_length: int, buckets: int) -> blocks.SetShape:
+    def _shape(self, set_index: int, block_length: int, buckets: int, masked: bool) -> blocks.SetShape:
         v = self.vocabulary
         return blocks.SetShape(
             block_length,
@@ -99,6 +104,7 @@ class Mixer:
             v.bos if v.add_bos else -1,
             v.eos if v.add_eos else -1,
             v.pad,
+            masked,
         )
 
     def _pack(
@@ -109,8 +115,12 @@ class Mixer:
     ) -> list[PackedSet]:
         sets, claims = self.settings.sets, plan.claims
         totals = np.zeros((len(sets), 2), np.int64)
+        # All sets of a phase have the same columns, so that a loader can interleave them.
+        masked = [False] * len(self.settings.phases)
         for key, value in plan.tally.items():
-            totals[int(key.split("/")[3])] += value
+            phase, _, cell, set_index = map(int, key.split("/"))
+            totals[set_index] += value
+            masked[phase] |= self.cells[cell].chat
         for (phase, length), (_, tokens) in zip(sets, totals, strict=True):
             if tokens == 0:
                 raise ValueError(
@@ -147,7 +157,8 @@ class Mixer:
         sources = [Path(a.path) for r in moved for a in r.outputs]
         hashes = [a.hash for r in moved for a in r.outputs]
         shapes = [
-            self._shape(s, length, max(1, int(totals[s][1]) // BUCKET_TOKENS)) for s, (_, length) in enumerate(sets)
+            self._shape(s, length, max(1, int(totals[s][1]) // BUCKET_TOKENS), masked[phase])
+            for s, (phase, length) in enumerate(sets)
         ]
         begin = np.r_[0, np.cumsum(partitions)].tolist()
         jobs = [(s, p) for s in range(len(sets)) for p in range(partitions[s])]
@@ -183,7 +194,7 @@ class Mixer:
         for s, (phase, length) in enumerate(sets):
             all_results = [*by_set[s], tails[s]]
             sizes = np.sum([r.data["buckets"] for r in all_results], axis=0).tolist()
-            packed.append(PackedSet(s, phase, length, all_results, sizes))
+            packed.append(PackedSet(s, phase, length, masked[phase], all_results, sizes))
         self._write(packed)
         return packed
 
@@ -203,6 +214,7 @@ class Mixer:
                     j[0].bucket_sizes,
                     j[1],
                     j[0].block_length,
+                    j[0].masked,
                     j[0].folder / j[2],
                 ),
             ),
@@ -226,7 +238,7 @@ class Mixer:
                     for code, n in result.data["cells"].items():
                         by_source[int(code)] = by_source.get(int(code), 0) + n
             parts = [(p.block_length, p.tokens, p.files) for p in mine]
-            self._describe(phase.name, self.paths.phase(phase.name), parts, tokens)
+            self._describe(phase.name, self.paths.phase(phase.name), parts, tokens, mine[0].masked)
 
     def _describe(
         self,
@@ -234,6 +246,7 @@ class Mixer:
         folder: Path,
         parts: Sequence[tuple[int, int, list[Artifact]]],
         tokens: dict[int, dict[int, int]],
+        masked: bool,
     ) -> None:
         """Write the JSON files and the card of a phase set. `tokens`: by block length and source."""
         splits = tuple(
@@ -250,7 +263,7 @@ class Mixer:
         limits = {str(s.block_length): self.settings.max_docs(s.block_length) for s in splits}
         identity = content_key([[s.block_length, s.blocks, s.hash] for s in splits], v.size, v.pad, v.eos, v.bos)
         table = tuple((c.corpus, c.subset, c.domain) for c in self.cells)
-        info = SetInfo(name, splits, table, limits, v.size, v.pad, v.eos, v.bos, identity)
+        info = SetInfo(name, splits, table, limits, v.size, v.pad, v.eos, v.bos, identity, masked)
         sizes = {str(length): sum(f.bytes for f in files) for length, _, files in parts}
         card = dataset_card(info, tokens)
         key = task_key("mix.describe", VERSION, None, [info.to_json(), sizes, card])
@@ -262,7 +275,8 @@ class Mixer:
         if not shards:
             return None
         length = self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
-        shape = self._shape(len(self.settings.sets), length, 1)
+        masked = any(self.cells[cell].chat for _, cell in shards)
+        shape = self._shape(len(self.settings.sets), length, 1, masked)
         folder = self.paths.held_out / str(length)
         result = run_step(
             self.engine,
@@ -272,7 +286,8 @@ class Mixer:
             lambda _: ([g.identity for g in groups], shape),
             name=str,
         )[0]
-        self._describe("held_out", self.paths.held_out, [(length, result.counts["tokens"], list(result.outputs))], {})
+        parts = [(length, result.counts["tokens"], list(result.outputs))]
+        self._describe("held_out", self.paths.held_out, parts, {}, masked)
         return result
 
     def _index(self, packed: Sequence[PackedSet]) -> None:

@@ -302,6 +302,12 @@ def _signature_columns(
     return {name: pa.concat_arrays([columns[name], apart[name]]).take(pa.array(order)) for name in columns}
 
 
+def content_hashes(text: pa.LargeStringArray) -> pa.Array:
+    """The content hashes of some texts, as scan stores them."""
+    nfc = pc.utf8_normalize(text, form="NFC")
+    return _as_columns(minhash.sign(segment(*text_buffers(nfc)), MinHashSettings()))["content_hash"]
+
+
 def _as_columns(signatures: minhash.Signatures) -> dict[str, pa.Array]:
     offsets = pa.py_buffer((signatures.sketch_offsets * 4).astype(np.int32))
     data = pa.py_buffer(signatures.sketch.astype("<u4"))

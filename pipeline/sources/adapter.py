@@ -30,6 +30,8 @@ class Adapter:
     """Name of the text field."""
     facts: Callable[[Any, str], Facts]
     """(row, path of the file in the corpus) -> facts."""
+    composed: bool = False
+    """The text is made of several fields by the row itself; no column of a table holds it."""
 
 
 def as_text(value: object) -> str:

@@ -16,6 +16,9 @@ DOMAINS = (
     "other",
 )
 
+CHAT = "chat"
+"""The source format of conversations."""
+
 SUBSET_DOMAINS: dict[str, dict[str, str]] = {
     "redpajama": {
         "arxiv": "science",
@@ -85,5 +88,5 @@ SUBSET_DOMAINS: dict[str, dict[str, str]] = {
 
 
 def domain_of(format: str, subset: str) -> str:
-    """The domain of a subset; what the table does not know is "other"."""
-    return SUBSET_DOMAINS.get(format, {}).get(subset, "other")
+    """The domain of a subset; what the table does not know is "other", conversations apart."""
+    return SUBSET_DOMAINS.get(format, {}).get(subset, "instruction" if format == CHAT else "other")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..identity import MAX_ROWS, SourceFile
-from . import datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
+from . import chat, datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
 from .adapter import Adapter, Facts
 from .formats import Damaged, arrow_tables, is_json_lines, json_lines
 from .quarantine import Quarantine
@@ -45,6 +45,7 @@ ADAPTERS = {
     "refinedweb": refinedweb.ADAPTER,
     "huggingface": huggingface.ADAPTER,
     "datatrove": datatrove.ADAPTER,
+    "chat": chat.ADAPTER,
 }
 
 
@@ -98,8 +99,9 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
             yield from _json(file, quarantine)
         else:
             adapter = adapter_of(file.format)
-            columns = list(msgspec.structs.fields(adapter.row))
-            yield from _tabular(file, arrow_tables(file.url, [f.encode_name for f in columns]), quarantine)
+            names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
+            tables = arrow_tables(file.url, names)
+            yield from _tabular(file, _composed(tables, adapter) if adapter.composed else tables, quarantine)
     except Damaged as damage:
         quarantine.damaged(-1, damage.offset, damage.reason)
 
@@ -169,8 +171,9 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
             good = pa.array([_valid_utf8(v) for v in text.cast(pa.large_binary())], pa.bool_())
         good = pc.and_(good, pc.invert(pc.fill_null(pc.match_substring(text, "\0"), False)))
         for i in pc.indices_nonzero(pc.invert(good)).to_pylist():
-            missing = not text[i].is_valid
-            reason = "text is null" if missing else "NUL character or invalid UTF-8 in text"
+            reason = "NUL character or invalid UTF-8 in text"
+            if not text[i].is_valid:
+                reason = "no conversation" if adapter.composed else "text is null"
             quarantine.row(first + i, -1, reason)
         facts, kept = [], []
         for i in pc.indices_nonzero(good).to_pylist():
@@ -184,6 +187,20 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
         batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
         yield from _bounded(batch)
         first += table.num_rows
+
+
+def _composed(tables: Iterator[pa.RecordBatch], adapter: Adapter) -> Iterator[pa.RecordBatch]:
+    """Tables with the text that their rows make; null where a row makes none."""
+    for table in tables:
+        texts = []
+        for value in table.to_pylist():
+            try:
+                texts.append(getattr(msgspec.convert(value, adapter.row), adapter.text))
+            except msgspec.ValidationError:
+                texts.append(None)
+        others = [c for c in table.schema.names if c != adapter.text]
+        arrays = [table.column(c) for c in others]
+        yield pa.RecordBatch.from_arrays([*arrays, pa.array(texts, pa.large_string())], [*others, adapter.text])
 
 
 class _Row:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.mix import blocks
 from fox1.pipeline.mix.blocks import _apart
-from fox1.pipeline.mix.budget import BudgetShort, Phase, Weight, largest_remainder, quotas
+from fox1.pipeline.mix.budget import Phase, Weight, largest_remainder, quotas
+from fox1.pipeline.mix.feasibility import BudgetShort
 from fox1.pipeline.mix.select import floor_for
 from fox1.tokenize.pack import pack
 from fox1.tokenize.shards import read_set, token_batches
@@ -125,7 +126,7 @@ def test_every_phase_opens_with_datasets_and_pyarrow(run: Path) -> None:
 
 
 def test_the_index_finds_every_segment(run: Path) -> None:
-    index = pa.concat_tables([pq.read_table(p) for p in sorted((run / "index").glob("*.parquet"))]).to_pylist()
+    index = pa.concat_tables([pq.read_table(p) for p in sorted((run / "index").glob("blocks-*.parquet"))]).to_pylist()
     expected: Counter[tuple[int, ...]] = Counter()
     for number, name in enumerate(PHASES, 1):
         for split in read_set(run / "phases" / name).splits:

@@ -12,11 +12,17 @@ from fox1.cli import app
 from fox1.pipeline.artifacts import EDIT_TYPE, RunPaths
 from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.edits import apply_edits, raw_span
-from fox1.pipeline.provenance import Run, placed, trace, why
+from fox1.pipeline.identity import MAX_ROWS, SourceFile
+from fox1.pipeline.lookup import find
+from fox1.pipeline.provenance import placed, trace, why
+from fox1.pipeline.runs import Run
 from fox1.pipeline.sources.listing import list_sources
+from fox1.pipeline.sources.quarantine import Quarantine
+from fox1.pipeline.sources.rows import read_rows
 from fox1.recipes.load import stored_recipe
 from fox1.recipes.settings import curate_settings
-from fox1.tokenize.shards import read_set
+from fox1.tokenize.encode import Encoder
+from fox1.tokenize.shards import read_set, token_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -29,7 +35,7 @@ def made_with(run: Path) -> CurateSettings:
 
 @pytest.fixture(scope="module")
 def opened(run: Path, made_with: CurateSettings) -> Run:
-    return Run(RunPaths(run), list_sources(made_with.sources, made_with.id_salt))
+    return Run(RunPaths(run), lambda: list_sources(made_with.sources, made_with.id_salt))
 
 
 def decisions(run: Path) -> list[dict[str, Any]]:
@@ -48,8 +54,10 @@ def test_every_block_comes_from_the_bytes_that_its_trace_names(
         folder = run / phase if phase == "held_out" else run / "phases" / phase
         for split in read_set(folder).splits:
             for block in range(split.blocks):
-                segments = trace(opened, phase, block, split.block_length, made_with.tokenizer)
+                segments = trace(opened, phase, block, split.block_length, made_with.tokenizer, source=True)
                 assert segments
+                # The token shards tell the same without the source.
+                assert trace(Run(opened.paths), phase, block, split.block_length, made_with.tokenizer) == segments
                 for s in segments:
                     raw = texts[opened.doc_id(s.name)][0].as_py().encode()
                     if s.edits:
@@ -106,6 +114,80 @@ def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.Monk
     assert CliRunner().invoke(app, ["why", str(run), str(near["doc_id"]), "--json"]).output.startswith("{")
     result = CliRunner().invoke(app, ["trace", str(run), "phase1", "0", "--full"])
     assert result.exit_code == 0 and "of the raw text" in result.output
+
+
+def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: Run) -> None:
+    """Every row of the signals that has a key is found by it, with its decision; what is not there is not."""
+    seen = {"url": 0, "id": 0}
+    for path in sorted((run / "signals").rglob("*.parquet")):
+        columns = ["doc_id", "url_hash", "native_id_hash", "content_hash"]
+        for row in pq.read_table(path, columns=columns).slice(0, 2).to_pylist():
+            found = find(opened, "hash", row["content_hash"].hex())
+            assert row["doc_id"] in [f.doc_id for f in found]
+            corpus, file, number = opened.name(row["doc_id"]).partition("#")[0].split("/", 1) + [
+                row["doc_id"] % MAX_ROWS
+            ]
+            source = next(f for f in list_files(opened) if (f.corpus, f.path) == (corpus, file))
+            batch = next(iter(read_rows(source, Quarantine(source))))
+            facts = batch.slice(batch.column("row").to_pylist().index(number), 1).to_pylist()[0]
+            assert row["doc_id"] in [f.doc_id for f in find(opened, "text", facts["text"])]
+            for kind, name in (("url", "url"), ("id", "native_id")):
+                if facts[name]:
+                    seen[kind] += 1
+                    assert row["doc_id"] in [f.doc_id for f in find(opened, kind, facts[name])]
+    assert min(seen.values()) > 3
+    assert find(opened, "url", "https://nowhere.example/x") == []
+    with pytest.raises(ValueError, match="32 hexadecimal digits"):
+        find(opened, "hash", "abc")
+
+
+def list_files(opened: Run) -> list[SourceFile]:
+    return list(opened._sources())
+
+
+def test_what_a_copy_stands_for_is_trained_on(run: Path, opened: Run) -> None:
+    near = [r for r in decisions(run) if r["kind"] == "near"]
+    results = []
+    for row in near[:50]:
+        path = run / "signals" / row["corpus"] / f"{row['file']}.parquet"
+        signals = pq.read_table(path, columns=["doc_id", "content_hash"]).to_pylist()
+        content = next(s["content_hash"] for s in signals if s["doc_id"] == row["doc_id"])
+        mine = next(f for f in find(opened, "hash", content.hex()) if f.doc_id == row["doc_id"])
+        assert not mine.blocks and mine.copy == opened.name(row["duplicate_of"])
+        assert mine.copy_blocks == placed(opened, row["duplicate_of"])
+        results.append(mine.trained_on)
+    assert any(results)
+
+
+def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FOX1_DATA", str(corpora))
+    invoke = CliRunner().invoke
+    out = invoke(app, ["dump", str(run), str(tmp_path / "all"), "--in-process"])
+    assert out.exit_code == 0, out.output
+    rows = [r for p in sorted((tmp_path / "all").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
+    held_out = {f["corpus"] + "/" + f["path"] for f in Run(RunPaths(run)).manifest["files"] if f["held_out"]}
+    kept = {r["doc_id"] for r in decisions(run) if r["kept"] and f"{r['corpus']}/{r['file']}" not in held_out}
+    assert {r["doc_id"] for r in rows} == kept and len(rows) == len(kept)
+    index = [r for p in (run / "index").glob("blocks-*") for r in pq.read_table(p).to_pylist()]
+    phases: dict[int, set[str]] = {}
+    for r in index:
+        phases.setdefault(r["doc_id"], set()).add(f"phase{r['phase']}")
+    assert all(set(r["phases"]) == phases.get(r["doc_id"], set()) for r in rows)
+    assert invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "3", "--in-process"]).exit_code == 0
+    third = [r for p in sorted((tmp_path / "three").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
+    assert third == [r for r in rows if "phase3" in r["phases"]]
+    texts = {r["doc_id"]: r["text"] for r in rows}
+    for path in sorted((run / "tokens").rglob("*.arrow"))[:4]:
+        encoder = Encoder(run / "prepare" / "tokenizer.model")
+        for batch in token_batches(path):
+            for r in batch.slice(0, 20).to_pylist():
+                if r["doc_id"] in texts:
+                    assert (
+                        encoder.encode(pa.array([texts[r["doc_id"]]], pa.large_string())).ids.tolist() == r["input_ids"]
+                    )
+    assert "has no phase 9" in str(
+        invoke(app, ["dump", str(run), str(tmp_path / "x"), "--phase", "9", "--in-process"]).exception
+    )
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from(["", "x", "[mail]"])), max_size=4)

@@ -88,9 +88,9 @@ def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path:
         ("phases.phase1.weights.0.domain=webb", "weights.0.domain"),
         (
             "phases.phase1.weights.7={domain: books, corpus: redpajama, weight: 1}",
-            "no source has the pool books/redpajama",
+            "no source has the pool books in redpajama",
         ),
-        ("phases.phase1.weights.0.subset=nosuch", "no source has the pool web/nosuch"),
+        ("phases.phase1.weights.0.subset=nosuch", "no source has the pool web in nosuch"),
         ("phases.phase2.blocks.1.length=5000", "not a power of two"),
         ("sources.a/b={format: pile, root: /x}", "'a/b' cannot name a source"),
         ("licence.exclude.0.subset=books3", "licence.exclude.0 names the subset 'books3'"),

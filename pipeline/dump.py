@@ -1,0 +1,119 @@
+"""`fox1 dump`: the curated documents as Parquet, with what is known of each, for use elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..tokenize.chat import Template, rendered
+from .artifacts import RunPaths, parquet_writer, read_json
+from .engine import Engine, Task, TaskResult, task_key
+from .identity import Group
+from .mix.index import segments_between
+from .runs import index_parts
+from .sources.domains import CHAT
+from .survivors import read_survivors
+
+VERSION = 1
+FACTS = ("domain", "language", "quality", "content_hash")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("doc_id", pa.uint64(), nullable=False),
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("subset", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("quality", pa.float32(), nullable=False),
+        pa.field("native_id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("phases", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+    ]
+)
+"""The edited text, where it came from, quality from 0 to 1, and the phases it is trained on in."""
+
+
+def dump(run: RunPaths, groups: Sequence[Group], phase: int, template: Template, engine: Engine) -> tuple[int, int]:
+    """Write the kept documents of the training groups as `<corpus>/<group>.parquet`; (documents, bytes).
+
+    Args:
+        phase: only documents of this phase, from 1; 0: all that are kept.
+        engine: of the folder that is written; an unfinished dump is resumed.
+
+    Raises:
+        ValueError: the run is not finished, or has no such phase.
+    """
+    manifest = read_json(run.manifest)
+    names = [p["name"] for p in read_json(run.stats("mixture"))["phases"]]
+    if not 0 <= phase <= len(names):
+        raise ValueError(f"{run.root} has no phase {phase}; it has {', '.join(names)}, by number from 1")
+    parts = index_parts(run, manifest)
+    artifacts = manifest["artifacts"]
+    tasks = []
+    for g in groups:
+        if g.held_out:
+            continue
+        inputs = [
+            [f.identity(), artifacts[p.relative_to(run.root).as_posix()]["hash"]]
+            for f in g.files
+            for p in (run.decisions(f.corpus, f.path), run.signals(f.corpus, f.path))
+        ]
+        hashes = [artifacts[p.relative_to(run.root).as_posix()]["hash"] for p in parts]
+        key = task_key("dump", VERSION, [phase, names, template], [inputs, hashes])
+        path = engine.paths.root / f"{g.name}.parquet"
+        tasks.append(Task(g.name, key, dump_group, (g, run, parts, names, phase, template, path), max(g.size, 1)))
+    results = engine.run("dump", tasks)
+    return sum(r.counts["documents"] for r in results), sum(a.bytes for r in results for a in r.outputs)
+
+
+def dump_group(
+    group: Group, run: RunPaths, parts: Sequence[Path], names: Sequence[str], phase: int, template: Template, path: Path
+) -> TaskResult:
+    """The kept documents of a group, in file and row order."""
+    counts = {"documents": 0}
+    with parquet_writer(path, SCHEMA) as out:
+        for batch in read_survivors(group.files, run, FACTS):
+            ids = batch.doc_ids
+            used = segments_between(parts, int(ids[0]), int(ids[-1]))
+            # Rows by document and phase, each once.
+            pairs = np.unique(np.stack([used["doc_id"], used["phase"].astype(np.uint64)], 1), axis=0)
+            begins = np.searchsorted(pairs[:, 0], ids)
+            ends = np.searchsorted(pairs[:, 0], ids, "right")
+            phases = [pairs[a:b, 1].tolist() for a, b in zip(begins, ends, strict=True)]
+            keep = np.array([not phase or phase in p for p in phases], bool)
+            if not keep.any():
+                continue
+            text = batch.text
+            if batch.file.format == CHAT:
+                text = pa.array([rendered(t, template) for t in text.to_pylist()], pa.large_string())
+            n, facts, rows = len(ids), batch.facts, batch.rows
+            columns = {
+                "text": text,
+                "doc_id": pa.array(ids),
+                "corpus": pa.array([batch.file.corpus] * n),
+                "file": pa.array([batch.file.path] * n),
+                "row": rows.column("row"),
+                "subset": rows.column("subset"),
+                "domain": facts.column("domain").combine_chunks(),
+                "language": facts.column("language").combine_chunks(),
+                "quality": pc.divide(facts.column("quality").combine_chunks().cast(pa.float32()), 65_535.0).cast(
+                    pa.float32()
+                ),
+                "native_id": rows.column("native_id"),
+                "url": rows.column("url"),
+                "content_hash": pa.array([h.hex() for h in facts.column("content_hash").to_pylist()]),
+                "phases": pa.array([[names[p - 1] for p in of] for of in phases], SCHEMA.field("phases").type),
+            }
+            found = pa.RecordBatch.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
+            found = found.filter(pa.array(keep))
+            counts["documents"] += found.num_rows
+            out.write(found)
+    return TaskResult((out.artifact,), counts)

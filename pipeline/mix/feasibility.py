@@ -1,0 +1,131 @@
+"""Whether pools can give what phases want: the table of pools, and the weights that would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .budget import Cell, MixSettings, quotas
+from .select import pools_of
+
+
+@dataclass(frozen=True)
+class PoolNeed:
+    """A line of the feasibility table."""
+
+    phase: str
+    pool: str
+    wanted: int
+    available: int
+    """Tokens the pool can give once, after the phases that claim before."""
+    max_epochs: float
+    margin: float = 1.0
+    """How far `available` may be off where it is an estimate."""
+
+    @property
+    def most(self) -> float:
+        return self.available * self.max_epochs * self.margin
+
+    @property
+    def short(self) -> bool:
+        return self.wanted > self.most
+
+    @property
+    def epochs(self) -> float:
+        """Epochs that would be needed."""
+        return self.wanted / self.available if self.available else float("inf")
+
+
+class BudgetShort(ValueError):
+    """Pools cannot give what their phases want."""
+
+    def __init__(self, needs: Sequence[PoolNeed], when: str) -> None:
+        self.needs = tuple(needs)
+        short = [n for n in needs if n.short]
+        rows = "; ".join(
+            f"{n.phase}, {n.pool}: wanted {n.wanted:,}, available {n.available:,} x {n.max_epochs:g} epochs"
+            for n in short
+        )
+        super().__init__(
+            f"budget short {when}: {rows} tokens. Lower `scale` or the phase's `tokens`, raise `max_epochs`, or use "
+            "the nearest feasible weights of the table above"
+        )
+
+    @property
+    def details(self) -> list[str]:
+        """The pools of the phases that are short, as lines of a table."""
+        head = ("phase", "pool", "wanted", "available", "epochs needed", "allowed", "weight", "nearest feasible")
+        rows = [head]
+        notes = []
+        for phase in dict.fromkeys(n.phase for n in self.needs if n.short):
+            mine = [n for n in self.needs if n.phase == phase]
+            whole = sum(n.wanted for n in mine)
+            nearest = nearest_feasible(mine)
+            if nearest is None:
+                most = int(sum(n.most for n in mine))
+                notes.append(f"{phase}: no weights will do; all its pools together give {most:,} of {whole:,} tokens")
+            for i, n in enumerate(mine):
+                feasible = "-" if nearest is None else f"{100 * nearest[i] / whole:.2f} %"
+                needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "none there"
+                share = f"{100 * n.wanted / whole:.2f} %"
+                rows.append(
+                    (n.phase, n.pool, f"{n.wanted:,}", f"{n.available:,}", needed, f"{n.max_epochs:g}", share, feasible)
+                )
+        widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+        lines = []
+        for row in rows:
+            cells = [t.ljust(w) if k < 2 else t.rjust(w) for k, (t, w) in enumerate(zip(row, widths, strict=True))]
+            lines.append("  ".join(cells).rstrip())
+        return [*lines, *notes]
+
+
+def nearest_feasible(needs: Sequence[PoolNeed]) -> list[int] | None:
+    """Tokens of every pool of a phase that come nearest to what is wanted: short pools give all they have, the others
+    what is missing, in proportion to their weights. None where all pools together hold too little."""
+    whole = sum(n.wanted for n in needs)
+    most = [int(n.most) for n in needs]
+    if sum(m for m, n in zip(most, needs, strict=True) if n.wanted) < whole:
+        return None
+    fixed = [False] * len(needs)
+    while True:
+        left = whole - sum(m for m, f in zip(most, fixed, strict=True) if f)
+        base = sum(n.wanted for n, f in zip(needs, fixed, strict=True) if not f)
+        shares = [m if f else left * n.wanted // max(base, 1) for m, f, n in zip(most, fixed, needs, strict=True)]
+        over = [s > m for s, m in zip(shares, most, strict=True)]
+        if not any(over):
+            return shares
+        fixed = [f or o for f, o in zip(fixed, over, strict=True)]
+
+
+def estimated_needs(
+    settings: MixSettings, cells: Sequence[Cell], tokens: Sequence[int], margin: float
+) -> list[PoolNeed]:
+    """The table from estimated tokens per cell: phases in claim order, each taking evenly from the cells of a pool.
+
+    Raises:
+        ValueError: a pool that must be there is empty.
+    """
+    settings = settings.expanded(cells, tokens)
+    used: dict[str, list[float]] = {}
+    needs = []
+    for number in settings.claiming:
+        phase = settings.phases[number]
+        pool_of = pools_of(phase, cells)
+        pools = phase.pools
+        left = [
+            0.0
+            if p < 0
+            else pools[p].top * max(0.0, n - sum(u[c] for name, u in used.items() if name not in pools[p].reuse))
+            for c, (n, p) in enumerate(zip(tokens, pool_of, strict=True))
+        ]
+        available = [int(sum(n for n, p in zip(left, pool_of, strict=True) if p == i)) for i in range(len(pools))]
+        wanted = quotas(phase, available)[0]
+        needs += [
+            PoolNeed(phase.name, pool.name, w, a, pool.max_epochs, margin)
+            for pool, w, a in zip(pools, wanted, available, strict=True)
+        ]
+        used[phase.name] = [
+            n * min(1.0, wanted[p] / available[p]) if p >= 0 and available[p] else 0.0
+            for n, p in zip(left, pool_of, strict=True)
+        ]
+    return needs

@@ -1,0 +1,110 @@
+"""A finished run, opened by its manifest: from names to documents, their facts, ids and text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..tokenize.shards import token_batches
+from .artifacts import RunPaths, read_json
+from .excerpts import raw_text
+from .identity import MAX_ROWS, ROW_BITS, SourceFile, group_files
+
+
+class Run:
+    """A finished run, by its manifest."""
+
+    def __init__(self, paths: RunPaths, sources: Callable[[], Sequence[SourceFile]] = tuple) -> None:
+        """`sources`: the files as planning lists them; asked for where a text is to be read."""
+        self.paths = paths
+        self.manifest = read_json(paths.manifest)
+        self.files = {f["file_hash"]: SourceFile.from_table(f) for f in self.manifest["files"]}
+        self._sources = sources
+        self._opened: dict[int, SourceFile] = {}
+        """File hash -> file as listed, once a text was asked for."""
+        self._groups: dict[int, str] = {}
+        """File hash -> name of its group in its corpus."""
+
+    def doc_id(self, name: str) -> int:
+        """The id of `corpus/file#row`, or of an id given as a number.
+
+        Raises:
+            ValueError: the run has no such file; the message shows one it has.
+        """
+        if name.isdigit():
+            return int(name)
+        path, _, row = name.rpartition("#")
+        found = next((f for f in self.files.values() if f.name == path), None)
+        if found is None or not row.isdigit():
+            example = next(iter(self.files.values())).name
+            raise ValueError(
+                f"{name}: write corpus/file#row with a file of the run, such as {example}#0, or a document id"
+            )
+        return found.file_hash << ROW_BITS | int(row)
+
+    def file(self, doc_id: int) -> SourceFile:
+        """Raises ValueError if no file of the run holds the document."""
+        found = self.files.get(doc_id >> ROW_BITS)
+        if found is None:
+            raise ValueError(f"document {doc_id} is in no file of {self.paths.root}")
+        return found
+
+    def name(self, doc_id: int) -> str:
+        """`corpus/file#row`; of a document of another run, its id."""
+        found = self.files.get(doc_id >> ROW_BITS)
+        return f"{found.name}#{doc_id % MAX_ROWS}" if found else f"document {doc_id} of the run in `against`"
+
+    def text(self, doc_id: int) -> pa.LargeStringArray:
+        """The raw text of a document, read from its source.
+
+        Raises:
+            ValueError: the source is gone or has no such row.
+        """
+        if not self._opened:
+            self._opened = {f.file_hash: f for f in self._sources()}
+        file = self._opened.get(self.file(doc_id).file_hash)
+        text = raw_text(file, doc_id % MAX_ROWS) if file else None
+        if text is not None:
+            return text
+        raise ValueError(f"{self.name(doc_id)} cannot be read from its source any more")
+
+    def ids(self, doc_id: int, subset: str) -> list[int] | None:
+        """The ids of a kept document, without BOS and EOS, from its token shard; None if the run has it no more."""
+        if not self._groups:
+            for group in group_files(list(self.files.values())):
+                self._groups |= {f.file_hash: group.name.split("/")[1] for f in group.files}
+        file = self.file(doc_id)
+        shard = self.paths.tokens(file.corpus, subset, self._groups[file.file_hash])
+        if not shard.exists():
+            return None
+        for batch in token_batches(shard):
+            at = np.flatnonzero(batch.column("doc_id").to_numpy() == doc_id)
+            if len(at):
+                found: list[int] = batch.column("input_ids")[int(at[0])].as_py()
+                return found
+        return None
+
+
+def index_parts(paths: RunPaths, manifest: dict[str, Any], kind: str = "blocks") -> list[Path]:
+    """The parts of an index of a run, in order."""
+    return [paths.root / n for n in sorted(manifest["artifacts"]) if n.startswith(f"index/{kind}-")]
+
+
+def row_of(path: Path, doc_id: int, columns: list[str] | None = None) -> pa.RecordBatch | None:
+    """The row of a document in a Parquet file of ours, found by the statistics of its row groups."""
+    with pq.ParquetFile(path) as file:
+        key = next(i for i in range(file.metadata.num_columns) if file.metadata.schema.column(i).path == "doc_id")
+        for group in range(file.num_row_groups):
+            facts = file.metadata.row_group(group)
+            if facts.num_rows and facts.column(key).statistics.min <= doc_id <= facts.column(key).statistics.max:
+                wanted = None if columns is None else list(dict.fromkeys(["doc_id", *columns]))
+                table = file.read_row_group(group, columns=wanted).combine_chunks()
+                at = np.flatnonzero(table.column("doc_id").to_numpy() == doc_id)
+                if len(at):
+                    return table.slice(int(at[0]), 1).to_batches()[0]
+    return None

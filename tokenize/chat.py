@@ -1,0 +1,245 @@
+"""Conversations: one string between stages, a chat template's pieces when they become tokens.
+
+A conversation is its turns back to back, each after a mark that says who speaks: a control character, white space to
+every signal, so that words, lines and hashes are those of what is said. Its tokens are the template's: a literal of the
+template becomes the model's own piece (`<start_of_turn>`), the same literal in what somebody says never does. Only
+what the assistant says, and the piece that ends its turn, is trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from .encode import Encoder
+
+MARKS = {"system": "\x1c", "user": "\x1d", "assistant": "\x1e", "tool": "\x1f"}
+"""Role -> the character before its turns."""
+ROLES = {mark: role for role, mark in MARKS.items()}
+_MARK = re.compile("[\x1c-\x1f]")
+LEARNED = "assistant"
+"""The role whose turns are trained on."""
+
+Template = tuple[tuple[str, str, str], ...]
+"""(role, what comes before its turns, what comes after)."""
+
+TEMPLATES: dict[str, Template] = {
+    # Gemma's own has no system turn; ours is written like its other two.
+    "gemma": (
+        ("system", "<start_of_turn>system\n", "<end_of_turn>\n"),
+        ("user", "<start_of_turn>user\n", "<end_of_turn>\n"),
+        ("assistant", "<start_of_turn>model\n", "<end_of_turn>\n"),
+        ("tool", "<start_of_turn>tool\n", "<end_of_turn>\n"),
+    ),
+    "chatml": tuple((role, f"<|im_start|>{role}\n", "<|im_end|>\n") for role in MARKS),
+}
+
+
+def compose(turns: Sequence[tuple[str, str]]) -> str:
+    """One string of (role, what is said).
+
+    Raises:
+        ValueError: no such role, a control character that is a mark, or nothing that the assistant says.
+    """
+    parts = []
+    for role, said in turns:
+        if role not in MARKS:
+            raise ValueError(f"no role {role!r}; a turn is of {', '.join(MARKS)}")
+        if _MARK.search(said):
+            raise ValueError("control character U+001C to U+001F in a turn")
+        parts += [MARKS[role], said]
+    if not any(role == LEARNED for role, _ in turns):
+        raise ValueError("a conversation without a turn of the assistant")
+    return "".join(parts)
+
+
+def turns_of(text: str) -> list[tuple[str, str]]:
+    """(role, what is said) of a composed conversation; what stands before the first mark is the user's."""
+    found = [(ROLES[m.group()], m.end()) for m in _MARK.finditer(text)]
+    if not found or not _MARK.match(text):
+        found.insert(0, ("user", 0))
+    ends = [begin - 1 for _, begin in found[1:]] + [len(text)]
+    return [(role, text[begin:end]) for (role, begin), end in zip(found, ends, strict=True)]
+
+
+def spoken(text: str) -> str:
+    """A composed conversation for people to read."""
+    return _MARK.sub(lambda m: f"\n[{ROLES[m.group()]}] ", text).lstrip("\n")
+
+
+def rendered(text: str, template: Template) -> str:
+    """A composed conversation as the template writes it."""
+    around = {role: (before, after) for role, before, after in template}
+    return "".join(said.join(around.get(role, ("", ""))) for role, said in turns_of(text))
+
+
+@dataclass(frozen=True)
+class EncodedChats:
+    """Ids of a batch of conversations, and which of them are trained on."""
+
+    ids: np.ndarray
+    """int32 [total]."""
+    offsets: np.ndarray
+    """int64 [n + 1]."""
+    spans: np.ndarray
+    """int32 [2 s]: begin and exclusive end of every span, relative to its conversation."""
+    span_offsets: np.ndarray
+    """int64 [n + 1], in `spans`."""
+    with_control: int
+    with_reserved: int
+
+
+class ChatEncoder:
+    """Renders conversations by a template.
+
+    Text between two pieces of the template is encoded in one go, as it is when a rendered prompt is tokenized.
+
+    Raises:
+        ValueError: the model puts a space before what it encodes, so that parts cannot be encoded apart.
+    """
+
+    def __init__(self, encoder: Encoder, template: Template) -> None:
+        if encoder.prefixed:
+            raise ValueError("conversations need a tokenizer without a dummy prefix")
+        self._encoder = encoder
+        self._template = {role: (self._parts(before), self._parts(after)) for role, before, after in template}
+
+    def _parts(self, literal: str) -> list[int | str]:
+        """A template's literal as ids of reserved pieces and the text between them."""
+        if not self._encoder.reserved_ids:
+            return [literal]
+        pattern = "(" + "|".join(map(re.escape, self._encoder.reserved_ids)) + ")"
+        return [self._encoder.reserved_ids.get(part, part) for part in re.split(pattern, literal) if part]
+
+    def encode(self, texts: pa.LargeStringArray) -> EncodedChats:
+        """Encode composed conversations in order.
+
+        Raises:
+            ValueError: a role that the template does not have.
+        """
+        plans = [self._plan(text) for text in texts.to_pylist()]
+        units = [part.text for plan in plans for part in plan if part.piece < 0]
+        encoded = self._encoder.encode(pa.array(units, pa.large_string()))
+        unit = 0
+        ids: list[np.ndarray] = [np.empty(0, np.int32)]
+        lengths, spans, span_counts = [], [], []
+        for plan in plans:
+            at, open_at, mine = 0, -1, 0
+            for part in plan:
+                if part.piece >= 0:
+                    own = np.array([part.piece], np.int32)
+                else:
+                    own = encoded.ids[encoded.offsets[unit] : encoded.offsets[unit + 1]]
+                    unit += 1
+                if part.opens >= 0:
+                    # A token that straddles the header's end belongs to the answer.
+                    inside = np.cumsum(self._encoder.piece_bytes[own])
+                    open_at = at + int(np.searchsorted(inside, part.opens, "right"))
+                ids.append(own)
+                at += len(own)
+                if part.closes and open_at >= 0:
+                    spans += [open_at, at]
+                    mine += 2
+                    open_at = -1
+            if not mine:
+                # An empty list would say that all of it is trained on.
+                spans += [0, 0]
+                mine = 2
+            lengths.append(at)
+            span_counts.append(mine)
+        return EncodedChats(
+            np.concatenate(ids),
+            np.r_[0, np.cumsum(lengths)].astype(np.int64),
+            np.array(spans, np.int32),
+            np.r_[0, np.cumsum(span_counts)].astype(np.int64),
+            encoded.with_control,
+            encoded.with_reserved,
+        )
+
+    def byte_bounds(self, text: str) -> list[int]:
+        """Where every token of a composed conversation begins in its UTF-8, and where the last one ends; what the template
+        adds has no length."""
+        bounds, at = [], 0
+        for part in self._plan(text):
+            if part.piece >= 0:
+                bounds.append(at)
+                continue
+            data = part.text.encode()
+            ids = self._encoder.encode(pa.array([part.text], pa.large_string())).ids.tolist()
+            inside = self._encoder.byte_bounds(data, ids)
+            for k in inside:
+                within = [(place, where, size) for place, where, size in part.said if place <= k]
+                if within:
+                    place, where, size = within[-1]
+                    at = where + min(k - place, size)
+                bounds.append(at)
+            bounds.pop()
+        return [*bounds, len(text.encode())]
+
+    def _plan(self, text: str) -> list[_Part]:
+        """Pieces and text of a rendered conversation; neighbouring text is joined."""
+        plan: list[_Part] = []
+        held = ""
+        opens = -1
+        inside: list[tuple[int, int, int]] = []
+        where = 0
+
+        def flush() -> None:
+            nonlocal held, opens
+            if held:
+                plan.append(_Part(text=held, opens=opens, said=tuple(inside)))
+                held, opens = "", -1
+                inside.clear()
+
+        for role, said in turns_of(text):
+            where += int(bool(where) or text[:1] in ROLES)
+            if role not in self._template:
+                raise ValueError(f"the chat template has no role {role!r}; add it to `tokenizer.chat_template`")
+            before, after = self._template[role]
+            closed = role != LEARNED
+            for part in before:
+                if isinstance(part, int):
+                    flush()
+                    plan.append(_Part(piece=part))
+                else:
+                    held += part
+            if role == LEARNED:
+                opens = len(held.encode())
+            inside.append((len(held.encode()), where, len(said.encode())))
+            held += said
+            where += len(said.encode())
+            for part in after:
+                if isinstance(part, int):
+                    if not held and opens >= 0:
+                        # Nothing is said: the span begins with the piece that ends the turn.
+                        plan.append(_Part(text="", opens=0))
+                        opens = -1
+                    flush()
+                    plan.append(_Part(piece=part, closes=not closed))
+                    closed = True
+                else:
+                    held += part
+            if not closed and held:
+                # A template without a piece after the turn: it ends with its text.
+                flush()
+                plan[-1] = replace(plan[-1], closes=True)
+        flush()
+        return plan
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece of the template, or text to encode."""
+
+    piece: int = -1
+    text: str = ""
+    opens: int = -1
+    """Bytes of the text before what the assistant says; -1: it says nothing here."""
+    closes: bool = False
+    """What is trained on ends with it."""
+    said: tuple[tuple[int, int, int], ...] = ()
+    """(byte of the text, byte of the conversation, bytes) of what of it is said."""
