@@ -132,6 +132,25 @@ def stats(
         print_tables(values)
 
 
+@app.command()
+def report(
+    run: RunFolder,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[RUN_B]", help="A second run, to show beside the first.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the (first) run.")] = None,
+) -> None:
+    """Write one HTML file that shows a run, or two side by side: funnel, mixture, overlap, examples, timings."""
+    from .pipeline.stats.report import write_report
+
+    for folder in (run, other):
+        if folder:
+            _require_folder(folder)
+    page = out or run / "report.html"
+    write_report([run, other] if other else [run], page)
+    print(f"{page}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
+
+
 @app.command("filter")
 def filter_command(
     run: RunFolder,

@@ -42,11 +42,10 @@ from .signals import language, scan
 from .signals.scan import ScanSettings
 from .sources.domains import CHAT, domain_of
 from .sources.listing import SourceSettings, file_version, list_sources, sample_files
-from .stats.contamination import report_contamination
-from .stats.ledger import CorpusFunnel, check_bad_rows, funnel_json, scan_funnels
+from .stats.ledger import CorpusFunnel, check_bad_rows, scan_funnels
+from .stats.stage import Reached, write_stats
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
-STATS_VERSION = 3
 ESTIMATE_MARGIN = 2.0
 """How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
 
@@ -378,42 +377,32 @@ class _Run:
         return cells, tuple(groups)
 
     def _stats(self) -> None:
-        by_subset: dict[str, int] = {}
-        for g in self.groups:
-            if not g.held_out:
-                for subset, n in self.token_results[g.name].data["subsets"].items():
-                    merge_counts(by_subset, {f"{g.corpus}/{subset}": n})
-        totals: dict[str, int] = {}
-        for result in self.token_results.values():
-            merge_counts(totals, result.counts)
-        held_out = [f for f in self.funnels if f.held_out]
         funnels = [*self.decided.values()]
         for funnel in funnels:
             parts = [f for f in self.funnels if f.corpus == funnel.corpus]
             funnel.files = sum(f.files for f in parts)
             funnel.bytes = sum(f.bytes for f in parts)
             funnel.damaged = [d for f in parts for d in f.damaged]
-        mixture = self.summary.mixture
-        values = {
-            "funnel": {**funnel_json(funnels, by_subset), "held_out_rows": {f.corpus: f.rows for f in held_out}},
-            "filter": self.rules,
-            "prepared": {name: {**r.counts, **r.data} for name, r in self.preparations.items()},
-            "overlap": self.dedupe_result.overlap,
-            "dedupe": self.dedupe_result.figures,
-            "mixture": mixture,
-            "tokens": {**totals, **self.prepared.data},
-        }
         self.summary.funnels = funnels
-        tasks = [
-            Task(name, task_key("stats", STATS_VERSION, None, [name, value]), write_stats, (name, value, self.paths))
-            for name, value in values.items()
-        ]
-        if "contamination" in self.preparations:
-            scans = [[f.name, self.scans[f.name].outputs[0].hash] for f in self.files]
-            facts = [self.preparations["contamination"].outputs[-1].hash, scans]
-            key = task_key("stats", STATS_VERSION, None, ["contamination", facts])
-            tasks.append(Task("contamination", key, report_contamination, (self.files, self.paths)))
-        self._step("stats", tasks)
+        s = self.settings
+        write_stats(
+            self.engine,
+            Reached(
+                files=self.files,
+                groups=self.groups,
+                scans=self.scans,
+                decisions=self.decisions,
+                tokens=self.token_results,
+                prepared=self.preparations,
+                funnels=funnels,
+                held_out_rows={f.corpus: f.rows for f in self.funnels if f.held_out},
+                rules=self.rules,
+                dedupe=self.dedupe_result,
+                mixture=self.summary.mixture,
+                settings=content_key(replace(s, sources=(), url_lists=())),
+                phases=[p.name for p in s.mix.phases],
+            ),
+        )
 
     def _write_manifest(self) -> None:
         """File table and artifacts of the stages run so far; what readers follow."""
@@ -437,7 +426,3 @@ class _Run:
         if self.settings.against:
             manifest["against"] = self.settings.against
         write_json(self.paths.manifest, manifest)
-
-
-def write_stats(name: str, value: dict[str, Any], paths: RunPaths) -> TaskResult:
-    return TaskResult((write_json(paths.stats(name), value),))

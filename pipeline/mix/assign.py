@@ -25,6 +25,8 @@ from .select import PhaseClaims, read_documents, taken_by
 PARTITION_DOCUMENTS = 1 << 16
 PARTITION_TOKENS = 32 << 20
 MAX_COPIES = 64
+QUALITY_CLASSES = 20
+"""Of equal width, in the distributions that the ledger shows."""
 
 ENTRY_SCHEMA = pa.schema(
     [
@@ -86,18 +88,52 @@ def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int
 
 
 def tally(path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> TaskResult:
-    """Map: copies and tokens by (phase, pool, cell, set) of one `DOC` file, before any block is written."""
+    """Map: what will stand where, of one `DOC` file, before any block is written.
+
+    Its data: `sets`, copies and tokens by `phase/pool/cell/set`; `unused`, documents and tokens that no phase takes, by
+    cell; `lengths` and `quality`, documents and tokens by `phase/domain/class`, each document once, phase -1 being all.
+    """
     docs = read_documents(path)
-    data: dict[str, list[int]] = {}
+    domains = [c.domain for c in cells]
+    sets: dict[str, list[int]] = {}
+    lengths: dict[str, list[int]] = {}
+    quality: dict[str, list[int]] = {}
+    tokens = docs["tokens"].astype(np.int64)
+    length_class = np.floor(np.log2(np.maximum(tokens, 1))).astype(np.int64)
+    quality_class = docs["quality"].astype(np.int64) * QUALITY_CLASSES >> 16
+
+    def distribute(phase: int, rows: np.ndarray) -> None:
+        for into, classes in ((lengths, length_class), (quality, quality_class)):
+            facts = np.stack([docs["cell"][rows].astype(np.int64), classes[rows]])
+            for (cell, level), n, t in _sums(facts, tokens[rows]):
+                count = into.setdefault(f"{phase}/{domains[cell]}/{level}", [0, 0])
+                count[0] += n
+                count[1] += t
+
+    distribute(-1, np.arange(len(docs)))
+    used = np.zeros(len(docs), bool)
     for phase, pool, copies in claimed_copies(docs, settings, cells, claims):
         facts = np.stack([pool[copies.row], docs["cell"][copies.row].astype(np.int64), copies.set_index])
-        found, at = np.unique(facts, axis=1, return_inverse=True)
-        n = np.bincount(at.ravel(), minlength=found.shape[1])
-        tokens = np.bincount(at.ravel(), weights=copies.take, minlength=found.shape[1]).astype(np.int64)
-        for k in range(found.shape[1]):
-            key = "/".join(map(str, (phase, *found[:, k].tolist())))
-            data[key] = [int(n[k]), int(tokens[k])]
-    return TaskResult((), {}, data)
+        for key, n, t in _sums(facts, copies.take):
+            sets["/".join(map(str, (phase, *key)))] = [n, t]
+        once = np.unique(copies.row)
+        used[once] = True
+        distribute(phase, once)
+    left = np.flatnonzero(~used)
+    unused = {str(cell): [n, t] for (cell,), n, t in _sums(docs["cell"][left].astype(np.int64)[None], tokens[left])}
+    return TaskResult((), {}, {"sets": sets, "unused": unused, "lengths": lengths, "quality": quality})
+
+
+def _sums(facts: np.ndarray, tokens: np.ndarray) -> Iterator[tuple[list[int], int, int]]:
+    """(facts, rows, tokens) of every distinct column of `facts` (int64 [k, n])."""
+    if not facts.shape[1]:
+        return
+    found, at = np.unique(facts, axis=1, return_inverse=True)
+    n = np.bincount(at.ravel(), minlength=found.shape[1])
+    # Exact below 2^53 tokens a file.
+    t = np.bincount(at.ravel(), weights=tokens, minlength=found.shape[1]).astype(np.int64)
+    for k in range(found.shape[1]):
+        yield found[:, k].tolist(), int(n[k]), int(t[k])
 
 
 def shuffle_documents(

@@ -47,7 +47,7 @@ def mixture_json(
         pools = [n for n in plan.needs if n.phase == phase.name]
         by_cell: dict[int, list[int]] = {}
         by_pool = np.zeros((len(phase.pools), 2), np.int64)
-        for key, value in plan.tally.items():
+        for key, value in plan.tally["sets"].items():
             p, pool, cell, _ = map(int, key.split("/"))
             if p == number:
                 by_pool[pool] += value
@@ -69,6 +69,8 @@ def mixture_json(
                         "tokens": int(by_pool[i][1]),
                         "documents": int(by_pool[i][0]),
                         "available_tokens": n.available,
+                        "epochs": round(int(by_pool[i][1]) / max(n.available, 1), 4),
+                        "max_epochs": n.max_epochs,
                     }
                     for i, n in enumerate(pools)
                 ],
@@ -94,10 +96,35 @@ def mixture_json(
                     }
                     for p in mine
                 ],
+                "lengths": _by_domain(plan, "lengths", number),
+                "quality": _by_domain(plan, "quality", number),
             }
         )
+    unused = {int(code): value.tolist() for code, value in plan.tally["unused"].items()}
     held_out_tokens = held.counts["tokens"] if held else 0
     return {
         "phases": phases,
+        "survivors": {"lengths": _by_domain(plan, "lengths", -1), "quality": _by_domain(plan, "quality", -1)},
+        "unused": [
+            {
+                "corpus": cells[c].corpus,
+                "subset": cells[c].subset,
+                "domain": cells[c].domain,
+                "documents": documents,
+                "tokens": tokens,
+            }
+            for c, (documents, tokens) in sorted(unused.items())
+        ],
         "held_out": {"tokens": held_out_tokens, "blocks": held.counts["blocks"] if held else 0},
     }
+
+
+def _by_domain(plan: MixPlan, kind: str, phase: int) -> dict[str, dict[str, list[int]]]:
+    """Domain -> class -> (documents, tokens) of a phase's distribution. A class of lengths is the power of two below a
+    document's tokens; one of quality a twentieth of the scale."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for key, value in sorted(plan.tally.get(kind, {}).items()):
+        number, domain, level = key.split("/")
+        if int(number) == phase:
+            found.setdefault(domain, {})[level] = value.tolist()
+    return found

@@ -29,8 +29,8 @@ class MixPlan:
     needs: tuple[PoolNeed, ...]
     given: dict[str, list[str]]
     """Phase -> pools that were empty and gave their share to the others."""
-    tally: dict[str, np.ndarray]
-    """`phase/pool/cell/set` -> (copies, tokens)."""
+    tally: dict[str, dict[str, np.ndarray]]
+    """What `assign.tally` counts, over all documents: kind -> key -> int64 [2]."""
 
 
 @dataclass
@@ -70,10 +70,12 @@ class Planner:
             lambda d: (d.hash, self.settings, self.cells, claims),
             name=lambda d: str(Path(d.path).relative_to(self.paths.mix("docs"))),
         )
-        tally: dict[str, np.ndarray] = {}
+        tally: dict[str, dict[str, np.ndarray]] = {}
         for result in tallies:
-            for key, value in result.data.items():
-                tally[key] = tally.get(key, np.zeros(2, np.int64)) + np.array(value, np.int64)
+            for kind, counts in result.data.items():
+                into = tally.setdefault(kind, {})
+                for key, value in counts.items():
+                    into[key] = into.get(key, np.zeros(2, np.int64)) + np.array(value, np.int64)
         return MixPlan(tuple(claims), tuple(self.needs), self.given, tally)
 
     def _floors(self, documents: Sequence[Artifact]) -> list[tuple[int, ...]]:

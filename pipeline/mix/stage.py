@@ -117,7 +117,7 @@ class Mixer:
         totals = np.zeros((len(sets), 2), np.int64)
         # All sets of a phase have the same columns, so that a loader can interleave them.
         masked = [False] * len(self.settings.phases)
-        for key, value in plan.tally.items():
+        for key, value in plan.tally["sets"].items():
             phase, _, cell, set_index = map(int, key.split("/"))
             totals[set_index] += value
             masked[phase] |= self.cells[cell].chat

@@ -14,7 +14,18 @@ from ...tokenize.model import Pieces
 from ..artifacts import RunPaths, read_json
 from .tokenizer import SubsetTokens
 
-NAMES = ("funnel", "filter", "prepared", "dedupe", "overlap", "mixture", "tokens")
+NAMES = (
+    "funnel",
+    "filter",
+    "prepared",
+    "dedupe",
+    "overlap",
+    "mixture",
+    "tokens",
+    "languages",
+    "examples",
+    "settings",
+)
 
 
 def read_stats(run: Path) -> dict[str, Any]:

@@ -131,10 +131,13 @@ def test_any_plan_sums_is_disjoint_and_keeps_its_caps(seed, counts, of, sizes, p
         copies, tokens, pool = taken[phase.name]
         assert sum(n.wanted for n in needs) == phase.tokens
         tally = np.zeros(2, np.int64)
-        for key, value in found.tally.items():
+        for key, value in found.tally["sets"].items():
             if int(key.split("/")[0]) == number:
                 tally += value
         assert tally.tolist() == [copies.sum(), tokens.sum()]
+        for kind in ("lengths", "quality"):
+            counts = [v for k, v in found.tally[kind].items() if k.startswith(f"{number}/")]
+            assert sum(int(v[0]) for v in counts) == (copies > 0).sum()
         for k, (need, of_pool) in enumerate(zip(needs, phase.pools, strict=True)):
             mine = pool == k
             # A last copy of BOS alone is left out: one token.
@@ -143,6 +146,9 @@ def test_any_plan_sums_is_disjoint_and_keeps_its_caps(seed, counts, of, sizes, p
             assert tokens[mine].sum() <= of_pool.max_epochs * docs["tokens"][mine].sum()
             if of_pool.min_quality:
                 assert (docs["quality"][mine & (copies > 0)] >= int(of_pool.min_quality * 65_535)).all()
+    nobody = (taken["p1"][0] == 0) & (taken["p2"][0] == 0)
+    unused = sum(found.tally["unused"].values(), np.zeros(2, np.int64))
+    assert unused.tolist() == [nobody.sum(), docs["tokens"][nobody].sum()]
     both = (taken["p1"][0] > 0) & (taken["p2"][0] > 0)
     assert reuse or not both.any()
 

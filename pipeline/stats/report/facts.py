@@ -1,0 +1,231 @@
+"""What a report shows of a run, from its stored statistics alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...artifacts import RunPaths
+from ...sources.domains import DOMAINS
+from ..tables import read_stats
+
+FILTERED = "filtered"
+FLOW_NAMES = {
+    "licence": "licence",
+    "url": "blocked URLs",
+    "contaminated": "benchmark items",
+    "held_out": "held-out copies",
+    "exact_duplicate": "exact duplicates",
+    "near_duplicate": "near duplicates",
+    "url_duplicate": "older pages of a URL",
+}
+"""Reasons that are outcomes of their own in the funnel; all others are filters."""
+STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "lookup", "stats")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A flow of documents between two nodes of the funnel."""
+
+    source: str
+    target: str
+    value: int
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What a stage took, over all its tasks."""
+
+    name: str
+    tasks: int
+    cpu_seconds: float
+    wall_seconds: float
+    """From the first task's begin to the last one's end."""
+    peak_bytes: int
+    bytes_per_second: float
+    """Raw text over CPU seconds; 0 where it says nothing."""
+    retried: int
+
+
+@dataclass
+class RunFacts:
+    """One run, ready to be shown."""
+
+    name: str
+    recipe: str
+    """YAML."""
+    stats: dict[str, Any]
+    rows: int
+    kept: int
+    raw_bytes: int
+    duplicates: int
+    survivor_tokens: int
+    trained_tokens: int
+    links: list[Link]
+    phases: list[dict[str, Any]]
+    domains: list[str]
+    """Those that occur, in the order of the table."""
+    corpora: list[str]
+    rules: list[tuple[str, int, int, int]]
+    """(rule, documents it is the reason of, that fail it, that fail it alone), most first."""
+    languages: list[tuple[str, dict[str, int]]]
+    stages: list[StageTime]
+    overlaps: dict[str, list[list[int]]] = field(default_factory=dict)
+    """Kind -> documents of the row's corpus shared with the column's."""
+
+    @property
+    def examples(self) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = self.stats["examples"]["reasons"]
+        return found
+
+
+def read_facts(run: Path) -> RunFacts:
+    """Read a finished run.
+
+    Raises:
+        ValueError: it is not finished.
+    """
+    stats = read_stats(run)
+    paths = RunPaths(run)
+    corpora = stats["funnel"]["corpora"]
+    phases = stats["mixture"]["phases"]
+    dropped: dict[str, int] = {}
+    for corpus in corpora:
+        for reason, n in corpus["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + n
+    failed, alone = stats["filter"]["failed"], stats["filter"]["alone"]
+    rules = [(r, n, failed.get(r, n), alone.get(r, 0)) for r, n in dropped.items() if r not in FLOW_NAMES]
+    domains = {c["domain"] for p in phases for c in p["cells"]} | {c["domain"] for c in stats["mixture"]["unused"]}
+    raw_bytes = sum(c["bytes"] for c in corpora)
+    return RunFacts(
+        name=run.resolve().name,
+        recipe=paths.recipe.read_text() if paths.recipe.exists() else "",
+        stats=stats,
+        rows=sum(c["rows"] for c in corpora),
+        kept=sum(c["kept"] for c in corpora),
+        raw_bytes=raw_bytes,
+        duplicates=sum(dropped.get(r, 0) for r in ("exact_duplicate", "near_duplicate", "url_duplicate")),
+        survivor_tokens=sum(stats["funnel"]["survivor_tokens"].values()),
+        trained_tokens=sum(p["tokens"] for p in phases),
+        links=_links(corpora, stats["mixture"]),
+        phases=phases,
+        domains=[d for d in DOMAINS if d in domains],
+        corpora=[c["corpus"] for c in corpora],
+        rules=sorted(rules, key=lambda r: (-r[1], r[0])),
+        languages=_languages(stats["languages"]["languages"]),
+        stages=_stage_times(paths, raw_bytes),
+        overlaps={kind: _matrix(stats["overlap"], kind) for kind in ("all", "kept", "near")},
+    )
+
+
+def _links(corpora: Sequence[dict[str, Any]], mixture: dict[str, Any]) -> list[Link]:
+    """Corpora to outcomes, what is kept to phases. A document that two phases share counts for each."""
+    links = []
+    for c in corpora:
+        sums: dict[str, int] = {"unreadable": c["quarantined"]}
+        for reason, n in c["dropped"].items():
+            name = FLOW_NAMES.get(reason, FILTERED)
+            sums[name] = sums.get(name, 0) + n
+        sums["kept"] = c["kept"]
+        links += [Link(c["corpus"], name, n) for name, n in sums.items() if n]
+    # Each document once for a phase, whatever its epochs.
+    for phase in mixture["phases"]:
+        used = sum(n for of in phase["lengths"].values() for n, _ in of.values())
+        links.append(Link("kept", phase["name"], used))
+    links.append(Link("kept", "not needed", sum(c["documents"] for c in mixture["unused"])))
+    used = sum(link.value for link in links if link.source == "kept")
+    kept = sum(c["kept"] for c in corpora)
+    if kept > used:
+        links.append(Link("kept", "validation", kept - used))
+    return [link for link in links if link.value]
+
+
+def _languages(languages: dict[str, dict[str, int]]) -> list[tuple[str, dict[str, int]]]:
+    return sorted(languages.items(), key=lambda item: (-item[1].get("rows", 0), item[0]))
+
+
+def _matrix(overlap: dict[str, Any], kind: str) -> list[list[int]]:
+    n = len(overlap["corpora"])
+    rows = [[0] * n for _ in range(n)]
+    for a, b, documents, _ in overlap[f"{kind}_corpora"]:
+        rows[a][b] = documents
+    return rows
+
+
+def _stage_times(paths: RunPaths, raw_bytes: int) -> list[StageTime]:
+    """Sums over `timings/tasks.jsonl`; of a task that ran several times, its last run."""
+    log = paths.timings("tasks.jsonl")
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in log.read_text().splitlines() if log.exists() else []:
+        entry = json.loads(line)
+        last[entry["stage"], entry["task"]] = entry
+    found = []
+    for stage in STAGES:
+        mine = [e for (s, _), e in last.items() if s.split(".")[0] == stage and not e["error"]]
+        if not mine:
+            continue
+        cpu = sum(e["seconds"] for e in mine)
+        wall = max(e["ended"] for e in mine) - min(e["ended"] - e["seconds"] for e in mine)
+        speed = raw_bytes / cpu if cpu and stage not in ("prepare", "stats", "lookup") else 0.0
+        peak = max(e["peak_bytes"] for e in mine)
+        found.append(StageTime(stage, len(mine), cpu, wall, peak, speed, sum(e["attempt"] > 1 for e in mine)))
+    return found
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Two runs compared."""
+
+    figures: list[tuple[str, float, float]]
+    mixture: list[tuple[str, str, float, float]]
+    """(phase, domain, share of the phase's tokens in each run)."""
+    settings: list[tuple[str, str, str]]
+    """Keys of the recipe that differ."""
+
+
+def differences(runs: Sequence[RunFacts]) -> Differences:
+    """What differs between two runs."""
+    import yaml
+
+    a, b = runs
+    names = {
+        "rows": "documents in",
+        "kept": "documents kept",
+        "duplicates": "duplicates dropped",
+        "survivor_tokens": "tokens of what is kept",
+        "trained_tokens": "tokens trained on",
+        "raw_bytes": "bytes of text",
+    }
+    shares = [shares_of(run) for run in runs]
+    keys = sorted({*shares[0], *shares[1]})
+    flat = [_flat(yaml.safe_load(run.recipe) or {}) for run in runs]
+    return Differences(
+        [(label, getattr(a, name), getattr(b, name)) for name, label in names.items()],
+        [(p, d, shares[0].get((p, d), 0.0), shares[1].get((p, d), 0.0)) for p, d in keys],
+        [
+            (key, flat[0].get(key, "-"), flat[1].get(key, "-"))
+            for key in sorted({*flat[0], *flat[1]})
+            if flat[0].get(key) != flat[1].get(key)
+        ],
+    )
+
+
+def shares_of(run: RunFacts, by: str = "domain") -> dict[tuple[str, str], float]:
+    """(phase, domain or corpus) -> share of the phase's tokens."""
+    found: dict[tuple[str, str], float] = {}
+    for phase in run.phases:
+        for cell in phase["cells"]:
+            key = (phase["name"], cell[by])
+            found[key] = found.get(key, 0.0) + cell["tokens"] / max(phase["tokens"], 1)
+    return found
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, dict):
+        return {k: v for name, part in value.items() for k, v in _flat(part, f"{prefix}{name}.").items()}
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return {k: v for i, part in enumerate(value) for k, v in _flat(part, f"{prefix}{i}.").items()}
+    return {prefix.rstrip("."): json.dumps(value, ensure_ascii=False)}
