@@ -21,10 +21,11 @@ demo: install
 	$(BIN)/fox1 sample $(DEMO)/corpora
 	FOX1_DATA=$(DEMO)/corpora $(BIN)/fox1 curate recipes/sample.yaml --out $(DEMO)/run
 	$(BIN)/fox1 stats $(DEMO)/run
+	$(BIN)/fox1 report $(DEMO)/run
 	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

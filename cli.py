@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import __version__
+
+if TYPE_CHECKING:
+    from .pipeline.artifacts import RunPaths
+    from .pipeline.identity import SourceFile
 
 app = typer.Typer(
     name="fox1",
@@ -82,13 +86,14 @@ def curate(
     memory: Annotated[str, typer.Option(help="Of a task, at least 512Mi; results do not depend on it.")] = "1Gi",
 ) -> None:
     """Run the stages prepare, scan, filter, dedupe, tokenize, mix and stats over a recipe's sources."""
+    import time
     from contextlib import nullcontext
     from dataclasses import replace
 
     from .pipeline.artifacts import RunPaths
     from .pipeline.curate import STAGES, run_files
     from .pipeline.curate import curate as run_curate
-    from .pipeline.engine import Engine, InProcess, ray_session
+    from .pipeline.engine import Engine, InProcess, ray_session, record_run
     from .progress import StageBars, print_summary
     from .recipes.load import load_recipe
     from .recipes.settings import curate_settings, training_json
@@ -105,13 +110,17 @@ def curate(
     paths = RunPaths(out.absolute())
     chosen = tuple(s.strip() for s in stages.split(",")) if stages else STAGES
     session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
+    began = time.time()
     try:
         with session as executor, StageBars() as bars:
             engine = Engine(paths, executor, bars, budget)
+            cores = executor.cores
             summary = run_curate(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130) from None
+    reused = sum(n for n, _ in summary.reused.values())
+    record_run(paths, began, cores, bars.seconds, reused, set(chosen) == set(STAGES))
     print_summary(summary, out)
 
 
@@ -185,13 +194,9 @@ def why(
     from .pipeline.provenance import why as why_document
     from .pipeline.runs import Run
     from .progress import print_why
-    from .recipes.load import stored_recipe
-    from .recipes.settings import curate_settings
 
     _require_folder(run)
-    paths = RunPaths(run.absolute())
-    settings = curate_settings(stored_recipe(paths.recipe)[0])
-    found = why_document(Run(paths), document, settings.filter)
+    found = why_document(Run(RunPaths(run.absolute())), document)
     if as_json:
         import json
         from dataclasses import asdict
@@ -214,16 +219,22 @@ def trace(
     from .pipeline.artifacts import RunPaths
     from .pipeline.provenance import trace as trace_block
     from .pipeline.runs import Run
-    from .pipeline.sources.listing import list_sources
     from .progress import print_trace
-    from .recipes.load import stored_recipe
-    from .recipes.settings import curate_settings
 
     _require_folder(run)
     paths = RunPaths(run.absolute())
+    opened = Run(paths, lambda: _listed(paths))
+    print_trace(trace_block(opened, phase, block, length, source), full)
+
+
+def _listed(paths: RunPaths) -> list[SourceFile]:
+    """The source files of a run, as its recipe names them."""
+    from .pipeline.sources.listing import list_sources
+    from .recipes.load import stored_recipe
+    from .recipes.settings import curate_settings
+
     settings = curate_settings(stored_recipe(paths.recipe)[0])
-    opened = Run(paths, lambda: list_sources(settings.sources, settings.id_salt))
-    print_trace(trace_block(opened, phase, block, length, settings.tokenizer, source), full)
+    return list_sources(settings.sources, settings.id_salt)
 
 
 @app.command()
@@ -283,6 +294,40 @@ def dump(
         engine = Engine(RunPaths(out.absolute()), executor, bars)
         documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
     print(f"{out}: {documents:,} documents, {size / 1e6:,.1f} MB")
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a finished run to compare with.")],
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    cores: Annotated[int | None, typer.Option(min=1, help="Of a machine; default: this one's.")] = None,
+    sample_share: Annotated[str, typer.Option("--sample", help="Share of the inputs to measure on, e.g. 2%.")] = "",
+    rates: Annotated[Path | None, typer.Option(help="Use the rates that --save wrote, instead of measuring.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the measured rates as JSON.")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="For the training.")] = 8,
+    gpu: Annotated[str, typer.Option(help="H100, H200 or A100.")] = "H200",
+    utilisation: Annotated[str, typer.Option(help="Share of the GPU's peak that the training reaches.")] = "40%",
+    memory: Annotated[str, typer.Option(help="Of a task.")] = "1Gi",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Tell what a curation and its training will take, from rates measured on a sample of the inputs."""
+    import json
+
+    from .capacity import plan_recipe
+    from .pipeline.artifacts import write_json
+    from .pipeline.capacity.plan import as_json as plan_json
+    from .pipeline.capacity.tables import print_plan
+    from .recipes.units import quantity, share
+
+    machine = (nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
+    made, then = plan_recipe(recipe, overrides or [], machine, share(sample_share) if sample_share else None, rates)
+    if save:
+        write_json(save.absolute(), made.rates.to_json())
+    if as_json:
+        print(json.dumps(plan_json(made, then), indent=1))
+    else:
+        print_plan(made, then)
 
 
 @app.command()

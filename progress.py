@@ -7,16 +7,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .pipeline.curate import Summary
 from .pipeline.excerpts import beginning, printable
-from .pipeline.lookup import Found
-from .pipeline.provenance import Traced, Why
-from .pipeline.what_if import WhatIf
+
+if TYPE_CHECKING:
+    from .pipeline.curate import Summary
+    from .pipeline.lookup import Found
+    from .pipeline.provenance import Traced, Why
+    from .pipeline.what_if import WhatIf
 
 
 class StageBars:
@@ -36,6 +39,8 @@ class StageBars:
         self._part_began = self._began = time.monotonic()
         self._done = 0
         self._steps = self._reused = self._ran = 0
+        self.seconds: dict[str, float] = {}
+        """Wall seconds of the stages that are over."""
 
     def __enter__(self) -> StageBars:
         if self._bars:
@@ -77,6 +82,7 @@ class StageBars:
     def _close_part(self) -> None:
         if self._part:
             seconds = time.monotonic() - self._part_began
+            self.seconds[self._part] = seconds
             reused = f", {self._reused} reused" if self._reused else ""
             self._console.print(f"{self._part:10} {seconds:7.1f} s  {self._ran} tasks{reused}", highlight=False)
 
@@ -104,7 +110,9 @@ def print_summary(summary: Summary, run: Path) -> None:
             console.print(f"  nothing there of {names}: its share went to the other pools", highlight=False)
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
-    console.print(f"{run}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False)
+    console.print(
+        f"{run}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False, soft_wrap=True
+    )
 
 
 def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unicodedata import unidata_version
@@ -399,7 +399,10 @@ class _Run:
                 rules=self.rules,
                 dedupe=self.dedupe_result,
                 mixture=self.summary.mixture,
-                settings=content_key(replace(s, sources=(), url_lists=())),
+                # Without the places of files: what they hold is among the inputs and prepared artifacts.
+                settings=content_key(
+                    s.scan, s.filter, s.dedupe, replace(s.tokenizer, model=""), s.quality, s.mix, s.seed, s.limit
+                ),
                 phases=[p.name for p in s.mix.phases],
             ),
         )
@@ -422,7 +425,12 @@ class _Run:
             }
             for f in self.files
         ]
-        manifest = {"version": 1, "files": files, "artifacts": artifacts}
+        manifest = {
+            "version": 1,
+            "files": files,
+            "tokenizer": asdict(self.settings.tokenizer),
+            "artifacts": artifacts,
+        }
         if self.settings.against:
             manifest["against"] = self.settings.against
         write_json(self.paths.manifest, manifest)

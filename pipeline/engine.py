@@ -135,9 +135,16 @@ class Executor(Protocol):
 
     def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]: ...
 
+    @property
+    def cores(self) -> int:
+        """Tasks that run at once."""
+        ...
+
 
 class InProcess:
     """Runs tasks one after the other in this process: no Ray, the same bytes."""
+
+    cores = 1
 
     def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
         for index, task in tasks:
@@ -154,11 +161,15 @@ class OnRay:
         # Ray's own retries are off: a task that always exceeds its memory would otherwise loop for ever.
         self._attempt = ray.remote(max_retries=0, num_cpus=1)(attempt)
 
+    @property
+    def cores(self) -> int:
+        return int(self._ray.cluster_resources().get("CPU", 1))
+
     def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
         waiting = list(reversed(tasks))
         in_flight: dict[Any, int] = {}
         while waiting or in_flight:
-            window = max(2, 2 * int(self._ray.cluster_resources().get("CPU", 1)))
+            window = max(2, 2 * self.cores)
             while waiting and len(in_flight) < window:
                 index, task = waiting.pop()
                 reference = self._attempt.options(memory=task.memory, name=f"{stage}:{task.name}").remote(
@@ -265,6 +276,21 @@ class Engine:
             log.write_text(outcome.trace)
         tries = f" after {attempts} attempts" if attempts > 1 else ""
         return f"{stage} failed on {task.name}{tries}: {outcome.error} (log: {log})"
+
+
+def record_run(
+    paths: RunPaths, began: float, cores: int, stages: dict[str, float], reused: int, complete: bool
+) -> None:
+    """Note in `timings/runs.jsonl` that a command ran all stages of a run (wall seconds by stage), for `fox1 plan`."""
+    line = {
+        "began": began,
+        "seconds": time.time() - began,
+        "cores": cores,
+        "stages": stages,
+        "reused": reused if complete else -1,
+    }
+    with open(paths.timings("runs.jsonl"), "a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 @contextlib.contextmanager

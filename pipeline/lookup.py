@@ -21,7 +21,7 @@ from .artifacts import Artifact, RunPaths, parquet_writer
 from .engine import Engine, Task, TaskResult, task_key
 from .identity import Group
 from .provenance import Placed, placed
-from .runs import Run, index_parts, row_of
+from .runs import Run, index_parts, row_of, uint64s
 from .shuffle import RecordShuffle, by_hash_range, read_records
 from .signals.scan import content_hashes
 from .signals.urls import normalised_hashes
@@ -40,11 +40,11 @@ def write_lookup(engine: Engine, groups: Sequence[Group], scans: dict[str, TaskR
     parts = max(1, -(-sum(r.counts["documents"] for r in scans.values()) // PART_ROWS))
     inputs = {g.name: [scans[f.name].outputs[0].hash for f in g.files] for g in groups}
     moved = engine.run(
-        "lookup.shuffle",
+        "mix.lookup_shuffle",
         [
             Task(
                 g.name,
-                task_key("lookup.shuffle", VERSION, None, [inputs[g.name], parts]),
+                task_key("mix.lookup_shuffle", VERSION, None, [inputs[g.name], parts]),
                 shuffle_keys,
                 (g, parts, paths),
             )
@@ -57,11 +57,11 @@ def write_lookup(engine: Engine, groups: Sequence[Group], scans: dict[str, TaskR
         for kind in KINDS:
             files[kind] += itertools.islice(outputs, result.data["files"][kind])
     engine.run(
-        "lookup",
+        "mix.lookup",
         [
             Task(
                 f"{kind}-{part:05d}",
-                task_key("lookup", VERSION, None, [[a.hash for a in files[kind]], part, parts]),
+                task_key("mix.lookup", VERSION, None, [[a.hash for a in files[kind]], part, parts]),
                 write_part,
                 ([Path(a.path) for a in files[kind]], part, paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet")),
             )
@@ -185,5 +185,6 @@ def _look_up(run: Run, kind: str, key: int) -> list[int]:
             facts = file.metadata.row_group(group).column(0).statistics
             if facts and facts.min <= key <= facts.max:
                 table = file.read_row_group(group)
-                found += table.column("doc_id").to_numpy()[table.column("key").to_numpy() == key].tolist()
+                mine = uint64s(table.column("key")) == key
+                found += uint64s(table.column("doc_id"))[mine].tolist()
     return found

@@ -15,9 +15,8 @@ from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import read_set, rows_per_file
 from .artifacts import read_json
 from .edits import EDIT_KINDS, apply_edits, raw_span
-from .filter import FilterSettings, judge
 from .mix.index import part_of
-from .runs import Run, index_parts, row_of
+from .runs import Run, index_parts, row_of, uint64s
 from .sources.domains import CHAT
 from .what_if import value_behind
 
@@ -50,7 +49,7 @@ class Why:
     blocks: list[Placed] = field(default_factory=list)
 
 
-def why(run: Run, name: str, settings: FilterSettings) -> Why:
+def why(run: Run, name: str) -> Why:
     """Signals, failed rules, decision and blocks of a document.
 
     Raises:
@@ -58,18 +57,18 @@ def why(run: Run, name: str, settings: FilterSettings) -> Why:
     """
     doc_id = run.doc_id(name)
     file = run.file(doc_id)
-    signals = row_of(run.paths.signals(file.corpus, file.path), doc_id)
+    path = run.paths.signals(file.corpus, file.path)
+    columns = [n for n in pq.read_schema(path).names if n not in BINARY] if path.exists() else None
+    signals = row_of(path, doc_id, columns)
     if signals is None:
         where = run.paths.quarantine(file.corpus, file.path)
         hint = f"; {where} says why rows could not be read" if where.exists() else ""
         raise ValueError(f"{run.name(doc_id)}: the scan found no such document{hint}")
     decision = row_of(run.paths.decisions(file.corpus, file.path), doc_id)
-    failed = [
-        (rule, value_behind(signals, 0, rule)) for rule, hit in judge(signals, file.corpus, settings) if bool(hit[0])
-    ]
     decided = decision.to_pylist()[0] if decision else {}
+    failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ())]
     partner = int(decided.get("duplicate_of") or 0)
-    facts = {k: v for k, v in signals.to_pylist()[0].items() if k not in BINARY}
+    facts = signals.to_pylist()[0]
     return Why(
         run.name(doc_id),
         doc_id,
@@ -94,10 +93,10 @@ def placed(run: Run, doc_id: int) -> list[Placed]:
             facts = file.metadata.row_group(group).column(0).statistics
             if facts and facts.min <= doc_id <= facts.max:
                 table = file.read_row_group(group)
-                mine = table.filter(pa.array(table.column("doc_id").to_numpy() == doc_id))
+                first, end = np.searchsorted(uint64s(table.column("doc_id")), np.array([doc_id, doc_id + 1], np.uint64))
                 found += [
                     Placed(phases[r["phase"] - 1], r["block_length"], r["block"], r["doc_start"], r["length"])
-                    for r in mine.to_pylist()
+                    for r in table.slice(int(first), int(end - first)).to_pylist()
                 ]
     return found
 
@@ -119,9 +118,7 @@ class Traced:
     """Kinds of edits inside of the raw span."""
 
 
-def trace(
-    run: Run, phase: str, block: int, length: int, settings: TokenizerSettings, source: bool = False
-) -> list[Traced]:
+def trace(run: Run, phase: str, block: int, length: int = 0, source: bool = False) -> list[Traced]:
     """The documents of a block, with the spans of their text that it holds.
 
     The text comes from the run's own token shards, so that nothing has to be read up to a row; from the source where they
@@ -150,6 +147,7 @@ def trace(
                 values = batch.slice(row, 1).to_pylist()[0]
                 break
             row -= batch.num_rows
+    settings = run.tokenizer
     # A few documents: SentencePiece is loaded sooner than the fast encoder, and gives the same ids.
     tracer = _Tracer(run, Encoder(run.paths.tokenizer, settings.reserved, fast=False), settings, source)
     found, begin = [], 0

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import token_batches
-from .artifacts import RunPaths, read_json
+from .artifacts import ROW_GROUP_ROWS, RunPaths, read_json
 from .excerpts import raw_text
 from .identity import MAX_ROWS, ROW_BITS, SourceFile, group_files
 
@@ -29,6 +30,11 @@ class Run:
         """File hash -> file as listed, once a text was asked for."""
         self._groups: dict[int, str] = {}
         """File hash -> name of its group in its corpus."""
+
+    @property
+    def tokenizer(self) -> TokenizerSettings:
+        """How the run's text became tokens."""
+        return TokenizerSettings.from_json(self.manifest["tokenizer"])
 
     def doc_id(self, name: str) -> int:
         """The id of `corpus/file#row`, or of an id given as a number.
@@ -83,9 +89,9 @@ class Run:
         if not shard.exists():
             return None
         for batch in token_batches(shard):
-            at = np.flatnonzero(batch.column("doc_id").to_numpy() == doc_id)
-            if len(at):
-                found: list[int] = batch.column("input_ids")[int(at[0])].as_py()
+            at = place_of(batch.column("doc_id"), doc_id)
+            if at >= 0:
+                found: list[int] = batch.column("input_ids")[at].as_py()
                 return found
         return None
 
@@ -95,16 +101,44 @@ def index_parts(paths: RunPaths, manifest: dict[str, Any], kind: str = "blocks")
     return [paths.root / n for n in sorted(manifest["artifacts"]) if n.startswith(f"index/{kind}-")]
 
 
-def row_of(path: Path, doc_id: int, columns: list[str] | None = None) -> pa.RecordBatch | None:
-    """The row of a document in a Parquet file of ours, found by the statistics of its row groups."""
+def take_rows(path: Path, rows: Sequence[int]) -> dict[int, pa.RecordBatch]:
+    """Rows of a Parquet file of ours by their places, each row group read once."""
+    found: dict[int, pa.RecordBatch] = {}
+    with pq.ParquetFile(path) as file:
+        for group in sorted({row // ROW_GROUP_ROWS for row in rows}):
+            table = file.read_row_group(group).combine_chunks()
+            for row in rows:
+                if row // ROW_GROUP_ROWS == group:
+                    found[row] = table.slice(row % ROW_GROUP_ROWS, 1).to_batches()[0]
+    return found
+
+
+def row_of(path: Path, doc_id: int, columns: Sequence[str] | None = None) -> pa.RecordBatch | None:
+    """The row of a document in a Parquet file of ours, found by the statistics of its row groups.
+
+    Args:
+        columns: in this order; None: all.
+    """
     with pq.ParquetFile(path) as file:
         key = next(i for i in range(file.metadata.num_columns) if file.metadata.schema.column(i).path == "doc_id")
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group)
             if facts.num_rows and facts.column(key).statistics.min <= doc_id <= facts.column(key).statistics.max:
-                wanted = None if columns is None else list(dict.fromkeys(["doc_id", *columns]))
-                table = file.read_row_group(group, columns=wanted).combine_chunks()
-                at = np.flatnonzero(table.column("doc_id").to_numpy() == doc_id)
-                if len(at):
-                    return table.slice(int(at[0]), 1).to_batches()[0]
+                at = place_of(file.read_row_group(group, columns=["doc_id"]).column(0), doc_id)
+                if at >= 0:
+                    table = file.read_row_group(group, columns=columns).slice(at, 1).combine_chunks()
+                    return table.select(columns).to_batches()[0] if columns else table.to_batches()[0]
     return None
+
+
+def place_of(ids: pa.Array | pa.ChunkedArray, doc_id: int) -> int:
+    """Where a document first stands in a column of ids; -1 if it is not there."""
+    at = np.flatnonzero(uint64s(ids) == doc_id)
+    return int(at[0]) if len(at) else -1
+
+
+def uint64s(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A column of uint64 without nulls as numpy. Not `to_numpy`: that imports pandas, which takes longer than a lookup."""
+    parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    views = [np.frombuffer(part.buffers()[1], np.uint64)[part.offset : part.offset + len(part)] for part in parts]
+    return np.concatenate([np.empty(0, np.uint64), *views])

@@ -370,6 +370,17 @@ def _all(weights: list[Weight]) -> Iterator[Weight]:
         yield from _all(weight.within)
 
 
+class Expected(Strict):
+    """What is known of a corpus before it is read; `fox1 plan` uses it where the files cannot be listed."""
+
+    files: int = Field(ge=1)
+    stored: Quantity = Field(description="Bytes as stored.")
+    text: Quantity = Field(description="Bytes of text.")
+    documents: Quantity
+    survivors: dict[Domain, Quantity] = Field({}, description="Domain -> tokens that filters and dedupe leave.")
+    source: str = Field(description="Where the figures are from.")
+
+
 class Recipe(Strict):
     """A whole recipe."""
 
@@ -379,6 +390,7 @@ class Recipe(Strict):
     id_salt: int = 0
     scale: float = Field(1.0, gt=0, description="Multiplies the phases' token budgets and nothing else.")
     total_tokens: Quantity = Field(0, description="What the phases' shares are shares of.")
+    expected: dict[str, Expected] = Field({}, description="By corpus.")
     max_bad_rows: RowsOrShare = Field(0.001, description="Bad rows a corpus may have: a number, or a share.")
     sources: dict[str, Source] = Field(min_length=1)
     held_out: dict[str, HeldOut] = {}
@@ -415,6 +427,7 @@ class Recipe(Strict):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"{name!r} cannot name a source or phase: use letters, digits, - and _")
         known("source", "held_out", list(self.held_out), corpora)
+        known("source", "expected", list(self.expected), corpora)
         named = {
             "dedupe.priority": self.dedupe.priority,
             "dedupe.exempt": self.dedupe.exempt,

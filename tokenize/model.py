@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -38,6 +39,12 @@ class TokenizerSettings:
     """Close a document's last segment with EOS."""
     specials: tuple[tuple[str, int], ...] = ()
     """(pad, eos, bos or unk; id) that the model must have; -1: none."""
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TokenizerSettings:
+        """Settings that went through JSON, where tuples are lists."""
+        pairs = {name: tuple(tuple(pair) for pair in value[name]) for name in ("chat", "specials")}
+        return cls(**{**value, **pairs, "reserved": tuple(value["reserved"])})
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,10 @@ def _order_keys(
     return key
 
 
+CHUNK_DOCUMENTS = 250_000
+MOST_CHUNKS = 2500
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Consecutive file groups that one task of dedupe handles, and who is in which."""
@@ -250,9 +254,9 @@ class Chunks:
         groups: Sequence[Group],
         sizes: Sequence[tuple[int, int]],
         old: Sequence[bool] = (),
-        target: tuple[int, int] = (2 << 30, 250_000),
+        target: tuple[int, int] = (2 << 30, CHUNK_DOCUMENTS),
         at_least: int = 4,
-        at_most: int = 2500,
+        at_most: int = MOST_CHUNKS,
     ) -> Chunks:
         """Cut groups into chunks of about `target`.
 

@@ -36,6 +36,10 @@ class PoolNeed:
         return self.wanted / self.available if self.available else float("inf")
 
 
+NAMED = 3
+"""Short pools that the error's line names; its table has all."""
+
+
 class BudgetShort(ValueError):
     """Pools cannot give what their phases want."""
 
@@ -44,10 +48,11 @@ class BudgetShort(ValueError):
         short = [n for n in needs if n.short]
         rows = "; ".join(
             f"{n.phase}, {n.pool}: wanted {n.wanted:,}, available {n.available:,} x {n.max_epochs:g} epochs"
-            for n in short
+            for n in short[:NAMED]
         )
+        more = f"; and {len(short) - NAMED} more pools;" if len(short) > NAMED else ""
         super().__init__(
-            f"budget short {when}: {rows} tokens. Lower `scale` or the phase's `tokens`, raise `max_epochs`, or use "
+            f"budget short {when}: {rows}{more} tokens. Lower `scale` or the phase's `tokens`, raise `max_epochs`, or use "
             "the nearest feasible weights of the table above"
         )
 

@@ -38,7 +38,12 @@ def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, folder: 
     stream.finish()
     while stream.rows or not outputs:
         write(stream.take(rows))
-    counts = {"tokens": stream.tokens, "segments": stream.segments, "cut_to_fill": stream.cut}
+    counts = {
+        "documents": stream.documents,
+        "tokens": stream.tokens,
+        "segments": stream.segments,
+        "cut_to_fill": stream.cut,
+    }
     counts["blocks"] = sum(a.rows for a in outputs)
     return TaskResult(tuple(outputs), counts, {"cells": {str(c): t for c, t in sorted(stream.cells.items())}})
 
@@ -50,7 +55,7 @@ class _Stream:
         self._shape = shape
         self._batches: list[pa.RecordBatch] = []
         self._carried: list[_Piece] = []
-        self.tokens = self.segments = self.cut = 0
+        self.documents = self.tokens = self.segments = self.cut = 0
         self.cells: dict[int, int] = {}
 
     def add(self, batch: pa.RecordBatch, cell: int) -> None:
@@ -62,6 +67,7 @@ class _Stream:
         bounds = np.r_[0, np.cumsum(lengths)]
         spans, at = column_lists(batch.column("loss_spans"))
         spans = spans.astype(np.int64) + int(shape.bos >= 0)
+        self.documents += batch.num_rows
         pieces = [
             _Piece(doc, cell, 0, stream[bounds[k] : bounds[k + 1]], spans[at[k] : at[k + 1]])
             for k, doc in enumerate(batch.column("doc_id").to_pylist())

@@ -115,7 +115,11 @@ def mixture_json(
             }
             for c, (documents, tokens) in sorted(unused.items())
         ],
-        "held_out": {"tokens": held_out_tokens, "blocks": held.counts["blocks"] if held else 0},
+        "held_out": {
+            "tokens": held_out_tokens,
+            "blocks": held.counts["blocks"] if held else 0,
+            "documents": held.counts["documents"] if held else 0,
+        },
     }
 
 

@@ -19,7 +19,7 @@ from ..artifacts import RunPaths
 from ..edits import apply_edits
 from ..engine import TaskResult
 from ..identity import ROW_BITS, SourceFile
-from ..runs import Run, row_of
+from ..runs import Run, row_of, take_rows
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -70,6 +70,7 @@ def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
         if len(mine) < EACH:
             mine.append(i)
     rows = {decisions.column("row")[i].as_py(): i for mine in chosen.values() for i in mine}
+    facts = take_rows(paths.signals(file.corpus, file.path), list(rows.values()))
     found: dict[str, list[dict[str, Any]]] = {}
     for batch in read_rows(file, Quarantine(file)):
         for k, row in enumerate(batch.column("row").to_pylist()):
@@ -77,8 +78,7 @@ def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
                 continue
             i = rows.pop(row)
             decided = decisions.slice(i, 1).to_pylist()[0]
-            signals = row_of(paths.signals(file.corpus, file.path), decided["doc_id"])
-            assert signals is not None
+            signals = facts[i]
             text = apply_edits(batch.column("text").slice(k, 1), signals.column("edits"))[0].as_py()
             example = Example(
                 int(order[i]),

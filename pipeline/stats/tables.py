@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ...tokenize.model import Pieces
 from ..artifacts import RunPaths, read_json
+from .mixture import mixture_tables, new_table
 from .tokenizer import SubsetTokens
 
 NAMES = (
@@ -59,7 +60,7 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens], console: Conso
     totals: dict[str, list[SubsetTokens]] = {}
     for row in rows:
         totals.setdefault(row.domain, []).append(row)
-    table = _table("Tokens", "text", "domain", "tokens", "bytes per token", "unknown", "byte fallback")
+    table = new_table("Tokens", "text", "domain", "tokens", "bytes per token", "unknown", "byte fallback")
     groups = [(f"{r.corpus}/{r.subset}", r.domain, [r]) for r in rows]
     groups += [("all of it", domain, of) for domain, of in sorted(totals.items())] + [("all", "", list(rows))]
     for name, domain, of in groups:
@@ -75,13 +76,6 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens], console: Conso
     console.print(table)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    return table
-
-
 def print_tables(values: dict[str, Any], console: Console | None = None) -> None:
     """Print the tables to a console (standard output unless given)."""
     # A log file has no width: eighty columns would cut numbers.
@@ -93,7 +87,7 @@ def print_tables(values: dict[str, Any], console: Console | None = None) -> None
         _rules(values["filter"]),
         *_overlaps(values["overlap"]),
         *_dedupe(values["dedupe"]),
-        *_mixture(values["mixture"]),
+        *mixture_tables(values),
     ):
         console.print(table)
         console.print()
@@ -104,7 +98,7 @@ def _funnel(values: dict[str, Any]) -> Table:
     for name, n in values["funnel"]["survivor_tokens"].items():
         corpus = name.split("/", 1)[0]
         tokens[corpus] = tokens.get(corpus, 0) + n
-    table = _table(
+    table = new_table(
         "Funnel by corpus",
         "corpus",
         "rows",
@@ -144,7 +138,7 @@ def _row(values: list[int]) -> list[str]:
 def _reasons(values: dict[str, Any]) -> Table:
     corpora = values["funnel"]["corpora"]
     reasons = sorted({r for c in corpora for r in c["dropped"]})
-    table = _table("Dropped by reason", "reason", *(c["corpus"] for c in corpora), "all")
+    table = new_table("Dropped by reason", "reason", *(c["corpus"] for c in corpora), "all")
     for reason in reasons:
         row = [c["dropped"].get(reason, 0) for c in corpora]
         table.add_row(reason, *(f"{n:,}" if n else "" for n in row), f"{sum(row):,}")
@@ -152,7 +146,7 @@ def _reasons(values: dict[str, Any]) -> Table:
 
 
 def _rules(rules: dict[str, dict[str, int]]) -> Table:
-    table = _table("Rules", "rule", "failed", "alone", "most often together with")
+    table = new_table("Rules", "rule", "failed", "alone", "most often together with")
     for rule, n in rules["failed"].items():
         if not n:
             continue
@@ -171,7 +165,7 @@ def _prepared(values: dict[str, Any]) -> list[Table]:
     tables = []
     models = values["prepared"].get("quality", {"models": {}, "skipped": {}})
     if models["models"] or models["skipped"]:
-        table = _table("Quality models", "domain", "good", "ordinary", "right on held-out documents")
+        table = new_table("Quality models", "domain", "good", "ordinary", "right on held-out documents")
         for domain, m in models["models"].items():
             right = f"{m['correct']:,} of {m['held_out']:,} ({100 * m['correct'] / max(m['held_out'], 1):.1f} %)"
             table.add_row(domain, f"{m['good']:,}", f"{m['ordinary']:,}", right)
@@ -179,7 +173,7 @@ def _prepared(values: dict[str, Any]) -> list[Table]:
             table.add_row(domain, "", "", f"none, the formula instead: {why}")
         tables.append(table)
     if "contamination" in values:
-        table = _table("Benchmark items in the corpora", "benchmark", "items", "too short", "found", "documents")
+        table = new_table("Benchmark items in the corpora", "benchmark", "items", "too short", "found", "documents")
         for name, b in values["contamination"]["benchmarks"].items():
             table.add_row(name, *(f"{b[k]:,}" for k in ("items", "uncovered", "found", "documents")))
         tables.append(table)
@@ -194,7 +188,7 @@ def _overlaps(overlap: dict[str, Any]) -> list[Table]:
     }
     tables = []
     for name, title in titles.items():
-        table = _table(title, "", *overlap["corpora"])
+        table = new_table(title, "", *overlap["corpora"])
         cells = {(a, b): documents for a, b, documents, _ in overlap[name]}
         for a, corpus in enumerate(overlap["corpora"]):
             row = [cells.get((a, b), 0) for b in range(len(overlap["corpora"]))]
@@ -205,46 +199,13 @@ def _overlaps(overlap: dict[str, Any]) -> list[Table]:
 
 def _dedupe(figures: dict[str, Any]) -> list[Table]:
     """Clusters by size, and the rounds of near-dedupe."""
-    sizes = _table("Cluster sizes", "documents", "survivors that stand for as many")
+    sizes = new_table("Cluster sizes", "documents", "survivors that stand for as many")
     for size, n in sorted(figures["cluster_sizes"].items(), key=lambda e: int(e[0])):
         sizes.add_row(size if int(size) < 4 else f"{int(size):,}-{2 * int(size) - 1:,}", f"{n:,}")
-    rounds = _table("Rounds of near-dedupe", "round", "window", "bucket rows left", "pairs", "verified", "dropped")
+    rounds = new_table("Rounds of near-dedupe", "round", "window", "bucket rows left", "pairs", "verified", "dropped")
     for i, r in enumerate(figures["rounds"], 1):
         names = ("window", "bucket_rows_walked_again", "candidate_pairs", "verified_pairs", "dropped")
         rounds.add_row(str(i), *(f"{r[name]:,}" for name in names))
     capped = f"{figures['kept_past_a_cap']:,} kept past the cap of a bucket"
     rounds.caption, rounds.caption_justify = capped, "left"
     return [sizes, rounds]
-
-
-def _mixture(mixture: dict[str, Any]) -> list[Table]:
-    phases = mixture["phases"]
-    total = sum(p["tokens"] for p in phases) or 1
-    table = _table("Phases", "phase", "wanted", "tokens", "share", "documents", "blocks", "padding")
-    for p in phases:
-        blocks = ", ".join(f"{s['blocks']:,} x {s['block_length']:,}" for s in p["sets"])
-        padding, size = (sum(s[k] for s in p["sets"]) for k in ("padding", "tokens"))
-        table.add_row(
-            p["name"],
-            f"{p['wanted_tokens']:,}",
-            f"{p['tokens']:,}",
-            f"{100 * p['tokens'] / total:.1f} %",
-            f"{p['documents']:,}",
-            blocks,
-            f"{100 * padding / (padding + size):.2f} %",
-        )
-    table.add_row(
-        "held out", "", f"{mixture['held_out']['tokens']:,}", "", "", f"{mixture['held_out']['blocks']:,}", ""
-    )
-    tables = [table]
-    for key, title in (("domain", "Mixture by domain"), ("corpus", "Mixture by corpus")):
-        sums: dict[str, list[int]] = {}
-        for i, p in enumerate(phases):
-            for cell in p["cells"]:
-                sums.setdefault(cell[key], [0] * len(phases))[i] += cell["tokens"]
-        table = _table(title, key, *(x for p in phases for x in (p["name"], "share")))
-        for name, row in sorted(sums.items(), key=lambda item: -sum(item[1])):
-            parts = [(f"{n:,}", f"{100 * n / max(p['tokens'], 1):.1f} %") for n, p in zip(row, phases, strict=True)]
-            table.add_row(name, *(x for part in parts for x in part))
-        tables.append(table)
-    return tables

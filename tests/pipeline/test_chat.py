@@ -156,7 +156,7 @@ def test_a_block_of_talks_is_traced_to_their_turns(chat_run: tuple[Path, Any]) -
     run, settings = chat_run
     opened = Run(RunPaths(run), lambda: list_sources(settings.sources, settings.id_salt))
     length = read_set(run / "phases" / "phase3").splits[0].block_length
-    traced = [s for b in range(3) for s in trace(opened, "phase3", b, length, settings.tokenizer)]
+    traced = [s for b in range(3) for s in trace(opened, "phase3", b, length)]
     talks = [s for s in traced if s.name.startswith("talks/")]
     assert talks
     for s in talks:

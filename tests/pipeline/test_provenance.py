@@ -54,10 +54,10 @@ def test_every_block_comes_from_the_bytes_that_its_trace_names(
         folder = run / phase if phase == "held_out" else run / "phases" / phase
         for split in read_set(folder).splits:
             for block in range(split.blocks):
-                segments = trace(opened, phase, block, split.block_length, made_with.tokenizer, source=True)
+                segments = trace(opened, phase, block, split.block_length, source=True)
                 assert segments
                 # The token shards tell the same without the source.
-                assert trace(Run(opened.paths), phase, block, split.block_length, made_with.tokenizer) == segments
+                assert trace(Run(opened.paths), phase, block, split.block_length) == segments
                 for s in segments:
                     raw = texts[opened.doc_id(s.name)][0].as_py().encode()
                     if s.edits:
@@ -73,12 +73,12 @@ def test_a_kept_document_is_where_its_blocks_say(run: Path, opened: Run, made_wi
     for row in decisions(run):
         if not row["kept"] or not (places := placed(opened, row["doc_id"])):
             continue
-        found = why(opened, f"{row['corpus']}/{row['file']}#{row['row']}", made_with.filter)
+        found = why(opened, f"{row['corpus']}/{row['file']}#{row['row']}")
         assert found.doc_id == row["doc_id"] and found.blocks == places and not found.failed
         for p in places:
             if p.phase == "held_out":
                 continue
-            segments = trace(opened, p.phase, p.block, p.block_length, made_with.tokenizer)
+            segments = trace(opened, p.phase, p.block, p.block_length)
             assert (found.name, (p.doc_start, p.doc_start + p.length)) in [(s.name, s.tokens) for s in segments]
         shown += 1
         if shown == 10:
@@ -91,19 +91,19 @@ def test_why_names_the_duplicate_the_rule_and_what_it_does_not_know(
 ) -> None:
     rows = decisions(run)
     near = next(r for r in rows if r["kind"] == "near")
-    found = why(opened, str(near["doc_id"]), made_with.filter)
+    found = why(opened, str(near["doc_id"]))
     assert found.duplicate_of == opened.name(near["duplicate_of"]) and not found.blocks
     short = next(r for r in rows if r["reason"] and not r["duplicate_of"])
-    found = why(opened, str(short["doc_id"]), made_with.filter)
+    found = why(opened, str(short["doc_id"]))
     assert [rule for rule, _ in found.failed] == short["reasons"]
     with pytest.raises(ValueError, match=r"nowhere#1: write corpus/file#row"):
-        why(opened, "nowhere#1", made_with.filter)
+        why(opened, "nowhere#1")
     with pytest.raises(ValueError, match="the scan found no such document"):
-        why(opened, f"{near['corpus']}/{near['file']}#60000000", made_with.filter)
+        why(opened, f"{near['corpus']}/{near['file']}#60000000")
     with pytest.raises(ValueError, match=r"phase1 has no block 99999 of 256 tokens"):
-        trace(opened, "phase1", 99_999, 0, made_with.tokenizer)
+        trace(opened, "phase1", 99_999, 0)
     with pytest.raises(ValueError, match=r"say which with --length"):
-        trace(opened, "phase2", 0, 0, made_with.tokenizer)
+        trace(opened, "phase2", 0, 0)
 
 
 def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:

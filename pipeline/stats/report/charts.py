@@ -37,9 +37,9 @@ def sankey(run: RunFacts) -> Markup:
     ]
     columns[1].sort(key=lambda name: (name != "kept", -_into(links, name)))
     total = sum(link.value for link in links if link.source != "kept")
-    gap, height, bar = 16, 520.0, 14
+    gap, height, bar = 16.0, 520.0, 14.0
     scale = (height - gap * (max(map(len, columns)) - 1)) / max(total, 1)
-    xs = (150, 560, WIDTH - 170)
+    xs = (150.0, 560.0, WIDTH - 170.0)
     boxes: dict[str, tuple[float, float, float]] = {}
     for column, x in zip(columns, xs, strict=True):
         y = 24.0
@@ -51,7 +51,8 @@ def sankey(run: RunFacts) -> Markup:
     parts = []
     leaving: dict[str, float] = {}
     arriving: dict[str, float] = {}
-    for link in sorted(links, key=lambda k: (columns[0] + columns[1]).index(k.source)):
+    order = [name for column in columns for name in column]
+    for link in sorted(links, key=lambda k: (order.index(k.source), order.index(k.target))):
         x0, y0, _ = boxes[link.source]
         x1, y1, _ = boxes[link.target]
         thick = link.value * scale
@@ -69,13 +70,8 @@ def sankey(run: RunFacts) -> Markup:
         parts.append(f'<path class="flow {colour}" d="{path}"><title>{title}</title></path>')
     for name, (x, y, size) in boxes.items():
         n = max(_into(links, name), sum(link.value for link in links if link.source == name))
-        colour = (
-            _colour(name, run.corpora)
-            if name in columns[0]
-            else "c-kept"
-            if name in ("kept", *columns[2])
-            else "c-lost"
-        )
+        stays = "c-kept" if name in ("kept", *columns[2]) else "c-lost"
+        colour = _colour(name, run.corpora) if name in columns[0] else stays
         title = escape(f"{name}: {n:,} documents, {100 * n / max(total, 1):.1f} % of all")
         parts.append(
             f'<rect class="node {colour}" x="{x}" y="{y:.1f}" width="{bar}" height="{max(size, 2):.1f}">'

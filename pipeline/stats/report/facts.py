@@ -23,7 +23,7 @@ FLOW_NAMES = {
     "url_duplicate": "older pages of a URL",
 }
 """Reasons that are outcomes of their own in the funnel; all others are filters."""
-STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "lookup", "stats")
+STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,7 @@ def _links(corpora: Sequence[dict[str, Any]], mixture: dict[str, Any]) -> list[L
         used = sum(n for of in phase["lengths"].values() for n, _ in of.values())
         links.append(Link("kept", phase["name"], used))
     links.append(Link("kept", "not needed", sum(c["documents"] for c in mixture["unused"])))
-    used = sum(link.value for link in links if link.source == "kept")
-    kept = sum(c["kept"] for c in corpora)
-    if kept > used:
-        links.append(Link("kept", "validation", kept - used))
+    links.append(Link("kept", "validation", mixture["held_out"]["documents"]))
     return [link for link in links if link.value]
 
 
@@ -169,7 +166,7 @@ def _stage_times(paths: RunPaths, raw_bytes: int) -> list[StageTime]:
             continue
         cpu = sum(e["seconds"] for e in mine)
         wall = max(e["ended"] for e in mine) - min(e["ended"] - e["seconds"] for e in mine)
-        speed = raw_bytes / cpu if cpu and stage not in ("prepare", "stats", "lookup") else 0.0
+        speed = raw_bytes / cpu if cpu and stage not in ("prepare", "stats") else 0.0
         peak = max(e["peak_bytes"] for e in mine)
         found.append(StageTime(stage, len(mine), cpu, wall, peak, speed, sum(e["attempt"] > 1 for e in mine)))
     return found

@@ -1,0 +1,302 @@
+"""The plan: measured rates times the sizes of the inputs, as hours, bytes and files; and what a run really took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..artifacts import RunPaths, read_json
+from ..curate import CurateSettings
+from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
+from ..identity import GROUP_BYTES, MIN_GROUPS, SourceFile
+from ..mix.assign import PARTITION_TOKENS
+from ..mix.budget import Cell
+from ..mix.feasibility import PoolNeed, estimated_needs
+from .rates import STAGES, WORK, FolderRate, Rates, StageRate, written
+
+UNBOUNDED_PREPARE = ("tokenizer",)
+"""Preparations whose time grows with a sample that is bounded by the recipe, not with the inputs."""
+EXAMPLE_BYTES = 32 << 20
+"""Text of a corpus that the stats read again, at most."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is known of a corpus before it is read."""
+
+    name: str
+    files: int
+    stored_bytes: float
+    text_bytes: float
+    documents: float
+    kept_bytes: float
+    kept_tokens: float
+    kept_by_domain: Mapping[str, float]
+    """Tokens; empty where only a run can tell."""
+    source: str
+    """Where the figures are from."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage at full size."""
+
+    name: str
+    tasks: float
+    cpu_seconds: float
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """The training of a phase."""
+
+    name: str
+    tokens: int
+    flops: float
+    gpu_hours: float
+    days: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it will take."""
+
+    corpora: tuple[Corpus, ...]
+    stages: tuple[StagePlan, ...]
+    start_seconds: float
+    cores: int
+    nodes: int
+    memory_bytes: int
+    largest_task_bytes: int
+    """In the sample."""
+    folders: dict[str, float]
+    """Folder of the run -> bytes."""
+    objects: float
+    phases: tuple[PhasePlan, ...]
+    gpus: int
+    gpu: str
+    utilisation: float
+    needs: tuple[PoolNeed, ...]
+    """Pools by what is expected to survive; empty where nobody says."""
+    rates: Rates
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(s.cpu_seconds for s in self.stages)
+
+    @property
+    def wall_seconds(self) -> float:
+        return self.start_seconds + sum(s.wall_seconds for s in self.stages)
+
+    @property
+    def shuffle_bytes(self) -> float:
+        return sum(self.folders[f] for f in ("dedupe", "mix"))
+
+    @property
+    def disk_bytes(self) -> float:
+        return sum(self.folders.values())
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the training needs to be planned."""
+
+    phases: tuple[tuple[str, int, float], ...]
+    """(phase, tokens, FLOPs of a token)."""
+    gpus: int
+    gpu: str
+    peak_flops: float
+    utilisation: float
+
+
+def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[Corpus]:
+    """Corpora by the sizes of their files and what the sample's held."""
+    found = []
+    for name in sorted({f.corpus for f in files}):
+        mine = [f for f in files if f.corpus == name]
+        stored = float(sum(f.size for f in mine))
+        of = rates.corpora[name]
+        scale = stored / max(of["stored"], 1.0)
+        kept = {k: of[k] * scale for k in ("kept_bytes", "kept_tokens")}
+        found.append(
+            Corpus(
+                name,
+                len(mine),
+                stored,
+                of["text"] * scale,
+                of["documents"] * scale,
+                **kept,
+                kept_by_domain={},
+                source="sample",
+            )
+        )
+    return found
+
+
+def make_plan(
+    settings: CurateSettings,
+    corpora: Sequence[Corpus],
+    rates: Rates,
+    training: Training,
+    nodes: int,
+    cores: int,
+    memory: int,
+) -> Plan:
+    """Rates times sizes.
+
+    Args:
+        cores: of a node.
+    """
+    documents = sum(c.documents for c in corpora)
+    kept_bytes = sum(c.kept_bytes for c in corpora)
+    trained = float(sum(p.tokens for p in settings.mix.phases))
+    files = float(sum(c.files for c in corpora))
+    units = {
+        "bytes": sum(c.text_bytes for c in corpora),
+        "documents": documents,
+        "kept_bytes": kept_bytes,
+        "trained_tokens": trained,
+        "files": files,
+    }
+    groups = sum(max(MIN_GROUPS, c.stored_bytes / GROUP_BYTES) for c in corpora)
+    sample_groups = max(rates.stages["tokenize"].tasks, 1)
+    workers = nodes * cores
+    stages = []
+    for name in STAGES:
+        rate = rates.stages[name]
+        if name == "prepare":
+            # Its few tasks run side by side; the slowest is what one waits for.
+            each = [_prepare_seconds(settings, task, s, units["bytes"], rates) for task, s in rates.prepare.items()]
+            slots = min(workers, len(each)) or 1
+            stages.append(StagePlan(name, len(each), sum(each), max(max(each, default=0.0), sum(each) / slots)))
+            continue
+        if name == "scan":
+            tasks = files
+        elif name == "dedupe":
+            tasks = rate.tasks * max(1.0, min(MOST_CHUNKS, documents / CHUNK_DOCUMENTS) / MIN_GROUPS)
+        else:
+            tasks = rate.tasks * groups / sample_groups
+            if name == "mix":
+                # Its partitions hold a bounded number of tokens.
+                tasks += trained / PARTITION_TOKENS
+        work = units[WORK[name]]
+        cpu = rate.per_task * tasks + rate.per_unit * work
+        if name == "stats":
+            # Examples are read again from a bounded part of each corpus, about as fast as the scan reads.
+            cpu = rate.per_unit * rate.units * groups / sample_groups + rates.stages["scan"].per_unit * sum(
+                min(EXAMPLE_BYTES, c.text_bytes * min(1.0, 2 / max(c.files, 1))) for c in corpora
+            )
+        wall = (cpu + rates.dispatch_seconds * tasks) / workers
+        stages.append(StagePlan(name, tasks, cpu, wall))
+    folders = {name: f.per_unit * units[f.unit] + f.per_file * files for name, f in rates.folders.items()}
+    phases = []
+    for name, tokens, flops in training.phases:
+        hours = tokens * flops / (training.peak_flops * training.utilisation) / 3600
+        phases.append(PhasePlan(name, tokens, tokens * flops, hours, hours / training.gpus / 24))
+    return Plan(
+        tuple(corpora),
+        tuple(stages),
+        rates.start_seconds,
+        cores,
+        nodes,
+        memory,
+        max(r.peak_bytes for r in rates.stages.values()),
+        folders,
+        rates.objects_per["file"] * files + rates.objects_per["task"] * sum(s.tasks for s in stages),
+        tuple(phases),
+        training.gpus,
+        training.gpu,
+        training.utilisation,
+        tuple(_needs(settings, corpora)),
+        rates,
+    )
+
+
+def _prepare_seconds(settings: CurateSettings, task: str, measured: float, text: float, rates: Rates) -> float:
+    if task in UNBOUNDED_PREPARE and not settings.tokenizer.model:
+        sampled = sum(c["text"] for c in rates.corpora.values())
+        limit = float(settings.tokenizer.sample_bytes)
+        return measured * min(text, limit) / max(min(sampled, limit), 1.0)
+    return measured
+
+
+def _needs(settings: CurateSettings, corpora: Sequence[Corpus]) -> list[PoolNeed]:
+    """The pools against what is expected to survive."""
+    cells, tokens = [], []
+    for corpus in corpora:
+        for domain, n in corpus.kept_by_domain.items():
+            cells.append(Cell(corpus.name, domain, domain))
+            tokens.append(int(n))
+    return estimated_needs(settings.mix, cells, tokens, 1.0) if cells else []
+
+
+@dataclass(frozen=True)
+class Actual:
+    """What a finished run took."""
+
+    stages: dict[str, tuple[int, float, float]]
+    """Stage -> (tasks, CPU seconds, wall seconds)."""
+    wall_seconds: float
+    cores: int
+    folders: dict[str, float]
+    objects: int
+
+
+def actual(paths: RunPaths) -> Actual:
+    """The last run of a folder that reused nothing.
+
+    Raises:
+        ValueError: there is none.
+    """
+    log = paths.timings("runs.jsonl")
+    runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    whole = next((r for r in reversed(runs) if not r["reused"]), None)
+    if whole is None:
+        raise ValueError(f"{paths.root} was not made in one go: a plan is compared with a run that reused nothing")
+    stages: dict[str, tuple[int, float, float]] = {}
+    for line in paths.timings("tasks.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if whole["began"] <= entry["ended"] <= whole["began"] + whole["seconds"]:
+            stage = entry["stage"].split(".")[0]
+            tasks, cpu, wall = stages.get(stage, (0, 0.0, whole["stages"].get(stage, 0.0)))
+            stages[stage] = (tasks + 1, cpu + entry["seconds"], wall)
+    folders, counts = written(paths)
+    return Actual(stages, whole["seconds"], whole["cores"], folders, sum(counts.values()))
+
+
+def as_json(plan: Plan, then: Actual | None) -> dict[str, Any]:
+    """A plan for programs."""
+    value: dict[str, Any] = {
+        "wall_seconds": plan.wall_seconds,
+        "core_hours": plan.cpu_seconds / 3600,
+        "stages": {
+            s.name: {"tasks": s.tasks, "cpu_seconds": s.cpu_seconds, "wall_seconds": s.wall_seconds}
+            for s in plan.stages
+        },
+        "disk_bytes": plan.disk_bytes,
+        "shuffle_bytes": plan.shuffle_bytes,
+        "folders": plan.folders,
+        "objects": plan.objects,
+        "training": {p.name: {"tokens": p.tokens, "gpu_hours": p.gpu_hours, "days": p.days} for p in plan.phases},
+        "rates": plan.rates.to_json(),
+    }
+    if then:
+        value["actual"] = {
+            "wall_seconds": then.wall_seconds,
+            "core_hours": sum(s[1] for s in then.stages.values()) / 3600,
+            "folders": then.folders,
+            "objects": then.objects,
+        }
+    return value
+
+
+def stored_rates(path: Path) -> Rates:
+    """Rates as `Rates.to_json` gives them, from a file."""
+    value = read_json(path)
+    value["stages"] = {name: StageRate(**rate) for name, rate in value["stages"].items()}
+    value["folders"] = {name: FolderRate(**rate) for name, rate in value["folders"].items()}
+    return Rates(**value)

@@ -1,0 +1,337 @@
+"""Rates: a sample is curated three times, and what its tasks took is divided by what they worked on.
+
+Cold, in workers that have just started, warm, and a few rows of each file, warm. The line through the last two tells what
+tasks take in themselves and what their work takes; the first less the second is what starting takes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..artifacts import RunPaths, read_json
+from ..curate import CurateSettings, curate
+from ..engine import Engine, Executor
+from ..identity import SourceFile
+from ..mix.assign import MAX_COPIES
+from ..mix.budget import MixSettings, Weight
+from ..sources.listing import SourceSettings, list_sources
+from .sample import write_sample
+
+STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
+FEW_TOKENS = 200_000
+"""Of a phase, where only what tasks cost in themselves is asked for."""
+DEDUPE_SECONDS = 65e-6
+"""CPU seconds of a document at least: `benchmarks/dedupe_scale.py` on ten million. A small sample has hardly any buckets."""
+REPEATS = 40
+"""How often documents of the sample may be used, so that mix is measured on more tokens than the sample has."""
+
+
+@dataclass(frozen=True)
+class StageRate:
+    """What a stage takes."""
+
+    per_task: float
+    """CPU seconds of a task, whatever it works on."""
+    per_unit: float
+    """CPU seconds of a unit of its work (`WORK`)."""
+    tasks: int
+    """In the sample."""
+    units: float
+    """In the sample."""
+    peak_bytes: int
+    """Of its largest task in the sample."""
+
+
+WORK = {
+    "prepare": "bytes",
+    "scan": "bytes",
+    "filter": "documents",
+    "dedupe": "documents",
+    "tokenize": "kept_bytes",
+    "mix": "trained_tokens",
+    "stats": "files",
+}
+"""Stage -> what its work grows with; those of prepare and stats are bounded."""
+
+
+@dataclass(frozen=True)
+class FolderRate:
+    """What a folder of a run grows by."""
+
+    unit: str
+    """What its size grows with."""
+    per_unit: float
+    """Bytes."""
+    per_file: float
+    """Bytes for each input file, whatever it holds."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Everything that was measured."""
+
+    stages: dict[str, StageRate]
+    prepare: dict[str, float]
+    """Preparation -> CPU seconds."""
+    start_seconds: float
+    """From the command to the first task, and what workers load once."""
+    dispatch_seconds: float
+    """Of a core, for each task, between tasks."""
+    corpora: dict[str, dict[str, float]]
+    """Corpus -> documents, stored and text bytes, kept documents, bytes and tokens of the sample."""
+    folders: dict[str, FolderRate]
+    objects_per: dict[str, float]
+    """`file`, `task`: files that a run writes for each."""
+    sample_share: float
+    source: str
+    """What was sampled."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class _Measured:
+    seconds: float
+    cpu: dict[str, float]
+    tasks: dict[str, int]
+    peak: dict[str, int]
+    wall: dict[str, float]
+    prepare: dict[str, float]
+    paths: RunPaths
+    scanned: dict[str, dict[str, int]]
+
+
+class _Clock:
+    """Wall seconds by stage, as the engine reports them."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+
+    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None: ...
+
+    def task_done(self, name: str, weight: int) -> None: ...
+
+    def stage_done(self, name: str, seconds: float) -> None:
+        part = name.split(".")[0]
+        self.wall[part] = self.wall.get(part, 0.0) + seconds
+
+
+def measure(
+    settings: CurateSettings,
+    files: Sequence[SourceFile],
+    share: float,
+    session: AbstractContextManager[Executor],
+    cores: int,
+    folder: Path,
+    source: str,
+) -> Rates:
+    """Curate a sample of `files` and measure.
+
+    Args:
+        share: of the stored bytes.
+        session: where tasks run; entered here, so that its start is measured.
+        cores: that it uses.
+        folder: scratch space; the caller removes it.
+    """
+    taken, there = write_sample(files, share, folder / "sample")
+    write_sample(files, 0.0, folder / "rows")
+    whole = _relaxed(settings, folder / "sample")
+    few = _relaxed(settings, folder / "rows")
+    began = time.monotonic()
+    with session as executor:
+        started = time.monotonic() - began
+        wanted = [p.tokens for p in settings.mix.phases]
+        cold = _run(whole, executor, folder / "cold", wanted)
+        warm = _best(_run(whole, executor, folder / f"warm{k}", wanted) for k in range(2))
+        model = replace(few.tokenizer, model=str(warm.paths.tokenizer))
+        few = replace(few, tokenizer=model)
+        least = _best(_run(few, executor, folder / f"least{k}", [FEW_TOKENS] * len(wanted)) for k in range(2))
+        over = time.monotonic()
+    stopped = time.monotonic() - over
+    sampled = list_sources(whole.sources, whole.id_salt)
+    facts = _facts(warm, sampled)
+    units = _units(warm, sampled, facts)
+    few_files = list_sources(few.sources, few.id_salt)
+    few_units = _units(least, few_files, _facts(least, few_files))
+    stages = {}
+    for stage in STAGES:
+        work, less = units[WORK[stage]], few_units[WORK[stage]]
+        n, m = max(warm.tasks.get(stage, 0), 1), max(least.tasks.get(stage, 0), 1)
+        cpu, floor = warm.cpu.get(stage, 0.0), least.cpu.get(stage, 0.0)
+        # cpu = per_task n + per_unit work, floor = per_task m + per_unit less; a line needs points that lie apart.
+        apart = work - less * n / m
+        per_unit = max(0.0, cpu - floor * n / m) / apart if apart > work / 4 else cpu / max(work, 1.0)
+        if stage == "dedupe":
+            per_unit = max(per_unit, DEDUPE_SECONDS)
+        per_task = max(0.0, (cpu - per_unit * work) / n)
+        stages[stage] = StageRate(per_task, per_unit, n, work, warm.peak.get(stage, 0))
+    tasks = sum(warm.tasks.values())
+    idle = sum(warm.wall.values()) * cores - sum(warm.cpu.values()) - _waiting(warm, cores)
+    folders, objects = _written(warm.paths, least.paths, units, few_units, len(sampled), tasks)
+    return Rates(
+        stages,
+        warm.prepare,
+        started + stopped + max(cold.seconds - warm.seconds, 0.0) + max(warm.seconds - sum(warm.wall.values()), 0.0),
+        max(idle, 0.0) / max(tasks, 1),
+        facts,
+        folders,
+        objects,
+        taken / max(there, 1),
+        source,
+    )
+
+
+def _best(runs: Iterable[_Measured]) -> _Measured:
+    """The last of some equal runs, with the least that each stage took in any: what else the machine did counts little."""
+    seen = list(runs)
+    last = seen[-1]
+    for name in ("cpu", "wall", "prepare"):
+        values = [getattr(run, name) for run in seen]
+        setattr(last, name, {key: min(v[key] for v in values) for key in values[0]})
+    last.seconds = min(run.seconds for run in seen)
+    return last
+
+
+def _units(run: _Measured, files: Sequence[SourceFile], facts: dict[str, dict[str, float]]) -> dict[str, float]:
+    total = {name: sum(c[name] for c in facts.values()) for name in next(iter(facts.values()))}
+    mixture = read_json(run.paths.stats("mixture"))
+    return {
+        "bytes": total["text"],
+        "documents": total["documents"],
+        "kept_bytes": total["kept_bytes"],
+        "trained_tokens": float(sum(p["tokens"] for p in mixture["phases"])),
+        "files": float(len(files)),
+    }
+
+
+def _waiting(run: _Measured, cores: int) -> float:
+    """Core seconds in which prepare has fewer tasks than cores: no cost of dispatching."""
+    return max(0.0, run.wall.get("prepare", 0.0) * cores - run.cpu.get("prepare", 0.0))
+
+
+def _relaxed(settings: CurateSettings, root: Path) -> CurateSettings:
+    """The settings over a sample: its pools may be empty, small and repeated; no guard stops it."""
+
+    def source(s: SourceSettings) -> SourceSettings:
+        return replace(s, root=str(root / s.corpus), urls="")
+
+    # Evenly over what is there: a sample's pools may be smaller than their weights.
+    everything = (Weight(1.0, max_epochs=MAX_COPIES - 1, reuse=tuple(p.name for p in settings.mix.phases)),)
+    phases = tuple(
+        # Few documents, and yet some for every set.
+        replace(p, weights=everything, tokens=1, prefer="any", blocks=tuple(replace(b, fill=0.5) for b in p.blocks))
+        for p in settings.mix.phases
+    )
+    mix = replace(settings.mix, phases=phases)
+    return replace(
+        settings,
+        sources=tuple(source(s) for s in settings.sources),
+        mix=mix,
+        limit=1.0,
+        max_bad_rows=1.0 - 1e-9,
+        dedupe=replace(settings.dedupe, near_limits=()),
+        against="",
+    )
+
+
+def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Sequence[int]) -> _Measured:
+    """Curate a sample. `wanted`: tokens of every phase, as far as the sample gives them."""
+    clock = _Clock()
+    engine = Engine(RunPaths(folder), executor, clock)
+    began = time.monotonic()
+    curate(settings, engine, ("tokenize",))
+    budget = _budgets(settings.mix, wanted, engine.paths)
+    engine = Engine(RunPaths(folder), executor, clock)
+    curate(replace(settings, mix=budget), engine, ("stats",))
+    seconds = time.monotonic() - began
+    cpu: dict[str, float] = {}
+    tasks: dict[str, int] = {}
+    peak: dict[str, int] = {}
+    prepare: dict[str, float] = {}
+    for line in engine.paths.timings("tasks.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        stage = entry["stage"].split(".")[0]
+        cpu[stage] = cpu.get(stage, 0.0) + entry["seconds"]
+        tasks[stage] = tasks.get(stage, 0) + 1
+        peak[stage] = max(peak.get(stage, 0), entry["peak_bytes"])
+        if stage == "prepare":
+            prepare[entry["task"]] = entry["seconds"]
+    scanned = {}
+    for path in (engine.paths.root / "records" / "scan").glob("*.json"):
+        record = read_json(path)
+        scanned[record["task"]] = record["counts"]
+    return _Measured(seconds, cpu, tasks, peak, clock.wall, prepare, engine.paths, scanned)
+
+
+def _budgets(mix: MixSettings, wanted: Sequence[int], paths: RunPaths) -> MixSettings:
+    """The phases with as many tokens as the recipe asks for, as far as a sample can give them by repeating."""
+    records = [read_json(p) for p in (paths.root / "records" / "tokenize").glob("*.json")]
+    held = sum(r["counts"]["tokens"] for r in records if "/held-out-" not in r["task"])
+    share = min(1.0, held * REPEATS / max(wanted))
+    phases = zip(mix.phases, wanted, strict=True)
+    return replace(mix, phases=tuple(replace(p, tokens=max(int(n * share), 2_000)) for p, n in phases))
+
+
+def _facts(run: _Measured, files: Sequence[SourceFile]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    names = ("documents", "stored", "text", "kept", "kept_bytes", "kept_tokens")
+    for file in files:
+        facts = found.setdefault(file.corpus, dict.fromkeys(names, 0.0))
+        facts["stored"] += file.size
+        facts["documents"] += run.scanned[file.name]["documents"]
+        facts["text"] += run.scanned[file.name]["bytes"]
+    for corpus in read_json(run.paths.stats("funnel"))["corpora"]:
+        found[corpus["corpus"]]["kept"] += corpus["kept"]
+    for name, of in read_json(run.paths.stats("tokens"))["subsets"].items():
+        facts = found[name.split("/")[0]]
+        facts["kept_bytes"] += of["bytes"]
+        facts["kept_tokens"] += of["tokens"]
+    return found
+
+
+GROWS = {
+    "signals": "documents",
+    "filtered": "documents",
+    "dedupe": "documents",
+    "decisions": "documents",
+    "tokens": "kept_bytes",
+    "mix": "trained_tokens",
+    "phases": "trained_tokens",
+    "index": "documents",
+}
+"""Folder of a run -> what its size grows with."""
+
+
+def _written(
+    warm: RunPaths, few: RunPaths, units: dict[str, float], few_units: dict[str, float], files: int, tasks: int
+) -> tuple[dict[str, FolderRate], dict[str, float]]:
+    """What the folders of a run grow by, by the line through two runs; files for each input file and task."""
+    sizes, counts = written(warm)
+    few_sizes, _ = written(few)
+    rates = {}
+    for folder, unit in GROWS.items():
+        size, less = sizes.get(folder, 0.0), few_sizes.get(folder, 0.0)
+        per_unit = max(0.0, (size - less) / max(units[unit] - few_units[unit], 1.0))
+        rates[folder] = FolderRate(unit, per_unit, max(0.0, size - per_unit * units[unit]) / max(files, 1))
+    by_file = sum(counts.get(f, 0) for f in ("signals", "decisions", "quarantine"))
+    rest = sum(counts.values()) - by_file
+    return rates, {"file": by_file / max(files, 1), "task": rest / max(tasks, 1)}
+
+
+def written(paths: RunPaths) -> tuple[dict[str, float], dict[str, int]]:
+    """Bytes and files by folder of a run."""
+    sizes: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for path in paths.root.rglob("*"):
+        if path.is_file():
+            folder = path.relative_to(paths.root).parts[0]
+            sizes[folder] = sizes.get(folder, 0.0) + path.stat().st_size
+            counts[folder] = counts.get(folder, 0) + 1
+    return sizes, counts

@@ -1,0 +1,125 @@
+"""Tables of the mixture: phases, pools, domains, corpora, subsets, languages, lengths and quality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+
+def new_table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
+
+
+def mixture_tables(values: dict[str, Any]) -> list[Table]:
+    """The tables of `stats/mixture.json` and what belongs to it."""
+    mixture = values["mixture"]
+    phases = mixture["phases"]
+    by: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
+        ("domain", "Mixture by domain", lambda cell: cell["domain"]),
+        ("corpus", "Mixture by corpus", lambda cell: cell["corpus"]),
+        ("subset", "Mixture by subset", lambda cell: f"{cell['corpus']}/{cell['subset']}"),
+    )
+    tables = [_funnel(values), _phases(mixture), _pools(phases)]
+    for label, title, key in by:
+        rows = [(key(c), i, c["tokens"]) for i, p in enumerate(phases) for c in p["cells"]]
+        tables.append(_shares(title, label, phases, rows))
+    languages = values["languages"]["languages"]
+    rows = [(name, i, of.get(str(i + 1), 0)) for name, of in languages.items() for i in range(len(phases))]
+    tables.append(_shares("Languages", "language", phases, [r for r in rows if r[2]]))
+    for kind, title in (("lengths", "Lengths of documents"), ("quality", "Quality of documents")):
+        tables.append(_classes(title, kind, mixture))
+    table = new_table("Tokens per byte", "subset", "tokens", "bytes", "tokens per byte")
+    for name, of in values["tokens"]["subsets"].items():
+        table.add_row(name, f"{of['tokens']:,}", f"{of['bytes']:,}", f"{of['tokens'] / max(of['bytes'], 1):.3f}")
+    return [*tables, table]
+
+
+def _funnel(values: dict[str, Any]) -> Table:
+    """From rows to trained tokens."""
+    corpora, mixture = values["funnel"]["corpora"], values["mixture"]
+    table = new_table("Funnel to trained tokens", "", "documents", "tokens")
+    kept = sum(c["kept"] for c in corpora)
+    table.add_row("rows", f"{sum(c['rows'] for c in corpora):,}", "")
+    table.add_row("kept, held-out ones among them", f"{kept:,}", f"{values['tokens']['tokens']:,}")
+    unused = [sum(c[k] for c in mixture["unused"]) for k in ("documents", "tokens")]
+    table.add_row("of them in no phase", *(f"{n:,}" for n in unused))
+    for p in mixture["phases"]:
+        once = sum(n for of in p["lengths"].values() for n, _ in of.values())
+        table.add_row(f"{p['name']}, BOS and EOS included", f"{once:,}", f"{p['tokens']:,}")
+    return table
+
+
+def _phases(mixture: dict[str, Any]) -> Table:
+    phases = mixture["phases"]
+    total = sum(p["tokens"] for p in phases) or 1
+    table = new_table("Phases", "phase", "wanted", "tokens", "share", "copies", "blocks", "padding")
+    for p in phases:
+        blocks = ", ".join(f"{s['blocks']:,} x {s['block_length']:,}" for s in p["sets"])
+        padding, size = (sum(s[k] for s in p["sets"]) for k in ("padding", "tokens"))
+        table.add_row(
+            p["name"],
+            f"{p['wanted_tokens']:,}",
+            f"{p['tokens']:,}",
+            f"{100 * p['tokens'] / total:.1f} %",
+            f"{p['documents']:,}",
+            blocks,
+            f"{100 * padding / (padding + size):.2f} %",
+        )
+    table.add_row(
+        "held out", "", f"{mixture['held_out']['tokens']:,}", "", "", f"{mixture['held_out']['blocks']:,}", ""
+    )
+    return table
+
+
+def _pools(phases: Sequence[dict[str, Any]]) -> Table:
+    table = new_table("Pools", "phase", "pool", "wanted", "reached", "share", "available", "epochs", "allowed")
+    for p in phases:
+        for pool in p["pools"]:
+            table.add_row(
+                p["name"],
+                pool["pool"],
+                f"{pool['wanted_tokens']:,}",
+                f"{pool['tokens']:,}",
+                f"{100 * pool['tokens'] / max(p['tokens'], 1):.2f} %",
+                f"{pool['available_tokens']:,}",
+                f"{pool['epochs']:.2f}",
+                f"{pool['max_epochs']:g}",
+            )
+        if p["given_away"]:
+            table.add_row(p["name"], f"nothing there of {', '.join(p['given_away'])}", *[""] * 6)
+    return table
+
+
+def _shares(title: str, label: str, phases: Sequence[dict[str, Any]], rows: Iterable[tuple[str, int, int]]) -> Table:
+    """Tokens and shares by phase. `rows`: (name, phase, tokens), which are summed."""
+    sums: dict[str, list[int]] = {}
+    for name, phase, tokens in rows:
+        sums.setdefault(name, [0] * len(phases))[phase] += tokens
+    table = new_table(title, label, *(x for p in phases for x in (p["name"], "share")))
+    for name, row in sorted(sums.items(), key=lambda item: (-sum(item[1]), item[0])):
+        parts = [(f"{n:,}", f"{100 * n / max(p['tokens'], 1):.2f} %") for n, p in zip(row, phases, strict=True)]
+        table.add_row(name, *(x for part in parts for x in part))
+    return table
+
+
+def _classes(title: str, kind: str, mixture: dict[str, Any]) -> Table:
+    """Documents by class of length or quality: what is kept, and each phase, each document once."""
+    series = [("kept", mixture["survivors"][kind]), *((p["name"], p[kind]) for p in mixture["phases"])]
+    counts: list[dict[int, int]] = []
+    for _, domains in series:
+        of: dict[int, int] = {}
+        for classes in domains.values():
+            for level, (documents, _) in classes.items():
+                of[int(level)] = of.get(int(level), 0) + documents
+        counts.append(of)
+    table = new_table(title, "tokens" if kind == "lengths" else "quality", *(name for name, _ in series))
+    for level in sorted({level for of in counts for level in of}):
+        low, high = (2**level, 2 ** (level + 1) - 1) if kind == "lengths" else (level / 20, (level + 1) / 20)
+        name = f"{low:,} to {high:,}" if kind == "lengths" else f"{low:.2f} to {high:.2f}"
+        table.add_row(name, *(f"{of.get(level, 0):,}" for of in counts))
+    return table
