@@ -121,16 +121,17 @@ def _examples(engine: Engine, run: Reached) -> dict[str, Any]:
 
 def _identities(paths: RunPaths, run: Reached) -> dict[str, Any]:
     """What the run's bytes depend on and what they are, as hashes."""
+    files = sorted(run.files, key=lambda f: f.name)
     stages = {
         "prepare": [r.outputs[0].hash for r in run.prepared.values()],
-        "scan": [run.scans[f.name].outputs[0].hash for f in run.files],
+        "scan": [run.scans[f.name].outputs[0].hash for f in files],
         "dedupe": [a.hash for _, a in sorted(run.decisions.items())],
         "tokenize": [a.hash for g in run.groups for a in run.tokens[g.name].outputs],
     }
     return {
         "settings": run.settings,
         "files": len(run.files),
-        "inputs": content_key([[f.name, f.size] for f in run.files]),
+        "inputs": content_key([[f.name, f.size] for f in files]),
         "tokenizer": run.prepared["tokenizer"].outputs[0].hash,
         "stages": {name: content_key(hashes) for name, hashes in stages.items()},
         "phases": {name: read_set(paths.phase(name)).data_identity for name in run.phases},
