@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,12 @@ Machine = tuple[int, int | None, int, str, float, int]
 
 
 def plan_recipe(
-    name: str, overrides: Sequence[str], machine: Machine, share: float | None, rates_file: Path | None
+    name: str,
+    overrides: Sequence[str],
+    machine: Machine,
+    share: float | None,
+    rates_file: Path | None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[Plan, Actual | None]:
     """A plan of a recipe; of a finished run, with what it took.
 
@@ -68,7 +73,7 @@ def plan_recipe(
     if rates_file:
         rates = stored_rates(rates_file)
     else:
-        rates = _measure(recipe, share or SHARE, unknown)
+        rates = _measure(recipe, share or SHARE, unknown, say)
     corpora = _expected(recipe) if unknown else corpora_of(files, rates)
     made = make_plan(
         settings,
@@ -82,12 +87,13 @@ def plan_recipe(
     return made, then
 
 
-def _measure(recipe: Recipe, share: float, unknown: bool) -> Rates:
+def _measure(recipe: Recipe, share: float, unknown: bool, say: Callable[[str], None]) -> Rates:
     """Rates on a sample of the recipe's files; where they are not here, on the sample corpora with the recipe's rules."""
     with tempfile.TemporaryDirectory(prefix="fox1-plan-") as folder:
         source = "a sample of the inputs"
         if unknown:
             source, share = "the sample corpora of this machine", 1.0
+            say("the inputs cannot be listed here: making the sample corpora")
             write_sample(Path(folder) / "corpora")
             sample = load_recipe("sample", [], {"FOX1_DATA": str(Path(folder) / "corpora")})[0]
             settings = curate_settings(sample)
@@ -97,7 +103,7 @@ def _measure(recipe: Recipe, share: float, unknown: bool) -> Rates:
             settings = curate_settings(recipe)
         files = list_sources(settings.sources, settings.id_salt)
         cores = os.cpu_count() or 1
-        return measure(settings, files, share, ray_session(None, cores), cores, Path(folder), source)
+        return measure(settings, files, share, ray_session(None, cores), cores, Path(folder), source, say)
 
 
 def _expected(recipe: Recipe) -> list[Corpus]:

@@ -321,7 +321,8 @@ def plan(
     from .recipes.units import quantity, share
 
     machine = (nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
-    made, then = plan_recipe(recipe, overrides or [], machine, share(sample_share) if sample_share else None, rates)
+    part = share(sample_share) if sample_share else None
+    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, lambda text: print(text, file=sys.stderr))
     if save:
         write_json(save.absolute(), made.rates.to_json())
     if as_json:

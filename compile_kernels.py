@@ -44,6 +44,8 @@ def main() -> None:
         packed = pack.pack(lengths, 8, 4, packing, last=True)
     stream = pack.streams(np.arange(10, dtype=np.int32), np.array([0, 3, 10, 10]), lengths, 2, 1)
     p = packed.segments
+    nothing = np.empty(0, np.int64), np.zeros(4, np.int64)
+    pack.loss_spans(p.document, p.start, p.length, p.block, packed.n_blocks, *nothing)
     pack.fill(p.document, p.start, p.length, p.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)
 
 

@@ -118,7 +118,12 @@ def row_of(path: Path, doc_id: int, columns: Sequence[str] | None = None) -> pa.
 
     Args:
         columns: in this order; None: all.
+
+    Returns:
+        None if the file has no such row, or is not there (yet).
     """
+    if not path.exists():
+        return None
     with pq.ParquetFile(path) as file:
         key = next(i for i in range(file.metadata.num_columns) if file.metadata.schema.column(i).path == "doc_id")
         for group in range(file.num_row_groups):

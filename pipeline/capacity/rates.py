@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -131,6 +131,7 @@ def measure(
     cores: int,
     folder: Path,
     source: str,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Rates:
     """Curate a sample of `files` and measure.
 
@@ -139,7 +140,9 @@ def measure(
         session: where tasks run; entered here, so that its start is measured.
         cores: that it uses.
         folder: scratch space; the caller removes it.
+        say: told what goes on.
     """
+    say(f"taking a sample of {len(files):,} files")
     taken, there = write_sample(files, share, folder / "sample")
     write_sample(files, 0.0, folder / "rows")
     whole = _relaxed(settings, folder / "sample")
@@ -147,6 +150,7 @@ def measure(
     began = time.monotonic()
     with session as executor:
         started = time.monotonic() - began
+        say(f"curating {taken / 1e6:.1f} MB of stored bytes, three times, and a few rows of each file, twice")
         wanted = [p.tokens for p in settings.mix.phases]
         cold = _run(whole, executor, folder / "cold", wanted)
         warm = _best(_run(whole, executor, folder / f"warm{k}", wanted) for k in range(2))

@@ -108,8 +108,9 @@ def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: s
 def test_an_unset_variable_is_named() -> None:
     with pytest.raises(RecipeError, match="variable FOX1_DATA is not set"):
         load_recipe("mini", [], {})
-    with pytest.raises(RecipeError, match=r"tokenizer\.model: the variable FOX1_TOKENIZER is not set"):
-        load_recipe("fox1", [], {})
+    with pytest.raises(RecipeError, match=r"tokenizer\.model: the variable MODEL is not set"):
+        load_recipe("fox1", ["tokenizer.model=${MODEL}"], {})
+    assert load_recipe("fox1", [], {})[0].tokenizer.model == "hf://google/gemma-2b/tokenizer.model"
 
 
 def test_overrides_reach_into_lists_and_refuse_nonsense() -> None:
@@ -148,3 +149,33 @@ def test_the_schema_describes_every_key() -> None:
     schema = Recipe.model_json_schema()
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert schema["additionalProperties"] is False
+
+
+def test_weights_nest_and_pools_have_what_their_group_says() -> None:
+    from fox1.recipes.settings import curate_settings
+
+    weights = (
+        "phases.phase1.weights=[{domain: web, weight: 3, max_epochs: 2, reuse: [phase3], within: ["
+        "{corpus: dolma, weight: 1}, {corpus: pile, weight: 2, max_epochs: 1, by: subset, temperature: 2}]}, "
+        "{domain: code, weight: 1, min_quality: 0.2}]"
+    )
+    phase = curate_settings(load("fox1", weights)).mix.phases[0]
+    web, pile, code = phase.pools[0], phase.pools[1], phase.pools[2]
+    assert (web.name, web.max_epochs, web.reuse) == ("web in dolma", 2, ("phase3",))
+    assert (pile.name, pile.max_epochs, pile.by, pile.temperature) == ("web in pile", 1, "subset", 2)
+    assert (code.name, code.min_quality, code.max_epochs, code.reuse) == ("code", 0.2, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("weight", "says"),
+    [
+        ("{weight: 1, temperature: 2}", "`temperature` needs `by`"),
+        ("{weight: 1, by: corpus, within: [{weight: 1}]}", "`by` or `within`, not both"),
+        ("{weight: 1, domain: web, within: [{weight: 1, domain: code}]}", "cannot lie within one of web"),
+        ("{weight: 1, domain: web, reuse: [phase1]}", "earlier claiming phase 'phase1'"),
+        ("{weight: 1, corpus: pile, subset: Pile-XX}", "names the subset 'Pile-XX'"),
+    ],
+)
+def test_weights_that_make_no_sense(weight: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load("fox1", f"phases.phase1.weights=[{weight}]")
