@@ -414,6 +414,57 @@ def train(
     raise typer.Exit(launch(run, out, phase, nproc, stop_after))
 
 
+@app.command("export")
+def export_command(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A training's folder, or one checkpoint of it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="For transformers and vLLM.")],
+    dtype: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    tokenizer: Annotated[Path | None, typer.Option(help="The SentencePiece model, if CKPT has none.")] = None,
+) -> None:
+    """Write a checkpoint as a Llama of `transformers`: safetensors, config, tokenizer, generation config."""
+    from .trainer.export import export
+
+    _require_folder(folder)
+    parameters = export(checkpoint, folder, dtype, tokenizer)
+    print(f"{folder}: {parameters:,} parameters in {dtype}")
+
+
+@app.command("import")
+def import_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A Llama of transformers with tied embeddings.")],
+    out: Annotated[Path, typer.Argument(metavar="CKPT", help="New folder of checkpoints.")],
+) -> None:
+    """Read a model of `transformers` as a checkpoint."""
+    from .trainer.export import import_model
+
+    _require_folder(out)
+    print(f"{out}: {import_model(folder, out):,} parameters")
+
+
+@app.command("generate")
+def generate_command(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A training's folder, or an exported one.")],
+    text: Annotated[str, typer.Argument(help="What the model goes on from.")],
+    tokens: Annotated[int, typer.Option(min=1, help="At most.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0, help="0: always the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Sample among the likeliest tokens of this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Let a model go on from a text."""
+    import time
+
+    from .trainer.generate import Sampling
+    from .trainer.sample import open_model
+
+    model = open_model(checkpoint)
+    began, made = time.monotonic(), 0
+    for piece in model.complete(text, tokens, Sampling(temperature, top_p, seed)):
+        print(piece, end="", flush=True)
+        made += 1
+    print()
+    print(f"{made} tokens, {made / max(time.monotonic() - began, 1e-9):,.1f} a second", file=sys.stderr)
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def submit(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="e.g. curate fox1 --out /data/run")],

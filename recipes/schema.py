@@ -362,6 +362,11 @@ class Training(Strict):
     evaluate_every: int = Field(500, ge=0, description="Steps between held-out evaluations; 0: at phase ends only.")
     evaluate_blocks: int = Field(512, ge=1, description="Held-out blocks of an evaluation.")
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    skip_sigma: float = Field(
+        6.0, ge=0, description="Skip a step whose loss or gradient norm is so many deviations above the last; 0: off."
+    )
+    skip_window: int = Field(128, ge=8, description="Steps that the deviations are taken over.")
+    max_skipped: int = Field(16, ge=1, description="Skipped steps in a row after which the training stops.")
 
 
 def _all(weights: list[Weight]) -> Iterator[Weight]:

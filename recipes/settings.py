@@ -18,7 +18,7 @@ from ..pipeline.prepare.quality import DomainSubsets, QualitySettings
 from ..pipeline.signals.minhash import MinHashSettings
 from ..pipeline.signals.scan import EditSettings, ScanSettings
 from ..pipeline.sources.listing import SourceSettings
-from ..tokenize.chat import TEMPLATES
+from ..tokenize.chat import TEMPLATES, Template
 from ..tokenize.model import TokenizerSettings
 from ..trainer.settings import ModelSettings, OptimizerSettings, PhaseTraining, ScheduleSettings, TrainSettings
 from . import schema
@@ -68,12 +68,8 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
     )
     tokenizer = _tuples(recipe.tokenizer.model_dump())
     tokenizer["specials"] = tuple(sorted(tokenizer["specials"].items()))
-    template = tokenizer.pop("chat_template")
-    tokenizer["chat"] = (
-        TEMPLATES[template]
-        if isinstance(template, str)
-        else tuple((role, turn["before"], turn["after"]) for role, turn in template.items())
-    )
+    del tokenizer["chat_template"]
+    tokenizer["chat"] = _chat_template(recipe)
     return CurateSettings(
         sources=sources_of(recipe),
         mix=MixSettings(phases, seed=recipe.seed, **_tuples(recipe.mix.model_dump())),
@@ -124,6 +120,13 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
     )
 
 
+def _chat_template(recipe: Recipe) -> Template:
+    template = recipe.tokenizer.chat_template
+    if isinstance(template, str):
+        return TEMPLATES[template]
+    return tuple((role, turn.before, turn.after) for role, turn in template.items())
+
+
 WHOLE = Weight(1.0)
 """What a weight is part of that is part of none."""
 
@@ -171,6 +174,10 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         evaluate_every=t.evaluate_every,
         evaluate_blocks=t.evaluate_blocks,
         activation_checkpointing=t.activation_checkpointing,
+        skip_sigma=t.skip_sigma,
+        skip_window=t.skip_window,
+        max_skipped=t.max_skipped,
+        chat=_chat_template(recipe),
     )
 
 

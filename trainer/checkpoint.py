@@ -14,7 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +104,13 @@ class Checkpointer:
         self._group = dist.new_group(backend="gloo")
         self._pending: tuple[Any, Manifest] | None = None
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, manifest: Manifest) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        manifest: Manifest,
+        guard: dict[str, torch.Tensor],
+    ) -> None:
         """Start saving; the state is copied before this returns, writing goes on beside the training."""
         self.finish()
         folder = self._root / f".step-{manifest.progress.step:08d}"
@@ -109,7 +118,7 @@ class Checkpointer:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         dist.barrier(self._group)
-        state = _state(model, optimizer)
+        state = {**_state(model, optimizer), "guard": guard}
         future = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
         self._pending = (future, manifest)
 
@@ -124,12 +133,7 @@ class Checkpointer:
         if dist.get_rank() == 0:
             step = manifest.progress.step
             folder, final = self._root / f".step-{step:08d}", _folder(self._root, step)
-            names = sorted(p.name for p in folder.iterdir() if p.name != "manifest.json")
-            files = {name: _sha256(folder / name) for name in names}
-            whole = Manifest(manifest.progress, manifest.settings, manifest.vocab_size, manifest.data, files)
-            (folder / "manifest.json").write_text(whole.to_json())
-            shutil.rmtree(final, ignore_errors=True)
-            folder.rename(final)
+            _publish(folder, final, manifest)
             self._prune()
         dist.barrier(self._group)
 
@@ -142,9 +146,9 @@ class Checkpointer:
                 shutil.rmtree(path)
 
 
-def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights and optimizer state; the checkpoint may come from any world size."""
-    state = _state(model, optimizer)
+def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: dict[str, torch.Tensor]) -> None:
+    """Load weights, optimizer state and the statistics of skipped steps; the checkpoint may be of any world size."""
+    state = {**_state(model, optimizer), "guard": guard}
     dcp.load(state, checkpoint_id=str(checkpoint))
     options = StateDictOptions(flatten_optimizer_state_dict=True)
     set_state_dict(
@@ -156,3 +160,40 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]
     options = StateDictOptions(flatten_optimizer_state_dict=True)
     weights, moments = get_state_dict(model, optimizer, options=options)
     return {"model": weights, "optimizer": moments}
+
+
+def write_whole(root: Path, model: nn.Module, progress: Progress, settings: dict[str, Any], vocab_size: int) -> Path:
+    """Write a model alone, without optimizer, as a checkpoint of one process; the folder."""
+    final = _folder(root, progress.step)
+    folder = final.with_name(f".{final.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with alone():
+        dcp.save({"model": model.state_dict()}, checkpoint_id=str(folder), no_dist=True)
+    _publish(folder, final, Manifest(progress, settings, vocab_size, {}))
+    return final
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Load a model alone, in this process."""
+    state = {"model": model.state_dict()}
+    with alone():
+        dcp.load(state, checkpoint_id=str(checkpoint), no_dist=True)
+    model.load_state_dict(state["model"])
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Without the warning that a single process is meant: it is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+def _publish(folder: Path, final: Path, manifest: Manifest) -> None:
+    """Checksums, then the manifest, then the name."""
+    names = sorted(p.name for p in folder.iterdir() if p.name != "manifest.json")
+    files = {name: _sha256(folder / name) for name in names}
+    (folder / "manifest.json").write_text(replace(manifest, files=files).to_json())
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)

@@ -70,6 +70,13 @@ class TrainSettings:
     evaluate_every: int = 500
     evaluate_blocks: int = 512
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    skip_sigma: float = 6.0
+    """A step whose loss or gradient norm lies this many deviations above the last ones' mean is skipped; 0: none is."""
+    skip_window: int = 128
+    max_skipped: int = 16
+    """Steps skipped in a row after which the training stops."""
+    chat: tuple[tuple[str, str, str], ...] = ()
+    """The chat template of the data: (role, before its turns, after them); travels with what is exported."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TrainSettings:
@@ -88,6 +95,7 @@ class TrainSettings:
                         **{**value["optimizer"], "betas": tuple(value["optimizer"]["betas"])}
                     ),
                     "schedule": ScheduleSettings(**value["schedule"]),
+                    "chat": tuple((role, before, after) for role, before, after in value.get("chat", ())),
                 }
             )
         except (KeyError, TypeError) as error:

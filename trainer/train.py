@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import math
 import os
 import signal
 import sys
@@ -32,10 +31,12 @@ from torch.distributed.tensor import DTensor
 
 from .checkpoint import Checkpointer, Manifest, Progress, checkpoints, load, read_manifest, verify
 from .data import Loader, PhaseData
+from .export import TokenizerFacts, keep_tokenizer
 from .metrics import Metrics, peak_flops
 from .model import Fox1, flops_per_token
 from .schedule import Plan, plan_steps
 from .settings import STOPPED, TrainSettings
+from .stability import Guard
 
 LOG_EVERY = 10
 LOSS_CHUNK = 4096
@@ -127,6 +128,7 @@ class Trainer:
     device: torch.device
     stop: Stop
     progress: Progress
+    guard: Guard
     stop_after: int = 0
 
     def manifest(self) -> Manifest:
@@ -134,7 +136,7 @@ class Trainer:
         return Manifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
 
     def save(self) -> None:
-        self.checkpointer.save(self.model, self.optimizer, self.manifest())
+        self.checkpointer.save(self.model, self.optimizer, self.manifest(), self.guard.state())
 
     def run_phase(self, number: int) -> bool:
         """Train phase `number` (from 0) to its end; False if asked to stop before it."""
@@ -169,7 +171,7 @@ class Trainer:
                 return False
             if step % self.settings.checkpoint_every == 0 and not done:
                 if window.targets:
-                    self._log(phase, data, window)  # refuses a loss that is not finite before it is saved
+                    self._log(phase, data, window)  # refuses a training that skips step after step before it is saved
                 self.save()
         self.progress = replace(self.progress, phase_done=True)
         self.evaluate(phase)
@@ -186,14 +188,18 @@ class Trainer:
         rate = self.settings.optimizer.learning_rate * self.plan.factor(self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        summed = torch.zeros((), device=self.device)
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
             (loss / valid.item()).backward()
+            summed = summed + loss.detach()
             window.add(loss.detach(), losses, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm)
         window.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        # The fused optimizer reads this flag on the device, as it does that of a gradient scaler.
+        self.optimizer.found_inf = self.guard.judge(summed / valid.item(), window.norm)  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         window.targets += int(valid.item())
@@ -213,8 +219,13 @@ class Trainer:
         sums = sums.cpu()
         dist.all_reduce(sums)
         loss = float(sums[0]) / window.targets
-        if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at step {self.progress.step}; lower the learning rate")
+        skipped, in_a_row = self.guard.counts[1:].tolist()
+        if in_a_row >= self.settings.max_skipped:
+            raise ValueError(
+                f"{in_a_row} steps in a row had a loss or gradient norm that is no number or a spike (step "
+                f"{self.progress.step}); lower the learning rate, or raise `training.skip_sigma`; the last checkpoint is "
+                "from before"
+            )
         by_source = sums[1:].reshape(2, -1).numpy()
         seconds = time.monotonic() - window.began
         corpora = sorted({c for c, _, _ in data.info.sources})
@@ -234,6 +245,7 @@ class Trainer:
             "units": self.progress.units,
             "tokens_per_second": rate,
             "data_wait": window.data_seconds / seconds,
+            "skipped_steps": skipped,
         }
         if self.device.type == "cuda":
             name = torch.cuda.get_device_name(self.device)
@@ -317,11 +329,12 @@ class _Window:
         from .data import MicroBatch
 
         assert isinstance(batch, MicroBatch)
-        self.loss_sum += loss
+        # A skipped step's loss may be no number; it would hide those of all others.
+        self.loss_sum += loss.nan_to_num(0.0, 0.0, 0.0)
         sums = torch.zeros(2, self._sources, device=self._device)
         sums[0].index_add_(0, batch.sources, losses)
         sums[1].index_add_(0, batch.sources, (batch.targets >= 0).float())
-        self.by_source += sums
+        self.by_source += sums.nan_to_num(0.0, 0.0, 0.0)
         self.squares += batch.square_lengths
         self.local_tokens += len(batch.tokens)
 
@@ -367,7 +380,7 @@ def resume(root: Path, trainer: Trainer) -> None:
     for name in [p.name for p in trainer.settings.phases][: manifest.progress.phase + 1]:
         if manifest.data.get(name) != mine.data[name]:
             raise ValueError(f"{found[-1]} was trained on another {name} than the run holds now; choose another --out")
-    load(found[-1], trainer.model, trainer.optimizer)
+    load(found[-1], trainer.model, trainer.optimizer, trainer.guard.state())
     trainer.progress = manifest.progress
     if trainer.metrics:
         trainer.metrics.say(f"resumed from {found[-1]}")
@@ -423,8 +436,12 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
             device,
             stop,
             Progress(),
+            Guard(settings.skip_sigma, settings.skip_window, device),
             stop_after,
         )
+        if dist.get_rank() == 0:
+            facts = phases[0].info
+            keep_tokenizer(run, out, TokenizerFacts(facts.pad, facts.eos, facts.bos, settings.chat))
         resume(out, trainer)
         if metrics:
             parameters = sum(p.numel() for p in model.parameters())

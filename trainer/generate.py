@@ -1,0 +1,117 @@
+"""Text from a model, token by token, with a key-value cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .model import Block, Fox1, rope_tables, rotate
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    temperature: float = 0.0
+    """0: the likeliest."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability."""
+    seed: int = 0
+
+
+class Cache:
+    """Keys and values of every layer, for at most `size` tokens."""
+
+    def __init__(self, model: Fox1, size: int) -> None:
+        s, like = model.settings, model.embedding
+        shape = (s.layers, s.kv_heads, size, s.head_dim)
+        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.zeros_like(self.keys)
+        self.length = 0
+
+
+def _block(block: Block, layer: int, x_TC: Tensor, cos: Tensor, sin: Tensor, cache: Cache) -> Tensor:
+    """One block over new tokens that see all cached ones."""
+    a = block.attention
+    sizes = [n * a.head_dim for n in (a.heads, a.kv_heads, a.kv_heads)]
+    q, k, v = a.qkv(block.attention_norm(x_TC)).split(sizes, dim=-1)
+    q_TND = rotate(q.unflatten(-1, (a.heads, a.head_dim)), cos, sin)
+    k_TKD = rotate(k.unflatten(-1, (a.kv_heads, a.head_dim)), cos, sin)
+    begin, end = cache.length, cache.length + len(x_TC)
+    cache.keys[layer, :, begin:end] = k_TKD.transpose(0, 1)
+    cache.values[layer, :, begin:end] = v.unflatten(-1, (a.kv_heads, a.head_dim)).transpose(0, 1)
+    keys, values = cache.keys[layer, :, :end], cache.values[layer, :, :end]
+    # New tokens see the cached ones and, causally, each other.
+    mask = None
+    if len(x_TC) > 1:
+        mask = torch.ones(len(x_TC), end, dtype=torch.bool, device=x_TC.device).tril(begin)
+    out_NTD = F.scaled_dot_product_attention(
+        q_TND.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, enable_gqa=True
+    )[0]
+    x_TC = x_TC + a.out(out_NTD.transpose(0, 1).flatten(-2))
+    return x_TC + block.mlp(block.mlp_norm(x_TC))
+
+
+@torch.no_grad()
+def next_logits(model: Fox1, tokens: Tensor, cache: Cache) -> Tensor:
+    """Logits [V] after the cached tokens and `tokens` (int64 [T]), which join the cache."""
+    positions = torch.arange(cache.length, cache.length + len(tokens), device=tokens.device)
+    cos, sin = rope_tables(positions, model.settings.head_dim, model.settings.rope_theta)
+    x_TC = F.embedding(tokens, model.embedding)
+    for layer, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        x_TC = _block(block, layer, x_TC, cos, sin, cache)
+    cache.length += len(tokens)
+    return F.linear(model.norm(x_TC[-1:]), model.embedding)[0].float()
+
+
+def generate(
+    model: Fox1, prompt: list[int], most: int, eos: int = -1, sampling: Sampling | None = None
+) -> Iterator[int]:
+    """Ids that follow a prompt, one by one, until `most` or `eos` (which is not given).
+
+    Raises:
+        ValueError: the prompt is empty, or longer than the model's positions.
+    """
+    sampling = sampling or Sampling()
+    device, room = model.embedding.device, model.settings.max_positions
+    if not prompt or len(prompt) >= room:
+        raise ValueError(f"a prompt of {len(prompt)} tokens; the model takes 1 to {room - 1}")
+    most = min(most, room - len(prompt))
+    cache = Cache(model, len(prompt) + most)
+    generator = torch.Generator(device=device).manual_seed(sampling.seed)
+    tokens = torch.tensor(prompt, device=device)
+    for _ in range(most):
+        logits = next_logits(model, tokens, cache)
+        token = _choose(logits, sampling, generator)
+        if token == eos:
+            return
+        yield token
+        tokens = torch.tensor([token], device=device)
+
+
+def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    if sampling.temperature <= 0:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
+    if sampling.top_p < 1:
+        ordered, places = probabilities.sort(descending=True)
+        # The first whose predecessors already have the share is out.
+        ordered[ordered.cumsum(0) - ordered >= sampling.top_p] = 0.0
+        return int(places[torch.multinomial(ordered, 1, generator=generator)])
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def speed(model: Fox1, prompt: int = 128, tokens: int = 128) -> float:
+    """Tokens per second of greedy generation after a prompt, one sequence."""
+    ids = [1] * min(prompt, model.settings.max_positions - tokens - 1)
+    for _ in generate(model, ids, 8):
+        pass
+    began = time.monotonic()
+    made = sum(1 for _ in generate(model, ids, tokens))
+    return made / (time.monotonic() - began)

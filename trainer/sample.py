@@ -1,0 +1,63 @@
+"""A model with its tokenizer: text in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..tokenize.encode import Encoder
+from .export import TOKENIZER, TokenizerFacts, load_checkpoint, newest, read_exported
+from .generate import Sampling, generate
+from .model import Fox1
+
+
+@dataclass(frozen=True)
+class TextModel:
+    model: Fox1
+    encoder: Encoder
+    ids: TokenizerFacts
+
+    def complete(self, text: str, most: int, sampling: Sampling) -> Iterator[str]:
+        """What follows a text, piece by piece; a character whose bytes are not all there yet waits for them."""
+        import pyarrow as pa
+
+        prompt = [self.ids.bos, *self.encoder.encode(pa.array([text], pa.large_string())).ids.tolist()]
+        held = b""
+        for token in generate(self.model, prompt, most, self.ids.eos, sampling):
+            held += self.encoder.decode([token])
+            try:
+                shown = held.decode()
+            except UnicodeDecodeError as error:
+                if error.end < len(held) or len(held) > 8:
+                    shown = held.decode(errors="replace")
+                else:
+                    yield ""
+                    continue
+            held = b""
+            yield shown
+
+
+def open_model(folder: Path) -> TextModel:
+    """A checkpoint, the newest of a training, or an exported folder; on the GPU in bf16 where there is one.
+
+    Raises:
+        ValueError: it is neither, or has no tokenizer.
+    """
+    if (folder / "config.json").exists():
+        model, ids = read_exported(folder)
+        tokenizer = folder / TOKENIZER
+    else:
+        root = newest(folder).parent
+        model, found = load_checkpoint(folder)
+        tokenizer = root / TOKENIZER
+        if found is None:
+            raise ValueError(f"{root} does not tell its special ids; train again, or `fox1 export` it with --tokenizer")
+        ids = found
+    if not tokenizer.exists():
+        raise ValueError(f"{folder} has no {TOKENIZER}; copy the run's prepare/tokenizer.model there")
+    if torch.cuda.is_available():
+        model = model.to("cuda", torch.bfloat16)
+    return TextModel(model, Encoder(tokenizer, fast=False), ids)
