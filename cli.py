@@ -414,6 +414,18 @@ def train(
     raise typer.Exit(launch(run, out, phase, nproc, stop_after))
 
 
+@app.command()
+def curves(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT...", help="Folders of trainings.")],
+    out: Annotated[Path, typer.Option(help="The SVG file.")] = Path("curves.svg"),
+) -> None:
+    """Draw losses and throughput of trainings over their tokens."""
+    from .trainer.curves import draw_curves
+
+    draw_curves(checkpoints, out)
+    print(f"{out}: open it in a browser")
+
+
 @app.command("export")
 def export_command(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A training's folder, or one checkpoint of it.")],

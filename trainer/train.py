@@ -30,7 +30,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from .checkpoint import Checkpointer, Manifest, Progress, checkpoints, load, read_manifest, verify
-from .data import Loader, PhaseData
+from .data import Loader, MicroBatch, PhaseData
 from .export import TokenizerFacts, keep_tokenizer
 from .metrics import Metrics, peak_flops
 from .model import Fox1, flops_per_token
@@ -228,17 +228,11 @@ class Trainer:
             )
         by_source = sums[1:].reshape(2, -1).numpy()
         seconds = time.monotonic() - window.began
-        corpora = sorted({c for c, _, _ in data.info.sources})
-        loss_by_corpus = {}
-        for corpus in corpora:
-            codes = [i for i, (c, _, _) in enumerate(data.info.sources) if c == corpus]
-            if by_source[1, codes].sum():
-                loss_by_corpus[corpus] = float(by_source[0, codes].sum() / by_source[1, codes].sum())
         rate = window.tokens / seconds
         values = {
             "phase": phase,
             "loss": loss,
-            "loss_by_corpus": loss_by_corpus,
+            "loss_by_corpus": _losses(by_source, data, 0),
             "learning_rate": window.rate,
             "gradient_norm": float(window.norm),
             "tokens": self.progress.tokens,
@@ -278,24 +272,34 @@ class Trainer:
         units = min(data.units, self.settings.evaluate_blocks)
         total = torch.zeros(2, dtype=torch.float64)
         counts = np.zeros(self.model.vocab_size, np.int64)
+        by_source = torch.zeros(2, len(data.info.sources), dtype=torch.float64)
         # Every rank makes the same number of forward passes, which gather parameters together.
         for i in range(-(-units // world)):
             index = i * world + rank
             # Evenly over the set: it stands in file order, corpus after corpus.
             batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, self.device)
-            loss, _ = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
+            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
             if index < units:
+                by_source += _by_source(losses, batch, len(data.info.sources)).cpu()
                 total += torch.tensor([float(loss), batch.valid], dtype=torch.float64)
                 targets = batch.targets[batch.targets >= 0].cpu().numpy()
                 counts += np.bincount(targets, minlength=len(counts))
         seen = torch.from_numpy(counts)
         dist.all_reduce(total)
         dist.all_reduce(seen)
+        dist.all_reduce(by_source)
         share = seen[seen > 0].double() / seen.sum()
         entropy = float(-(share * share.log()).sum())
         loss_mean = float(total[0] / total[1])
         if self.metrics:
-            values = {"phase": phase, "loss": loss_mean, "unigram_entropy": entropy, "targets": int(total[1])}
+            values = {
+                "phase": phase,
+                "loss": loss_mean,
+                "unigram_entropy": entropy,
+                "targets": int(total[1]),
+                "loss_by_corpus": _losses(by_source.numpy(), data, 0),
+                "loss_by_domain": _losses(by_source.numpy(), data, 2),
+            }
             self.metrics.write("held_out", self.progress.step, values)
             self.metrics.say(
                 f"{phase} step {self.progress.step}: held-out loss {loss_mean:.3f} nats/token "
@@ -325,18 +329,30 @@ class _Window:
         self.data_seconds = 0.0
         self.began = time.monotonic()
 
-    def add(self, loss: torch.Tensor, losses: torch.Tensor, batch: object) -> None:
-        from .data import MicroBatch
-
-        assert isinstance(batch, MicroBatch)
+    def add(self, loss: torch.Tensor, losses: torch.Tensor, batch: MicroBatch) -> None:
         # A skipped step's loss may be no number; it would hide those of all others.
         self.loss_sum += loss.nan_to_num(0.0, 0.0, 0.0)
-        sums = torch.zeros(2, self._sources, device=self._device)
-        sums[0].index_add_(0, batch.sources, losses)
-        sums[1].index_add_(0, batch.sources, (batch.targets >= 0).float())
-        self.by_source += sums.nan_to_num(0.0, 0.0, 0.0)
+        self.by_source += _by_source(losses, batch, self._sources).nan_to_num(0.0, 0.0, 0.0)
         self.squares += batch.square_lengths
         self.local_tokens += len(batch.tokens)
+
+
+def _by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> torch.Tensor:
+    """(summed losses, targets) by source code, fp64 [2, sources]."""
+    sums = torch.zeros(2, sources, dtype=torch.float64, device=losses.device)
+    sums[0].index_add_(0, batch.sources, losses.double())
+    sums[1].index_add_(0, batch.sources, (batch.targets >= 0).double())
+    return sums
+
+
+def _losses(by_source: np.ndarray, data: PhaseData, part: int) -> dict[str, float]:
+    """Mean loss by corpus (`part` 0) or domain (2) of what has targets."""
+    found = {}
+    for name in sorted({s[part] for s in data.info.sources}):
+        codes = [i for i, s in enumerate(data.info.sources) if s[part] == name]
+        if by_source[1, codes].sum():
+            found[name] = float(by_source[0, codes].sum() / by_source[1, codes].sum())
+    return found
 
 
 def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:

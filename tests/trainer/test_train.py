@@ -59,8 +59,31 @@ def test_three_phases_train_in_a_row(whole: Path) -> None:
     held_out = [line["loss"] for line in lines if line["kind"] == "held_out"]
     assert held_out[-1] < held_out[0]
     assert any(line.get("loss_by_corpus") for line in lines)
+    last = [line for line in lines if line["kind"] == "held_out"][-1]
+    for part in ("loss_by_corpus", "loss_by_domain"):
+        assert min(last[part].values()) <= last["loss"] <= max(last[part].values())
     manifest = read_manifest(checkpoints(whole)[-1])
     assert (manifest.progress.phase, manifest.progress.phase_done) == (2, True)
+
+
+def test_curves_are_drawn_of_what_was_measured(whole: Path, tmp_path: Path) -> None:
+    import xml.etree.ElementTree as ElementTree
+
+    done = subprocess.run(
+        [sys.executable, "-m", "fox1", "curves", str(whole), str(whole), "--out", str(tmp_path / "c.svg")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    drawing = ElementTree.parse(tmp_path / "c.svg").getroot()
+    lines = [e for e in drawing.iter() if e.tag.endswith("polyline")]
+    assert len(lines) == 7 and all(len(e.attrib["points"].split()) >= 2 for e in lines)
+    texts = "".join(drawing.itertext())
+    assert "phase2" in texts and "held out" in texts and "unigram entropy" in texts
+    nothing = subprocess.run(
+        [sys.executable, "-m", "fox1", "curves", str(tmp_path)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert nothing.returncode == 1 and "has no metrics.jsonl" in nothing.stderr
 
 
 def test_phase_ends_and_the_last_two_checkpoints_are_kept(whole: Path) -> None:
