@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +56,16 @@ def _require_folder(path: Path) -> None:
         raise ValueError(
             f"{path} is a URL; a run or checkpoint lies in a folder, on a cluster one that all nodes share"
         )
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C leaves with 130 and says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -111,14 +123,10 @@ def curate(
     chosen = tuple(s.strip() for s in stages.split(",")) if stages else STAGES
     session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
     began = time.time()
-    try:
-        with session as executor, StageBars() as bars:
-            engine = Engine(paths, executor, bars, budget)
-            cores = executor.cores
-            summary = run_curate(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with _resumable(), session as executor, StageBars() as bars:
+        engine = Engine(paths, executor, bars, budget)
+        cores = executor.cores
+        summary = run_curate(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
     reused = sum(n for n, _ in summary.reused.values())
     record_run(paths, began, cores, bars.seconds, reused, set(chosen) == set(STAGES))
     print_summary(summary, out)
@@ -290,7 +298,7 @@ def dump(
     settings = curate_settings(stored_recipe(paths.recipe)[0])
     groups = planned_groups(settings, paths)
     session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
-    with session as executor, StageBars() as bars:
+    with _resumable(), session as executor, StageBars() as bars:
         engine = Engine(RunPaths(out.absolute()), executor, bars)
         documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
     print(f"{out}: {documents:,} documents, {size / 1e6:,.1f} MB")

@@ -131,6 +131,9 @@ def trace(run: Run, phase: str, block: int, length: int = 0, source: bool = Fals
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
     """
+    names = [p["name"] for p in read_json(run.paths.stats("mixture"))["phases"]]
+    if phase not in (*names, "held_out"):
+        raise ValueError(f"the run has no phase {phase}; it has {', '.join(names)} and held_out")
     folder = run.paths.held_out if phase == "held_out" else run.paths.phase(phase)
     info = read_set(folder)
     splits = {s.block_length: s for s in info.splits}

@@ -102,6 +102,8 @@ def test_why_names_the_duplicate_the_rule_and_what_it_does_not_know(
         why(opened, f"{near['corpus']}/{near['file']}#60000000")
     with pytest.raises(ValueError, match=r"phase1 has no block 99999 of 256 tokens"):
         trace(opened, "phase1", 99_999, 0)
+    with pytest.raises(ValueError, match=r"no phase phase9; it has phase1, phase2, phase3 and held_out"):
+        trace(opened, "phase9", 0, 0)
     with pytest.raises(ValueError, match=r"say which with --length"):
         trace(opened, "phase2", 0, 0)
 
