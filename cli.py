@@ -413,13 +413,16 @@ def train(
     phase: Annotated[str, typer.Option(metavar="N", help="A phase by number, or all.")] = "all",
     nproc: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     stop_after: Annotated[int, typer.Option(help="Leave after this many steps (0: at the end).")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on although the data is not what a checkpoint was trained on.")
+    ] = False,
 ) -> None:
     """Train Fox-1 on a run's shard sets, phase by phase."""
     from .trainer.launch import launch
 
     _require_folder(run)
     _require_folder(out)
-    raise typer.Exit(launch(run, out, phase, nproc, stop_after))
+    raise typer.Exit(launch(run, out, phase, nproc, stop_after, force))
 
 
 @app.command()

@@ -35,15 +35,17 @@ def phase_numbers(run: Path, phase: str) -> list[int]:
     return [int(phase) - 1]
 
 
-def launch(run: Path, out: Path, phase: str, nproc: int, stop_after: int = 0) -> int:
+def launch(run: Path, out: Path, phase: str, nproc: int, stop_after: int = 0, force: bool = False) -> int:
     """Train; the exit status: 0 done, 75 stopped by a signal with the state saved, others failed."""
     numbers = phase_numbers(run, phase)
     if nproc == 1:
         from .train import train
 
-        return train(run, out, numbers, stop_after)
+        return train(run, out, numbers, stop_after, force)
     names = ",".join(str(n + 1) for n in numbers)
     arguments = [str(run), str(out), "--phases", names, f"--stop-after={stop_after}"]
+    if force:
+        arguments.append("--force")
     return run_processes([sys.executable, "-m", "fox1.trainer.train", *arguments], nproc)
 
 

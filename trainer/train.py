@@ -379,8 +379,11 @@ def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
     return phases
 
 
-def resume(root: Path, trainer: Trainer) -> None:
+def resume(root: Path, trainer: Trainer, force: bool) -> None:
     """Go on from the newest checkpoint, if there is one.
+
+    Args:
+        force: also where the data is not what it was trained on.
 
     Raises:
         ValueError: it is damaged, or of another model or other data.
@@ -394,8 +397,15 @@ def resume(root: Path, trainer: Trainer) -> None:
     if manifest.settings["model"] != mine.settings["model"] or manifest.vocab_size != mine.vocab_size:
         raise ValueError(f"{found[-1]} holds another model shape; choose another --out")
     for name in [p.name for p in trainer.settings.phases][: manifest.progress.phase + 1]:
-        if manifest.data.get(name) != mine.data[name]:
-            raise ValueError(f"{found[-1]} was trained on another {name} than the run holds now; choose another --out")
+        if manifest.data.get(name) == mine.data[name]:
+            continue
+        if not force:
+            raise ValueError(
+                f"{found[-1]} was trained on another {name} than the run holds now; choose another --out, or --force to go "
+                "on: blocks are then counted on from where the old data stood, so documents may be seen twice or never"
+            )
+        if trainer.metrics:
+            trainer.metrics.say(f"forced: {name} is not the data that {found[-1].name} was trained on")
     load(found[-1], trainer.model, trainer.optimizer, trainer.guard.state())
     trainer.progress = manifest.progress
     if trainer.metrics:
@@ -417,7 +427,7 @@ def one_trainer(out: Path) -> IO[str]:
     return file
 
 
-def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
+def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0, force: bool = False) -> int:
     """Train the phases `numbers` (from 0) of a run; the exit status."""
     try:
         settings = TrainSettings.from_json(json.loads((run / "training.json").read_text()))
@@ -458,7 +468,7 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0) -> int:
         if dist.get_rank() == 0:
             facts = phases[0].info
             keep_tokenizer(run, out, TokenizerFacts(facts.pad, facts.eos, facts.bos, settings.chat))
-        resume(out, trainer)
+        resume(out, trainer, force)
         if metrics:
             parameters = sum(p.numel() for p in model.parameters())
             metrics.say(
@@ -497,13 +507,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--phases", default="", help="numbers from 1, comma-separated; default: all")
     parser.add_argument("--stop-after", type=int, default=0)
+    parser.add_argument("--force", action="store_true")
     arguments = parser.parse_args()
     try:
         if arguments.phases:
             numbers = [int(n) - 1 for n in arguments.phases.split(",")]
         else:
             numbers = list(range(len(json.loads((arguments.run / "training.json").read_text())["phases"])))
-        sys.exit(train(arguments.run, arguments.out, numbers, arguments.stop_after))
+        sys.exit(train(arguments.run, arguments.out, numbers, arguments.stop_after, arguments.force))
     except (ValueError, OSError) as error:
         # What every rank finds wrong is said once.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, ValueError):

@@ -236,3 +236,6 @@ def test_other_data_is_refused(small: Path, whole: Path, tmp_path: Path) -> None
     shutil.copytree(whole, out)
     done = train(other, out)
     assert done.returncode == 1 and "was trained on another phase1" in done.stderr
+    assert "documents may be seen twice or never" in done.stderr
+    forced = train(other, out, "--force")
+    assert forced.returncode == 0 and "forced: phase1 is not the data" in forced.stderr, forced.stderr
