@@ -98,11 +98,15 @@ class Encoder:
 
     @functools.cached_property
     def piece_bytes(self) -> np.ndarray:
-        """int64 [vocabulary]: UTF-8 bytes that a piece stands for, a space being one; 0 for control pieces."""
+        """int64 [vocabulary]: UTF-8 bytes that a piece stands for, a space being one; 0 for control pieces and what is unknown."""
         p = self._processor
         return np.array(
             [
-                1 if p.is_byte(i) else 0 if p.is_control(i) else len(p.id_to_piece(i).replace("▁", " ").encode())
+                1
+                if p.is_byte(i)
+                else 0
+                if p.is_control(i) or p.is_unknown(i)
+                else len(p.id_to_piece(i).replace("▁", " ").encode())
                 for i in range(self.vocab_size)
             ],
             np.int64,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import math
 import os
 import signal
 import sys
@@ -129,6 +130,8 @@ class Trainer:
     stop: Stop
     progress: Progress
     guard: Guard
+    piece_bytes: torch.Tensor | None = None
+    """int64 [vocabulary]: UTF-8 bytes that each piece stands for; None where the run does not say."""
     stop_after: int = 0
 
     def manifest(self) -> Manifest:
@@ -273,6 +276,7 @@ class Trainer:
         total = torch.zeros(2, dtype=torch.float64)
         counts = np.zeros(self.model.vocab_size, np.int64)
         by_source = torch.zeros(2, len(data.info.sources), dtype=torch.float64)
+        text = torch.zeros(len(data.info.sources), dtype=torch.float64)
         # Every rank makes the same number of forward passes, which gather parameters together.
         for i in range(-(-units // world)):
             index = i * world + rank
@@ -281,6 +285,10 @@ class Trainer:
             loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
             if index < units:
                 by_source += _by_source(losses, batch, len(data.info.sources)).cpu()
+                if self.piece_bytes is not None:
+                    valid = batch.targets >= 0
+                    sizes = self.piece_bytes[batch.targets[valid].cpu()].double()
+                    text.index_add_(0, batch.sources[valid].cpu(), sizes)
                 total += torch.tensor([float(loss), batch.valid], dtype=torch.float64)
                 targets = batch.targets[batch.targets >= 0].cpu().numpy()
                 counts += np.bincount(targets, minlength=len(counts))
@@ -288,6 +296,7 @@ class Trainer:
         dist.all_reduce(total)
         dist.all_reduce(seen)
         dist.all_reduce(by_source)
+        dist.all_reduce(text)
         share = seen[seen > 0].double() / seen.sum()
         entropy = float(-(share * share.log()).sum())
         loss_mean = float(total[0] / total[1])
@@ -300,9 +309,17 @@ class Trainer:
                 "loss_by_corpus": _losses(by_source.numpy(), data, 0),
                 "loss_by_domain": _losses(by_source.numpy(), data, 2),
             }
+            shown = ""
+            if self.piece_bytes is not None and float(text.sum()):
+                # Bits that the model needs for a byte of text: the one measure that tokenizers share.
+                bits = torch.stack([by_source[0] / math.log(2), text]).numpy()
+                values["bits_per_byte"] = float(bits[0].sum() / bits[1].sum())
+                values["bits_per_byte_by_corpus"] = _losses(bits, data, 0)
+                values["bits_per_byte_by_domain"] = _losses(bits, data, 2)
+                shown = f", {values['bits_per_byte']:.3f} bits/byte"
             self.metrics.write("held_out", self.progress.step, values)
             self.metrics.say(
-                f"{phase} step {self.progress.step}: held-out loss {loss_mean:.3f} nats/token "
+                f"{phase} step {self.progress.step}: held-out loss {loss_mean:.3f} nats/token{shown} "
                 f"(unigram entropy of the same tokens: {entropy:.3f})"
             )
         return loss_mean
@@ -345,8 +362,13 @@ def _by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> torch.T
     return sums
 
 
+def _piece_bytes(run: Path) -> torch.Tensor | None:
+    path = run / "prepare" / "piece_bytes.npy"
+    return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.int64)) if path.exists() else None
+
+
 def _losses(by_source: np.ndarray, data: PhaseData, part: int) -> dict[str, float]:
-    """Mean loss by corpus (`part` 0) or domain (2) of what has targets."""
+    """Sums over targets (or bytes) by corpus (`part` 0) or domain (2), of what has any."""
     found = {}
     for name in sorted({s[part] for s in data.info.sources}):
         codes = [i for i, s in enumerate(data.info.sources) if s[part] == name]
@@ -463,6 +485,7 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0, force: 
             stop,
             Progress(),
             Guard(settings.skip_sigma, settings.skip_window, device),
+            _piece_bytes(run),
             stop_after,
         )
         if dist.get_rank() == 0:

@@ -9,4 +9,4 @@
 Scan's key holds the hashes of those it reads, so a changed list or benchmark repeats the scan and nothing else does.
 """
 
-VERSION = 2
+VERSION = 3

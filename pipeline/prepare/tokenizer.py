@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from ...tokenize.encode import encoder_of
@@ -18,6 +19,8 @@ from ..identity import SourceFile
 from .sample import sample_text
 
 MEASURED_BYTES = 1 << 20
+PIECE_BYTES = "piece_bytes.npy"
+"""uint16 [vocabulary]: UTF-8 bytes that each piece stands for."""
 
 
 def prepare_tokenizer(
@@ -37,10 +40,13 @@ def prepare_tokenizer(
     check_specials(load(paths.tokenizer), settings.specials)
     encoder = encoder_of(paths.tokenizer, out.artifact.hash, settings.reserved)
     special = encoder.specials
+    # So that a trainer can tell bits per byte without SentencePiece.
+    with publish(paths.prepare(PIECE_BYTES), rows=encoder.vocab_size) as sizes:
+        np.save(sizes, encoder.piece_bytes.astype(np.uint16))
     # A small sample is enough to tell, before all text is encoded, whether the budgets can be met.
     texts = list(sample_text(files, excluded, MEASURED_BYTES, seed + 1))
     return TaskResult(
-        (out.artifact,),
+        (out.artifact, sizes.artifact),
         {
             "tokenizers_trained": int(not settings.model),
             "measured_tokens": int(encoder.encode(pa.array(texts, pa.large_string())).offsets[-1]),

@@ -10,8 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from fox1.tokenize.encode import Encoder
 from fox1.trainer.checkpoint import checkpoints, read_manifest
 
 pytestmark = pytest.mark.slow
@@ -22,7 +25,7 @@ def small(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The session's run with settings that train in seconds."""
     out = tmp_path_factory.mktemp("train") / "run"
     out.mkdir()
-    for part in ("phases", "held_out"):
+    for part in ("phases", "held_out", "prepare"):
         (out / part).symlink_to(run / part)
     settings = json.loads((run / "training.json").read_text())
     settings["checkpoint_every"] = 5
@@ -62,8 +65,19 @@ def test_three_phases_train_in_a_row(whole: Path) -> None:
     last = [line for line in lines if line["kind"] == "held_out"][-1]
     for part in ("loss_by_corpus", "loss_by_domain"):
         assert min(last[part].values()) <= last["loss"] <= max(last[part].values())
+    for part in ("bits_per_byte_by_corpus", "bits_per_byte_by_domain"):
+        assert min(last[part].values()) <= last["bits_per_byte"] <= max(last[part].values())
     manifest = read_manifest(checkpoints(whole)[-1])
     assert (manifest.progress.phase, manifest.progress.phase_done) == (2, True)
+
+
+def test_bits_per_byte_are_the_loss_over_the_bytes_of_what_was_predicted(run: Path) -> None:
+    """A piece's bytes sum to those of the text, so nats per token become bits per byte exactly."""
+    sizes = np.load(run / "prepare" / "piece_bytes.npy")
+    encoder = Encoder(run / "prepare" / "tokenizer.model")
+    text = "Ein naïver Fuchs – 狐 – says:\n\n\tnothing  123"
+    ids = encoder.encode(pa.array([text], pa.large_string())).ids
+    assert sizes[ids].sum() == len(text.encode()) and sizes[[0, 1, 2]].sum() == 0
 
 
 def test_curves_are_drawn_of_what_was_measured(whole: Path, tmp_path: Path) -> None:
