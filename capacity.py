@@ -62,7 +62,8 @@ def plan_recipe(
         files = list_sources(settings.sources, settings.id_salt)
         unknown = not all(f.size for f in files)
     except ValueError:
-        if not recipe.expected:
+        # A folder that is not there is an error; a store that cannot be reached is what `expected` is for.
+        if not recipe.expected or any(s.root and "://" not in s.root for s in settings.sources):
             raise
         unknown, files = True, []
     if unknown and set(recipe.expected) != set(recipe.sources):

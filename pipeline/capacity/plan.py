@@ -17,8 +17,8 @@ from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
 from .rates import STAGES, WORK, FolderRate, Rates, StageRate, written
 
-UNBOUNDED_PREPARE = ("tokenizer",)
-"""Preparations whose time grows with a sample that is bounded by the recipe, not with the inputs."""
+GROWING_PREPARATIONS = ("tokenizer",)
+"""Preparations whose time grows with the text they sample, up to what the recipe bounds."""
 EXAMPLE_BYTES = 32 << 20
 """Text of a corpus that the stats read again, at most."""
 
@@ -217,7 +217,7 @@ def make_plan(
 
 
 def _prepare_seconds(settings: CurateSettings, task: str, measured: float, text: float, rates: Rates) -> float:
-    if task in UNBOUNDED_PREPARE and not settings.tokenizer.model:
+    if task in GROWING_PREPARATIONS and not settings.tokenizer.model:
         sampled = sum(c["text"] for c in rates.corpora.values())
         limit = float(settings.tokenizer.sample_bytes)
         return measured * min(text, limit) / max(min(sampled, limit), 1.0)

@@ -94,7 +94,10 @@ def test_rates_are_kept_and_a_finished_run_is_compared(
 
 def test_what_a_plan_cannot_be_made_of(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     invoke = CliRunner().invoke
-    monkeypatch.delenv("FOX1_DATA", raising=False)
+    monkeypatch.setenv("FOX1_DATA", str(tmp_path / "nowhere"))
+    lost = invoke(app, ["plan", "mini"])
+    assert isinstance(lost.exception, ValueError) and "no folder" in str(lost.exception)
+    monkeypatch.delenv("FOX1_DATA")
     for arguments, message in (
         ([str(run)], "was not made in one go"),
         (["mini"], "FOX1_DATA"),
