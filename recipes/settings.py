@@ -174,6 +174,8 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         evaluate_every=t.evaluate_every,
         evaluate_blocks=t.evaluate_blocks,
         activation_checkpointing=t.activation_checkpointing,
+        z_loss=t.z_loss,
+        replicas=t.replicas,
         skip_sigma=t.skip_sigma,
         skip_window=t.skip_window,
         max_skipped=t.max_skipped,

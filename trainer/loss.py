@@ -18,8 +18,9 @@ IGNORE = -100
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, needs: bool
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float, needs: bool
     ) -> tuple[Tensor, Tensor]:
+        extra = torch.zeros((), dtype=torch.float32, device=hidden.device)
         losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs else None
@@ -31,9 +32,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             index = target.clamp(min=0)[:, None]
             lse = torch.logsumexp(logits, dim=-1)
             losses[span] = torch.where(valid, lse - logits.gather(-1, index)[:, 0], 0.0)
+            if z_loss:
+                extra += z_loss * torch.where(valid, lse, 0.0).square().sum()
             if d_hidden is not None and d_weight is not None:
-                # d loss / d logits = softmax - one-hot, zero where the target is ignored.
+                # d loss / d logits = softmax - one-hot, zero where the target is ignored; the z-loss z lse^2 adds
+                # 2 z lse softmax.
                 grad = logits.sub_(lse[:, None]).exp_()
+                if z_loss:
+                    grad.mul_(1 + 2 * z_loss * lse[:, None])
                 grad.scatter_add_(-1, index, torch.full_like(index, -1, dtype=grad.dtype))
                 grad.mul_(valid[:, None])
                 grad = grad.to(hidden.dtype)
@@ -43,22 +49,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
             ctx.save_for_backward(d_hidden, d_weight)
             ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(losses)
-        return losses.sum(), losses
+        return losses.sum() + extra, losses
 
     @staticmethod
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), None, None, None
+        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), None, None, None, None
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of ``hidden @ weight.T`` [T, V] against targets (int64 [T], -100 ignored).
 
     Args:
         chunk: tokens whose logits exist at once; 4,096 to 8,192 at 256,000 pieces (smaller ones are bound by memory).
+        z_loss: weight of the squared log of the softmax's sum, which keeps logits from drifting (Chowdhery et al. 2022, 1e-4).
 
     Returns:
-        (loss fp32 [], loss of each token fp32 [T], detached).
+        (loss fp32 [], z-loss included; cross-entropy of each token fp32 [T], detached).
     """
     # Inside the function autograd looks switched off, always: whether gradients are wanted is asked here.
-    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk, z_loss, torch.is_grad_enabled())

@@ -123,9 +123,11 @@ class Fox1(nn.Module):
             x_TC = block(x_TC, cos, sin, documents)
         return self.norm(x_TC)
 
-    def forward(self, tokens: Tensor, documents: Documents, targets: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, documents: Documents, targets: Tensor, chunk: int, z_loss: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """(summed loss, loss of every token [T], detached); targets of -100 count for nothing."""
-        return linear_cross_entropy(self.hidden(tokens, documents), self.embedding, targets, chunk)
+        return linear_cross_entropy(self.hidden(tokens, documents), self.embedding, targets, chunk, z_loss)
 
     def logits(self, tokens: Tensor, documents: Documents) -> Tensor:
         """[T, V]: for tests and generation; training never makes them."""

@@ -70,6 +70,10 @@ class TrainSettings:
     evaluate_every: int = 500
     evaluate_blocks: int = 512
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    z_loss: float = 0.0
+    """Weight of the squared log of the softmax's sum."""
+    replicas: int = 1
+    """Copies of the sharded parameters; more than one is HSDP."""
     skip_sigma: float = 6.0
     """A step whose loss or gradient norm lies this many deviations above the last ones' mean is skipped; 0: none is."""
     skip_window: int = 128

@@ -82,7 +82,15 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
     model = Fox1(settings.model, vocab_size)
     model.initialise(settings.seed)
     model.to(device)
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    world, replicas = dist.get_world_size(), settings.replicas
+    if world % replicas:
+        raise ValueError(f"training.replicas is {replicas}, which does not divide {world} processes")
+    # With replicas, parameters are sharded within each and gradients summed across: less traffic between machines.
+    mesh = (
+        init_device_mesh(device.type, (replicas, world // replicas), mesh_dim_names=("replicate", "shard"))
+        if replicas > 1
+        else init_device_mesh(device.type, (world,))
+    )
     policy = (
         MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         if device.type == "cuda"
@@ -195,10 +203,12 @@ class Trainer:
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
-            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
+            z_loss = self.settings.z_loss
+            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK, z_loss)
             (loss / valid.item()).backward()
             summed = summed + loss.detach()
-            window.add(loss.detach(), losses, batch)
+            # What is reported is the cross-entropy, so that trainings with and without z-loss compare.
+            window.add(losses.sum(), losses, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm)
         window.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # The fused optimizer reads this flag on the device, as it does that of a gradient scaler.

@@ -68,6 +68,24 @@ def test_chunked_loss_and_gradients_equal_cross_entropy(chunk: int) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("chunk", [3, 64])
+def test_z_loss_and_its_gradients_equal_autograd_s(chunk: int) -> None:
+    torch.manual_seed(2)
+    hidden = torch.randn(40, 16, dtype=torch.float64).float().requires_grad_()
+    weight = torch.randn(100, 16, requires_grad=True)
+    targets = torch.randint(0, 100, (40,))
+    targets[::7] = IGNORE
+    logits = hidden @ weight.T
+    plain = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+    expected = plain + 0.01 * (logits.logsumexp(-1)[targets != IGNORE] ** 2).sum()
+    theirs = torch.autograd.grad(expected, (hidden, weight))
+    loss, losses = linear_cross_entropy(hidden, weight, targets, chunk, 0.01)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(losses.sum(), plain)
+    for mine, their in zip(torch.autograd.grad(loss, (hidden, weight)), theirs, strict=True):
+        torch.testing.assert_close(mine, their, atol=1e-4, rtol=1e-4)
+
+
 def test_evaluation_makes_no_gradients() -> None:
     hidden, weight = torch.randn(4, 8), torch.nn.Parameter(torch.randn(10, 8))
     with torch.no_grad():

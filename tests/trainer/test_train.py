@@ -42,9 +42,9 @@ def train(run: Path, out: Path, *options: str, nproc: int = 1) -> subprocess.Com
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def losses(out: Path) -> dict[int, float]:
+def losses(out: Path, kind: str = "train") -> dict[int, float]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
+    return {line["step"]: line["loss"] for line in lines if line["kind"] == kind}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,35 @@ def test_two_processes_give_the_losses_of_one_and_reshard(small: Path, whole: Pa
     assert mine.keys() == theirs.keys()
     for step, loss in mine.items():
         assert loss == pytest.approx(theirs[step], rel=1e-4), step
+
+
+def test_replicas_of_shards_give_the_losses_of_one_process(small: Path, tmp_path: Path) -> None:
+    """HSDP: two copies of parameters sharded over two processes each; a checkpoint that one process goes on from."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for part in ("phases", "held_out", "prepare"):
+        (run / part).symlink_to((small / part).resolve())
+    settings = json.loads((small / "training.json").read_text())
+    for phase in settings["phases"]:
+        phase["batch_tokens"] = 4 * settings["micro_batch_tokens"]
+
+    def trained(out: str, stop: int, nproc: int, replicas: int) -> subprocess.CompletedProcess[str]:
+        (run / "training.json").write_text(json.dumps(settings | {"replicas": replicas}))
+        return train(run, tmp_path / out, "--phase", "1", "--stop-after", str(stop), nproc=nproc)
+
+    alone = trained("one", 14, 1, 1)
+    assert alone.returncode in (0, 75), alone.stderr
+    four = trained("four", 3, 4, 2)
+    assert four.returncode == 75, four.stderr
+    rest = trained("four", 14, 1, 1)
+    assert rest.returncode == alone.returncode, rest.stderr
+    # The same weights at the end: what they make of the held-out documents tells.
+    mine, theirs = (losses(tmp_path / name, "held_out") for name in ("four", "one"))
+    assert mine.keys() == theirs.keys() and len(mine) == 1
+    for step, loss in mine.items():
+        assert loss == pytest.approx(theirs[step], rel=1e-5), step
+    refused = trained("five", 3, 2, 3)
+    assert refused.returncode and "does not divide 2 processes" in refused.stderr
 
 
 @pytest.mark.parametrize("choice", ["selective", "full"])
