@@ -19,7 +19,6 @@ from .recipes.schema import Recipe
 from .recipes.settings import curate_settings, train_settings
 from .trainer.metrics import peak_flops
 from .trainer.model import flops_per_token
-from .trainer.settings import FOX1_VOCABULARY
 
 SHARE = 0.02
 """Of the inputs that rates are measured on."""
@@ -120,10 +119,11 @@ def _expected(recipe: Recipe) -> list[Corpus]:
 
 def _training(recipe: Recipe, gpus: int, gpu: str, peak: float, utilisation: float) -> Training:
     settings = train_settings(recipe)
-    vocabulary = recipe.tokenizer.vocab_size or FOX1_VOCABULARY
     phases = []
     for phase in settings.phases:
         longest = max(r.length for r in recipe.phases[phase.name].blocks)
         # One document a block, as throughput is usually stated; documents of a mixture are shorter and cost less.
-        phases.append((phase.name, phase.tokens, flops_per_token(settings.model, vocabulary, float(longest))))
+        phases.append(
+            (phase.name, phase.tokens, flops_per_token(settings.model, recipe.tokenizer.vocab_size, float(longest)))
+        )
     return Training(tuple(phases), gpus, gpu, peak, utilisation)

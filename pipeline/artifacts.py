@@ -21,6 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
+"""In their order; a step of a stage is named `<stage>.<step>`."""
+
 ROW_GROUP_ROWS = 8192
 """Rows of a Parquet row group: a constant of the format, so that bytes do not depend on how rows arrived."""
 
@@ -200,6 +203,18 @@ def _plain(value: object) -> object:
     if hasattr(value, "__dataclass_fields__"):
         return asdict(value)  # type: ignore[call-overload]
     raise TypeError(f"{type(value).__name__} cannot be part of a key")
+
+
+def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq.ParquetFile, int]]:
+    """(open file, number) of the row groups of a Parquet file of ours whose `key` may lie in ``first .. last``, by their
+    statistics: what lets a lookup read a few thousand rows, however many there are."""
+    with pq.ParquetFile(path) as file:
+        shape = file.metadata
+        place = next(i for i in range(shape.num_columns) if shape.schema.column(i).path == key)
+        for group in range(file.num_row_groups):
+            facts = shape.row_group(group).column(place).statistics
+            if facts and facts.min <= last and facts.max >= first:
+                yield file, group
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,17 @@ import yaml
 
 from ..tokenize.model import TokenizerSettings
 from . import filter, prepare, tokens
-from .artifacts import RunPaths, content_key, lease, merge_counts, publish, read_json, remove_partial, write_json
+from .artifacts import (
+    STAGES,
+    RunPaths,
+    content_key,
+    lease,
+    merge_counts,
+    publish,
+    read_json,
+    remove_partial,
+    write_json,
+)
 from .dedupe.against import read_run
 from .dedupe.guard import check_losses
 from .dedupe.order import DedupeSettings
@@ -45,7 +55,6 @@ from .sources.listing import SourceSettings, file_version, list_sources, sample_
 from .stats.ledger import CorpusFunnel, check_bad_rows, scan_funnels
 from .stats.stage import Reached, write_stats
 
-STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 ESTIMATE_MARGIN = 2.0
 """How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
 

@@ -14,7 +14,7 @@ from .artifacts import RunPaths, parquet_writer, read_json
 from .engine import Engine, Task, TaskResult, task_key
 from .identity import Group
 from .mix.index import segments_between
-from .runs import index_parts
+from .runs import index_parts, phase_names
 from .sources.domains import CHAT
 from .survivors import read_survivors
 
@@ -52,7 +52,7 @@ def dump(run: RunPaths, groups: Sequence[Group], phase: int, template: Template,
         ValueError: the run is not finished, or has no such phase.
     """
     manifest = read_json(run.manifest)
-    names = [p["name"] for p in read_json(run.stats("mixture"))["phases"]]
+    names = phase_names(run)
     if not 0 <= phase <= len(names):
         raise ValueError(f"{run.root} has no phase {phase}; it has {', '.join(names)}, by number from 1")
     parts = index_parts(run, manifest)

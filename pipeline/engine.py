@@ -278,6 +278,13 @@ class Engine:
         return f"{stage} failed on {task.name}{tries}: {outcome.error} (log: {log})"
 
 
+def task_times(paths: RunPaths) -> list[dict[str, Any]]:
+    """What `timings/tasks.jsonl` holds, with the stage of a step as `part`; nothing where there is no log."""
+    log = paths.timings("tasks.jsonl")
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [{**entry, "part": entry["stage"].split(".")[0]} for entry in entries]
+
+
 def record_run(
     paths: RunPaths, began: float, cores: int, stages: dict[str, float], reused: int, complete: bool
 ) -> None:

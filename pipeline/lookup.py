@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from .artifacts import Artifact, RunPaths, parquet_writer
+from .artifacts import Artifact, RunPaths, parquet_writer, row_groups
 from .engine import Engine, Task, TaskResult, task_key
 from .identity import Group
 from .provenance import Placed, placed
@@ -180,11 +180,8 @@ def _look_up(run: Run, kind: str, key: int) -> list[int]:
         raise ValueError(f"{run.paths.root} has no index of its documents; run `fox1 curate` again to make it")
     number = int(by_hash_range(np.array([key], np.uint64), len(parts))[0])
     found: list[int] = []
-    with pq.ParquetFile(parts[number]) as file:
-        for group in range(file.num_row_groups):
-            facts = file.metadata.row_group(group).column(0).statistics
-            if facts and facts.min <= key <= facts.max:
-                table = file.read_row_group(group)
-                mine = uint64s(table.column("key")) == key
-                found += uint64s(table.column("doc_id"))[mine].tolist()
+    for file, group in row_groups(parts[number], "key", key, key):
+        table = file.read_row_group(group)
+        mine = uint64s(table.column("key")) == key
+        found += uint64s(table.column("doc_id"))[mine].tolist()
     return found

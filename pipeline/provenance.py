@@ -13,10 +13,10 @@ from ..tokenize.chat import ChatEncoder
 from ..tokenize.encode import Encoder
 from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import read_set, rows_per_file
-from .artifacts import read_json
+from .artifacts import row_groups
 from .edits import EDIT_KINDS, apply_edits, raw_span
 from .mix.index import part_of
-from .runs import Run, index_parts, row_of, uint64s
+from .runs import Run, index_parts, phase_names, row_of, uint64s
 from .sources.domains import CHAT
 from .what_if import value_behind
 
@@ -83,21 +83,18 @@ def why(run: Run, name: str) -> Why:
 def placed(run: Run, doc_id: int) -> list[Placed]:
     """The segments of a document in all phases, by the index."""
     parts = index_parts(run.paths, run.manifest)
-    phases = [p["name"] for p in read_json(run.paths.stats("mixture"))["phases"]] if parts else []
     if not parts:
         return []
+    phases = phase_names(run.paths)
     number = int(part_of(np.array([doc_id], np.uint64), len(parts))[0])
     found: list[Placed] = []
-    with pq.ParquetFile(parts[number]) as file:
-        for group in range(file.num_row_groups):
-            facts = file.metadata.row_group(group).column(0).statistics
-            if facts and facts.min <= doc_id <= facts.max:
-                table = file.read_row_group(group)
-                first, end = np.searchsorted(uint64s(table.column("doc_id")), np.array([doc_id, doc_id + 1], np.uint64))
-                found += [
-                    Placed(phases[r["phase"] - 1], r["block_length"], r["block"], r["doc_start"], r["length"])
-                    for r in table.slice(int(first), int(end - first)).to_pylist()
-                ]
+    for file, group in row_groups(parts[number], "doc_id", doc_id, doc_id):
+        table = file.read_row_group(group)
+        first, end = np.searchsorted(uint64s(table.column("doc_id")), np.array([doc_id, doc_id + 1], np.uint64))
+        found += [
+            Placed(phases[r["phase"] - 1], r["block_length"], r["block"], r["doc_start"], r["length"])
+            for r in table.slice(int(first), int(end - first)).to_pylist()
+        ]
     return found
 
 
@@ -131,7 +128,7 @@ def trace(run: Run, phase: str, block: int, length: int = 0, source: bool = Fals
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
     """
-    names = [p["name"] for p in read_json(run.paths.stats("mixture"))["phases"]]
+    names = phase_names(run.paths)
     if phase not in (*names, "held_out"):
         raise ValueError(f"the run has no phase {phase}; it has {', '.join(names)} and held_out")
     folder = run.paths.held_out if phase == "held_out" else run.paths.phase(phase)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import token_batches
-from .artifacts import ROW_GROUP_ROWS, RunPaths, read_json
+from .artifacts import ROW_GROUP_ROWS, RunPaths, read_json, row_groups
 from .excerpts import raw_text
 from .identity import MAX_ROWS, ROW_BITS, SourceFile, group_files
 
@@ -96,6 +96,11 @@ class Run:
         return None
 
 
+def phase_names(paths: RunPaths) -> list[str]:
+    """The phases of a finished run, in order."""
+    return [phase["name"] for phase in read_json(paths.stats("mixture"))["phases"]]
+
+
 def index_parts(paths: RunPaths, manifest: dict[str, Any], kind: str = "blocks") -> list[Path]:
     """The parts of an index of a run, in order."""
     return [paths.root / n for n in sorted(manifest["artifacts"]) if n.startswith(f"index/{kind}-")]
@@ -124,15 +129,11 @@ def row_of(path: Path, doc_id: int, columns: Sequence[str] | None = None) -> pa.
     """
     if not path.exists():
         return None
-    with pq.ParquetFile(path) as file:
-        key = next(i for i in range(file.metadata.num_columns) if file.metadata.schema.column(i).path == "doc_id")
-        for group in range(file.num_row_groups):
-            facts = file.metadata.row_group(group)
-            if facts.num_rows and facts.column(key).statistics.min <= doc_id <= facts.column(key).statistics.max:
-                at = place_of(file.read_row_group(group, columns=["doc_id"]).column(0), doc_id)
-                if at >= 0:
-                    table = file.read_row_group(group, columns=columns).slice(at, 1).combine_chunks()
-                    return table.select(columns).to_batches()[0] if columns else table.to_batches()[0]
+    for file, group in row_groups(path, "doc_id", doc_id, doc_id):
+        at = place_of(file.read_row_group(group, columns=["doc_id"]).column(0), doc_id)
+        if at >= 0:
+            table = file.read_row_group(group, columns=columns).slice(at, 1).combine_chunks()
+            return table.select(columns).to_batches()[0] if columns else table.to_batches()[0]
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,13 +104,3 @@ def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> i
         ordered[ordered.cumsum(0) - ordered >= sampling.top_p] = 0.0
         return int(places[torch.multinomial(ordered, 1, generator=generator)])
     return int(torch.multinomial(probabilities, 1, generator=generator))
-
-
-def speed(model: Fox1, prompt: int = 128, tokens: int = 128) -> float:
-    """Tokens per second of greedy generation after a prompt, one sequence."""
-    ids = [1] * min(prompt, model.settings.max_positions - tokens - 1)
-    for _ in generate(model, ids, 8):
-        pass
-    began = time.monotonic()
-    made = sum(1 for _ in generate(model, ids, tokens))
-    return made / (time.monotonic() - began)

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import RunPaths, read_json
+from ..artifacts import STAGES, RunPaths, read_json
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
+from ..engine import task_times
 from ..identity import GROUP_BYTES, MIN_GROUPS, SourceFile
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
-from .rates import STAGES, WORK, FolderRate, Rates, StageRate, written
+from .rates import WORK, FolderRate, Rates, StageRate, written
 
 GROWING_PREPARATIONS = ("tokenizer",)
 """Preparations whose time grows with the text they sample, up to what the recipe bounds."""
@@ -258,10 +259,9 @@ def actual(paths: RunPaths) -> Actual:
     if whole is None:
         raise ValueError(f"{paths.root} was not made in one go: a plan is compared with a run that reused nothing")
     stages: dict[str, tuple[int, float, float]] = {}
-    for line in paths.timings("tasks.jsonl").read_text().splitlines():
-        entry = json.loads(line)
+    for entry in task_times(paths):
         if whole["began"] <= entry["ended"] <= whole["began"] + whole["seconds"]:
-            stage = entry["stage"].split(".")[0]
+            stage = entry["part"]
             tasks, cpu, wall = stages.get(stage, (0, 0.0, whole["stages"].get(stage, 0.0)))
             stages[stage] = (tasks + 1, cpu + entry["seconds"], wall)
     folders, counts = written(paths)

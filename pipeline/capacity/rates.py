@@ -6,7 +6,6 @@ tasks take in themselves and what their work takes; the first less the second is
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -14,16 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import RunPaths, read_json
+from ..artifacts import STAGES, RunPaths, read_json
 from ..curate import CurateSettings, curate
-from ..engine import Engine, Executor
+from ..engine import Engine, Executor, Silent, task_times
 from ..identity import SourceFile
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
 from ..sources.listing import SourceSettings, list_sources
 from .sample import write_sample
 
-STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 FEW_TOKENS = 200_000
 """Of a phase, where only what tasks cost in themselves is asked for."""
 DEDUPE_SECONDS = 65e-6
@@ -108,15 +106,11 @@ class _Measured:
     scanned: dict[str, dict[str, int]]
 
 
-class _Clock:
+class _Clock(Silent):
     """Wall seconds by stage, as the engine reports them."""
 
     def __init__(self) -> None:
         self.wall: dict[str, float] = {}
-
-    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None: ...
-
-    def task_done(self, name: str, weight: int) -> None: ...
 
     def stage_done(self, name: str, seconds: float) -> None:
         part = name.split(".")[0]
@@ -259,9 +253,8 @@ def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Seq
     tasks: dict[str, int] = {}
     peak: dict[str, int] = {}
     prepare: dict[str, float] = {}
-    for line in engine.paths.timings("tasks.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        stage = entry["stage"].split(".")[0]
+    for entry in task_times(engine.paths):
+        stage = entry["part"]
         cpu[stage] = cpu.get(stage, 0.0) + entry["seconds"]
         tasks[stage] = tasks.get(stage, 0) + 1
         peak[stage] = max(peak.get(stage, 0), entry["peak_bytes"])

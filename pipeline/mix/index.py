@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ..artifacts import parquet_writer
+from ..artifacts import parquet_writer, row_groups
 from ..engine import TaskResult
 from ..shuffle import RecordShuffle, by_hash_range, read_records
 
@@ -83,14 +82,10 @@ def segments_between(parts: Sequence[Path], first: int, last: int) -> np.ndarray
         return rows[0]
     low, high = part_of(np.array([first, last], np.uint64), len(parts)).tolist()
     for part in parts[low : high + 1]:
-        with pq.ParquetFile(part) as file:
-            for group in range(file.num_row_groups):
-                facts = file.metadata.row_group(group).column(0).statistics
-                if not facts or facts.max < first or facts.min > last:
-                    continue
-                table = file.read_row_group(group, columns=["doc_id", "phase", "length"])
-                found = np.empty(table.num_rows, SEGMENT)
-                for name in SEGMENT.names or ():
-                    found[name] = table.column(name).to_numpy()
-                rows.append(found[(found["doc_id"] >= first) & (found["doc_id"] <= last)])
+        for file, group in row_groups(part, "doc_id", first, last):
+            table = file.read_row_group(group, columns=["doc_id", "phase", "length"])
+            found = np.empty(table.num_rows, SEGMENT)
+            for name in SEGMENT.names or ():
+                found[name] = table.column(name).to_numpy()
+            rows.append(found[(found["doc_id"] >= first) & (found["doc_id"] <= last)])
     return np.concatenate(rows)

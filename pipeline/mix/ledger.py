@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,16 +75,7 @@ def mixture_json(
                     for i, n in enumerate(pools)
                 ],
                 "given_away": plan.given.get(phase.name, []),
-                "cells": [
-                    {
-                        "corpus": cells[c].corpus,
-                        "subset": cells[c].subset,
-                        "domain": cells[c].domain,
-                        "documents": d,
-                        "tokens": t,
-                    }
-                    for c, (d, t) in sorted(by_cell.items())
-                ],
+                "cells": _by_cell(cells, by_cell),
                 "sets": [
                     {
                         "block_length": p.block_length,
@@ -105,22 +96,27 @@ def mixture_json(
     return {
         "phases": phases,
         "survivors": {"lengths": _by_domain(plan, "lengths", -1), "quality": _by_domain(plan, "quality", -1)},
-        "unused": [
-            {
-                "corpus": cells[c].corpus,
-                "subset": cells[c].subset,
-                "domain": cells[c].domain,
-                "documents": documents,
-                "tokens": tokens,
-            }
-            for c, (documents, tokens) in sorted(unused.items())
-        ],
+        "unused": _by_cell(cells, unused),
         "held_out": {
             "tokens": held_out_tokens,
             "blocks": held.counts["blocks"] if held else 0,
             "documents": held.counts["documents"] if held else 0,
         },
     }
+
+
+def _by_cell(cells: Sequence[Cell], counts: Mapping[int, Sequence[int]]) -> list[dict[str, Any]]:
+    """Documents and tokens by cell code, with who the cells are."""
+    return [
+        {
+            "corpus": cells[code].corpus,
+            "subset": cells[code].subset,
+            "domain": cells[code].domain,
+            "documents": documents,
+            "tokens": tokens,
+        }
+        for code, (documents, tokens) in sorted(counts.items())
+    ]
 
 
 def _by_domain(plan: MixPlan, kind: str, phase: int) -> dict[str, dict[str, list[int]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -49,7 +49,7 @@ def _funnel(values: dict[str, Any]) -> Table:
     unused = [sum(c[k] for c in mixture["unused"]) for k in ("documents", "tokens")]
     table.add_row("of them in no phase", *(f"{n:,}" for n in unused))
     for p in mixture["phases"]:
-        once = sum(n for of in p["lengths"].values() for n, _ in of.values())
+        once = sum(documents_by_class(p["lengths"]).values())
         table.add_row(f"{p['name']}, BOS and EOS included", f"{once:,}", f"{p['tokens']:,}")
     return table
 
@@ -107,16 +107,19 @@ def _shares(title: str, label: str, phases: Sequence[dict[str, Any]], rows: Iter
     return table
 
 
+def documents_by_class(of: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[int, int]:
+    """Documents by class of length or quality, over all domains of a distribution of `stats/mixture.json`."""
+    found: dict[int, int] = {}
+    for classes in of.values():
+        for level, (documents, _) in classes.items():
+            found[int(level)] = found.get(int(level), 0) + documents
+    return found
+
+
 def _classes(title: str, kind: str, mixture: dict[str, Any]) -> Table:
     """Documents by class of length or quality: what is kept, and each phase, each document once."""
     series = [("kept", mixture["survivors"][kind]), *((p["name"], p[kind]) for p in mixture["phases"])]
-    counts: list[dict[int, int]] = []
-    for _, domains in series:
-        of: dict[int, int] = {}
-        for classes in domains.values():
-            for level, (documents, _) in classes.items():
-                of[int(level)] = of.get(int(level), 0) + documents
-        counts.append(of)
+    counts = [documents_by_class(domains) for _, domains in series]
     table = new_table(title, "tokens" if kind == "lengths" else "quality", *(name for name, _ in series))
     for level in sorted({level for of in counts for level in of}):
         low, high = (2**level, 2 ** (level + 1) - 1) if kind == "lengths" else (level / 20, (level + 1) / 20)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from fox1.cli import app
-from fox1.pipeline.artifacts import RunPaths, write_json
+from fox1.pipeline.artifacts import STAGES, RunPaths, write_json
 from fox1.pipeline.capacity.plan import Training, actual, corpora_of, make_plan, stored_rates
-from fox1.pipeline.capacity.rates import STAGES, Rates, measure
+from fox1.pipeline.capacity.rates import Rates, measure
 from fox1.pipeline.capacity.sample import write_sample
 from fox1.pipeline.engine import InProcess
 from fox1.pipeline.sources.listing import list_sources

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from ..mixture import documents_by_class
 from .facts import Link, RunFacts, shares_of
 
 WIDTH = 1120
@@ -117,8 +118,8 @@ def stacked(run: RunFacts, by: str) -> Markup:
 
 def histogram(run: RunFacts, kind: str) -> Markup:
     """Shares of documents by class of length or quality: what was kept, and each phase."""
-    series = [("kept", _by_class(run.stats["mixture"]["survivors"][kind]))]
-    series += [(p["name"], _by_class(p[kind])) for p in run.phases]
+    series = [("kept", documents_by_class(run.stats["mixture"]["survivors"][kind]))]
+    series += [(p["name"], documents_by_class(p[kind])) for p in run.phases]
     classes = sorted({level for _, counts in series for level in counts})
     if not classes:
         return Markup("<p>No documents.</p>")
@@ -160,14 +161,6 @@ def histogram(run: RunFacts, kind: str) -> Markup:
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Documents by {axis}">{"".join(parts)}</svg>'
         f'<ul class="legend">{legend}</ul>'
     )
-
-
-def _by_class(of: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for classes in of.values():
-        for level, (documents, _) in classes.items():
-            found[int(level)] = found.get(int(level), 0) + documents
-    return found
 
 
 def _class_name(kind: str, level: int) -> str:

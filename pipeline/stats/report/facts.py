@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...artifacts import RunPaths
+from ...artifacts import STAGES, RunPaths
+from ...engine import task_times
 from ...sources.domains import DOMAINS
+from ..mixture import documents_by_class
 from ..tables import read_stats
 
 FILTERED = "filtered"
@@ -23,7 +25,6 @@ FLOW_NAMES = {
     "url_duplicate": "older pages of a URL",
 }
 """Reasons that are outcomes of their own in the funnel; all others are filters."""
-STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _links(corpora: Sequence[dict[str, Any]], mixture: dict[str, Any]) -> list[L
         links += [Link(c["corpus"], name, n) for name, n in sums.items() if n]
     # Each document once for a phase, whatever its epochs.
     for phase in mixture["phases"]:
-        used = sum(n for of in phase["lengths"].values() for n, _ in of.values())
+        used = sum(documents_by_class(phase["lengths"]).values())
         links.append(Link("kept", phase["name"], used))
     links.append(Link("kept", "not needed", sum(c["documents"] for c in mixture["unused"])))
     links.append(Link("kept", "validation", mixture["held_out"]["documents"]))
@@ -154,14 +155,10 @@ def _matrix(overlap: dict[str, Any], kind: str) -> list[list[int]]:
 
 def _stage_times(paths: RunPaths, raw_bytes: int) -> list[StageTime]:
     """Sums over `timings/tasks.jsonl`; of a task that ran several times, its last run."""
-    log = paths.timings("tasks.jsonl")
-    last: dict[tuple[str, str], dict[str, Any]] = {}
-    for line in log.read_text().splitlines() if log.exists() else []:
-        entry = json.loads(line)
-        last[entry["stage"], entry["task"]] = entry
+    last = {(entry["stage"], entry["task"]): entry for entry in task_times(paths)}
     found = []
     for stage in STAGES:
-        mine = [e for (s, _), e in last.items() if s.split(".")[0] == stage and not e["error"]]
+        mine = [e for e in last.values() if e["part"] == stage and not e["error"]]
         if not mine:
             continue
         cpu = sum(e["seconds"] for e in mine)
