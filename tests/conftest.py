@@ -83,3 +83,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, settings_of: Callable[..., Any
     files = run_files(paths, resolved, training_json(recipe))
     curate(settings_of(), Engine(paths, InProcess()), files=files)
     return out
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of Gemma's kind with 370 pieces, those of its chat template among them."""
+    from fox1.tokenize.model import TokenizerSettings, train
+
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    text = ["What does the fox say?\n\n  The fox says nothing; it is user and model 123.\n"] * 200
+    path.write_bytes(train((f"{t}{i}" for i, t in enumerate(text)), TokenizerSettings(vocab_size=370)))
+    return path

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 IGNORE = -100
+CHUNK = 4096
+"""Tokens whose logits exist at once: 4,096 to 8,192 at 256,000 pieces, since smaller chunks are bound by memory."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import math
 import os
 import signal
 import sys
@@ -22,7 +21,6 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
@@ -33,14 +31,16 @@ from torch.distributed.tensor import DTensor
 from .checkpoint import Checkpointer, Manifest, Progress, checkpoints, load, read_manifest, verify
 from .data import Loader, MicroBatch, PhaseData
 from .export import TokenizerFacts, keep_tokenizer
+from .held_out import HeldOut, open_held_out
+from .loss import CHUNK
 from .metrics import Metrics, peak_flops
 from .model import Fox1, flops_per_token
 from .schedule import Plan, plan_steps
 from .settings import STOPPED, TrainSettings
+from .sources import CORPUS, means, sums_by_source
 from .stability import Guard
 
 LOG_EVERY = 10
-LOSS_CHUNK = 4096
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Trainer:
     model: Fox1
     optimizer: torch.optim.AdamW
     phases: list[PhaseData]
-    held_out: PhaseData | None
+    held_out: HeldOut | None
     plan: Plan
     checkpointer: Checkpointer
     metrics: Metrics | None
@@ -138,8 +138,6 @@ class Trainer:
     stop: Stop
     progress: Progress
     guard: Guard
-    piece_bytes: torch.Tensor | None = None
-    """int64 [vocabulary]: UTF-8 bytes that each piece stands for; None where the run does not say."""
     stop_after: int = 0
 
     def manifest(self) -> Manifest:
@@ -204,7 +202,7 @@ class Trainer:
             last = i == len(batches) - 1
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             z_loss = self.settings.z_loss
-            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK, z_loss)
+            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, CHUNK, z_loss)
             (loss / valid.item()).backward()
             summed = summed + loss.detach()
             # What is reported is the cross-entropy, so that trainings with and without z-loss compare.
@@ -245,7 +243,7 @@ class Trainer:
         values = {
             "phase": phase,
             "loss": loss,
-            "loss_by_corpus": _losses(by_source, data, 0),
+            "loss_by_corpus": means(by_source, data.info, CORPUS),
             "learning_rate": window.rate,
             "gradient_norm": float(window.norm),
             "tokens": self.progress.tokens,
@@ -275,64 +273,18 @@ class Trainer:
                 f"rate {values['learning_rate']:.2e} norm {values['gradient_norm']:.2f} {rate:,.0f} tokens/s"
             )
 
-    @torch.no_grad()
-    def evaluate(self, phase: str) -> float | None:
-        """Mean held-out loss in nats per token, beside the unigram entropy of the same targets."""
-        data = self.held_out
-        if data is None or data.units == 0:
-            return None
-        world, rank = dist.get_world_size(), dist.get_rank()
-        units = min(data.units, self.settings.evaluate_blocks)
-        total = torch.zeros(2, dtype=torch.float64)
-        counts = np.zeros(self.model.vocab_size, np.int64)
-        by_source = torch.zeros(2, len(data.info.sources), dtype=torch.float64)
-        text = torch.zeros(len(data.info.sources), dtype=torch.float64)
-        # Every rank makes the same number of forward passes, which gather parameters together.
-        for i in range(-(-units // world)):
-            index = i * world + rank
-            # Evenly over the set: it stands in file order, corpus after corpus.
-            batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, self.device)
-            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, LOSS_CHUNK)
-            if index < units:
-                by_source += _by_source(losses, batch, len(data.info.sources)).cpu()
-                if self.piece_bytes is not None:
-                    valid = batch.targets >= 0
-                    sizes = self.piece_bytes[batch.targets[valid].cpu()].double()
-                    text.index_add_(0, batch.sources[valid].cpu(), sizes)
-                total += torch.tensor([float(loss), batch.valid], dtype=torch.float64)
-                targets = batch.targets[batch.targets >= 0].cpu().numpy()
-                counts += np.bincount(targets, minlength=len(counts))
-        seen = torch.from_numpy(counts)
-        dist.all_reduce(total)
-        dist.all_reduce(seen)
-        dist.all_reduce(by_source)
-        dist.all_reduce(text)
-        share = seen[seen > 0].double() / seen.sum()
-        entropy = float(-(share * share.log()).sum())
-        loss_mean = float(total[0] / total[1])
+    def evaluate(self, phase: str) -> None:
+        """Report the held-out loss."""
+        if self.held_out is None:
+            return
+        values = {"phase": phase, **self.held_out.measure(self.model, self.device)}
         if self.metrics:
-            values = {
-                "phase": phase,
-                "loss": loss_mean,
-                "unigram_entropy": entropy,
-                "targets": int(total[1]),
-                "loss_by_corpus": _losses(by_source.numpy(), data, 0),
-                "loss_by_domain": _losses(by_source.numpy(), data, 2),
-            }
-            shown = ""
-            if self.piece_bytes is not None and float(text.sum()):
-                # Bits that the model needs for a byte of text: the one measure that tokenizers share.
-                bits = torch.stack([by_source[0] / math.log(2), text]).numpy()
-                values["bits_per_byte"] = float(bits[0].sum() / bits[1].sum())
-                values["bits_per_byte_by_corpus"] = _losses(bits, data, 0)
-                values["bits_per_byte_by_domain"] = _losses(bits, data, 2)
-                shown = f", {values['bits_per_byte']:.3f} bits/byte"
+            bits = f", {values['bits_per_byte']:.3f} bits/byte" if "bits_per_byte" in values else ""
             self.metrics.write("held_out", self.progress.step, values)
             self.metrics.say(
-                f"{phase} step {self.progress.step}: held-out loss {loss_mean:.3f} nats/token{shown} "
-                f"(unigram entropy of the same tokens: {entropy:.3f})"
+                f"{phase} step {self.progress.step}: held-out loss {values['loss']:.3f} nats/token{bits} "
+                f"(unigram entropy of the same tokens: {values['unigram_entropy']:.3f})"
             )
-        return loss_mean
 
     def _say(self, text: str) -> None:
         if self.metrics:
@@ -359,32 +311,9 @@ class _Window:
     def add(self, loss: torch.Tensor, losses: torch.Tensor, batch: MicroBatch) -> None:
         # A skipped step's loss may be no number; it would hide those of all others.
         self.loss_sum += loss.nan_to_num(0.0, 0.0, 0.0)
-        self.by_source += _by_source(losses, batch, self._sources).nan_to_num(0.0, 0.0, 0.0)
+        self.by_source += sums_by_source(losses, batch, self._sources).nan_to_num(0.0, 0.0, 0.0)
         self.squares += batch.square_lengths
         self.local_tokens += len(batch.tokens)
-
-
-def _by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> torch.Tensor:
-    """(summed losses, targets) by source code, fp64 [2, sources]."""
-    sums = torch.zeros(2, sources, dtype=torch.float64, device=losses.device)
-    sums[0].index_add_(0, batch.sources, losses.double())
-    sums[1].index_add_(0, batch.sources, (batch.targets >= 0).double())
-    return sums
-
-
-def _piece_bytes(run: Path) -> torch.Tensor | None:
-    path = run / "prepare" / "piece_bytes.npy"
-    return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.int64)) if path.exists() else None
-
-
-def _losses(by_source: np.ndarray, data: PhaseData, part: int) -> dict[str, float]:
-    """Sums over targets (or bytes) by corpus (`part` 0) or domain (2), of what has any."""
-    found = {}
-    for name in sorted({s[part] for s in data.info.sources}):
-        codes = [i for i, s in enumerate(data.info.sources) if s[part] == name]
-        if by_source[1, codes].sum():
-            found[name] = float(by_source[0, codes].sum() / by_source[1, codes].sum())
-    return found
 
 
 def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
@@ -477,7 +406,6 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0, force: 
         phases = open_phases(run, settings)
         vocab_size = phases[0].info.vocab_size
         model = build(settings, vocab_size, device)
-        held_out = PhaseData(run / "held_out", settings.seed) if (run / "held_out" / "fox1.json").exists() else None
         batches = [p.batch_tokens // d.unit_tokens for p, d in zip(settings.phases, phases, strict=True)]
         plan = plan_steps([d.units for d in phases], batches, settings.schedule)
         checkpointer = Checkpointer(out, settings.keep_last, settings.keep_every)
@@ -487,7 +415,7 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0, force: 
             model,
             optimizer,
             phases,
-            held_out,
+            open_held_out(run, settings),
             plan,
             checkpointer,
             metrics,
@@ -495,7 +423,6 @@ def train(run: Path, out: Path, numbers: list[int], stop_after: int = 0, force: 
             stop,
             Progress(),
             Guard(settings.skip_sigma, settings.skip_window, device),
-            _piece_bytes(run),
             stop_after,
         )
         if dist.get_rank() == 0:

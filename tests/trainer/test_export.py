@@ -13,7 +13,7 @@ import torch
 from fox1.cli import app
 from fox1.tokenize.chat import TEMPLATES, compose, rendered
 from fox1.tokenize.encode import Encoder
-from fox1.tokenize.model import TokenizerSettings, load, train
+from fox1.tokenize.model import load
 from fox1.trainer.checkpoint import Progress, checkpoints, read_manifest, write_whole
 from fox1.trainer.export import (
     FACTS,
@@ -38,15 +38,7 @@ IDS = TokenizerFacts(0, 1, 2, TEMPLATES["gemma"])
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
-    text = ["What does the fox say?\n\n  The fox says nothing; it is user and model 123.\n"] * 200
-    path.write_bytes(train((f"{t}{i}" for i, t in enumerate(text)), TokenizerSettings(vocab_size=370)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def made(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fox1, Path]:
+def made(chat_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fox1, Path]:
     """A random model and its checkpoint."""
     root = tmp_path_factory.mktemp("made")
     model = Fox1(SHAPE, 370)
@@ -58,7 +50,7 @@ def made(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fox
                 p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(p))))
     write_whole(root, model, Progress(), {"model": vars(SHAPE)}, 370)
     (root / FACTS).write_text(json.dumps(vars(IDS)))
-    (root / "tokenizer.model").write_bytes(tokenizer.read_bytes())
+    (root / "tokenizer.model").write_bytes(chat_tokenizer.read_bytes())
     return model, root
 
 
@@ -142,10 +134,10 @@ def test_names_and_shapes_of_the_full_model_are_those_of_llama() -> None:
     assert {n: tuple(t.shape) for n, t in mine.items()} == {n: tuple(t.shape) for n, t in theirs.items()}
 
 
-def test_the_exported_tokenizer_is_the_run_s(tokenizer: Path, exported: Path) -> None:
+def test_the_exported_tokenizer_is_the_run_s(chat_tokenizer: Path, exported: Path) -> None:
     transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(exported)
-    processor = load(tokenizer)
+    processor = load(chat_tokenizer)
     for text in ("What does the fox say? 123", "  two  spaces\n\n\nlines", "naïve – 狐"):
         assert theirs(text)["input_ids"] == [2, *processor.encode(text)]
     turns = [("user", "What does it say?"), ("assistant", 'Nothing "new".\n'), ("user", "ok")]
