@@ -16,6 +16,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,12 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
         value = json.loads((checkpoint / "manifest.json").read_text())
         return Manifest(**{**value, "progress": Progress(**value["progress"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{checkpoint} is not a whole checkpoint ({error}); remove it to use the one before") from None
+        raise ValueError(f"{checkpoint} is not a whole checkpoint ({error})") from None
 
 
 def verify(checkpoint: Path, manifest: Manifest) -> None:
@@ -80,12 +86,38 @@ def verify(checkpoint: Path, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         path = checkpoint / name
         if not path.exists() or _sha256(path) != expected:
-            raise ValueError(f"{path} is damaged; remove {checkpoint} to resume from the checkpoint before it")
+            raise ValueError(f"{path} is damaged: its bytes are not those that were written")
 
 
 def checkpoints(root: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
     return sorted(p for p in root.glob("step-*") if (p / "manifest.json").exists())
+
+
+def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files are as they were written, and what is wrong with newer ones.
+
+    Damaged ones are set aside as `.damaged-step-N`: training repeats from the one before what they held.
+
+    Raises:
+        ValueError: there are some, but none is whole.
+    """
+    wrong: list[str] = []
+    found = checkpoints(root)
+    for path in reversed(found):
+        try:
+            verify(path, read_manifest(path))
+        except ValueError as error:
+            wrong.append(str(error))
+        else:
+            for damaged in found[found.index(path) + 1 :]:
+                aside = damaged.with_name(f".damaged-{damaged.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                damaged.rename(aside)
+            return path, wrong
+    if wrong:
+        raise ValueError(f"no checkpoint in {root} is whole: {wrong[0]}")
+    return None, []
 
 
 def _sha256(path: Path) -> str:
@@ -97,12 +129,18 @@ def _sha256(path: Path) -> str:
 
 
 class Checkpointer:
-    """Saves at most one checkpoint at a time, keeps the last few and every n-th for good."""
+    """Saves at most one checkpoint at a time, keeps the last few and every n-th for good.
+
+    Neither writing nor publishing holds up the training: each rank writes in a thread; once all have written, rank 0 sums
+    the files and gives the checkpoint its name, in a thread as well.
+    """
 
     def __init__(self, root: Path, keep_last: int, keep_every: int) -> None:
         self._root, self._keep_last, self._keep_every = root, keep_last, keep_every
         self._group = dist.new_group(backend="gloo")
         self._pending: tuple[Any, Manifest] | None = None
+        self._thread = ThreadPoolExecutor(1, "publish")
+        self._published: Future[None] | None = None
 
     def save(
         self,
@@ -111,31 +149,47 @@ class Checkpointer:
         manifest: Manifest,
         guard: dict[str, torch.Tensor],
     ) -> None:
-        """Start saving; the state is copied before this returns, writing goes on beside the training."""
+        """Start saving; the state is copied before this returns. One that is still under way is waited for."""
         self.finish()
         folder = self._root / f".step-{manifest.progress.step:08d}"
         if dist.get_rank() == 0:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         dist.barrier(self._group)
-        state = {**_state(model, optimizer), "guard": guard}
+        state = {**_state(model, optimizer), "guard": guard, "rng": _rng()}
         future = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
         self._pending = (future, manifest)
 
-    def finish(self) -> None:
-        """Wait for the save under way, if any, and publish it: checksums, manifest, rename."""
+    @property
+    def writing(self) -> bool:
+        """Whether this rank's part of a checkpoint is not written yet."""
+        return self._pending is not None and not self._pending[0].done()
+
+    def publish(self) -> None:
+        """Start to publish what is written, if anything is: checksums, manifest, name. No rank may be `writing`."""
         if self._pending is None:
             return
         future, manifest = self._pending
         self._pending = None
         future.result()
-        dist.barrier(self._group)
         if dist.get_rank() == 0:
-            step = manifest.progress.step
-            folder, final = self._root / f".step-{step:08d}", _folder(self._root, step)
-            _publish(folder, final, manifest)
-            self._prune()
+            self._published = self._thread.submit(self._give_name, manifest)
+
+    def finish(self) -> None:
+        """Wait for the save under way, if any."""
+        if self._pending is not None:
+            self._pending[0].result()
+            dist.barrier(self._group)
+            self.publish()
+        if self._published is not None:
+            self._published.result()
+            self._published = None
         dist.barrier(self._group)
+
+    def _give_name(self, manifest: Manifest) -> None:
+        step = manifest.progress.step
+        _publish(self._root / f".step-{step:08d}", _folder(self._root, step), manifest)
+        self._prune()
 
     def _prune(self) -> None:
         every = checkpoints(self._root)
@@ -146,14 +200,43 @@ class Checkpointer:
                 shutil.rmtree(path)
 
 
-def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: dict[str, torch.Tensor]) -> None:
-    """Load weights, optimizer state and the statistics of skipped steps; the checkpoint may be of any world size."""
-    state = {**_state(model, optimizer), "guard": guard}
-    dcp.load(state, checkpoint_id=str(checkpoint))
+def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: dict[str, torch.Tensor]) -> bool:
+    """Load weights, optimizer state, statistics of skipped steps and random state; the checkpoint may be of any world size.
+
+    Returns:
+        False if the checkpoint holds a model alone (an imported one): then only the weights are loaded.
+    """
+    names = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     options = StateDictOptions(flatten_optimizer_state_dict=True)
-    set_state_dict(
-        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
-    )
+    state: dict[str, Any] = _state(model, optimizer)
+    whole = any(name.startswith("optimizer.") for name in names)
+    if whole:
+        # Of the devices that the checkpoint knows: a GPU has a random state, the CPU it may go on with has none.
+        state |= {"guard": guard, "rng": {k: v for k, v in _rng().items() if f"rng.{k}" in names}}
+        dcp.load(state, checkpoint_id=str(checkpoint))
+        set_state_dict(
+            model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
+        )
+        _set_rng(state["rng"])
+    else:
+        dcp.load({"model": state["model"]}, checkpoint_id=str(checkpoint))
+        set_model_state_dict(model, state["model"])
+    return whole
+
+
+def _rng() -> dict[str, torch.Tensor]:
+    """States of the random generators, by device; alike on all ranks, which begin with one seed."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_rng(states: dict[str, torch.Tensor]) -> None:
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -192,6 +192,10 @@ class MicroBatch:
     square_lengths: int
     """Sum of squared segment lengths: what attention really costs."""
 
+    def idle(self) -> MicroBatch:
+        """The same shapes with nothing to learn: what a rank runs that has no micro-batch left."""
+        return replace(self, targets=torch.full_like(self.targets, IGNORE), valid=0, square_lengths=0)
+
 
 def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.device) -> MicroBatch:
     """Positions that restart with every segment, and targets that end with it."""
@@ -234,9 +238,15 @@ def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.devic
     )
 
 
-def units_of_step(units: int, batch_units: int, micro_units: int, rank: int, world: int) -> list[int]:
-    """First units of the micro-batches a rank takes in the step after `units` consumed ones."""
-    return [units + m * micro_units for m in range(rank, batch_units // micro_units, world)]
+def units_of_step(units: int, batch_units: int, micro_units: int, rank: int, world: int) -> list[int | None]:
+    """First units of the micro-batches a rank takes in the step after `units` consumed ones.
+
+    All ranks take equally many, since they gather parameters together; None where a batch has none left.
+    """
+    micro = batch_units // micro_units
+    rounds = -(-micro // world)
+    numbers = [r * world + rank for r in range(rounds)]
+    return [units + m * micro_units if m < micro else None for m in numbers]
 
 
 class Loader:
@@ -259,7 +269,12 @@ class Loader:
 
     def _make(self, units: int) -> list[MicroBatch]:
         firsts = units_of_step(units, self._batch_units, self._micro_units, self._rank, self._world)
-        return [self._data.micro_batch(first, self._micro_units, self._device) for first in firsts]
+        return [
+            self._data.micro_batch(units, self._micro_units, self._device).idle()
+            if first is None
+            else self._data.micro_batch(first, self._micro_units, self._device)
+            for first in firsts
+        ]
 
     def next_step(self) -> list[MicroBatch]:
         """What this rank trains on in the next step."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -12,40 +11,24 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from .settings import STOPPED
+from .settings import STOPPED, Options
 
 FAILURE_SECONDS = 10
 """How long the other ranks of a failed one have to leave by themselves."""
 
 
-def phase_numbers(run: Path, phase: str) -> list[int]:
-    """Phases from 0 that `--phase` names.
+def launch(run: Path, out: Path, phase: str, nproc: int, options: Options) -> int:
+    """Train; the exit status: 0 done, 75 stopped by a signal with the state saved, others failed.
 
     Raises:
-        ValueError: no such phase, or the run has no training settings.
+        ValueError: the run has no such phase.
     """
-    try:
-        phases = json.loads((run / "training.json").read_text())["phases"]
-    except FileNotFoundError:
-        raise ValueError(f"{run} has no training.json; `fox1 curate RECIPE --out {run}` writes it") from None
-    if phase == "all":
-        return list(range(len(phases)))
-    if not phase.isdigit() or not 1 <= int(phase) <= len(phases):
-        raise ValueError(f"--phase {phase}: give a number from 1 to {len(phases)}, or all")
-    return [int(phase) - 1]
+    from .train import phase_numbers, read_settings, train
 
-
-def launch(run: Path, out: Path, phase: str, nproc: int, stop_after: int = 0, force: bool = False) -> int:
-    """Train; the exit status: 0 done, 75 stopped by a signal with the state saved, others failed."""
-    numbers = phase_numbers(run, phase)
+    numbers = phase_numbers(read_settings(run), phase)
     if nproc == 1:
-        from .train import train
-
-        return train(run, out, numbers, stop_after, force)
-    names = ",".join(str(n + 1) for n in numbers)
-    arguments = [str(run), str(out), "--phases", names, f"--stop-after={stop_after}"]
-    if force:
-        arguments.append("--force")
+        return train(run, out, numbers, options)
+    arguments = [str(run), str(out), "--phases", phase, *options.arguments()]
     return run_processes([sys.executable, "-m", "fox1.trainer.train", *arguments], nproc)
 
 

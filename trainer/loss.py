@@ -20,8 +20,9 @@ CHUNK = 4096
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float, needs: bool
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float, fp8: bool, needs: bool
     ) -> tuple[Tensor, Tensor]:
+        head = _Fp8(weight) if fp8 else None
         extra = torch.zeros((), dtype=torch.float32, device=hidden.device)
         losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs else None
@@ -29,7 +30,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for begin in range(0, hidden.shape[0], chunk):
             span = slice(begin, begin + chunk)
             h, target = hidden[span], targets[span]
-            logits = (h @ weight.T).float()
+            logits = head.logits(h) if head else (h @ weight.T).float()
             valid = target != IGNORE
             index = target.clamp(min=0)[:, None]
             lse = torch.logsumexp(logits, dim=-1)
@@ -54,22 +55,43 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return losses.sum() + extra, losses
 
     @staticmethod
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), None, None, None, None
+        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), None, None, None, None, None
+
+
+class _Fp8:
+    """The head with operands in e4m3, each tensor scaled to its largest value: an experiment (see docs/training.md)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight, self._scale = _to_fp8(weight)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """fp32 [T, V]."""
+        values, scale = _to_fp8(hidden)
+        out = torch._scaled_mm(values, self._weight.T, scale_a=scale, scale_b=self._scale, out_dtype=torch.bfloat16)
+        return out.float()
+
+
+def _to_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(e4m3, scale fp32 []): values are about e4m3 times scale."""
+    most = torch.finfo(torch.float8_e4m3fn).max
+    scale = (values.detach().abs().amax().float() / most).clamp(min=1e-12)
+    return (values / scale).to(torch.float8_e4m3fn), scale
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float = 0.0
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float = 0.0, fp8: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of ``hidden @ weight.T`` [T, V] against targets (int64 [T], -100 ignored).
 
     Args:
         chunk: tokens whose logits exist at once; 4,096 to 8,192 at 256,000 pieces (smaller ones are bound by memory).
         z_loss: weight of the squared log of the softmax's sum, which keeps logits from drifting (Chowdhery et al. 2022, 1e-4).
+        fp8: logits from fp8 operands; gradients from the operands as given.
 
     Returns:
         (loss fp32 [], z-loss included; cross-entropy of each token fp32 [T], detached).
     """
     # Inside the function autograd looks switched off, always: whether gradients are wanted is asked here.
-    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk, z_loss, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk, z_loss, fp8, torch.is_grad_enabled())

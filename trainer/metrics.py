@@ -1,8 +1,9 @@
-"""Metrics as JSON lines and, if installed, TensorBoard; a line on the terminal. Nothing here touches the device."""
+"""Metrics as JSON lines and, if installed, TensorBoard and W&B; a live line on a terminal. Nothing here touches the device."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,41 +12,116 @@ from typing import Any
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 FLOP/s by a part of the device's name. An unknown device has no MFU rather than a wrong one."""
 
+LOG = "train.log"
+"""In the folder of checkpoints: what was said, of all calls."""
+
 
 def peak_flops(device_name: str) -> float | None:
     return next((peak for name, peak in PEAK_FLOPS.items() if name in device_name), None)
 
 
 class Metrics:
-    """Writes what rank 0 reports."""
+    """Writes what rank 0 reports.
+
+    W&B is used where it is installed and `WANDB_PROJECT` is set: what leaves the machine is asked for, not guessed.
+    """
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._file = open(root / "metrics.jsonl", "a")
+        self._log = open(root / LOG, "a")
         self._board: Any = None
+        self._wandb: Any = None
+        self._live: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(root / "tensorboard"))
         except ImportError:
             pass
+        if os.environ.get("WANDB_PROJECT"):
+            try:
+                import wandb
+
+                # One W&B run for one folder of checkpoints, however often it is resumed.
+                name = root.resolve().name
+                self._wandb = wandb.init(dir=str(root), name=name, id=_wandb_id(root), resume="allow")
+            except ImportError:
+                self.say("WANDB_PROJECT is set, but wandb is not installed: pip install wandb")
+        if sys.stderr.isatty():
+            try:
+                from rich.console import Console
+                from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+                self._live = Progress(
+                    TextColumn("{task.fields[phase]} step {task.completed:,.0f}/{task.total:,.0f}"),
+                    BarColumn(24),
+                    TextColumn("{task.fields[shown]}"),
+                    TimeRemainingColumn(),
+                    console=Console(stderr=True),
+                    transient=True,
+                )
+                self._task = self._live.add_task("train", total=None, phase="", shown="", visible=False)
+                self._live.start()
+            except ImportError:
+                pass
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Append one record; nested mappings become `a/b` in TensorBoard."""
+        """Append one record; nested mappings become `a/b` in TensorBoard and W&B."""
         self._file.write(json.dumps({"kind": kind, "step": step, "time": time.time(), **values}) + "\n")
         self._file.flush()
-        if self._board is None:
-            return
+        numbers = {}
         for name, value in values.items():
             parts = value.items() if isinstance(value, dict) else [("", value)]
             for part, number in parts:
                 if isinstance(number, int | float):
-                    self._board.add_scalar(f"{kind}/{name}{'/' if part else ''}{part}", number, step)
+                    numbers[f"{kind}/{name}{'/' if part else ''}{part}"] = number
+        if self._board is not None:
+            for name, number in numbers.items():
+                self._board.add_scalar(name, number, step)
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=step)
+
+    def show_step(self, step: int, total: int, values: dict[str, Any]) -> None:
+        """The state of the training: in place on a terminal, else as a line."""
+        shown = (
+            f"loss {values['loss']:.3f} rate {values['learning_rate']:.2e} norm {values['gradient_norm']:.2f} "
+            f"{values['tokens_per_second']:,.0f} tokens/s"
+        )
+        if "mfu" in values:
+            shown += f" MFU {values['mfu']:.1%}"
+        if values["skipped_steps"]:
+            shown += f" {values['skipped_steps']} skipped"
+        line = f"{values['phase']} step {step}/{total} {shown}"
+        if self._live is None:
+            self.say(line)
+        else:
+            self._log.write(line + "\n")
+            self._live.update(self._task, completed=step, total=total, phase=values["phase"], shown=shown, visible=True)
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        """A line for the user, and for the log beside the checkpoints."""
+        self._log.write(text + "\n")
+        self._log.flush()
+        if self._live is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._file.close()
+        self._log.close()
+        if self._live is not None:
+            self._live.stop()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _wandb_id(root: Path) -> str:
+    """An id kept beside the checkpoints."""
+    path = root / "wandb-id"
+    if not path.exists():
+        path.write_text(os.urandom(4).hex())
+    return path.read_text()

@@ -124,10 +124,16 @@ class Fox1(nn.Module):
         return self.norm(x_TC)
 
     def forward(
-        self, tokens: Tensor, documents: Documents, targets: Tensor, chunk: int, z_loss: float = 0.0
+        self,
+        tokens: Tensor,
+        documents: Documents,
+        targets: Tensor,
+        chunk: int,
+        z_loss: float = 0.0,
+        fp8_head: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """(summed loss, loss of every token [T], detached); targets of -100 count for nothing."""
-        return linear_cross_entropy(self.hidden(tokens, documents), self.embedding, targets, chunk, z_loss)
+        return linear_cross_entropy(self.hidden(tokens, documents), self.embedding, targets, chunk, z_loss, fp8_head)
 
     def logits(self, tokens: Tensor, documents: Documents) -> Tensor:
         """[T, V]: for tests and generation; training never makes them."""

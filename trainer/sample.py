@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..tokenize.encode import Encoder
-from .export import TOKENIZER, TokenizerFacts, load_checkpoint, newest, read_exported
+from .export import DTYPES, TOKENIZER, TokenizerFacts, load_checkpoint, newest, read_exported
 from .generate import Sampling, generate
 from .model import Fox1
 
@@ -40,12 +40,17 @@ class TextModel:
             yield shown
 
 
-def open_model(folder: Path) -> TextModel:
-    """A checkpoint, the newest of a training, or an exported folder; on the GPU in bf16 where there is one.
+def open_model(folder: Path, dtype: str = "") -> TextModel:
+    """A checkpoint, the newest of a training, or an exported folder; on the GPU where there is one.
+
+    Args:
+        dtype: of `DTYPES`; default: bf16 on a GPU, else fp32.
 
     Raises:
         ValueError: it is neither, or has no tokenizer.
     """
+    if dtype and dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: choose {' or '.join(DTYPES)}")
     if (folder / "config.json").exists():
         model, ids = read_exported(folder)
         tokenizer = folder / TOKENIZER
@@ -58,6 +63,6 @@ def open_model(folder: Path) -> TextModel:
         ids = found
     if not tokenizer.exists():
         raise ValueError(f"{folder} has no {TOKENIZER}; copy the run's prepare/tokenizer.model there")
-    if torch.cuda.is_available():
-        model = model.to("cuda", torch.bfloat16)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device, DTYPES[dtype or ("bf16" if device == "cuda" else "fp32")])
     return TextModel(model, Encoder(tokenizer, fast=False), ids)

@@ -57,6 +57,25 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a call of `fox1 train` chooses; none of it changes what is learned."""
+
+    resume: str = "auto"
+    """auto: from the newest checkpoint of the folder; else the checkpoint to begin from where the folder has none."""
+    stop_after: int = 0
+    """Leave after this step; 0: at the end."""
+    force: bool = False
+    """Go on although the data is not what a checkpoint was trained on."""
+    profile: int = 0
+    """Steps to trace."""
+
+    def arguments(self) -> list[str]:
+        """As arguments of `python -m fox1.trainer.train`."""
+        words = [f"--resume={self.resume}", f"--stop-after={self.stop_after}", f"--profile={self.profile}"]
+        return [*words, "--force"] if self.force else words
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     model: ModelSettings
     phases: tuple[PhaseTraining, ...]
@@ -72,6 +91,8 @@ class TrainSettings:
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     z_loss: float = 0.0
     """Weight of the squared log of the softmax's sum."""
+    fp8_head: bool = False
+    """An experiment: the head's logits from fp8 operands (gradients stay as they are)."""
     replicas: int = 1
     """Copies of the sharded parameters; more than one is HSDP."""
     skip_sigma: float = 6.0

@@ -1,0 +1,265 @@
+"""The loop over phases and steps: what a training does between its first step and its last."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+from .checkpoint import Checkpointer, Manifest, Progress
+from .data import Loader, MicroBatch, PhaseData
+from .held_out import HeldOut
+from .loss import CHUNK
+from .metrics import Metrics, peak_flops
+from .model import Fox1, flops_per_token
+from .profile import Profiler
+from .sanity import check_weights
+from .schedule import Plan
+from .settings import TrainSettings
+from .sources import CORPUS, means, sums_by_source
+from .stability import Guard
+
+LOG_EVERY = 10
+
+
+@dataclass
+class Stop:
+    """Set by a signal; ranks agree on it before they act."""
+
+    asked: bool = False
+
+    def install(self) -> None:
+        """Listen to SIGTERM and SIGINT; where this is not the main thread, whoever owns that one does."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.asked = True
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handle)
+            signal.signal(signal.SIGINT, handle)
+
+
+@dataclass
+class Trainer:
+    """A training under way."""
+
+    settings: TrainSettings
+    model: Fox1
+    optimizer: torch.optim.AdamW
+    phases: list[PhaseData]
+    held_out: HeldOut | None
+    plan: Plan
+    checkpointer: Checkpointer
+    metrics: Metrics | None
+    """Of rank 0."""
+    device: torch.device
+    stop: Stop
+    progress: Progress
+    guard: Guard
+    profiler: Profiler
+    stop_after: int = 0
+    ask: Callable[[dict[str, Any]], bool] | None = None
+    """Called on every rank alike with what is logged; True: save now, the machine is about to go."""
+
+    def manifest(self) -> Manifest:
+        data = {p.name: d.info.data_identity for p, d in zip(self.settings.phases, self.phases, strict=True)}
+        return Manifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
+
+    def stops(self) -> bool:
+        """Whether any rank was asked to stop: all agree. A checkpoint that all have written is published on the way."""
+        flags = torch.tensor([int(self.stop.asked), int(self.checkpointer.writing)])
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        if not flags[1]:
+            self.checkpointer.publish()
+        return bool(flags[0])
+
+    def save(self) -> None:
+        """Start a checkpoint of a state that all ranks hold alike."""
+        check_weights(self.model, self.progress)
+        self.checkpointer.save(self.model, self.optimizer, self.manifest(), self.guard.state())
+
+    def run_phase(self, number: int) -> bool:
+        """Train phase `number` (from 0) to its end; False if asked to stop before it."""
+        phase, data = self.settings.phases[number], self.phases[number]
+        batch_units = phase.batch_tokens // data.unit_tokens
+        rest = data.units % batch_units
+        if self.progress.phase != number or self.progress.phase_done:
+            self.progress = Progress(number, 0, self.progress.step, self.progress.tokens)
+        self.say(
+            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.plan.steps[number]} steps of "
+            f"{phase.batch_tokens:,}; {rest} units beyond the last whole batch are not used"
+        )
+        world, rank = dist.get_world_size(), dist.get_rank()
+        micro_units = self.settings.micro_batch_tokens // data.unit_tokens
+        with Loader(data, self.progress.units, batch_units, micro_units, rank, world, self.device) as loader:
+            return self._run_steps(phase.name, data, batch_units, loader)
+
+    def _run_steps(self, phase: str, data: PhaseData, batch_units: int, loader: Loader) -> bool:
+        window = _Window(self.device, len(data.info.sources))
+        # Bounded by units, not steps: the batch may have changed since a checkpoint.
+        while self.progress.units + batch_units <= data.units:
+            self._step(data, batch_units, loader, window)
+            self.profiler.step()
+            step = self.progress.step
+            done = self.progress.units + batch_units > data.units
+            if step % LOG_EVERY == 0 or done:
+                self._log(phase, data, window)
+            if self.settings.evaluate_every and step % self.settings.evaluate_every == 0 and not done:
+                self._log(phase, data, window)
+                self.evaluate(phase)
+                window.reset()
+            self.stop.asked |= bool(self.stop_after) and step >= self.stop_after
+            if self.stops() and not done:
+                self._log(phase, data, window)
+                self.save()
+                return False
+            if step % self.settings.checkpoint_every == 0 and not done:
+                self._log(phase, data, window)  # refuses a training that skips step after step before it is saved
+                self.save()
+        self.progress = replace(self.progress, phase_done=True)
+        self.evaluate(phase)
+        self.save()
+        return True
+
+    def _step(self, data: PhaseData, batch_units: int, loader: Loader, window: _Window) -> None:
+        """One optimizer step over the next `batch_units` units."""
+        began = time.monotonic()
+        batches = loader.next_step()
+        valid = torch.tensor([sum(b.valid for b in batches)])
+        dist.all_reduce(valid)
+        window.data_seconds += time.monotonic() - began
+        rate = self.settings.optimizer.learning_rate * self.plan.factor(self.progress.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        summed = torch.zeros((), device=self.device)
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
+            z_loss = self.settings.z_loss
+            loss, losses = self.model(
+                batch.tokens, batch.documents, batch.targets, CHUNK, z_loss, self.settings.fp8_head
+            )
+            (loss / valid.item()).backward()
+            summed = summed + loss.detach()
+            # What is reported is the cross-entropy, so that trainings with and without z-loss compare.
+            window.add(losses.sum(), losses, batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm)
+        window.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        # The fused optimizer reads this flag on the device, as it does that of a gradient scaler.
+        self.optimizer.found_inf = self.guard.judge(summed / valid.item(), window.norm)  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        window.targets += int(valid.item())
+        window.rate = rate
+        tokens = batch_units * data.unit_tokens
+        window.tokens += tokens
+        self.progress = replace(
+            self.progress,
+            units=self.progress.units + batch_units,
+            step=self.progress.step + 1,
+            tokens=self.progress.tokens + tokens,
+        )
+
+    def _log(self, phase: str, data: PhaseData, window: _Window) -> None:
+        """Report the steps since the last report, if any: the only place where losses leave the device."""
+        if not window.targets:
+            return
+        sums = torch.stack([window.loss_sum, *window.by_source.reshape(-1)])
+        sums = sums.cpu()
+        dist.all_reduce(sums)
+        loss = float(sums[0]) / window.targets
+        skipped, in_a_row = self.guard.counts[1:].tolist()
+        if in_a_row >= self.settings.max_skipped:
+            raise ValueError(
+                f"{in_a_row} steps in a row had a loss or gradient norm that is no number or a spike (step "
+                f"{self.progress.step}); lower the learning rate, or raise `training.skip_sigma`; the last checkpoint is "
+                "from before"
+            )
+        by_source = sums[1:].reshape(2, -1).numpy()
+        seconds = time.monotonic() - window.began
+        values = {
+            "phase": phase,
+            "loss": loss,
+            "loss_by_corpus": means(by_source, data.info, CORPUS),
+            "learning_rate": window.rate,
+            "gradient_norm": float(window.norm),
+            "tokens": self.progress.tokens,
+            "units": self.progress.units,
+            "tokens_per_second": window.tokens / seconds,
+            "data_wait": window.data_seconds / seconds,
+            "skipped_steps": skipped,
+            **self._of_device(data, window, window.tokens / seconds),
+        }
+        window.reset()
+        if self.metrics:
+            self.metrics.write("train", self.progress.step, values)
+            self.metrics.show_step(self.progress.step, self.plan.total, values)
+        if self.ask and self.ask({"step": self.progress.step, **values}):
+            self.say(f"step {self.progress.step}: a machine is about to go; saving")
+            self.save()
+            self.checkpointer.finish()
+
+    def _of_device(self, data: PhaseData, window: _Window, rate: float) -> dict[str, Any]:
+        """Memory and utilisation of a GPU: of the FLOPs that documents take, and of those that full blocks would (PaLM)."""
+        if self.device.type != "cuda":
+            return {}
+        name = torch.cuda.get_device_name(self.device)
+        values: dict[str, Any] = {"device": name, "memory_bytes": torch.cuda.max_memory_allocated(self.device)}
+        peak = peak_flops(name)
+        if peak:
+            shape, vocabulary = self.settings.model, self.model.vocab_size
+            each = rate / peak / dist.get_world_size()
+            values["mfu"] = each * flops_per_token(shape, vocabulary, window.squares / window.local_tokens)
+            values["mfu_palm"] = each * flops_per_token(shape, vocabulary, 2 * data.unit_tokens)
+        return values
+
+    def evaluate(self, phase: str) -> None:
+        """Report the held-out loss."""
+        if self.held_out is None:
+            return
+        values = {"phase": phase, **self.held_out.measure(self.model, self.device)}
+        if self.metrics:
+            bits = f", {values['bits_per_byte']:.3f} bits/byte" if "bits_per_byte" in values else ""
+            self.metrics.write("held_out", self.progress.step, values)
+            self.say(
+                f"{phase} step {self.progress.step}: held-out loss {values['loss']:.3f} nats/token{bits} "
+                f"(unigram entropy of the same tokens: {values['unigram_entropy']:.3f})"
+            )
+
+    def say(self, text: str) -> None:
+        """Tell the user, once."""
+        if self.metrics:
+            self.metrics.say(text)
+
+
+class _Window:
+    """Sums since the last report; tensors stay on the device."""
+
+    def __init__(self, device: torch.device, sources: int) -> None:
+        self._device, self._sources = device, sources
+        self.rate = 0.0
+        self.norm = torch.zeros(())
+        self.reset()
+
+    def reset(self) -> None:
+        # In fp64: counts of tokens pass 2^24 within a window, where fp32 stops counting.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        self.by_source = torch.zeros(2, self._sources, dtype=torch.float64, device=self._device)
+        self.targets = self.tokens = self.local_tokens = self.squares = 0
+        self.data_seconds = 0.0
+        self.began = time.monotonic()
+
+    def add(self, loss: torch.Tensor, losses: torch.Tensor, batch: MicroBatch) -> None:
+        # A skipped step's loss may be no number; it would hide those of all others.
+        self.loss_sum += loss.nan_to_num(0.0, 0.0, 0.0)
+        self.by_source += sums_by_source(losses, batch, self._sources).nan_to_num(0.0, 0.0, 0.0)
+        self.squares += batch.square_lengths
+        self.local_tokens += len(batch.tokens)

@@ -1,0 +1,82 @@
+"""Processes, the mesh they stand in, and the model and optimizer sharded over it."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from .model import Fox1
+from .settings import TrainSettings
+
+BACKEND = "cpu:gloo,cuda:nccl"
+"""Of a process with a GPU: flags and counts travel over gloo, so that they wait for no kernel."""
+
+
+def start_processes() -> torch.device:
+    """Join the process group: one that stands already (Ray Train's), torchrun's, or one of this process alone."""
+    cuda = torch.cuda.is_available()
+    backend = BACKEND if cuda else "gloo"
+    standing = dist.is_initialized()
+    if standing:
+        pass
+    elif "RANK" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    if not cuda:
+        return torch.device("cpu")
+    if standing:
+        return torch.device("cuda", torch.cuda.current_device())
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox1:
+    """The sharded model: one FSDP group per block, one for the tied embedding and the final norm (the root)."""
+    model = Fox1(settings.model, vocab_size)
+    model.initialise(settings.seed)
+    model.to(device)
+    world, replicas = dist.get_world_size(), settings.replicas
+    if world % replicas:
+        raise ValueError(f"training.replicas is {replicas}, which does not divide {world} processes")
+    # With replicas, parameters are sharded within each and gradients summed across: less traffic between machines.
+    mesh = (
+        init_device_mesh(device.type, (replicas, world // replicas), mesh_dim_names=("replicate", "shard"))
+        if replicas > 1
+        else init_device_mesh(device.type, (world,))
+    )
+    policy = (
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        if device.type == "cuda"
+        else MixedPrecisionPolicy()
+    )
+    for i, block in enumerate(model.blocks):
+        # Recomputed in the backward pass: every block, or every second one.
+        if settings.activation_checkpointing == "full" or (settings.activation_checkpointing == "selective" and i % 2):
+            model.blocks[i] = checkpoint_wrapper(block)
+    for block in model.blocks:
+        if device.type == "cuda":
+            block.compile(fullgraph=True)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            # Losses are summed over the global count of targets, so gradients are summed too, on every backend.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    return model
+
+
+def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:
+    """Fused AdamW; weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    o = settings.optimizer
+    groups = [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas, eps=o.eps, fused=True)
