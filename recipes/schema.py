@@ -363,6 +363,7 @@ class Training(Strict):
     evaluate_blocks: int = Field(512, ge=1, description="Held-out blocks of an evaluation.")
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     z_loss: float = Field(0.0, ge=0, description="Weight of the squared log-partition, e.g. 1e-4; 0: off.")
+    fp8_head: bool = Field(False, description="An experiment: the head's logits from fp8 operands.")
     replicas: int = Field(1, ge=1, description="Copies of the sharded parameters (HSDP), e.g. one for each machine.")
     skip_sigma: float = Field(
         6.0, ge=0, description="Skip a step whose loss or gradient norm is so many deviations above the last; 0: off."

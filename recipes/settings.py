@@ -175,6 +175,7 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         evaluate_blocks=t.evaluate_blocks,
         activation_checkpointing=t.activation_checkpointing,
         z_loss=t.z_loss,
+        fp8_head=t.fp8_head,
         replicas=t.replicas,
         skip_sigma=t.skip_sigma,
         skip_window=t.skip_window,

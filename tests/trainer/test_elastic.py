@@ -1,0 +1,267 @@
+"""The same training whatever happens to its processes: their number, kills, damaged and half-written checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from fox1.pipeline.sample import write_sample
+from fox1.trainer.checkpoint import checkpoints, read_manifest
+from fox1.trainer.launch import run_processes
+
+pytestmark = pytest.mark.slow
+RECORDED = Path(__file__).parent / "recorded.py"
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of which 30 steps are the first phase and some of the second, which has blocks of two lengths."""
+    out = tmp_path_factory.mktemp("elastic") / "run"
+    corpora = out.parent / "corpora"
+    write_sample(corpora, megabytes=5.0)
+    command = [sys.executable, "-m", "fox1", "curate", "sample", "--out", str(out), "--in-process"]
+    for change in ("scale=0.3", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi"):
+        command += ["--set", change]
+    subprocess.run(command, env={**os.environ, "FOX1_DATA": str(corpora)}, check=True, capture_output=True)
+    settings = json.loads((out / "training.json").read_text())
+    settings |= {"checkpoint_every": 5, "evaluate_blocks": 4, "micro_batch_tokens": 1024}
+    settings["model"] |= {"layers": 2, "hidden": 64, "intermediate": 96, "heads": 2, "kv_heads": 1}
+    for phase in settings["phases"]:
+        phase["batch_tokens"] = 4096
+    (out / "training.json").write_text(json.dumps(settings))
+    return out
+
+
+def train(run: Path, out: Path, nproc: int, *options: str, die: str = "") -> int:
+    """Train as recorded ranks; the exit status."""
+    os.environ |= {"RECORD": str(out) + ".record", "DIE": die or "never:0", "OMP_NUM_THREADS": "1"}
+    try:
+        return run_processes([sys.executable, str(RECORDED), str(run), str(out), *options], nproc)
+    finally:
+        del os.environ["RECORD"], os.environ["DIE"], os.environ["OMP_NUM_THREADS"]
+
+
+def token_ids(out: Path, world: int) -> dict[tuple[int, int], list[str]]:
+    """(unit tokens of the phase, units before the step) -> hashes of its micro-batches in the order of the data."""
+    found: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
+    for rank in range(world):
+        path = Path(f"{out}.record.{rank}")
+        for line in path.read_text().splitlines() if path.exists() else []:
+            unit, units, rank, hashes = json.loads(line)
+            for place, value in enumerate(hashes):
+                # A step that was repeated after a kill was the same.
+                key = place * world + rank
+                assert found[unit, units].setdefault(key, value) == value
+    return {step: [hashes[k] for k in sorted(hashes)] for step, hashes in found.items()}
+
+
+def losses(out: Path) -> dict[int, float]:
+    """Mean loss of the steps since the last report, by the step it was reported at."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
+
+
+@pytest.fixture(scope="module")
+def alone(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "ckpt"
+    assert train(small, out, 1, f"--stop-after={STEPS}") == 75
+    return out
+
+
+def test_thirty_steps_pass_into_the_second_phase(alone: Path) -> None:
+    progress = read_manifest(checkpoints(alone)[-1]).progress
+    assert progress.step == STEPS and progress.phase == 1 and len(token_ids(alone, 1)) == STEPS
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_any_number_of_processes_trains_on_the_same_ids_with_the_same_losses(
+    small: Path, alone: Path, tmp_path: Path, world: int
+) -> None:
+    out = tmp_path / "ckpt"
+    assert train(small, out, world, f"--stop-after={STEPS}") == 75
+    assert token_ids(out, world) == token_ids(alone, 1)
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (4, 3)])
+def test_killed_after_eleven_steps_and_finished_on_another_number_of_processes(
+    small: Path, alone: Path, tmp_path: Path, before: int, after: int
+) -> None:
+    out = tmp_path / "ckpt"
+    assert train(small, out, before, die="step:12") not in (0, 75)
+    assert 5 <= read_manifest(checkpoints(out)[-1]).progress.step <= 10
+    killed = token_ids(out, before)
+    for rank in range(before):
+        Path(f"{out}.record.{rank}").unlink(missing_ok=True)
+    assert train(small, out, after, f"--stop-after={STEPS}") == 75
+    expected, rest = token_ids(alone, 1), token_ids(out, after)
+    assert {**killed, **rest} == expected and len(killed) == 11
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+
+
+def state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    file = checkpoint.parent / "state.pt"
+    dcp_to_torch_save(checkpoint, file)
+    value = torch.load(file, weights_only=True)
+    file.unlink()
+    return {f"{part}.{k}": v for part in ("model", "guard", "rng") for k, v in value[part].items()}
+
+
+def test_killed_and_finished_on_as_many_processes_is_equal_bit_for_bit(
+    small: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "ckpt"
+    assert train(small, out, 1, die="step:12") not in (0, 75)
+    assert train(small, out, 1, f"--stop-after={STEPS}") == 75
+    mine, theirs = state(checkpoints(out)[-1]), state(checkpoints(alone)[-1])
+    assert mine.keys() == theirs.keys() and "rng.cpu" in mine
+    for name, value in mine.items():
+        assert torch.equal(value.nan_to_num(), theirs[name].nan_to_num()), name
+    assert {k: v for k, v in losses(out).items() if k > 15} == {k: v for k, v in losses(alone).items() if k > 15}
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_crash_in_the_middle_of_a_checkpoint_never_loses_the_one_before(
+    small: Path, alone: Path, tmp_path: Path, world: int
+) -> None:
+    out = tmp_path / "ckpt"
+    assert train(small, out, world, die="publish:2") not in (0, 75)
+    (left,) = checkpoints(out)
+    assert read_manifest(left).progress.step == 5
+    assert any(p.name == ".step-00000010" for p in out.iterdir())
+    assert train(small, out, world, f"--stop-after={STEPS}") == 75
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    assert not any(p.name.startswith(".step") for p in out.iterdir())
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(small: Path, alone: Path, tmp_path: Path) -> None:
+    import shutil
+
+    out = tmp_path / "ckpt"
+    shutil.copytree(alone, out)
+    newest, before = checkpoints(out)[-1], checkpoints(out)[-2]
+    file = next(newest.glob("*.distcp"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert train(small, out, 2, f"--stop-after={STEPS}") == 75
+    said = (out / "train.log").read_text()
+    assert f"{file.name} is damaged" in said and f"resumed from {before}" in said
+    assert (out / f".damaged-{newest.name}").exists()
+    assert checkpoints(out)[-1].name == newest.name and losses(out) == pytest.approx(losses(alone), rel=2e-5)
+
+
+def test_nothing_is_trained_from_nothing_where_all_checkpoints_are_damaged(
+    small: Path, alone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    out = tmp_path / "ckpt"
+    shutil.copytree(alone, out)
+    for path in checkpoints(out):
+        next(path.glob("*.distcp")).write_bytes(b"")
+    assert train(small, out, 1) == 1
+    assert f"error: no checkpoint in {out} is whole" in capfd.readouterr().err
+
+
+def test_a_training_begins_from_a_checkpoint_of_another(small: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ckpt"
+    start = checkpoints(alone)[-2]
+    assert train(small, out, 2, f"--resume={start}", f"--stop-after={STEPS}") == 75
+    assert f"resumed from {start}" in (out / "train.log").read_text()
+    last = {STEPS: losses(alone)[STEPS]}
+    assert losses(out) == pytest.approx(last, rel=2e-5)
+    # Called again, it goes on from its own.
+    assert train(small, out, 1, f"--resume={start}", f"--stop-after={STEPS + 1}") == 75
+    assert f"resumed from {checkpoints(out)[0]}" in (out / "train.log").read_text()
+
+
+def test_torchrun_starts_it_as_well(small: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ckpt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               "-m", "fox1.trainer.train", str(small), str(out), "--phases=1"]  # fmt: skip
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first = {step: loss for step, loss in losses(out).items() if step <= 10}
+    assert first == pytest.approx({step: losses(alone)[step] for step in first}, rel=2e-5)
+
+
+def test_ranks_that_drifted_apart_are_found_before_a_checkpoint(
+    small: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two replicas (HSDP), one of which changes a weight of its own."""
+    script = tmp_path / "drifted.py"
+    script.write_text(
+        "import os\n"
+        "from fox1.trainer import loop, train\n"
+        "step = loop.Trainer._step\n"
+        "def drift(self, *a):\n"
+        "    step(self, *a)\n"
+        "    if os.environ['RANK'] == '1' and self.progress.step == 7:\n"
+        "        next(p for n, p in self.model.named_parameters() if 'mlp.down' in n).to_local().data[0, 0] += 1\n"
+        "loop.Trainer._step = drift\n"
+        "train.main()\n"
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    for part in ("phases", "held_out", "prepare"):
+        (run / part).symlink_to((small / part).resolve())
+    settings = json.loads((small / "training.json").read_text()) | {"replicas": 2}
+    (run / "training.json").write_text(json.dumps(settings))
+    out = tmp_path / "ckpt"
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        assert run_processes([sys.executable, str(script), str(run), str(out)], 2) == 1
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+    error = capfd.readouterr().err
+    assert "step 10: rank" in error and "holds another blocks.0.mlp.down.weight than the others" in error
+    assert [read_manifest(c).progress.step for c in checkpoints(out)] == [5]
+
+
+def test_ray_train_goes_on_after_a_worker_is_lost(small: Path, alone: Path, tmp_path: Path) -> None:
+    """Two workers of a Ray cluster, one killed after the first checkpoint."""
+    out = tmp_path / "ckpt"
+    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--ray", "1:2",
+               f"--stop-after={STEPS}"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not checkpoints(out) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(train_workers(process.pid)[-1], signal.SIGKILL)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 75, said
+    assert "resumed from" in said, said
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+
+
+def train_workers(driver: int) -> list[int]:
+    """Processes of Ray Train below a driver."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+
+    def below(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == driver:
+                return True
+        return False
+
+    return sorted(pid for pid, name in names.items() if "RayTrainWorker" in name and below(pid))
