@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
+from .storage import open_root, shown
+from .submit import DEFAULT_ADDRESS
 
 if TYPE_CHECKING:
     from .pipeline.artifacts import RunPaths
@@ -28,12 +30,17 @@ tokenizer_app = typer.Typer(help="Train and look at SentencePiece models.", no_a
 app.add_typer(tokenizer_app, name="tokenizer")
 recipe_app = typer.Typer(help="Validate recipes; print their JSON Schema.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
+jobs_app = typer.Typer(help="List the jobs of a cluster, show their logs, end them.")
+app.add_typer(jobs_app, name="jobs")
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. phases.phase1.tokens=1B.")
 ]
 RayAddress = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray cluster; default: local.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `fox1 curate` wrote.")]
+Dashboard = Annotated[str, typer.Option(help="Of the cluster's dashboard.", envvar="FOX1_DASHBOARD")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=open_root, help="Folder that `fox1 curate` wrote, or its URL.")
+]
 
 
 def _version(show: bool) -> None:
@@ -48,14 +55,6 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     pass
-
-
-def _require_folder(path: Path) -> None:
-    """Refuse a URL where a folder is meant: it would silently become a folder named `s3:`."""
-    if path.parts and path.parts[0].endswith(":"):
-        raise ValueError(
-            f"{path} is a URL; a run or checkpoint lies in a folder, on a cluster one that all nodes share"
-        )
 
 
 @contextmanager
@@ -85,7 +84,10 @@ def sample(
 @app.command()
 def curate(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or fox1, mini, sample.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="The run's folder; an unfinished run is resumed.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="RUN", parser=open_root, help="The run's folder or URL; an unfinished run is resumed."),
+    ],
     stages: Annotated[str, typer.Option(help="Comma-separated: only up to these, e.g. scan,filter.")] = "",
     overrides: Overrides = None,
     limit: Annotated[str, typer.Option(help="Use a seeded share of whole files, e.g. 0.1%.")] = "100%",
@@ -93,7 +95,10 @@ def curate(
     workers: Annotated[int | None, typer.Option(help="Local worker processes; default: one per core.")] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="One process, without Ray.")] = False,
     against: Annotated[
-        Path | None, typer.Option(metavar="OLD_RUN", help="A finished run; what duplicates its documents is dropped.")
+        Path | None,
+        typer.Option(
+            metavar="OLD_RUN", parser=open_root, help="A finished run; what duplicates its documents is dropped."
+        ),
     ] = None,
     memory: Annotated[str, typer.Option(help="Of a task, at least 512Mi; results do not depend on it.")] = "1Gi",
 ) -> None:
@@ -111,15 +116,14 @@ def curate(
     from .recipes.settings import curate_settings, training_json
     from .recipes.units import quantity, share
 
-    _require_folder(out)
     parsed, resolved = load_recipe(recipe, overrides or [])
     settings = curate_settings(parsed, share(limit))
     if against:
-        settings = replace(settings, against=str(against.absolute()))
+        settings = replace(settings, against=str(against))
     budget = quantity(memory)
     if budget < 512 << 20:
         raise ValueError(f"--memory {memory} is less than the 512Mi that a task needs")
-    paths = RunPaths(out.absolute())
+    paths = RunPaths(out)
     chosen = tuple(s.strip() for s in stages.split(",")) if stages else STAGES
     session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
     began = time.time()
@@ -153,19 +157,16 @@ def stats(
 def report(
     run: RunFolder,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[RUN_B]", help="A second run, to show beside the first.")
+        Path | None, typer.Argument(metavar="[RUN_B]", parser=open_root, help="A second run, to show beside the first.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the (first) run.")] = None,
 ) -> None:
     """Write one HTML file that shows a run, or two side by side: funnel, mixture, overlap, examples, timings."""
     from .pipeline.stats.report import write_report
 
-    for folder in (run, other):
-        if folder:
-            _require_folder(folder)
     page = out or run / "report.html"
     write_report([run, other] if other else [run], page)
-    print(f"{page}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
+    print(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
 
 
 @app.command("filter")
@@ -184,8 +185,7 @@ def filter_command(
     from .recipes.load import change_filters
     from .recipes.settings import curate_settings
 
-    _require_folder(run)
-    paths = RunPaths(run.absolute())
+    paths = RunPaths(run)
     now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, changes))
     result = what_if(planned_groups(now, paths), paths, now.filter, then.filter, examples)
     print_what_if(result, changes)
@@ -203,8 +203,7 @@ def why(
     from .pipeline.runs import Run
     from .progress import print_why
 
-    _require_folder(run)
-    found = why_document(Run(RunPaths(run.absolute())), document)
+    found = why_document(Run(RunPaths(run)), document)
     if as_json:
         import json
         from dataclasses import asdict
@@ -229,8 +228,7 @@ def trace(
     from .pipeline.runs import Run
     from .progress import print_trace
 
-    _require_folder(run)
-    paths = RunPaths(run.absolute())
+    paths = RunPaths(run)
     opened = Run(paths, lambda: _listed(paths))
     print_trace(trace_block(opened, phase, block, length, source), full)
 
@@ -259,12 +257,11 @@ def find(
     from .pipeline.runs import Run
     from .progress import print_found
 
-    _require_folder(run)
     by_text = text.read_text() if text else ""
     asked = [(k, v) for k, v in (("url", url), ("id", native_id), ("hash", content), ("text", by_text)) if v]
     if len(asked) != 1:
         raise ValueError("give one of --url, --id, --hash and --text")
-    found = find_documents(Run(RunPaths(run.absolute())), *asked[0])
+    found = find_documents(Run(RunPaths(run)), *asked[0])
     print_found(found)
     if not any(f.trained_on for f in found):
         raise typer.Exit(1)
@@ -274,7 +271,10 @@ def find(
 def dump(
     run: RunFolder,
     out: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of the Parquet files; an unfinished dump is resumed.")
+        Path,
+        typer.Argument(
+            metavar="DIR", parser=open_root, help="Folder of the Parquet files; an unfinished dump is resumed."
+        ),
     ],
     phase: Annotated[int, typer.Option(help="Only documents of this phase, from 1; 0: all that are kept.")] = 0,
     address: RayAddress = None,
@@ -292,16 +292,14 @@ def dump(
     from .recipes.load import stored_recipe
     from .recipes.settings import curate_settings
 
-    _require_folder(run)
-    _require_folder(out)
-    paths = RunPaths(run.absolute())
+    paths = RunPaths(run)
     settings = curate_settings(stored_recipe(paths.recipe)[0])
     groups = planned_groups(settings, paths)
     session = nullcontext(InProcess()) if in_process else ray_session(address, workers)
     with _resumable(), session as executor, StageBars() as bars:
-        engine = Engine(RunPaths(out.absolute()), executor, bars)
+        engine = Engine(RunPaths(out), executor, bars)
         documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
-    print(f"{out}: {documents:,} documents, {size / 1e6:,.1f} MB")
+    print(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 
 @app.command()
@@ -345,15 +343,14 @@ def verify(run: RunFolder) -> None:
     from .pipeline.artifacts import RunPaths
     from .pipeline.verify import verify as verify_run
 
-    _require_folder(run)
-    files, size, problems = verify_run(RunPaths(run.absolute()))
+    files, size, problems = verify_run(RunPaths(run))
     for problem in problems:
-        print(f"{run}/{problem}", file=sys.stderr)
+        print(f"{shown(run)}/{problem}", file=sys.stderr)
     if problems:
         raise ValueError(
-            f"{len(problems)} of {files:,} files of {run} are not what was written: delete them and run `fox1 curate` again"
+            f"{len(problems)} of {files:,} files of {shown(run)} are not what was written: delete them and run `fox1 curate` again"
         )
-    print(f"{run}: {files:,} files, {size / 1e6:,.1f} MB, all as written")
+    print(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all as written")
 
 
 @tokenizer_app.command("inspect")
@@ -390,8 +387,7 @@ def tokenizer_train(
     from .recipes.settings import curate_settings
     from .recipes.units import quantity
 
-    _require_folder(run)
-    paths = RunPaths(run.absolute())
+    paths = RunPaths(run)
     settings = curate_settings(stored_recipe(paths.recipe)[0])
     wanted = settings.tokenizer
     if vocab_size:
@@ -399,7 +395,7 @@ def tokenizer_train(
     if sample_bytes:
         wanted = replace(wanted, sample_bytes=quantity(sample_bytes))
     model = train_on_survivors(planned_groups(settings, paths), paths, wanted, settings.seed)
-    with publish(out.absolute()) as file:
+    with publish(out) as file:
         file.write(model)
     print(f"{out}: {wanted.vocab_size:,} pieces; `fox1 tokenizer inspect {out}` shows them")
 
@@ -408,7 +404,10 @@ def tokenizer_train(
 def train(
     run: RunFolder,
     out: Annotated[
-        Path, typer.Option(metavar="CKPT", help="Folder of the checkpoints; an unfinished training resumes.")
+        Path,
+        typer.Option(
+            metavar="CKPT", parser=open_root, help="Folder or URL of the checkpoints; an unfinished one resumes."
+        ),
     ],
     phase: Annotated[str, typer.Option(metavar="N", help="A phase by number, or all.")] = "all",
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
@@ -433,8 +432,6 @@ def train(
     """
     from .trainer.settings import Options
 
-    _require_folder(run)
-    _require_folder(out)
     options = Options(resume, stop_after, force, profile)
     if ray and nproc > 1:
         raise ValueError("give --nproc for processes on this machine, or --ray for workers of a cluster, not both")
@@ -469,7 +466,9 @@ def curves(
 
 @app.command("export")
 def export_command(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A training's folder, or one checkpoint of it.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", parser=open_root, help="A training's folder, or one checkpoint of it.")
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="For transformers and vLLM.")],
     dtype: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
     tokenizer: Annotated[Path | None, typer.Option(help="The SentencePiece model, if CKPT has none.")] = None,
@@ -477,7 +476,6 @@ def export_command(
     """Write a checkpoint as a Llama of `transformers`: safetensors, config, tokenizer, generation config."""
     from .trainer.export import export
 
-    _require_folder(folder)
     parameters = export(checkpoint, folder, dtype, tokenizer)
     print(f"{folder}: {parameters:,} parameters in {dtype}")
 
@@ -485,18 +483,19 @@ def export_command(
 @app.command("import")
 def import_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A Llama of transformers with tied embeddings.")],
-    out: Annotated[Path, typer.Argument(metavar="CKPT", help="New folder of checkpoints.")],
+    out: Annotated[Path, typer.Argument(metavar="CKPT", parser=open_root, help="New folder of checkpoints.")],
 ) -> None:
     """Read a model of `transformers` as a checkpoint."""
     from .trainer.export import import_model
 
-    _require_folder(out)
-    print(f"{out}: {import_model(folder, out):,} parameters")
+    print(f"{shown(out)}: {import_model(folder, out):,} parameters")
 
 
 @app.command("generate")
 def generate_command(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A training's folder, or an exported one.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", parser=open_root, help="A training's folder, or an exported one.")
+    ],
     text: Annotated[str, typer.Argument(help="What the model goes on from.")],
     tokens: Annotated[int, typer.Option(min=1, help="At most.")] = 128,
     temperature: Annotated[float, typer.Option(min=0, help="0: always the likeliest token.")] = 0.0,
@@ -521,7 +520,9 @@ def generate_command(
 
 @app.command("eval")
 def eval_command(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A training's folder, or an exported one.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", parser=open_root, help="A training's folder, or an exported one.")
+    ],
     tasks: Annotated[
         str, typer.Option(help="Comma-separated: arc, hellaswag, truthfulqa, mmlu, winogrande, gsm8k; default: all.")
     ] = "",
@@ -557,8 +558,10 @@ def eval_command(
 @app.command(context_settings={"ignore_unknown_options": True})
 def submit(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="e.g. curate fox1 --out /data/run")],
-    address: Annotated[str, typer.Option(help="Of the cluster's dashboard.")] = "http://127.0.0.1:8265",
-    name: Annotated[str | None, typer.Option(help="Name of the job; default: chosen by Ray.")] = None,
+    address: Dashboard = DEFAULT_ADDRESS,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the job; given again it follows that job, or goes on after its end.")
+    ] = None,
     follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
 ) -> None:
     """Run a fox1 command as a Ray job: follows its log; the exit status is the job's."""
@@ -570,6 +573,36 @@ def submit(
     raise typer.Exit(
         submit_job(command, address=address, name=name, recipe_yaml=recipe_yaml, follow=follow, out=sys.stdout)
     )
+
+
+@jobs_app.callback(invoke_without_command=True)
+def jobs(context: typer.Context, address: Dashboard = DEFAULT_ADDRESS) -> None:
+    """List the jobs of a cluster, show their logs, end them."""
+    if context.invoked_subcommand is None:
+        from .jobs import list_jobs
+        from .progress import print_jobs
+
+        print_jobs(list_jobs(address))
+
+
+@jobs_app.command("logs")
+def jobs_logs(
+    job: Annotated[str, typer.Argument(metavar="JOB")],
+    follow: Annotated[bool, typer.Option(help="Until it ends; then its exit status is this command's.")] = True,
+    address: Dashboard = DEFAULT_ADDRESS,
+) -> None:
+    """Print a job's log."""
+    from .jobs import job_log
+
+    raise typer.Exit(job_log(job, address, follow, sys.stdout))
+
+
+@jobs_app.command("stop")
+def jobs_stop(job: Annotated[str, typer.Argument(metavar="JOB")], address: Dashboard = DEFAULT_ADDRESS) -> None:
+    """End a job. What it finished is kept: submitted again, the same command goes on."""
+    from .jobs import stop_job
+
+    print(f"job {job}: {stop_job(job, address)}")
 
 
 def _resolved_for_job(command: list[str]) -> tuple[bytes, list[str]]:
@@ -633,5 +666,5 @@ def main() -> None:
             raise
         for line in getattr(error, "details", ()):
             print(line, file=sys.stderr)
-        print(f"error: {str(error).strip() or type(error).__name__}", file=sys.stderr)
+        print(f"error: {shown(str(error).strip() or type(error).__name__)}", file=sys.stderr)
         sys.exit(1)

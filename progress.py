@@ -14,8 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from .pipeline.excerpts import beginning, printable
+from .storage import shown
 
 if TYPE_CHECKING:
+    from .jobs import Job
     from .pipeline.curate import Summary
     from .pipeline.lookup import Found
     from .pipeline.provenance import Traced, Why
@@ -111,7 +113,7 @@ def print_summary(summary: Summary, run: Path) -> None:
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
     console.print(
-        f"{run}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False, soft_wrap=True
+        f"{shown(run)}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False, soft_wrap=True
     )
 
 
@@ -199,3 +201,14 @@ def print_trace(segments: Sequence[Traced], full: bool) -> None:
             f"({s.edited[0]:,} to {s.edited[1]:,} edited){edits}"
         )
         print(printable(s.text, "\n\t") if full else f"  {beginning(s.text)}")
+
+
+def print_jobs(jobs: Sequence[Job]) -> None:
+    """Jobs of a cluster, the newest first."""
+    table = Table("job", "status", "started", "took", "command", box=None, header_style="bold")
+    for job in jobs:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started)) if job.started else ""
+        minutes, seconds = divmod(int(job.seconds), 60)
+        took = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        table.add_row(job.id, job.status.lower(), started, took, printable(job.command))
+    Console(width=None if sys.stdout.isatty() else 150).print(table)

@@ -40,6 +40,8 @@ VERSION_MISMATCH = 78
 #: Exit status for a job that was stopped, or that the user stopped following: that of a program ended by Ctrl-C.
 INTERRUPTED = 130
 
+#: The dashboard of a head on this machine, or behind the tunnel of `ray dashboard`.
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 #: Seconds to wait for the cluster's first answer, and how often a broken log connection is made again.
 ANSWER_SECONDS = 15
 RECONNECTIONS = 10
@@ -199,7 +201,7 @@ def connect(address: str) -> Any:
     import requests
     from ray.job_submission import JobSubmissionClient
 
-    with _one_line_errors(address):
+    with one_line_errors(address):
         # Asked before the client is made, which waits for an answer without limit and hides the version.
         answer = requests.get(f"{address.rstrip('/')}/api/version", headers=headers, timeout=ANSWER_SECONDS)
     if answer.status_code in (401, 403):
@@ -213,7 +215,7 @@ def connect(address: str) -> Any:
     for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
         # They report each package and connection on stderr, between the lines of the job's log.
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
-    with _address_from_caller(), _one_line_errors(address):
+    with _address_from_caller(), one_line_errors(address):
         return JobSubmissionClient(address, headers=headers)
 
 
@@ -228,7 +230,7 @@ def _address_from_caller() -> Iterator[None]:
 
 
 @contextmanager
-def _one_line_errors(address: str) -> Iterator[None]:
+def one_line_errors(address: str) -> Iterator[None]:
     """Turns what Ray's client raises into a `SubmitError`; requests' errors are kinds of OSError."""
     from ray.exceptions import AuthenticationError
 
@@ -271,9 +273,10 @@ def submit(
 ) -> int:
     """Runs `fox1 COMMAND` as a job of the cluster at `address`; writes its log to `out`; returns its exit status.
 
-    Without `follow` the status is 0 as soon as the job is accepted. Ctrl-C stops following, not the job. `name` is
-    the job's id, which no earlier job of the cluster may have had. `recipe_yaml` replaces the argument after the
-    subcommand. Raises `SubmitError`.
+    Without `follow` the status is 0 as soon as the job is accepted. Ctrl-C stops following, not the job. `name` is the
+    job's id; a job of that name that still runs is followed instead, and after one that has ended the next is called
+    NAME-2, NAME-3 and so on, so that the same command given again goes on where it was. `recipe_yaml` replaces the
+    argument after the subcommand. Raises `SubmitError`.
     """
     if not command:
         raise SubmitError("no command to submit: write it after --, as in fox1 submit -- curate RECIPE --out RUN")
@@ -281,19 +284,52 @@ def submit(
         raise SubmitError(f"{name!r} cannot name a job: use letters, digits, '.', '_' and '-'")
     _check_output(command)
     client = connect(address)
+    running = None
+    if name is not None:
+        name, running = _next_of_name(client, name, address)
+    if running:
+        print(f"job {running} is running at {address}", file=out, flush=True)
+        job = running
+    else:
+        job = _send(client, command, address, name, recipe_yaml)
+        print(f"job {job} submitted to {address}", file=out, flush=True)
+    return follow_job(client, job, address, out) if follow else 0
+
+
+def _next_of_name(client: Any, name: str, address: str) -> tuple[str, str | None]:
+    """(id for a new job of that name, id of the one that runs)."""
+    with one_line_errors(address):
+        jobs = [j for j in client.list_jobs() if j.submission_id]
+    tries = {
+        int((re.fullmatch(re.escape(name) + r"(?:-(\d+))?", j.submission_id) or [0, 0])[1] or 1): j
+        for j in jobs
+        if re.fullmatch(re.escape(name) + r"(?:-\d+)?", j.submission_id)
+    }
+    if not tries:
+        return name, None
+    last = max(tries)
+    running = None if tries[last].status.is_terminal() else str(tries[last].submission_id)
+    return f"{name}-{last + 1}", running
+
+
+def _send(client: Any, command: Sequence[str], address: str, name: str | None, recipe_yaml: bytes | None) -> str:
+    """Submits a command with what travels along; the job's id."""
     with tempfile.TemporaryDirectory(prefix="fox1-submit-") as folder:
         package = stage_package(Path(folder) / "package")
         working = Path(folder) / "job"
         remote_command = stage_job(working, command, recipe_yaml)
-        with _one_line_errors(address):
-            job = client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "fox1.submit", "--", *remote_command]),
-                submission_id=name,
-                runtime_env={"py_modules": [str(package)], "working_dir": str(working)},
+        with one_line_errors(address):
+            return str(
+                client.submit_job(
+                    entrypoint=shlex.join(["python", "-m", "fox1.submit", "--", *remote_command]),
+                    submission_id=name,
+                    runtime_env={"py_modules": [str(package)], "working_dir": str(working)},
+                )
             )
-    print(f"job {job} submitted to {address}", file=out, flush=True)
-    if not follow:
-        return 0
+
+
+def follow_job(client: Any, job: str, address: str, out: TextIO) -> int:
+    """Writes a job's log to `out` until it has ended; its exit status. Ctrl-C stops following, not the job."""
     try:
         details = _follow(client, job, address, out)
     except KeyboardInterrupt:
@@ -336,12 +372,8 @@ def _follow(client: Any, job: str, address: str, out: TextIO) -> Any:
 
 
 def _how_to_attach(job: str, address: str) -> str:
-    ray = "ray job {} --address " + shlex.quote(address)
-    mode = os.environ.get("RAY_AUTH_MODE", "token")
-    return (
-        f"follow it with `RAY_AUTH_MODE={mode} {ray.format('logs')} --follow {job}`, "
-        f"stop it with `RAY_AUTH_MODE={mode} {ray.format('stop')} {job}`"
-    )
+    where = "" if address == DEFAULT_ADDRESS else f" --address {shlex.quote(address)}"
+    return f"follow it with `fox1 jobs logs {job}{where}`, stop it with `fox1 jobs stop {job}{where}`"
 
 
 def _exit_status(details: Any, job: str, out: TextIO) -> int:

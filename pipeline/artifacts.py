@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from .. import storage
+
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 """In their order; a step of a stage is named `<stage>.<step>`."""
 
@@ -79,6 +81,11 @@ class Artifact:
     rows: int
     hash: str
 
+    @property
+    def file(self) -> Path:
+        """Where it lies, on whichever node this is."""
+        return storage.as_path(self.path)
+
     def to_json(self) -> dict[str, object]:
         return asdict(self)
 
@@ -89,7 +96,7 @@ class Publication:
     def __init__(self, path: Path, rows: int) -> None:
         self.path, self.rows = path, rows
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        self.temporary = Path(f"{path.parent}/.{uuid.uuid4().hex}.tmp")
         self._file: IO[bytes] = open(self.temporary, "wb")
         self._hash = xxhash.xxh3_128()
         self._bytes = 0
@@ -127,7 +134,8 @@ class Publication:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        os.replace(self.temporary, self.path)
+        os.replace(self.temporary, str(self.path))
+        storage.upload(self.path)
         self.artifact = Artifact(str(self.path), self._bytes, self.rows, self._hash.hexdigest())
 
     def discard(self) -> None:
@@ -287,18 +295,20 @@ class RunPaths:
         return self.root / "timings" / name
 
     def relative(self, artifact: Artifact) -> Artifact:
-        return Artifact(
-            Path(artifact.path).relative_to(self.root).as_posix(), artifact.bytes, artifact.rows, artifact.hash
-        )
+        return Artifact(artifact.file.relative_to(self.root).as_posix(), artifact.bytes, artifact.rows, artifact.hash)
 
 
 @contextmanager
 def lease(run: Path) -> Iterator[None]:
-    """One writer per run. The lock is the kernel's, so a killed writer never leaves it behind.
+    """One writer per run. In a folder the lock is the kernel's, so a killed writer never leaves it behind.
 
     Raises:
         ValueError: another process writes this run.
     """
+    if isinstance(run, storage.Mirrored):
+        with storage.held(run):
+            yield
+        return
     run.mkdir(parents=True, exist_ok=True)
     with open(run / ".lease", "a+") as file:
         try:
@@ -318,7 +328,7 @@ def lease(run: Path) -> Iterator[None]:
 
 def remove_partial(run: Path) -> None:
     """Delete what killed attempts left behind. Only the holder of the lease may call this."""
-    for directory, _, names in os.walk(run):
+    for directory, _, names in os.walk(str(run)):
         for name in names:
             if name.startswith(".") and name.endswith(".tmp"):
                 Path(directory, name).unlink(missing_ok=True)
@@ -333,9 +343,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing; is this a finished run? `fox1 curate` makes it") from None
+        raise ValueError(f"{storage.shown(path)} is missing; is this a finished run? `fox1 curate` makes it") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it and run the stage again") from None
+        raise ValueError(f"{storage.shown(path)} is damaged ({error}); delete it and run the stage again") from None
 
 
 def merge_counts(into: dict[str, int], more: Mapping[str, int]) -> None:

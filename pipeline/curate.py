@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import yaml
 
+from .. import storage
 from ..tokenize.model import TokenizerSettings
 from . import filter, prepare, tokens
 from .artifacts import (
@@ -161,7 +162,7 @@ class _Run:
             files = sample_files(files, settings.limit, settings.seed)
         self.files = files
         if settings.against:
-            self.old = read_run(RunPaths(Path(settings.against)), files, scan.signals_schema(settings.scan))
+            self.old = read_run(RunPaths(storage.as_path(settings.against)), files, scan.signals_schema(settings.scan))
         if self.paths.recipe in self.documents:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(self.paths.recipe) as out:
@@ -210,7 +211,7 @@ class _Run:
             add("urls", prepare_urls, s.url_lists, [file_version(u) for u in s.url_lists], s.url_lists, self.paths)
         results = self._step("prepare", tasks)
         self.prepared = results[0]
-        self.prepared_for_scan = tuple(f"{Path(r.outputs[0].path).name}={r.outputs[0].hash}" for r in results[1:])
+        self.prepared_for_scan = tuple(f"{r.outputs[0].file.name}={r.outputs[0].hash}" for r in results[1:])
         self.preparations = {task.name: result for task, result in zip(tasks, results, strict=True)}
         if quality := self.preparations.get("quality"):
             self.summary.notes += [
@@ -287,9 +288,7 @@ class _Run:
         )
         self.dedupe_result = result
         self.decisions = {
-            Path(a.path).relative_to(self.paths.root / "decisions").as_posix(): a
-            for r in result.decisions
-            for a in r.outputs
+            a.file.relative_to(self.paths.root / "decisions").as_posix(): a for r in result.decisions for a in r.outputs
         }
         self._balance_decisions(result.decisions)
         self.summary.funnels = list(self.decided.values())
@@ -380,7 +379,7 @@ class _Run:
         groups = []
         for g in self.groups:
             outputs = self.token_results[g.name].outputs
-            shards = tuple((Path(a.path), code[g.corpus, unquote(Path(a.path).parent.name)]) for a in outputs)
+            shards = tuple((a.file, code[g.corpus, unquote(a.file.parent.name)]) for a in outputs)
             if shards:
                 groups.append(TokenGroup(g.name, shards, tuple(a.hash for a in outputs), g.held_out))
         return cells, tuple(groups)

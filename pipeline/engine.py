@@ -18,8 +18,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+from .. import storage
 from .artifacts import Artifact, RunPaths, content_key, read_json, write_json
 from .memory import peak_bytes
 
@@ -200,6 +202,9 @@ class Engine:
     finished: dict[str, list[Artifact]] = field(default_factory=dict)
     """Stage -> what its tasks published, for the manifest."""
 
+    def __post_init__(self) -> None:
+        storage.remember(self.paths.root)
+
     def run(self, stage: str, tasks: Sequence[Task]) -> list[TaskResult]:
         """Run what is not finished; results in the order of `tasks`.
 
@@ -231,6 +236,7 @@ class Engine:
             if todo:
                 time.sleep(min(5.0, 0.5 * 2 ** max(attempts)))
         self.progress.stage_done(stage, time.monotonic() - began)
+        _keep_log(self.paths.timings("tasks.jsonl"))
         done = [r for r in results if r is not None]
         self.finished[stage] = [a for r in done for a in r.outputs]
         return done
@@ -278,6 +284,12 @@ class Engine:
         return f"{stage} failed on {task.name}{tries}: {outcome.error} (log: {log})"
 
 
+def _keep_log(path: Path) -> None:
+    """Upload a log that grew: it is appended to in the mirror."""
+    if isinstance(path, storage.Mirrored) and path.local.exists():
+        storage.upload(path)
+
+
 def task_times(paths: RunPaths) -> list[dict[str, Any]]:
     """What `timings/tasks.jsonl` holds, with the stage of a step as `part`; nothing where there is no log."""
     log = paths.timings("tasks.jsonl")
@@ -298,6 +310,7 @@ def record_run(
     }
     with open(paths.timings("runs.jsonl"), "a") as file:
         file.write(json.dumps(line) + "\n")
+    _keep_log(paths.timings("runs.jsonl"))
 
 
 @contextlib.contextmanager

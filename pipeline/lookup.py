@@ -63,7 +63,7 @@ def write_lookup(engine: Engine, groups: Sequence[Group], scans: dict[str, TaskR
                 f"{kind}-{part:05d}",
                 task_key("mix.lookup", VERSION, None, [[a.hash for a in files[kind]], part, parts]),
                 write_part,
-                ([Path(a.path) for a in files[kind]], part, paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet")),
+                ([a.file for a in files[kind]], part, paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet")),
             )
             for kind in KINDS
             for part in range(parts)

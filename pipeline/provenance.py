@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +142,7 @@ def trace(run: Run, phase: str, block: int, length: int = 0, source: bool = Fals
         there = ", ".join(f"{s.blocks:,} of {n}" for n, s in splits.items())
         raise ValueError(f"{phase} has no block {block} of {length or next(iter(splits))} tokens; it has {there}")
     number, row = divmod(block, rows_per_file(split.block_length))
-    with pa.memory_map(str(folder / str(split.block_length) / split.files[number])) as file:
+    with pa.memory_map(os.fspath(folder / str(split.block_length) / split.files[number])) as file:
         for batch in pa.ipc.open_stream(file):
             if row < batch.num_rows:
                 values = batch.slice(row, 1).to_pylist()[0]

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
+from .. import storage
 from .artifacts import Artifact, publish
 
 MAGIC = b"fox1shf1"
@@ -55,20 +56,16 @@ def partition_bounds(path: Path, partition: int) -> tuple[int, int]:
     Raises:
         ValueError: the file is no shuffle file.
     """
-    with open(path, "rb") as file:
-        head = file.read(16)
-        if head[:8] != MAGIC:
-            raise ValueError(f"{path} is not a shuffle file; delete it and run again")
-        file.seek(16 + 8 * partition)
-        begin, end = np.frombuffer(file.read(16), np.uint64)
-    base = 16 + 8 * (int(np.frombuffer(head[8:], np.uint64)[0]) + 1)
+    head = storage.read_range(path, 0, 32 + 8 * partition)
+    if head[:8] != MAGIC:
+        raise ValueError(f"{path} is not a shuffle file; delete it and run again")
+    begin, end = np.frombuffer(head[-16:], np.uint64)
+    base = 16 + 8 * (int(np.frombuffer(head[8:16], np.uint64)[0]) + 1)
     return base + int(begin), base + int(end)
 
 
 def _read(path: Path, begin: int, end: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(begin)
-        data = file.read(end - begin)
+    data = storage.read_range(path, begin, end)
     if len(data) != end - begin:
         raise ValueError(f"{path} ends early; delete it and run again")
     return data

@@ -242,6 +242,25 @@ def test_the_cluster_file_fits_ray_s_own_schema_and_this_version() -> None:
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 
+def test_the_kubernetes_cluster_has_the_settings_of_the_other_one() -> None:
+    cluster = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    other = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text(encoding="utf-8"))
+    spec = cluster["spec"]
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    assert f"ray=={spec['rayVersion']}" in constraints and spec["authOptions"] == {"mode": "token"}
+    head = spec["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0" and head["serviceType"] == "ClusterIP"
+    types = other["available_node_types"]
+    for group in spec["workerGroupSpecs"]:
+        theirs = types[group["groupName"]]
+        assert (group["minReplicas"], group["maxReplicas"]) == (theirs["min_workers"], theirs["max_workers"])
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"] == head["template"]["spec"]["containers"][0]["image"]
+        assert {"name": "FOX1_SCRATCH", "value": "/scratch/fox1"} in container["env"]
+    starts = [*other["head_start_ray_commands"], *other["worker_start_ray_commands"]]
+    assert sum("FOX1_SCRATCH=" in command for command in starts) == 2
+
+
 # -- a real cluster ----------------------------------------------------------------------------------------------
 
 
@@ -324,9 +343,10 @@ def test_a_job_s_log_and_exit_status_are_the_command_s(address: str) -> None:
     assert "python -m fox1.submit -- --help" in out.getvalue()
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:9"
 
-    with pytest.raises(submit.SubmitError, match="Job with submission_id help already exists") as error:
-        submit.submit(["--help"], address=address, name="help", recipe_yaml=None, out=out)
-    assert "\n" not in str(error.value)
+    # A name is given again: the job before it has ended.
+    out = io.StringIO()
+    assert submit.submit(["--help"], address=address, name="help", recipe_yaml=None, out=out) == 0
+    assert out.getvalue().startswith(f"job help-2 submitted to {address}\n")
 
     out = io.StringIO()
     assert submit.submit(["no-such-command"], address=address, name=None, recipe_yaml=None, out=out) == 2
@@ -374,7 +394,7 @@ def test_ctrl_c_stops_following_but_not_the_job(address: str, monkeypatch: pytes
     out = Interrupted()
     assert submit.submit(["wait"], address=address, name="long", recipe_yaml=None, out=out) == submit.INTERRUPTED
     last = out.getvalue().splitlines()[-1]
-    assert "job long goes on" in last and f"ray job logs --address {address} --follow long" in last
+    assert "job long goes on" in last and f"fox1 jobs logs long --address {address}" in last
 
     client = submit.connect(address)
     assert client.get_job_status("long").value == "RUNNING"

@@ -70,7 +70,7 @@ def read_model(model: Path | str) -> bytes:
             with fsspec.open(model, "rb") as file:
                 data: bytes = file.read()
                 return data
-        return Path(model).read_bytes()
+        return (model if isinstance(model, Path) else Path(model)).read_bytes()
     except FileNotFoundError:
         raise ValueError(f"no tokenizer model at {model}; set `tokenizer.model` to a .model file") from None
     except Exception as error:  # every store has errors of its own kinds

@@ -8,6 +8,7 @@ a loader needs besides the rows.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -280,7 +281,7 @@ def dataset_card(info: SetInfo, tokens: dict[int, dict[int, int]]) -> str:
 
 def token_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """Batches of a token shard, memory-mapped."""
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(os.fspath(path)) as source:
         yield from pa.ipc.open_stream(source)
 
 

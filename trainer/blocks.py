@@ -6,6 +6,7 @@ Needs numpy and pyarrow only.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class SplitReader:
         path = self._paths[number]
         try:
             # The views keep the map alive; dropping them unmaps the file.
-            batches = list(pa.ipc.open_stream(pa.memory_map(str(path))))
+            batches = list(pa.ipc.open_stream(pa.memory_map(os.fspath(path))))
         except (OSError, pa.ArrowInvalid) as error:
             raise ValueError(f"{path} cannot be read ({error}); run `fox1 curate` again to rebuild it") from None
         rows, there = min(self._per_file, self.blocks - number * self._per_file), sum(b.num_rows for b in batches)

@@ -33,6 +33,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
+from .. import storage
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -111,13 +113,22 @@ def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
             wrong.append(str(error))
         else:
             for damaged in found[found.index(path) + 1 :]:
-                aside = damaged.with_name(f".damaged-{damaged.name}")
-                shutil.rmtree(aside, ignore_errors=True)
-                damaged.rename(aside)
+                _set_aside(damaged)
             return path, wrong
     if wrong:
         raise ValueError(f"no checkpoint in {root} is whole: {wrong[0]}")
     return None, []
+
+
+def _set_aside(checkpoint: Path) -> None:
+    """Let a damaged checkpoint be none, without losing what is left of it."""
+    if isinstance(checkpoint, storage.Mirrored):
+        (checkpoint / "damaged-manifest.json").write_bytes((checkpoint / "manifest.json").read_bytes())
+        (checkpoint / "manifest.json").unlink()
+        return
+    aside = checkpoint.with_name(f".damaged-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
 
 
 def _sha256(path: Path) -> str:
@@ -151,14 +162,32 @@ class Checkpointer:
     ) -> None:
         """Start saving; the state is copied before this returns. One that is still under way is waited for."""
         self.finish()
-        folder = self._root / f".step-{manifest.progress.step:08d}"
+        folder = self._folder(manifest)
+        # Of a killed attempt; on nodes that share no disk each removes its own.
         if dist.get_rank() == 0:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            shutil.rmtree(str(folder), ignore_errors=True)
         dist.barrier(self._group)
+        folder.mkdir(parents=True, exist_ok=True)
         state = {**_state(model, optimizer), "guard": guard, "rng": _rng()}
-        future = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
-        self._pending = (future, manifest)
+        written = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
+        self._pending = (self._thread.submit(self._finish_part, written, folder), manifest)
+
+    def _folder(self, manifest: Manifest) -> Path:
+        """Where a checkpoint is written. In a store there is no rename: its manifest, written last, makes it one."""
+        final = _folder(self._root, manifest.progress.step)
+        return final if isinstance(final, storage.Mirrored) else final.with_name(f".{final.name}")
+
+    @staticmethod
+    def _finish_part(written: Any, folder: Path) -> dict[str, str]:
+        """Checksums of what this rank wrote, once it has; in a thread."""
+        written.result()
+        rank = dist.get_rank()
+        mine = [
+            p for p in _local_files(folder) if p.name.startswith(f"__{rank}_") or (rank == 0 and p.name == ".metadata")
+        ]
+        for path in mine:
+            storage.upload(path)
+        return {path.name: _sha256(path) for path in mine}
 
     @property
     def writing(self) -> bool:
@@ -166,20 +195,21 @@ class Checkpointer:
         return self._pending is not None and not self._pending[0].done()
 
     def publish(self) -> None:
-        """Start to publish what is written, if anything is: checksums, manifest, name. No rank may be `writing`."""
+        """Start to publish what is written, if anything is: manifest, then name. No rank may be `writing`."""
         if self._pending is None:
             return
         future, manifest = self._pending
         self._pending = None
-        future.result()
+        parts: list[dict[str, str]] = [{}] * dist.get_world_size()
+        dist.all_gather_object(parts, future.result(), group=self._group)
         if dist.get_rank() == 0:
-            self._published = self._thread.submit(self._give_name, manifest)
+            files = {name: value for part in parts for name, value in sorted(part.items())}
+            self._published = self._thread.submit(self._give_name, replace(manifest, files=files))
 
     def finish(self) -> None:
         """Wait for the save under way, if any."""
         if self._pending is not None:
             self._pending[0].result()
-            dist.barrier(self._group)
             self.publish()
         if self._published is not None:
             self._published.result()
@@ -187,8 +217,7 @@ class Checkpointer:
         dist.barrier(self._group)
 
     def _give_name(self, manifest: Manifest) -> None:
-        step = manifest.progress.step
-        _publish(self._root / f".step-{step:08d}", _folder(self._root, step), manifest)
+        _publish(self._folder(manifest), _folder(self._root, manifest.progress.step), manifest)
         self._prune()
 
     def _prune(self) -> None:
@@ -197,7 +226,9 @@ class Checkpointer:
         for path in every[: -self._keep_last]:
             step = int(path.name.removeprefix("step-"))
             if path not in phase_ends and not (self._keep_every and step % self._keep_every == 0):
-                shutil.rmtree(path)
+                # First what makes it one: a reader never finds half of it.
+                (path / "manifest.json").unlink()
+                storage.remove_tree(path)
 
 
 def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: dict[str, torch.Tensor]) -> bool:
@@ -206,7 +237,10 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, g
     Returns:
         False if the checkpoint holds a model alone (an imported one): then only the weights are loaded.
     """
-    names = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    if dist.get_node_local_rank(0) == 0:
+        storage.fetch_tree(checkpoint)
+    dist.barrier()
+    names = dcp.FileSystemReader(str(checkpoint)).read_metadata().state_dict_metadata
     options = StateDictOptions(flatten_optimizer_state_dict=True)
     state: dict[str, Any] = _state(model, optimizer)
     whole = any(name.startswith("optimizer.") for name in names)
@@ -248,17 +282,21 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]
 def write_whole(root: Path, model: nn.Module, progress: Progress, settings: dict[str, Any], vocab_size: int) -> Path:
     """Write a model alone, without optimizer, as a checkpoint of one process; the folder."""
     final = _folder(root, progress.step)
-    folder = final.with_name(f".{final.name}")
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = final if isinstance(final, storage.Mirrored) else final.with_name(f".{final.name}")
+    shutil.rmtree(str(folder), ignore_errors=True)
     folder.mkdir(parents=True)
     with alone():
         dcp.save({"model": model.state_dict()}, checkpoint_id=str(folder), no_dist=True)
-    _publish(folder, final, Manifest(progress, settings, vocab_size, {}))
+    files = _local_files(folder)
+    for path in files:
+        storage.upload(path)
+    _publish(folder, final, Manifest(progress, settings, vocab_size, {}, {p.name: _sha256(p) for p in files}))
     return final
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
     """Load a model alone, in this process."""
+    storage.fetch_tree(checkpoint)
     state = {"model": model.state_dict()}
     with alone():
         dcp.load(state, checkpoint_id=str(checkpoint), no_dist=True)
@@ -274,9 +312,13 @@ def alone() -> Iterator[None]:
 
 
 def _publish(folder: Path, final: Path, manifest: Manifest) -> None:
-    """Checksums, then the manifest, then the name."""
-    names = sorted(p.name for p in folder.iterdir() if p.name != "manifest.json")
-    files = {name: _sha256(folder / name) for name in names}
-    (folder / "manifest.json").write_text(replace(manifest, files=files).to_json())
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
+    """Write the manifest of a checkpoint whose files are all there, and give it its name."""
+    (folder / "manifest.json").write_text(manifest.to_json())
+    if folder != final:
+        shutil.rmtree(final, ignore_errors=True)
+        folder.rename(final)
+
+
+def _local_files(folder: Path) -> list[Path]:
+    """Files of a checkpoint that this node wrote."""
+    return sorted(storage.as_path(p) for p in Path(str(folder)).iterdir() if p.name != "manifest.json")

@@ -39,7 +39,7 @@ def keep_tokenizer(run: Path, out: Path, facts: TokenizerFacts) -> None:
     """Copy a run's tokenizer beside its checkpoints, so that they can be exported without the run."""
     model = run / "prepare" / TOKENIZER
     if model.exists():
-        shutil.copyfile(model, out / TOKENIZER)
+        (out / TOKENIZER).write_bytes(model.read_bytes())
     (out / FACTS).write_text(json.dumps(asdict(facts), indent=1) + "\n")
 
 
@@ -296,6 +296,6 @@ def import_model(folder: Path, out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out, model, Progress(), {"model": asdict(model.settings)}, model.vocab_size)
     if (folder / TOKENIZER).exists():
-        shutil.copyfile(folder / TOKENIZER, out / TOKENIZER)
+        (out / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
     (out / FACTS).write_text(json.dumps(asdict(ids), indent=1) + "\n")
     return sum(p.numel() for p in model.parameters())

@@ -7,7 +7,6 @@ newest one with the next unit of the data, since neither batch nor order depends
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -17,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import storage
+from ..storage import as_path
 from .metrics import LOG
 from .settings import Options
 
@@ -67,7 +68,7 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
     numbers = phase_numbers(read_settings(run), phase)
     out.mkdir(parents=True, exist_ok=True)
     (out / OUTCOME).unlink(missing_ok=True)
-    task = {"run": str(run.absolute()), "out": str(out.absolute()), "numbers": numbers, "options": asdict(options)}
+    task = {"run": str(run), "out": str(out), "numbers": numbers, "options": asdict(options)}
     trainer = TorchTrainer(
         _work,
         train_loop_config=task,
@@ -81,7 +82,7 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
         run_config=RunConfig(
             # Ray's own notes of this call; what is trained lies in the folder itself.
             name=f"call-{time.time_ns():x}",
-            storage_path=str(out.absolute() / "ray"),
+            **_ray_storage(out / "ray"),
             failure_config=FailureConfig(max_failures=workers.max_failures),
         ),
     )
@@ -101,22 +102,39 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
     return int(outcome["status"])
 
 
+def _ray_storage(folder: Path) -> dict[str, Any]:
+    """Where Ray Train keeps its notes, with the credentials that fox1 uses."""
+    if not isinstance(folder, storage.Mirrored):
+        return {"storage_path": str(folder)}
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    store, key = storage.store_of(folder.url)
+    return {"storage_path": key, "storage_filesystem": PyFileSystem(FSSpecHandler(store))}
+
+
 @contextmanager
 def _followed(path: Path) -> Iterator[None]:
     """Print what is appended to a file as long as the block lasts: the log that rank 0 writes on the shared folder."""
-    path.touch()
     ended = threading.Event()
 
+    def more(begin: int) -> bytes:
+        try:
+            return storage.read_range(path, begin, None)
+        except (OSError, ValueError):  # not there yet, or nothing behind its end
+            return b""
+
     def follow() -> None:
-        with open(path) as file:
-            file.seek(0, os.SEEK_END)
-            while True:
-                last = ended.is_set()
-                while line := file.readline():
-                    print(line, end="", file=sys.stderr, flush=True)
-                if last:
-                    return
-                ended.wait(0.5)
+        shown = start
+        while True:
+            last = ended.is_set()
+            text = more(shown)
+            shown += len(text)
+            print(text.decode(errors="replace"), end="", file=sys.stderr, flush=True)
+            if last:
+                return
+            ended.wait(0.5 if Path(str(path)).exists() else 5.0)
+
+    start = len(more(0))
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -136,11 +154,11 @@ def _work(task: dict[str, Any]) -> None:
     status, wrong = 1, ""
     try:
         options = Options(**task["options"])
-        status = train(Path(task["run"]), Path(task["out"]), task["numbers"], options, _announced())
+        status = train(as_path(task["run"]), as_path(task["out"]), task["numbers"], options, _announced())
     except ValueError as error:
         wrong = str(error)
     if ray.train.get_context().get_world_rank() == 0:
-        (Path(task["out"]) / OUTCOME).write_text(json.dumps({"status": status, "error": wrong}))
+        (as_path(task["out"]) / OUTCOME).write_text(json.dumps({"status": status, "error": wrong}))
 
 
 def _announced() -> Callable[[dict[str, Any]], bool]:

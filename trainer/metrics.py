@@ -9,11 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .. import storage
+
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 FLOP/s by a part of the device's name. An unknown device has no MFU rather than a wrong one."""
 
 LOG = "train.log"
 """In the folder of checkpoints: what was said, of all calls."""
+KEEP_SECONDS = 10
+"""Between two uploads of what is appended to."""
 
 
 def peak_flops(device_name: str) -> float | None:
@@ -28,6 +32,7 @@ class Metrics:
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
+        self._root, self._kept = root, time.monotonic()
         self._file = open(root / "metrics.jsonl", "a")
         self._log = open(root / LOG, "a")
         self._board: Any = None
@@ -101,12 +106,23 @@ class Metrics:
 
     def say(self, text: str) -> None:
         """A line for the user, and for the log beside the checkpoints."""
+        text = storage.shown(text)
         self._log.write(text + "\n")
         self._log.flush()
+        if time.monotonic() - self._kept > KEEP_SECONDS:
+            self.keep()
         if self._live is None:
             print(text, file=sys.stderr, flush=True)
         else:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def keep(self) -> None:
+        """Where the folder lies in a store: upload what is appended to."""
+        self._kept = time.monotonic()
+        if isinstance(self._root, storage.Mirrored):
+            for path in self._root.local.rglob("*"):
+                if path.name in ("metrics.jsonl", LOG) or "tensorboard" in path.parts:
+                    storage.upload(storage.as_path(path))
 
     def close(self) -> None:
         self._file.close()
@@ -115,6 +131,7 @@ class Metrics:
             self._live.stop()
         if self._board is not None:
             self._board.close()
+        self.keep()
         if self._wandb is not None:
             self._wandb.finish()
 

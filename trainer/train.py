@@ -15,12 +15,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from .. import storage
 from .checkpoint import Checkpointer, Progress, checkpoints, load, newest_whole, read_manifest, verify
 from .data import PhaseData
 from .export import TokenizerFacts, keep_tokenizer
@@ -108,7 +110,7 @@ def _start(root: Path, asked: str, say: Callable[[str], None]) -> Path | None:
     """The checkpoint to go on from, verified."""
     path, wrong = newest_whole(root)
     if path is None and asked != "auto":
-        path = Path(asked)
+        path = storage.open_root(asked)
         if checkpoints(path):
             path, wrong = newest_whole(path)
         else:
@@ -150,19 +152,23 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
         trainer.say(f"begins with the weights of {chosen}")
 
 
-def one_trainer(out: Path) -> IO[str]:
-    """Hold the folder of checkpoints until the file is closed.
+def one_trainer(out: Path) -> AbstractContextManager[object]:
+    """Hold the folder of checkpoints until the context that is given is left.
 
     Raises:
         ValueError: another training writes it.
     """
+    if isinstance(out, storage.Mirrored):
+        held = ExitStack()
+        held.enter_context(storage.held(out))
+        return held
     file = open(out / ".lease", "a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise ValueError(f"{out} is being written by another training; wait for it, or choose another --out") from None
-    return file
+    return closing(file)
 
 
 def train(
@@ -239,7 +245,7 @@ def train(
         if metrics:
             metrics.close()
         if lock:
-            lock.close()
+            lock.__exit__(None, None, None)
         if not standing:
             dist.destroy_process_group()
 
@@ -265,8 +271,8 @@ def _run_phases(trainer: Trainer, numbers: list[int]) -> bool:
 def main() -> None:
     """Command of one process (torchrun starts several)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("run", type=storage.open_root)
+    parser.add_argument("out", type=storage.open_root)
     parser.add_argument("--phases", default="all", help="all, or numbers from 1 with commas")
     parser.add_argument("--resume", default="auto", help="auto, or a checkpoint to begin from where OUT has none")
     parser.add_argument("--stop-after", type=int, default=0, help="leave after this step")
@@ -279,7 +285,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         # What every rank finds wrong is said once.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, ValueError):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {storage.shown(error)}", file=sys.stderr)
         sys.exit(1)
 
 

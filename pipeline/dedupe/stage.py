@@ -105,8 +105,8 @@ would cost the driver more than the tasks."""
 
 
 def _files(results: Iterable[TaskResult], named: str = "") -> Files:
-    chosen: list[Artifact] = [a for r in results for a in r.outputs if named in Path(a.path).name and a.rows]
-    return [Path(a.path) for a in chosen], [content_key([a.hash for a in chosen])] if chosen else []
+    chosen: list[Artifact] = [a for r in results for a in r.outputs if named in a.file.name and a.rows]
+    return [a.file for a in chosen], [content_key([a.hash for a in chosen])] if chosen else []
 
 
 def _together(a: Files, b: Files) -> Files:
@@ -166,7 +166,7 @@ class _Dedupe:
         newest = self.newest_of_urls()
         gone, gone_keys = _files(newest, ".members.")
         classes = self.classes(gone, gone_keys)
-        n_exact = sum(a.rows for r in classes for a in r.outputs if ".edges." in Path(a.path).name)
+        n_exact = sum(a.rows for r in classes for a in r.outputs if ".edges." in a.file.name)
         drops, capped = self.near(_files(classes, ".edges."), n_exact, *_files([*newest, *classes], ".members."))
         resolved = self.resolve("resolve", drops, _files(classes, ".leaders."), EXACT, True)
         if newest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def shuffle_segments(
     """Map: the segments of one file of a phase set, by ranges of the document id."""
     out = RecordShuffle(stem, partitions, _RECORD)
     at = first_block
-    with pa.memory_map(str(file)) as source:
+    with pa.memory_map(os.fspath(file)) as source:
         for batch in pa.ipc.open_stream(source):
             ends = batch.column("doc_ends")
             per_block = np.diff(ends.offsets.to_numpy())

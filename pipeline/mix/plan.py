@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -66,9 +65,9 @@ class Planner:
             self.engine,
             "mix.tally",
             self.documents,
-            lambda d: (assign.tally, (Path(d.path), self.settings, self.cells, claims)),
+            lambda d: (assign.tally, (d.file, self.settings, self.cells, claims)),
             lambda d: (d.hash, self.settings, self.cells, claims),
-            name=lambda d: str(Path(d.path).relative_to(self.paths.mix("docs"))),
+            name=lambda d: str(d.file.relative_to(self.paths.mix("docs"))),
         )
         tally: dict[str, dict[str, np.ndarray]] = {}
         for result in tallies:
@@ -90,7 +89,7 @@ class Planner:
                 list(enumerate(documents)),
                 lambda d: (
                     select.quality_histogram,
-                    (Path(d[1].path), self.cells, domains, self.paths.mix(f"quality/{d[0]:05d}")),
+                    (d[1].file, self.cells, domains, self.paths.mix(f"quality/{d[0]:05d}")),
                 ),
                 lambda d: (d[1].hash, self.cells),
                 name=lambda d: f"{d[0]:05d}",
@@ -154,7 +153,7 @@ class Planner:
         left: Sequence[int],
     ) -> tuple[Claim, ...]:
         results = self._search("bucket", select.last_bucket, documents, before, search)
-        rows = np.concatenate([np.fromfile(r.outputs[0].path, np.uint64).reshape(-1, 4) for r in results])
+        rows = np.concatenate([np.fromfile(r.outputs[0].file, np.uint64).reshape(-1, 4) for r in results])
         rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
         claims = []
         for pool, prefix in enumerate(search.prefixes):
@@ -185,7 +184,7 @@ class Planner:
             lambda d: (
                 function,
                 (
-                    Path(d[1].path),
+                    d[1].file,
                     self.settings,
                     before,
                     search,

@@ -229,7 +229,7 @@ def sum_tables(files: Sequence[Artifact], rows: int) -> np.ndarray:
     """int64 [rows, 65536]: the sum of histogram files."""
     total = np.zeros((rows, LEVELS), np.int64)
     for file in files:
-        row, level, value = np.fromfile(file.path, np.int64).reshape(-1, 3).T
+        row, level, value = np.fromfile(file.file, np.int64).reshape(-1, 3).T
         total[row, level] += value
     return total
 

@@ -142,7 +142,7 @@ class Mixer:
                 assign.shuffle_documents,
                 (
                     g[0].shards,
-                    Path(g[1].path),
+                    g[1].file,
                     self.settings,
                     self.cells,
                     claims,
@@ -154,7 +154,7 @@ class Mixer:
             lambda g: (g[0].identity, g[1].hash, self.settings, self.cells, list(claims), partitions, epochs),
             name=lambda g: g[0].name,
         )
-        sources = [Path(a.path) for r in moved for a in r.outputs]
+        sources = [a.file for r in moved for a in r.outputs]
         hashes = [a.hash for r in moved for a in r.outputs]
         shapes = [
             self._shape(s, length, max(1, int(totals[s][1]) // BUCKET_TOKENS), masked[phase])
@@ -181,7 +181,7 @@ class Mixer:
             lambda s: (
                 blocks.pack_leftovers,
                 (
-                    [Path(r.outputs[1].path) for r in by_set[s]],
+                    [r.outputs[1].file for r in by_set[s]],
                     partitions[s],
                     shapes[s],
                     self.paths.mix(f"packed/{s:02d}-tail"),
@@ -210,7 +210,7 @@ class Mixer:
             lambda j: (
                 blocks.write_file,
                 (
-                    [Path(r.outputs[0].path) for r in j[0].results],
+                    [r.outputs[0].file for r in j[0].results],
                     j[0].bucket_sizes,
                     j[1],
                     j[0].block_length,
@@ -254,7 +254,7 @@ class Mixer:
                 length,
                 sum(f.rows for f in files),
                 tokens,
-                tuple(Path(f.path).name for f in files),
+                tuple(f.file.name for f in files),
                 content_key([f.hash for f in files]),
             )
             for length, tokens, files in parts
@@ -306,7 +306,7 @@ class Mixer:
             lambda j: (
                 index.shuffle_segments,
                 (
-                    Path(j[2].path),
+                    j[2].file,
                     j[0].phase,
                     j[0].block_length,
                     j[3],
@@ -317,7 +317,7 @@ class Mixer:
             lambda j: (j[2].hash, j[0].phase, j[0].block_length, j[3], partitions),
             name=lambda j: _set_name(j[0].number, j[1]),
         )
-        files = [Path(a.path) for r in moved for a in r.outputs]
+        files = [a.file for r in moved for a in r.outputs]
         hashes = [a.hash for r in moved for a in r.outputs]
         run_step(
             self.engine,

@@ -7,6 +7,7 @@ its choices; an item that is too short even so is uncovered, and listed as such.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def index_table(index: ContaminationIndex) -> pa.Table:
 
 def read_index(path: Path, pairs: Path, ngram: int) -> ContaminationIndex:
     """Read an index: the table that `index_table` made, and the bitmap of word pairs."""
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(os.fspath(path)) as source:
         table = pa.ipc.open_file(source).read_all().combine_chunks()
     lists = table.column("items").combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)

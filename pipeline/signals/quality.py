@@ -10,6 +10,7 @@ score = 32768 + (64 * sum of the weights of a document's n-grams) // (number of 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,7 +224,7 @@ def models_table(trained: dict[str, Trained]) -> pa.Table:
 
 def read_models(path: Path) -> QualityModels:
     """Read models that `models_table` made."""
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(os.fspath(path)) as source:
         table = pa.ipc.open_file(source).read_all().combine_chunks()
     domains = tuple(table.column("domain").to_pylist())
     weights = [chunk.flatten().to_numpy() for chunk in table.column("weights").chunks]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...tokenize.shards import read_set
@@ -100,7 +99,7 @@ def _by_subset(run: Reached, kind: str) -> dict[str, int]:
 
 def _languages(engine: Engine, run: Reached) -> dict[str, Any]:
     parts = engine.finished["mix.index"]
-    files = [Path(a.path) for a in parts]
+    files = [a.file for a in parts]
     tasks = []
     for g in run.groups:
         inputs = [[run.scans[f.name].outputs[0].hash, run.decisions[f"{f.name}.parquet"].hash] for f in g.files]
