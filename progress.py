@@ -81,6 +81,11 @@ class StageBars:
             self._bars.remove_task(self._bar)
             self._bar = None
 
+    def slow(self, name: str, task: str, seconds: float) -> None:
+        self._console.print(
+            f"{name}: {task} has been under way for {seconds:.0f} s, much longer than the others took", highlight=False
+        )
+
     def _close_part(self) -> None:
         if self._part:
             seconds = time.monotonic() - self._part_began

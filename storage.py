@@ -271,7 +271,9 @@ def _listed(folder: Mirrored) -> Iterator[Mirrored]:
     except FileNotFoundError:
         names = []
     prefix = _bare(store, key) + "/"
-    found = {folder / _bare(store, name).removeprefix(prefix) for name in names}
+    inside = (_bare(store, name).removeprefix(prefix) for name in names)
+    # Keys are any text: none may lead out of the mirror.
+    found = {folder / name for name in inside if ".." not in name.split("/")}
     found |= {Mirrored(p) for p in folder.local.rglob("*") if p.is_file() and not p.name.endswith(".tmp")}
     yield from sorted(found)
 

@@ -53,7 +53,7 @@ from fox1.trainer.settings import (
 
 MANY = 5
 """Documents of a block of `many`."""
-WARM = 2
+WARM = 2 if torch.cuda.is_available() else 1
 """Steps that are not timed: compilation, first allocations."""
 
 
@@ -273,7 +273,7 @@ def measured(
 def best_micro(root: Path, name: str, kind: str, length: int, options: argparse.Namespace) -> int:
     """The fastest micro-batch of a peer, in tokens."""
     rates = {}
-    for blocks in (1, 2, 4, 8, 16):
+    for blocks in (1, 2, 4, 8, 16) if torch.cuda.is_available() else (1, 4):
         micro = blocks * length
         if (
             micro <= options.batch
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=256_000 if cuda else 16_000)
     parser.add_argument("--batch", type=int, default=(512 if cuda else 16) * 1024, help="tokens of a step")
     parser.add_argument("--micro", type=int, default=(32 if cuda else 8) * 1024, help="fox1's, in tokens")
-    parser.add_argument("--steps", type=int, default=6 if cuda else 4)
+    parser.add_argument("--steps", type=int, default=6 if cuda else 2)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--peers", default="hf,torchtitan")
     parser.add_argument("--worker", default="")

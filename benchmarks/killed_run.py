@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.curate import curate
-from fox1.pipeline.engine import Engine, InProcess, ray_session
+from fox1.pipeline.engine import Engine, InProcess, Silent, ray_session
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 
@@ -49,7 +49,7 @@ def workers() -> dict[int, str]:
     return {pid: title for pid, title in titles.items() if title.startswith("ray::") and mine(pid)}
 
 
-class Killer:
+class Killer(Silent):
     """Told of every stage by the engine; kills as asked."""
 
     def __init__(self, mode: str, *options: str) -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.curate import curate
-from fox1.pipeline.engine import Engine, InProcess
+from fox1.pipeline.engine import Engine, InProcess, Silent
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 
 
-class Clock:
+class Clock(Silent):
     """Seconds by stage, as the engine reports them."""
 
     def __init__(self) -> None:

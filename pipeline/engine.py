@@ -14,10 +14,12 @@ import contextlib
 import json
 import os
 import socket
+import statistics
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +30,11 @@ from .memory import peak_bytes
 ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
 TASK_MEMORY = 1 << 30
-"""Bytes a task declares to Ray unless it says otherwise."""
+"""Bytes a task declares to Ray unless it says otherwise: above the largest that any was measured to take (752 MiB)."""
+ASK_SECONDS = 5.0
+"""How often the driver looks at the cluster and at what is slow."""
+SLOW_SECONDS, SLOW_TIMES = 30.0, 4
+"""A task is slow that takes longer than the one, and than the other times the median."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class Progress(Protocol):
 
     def stage_done(self, name: str, seconds: float) -> None: ...
 
+    def slow(self, name: str, task: str, seconds: float) -> None:
+        """A task has been under way for much longer than others of its stage took."""
+
 
 class Silent:
     """A `Progress` that says nothing."""
@@ -82,6 +91,8 @@ class Silent:
     def task_done(self, name: str, weight: int) -> None: ...
 
     def stage_done(self, name: str, seconds: float) -> None: ...
+
+    def slow(self, name: str, task: str, seconds: float) -> None: ...
 
 
 class StageFailed(ValueError):
@@ -135,11 +146,18 @@ def attempt(task: Task, paths: RunPaths, stage: str) -> Outcome:
 class Executor(Protocol):
     """Where attempts run. Yields (index, outcome) as they end; an outcome with no host means the worker was lost."""
 
-    def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]: ...
+    def run(
+        self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]: ...
 
     @property
     def cores(self) -> int:
         """Tasks that run at once."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Bytes that the largest node has for a task."""
         ...
 
 
@@ -147,8 +165,11 @@ class InProcess:
     """Runs tasks one after the other in this process: no Ray, the same bytes."""
 
     cores = 1
+    room = 1 << 62
 
-    def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
+    def run(
+        self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]:
         for index, task in tasks:
             yield index, attempt(task, paths, stage)
 
@@ -163,13 +184,25 @@ class OnRay:
         # Ray's own retries are off: a task that always exceeds its memory would otherwise loop for ever.
         self._attempt = ray.remote(max_retries=0, num_cpus=1)(attempt)
 
+        self._cores, self._asked = 1, 0.0
+
     @property
     def cores(self) -> int:
-        return int(self._ray.cluster_resources().get("CPU", 1))
+        # Nodes come and go, but to ask for each of a hundred thousand tasks would cost as much as the small ones do.
+        if time.monotonic() - self._asked > ASK_SECONDS:
+            self._cores, self._asked = int(self._ray.cluster_resources().get("CPU", 1)), time.monotonic()
+        return self._cores
 
-    def run(self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
+    @property
+    def room(self) -> int:
+        return max((int(n["Resources"].get("memory", 0)) for n in self._ray.nodes() if n["Alive"]), default=TASK_MEMORY)
+
+    def run(
+        self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]:
         waiting = list(reversed(tasks))
         in_flight: dict[Any, int] = {}
+        stragglers = _Stragglers(stage, {index: task.name for index, task in tasks}, progress)
         while waiting or in_flight:
             window = max(2, 2 * self.cores)
             while waiting and len(in_flight) < window:
@@ -178,14 +211,45 @@ class OnRay:
                     task, paths, stage
                 )
                 in_flight[reference] = index
+                stragglers.began(index)
             done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
             for reference in done:
                 index = in_flight.pop(reference)
+                stragglers.ended(index)
                 try:
                     yield index, self._ray.get(reference)
                 except self._ray.exceptions.RayError as cause:
                     first = (str(cause).strip() or type(cause).__name__).splitlines()[0]
                     yield index, Outcome(None, f"{type(cause).__name__}: {first}", str(cause), True, "", 0.0, 0)
+            stragglers.look()
+
+
+class _Stragglers:
+    """Tells, once each, of tasks that are under way for much longer than others of their stage took."""
+
+    def __init__(self, stage: str, names: dict[int, str], progress: Progress) -> None:
+        self._stage, self._names, self._progress = stage, names, progress
+        self._began: dict[int, float] = {}
+        self._took: deque[float] = deque(maxlen=1000)
+        self._told: set[int] = set()
+        self._looked = time.monotonic()
+
+    def began(self, index: int) -> None:
+        self._began[index] = time.monotonic()
+
+    def ended(self, index: int) -> None:
+        self._took.append(time.monotonic() - self._began.pop(index))
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < ASK_SECONDS or len(self._took) < 5:
+            return
+        self._looked = now
+        limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self._took))
+        for index, began in list(self._began.items()):
+            if index not in self._told and now - began > limit:
+                self._progress.slow(self._stage, self._names[index], now - began)
+                self._told.add(index)
 
 
 @dataclass
@@ -218,18 +282,21 @@ class Engine:
         todo = [(i, task) for i, task in enumerate(tasks) if results[i] is None]
         self.reused[stage] = (len(tasks) - len(todo), len(tasks))
         self.progress.stage(stage, len(todo), sum(t.weight for _, t in todo), len(tasks) - len(todo))
-        attempts = [0] * len(tasks)
+        attempts, asked = [0] * len(tasks), list(tasks)
         while todo:
             again: list[tuple[int, Task]] = []
-            for index, outcome in self.executor.run(todo, self.paths, stage):
+            for index, outcome in self.executor.run(todo, self.paths, stage, self.progress):
                 attempts[index] += 1
-                task = tasks[index]
+                task = asked[index]
                 self._time(stage, task, attempts[index], outcome)
                 if outcome.result is not None:
                     results[index] = outcome.result
                     self.progress.task_done(stage, task.weight)
                 elif outcome.transient and attempts[index] < ATTEMPTS:
-                    again.append((index, task))
+                    if outcome.error.startswith("OutOfMemoryError"):
+                        # Fewer beside it: Ray places by what is declared.
+                        asked[index] = replace(task, memory=min(2 * task.memory, self.executor.room))
+                    again.append((index, asked[index]))
                 else:
                     raise StageFailed(self._describe(stage, task, outcome, attempts[index]))
             todo = again

@@ -187,7 +187,9 @@ def test_a_folder_has_one_writer_and_is_free_after_its_end_or_death(
 class Forgetful(InProcess):
     """Every task on a node of its own, that has nothing yet."""
 
-    def run(self, tasks: Sequence[tuple[int, Task]], paths: Any, stage: str) -> Iterator[tuple[int, Outcome]]:
+    def run(
+        self, tasks: Sequence[tuple[int, Task]], paths: Any, stage: str, progress: Any
+    ) -> Iterator[tuple[int, Outcome]]:
         for index, task in tasks:
             another_node(paths.root)
             yield index, attempt(task, paths, stage)

@@ -107,11 +107,11 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
                 axes.plot(x, y, style, color=line.colour, label=line.label, linewidth=1.4, gid=line.label)
             for name, begin in curves.phases[1:]:
                 axes.axvline(begin, color=GREY, linewidth=0.8, linestyle=":")
-                axes.annotate(name, (begin, 1), xycoords=("data", "axes fraction"), xytext=(3, -11),
+                axes.annotate(name, (begin, 1), xycoords=("data", "axes fraction"), xytext=(3, 3),
                               textcoords="offset points", color=GREY)  # fmt: skip
             axes.set_ylabel(title)
             axes.grid(alpha=0.25)
-            axes.legend(loc="upper right", frameon=False)
+            axes.legend(loc="best", frameon=False)
             axes.spines[["top", "right"]].set_visible(False)
         panels[1].set_ylim(bottom=0)
         panels[1].set_xlabel("tokens trained on")

@@ -239,8 +239,8 @@ def jinja_template(chat: tuple[tuple[str, str, str], ...]) -> str:
     )
 
 
-def read_exported(folder: Path) -> tuple[Fox1, TokenizerFacts]:
-    """The model of a folder in the layout of `LlamaForCausalLM`, fp32, on the CPU.
+def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox1, TokenizerFacts]:
+    """The model of a folder in the layout of `LlamaForCausalLM`, on the CPU; nothing is held twice.
 
     Raises:
         ValueError: it is no such folder, or its shapes are not a Fox-1's.
@@ -272,8 +272,10 @@ def read_exported(folder: Path) -> tuple[Fox1, TokenizerFacts]:
         state |= load_file(file)
     if not state:
         raise ValueError(f"{folder} has no *.safetensors")
-    model = Fox1(settings, config["vocab_size"])
-    model.load_state_dict({name: value.float() for name, value in from_llama(state, settings).items()})
+    with torch.device("meta"):
+        model = Fox1(settings, config["vocab_size"])
+    weights = {name: value.to(dtype) for name, value in from_llama(state, settings).items()}
+    model.load_state_dict(weights, assign=True)
     # Released configs may have other ids than their tokenizer (Fox-1's has bos 1 and eos 2): the tokenizer is right.
     source = folder / TOKENIZER
     if source.exists():

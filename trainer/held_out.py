@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 
 from .data import PhaseData
-from .loss import CHUNK
 from .model import Fox1
 from .settings import TrainSettings
 from .sources import CORPUS, DOMAIN, means, sums_by_source
@@ -42,7 +41,7 @@ class HeldOut:
             index = i * world + rank
             # Evenly over the set: it stands in file order, corpus after corpus.
             batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, device)
-            loss, losses = model(batch.tokens, batch.documents, batch.targets, CHUNK)
+            loss, losses = model(batch.tokens, batch.documents, batch.targets)
             if index >= units:
                 continue
             valid = batch.targets >= 0

@@ -17,7 +17,6 @@ from torch.distributed.tensor import DTensor
 from .checkpoint import Checkpointer, Manifest, Progress
 from .data import Loader, MicroBatch, PhaseData
 from .held_out import HeldOut
-from .loss import CHUNK
 from .metrics import Metrics, peak_flops
 from .model import Fox1, flops_per_token
 from .profile import Profiler
@@ -144,9 +143,7 @@ class Trainer:
             last = i == len(batches) - 1
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             z_loss = self.settings.z_loss
-            loss, losses = self.model(
-                batch.tokens, batch.documents, batch.targets, CHUNK, z_loss, self.settings.fp8_head
-            )
+            loss, losses = self.model(batch.tokens, batch.documents, batch.targets, 0, z_loss, self.settings.fp8_head)
             (loss / valid.item()).backward()
             summed = summed + loss.detach()
             # What is reported is the cross-entropy, so that trainings with and without z-loss compare.

@@ -7,14 +7,52 @@ targets, so that neither ranks nor micro-batches weigh tokens differently.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 IGNORE = -100
-CHUNK = 4096
-"""Tokens whose logits exist at once: 4,096 to 8,192 at 256,000 pieces, since smaller chunks are bound by memory."""
+CHUNKS = {"cuda": 4096, "cpu": 512}
+"""Tokens whose logits exist at once. 4,096 to 8,192 on a GPU at 256,000 pieces, where smaller chunks are bound by the memory
+that the weight and its gradient take; on a CPU what its caches hold decides."""
+
+
+def _gradient(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses, their squared logs of the softmax's sum (fp32 [T]) and d(sum) / d(logits) in the dtype of the logits [T, V].
+
+    Pure and without a gather into the gradient, so that a compiler makes one pass of it: the GPU's way.
+    """
+    wide = logits.float()
+    valid = targets != IGNORE
+    lse = torch.logsumexp(wide, dim=-1)
+    picked = wide.gather(-1, targets.clamp(min=0)[:, None])[:, 0]
+    # d loss / d logits = softmax - one-hot, zero where the target is ignored; the z-loss z lse^2 adds 2 z lse softmax.
+    softmax = torch.exp(wide - lse[:, None]) * (1 + 2 * z_loss * lse[:, None])
+    here = torch.arange(logits.shape[-1], device=logits.device)[None, :] == targets[:, None]
+    gradient = torch.where(valid[:, None], softmax - here.float(), 0.0)
+    zero = torch.zeros_like(lse)
+    return torch.where(valid, lse - picked, zero), torch.where(valid, lse, zero).square(), gradient.to(logits.dtype)
+
+
+def _gradient_in_place(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_gradient`, in the logits themselves and with one exponential: the CPU's way."""
+    kind, wide = logits.dtype, logits.float()
+    valid, index = targets != IGNORE, targets.clamp(min=0)[:, None]
+    top, picked = wide.amax(-1, keepdim=True), wide.gather(-1, index)[:, 0]
+    total = wide.sub_(top).exp_().sum(-1)
+    lse = top[:, 0] + total.log()
+    counted = valid.float()
+    wide.mul_((counted * (1 + 2 * z_loss * lse) / total)[:, None])
+    wide.scatter_add_(-1, index, -counted[:, None])
+    return (lse - picked) * counted, lse.square() * counted, wide.to(kind)
+
+
+@functools.cache
+def _gradient_of(device: str) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]:
+    return torch.compile(_gradient) if device == "cuda" else _gradient_in_place
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -27,27 +65,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs else None
+        gradient = _gradient_of(hidden.device.type)
         for begin in range(0, hidden.shape[0], chunk):
             span = slice(begin, begin + chunk)
             h, target = hidden[span], targets[span]
-            logits = head.logits(h) if head else (h @ weight.T).float()
-            valid = target != IGNORE
-            index = target.clamp(min=0)[:, None]
-            lse = torch.logsumexp(logits, dim=-1)
-            losses[span] = torch.where(valid, lse - logits.gather(-1, index)[:, 0], 0.0)
+            logits = head.logits(h) if head else h @ weight.T
+            if d_hidden is None or d_weight is None:
+                wide = logits.float()
+                index = target.clamp(min=0)[:, None]
+                lse = torch.logsumexp(wide, dim=-1)
+                losses[span] = torch.where(target != IGNORE, lse - wide.gather(-1, index)[:, 0], 0.0)
+                continue
+            losses[span], squares, grad = gradient(logits, target, z_loss)
             if z_loss:
-                extra += z_loss * torch.where(valid, lse, 0.0).square().sum()
-            if d_hidden is not None and d_weight is not None:
-                # d loss / d logits = softmax - one-hot, zero where the target is ignored; the z-loss z lse^2 adds
-                # 2 z lse softmax.
-                grad = logits.sub_(lse[:, None]).exp_()
-                if z_loss:
-                    grad.mul_(1 + 2 * z_loss * lse[:, None])
-                grad.scatter_add_(-1, index, torch.full_like(index, -1, dtype=grad.dtype))
-                grad.mul_(valid[:, None])
-                grad = grad.to(hidden.dtype)
-                torch.matmul(grad, weight, out=d_hidden[span])
-                d_weight.add_(grad.T @ h)
+                extra += z_loss * squares.sum()
+            grad = grad.to(hidden.dtype)
+            torch.matmul(grad, weight, out=d_hidden[span])
+            d_weight.add_(grad.T @ h)
         if needs:
             ctx.save_for_backward(d_hidden, d_weight)
             ctx.weight_dtype = weight.dtype
@@ -67,10 +101,9 @@ class _Fp8:
         self._weight, self._scale = _to_fp8(weight)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """fp32 [T, V]."""
+        """bf16 [T, V]."""
         values, scale = _to_fp8(hidden)
-        out = torch._scaled_mm(values, self._weight.T, scale_a=scale, scale_b=self._scale, out_dtype=torch.bfloat16)
-        return out.float()
+        return torch._scaled_mm(values, self._weight.T, scale_a=scale, scale_b=self._scale, out_dtype=torch.bfloat16)
 
 
 def _to_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,12 +114,12 @@ def _to_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float = 0.0, fp8: bool = False
+    hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 0, z_loss: float = 0.0, fp8: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of ``hidden @ weight.T`` [T, V] against targets (int64 [T], -100 ignored).
 
     Args:
-        chunk: tokens whose logits exist at once; 4,096 to 8,192 at 256,000 pieces (smaller ones are bound by memory).
+        chunk: tokens whose logits exist at once; 0: what suits the device.
         z_loss: weight of the squared log of the softmax's sum, which keeps logits from drifting (Chowdhery et al. 2022, 1e-4).
         fp8: logits from fp8 operands; gradients from the operands as given.
 
@@ -94,4 +127,5 @@ def linear_cross_entropy(
         (loss fp32 [], z-loss included; cross-entropy of each token fp32 [T], detached).
     """
     # Inside the function autograd looks switched off, always: whether gradients are wanted is asked here.
-    return _LinearCrossEntropy.apply(hidden, weight, targets, chunk, z_loss, fp8, torch.is_grad_enabled())
+    size = chunk or CHUNKS[hidden.device.type]
+    return _LinearCrossEntropy.apply(hidden, weight, targets, size, z_loss, fp8, torch.is_grad_enabled())

@@ -128,7 +128,7 @@ class Fox1(nn.Module):
         tokens: Tensor,
         documents: Documents,
         targets: Tensor,
-        chunk: int,
+        chunk: int = 0,
         z_loss: float = 0.0,
         fp8_head: bool = False,
     ) -> tuple[Tensor, Tensor]:

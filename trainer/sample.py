@@ -51,8 +51,10 @@ def open_model(folder: Path, dtype: str = "") -> TextModel:
     """
     if dtype and dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: choose {' or '.join(DTYPES)}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = DTYPES[dtype or ("bf16" if device == "cuda" else "fp32")]
     if (folder / "config.json").exists():
-        model, ids = read_exported(folder)
+        model, ids = read_exported(folder, wanted)
         tokenizer = folder / TOKENIZER
     else:
         root = newest(folder).parent
@@ -63,6 +65,5 @@ def open_model(folder: Path, dtype: str = "") -> TextModel:
         ids = found
     if not tokenizer.exists():
         raise ValueError(f"{folder} has no {TOKENIZER}; copy the run's prepare/tokenizer.model there")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device, DTYPES[dtype or ("bf16" if device == "cuda" else "fp32")])
+    model = model.to(device, wanted)
     return TextModel(model, Encoder(tokenizer, fast=False), ids)

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fox1.pipeline import curate as curate_module
+from fox1.pipeline.engine import Silent
 
 from tests.conftest import SMALL, hashes
 
@@ -195,14 +196,10 @@ def test_a_file_that_changes_between_the_two_reads_stops_the_run(
 ) -> None:
     data = damaged(corpora, tmp_path / "data")
 
-    class Touch:
+    class Touch(Silent):
         def stage(self, name: str, tasks: int, weight: int, reused: int) -> None:
             if name == "tokenize":
                 os.utime(next((data / "dolma").iterdir()), ns=(1, 1))
-
-        def task_done(self, name: str, weight: int) -> None: ...
-
-        def stage_done(self, name: str, seconds: float) -> None: ...
 
     with pytest.raises(ValueError, match=r"dolma/.* changed while the run was reading it"):
         curate(settings_of(data=data), tmp_path / "run", progress=Touch())

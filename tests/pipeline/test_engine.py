@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 from fox1.pipeline.artifacts import RunPaths, write_json
-from fox1.pipeline.engine import ATTEMPTS, Engine, InProcess, Outcome, StageFailed, Task, TaskResult, attempt
+from fox1.pipeline.engine import (
+    ATTEMPTS,
+    Engine,
+    InProcess,
+    Outcome,
+    Progress,
+    Silent,
+    StageFailed,
+    Task,
+    TaskResult,
+    _Stragglers,
+    attempt,
+)
 
 CALLS: list[str] = []
 
@@ -95,14 +107,20 @@ def test_an_io_error_is_tried_again_but_not_for_ever(
 class LosesWorkers:
     """An executor whose first attempts die without a word, as killed workers do."""
 
-    def __init__(self) -> None:
-        self.lost = 0
+    cores, room = 1, 3 << 30
 
-    def run(self, todo: Sequence[tuple[int, Task]], paths: RunPaths, stage: str) -> Iterator[tuple[int, Outcome]]:
+    def __init__(self, error: str = "WorkerCrashedError") -> None:
+        self.lost, self.error = 0, error
+        self.asked: list[int] = []
+
+    def run(
+        self, todo: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]:
         for index, task in todo:
+            self.asked.append(task.memory)
             if self.lost < 2:
                 self.lost += 1
-                yield index, Outcome(None, "WorkerCrashedError", "", True, "", 0.0, 0)
+                yield index, Outcome(None, self.error, "", True, "", 0.0, 0)
             else:
                 yield index, attempt(task, paths, stage)
 
@@ -111,3 +129,37 @@ def test_lost_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     results = Engine(RunPaths(tmp_path), LosesWorkers()).run("s", tasks(tmp_path))
     assert [r.counts["n"] for r in results] == [0, 1, 2]
+
+
+def test_a_task_without_memory_asks_for_more_but_not_more_than_a_node_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    executor = LosesWorkers("OutOfMemoryError: killed")
+    executor.lost = -1
+    Engine(RunPaths(tmp_path), executor).run("s", tasks(tmp_path)[:1])
+    assert executor.asked == [1 << 30, 2 << 30, 3 << 30, 3 << 30]
+
+
+def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    told: list[tuple[str, str, float]] = []
+
+    class Told(Silent):
+        def slow(self, name: str, task: str, seconds: float) -> None:
+            told.append((name, task, seconds))
+
+    stragglers = _Stragglers("scan", dict(enumerate("abcdefgh")), Told())
+    for index in range(8):
+        stragglers.began(index)
+    for index in range(6):
+        now[0] += 10
+        stragglers.ended(index)
+        stragglers.look()
+    assert told == []
+    for _ in range(30):
+        now[0] += 6
+        stragglers.look()
+    assert [(stage, task) for stage, task, _ in told] == [("scan", "g"), ("scan", "h")]
+    assert all(140 < seconds < 160 for *_, seconds in told)

@@ -27,7 +27,7 @@ from fox1.trainer.export import (
 )
 from fox1.trainer.generate import Cache, Sampling, generate, next_logits
 from fox1.trainer.model import Fox1
-from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings
+from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings, Options
 from fox1.trainer.train import train as run_training
 from typer.testing import CliRunner
 
@@ -172,7 +172,7 @@ def test_a_trained_model_is_exported_and_goes_on_from_a_text(run: Path, tmp_path
     settings = json.loads((run / "training.json").read_text())
     settings["model"] |= {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
     (small / "training.json").write_text(json.dumps(settings | {"evaluate_blocks": 2}))
-    assert run_training(small, tmp_path / "ckpt", [0], stop_after=2) == 75
+    assert run_training(small, tmp_path / "ckpt", [0], Options(stop_after=2)) == 75
     last = checkpoints(tmp_path / "ckpt")[-1]
     assert read_manifest(last).progress.step == 2
     invoke = CliRunner().invoke
@@ -192,3 +192,25 @@ def test_a_trained_model_is_exported_and_goes_on_from_a_text(run: Path, tmp_path
         (["generate", str(tmp_path / "none"), "x"], "no checkpoint in"),
     ):
         assert says in str(invoke(app, arguments).exception)
+
+
+@pytest.mark.slow
+def test_a_training_begins_with_the_weights_of_an_imported_model(run: Path, tmp_path: Path) -> None:
+    small = tmp_path / "run"
+    small.mkdir()
+    for part in ("phases", "held_out", "prepare"):
+        (small / part).symlink_to(run / part)
+    settings = json.loads((run / "training.json").read_text()) | {"evaluate_blocks": 2}
+    settings["model"] |= {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
+    (small / "training.json").write_text(json.dumps(settings))
+    assert run_training(small, tmp_path / "first", [0]) == 0
+    export(tmp_path / "first", tmp_path / "model", "fp32")
+    import_model(tmp_path / "model", tmp_path / "imported")
+    options = Options(resume=str(tmp_path / "imported"), stop_after=1)
+    assert run_training(small, tmp_path / "second", [0], options) == 75
+    assert "begins with the weights of" in (tmp_path / "second" / "train.log").read_text()
+    lines = [json.loads(line) for line in (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()]
+    first = [json.loads(line) for line in (tmp_path / "first" / "metrics.jsonl").read_text().splitlines()]
+    # The first step of the second begins where the first training ended, not at a random model's log(1,024) = 6.93.
+    assert lines[0]["step"] == 1 and lines[0]["loss"] < 6.85
+    assert lines[0]["loss"] == pytest.approx(first[-1]["loss"], abs=0.2)

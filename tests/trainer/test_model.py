@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from fox1.trainer.attention import Documents, attend
 from fox1.trainer.export import to_llama
-from fox1.trainer.loss import IGNORE, linear_cross_entropy
+from fox1.trainer.loss import IGNORE, _gradient, _gradient_in_place, linear_cross_entropy
 from fox1.trainer.model import Fox1, flops_per_token
 from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings
 
@@ -254,6 +254,22 @@ def test_logits_from_fp8_operands_are_near_and_gradients_as_for_any_logits() -> 
     assert loss != exact and loss.item() == pytest.approx(exact.item(), rel=0.02)
     for mine, theirs in zip(torch.autograd.grad(loss, (hidden, weight)), expected, strict=True):
         assert (mine - theirs).norm() < 0.1 * theirs.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("z_loss", [0.0, 0.01])
+def test_the_gpu_s_pass_over_the_logits_is_the_cpu_s(dtype: torch.dtype, z_loss: float) -> None:
+    torch.manual_seed(5)
+    logits = (4 * torch.randn(24, 50)).to(dtype)
+    targets = torch.randint(0, 50, (24,))
+    targets[::4] = IGNORE
+    compiled = torch.compile(_gradient, fullgraph=True, backend="eager")
+    theirs = compiled(logits.clone(), targets, z_loss)
+    mine = _gradient_in_place(logits.clone(), targets, z_loss)
+    near = {"atol": 1e-2, "rtol": 1e-2} if dtype is torch.bfloat16 else {"atol": 1e-6, "rtol": 1e-5}
+    for a, b in zip(mine, theirs, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, **near)
 
 
 @pytest.mark.parametrize("chunk", [3, 64])
