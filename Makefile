@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
 
-.PHONY: install demo test check format clean
+.PHONY: install demo test test-long check format clean
 
 install: $(VENV)/.installed
 
@@ -25,7 +25,11 @@ demo: install
 	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+# What a cluster must survive: nodes and drivers killed in every stage, a failing store, a lost training worker.
+test-long: install
+	$(BIN)/python -m pytest -m long
 
 check: install
 	$(BIN)/ruff check .

@@ -436,10 +436,12 @@ def train(
     if ray and nproc > 1:
         raise ValueError("give --nproc for processes on this machine, or --ray for workers of a cluster, not both")
     if ray:
+        from .trainer.launch_ray import Workers, launch_on_ray, load_kernels
+
+        load_kernels()
         from ray import cluster_resources
 
         from .pipeline.engine import ray_session
-        from .trainer.launch_ray import Workers, launch_on_ray
 
         with _resumable(), ray_session(address, None):
             gpus = int(bool(cluster_resources().get("GPU")))

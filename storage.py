@@ -208,9 +208,11 @@ def _retried(call: Callable[[], T], url: str) -> T:
             return call()
         except (FileNotFoundError, FileExistsError, ImportError, TypeError):
             raise
-        except PermissionError as error:
-            raise PermissionError(f"{url}: the store refuses ({_line(error)}); are the credentials right?") from error
         except Exception as error:
+            if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+                raise PermissionError(
+                    f"{url}: the store refuses ({_line(error)}); are the credentials right?"
+                ) from error
             if attempt == TRIES - 1:
                 raise OSError(
                     f"{url}: the store fails after {TRIES} tries ({type(error).__name__}: {_line(error)})"
@@ -246,6 +248,16 @@ def size(path: Mirrored) -> int | None:
 
 _known: dict[str, int] = {}
 """URL -> bytes, of what `remember` listed: a driver asks for the outputs of a hundred thousand tasks."""
+
+
+def size_at_start(path: Path) -> int | None:
+    """Bytes of a file, None where it is not there; of a store, as `remember` found it."""
+    if isinstance(path, Mirrored):
+        return _known.get(path.url)
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def remember(root: Path) -> None:

@@ -314,7 +314,7 @@ class Engine:
 
     def _finished(self, stage: str, task: Task) -> TaskResult | None:
         path = self.paths.record(stage, task.name)
-        if not path.exists():
+        if storage.size_at_start(path) is None:
             return None
         record = read_json(path)
         if record["key"] != task.key:
@@ -322,7 +322,7 @@ class Engine:
         outputs = []
         for output in record["outputs"]:
             file = self.paths.root / output["path"]
-            if not file.exists() or file.stat().st_size != output["bytes"]:
+            if storage.size_at_start(file) != output["bytes"]:
                 return None
             outputs.append(Artifact(str(file), output["bytes"], output["rows"], output["hash"]))
         return TaskResult(tuple(outputs), record["counts"], record["data"], reused=True)

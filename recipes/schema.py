@@ -350,6 +350,9 @@ class Size(Strict):
     micro_batch_tokens: Quantity
     optimizer: Optimizer
     schedule: Schedule
+    checkpoint_every: int | None = Field(None, ge=1, description="In place of the training's.")
+    evaluate_every: int | None = Field(None, ge=0, description="In place of the training's.")
+    evaluate_blocks: int | None = Field(None, ge=1, description="In place of the training's.")
 
 
 class Training(Strict):

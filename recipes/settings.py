@@ -168,11 +168,11 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         optimizer=OptimizerSettings(**size.optimizer.model_dump()),
         schedule=ScheduleSettings(**size.schedule.model_dump()),
         seed=t.seed,
-        checkpoint_every=t.checkpoint_every,
+        checkpoint_every=_own(size.checkpoint_every, t.checkpoint_every),
         keep_last=t.keep_last,
         keep_every=t.keep_every,
-        evaluate_every=t.evaluate_every,
-        evaluate_blocks=t.evaluate_blocks,
+        evaluate_every=_own(size.evaluate_every, t.evaluate_every),
+        evaluate_blocks=_own(size.evaluate_blocks, t.evaluate_blocks),
         activation_checkpointing=t.activation_checkpointing,
         z_loss=t.z_loss,
         fp8_head=t.fp8_head,
@@ -182,6 +182,11 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         max_skipped=t.max_skipped,
         chat=_chat_template(recipe),
     )
+
+
+def _own(of_size: int | None, of_training: int) -> int:
+    """A size may have a pace of its own."""
+    return of_training if of_size is None else of_size
 
 
 def training_json(recipe: Recipe) -> dict[str, Any]:

@@ -17,6 +17,24 @@ SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 """Changes to the sample recipe for corpora of 2 MB."""
 
 
+LONGEST = (
+    "test_cluster",
+    "test_curate",
+    "test_train",
+    "test_elastic",
+    "test_mini",
+    "test_storage",
+    "test_scan",
+    "test_evaluate",
+)
+"""Files in the order of what they take: two processes that take them file by file end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 def hashes(run: Path) -> dict[str, str]:
     """SHA-256 of every file of a run that is promised to be the same."""
     from fox1.pipeline.artifacts import FINAL

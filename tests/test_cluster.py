@@ -239,12 +239,6 @@ def test_a_submitted_curation_in_a_store_gives_the_bytes_of_a_local_one(
     assert_equal_to(run, bucket, "runs/submitted")
     log = attempts(bucket, "runs/submitted")
     assert all(entry["attempt"] == 1 and not entry["error"] for entry in log)
-    # Given again, it is the next job of that name and has nothing to do.
-    again = curate(nodes, "runs/submitted", "--name", "submitted")
-    said = again.communicate(timeout=300)[0]
-    assert again.returncode == 0 and "job submitted-2 submitted to" in said, said
-    done, total = re.findall(r"(\d+) of (\d+) tasks reused", said)[-1]
-    assert done == total
 
 
 def test_a_wrong_token_is_refused(nodes: Nodes) -> None:
@@ -254,6 +248,7 @@ def test_a_wrong_token_is_refused(nodes: Nodes) -> None:
     assert "wrong" not in said.replace("wrong-token", "") and len(said.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_nodes_killed_in_every_stage_cost_the_tasks_they_had(nodes: Nodes, bucket: Bucket, run: Path) -> None:
     job = curate(nodes, "runs/killed")
     assert job.stdout
@@ -283,6 +278,7 @@ def test_nodes_killed_in_every_stage_cost_the_tasks_they_had(nodes: Nodes, bucke
     assert len(lost) <= 4 * len(kills), lost
 
 
+@pytest.mark.long
 def test_a_killed_driver_is_submitted_again_and_goes_on(nodes: Nodes, bucket: Bucket, run: Path) -> None:
     nodes.wait(lambda: nodes.cpus() >= 2)
     first = curate(nodes, "runs/driver", "--name", "driver")
@@ -321,6 +317,50 @@ def in_session_of_head(nodes: Nodes) -> list[int]:
     return found
 
 
+@pytest.mark.long
+def test_training_on_the_cluster_loses_a_node_and_ends_as_on_one_machine(
+    nodes: Nodes, bucket: Bucket, run: Path, tmp_path: Path
+) -> None:
+    """Data and checkpoints in the store, workers on nodes that share no disk; one is lost after the first checkpoint."""
+    settings = json.loads((run / "training.json").read_text())
+    settings |= {"checkpoint_every": 2, "evaluate_blocks": 2, "micro_batch_tokens": 1024}
+    settings["model"] |= {"layers": 8, "hidden": 256, "intermediate": 512, "heads": 4, "kv_heads": 2}
+    for phase in settings["phases"]:
+        phase["batch_tokens"] = 2048
+    here = tmp_path / "run"
+    here.mkdir()
+    for part in ("phases", "held_out", "prepare"):
+        (here / part).symlink_to(run / part)
+        for file in (run / part).rglob("*"):
+            if file.is_file():
+                key = f"runs/train/{part}/{file.relative_to(run / part).as_posix()}"
+                bucket.client.put_object(Bucket="bucket", Key=key, Body=file.read_bytes())
+    (here / "training.json").write_text(json.dumps(settings))
+    bucket.client.put_object(Bucket="bucket", Key="runs/train/training.json", Body=json.dumps(settings).encode())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fox1", "train", str(here), "--out", str(tmp_path / "ckpt"), "--phase", "1"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    nodes.wait(lambda: nodes.cpus() >= 2)
+    words = ["train", "s3://bucket/runs/train", "--out", "s3://bucket/ckpt", "--phase", "1", "--ray", "1:2"]
+    job = submit(nodes, "--", *words)
+    deadline = time.monotonic() + 200
+    while not any(k.endswith("manifest.json") for k in bucket.keys("ckpt/step-")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    nodes.workers.pop(0).kill()
+    said = job.communicate(timeout=400)[0]
+    nodes.add()
+    assert job.returncode == 0, said
+    assert "resumed from s3://bucket/ckpt/step-" in said and "last checkpoint: s3://bucket/ckpt/step-" in said, said
+
+    def losses(text: str) -> dict[int, float]:
+        lines = [json.loads(line) for line in text.splitlines()]
+        return {line["step"]: line["loss"] for line in lines if line["kind"] == "held_out"}
+
+    theirs = losses(bucket.get("ckpt/metrics.jsonl").decode())
+    assert theirs == pytest.approx(losses((tmp_path / "ckpt" / "metrics.jsonl").read_text()), rel=2e-5) and theirs
+
+
 def test_jobs_are_listed_shown_and_stopped(nodes: Nodes) -> None:
     def jobs(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fox1", "jobs", *words, "--address", nodes.address]
@@ -353,7 +393,7 @@ class Faults(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     target = ("", 0)
     rng = random.Random(7)
-    share = 0.15
+    share = 0.05
     faults: dict[str, int] = {}  # noqa: RUF012
 
     def handle_any(self) -> None:
@@ -395,6 +435,7 @@ class Faults(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+@pytest.mark.long
 def test_a_store_that_fails_for_a_while_is_survived(
     store: dict[str, str], bucket: Bucket, corpora: Path, run: Path
 ) -> None:
@@ -413,7 +454,7 @@ def test_a_store_that_fails_for_a_while_is_survived(
         proxy.shutdown()
         proxy.server_close()
     assert done.returncode == 0, done.stderr
-    assert min(Faults.faults.get(kind, 0) for kind in ("503", "500", "reset", "late")) > 5, Faults.faults
+    assert min(Faults.faults.get(kind, 0) for kind in ("503", "500", "reset", "late")) > 3, Faults.faults
     assert_equal_to(run, bucket, "runs/faults")
 
 

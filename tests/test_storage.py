@@ -50,11 +50,11 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.stop()
 
 
-def another_node(*folders: Path) -> None:
-    """Forget what this node has: all is in the store, or lost."""
-    for folder in folders or (storage.scratch(),):
-        shutil.rmtree(str(folder), ignore_errors=True)
-    storage._known.clear()
+def another_node(folder: Path | None = None) -> None:
+    """Forget what this node has: all is in the store, or lost. Of one folder: what a driver has listed it remembers."""
+    shutil.rmtree(str(folder or storage.scratch()), ignore_errors=True)
+    if folder is None:
+        storage._known.clear()
 
 
 # -- paths -------------------------------------------------------------------------------------------------------------

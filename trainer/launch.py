@@ -55,12 +55,13 @@ def run_processes(command: list[str], count: int) -> int:
                 rank.send_signal(number)
 
     before = {s: signal.signal(s, forward) for s in (signal.SIGTERM, signal.SIGINT)}
-    failed = 0.0
+    failed, first = 0.0, 0
     try:
         while any(rank.poll() is None for rank in ranks):
             time.sleep(0.1)
-            if not failed and any(rank.poll() not in (None, 0, STOPPED) for rank in ranks):
-                failed = time.monotonic()
+            if not failed and (wrong := [s for s in (rank.poll() for rank in ranks) if s not in (None, 0, STOPPED)]):
+                # The others end because of it: what it says is what went wrong.
+                failed, first = time.monotonic(), abs(wrong[0])
                 forward(signal.SIGTERM, None)
             if failed and time.monotonic() - failed > FAILURE_SECONDS:
                 forward(signal.SIGKILL, None)
@@ -68,4 +69,4 @@ def run_processes(command: list[str], count: int) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     statuses = [rank.returncode for rank in ranks]
-    return next((abs(s) for s in statuses if s not in (0, STOPPED)), max(statuses))
+    return first or next((abs(s) for s in statuses if s not in (0, STOPPED)), max(statuses))

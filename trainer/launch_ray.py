@@ -53,6 +53,13 @@ class Workers:
         return cls(int(least), int(most or least), gpus, cpus, max_failures)
 
 
+def load_kernels() -> None:
+    """Use MKL once. It loads its kernels when they are first used, and in the driver of a job that fails after Ray's."""
+    import torch
+
+    torch.ones(64, 64) @ torch.ones(64, 64)
+
+
 def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: Options) -> int:
     """Train on the Ray session that stands; the exit status: 0 done, 75 stopped with the state saved.
 

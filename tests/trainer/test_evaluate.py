@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from fox1.cli import app
 from fox1.trainer import benchmark_data
 from fox1.trainer.checkpoint import Progress, write_whole
 from fox1.trainer.evaluate import BENCHMARKS, choose, evaluate, measure_generation
@@ -21,6 +22,7 @@ from fox1.trainer.generate import Cache, next_logits, score
 from fox1.trainer.model import Fox1
 from fox1.trainer.sample import open_model
 from fox1.trainer.settings import ModelSettings
+from typer.testing import CliRunner
 
 pytest.importorskip("lm_eval")
 pytestmark = pytest.mark.slow
@@ -205,10 +207,7 @@ def test_contexts_joined_to_one_text_are_what_lm_eval_makes_of_the_published_one
 
 def test_what_is_missing_or_wrong_is_named(checkpoint: Path, items: Path, tmp_path: Path) -> None:
     def asked(*options: str) -> str:
-        command = [sys.executable, "-m", "fox1", "eval", str(checkpoint), *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 1
-        return done.stderr.strip().splitlines()[-1]
+        return str(CliRunner().invoke(app, ["eval", str(checkpoint), *options]).exception)
 
     assert "no benchmark foo; choose from arc" in asked("--tasks", "foo")
     assert "is no folder" in asked("--data", str(tmp_path / "none"))
