@@ -100,6 +100,7 @@ class Mirrored(PosixPath):
     def unlink(self, missing_ok: bool = False) -> None:
         there = self.local.exists()
         self.local.unlink(missing_ok=True)
+        _known.pop(self.url, None)
         store, key = store_of(self.url)
         try:
             _retried(lambda: store.rm_file(key), self.url)
@@ -231,6 +232,8 @@ def upload(path: Path) -> None:
     if isinstance(path, Mirrored):
         store, key = store_of(path.url)
         _retried(lambda: store.put_file(str(path.local), key), path.url)
+        if path.url in _known:
+            _known[path.url] = path.local.stat().st_size
 
 
 def size(path: Mirrored) -> int | None:

@@ -25,7 +25,7 @@ import pytest
 
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 STAGES = ("prepare", "scan", "filter", "dedupe.", "tokenize", "mix.", "stats")
@@ -248,7 +248,6 @@ def test_a_wrong_token_is_refused(nodes: Nodes) -> None:
     assert "wrong" not in said.replace("wrong-token", "") and len(said.splitlines()) == 1
 
 
-@pytest.mark.long
 def test_nodes_killed_in_every_stage_cost_the_tasks_they_had(nodes: Nodes, bucket: Bucket, run: Path) -> None:
     job = curate(nodes, "runs/killed")
     assert job.stdout
@@ -278,7 +277,6 @@ def test_nodes_killed_in_every_stage_cost_the_tasks_they_had(nodes: Nodes, bucke
     assert len(lost) <= 4 * len(kills), lost
 
 
-@pytest.mark.long
 def test_a_killed_driver_is_submitted_again_and_goes_on(nodes: Nodes, bucket: Bucket, run: Path) -> None:
     nodes.wait(lambda: nodes.cpus() >= 2)
     first = curate(nodes, "runs/driver", "--name", "driver")
@@ -317,7 +315,6 @@ def in_session_of_head(nodes: Nodes) -> list[int]:
     return found
 
 
-@pytest.mark.long
 def test_training_on_the_cluster_loses_a_node_and_ends_as_on_one_machine(
     nodes: Nodes, bucket: Bucket, run: Path, tmp_path: Path
 ) -> None:
@@ -435,7 +432,6 @@ class Faults(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@pytest.mark.long
 def test_a_store_that_fails_for_a_while_is_survived(
     store: dict[str, str], bucket: Bucket, corpora: Path, run: Path
 ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     fsspec.filesystem("s3", skip_instance_cache=True).clear_instance_cache()
-    fsspec.filesystem("s3").mkdir("bucket")
+    # Servers of one process share what they hold.
+    with suppress(FileExistsError):
+        fsspec.filesystem("s3").mkdir("bucket")
     try:
         yield "s3://bucket"
     finally:

@@ -211,13 +211,6 @@ def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp
         ("curate", "nonesuch", "--out", tmp_path / "a"): "no recipe nonesuch",
         ("curate", "sample", "--out", tmp_path / "a", "--in-process", "--set", "sclae=1"): "did you mean `scale`",
         ("curate", "sample", "--out", tmp_path / "a", "--in-process", "--stages", "scam"): "no stage scam",
-        (
-            "curate",
-            "sample",
-            "--out",
-            "s3://",
-            "--in-process",
-        ): "is no folder of a store",
         ("stats", tmp_path / "none"): "no run at",
         ("train", tmp_path / "none", "--out", tmp_path / "c"): "has no training.json",
         ("recipe", "check", "sample", "--set", "phases.phase1.tokens=9T"): "budget short by far",
@@ -230,6 +223,8 @@ def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp
         # A short budget shows its pools above the line.
         assert bool(table) == ("budget" in says)
         assert "Traceback" not in done.stderr
+    nowhere = fox1("curate", "sample", "--out", "s3://", "--in-process", data=corpora)
+    assert nowhere.returncode == 2 and "s3:// is no folder of a store" in nowhere.stderr
     missing = fox1("curate", "sample", "--out", tmp_path / "b", "--in-process", data=tmp_path / "nothing")
     assert missing.returncode == 1 and "set `root` (or FOX1_DATA)" in missing.stderr
 

@@ -111,6 +111,7 @@ def test_phase_ends_and_the_last_two_checkpoints_are_kept(whole: Path) -> None:
     assert len(kept) <= 5
 
 
+@pytest.mark.long
 def test_replicas_of_shards_give_the_losses_of_one_process(small: Path, tmp_path: Path) -> None:
     """HSDP: two copies of parameters sharded over two processes each; a checkpoint that one process goes on from."""
     run = tmp_path / "run"
