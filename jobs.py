@@ -81,13 +81,14 @@ def stop_job(job: str, address: str) -> str:
         SubmitError: there is no such job, or it does not end.
     """
     client = connect(address)
-    if not _known(client, job, address).status.is_terminal():
-        with one_line_errors(address):
-            client.stop_job(job)
+    status = _known(client, job, address).status
     deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline:
-        facts = _known(client, job, address)
-        if facts.status.is_terminal():
-            return str(facts.status.value)
-        time.sleep(0.5)
+    with one_line_errors(address):
+        if not status.is_terminal():
+            client.stop_job(job)
+        while not status.is_terminal() and time.monotonic() < deadline:
+            time.sleep(0.5)
+            status = client.get_job_status(job)
+    if status.is_terminal():
+        return str(status.value)
     raise SubmitError(f"job {job} has not ended {STOP_SECONDS} seconds after it was asked to; ask again")

@@ -63,8 +63,7 @@ class Mirrored(PosixPath):
     def url(self) -> str:
         parts = self.parts
         at = next(i for i, part in enumerate(parts) if part.startswith("@"))
-        scheme, rest = parts[at][1:], "/".join(parts[at + 1 :])
-        return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
+        return _prefix(parts[at][1:]) + "/".join(parts[at + 1 :])
 
     @property
     def local(self) -> PosixPath:
@@ -81,7 +80,7 @@ class Mirrored(PosixPath):
         return self.local.is_file() or size(self) is not None
 
     def is_dir(self, **_: Any) -> bool:
-        return self.local.is_dir() or any(True for _ in _listed(self))
+        return self.local.is_dir() or bool(_listed(self))
 
     def stat(self, **_: Any) -> os.stat_result:
         with suppress(FileNotFoundError):
@@ -159,8 +158,13 @@ def as_path(text: str | Path) -> Path:
 
 def shown(text: object) -> str:
     """A path, or a text that holds paths, as the user knows them: with URLs instead of places in a mirror."""
-    found = re.sub(re.escape(str(scratch())) + r"/session-[0-9a-f]+/@([a-z0-9+]+)/", r"\1://", str(text))
-    return found.replace("file://", "file:///") if "file://" in found and "file:///" not in found else found
+    place = re.escape(str(scratch())) + r"/session-[0-9a-f]+/@([a-z0-9+]+)/"
+    return re.sub(place, lambda found: _prefix(found[1]), str(text))
+
+
+def _prefix(scheme: str) -> str:
+    """What stands before the parts of a URL; a local file's path begins with a slash."""
+    return "file:///" if scheme == "file" else f"{scheme}://"
 
 
 def _session_folder() -> Path:
@@ -266,31 +270,32 @@ def size_at_start(path: Path) -> int | None:
 def remember(root: Path) -> None:
     """List a folder once, so that the sizes of what it holds need no request each."""
     if isinstance(root, Mirrored):
-        store, key = store_of(root.url)
-        prefix = _bare(store, key) + "/"
-        with suppress(FileNotFoundError):
-            found = _retried(lambda: store.find(key, detail=True), root.url)
-            for name, facts in found.items():
-                _known[(root / _bare(store, name).removeprefix(prefix)).url] = int(facts["size"])
+        _known.update({path.url: bytes_ for path, bytes_ in _objects(root)})
 
 
-def _bare(store: Any, name: str) -> str:
-    return str(store._strip_protocol(name)).lstrip("/")
-
-
-def _listed(folder: Mirrored) -> Iterator[Mirrored]:
-    """Files below a folder, of the store and of the mirror."""
+def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, int]]:
+    """(file, bytes) of what the store has below a folder."""
     store, key = store_of(folder.url)
+
+    def bare(name: str) -> str:
+        return str(store._strip_protocol(name)).lstrip("/")
+
     try:
-        names = _retried(lambda: store.find(key), folder.url)
+        found = _retried(lambda: store.find(key, detail=True), folder.url)
     except FileNotFoundError:
-        names = []
-    prefix = _bare(store, key) + "/"
-    inside = (_bare(store, name).removeprefix(prefix) for name in names)
-    # Keys are any text: none may lead out of the mirror.
-    found = {folder / name for name in inside if ".." not in name.split("/")}
+        return
+    for name, facts in found.items():
+        inside = bare(name).removeprefix(bare(key) + "/")
+        # Keys are any text: none may lead out of the mirror.
+        if ".." not in inside.split("/"):
+            yield folder / inside, int(facts["size"])
+
+
+def _listed(folder: Mirrored) -> list[Mirrored]:
+    """Files below a folder, of the store and of the mirror."""
+    found = {path for path, _ in _objects(folder)}
     found |= {Mirrored(p) for p in folder.local.rglob("*") if p.is_file() and not p.name.endswith(".tmp")}
-    yield from sorted(found)
+    return sorted(found)
 
 
 def read_range(path: Path, begin: int, end: int | None) -> bytes:
@@ -427,24 +432,33 @@ def held(root: Mirrored) -> Iterator[None]:
                     ) from None
             with suppress(FileNotFoundError):
                 _retried(lambda: store.rm_file(key), path.url)
-    ended = threading.Event()
 
-    def live() -> None:
+    def live(ended: threading.Event) -> None:
         beat = 0
         while not ended.wait(BEAT):
             beat += 1
             with suppress(OSError):
                 store.pipe_file(key, entry(beat))
 
-    thread = threading.Thread(target=live, daemon=True)
+    try:
+        with beside(live):
+            yield
+    finally:
+        with suppress(OSError):
+            store.rm_file(key)
+
+
+@contextmanager
+def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run `work` in a thread as long as the block lasts; it is told of the end, and waited for."""
+    ended = threading.Event()
+    thread = threading.Thread(target=work, args=(ended,), daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
-        with suppress(OSError):
-            store.rm_file(key)
 
 
 def _alive(process: int) -> bool:

@@ -298,13 +298,11 @@ def submit(
 
 def _next_of_name(client: Any, name: str, address: str) -> tuple[str, str | None]:
     """(id for a new job of that name, id of the one that runs)."""
+    tries = {}
     with one_line_errors(address):
-        jobs = [j for j in client.list_jobs() if j.submission_id]
-    tries = {
-        int((re.fullmatch(re.escape(name) + r"(?:-(\d+))?", j.submission_id) or [0, 0])[1] or 1): j
-        for j in jobs
-        if re.fullmatch(re.escape(name) + r"(?:-\d+)?", j.submission_id)
-    }
+        for job in client.list_jobs():
+            if found := re.fullmatch(re.escape(name) + r"(?:-(\d+))?", job.submission_id or ""):
+                tries[int(found[1] or 1)] = job
     if not tries:
         return name, None
     last = max(tries)

@@ -20,21 +20,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from fox1.pipeline.artifacts import publish, write_json
+from fox1.benchmarks.blocks import write_set
 from fox1.recipes.units import quantity
-from fox1.tokenize.shards import (
-    SetInfo,
-    Split,
-    block_schema,
-    blocks_to_batch,
-    file_names,
-    rows_per_file,
-    set_metadata,
-    write_blocks,
-)
 
 LENGTH = 2048
 BATCH = 16
+ENDS = (700 / LENGTH, 1500 / LENGTH, 1.0)
+"""Of the three documents of a block."""
 
 FOX1 = """
 import sys, time, torch
@@ -111,35 +103,6 @@ with MDSWriter(out=out, columns={"tokens": "ndarray:int32:2048", "ends": "ndarra
 """
 
 
-def write_set(folder: Path, tokens: int) -> None:
-    """A phase set of random tokens with three documents a block."""
-    blocks = tokens // LENGTH
-    names = file_names(-(-blocks // rows_per_file(LENGTH)))
-    rng = np.random.default_rng(1)
-    hashes, sizes = [], 0
-    for k, name in enumerate(names):
-        n = min(rows_per_file(LENGTH), blocks - k * rows_per_file(LENGTH))
-        ends = np.tile(np.array([700, 1500, LENGTH]), n)
-        batch = blocks_to_batch(
-            rng.integers(4, 256_000, (n, LENGTH), np.int32),
-            np.arange(0, 3 * n + 1, 3),
-            np.arange(3 * n, dtype=np.uint64) + 1,
-            np.zeros(3 * n, np.int32),
-            ends,
-            np.zeros(3 * n, np.uint16),
-        )
-        import pyarrow as pa
-
-        with publish(folder / str(LENGTH) / name) as out:
-            write_blocks(out, pa.Table.from_batches([batch], block_schema(LENGTH)), LENGTH)
-        hashes.append(out.artifact.hash)
-        sizes += out.artifact.bytes
-    split = Split(LENGTH, blocks, blocks * LENGTH, tuple(names), "".join(hashes)[:32])
-    info = SetInfo("bench", (split,), (("c", "s", "web"),), {str(LENGTH): 64}, 256_000, 0, 1, 2, "bench")
-    for name, value in set_metadata(info, {str(LENGTH): sizes}).items():
-        write_json(folder / name, value)
-
-
 def mosaic_python(folder: Path, given: Path | None) -> Path:
     """A Python with mosaicml-streaming.
 
@@ -169,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="fox1-loader-"))
     try:
-        write_set(root / "set", quantity(options.tokens))
+        write_set(root / "set", [LENGTH], quantity(options.tokens), ENDS, 256_000)
         python = mosaic_python(root / "venv", options.mosaic)
         subprocess.run([python, "-c", WRITE_MDS, root / "set" / str(LENGTH), root / "mds"], check=True)
         programs = {

@@ -26,21 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from fox1.pipeline.artifacts import publish, write_json
+from fox1.benchmarks.blocks import write_set
 from fox1.recipes.load import load_recipe
 from fox1.recipes.schema import Size
-from fox1.tokenize.shards import (
-    SetInfo,
-    Split,
-    block_schema,
-    blocks_to_batch,
-    file_names,
-    rows_per_file,
-    set_metadata,
-    write_blocks,
-)
 from fox1.trainer.metrics import peak_flops
 from fox1.trainer.model import flops_per_token
 from fox1.trainer.settings import (
@@ -62,35 +51,6 @@ def size_of(name: str) -> Size:
     os.environ.setdefault("FOX1_TOKENIZER", "/none")
     recipe, _ = load_recipe("fox1", [])
     return recipe.training.sizes[name]
-
-
-def write_set(folder: Path, lengths: list[int], tokens: int, documents: int, vocabulary: int) -> None:
-    """A phase set of random tokens; each block has so many documents of equal length."""
-    rng, splits, sizes = np.random.default_rng(1), [], {}
-    for length in lengths:
-        blocks = tokens // len(lengths) // length
-        names = file_names(-(-blocks // rows_per_file(length)))
-        sizes[str(length)] = 0
-        for k, name in enumerate(names):
-            n = min(rows_per_file(length), blocks - k * rows_per_file(length))
-            ends = np.tile(np.linspace(0, length, documents + 1, dtype=int)[1:], n)
-            segments = documents * n
-            batch = blocks_to_batch(
-                rng.integers(4, vocabulary, (n, length), np.int32),
-                np.arange(0, segments + 1, documents),
-                np.arange(segments, dtype=np.uint64) + 1,
-                np.zeros(segments, np.int32),
-                ends,
-                np.zeros(segments, np.uint16),
-            )
-            with publish(folder / str(length) / name) as out:
-                write_blocks(out, pa.Table.from_batches([batch], block_schema(length)), length)
-            sizes[str(length)] += out.artifact.bytes
-        splits.append(Split(length, blocks, blocks * length, tuple(names), f"{length:032d}"))
-    slots = {str(length): 64 for length in lengths}
-    info = SetInfo("bench", tuple(splits), (("c", "s", "web"),), slots, vocabulary, 0, 1, 2, "bench")
-    for name, value in set_metadata(info, sizes).items():
-        write_json(folder / name, value)
 
 
 # --- what a worker process measures: (tokens per second, peak bytes) --------------------------------------------------
@@ -319,7 +279,8 @@ def main() -> None:
         sets = {f"{n}": ([n], 1) for n in lengths} | {f"{n} many": ([n], MANY) for n in lengths}
         sets["mixed"] = (lengths[-2:], 1)
         for kind, (its, documents) in sets.items():
-            write_set(root / kind / "phases" / "phase1", its, tokens * len(its), documents, options.vocabulary)
+            shares = [(k + 1) / documents for k in range(documents)]
+            write_set(root / kind / "phases" / "phase1", its, tokens * len(its), shares, options.vocabulary)
         peers = options.peers.split(",") if options.peers else []
         chosen = {(p, n): best_micro(root, p, str(n), n, options) for p in peers for n in lengths}
         for _ in range(options.pairs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,32 @@ def hashes(run: Path) -> dict[str, str]:
             if path.is_file():
                 found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+ONE_LAYER = {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
+TWO_LAYERS = {"layers": 2, "hidden": 64, "intermediate": 96, "heads": 2, "kv_heads": 1}
+"""Shapes that train in seconds."""
+
+
+def run_to_train(
+    run: Path, out: Path, model: dict[str, int] | None = None, batch_tokens: int = 0, **changes: Any
+) -> dict[str, Any]:
+    """Make `out` a run with the data of another and training settings of its own; the settings.
+
+    Args:
+        model: parts of its shape.
+        batch_tokens: of every phase; 0: as they are.
+        changes: other settings.
+    """
+    out.mkdir()
+    for part in ("phases", "held_out", "prepare"):
+        (out / part).symlink_to((run / part).resolve())
+    settings: dict[str, Any] = json.loads((run / "training.json").read_text()) | changes
+    settings["model"] |= model or {}
+    for phase in settings["phases"] if batch_tokens else []:
+        phase["batch_tokens"] = batch_tokens
+    (out / "training.json").write_text(json.dumps(settings))
+    return settings
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import run_to_train
+
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
 pytestmark = pytest.mark.long
@@ -319,20 +321,15 @@ def test_training_on_the_cluster_loses_a_node_and_ends_as_on_one_machine(
     nodes: Nodes, bucket: Bucket, run: Path, tmp_path: Path
 ) -> None:
     """Data and checkpoints in the store, workers on nodes that share no disk; one is lost after the first checkpoint."""
-    settings = json.loads((run / "training.json").read_text())
-    settings |= {"checkpoint_every": 2, "evaluate_blocks": 2, "micro_batch_tokens": 1024}
-    settings["model"] |= {"layers": 8, "hidden": 256, "intermediate": 512, "heads": 4, "kv_heads": 2}
-    for phase in settings["phases"]:
-        phase["batch_tokens"] = 2048
     here = tmp_path / "run"
-    here.mkdir()
+    shape = {"layers": 8, "hidden": 256, "intermediate": 512, "heads": 4, "kv_heads": 2}
+    paces = {"checkpoint_every": 2, "evaluate_blocks": 2, "micro_batch_tokens": 1024}
+    settings = run_to_train(run, here, shape, 2048, **paces)
     for part in ("phases", "held_out", "prepare"):
-        (here / part).symlink_to(run / part)
         for file in (run / part).rglob("*"):
             if file.is_file():
                 key = f"runs/train/{part}/{file.relative_to(run / part).as_posix()}"
                 bucket.client.put_object(Bucket="bucket", Key=key, Body=file.read_bytes())
-    (here / "training.json").write_text(json.dumps(settings))
     bucket.client.put_object(Bucket="bucket", Key="runs/train/training.json", Body=json.dumps(settings).encode())
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fox1", "train", str(here), "--out", str(tmp_path / "ckpt"), "--phase", "1"]

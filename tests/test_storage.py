@@ -18,6 +18,8 @@ from fox1 import storage
 from fox1.pipeline.engine import InProcess, Outcome, Task, attempt
 from fox1.storage import Mirrored, open_root
 
+from tests.conftest import ONE_LAYER, run_to_train
+
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
 SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
@@ -281,14 +283,9 @@ def test_training_reads_and_checkpoints_in_a_store(remote: str, run: Path, tmp_p
     import fsspec
 
     fs = fsspec.filesystem("s3")
-    settings = json.loads((run / "training.json").read_text()) | {"checkpoint_every": 4, "evaluate_blocks": 2}
-    settings["model"] |= {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
-    fs.pipe_file(f"{remote}/training.json", json.dumps(settings).encode())
     local = tmp_path / "run"
-    local.mkdir()
-    for part in ("phases", "held_out", "prepare"):
-        (local / part).symlink_to(run / part)
-    (local / "training.json").write_text(json.dumps(settings))
+    settings = run_to_train(run, local, ONE_LAYER, checkpoint_every=4, evaluate_blocks=2)
+    fs.pipe_file(f"{remote}/training.json", json.dumps(settings).encode())
     expected = fox1("train", str(local), "--out", str(tmp_path / "ckpt"))
     assert expected.returncode == 0, expected.stderr
     out = remote.replace("runs", "ckpt")

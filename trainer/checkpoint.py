@@ -162,7 +162,7 @@ class Checkpointer:
     ) -> None:
         """Start saving; the state is copied before this returns. One that is still under way is waited for."""
         self.finish()
-        folder = self._folder(manifest)
+        folder = _working(_folder(self._root, manifest.progress.step))
         # Of a killed attempt; on nodes that share no disk each removes its own.
         if dist.get_rank() == 0:
             shutil.rmtree(str(folder), ignore_errors=True)
@@ -172,22 +172,12 @@ class Checkpointer:
         written = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
         self._pending = (self._thread.submit(self._finish_part, written, folder), manifest)
 
-    def _folder(self, manifest: Manifest) -> Path:
-        """Where a checkpoint is written. In a store there is no rename: its manifest, written last, makes it one."""
-        final = _folder(self._root, manifest.progress.step)
-        return final if isinstance(final, storage.Mirrored) else final.with_name(f".{final.name}")
-
     @staticmethod
     def _finish_part(written: Any, folder: Path) -> dict[str, str]:
         """Checksums of what this rank wrote, once it has; in a thread."""
         written.result()
         rank = dist.get_rank()
-        mine = [
-            p for p in _local_files(folder) if p.name.startswith(f"__{rank}_") or (rank == 0 and p.name == ".metadata")
-        ]
-        for path in mine:
-            storage.upload(path)
-        return {path.name: _sha256(path) for path in mine}
+        return _finished(folder, (f"__{rank}_", ".metadata") if rank == 0 else (f"__{rank}_",))
 
     @property
     def writing(self) -> bool:
@@ -217,7 +207,7 @@ class Checkpointer:
         dist.barrier(self._group)
 
     def _give_name(self, manifest: Manifest) -> None:
-        _publish(self._folder(manifest), _folder(self._root, manifest.progress.step), manifest)
+        _publish(_folder(self._root, manifest.progress.step), manifest)
         self._prune()
 
     def _prune(self) -> None:
@@ -282,15 +272,12 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]
 def write_whole(root: Path, model: nn.Module, progress: Progress, settings: dict[str, Any], vocab_size: int) -> Path:
     """Write a model alone, without optimizer, as a checkpoint of one process; the folder."""
     final = _folder(root, progress.step)
-    folder = final if isinstance(final, storage.Mirrored) else final.with_name(f".{final.name}")
+    folder = _working(final)
     shutil.rmtree(str(folder), ignore_errors=True)
     folder.mkdir(parents=True)
     with alone():
         dcp.save({"model": model.state_dict()}, checkpoint_id=str(folder), no_dist=True)
-    files = _local_files(folder)
-    for path in files:
-        storage.upload(path)
-    _publish(folder, final, Manifest(progress, settings, vocab_size, {}, {p.name: _sha256(p) for p in files}))
+    _publish(final, Manifest(progress, settings, vocab_size, {}, _finished(folder, ("__", ".metadata"))))
     return final
 
 
@@ -311,14 +298,23 @@ def alone() -> Iterator[None]:
         yield
 
 
-def _publish(folder: Path, final: Path, manifest: Manifest) -> None:
+def _working(final: Path) -> Path:
+    """Where a checkpoint is written. In a store there is no rename: its manifest, written last, makes it one."""
+    return final if isinstance(final, storage.Mirrored) else final.with_name(f".{final.name}")
+
+
+def _publish(final: Path, manifest: Manifest) -> None:
     """Write the manifest of a checkpoint whose files are all there, and give it its name."""
+    folder = _working(final)
     (folder / "manifest.json").write_text(manifest.to_json())
     if folder != final:
         shutil.rmtree(final, ignore_errors=True)
         folder.rename(final)
 
 
-def _local_files(folder: Path) -> list[Path]:
-    """Files of a checkpoint that this node wrote."""
-    return sorted(storage.as_path(p) for p in Path(str(folder)).iterdir() if p.name != "manifest.json")
+def _finished(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Put what this node wrote of a checkpoint, in files whose names begin so, where it belongs; their checksums."""
+    written = sorted(storage.as_path(p) for p in Path(str(folder)).iterdir() if p.name.startswith(names))
+    for path in written:
+        storage.upload(path)
+    return {path.name: _sha256(path) for path in written}

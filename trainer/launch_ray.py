@@ -122,7 +122,6 @@ def _ray_storage(folder: Path) -> dict[str, Any]:
 @contextmanager
 def _followed(path: Path) -> Iterator[None]:
     """Print what is appended to a file as long as the block lasts: the log that rank 0 writes on the shared folder."""
-    ended = threading.Event()
 
     def more(begin: int) -> bytes:
         try:
@@ -130,8 +129,10 @@ def _followed(path: Path) -> Iterator[None]:
         except (OSError, ValueError):  # not there yet, or nothing behind its end
             return b""
 
-    def follow() -> None:
-        shown = start
+    shown = len(more(0))
+
+    def follow(ended: threading.Event) -> None:
+        nonlocal shown
         while True:
             last = ended.is_set()
             text = more(shown)
@@ -141,15 +142,8 @@ def _followed(path: Path) -> Iterator[None]:
                 return
             ended.wait(0.5 if Path(str(path)).exists() else 5.0)
 
-    start = len(more(0))
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
+    with storage.beside(follow):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _work(task: dict[str, Any]) -> None:

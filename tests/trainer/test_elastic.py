@@ -15,6 +15,8 @@ from fox1.pipeline.sample import write_sample
 from fox1.trainer.checkpoint import checkpoints, read_manifest
 from fox1.trainer.launch import run_processes
 
+from tests.conftest import TWO_LAYERS, run_to_train
+
 pytestmark = pytest.mark.slow
 RECORDED = Path(__file__).parent / "recorded.py"
 STEPS = 30
@@ -30,13 +32,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for change in ("scale=0.3", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi"):
         command += ["--set", change]
     subprocess.run(command, env={**os.environ, "FOX1_DATA": str(corpora)}, check=True, capture_output=True)
-    settings = json.loads((out / "training.json").read_text())
-    settings |= {"checkpoint_every": 5, "evaluate_blocks": 4, "micro_batch_tokens": 1024}
-    settings["model"] |= {"layers": 2, "hidden": 64, "intermediate": 96, "heads": 2, "kv_heads": 1}
-    for phase in settings["phases"]:
-        phase["batch_tokens"] = 4096
-    (out / "training.json").write_text(json.dumps(settings))
-    return out
+    smaller = out.parent / "smaller"
+    paces = {"checkpoint_every": 5, "evaluate_blocks": 4, "micro_batch_tokens": 1024}
+    run_to_train(out, smaller, TWO_LAYERS, 4096, **paces)
+    return smaller
 
 
 def train(run: Path, out: Path, nproc: int, *options: str, die: str = "") -> int:
@@ -211,11 +210,7 @@ def test_ranks_that_drifted_apart_are_found_before_a_checkpoint(
         "train.main()\n"
     )
     run = tmp_path / "run"
-    run.mkdir()
-    for part in ("phases", "held_out", "prepare"):
-        (run / part).symlink_to((small / part).resolve())
-    settings = json.loads((small / "training.json").read_text()) | {"replicas": 2}
-    (run / "training.json").write_text(json.dumps(settings))
+    run_to_train(small, run, replicas=2)
     out = tmp_path / "ckpt"
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

@@ -31,6 +31,7 @@ from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings, Options
 from fox1.trainer.train import train as run_training
 from typer.testing import CliRunner
 
+from tests.conftest import ONE_LAYER, run_to_train
 from tests.trainer.test_model import documents
 
 SHAPE = ModelSettings(layers=3, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=16, max_positions=96)
@@ -166,12 +167,7 @@ def test_what_is_no_fox1_is_refused(made: tuple[Fox1, Path], change: Callable[[d
 @pytest.mark.slow
 def test_a_trained_model_is_exported_and_goes_on_from_a_text(run: Path, tmp_path: Path) -> None:
     small = tmp_path / "run"
-    small.mkdir()
-    for part in ("phases", "held_out", "prepare"):
-        (small / part).symlink_to(run / part)
-    settings = json.loads((run / "training.json").read_text())
-    settings["model"] |= {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
-    (small / "training.json").write_text(json.dumps(settings | {"evaluate_blocks": 2}))
+    run_to_train(run, small, ONE_LAYER, evaluate_blocks=2)
     assert run_training(small, tmp_path / "ckpt", [0], Options(stop_after=2)) == 75
     last = checkpoints(tmp_path / "ckpt")[-1]
     assert read_manifest(last).progress.step == 2
@@ -197,12 +193,7 @@ def test_a_trained_model_is_exported_and_goes_on_from_a_text(run: Path, tmp_path
 @pytest.mark.slow
 def test_a_training_begins_with_the_weights_of_an_imported_model(run: Path, tmp_path: Path) -> None:
     small = tmp_path / "run"
-    small.mkdir()
-    for part in ("phases", "held_out", "prepare"):
-        (small / part).symlink_to(run / part)
-    settings = json.loads((run / "training.json").read_text()) | {"evaluate_blocks": 2}
-    settings["model"] |= {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
-    (small / "training.json").write_text(json.dumps(settings))
+    run_to_train(run, small, ONE_LAYER, evaluate_blocks=2)
     assert run_training(small, tmp_path / "first", [0]) == 0
     export(tmp_path / "first", tmp_path / "model", "fp32")
     import_model(tmp_path / "model", tmp_path / "imported")

@@ -15,6 +15,8 @@ import pytest
 from fox1.tokenize.encode import Encoder
 from fox1.trainer.checkpoint import checkpoints, read_manifest
 
+from tests.conftest import TWO_LAYERS, run_to_train
+
 pytestmark = pytest.mark.slow
 
 
@@ -22,15 +24,7 @@ pytestmark = pytest.mark.slow
 def small(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The session's run with settings that train in seconds."""
     out = tmp_path_factory.mktemp("train") / "run"
-    out.mkdir()
-    for part in ("phases", "held_out", "prepare"):
-        (out / part).symlink_to(run / part)
-    settings = json.loads((run / "training.json").read_text())
-    settings["checkpoint_every"] = 5
-    settings["evaluate_blocks"] = 8
-    settings["micro_batch_tokens"] = 1024
-    settings["model"] |= {"layers": 2, "hidden": 64, "intermediate": 96, "heads": 2, "kv_heads": 1}
-    (out / "training.json").write_text(json.dumps(settings))
+    run_to_train(run, out, TWO_LAYERS, checkpoint_every=5, evaluate_blocks=8, micro_batch_tokens=1024)
     return out
 
 
@@ -115,12 +109,7 @@ def test_phase_ends_and_the_last_two_checkpoints_are_kept(whole: Path) -> None:
 def test_replicas_of_shards_give_the_losses_of_one_process(small: Path, tmp_path: Path) -> None:
     """HSDP: two copies of parameters sharded over two processes each; a checkpoint that one process goes on from."""
     run = tmp_path / "run"
-    run.mkdir()
-    for part in ("phases", "held_out", "prepare"):
-        (run / part).symlink_to((small / part).resolve())
-    settings = json.loads((small / "training.json").read_text())
-    for phase in settings["phases"]:
-        phase["batch_tokens"] = 4 * settings["micro_batch_tokens"]
+    settings = run_to_train(small, run, batch_tokens=4 * 1024)
 
     def trained(out: str, stop: int, nproc: int, replicas: int) -> subprocess.CompletedProcess[str]:
         (run / "training.json").write_text(json.dumps(settings | {"replicas": replicas}))
@@ -299,12 +288,8 @@ def test_a_machine_that_is_about_to_go_makes_a_checkpoint(small: Path, tmp_path:
             assert not [c for c in checkpoints(tmp_path / "out") if c.name == "step-00000010"]
         return asked[-1] == 10
 
-    settings = json.loads((small / "training.json").read_text()) | {"checkpoint_every": 1000}
     run = tmp_path / "run"
-    run.mkdir()
-    for part in ("phases", "held_out", "prepare"):
-        (run / part).symlink_to((small / part).resolve())
-    (run / "training.json").write_text(json.dumps(settings))
+    run_to_train(small, run, checkpoint_every=1000)
     assert train_here(run, tmp_path / "out", [0, 1], Options(stop_after=14), ask) == 75
     assert asked == [9, 10, 14]
     assert [c.name for c in checkpoints(tmp_path / "out")] == ["step-00000009", "step-00000010", "step-00000014"]
