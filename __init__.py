@@ -9,8 +9,16 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Run as Run
+    from .api import curate as curate
+    from .api import load_phase as load_phase
+    from .api import open_run as open_run
 
 __version__ = "0.1.0"
+__all__ = ["Run", "curate", "load_phase", "open_run"]
 
 
 def _kernel_cache() -> str:
@@ -23,3 +31,12 @@ def _kernel_cache() -> str:
 
 
 os.environ.setdefault("NUMBA_CACHE_DIR", _kernel_cache())
+
+
+def __getattr__(name: str) -> Any:
+    """What `api.py` has is imported when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import api
+
+    return getattr(api, name)

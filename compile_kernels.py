@@ -11,6 +11,7 @@ def main() -> None:
     import pyarrow as pa
 
     from .pipeline.identity import SourceFile
+    from .pipeline.mix import assign
     from .pipeline.prepare.benchmarks import Item
     from .pipeline.prepare.contamination import build
     from .pipeline.signals import hashing, minhash, quality, scan, urls
@@ -36,6 +37,8 @@ def main() -> None:
     s = segment(*scan.text_buffers(batch.column("text")))
     quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
+    rows, tokens = np.zeros(1, np.int64), np.arange(3, dtype=np.int32)
+    assign._add_digests(rows, np.ones((4, 1), np.uint64), tokens, rows, tokens, rows, np.zeros(1, np.uint64))
     _dedupe([*texts, words, f"{words} more"])
     encode._Literals([("<s>", encode.CONTROL)]).find(batch.column("text"))
     encode.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
@@ -71,7 +74,7 @@ def _dedupe(texts: list[str]) -> None:
         paths, groups, settings = RunPaths(Path(folder, "run")), group_files(files), ScanSettings()
         for file in files:
             scan_file(file, settings, paths)
-        filtered = {g.name: [a.hash for a in filter_group(g, FilterSettings(), paths).outputs] for g in groups}
+        filtered = {g.name: [a.hash for a in filter_group(g, FilterSettings(), "", paths).outputs] for g in groups}
         shape = settings.minhash
         run_dedupe(
             Engine(paths, InProcess()),

@@ -19,7 +19,7 @@ from .storage import shown
 if TYPE_CHECKING:
     from .jobs import Job
     from .pipeline.curate import Summary
-    from .pipeline.lookup import Found
+    from .pipeline.lookup import Found, Listed
     from .pipeline.provenance import Traced, Why
     from .pipeline.what_if import WhatIf
 
@@ -28,7 +28,7 @@ class StageBars:
     """Shows stages as bars on a terminal, as one line per stage elsewhere. A `pipeline.engine.Progress`."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         columns = (
             TextColumn("{task.description:28}"),
             BarColumn(),
@@ -41,8 +41,6 @@ class StageBars:
         self._part_began = self._began = time.monotonic()
         self._done = 0
         self._steps = self._reused = self._ran = 0
-        self.seconds: dict[str, float] = {}
-        """Wall seconds of the stages that are over."""
 
     def __enter__(self) -> StageBars:
         if self._bars:
@@ -89,14 +87,18 @@ class StageBars:
     def _close_part(self) -> None:
         if self._part:
             seconds = time.monotonic() - self._part_began
-            self.seconds[self._part] = seconds
             reused = f", {self._reused} reused" if self._reused else ""
             self._console.print(f"{self._part:10} {seconds:7.1f} s  {self._ran} tasks{reused}", highlight=False)
 
 
+def _console() -> Console:
+    """Standard output; what stands in brackets or between colons is text. Names from data go through `printable`, too."""
+    return Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
+
+
 def print_summary(summary: Summary, run: Path) -> None:
     """What a run ends with: what was kept, what was read badly, what each phase holds."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = _console()
     table = Table("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -106,14 +108,14 @@ def print_summary(summary: Summary, run: Path) -> None:
     console.print(table)
     for funnel in summary.funnels:
         for damage in funnel.damaged:
-            console.print(f"damaged: {damage}; rows before the damage were used", style="yellow")
+            console.print(f"damaged: {printable(damage)}; rows before the damage were used", style="yellow")
     for note in summary.notes:
-        console.print(note, style="yellow", highlight=False)
+        console.print(printable(note), style="yellow", highlight=False)
     for phase in summary.mixture.get("phases", []):
         sets = ", ".join(f"{s['blocks']:,} blocks of {s['block_length']:,}" for s in phase["sets"])
         console.print(f"{phase['name']}: {phase['tokens']:,} tokens in {sets}", highlight=False)
         if phase["given_away"]:
-            names = ", ".join(phase["given_away"])
+            names = printable(", ".join(phase["given_away"]))
             console.print(f"  nothing there of {names}: its share went to the other pools", highlight=False)
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
@@ -124,9 +126,9 @@ def print_summary(summary: Summary, run: Path) -> None:
 
 def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
     """What another filter would change: totals, by reason and subset, examples, and what a real change would redo."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = _console()
     lost, won = sum(result.dropped.values()), sum(result.restored.values())
-    console.print(f"what if {', '.join(changes)}", style="bold", highlight=False, markup=False)
+    console.print(printable(f"what if {', '.join(changes)}"), style="bold", highlight=False)
     console.print(
         f"{result.documents:,} documents, {result.kept:,} kept now; {lost:,} more would be dropped, {won:,} would be kept "
         f"again ({result.bytes / 1e6:+,.2f} MB of text)",
@@ -138,11 +140,12 @@ def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
     if result.by_subset:
         table = Table("subset", "dropped", "kept again", box=None, header_style="bold")
         for cell, (dropped, restored) in sorted(result.by_subset.items()):
-            table.add_row(cell, f"{dropped:,}", f"{restored:,}")
+            table.add_row(printable(cell), f"{dropped:,}", f"{restored:,}")
         console.print(table)
     for example in result.examples:
-        console.print(f"{example.name}  {example.reason}  {example.value}", style="cyan", highlight=False, markup=False)
-        console.print(f"    {printable(example.text)}", highlight=False, markup=False)
+        about = printable(f"{example.name}  {example.reason}  {example.value}")
+        console.print(about, style="cyan", highlight=False)
+        console.print(f"    {printable(example.text)}", highlight=False)
     redo = f"filter, dedupe, tokens of about {result.changed_groups} of {result.groups} groups, mix and stats"
     console.print(
         f"a real change would redo {redo}; the scan would be reused" if lost or won else "nothing would change",
@@ -153,14 +156,14 @@ def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
 def print_why(found: Why) -> None:
     """What became of a document, from its decision to its signals."""
     decision = found.decision
-    print(f"{found.name} (id {found.doc_id})")
+    print(f"{printable(found.name)} (id {found.doc_id})")
     if not decision:
         print("  not decided yet: the run has no dedupe stage")
     elif decision["kept"]:
         print(f"  kept; stands for {decision['cluster_size']:,} documents, itself included")
     elif found.duplicate_of:
         print(
-            f"  dropped: {decision['reason']}, {decision['kind']} copy of {found.duplicate_of}, "
+            f"  dropped: {decision['reason']}, {decision['kind']} copy of {printable(found.duplicate_of)}, "
             f"similarity {decision['similarity']:.3f}"
         )
     else:
@@ -186,15 +189,32 @@ def print_found(found: Sequence[Found]) -> None:
     if not found:
         print("not in the run: no document of its sources has it")
     for f in found:
-        print(f"{f.name} (id {f.doc_id}): " + ("trained on" if f.trained_on else "not trained on"))
-        if not f.decision.get("kept"):
-            print(
-                f"  dropped: {f.decision.get('reason', 'not decided yet')}" + (f", copy of {f.copy}" if f.copy else "")
-            )
-        for name, blocks in (("", f.blocks), (f.copy, f.copy_blocks)):
-            for p in blocks:
-                of = f" of {name}" if name else ""
-                print(f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens{of}")
+        _print_found(f)
+
+
+def _print_found(f: Found) -> None:
+    print(f"{printable(f.name)} (id {f.doc_id}): " + ("trained on" if f.trained_on else "not trained on"))
+    if not f.decision.get("kept"):
+        print(
+            f"  dropped: {f.decision.get('reason', 'not decided yet')}"
+            + (f", copy of {printable(f.copy)}" if f.copy else "")
+        )
+    for name, blocks in (("", f.blocks), (f.copy, f.copy_blocks)):
+        for p in blocks:
+            of = f" of {printable(name)}" if name else ""
+            print(f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens{of}")
+
+
+def print_listed(listed: Listed) -> None:
+    """What a run has of an exclude list."""
+    for entry, found in listed.named.items():
+        print(f"{printable(entry)}: {len(found)} documents" if len(found) != 1 else f"{printable(entry)}: 1 document")
+        for f in found:
+            _print_found(f)
+    if listed.copies:
+        print(f"and their copies: {len(listed.copies)}")
+    for f in listed.copies:
+        _print_found(f)
 
 
 def print_trace(segments: Sequence[Traced], full: bool) -> None:
@@ -202,7 +222,7 @@ def print_trace(segments: Sequence[Traced], full: bool) -> None:
     for s in segments:
         edits = f", edits inside: {', '.join(s.edits)}" if s.edits else ""
         print(
-            f"{s.name}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
+            f"{printable(s.name)}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
             f"({s.edited[0]:,} to {s.edited[1]:,} edited){edits}"
         )
         print(printable(s.text, "\n\t") if full else f"  {beginning(s.text)}")
@@ -216,4 +236,4 @@ def print_jobs(jobs: Sequence[Job]) -> None:
         minutes, seconds = divmod(int(job.seconds), 60)
         took = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         table.add_row(job.id, job.status.lower(), started, took, printable(job.command))
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    _console().print(table)

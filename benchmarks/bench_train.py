@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from fox1.benchmarks.blocks import write_set
+from fox1.pipeline.memory import peak_bytes
 from fox1.recipes.load import load_recipe
 from fox1.recipes.schema import Size
 from fox1.trainer.metrics import peak_flops
@@ -56,11 +57,8 @@ def size_of(name: str) -> Size:
 # --- what a worker process measures: (tokens per second, peak bytes) --------------------------------------------------
 
 
-def peak_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+def peak_memory() -> int:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_bytes()
 
 
 def run_fox1(run: Path, size: Size, batch: int, steps: int, micro: int) -> tuple[float, int]:
@@ -82,7 +80,7 @@ def run_fox1(run: Path, size: Size, batch: int, steps: int, micro: int) -> tuple
         train(run, Path(out) / "ckpt", [0], Options(stop_after=WARM + steps))
         lines = [json.loads(line) for line in open(Path(out) / "ckpt" / "metrics.jsonl")]
     rates = [line["tokens_per_second"] for line in lines if line["kind"] == "train"][WARM:]
-    return len(rates) / sum(1 / r for r in rates), peak_bytes()
+    return len(rates) / sum(1 / r for r in rates), peak_memory()
 
 
 def blocks_of(run: Path, length: int, batch: int) -> Callable[[int], torch.Tensor]:
@@ -143,7 +141,7 @@ def run_hf(
             disable_tqdm=True,
         )  # fmt: skip
         transformers.Trainer(model, arguments, train_dataset=Rows(), callbacks=[Clock()]).train()
-    return steps * batch / (times[-1] - times[WARM - 1]), peak_bytes()
+    return steps * batch / (times[-1] - times[WARM - 1]), peak_memory()
 
 
 def run_torchtitan(
@@ -204,7 +202,7 @@ def run_torchtitan(
         torch.cuda.synchronize()
     seconds = time.perf_counter() - began
     dist.destroy_process_group()
-    return steps * batch / seconds, peak_bytes()
+    return steps * batch / seconds, peak_memory()
 
 
 # --- the measurement --------------------------------------------------------------------------------------------------

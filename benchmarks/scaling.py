@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import zstandard
 from fox1.pipeline.artifacts import RunPaths, write_json
 from fox1.pipeline.curate import CurateSettings, curate
 from fox1.pipeline.engine import Engine, OnRay, Silent, Task, TaskResult, task_times
+from fox1.pipeline.memory import peak_bytes
 from fox1.pipeline.mix.budget import MixSettings
 from fox1.pipeline.sources.listing import SourceSettings
 
@@ -94,20 +94,20 @@ def drive(tasks: int, out: Path) -> dict[str, float]:
     from fox1.pipeline.engine import ray_session
 
     with ray_session(None, None) as executor:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_bytes()
         engine = Engine(RunPaths(out), executor, Silent())
         work = [Task(f"t{n:06d}", "k", small, (out / "files" / f"{n % 1000:03d}" / str(n), n)) for n in range(tasks)]
         began = time.monotonic()
         assert len(engine.run("s", work)) == tasks
         seconds = time.monotonic() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_bytes()
         began = time.monotonic()
         Engine(RunPaths(out), executor, Silent()).run("s", work)
         again = time.monotonic() - began
     return {
         "tasks": tasks,
-        "peak_mib": peak / 1024,
-        "before_mib": before / 1024,
+        "peak_mib": peak / (1 << 20),
+        "before_mib": before / (1 << 20),
         "seconds": seconds,
         "resumed_seconds": again,
     }

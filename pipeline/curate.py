@@ -9,6 +9,7 @@ results on. Nothing here knows Ray, a terminal or a recipe file.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from .dedupe.guard import check_losses
 from .dedupe.order import DedupeSettings
 from .dedupe.stage import NO_RUN, OldRun, run_dedupe
 from .engine import Engine, Task, TaskResult, task_key
+from .exclude import load_excluded, prepare_exclude, read_lists
 from .filter import FilterSettings
 from .identity import Group, group_files
 from .lookup import write_lookup
@@ -74,6 +76,8 @@ class CurateSettings:
     contamination: ContaminationSettings = field(default_factory=ContaminationSettings)
     url_lists: tuple[str, ...] = ()
     """Block lists of domains and words."""
+    exclude_lists: tuple[str, ...] = ()
+    """Lists of documents to take out; see `exclude.py`."""
     seed: int = 0
     id_salt: int = 0
     max_bad_rows: float = 0.001
@@ -92,6 +96,8 @@ class Summary:
     mixture: dict[str, Any] = field(default_factory=dict)
     stages: list[str] = field(default_factory=list)
     given_away: dict[str, list[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall seconds of every stage."""
     notes: list[str] = field(default_factory=list)
     """What the recipe asked for and the data could not give."""
 
@@ -147,6 +153,8 @@ class _Run:
     """How many documents failed each rule, failed it alone, and failed pairs of rules."""
     preparations: dict[str, TaskResult] = field(default_factory=dict)
     """By name of the preparation."""
+    exclude_entries: dict[str, Any] = field(default_factory=dict)
+    """`stats/exclude.json`; empty without an exclude list."""
     old: OldRun = NO_RUN
     prepared_for_scan: tuple[str, ...] = ()
     """`name=hash` of the prepared artifacts that scan reads."""
@@ -170,8 +178,9 @@ class _Run:
         self.groups = group_files(files)
         last = max(STAGES.index(s) for s in self.stages)
         for stage in STAGES[: last + 1]:
-            before = len(self.engine.reused)
+            before, began = len(self.engine.reused), time.monotonic()
             getattr(self, f"_{stage}")()
+            self.summary.seconds[stage] = time.monotonic() - began
             ran = list(self.engine.reused.items())[before:]
             redone = sum(total - reused for _, (reused, total) in ran)
             if stage not in self.stages and redone:
@@ -209,10 +218,16 @@ class _Run:
             add("contamination", prepare_contamination, s.contamination, versions, s.contamination, self.paths)
         if s.url_lists:
             add("urls", prepare_urls, s.url_lists, [file_version(u) for u in s.url_lists], s.url_lists, self.paths)
+        if s.exclude_lists:
+            corpora = sorted({f.corpus for f in self.files})
+            # Read here: a wrong line is told before any work, and a list behind a URL may have grown under its name.
+            entries = read_lists(s.exclude_lists, corpora, s.id_salt)
+            add("exclude", prepare_exclude, None, entries, s.exclude_lists, corpora, s.id_salt, self.paths)
         results = self._step("prepare", tasks)
         self.prepared = results[0]
-        self.prepared_for_scan = tuple(f"{r.outputs[0].file.name}={r.outputs[0].hash}" for r in results[1:])
         self.preparations = {task.name: result for task, result in zip(tasks, results, strict=True)}
+        for_scan = [r for name, r in self.preparations.items() if name not in ("tokenizer", "exclude")]
+        self.prepared_for_scan = tuple(f"{r.outputs[0].file.name}={r.outputs[0].hash}" for r in for_scan)
         if quality := self.preparations.get("quality"):
             self.summary.notes += [
                 f"no quality model for {domain}, its formula is used: {why}"
@@ -244,12 +259,19 @@ class _Run:
 
     def _filter(self) -> None:
         s = self.settings
+        exclude = self.preparations.get("exclude")
+        excluded = exclude.outputs[0].hash if exclude else ""
         tasks = [
             Task(
                 g.name,
-                task_key("filter", filter.VERSION, s.filter, [[self.scans[f.name].outputs[0].hash for f in g.files]]),
+                task_key(
+                    "filter",
+                    filter.VERSION,
+                    [s.filter, excluded],
+                    [self.scans[f.name].outputs[0].hash for f in g.files],
+                ),
                 filter.filter_group,
-                (g, s.filter, self.paths),
+                (g, s.filter, excluded, self.paths),
                 weight=max(g.size, 1),
             )
             for g in self.groups
@@ -259,6 +281,15 @@ class _Run:
             for result in results:
                 merge_counts(self.rules.setdefault(kind, {}), result.data[kind])
         self.filtered = dict(zip([g.name for g in self.groups], results, strict=True))
+        if excluded:
+            entries = load_excluded(self.paths, excluded).entries
+            hit = {i for r in results for i in r.data["entries"]}
+            missed = [entry for i, entry in enumerate(entries) if i not in hit]
+            self.exclude_entries = {"entries": len(entries), "without_document": missed}
+            if missed:
+                self.summary.notes.append(
+                    f"exclude: {len(missed):,} of {len(entries):,} entries name no document of this run, e.g. {missed[0]}"
+                )
         self._judge("filter", results)
 
     def _judge(self, stage: str, results: Sequence[TaskResult]) -> None:
@@ -407,6 +438,7 @@ class _Run:
                 rules=self.rules,
                 dedupe=self.dedupe_result,
                 mixture=self.summary.mixture,
+                exclude=self.exclude_entries,
                 # Without the places of files: what they hold is among the inputs and prepared artifacts.
                 settings=content_key(
                     s.scan, s.filter, s.dedupe, replace(s.tokenizer, model=""), s.quality, s.mix, s.seed, s.limit

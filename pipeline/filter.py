@@ -2,8 +2,8 @@
 
 Rules are thresholds by section: `all` documents, those of a domain, those of a subset; where several sections set the
 same threshold the narrowest counts. A threshold's key (`min_words`) is its reason, and the order of the recipe is the
-order of reasons. Before them come what is not a question of quality: the licence policy, the block list of URLs,
-benchmark items, and the verdicts of plug-ins.
+order of reasons. Before them come what is not a question of quality: documents taken out on request, the licence policy,
+the block list of URLs, benchmark items, and the verdicts of plug-ins.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from .artifacts import RunPaths, merge_counts, parquet_writer
 from .engine import TaskResult
+from .exclude import COLUMNS, EXCLUDED, load_excluded
 from .identity import Group
 from .signals.ratios import SIGNAL_COUNTS, SIGNALS
 
-VERSION = 3
+VERSION = 4
 ALL = "all"
 LANGUAGES = "languages"
 
@@ -77,32 +78,40 @@ class FilterSettings:
     def columns(self) -> list[str]:
         """The columns of `signals/` that judging reads."""
         plugins = [f"plugin_{name}" for name in self.plugins]
-        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]
+        return list(dict.fromkeys([*COLUMNS, "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]))
 
 
-def filter_group(group: Group, settings: FilterSettings, paths: RunPaths) -> TaskResult:
+def filter_group(group: Group, settings: FilterSettings, excluded: str, paths: RunPaths) -> TaskResult:
     """Judge every document of a group into ``filtered/``.
 
     Counts are by `<corpus>/<subset>|<reason>` (the first reason). `data` counts, by rule, documents that fail it at all
-    (`failed`) and that fail nothing else (`alone`), and by pair of rules, those that fail `both` (`a|b`).
+    (`failed`) and that fail nothing else (`alone`), and by pair of rules, those that fail `both` (`a|b`); `entries` are
+    the places of the exclude list's entries that name a document.
+
+    Args:
+        excluded: hash of the prepared exclude list; empty: there is none.
     """
+    taken_out = load_excluded(paths, excluded)
+    entries: set[int] = set()
     counts: dict[str, int] = {}
     rules: dict[str, dict[str, int]] = {"failed": {}, "alone": {}, "both": {}}
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
         for file in group.files:
             for batch in signal_batches(paths.signals(file.corpus, file.path), settings.columns):
-                failed = judge(batch, group.corpus, settings)
+                named, by = taken_out.match(batch)
+                entries.update(by.tolist())
+                failed = [*([(EXCLUDED, named)] if excluded else []), *judge(batch, group.corpus, settings)]
                 first, reasons = _reasons(failed)
                 tally = pa.table({"subset": batch.column("subset"), "reason": first})
                 for row in tally.group_by(["subset", "reason"]).aggregate([([], "count_all")]).to_pylist():
                     merge_counts(counts, {f"{group.corpus}/{row['subset']}|{row['reason']}": row["count_all"]})
                 _count_rules(failed, rules)
                 out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
-    return TaskResult((out.artifact,), counts, rules)
+    return TaskResult((out.artifact,), counts, {**rules, "entries": sorted(entries)})
 
 
 def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[tuple[str, np.ndarray]]:
-    """(reason, bool [n]: whether the document fails) for every rule, in order."""
+    """(reason, bool [n]: whether the document fails) for every rule of the recipe, in order."""
     subset = batch.column("subset").to_numpy(zero_copy_only=False)
     domain = batch.column("domain").to_numpy(zero_copy_only=False)
     language = batch.column("language").to_numpy(zero_copy_only=False)

@@ -19,7 +19,8 @@ import xxhash
 
 from .artifacts import Artifact, RunPaths, parquet_writer, row_groups
 from .engine import Engine, Task, TaskResult, task_key
-from .identity import Group
+from .exclude import read_entries
+from .identity import ROW_BITS, Group
 from .provenance import Placed, placed
 from .runs import Run, index_parts, row_of, uint64s
 from .shuffle import RecordShuffle, by_hash_range, read_records
@@ -158,20 +159,61 @@ def find(run: Run, kind: str, value: str) -> list[Found]:
             signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["content_hash"])
             if signals is None or signals.column("content_hash")[0].as_py() != whole:
                 continue
-        decision = row_of(run.paths.decisions(file.corpus, file.path), doc_id)
-        decided = decision.to_pylist()[0] if decision else {}
-        copy = int(decided.get("duplicate_of") or 0)
-        found.append(
-            Found(
-                run.name(doc_id),
-                doc_id,
-                decided,
-                placed(run, doc_id),
-                run.name(copy) if copy else "",
-                placed(run, copy) if copy else [],
-            )
-        )
+        found.append(describe(run, doc_id))
     return found
+
+
+def describe(run: Run, doc_id: int) -> Found:
+    """What became of a document, and of the kept copy that stands for it."""
+    file = run.file(doc_id)
+    decision = row_of(run.paths.decisions(file.corpus, file.path), doc_id)
+    decided = decision.to_pylist()[0] if decision else {}
+    copy = int(decided.get("duplicate_of") or 0)
+    return Found(
+        run.name(doc_id),
+        doc_id,
+        decided,
+        placed(run, doc_id),
+        run.name(copy) if copy else "",
+        placed(run, copy) if copy else [],
+    )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the run has of an exclude list."""
+
+    named: dict[str, list[Found]]
+    """Entry -> the documents that it names; none where the run has none."""
+    copies: list[Found]
+    """Documents that are recorded as copies of those, or of which those are."""
+
+
+def find_listed(run: Run, listed: str) -> Listed:
+    """The documents that an exclude list names, and their recorded copies. Reads the decisions of the whole run.
+
+    Raises:
+        ValueError: the list cannot be read or has a line that is no entry.
+    """
+    named: dict[str, list[Found]] = {}
+    for _, entry, kind, value in read_entries(listed):
+        if kind == "row":
+            doc_id = run.doc_id(value)
+            file = run.files.get(doc_id >> ROW_BITS)
+            there = file and row_of(run.paths.decisions(file.corpus, file.path), doc_id, ["doc_id"])
+            named[entry] = [describe(run, doc_id)] if there else []
+        else:
+            named[entry] = find(run, kind, value)
+    documents = [f for found in named.values() for f in found]
+    ids = np.array([f.doc_id for f in documents], np.uint64)
+    heads = np.union1d(ids, np.array([int(f.decision.get("duplicate_of") or 0) for f in documents], np.uint64))
+    heads = heads[heads > 0]
+    copies: list[int] = []
+    for file in sorted(run.files.values(), key=lambda f: f.name) if len(heads) else ():
+        table = pq.read_table(run.paths.decisions(file.corpus, file.path), columns=["doc_id", "duplicate_of"])
+        own, of = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
+        copies += own[(np.isin(of, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
+    return Listed(named, [describe(run, doc_id) for doc_id in copies])
 
 
 def _look_up(run: Run, kind: str, key: int) -> list[int]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from .artifacts import RunPaths, merge_counts
 from .excerpts import beginning, edited_text
+from .exclude import EXCLUDED, Excluded, excluded_of
 from .filter import FilterSettings, judge, signal_batches, signal_of
 from .identity import Group, SourceFile
 from .signals.ratios import SIGNAL_COUNTS, SIGNALS
@@ -67,6 +68,7 @@ def what_if(
     result = WhatIf(groups=len(groups))
     found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
     columns = list(dict.fromkeys([*now.columns, *then.columns]))
+    excluded = excluded_of(paths)
     for group in groups:
         changed = False
         for file in group.files:
@@ -75,7 +77,7 @@ def what_if(
                 raise ValueError(f"{path} is missing: scan has not read {file.name}; run `fox1 curate` first")
             taken = {True: 0, False: 0}
             for batch in signal_batches(path, columns):
-                changed |= _compare(batch, file, now, then, result, found, taken)
+                changed |= _compare(batch, file, now, then, excluded, result, found, taken)
         result.changed_groups += changed
     for dropped in (True, False):
         chosen = found[dropped]
@@ -89,12 +91,14 @@ def _compare(
     file: SourceFile,
     now: FilterSettings,
     then: FilterSettings,
+    excluded: Excluded,
     result: WhatIf,
     found: dict[bool, list[tuple[SourceFile, int, str, str]]],
     taken: dict[bool, int],
 ) -> bool:
     """Add what changes in a batch; whether anything does."""
-    before, after = (judge(batch, file.corpus, s) for s in (now, then))
+    taken_out = (EXCLUDED, excluded.match(batch)[0])
+    before, after = ([taken_out, *judge(batch, file.corpus, s)] for s in (now, then))
     first = [_first(verdicts, batch.num_rows) for verdicts in (before, after)]
     subset, row, size = (batch.column(c).to_pylist() for c in ("subset", "row", "n_bytes"))
     result.documents += batch.num_rows

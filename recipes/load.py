@@ -6,6 +6,7 @@ import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,22 @@ from .schema import Recipe
 
 PACKAGE = Path(__file__).parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
+MAX_VALUES, MAX_DEPTH, MAX_TEXT = 100_000, 32, 1 << 20
+"""Of a recipe with its aliases written out, variables included: nine lines of YAML can stand for a billion values."""
 
 
 class RecipeError(ValueError):
     """What is wrong with a recipe, one problem a line in `problems`."""
 
     def __init__(self, path: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(_line(p) for p in problems)
         more = f" (and {len(problems) - 1} more; see `fox1 recipe check`)" if len(problems) > 1 else ""
-        super().__init__(f"{path}: {problems[0]}{more}")
+        super().__init__(f"{_line(path)}: {self.problems[0]}{more}")
+
+
+def _line(text: str) -> str:
+    """Text that may quote a recipe, as one line that cannot steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def find(name: str, beside: Path | None = None) -> Path:
@@ -35,22 +43,60 @@ def find(name: str, beside: Path | None = None) -> Path:
     if beside:
         places.insert(0, beside / name)
     for place in places:
-        if place.is_file():
-            return place
+        with suppress(OSError):  # a name that no file can have
+            if place.is_file():
+                return place
     own = ", ".join(sorted(p.name for p in PACKAGE.glob("*.yaml")))
-    raise ValueError(f"no recipe {name}; give a path, or one of the package's: {own}")
+    raise ValueError(f"no recipe {_line(name)}; give a path, or one of the package's: {own}")
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise RecipeError(str(path), [f"not YAML:{where} {getattr(error, 'problem', error)}"]) from None
+        value = _yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecipeError(str(path), [f"not YAML: {error}"]) from None
     if not isinstance(value, dict):
         raise RecipeError(str(path), ["a recipe is a mapping of keys"])
     return value
+
+
+def _yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        ValueError: it is none, or stands for more than a recipe can hold.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1} " if mark else ""
+        raise ValueError(f"{where}{getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except Exception as error:  # constructors of dates and numbers fail in ways of their own
+        raise ValueError(f"a value that its kind cannot have ({type(error).__name__}: {error})") from None
+    _check_values(value)
+    return value
+
+
+def _check_values(value: Any) -> None:
+    """Raise ValueError for what JSON cannot hold, and for more values, or more text in one, than a recipe can."""
+    left = [(value, 0)]
+    seen = 0
+    while left:
+        part, depth = left.pop()
+        seen += 1
+        if seen > MAX_VALUES or depth > MAX_DEPTH:
+            raise ValueError("aliases or nesting make it too large")
+        if isinstance(part, str) and len(part) > MAX_TEXT:
+            raise ValueError("a value of more than a million letters")
+        if not isinstance(part, dict | list | str | int | float | None):
+            raise ValueError(f"{part} is a {type(part).__name__}; quote it")
+        if isinstance(part, dict) and (key := next((k for k in part if not isinstance(k, str)), "")) != "":
+            raise ValueError(f"the key {key!r} is no text; quote it")
+        parts = [*part, *part.values()] if isinstance(part, dict) else part if isinstance(part, list) else ()
+        left += [(p, depth + 1) for p in parts]
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -67,10 +113,18 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RecipeError(str(path), ["`extends` goes in a circle"])
     value = _read(path)
     parent = value.pop("extends", "")
-    value = expand(value)
+    value = _expanded(value)
     if not parent:
         return value
     return _merge(_extended(find(str(parent), path.parent), (*seen, path.resolve())), value)
+
+
+def _expanded(value: dict[str, Any]) -> dict[str, Any]:
+    """With the settings of its preset; what no preset can stand beside stays for the schema to refuse."""
+    try:
+        return expand(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: list[str]) -> Any:
@@ -91,6 +145,8 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
         # Innermost first, so that a default may hold a variable; a bounded number of times.
         for _ in range(4):
             value = _VARIABLE.sub(one, value)
+            if len(value) > MAX_TEXT:
+                raise ValueError(f"{where}: its variables make it too long")
         return value
     return value
 
@@ -98,8 +154,9 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
 def _set(value: dict[str, Any], assignment: str) -> None:
     """Apply one `--set a.b.c=value`; the value is YAML."""
     key, equals, text = assignment.partition("=")
+    told = f"--set {_line(assignment[:200])}"
     if not equals or not key:
-        raise ValueError(f"--set {assignment}: write key=value, for example phases.phase1.tokens=1B")
+        raise ValueError(f"{told}: write key=value, for example phases.phase1.tokens=1B")
     *path, last = key.split(".")
     at: Any = value
     for part in path:
@@ -111,14 +168,14 @@ def _set(value: dict[str, Any], assignment: str) -> None:
             else None
         )
         if not isinstance(at, dict | list):
-            raise ValueError(f"--set {assignment}: {part} is not a mapping")
+            raise ValueError(f"{told}: {_line(part)} is not a mapping")
     try:
-        new = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"--set {assignment}: the value is not YAML; quote it") from None
+        new = _yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{told}: the value is not YAML ({_line(str(error))}); quote it") from None
     if isinstance(at, list):
         if not last.isdigit() or int(last) >= len(at):
-            raise ValueError(f"--set {assignment}: {last} is not a place in the list")
+            raise ValueError(f"{told}: {_line(last)} is not a place in the list")
         at[int(last)] = new
     else:
         at[last] = new
@@ -140,7 +197,7 @@ def load_recipe(
     for assignment in overrides:
         _set(value, assignment)
         if assignment.startswith("dedupe.preset="):
-            value = _merge(value, expand({"dedupe": {"preset": value["dedupe"]["preset"]}}))
+            value = _merge(value, _expanded({"dedupe": {"preset": value["dedupe"]["preset"]}}))
     _rank_sources(value)
     problems: list[str] = []
     # Unset variables matter only where they are used: a `--set` may have replaced the value.
@@ -158,7 +215,7 @@ def _rank_sources(value: dict[str, Any]) -> None:
     dedupe, sources = value.get("dedupe"), value.get("sources")
     if not isinstance(dedupe, dict) or not isinstance(sources, dict):
         return
-    preset = PRESETS.get(dedupe.get("preset", ""))
+    preset = PRESETS.get(str(dedupe.get("preset", "")))
     if preset and preset.ranking and dedupe.get("priority") == list(preset.ranking):
         dedupe["priority"] = [name for name in preset.ranking if name in sources]
 
@@ -205,6 +262,7 @@ def require_absolute(resolved: Mapping[str, Any]) -> None:
     places += [
         (f"contamination.benchmarks.{n}.files", f) for n, b in benchmarks.items() if b for f in b.get("files", [])
     ]
+    places += [("exclude.lists", f) for f in resolved.get("exclude", {}).get("lists", [])]
     for key, value in places:
         if value and "://" not in value and not value.startswith("/"):
             raise ValueError(f"{key}: {value} is relative; a job needs an absolute path or a URL")
@@ -223,6 +281,8 @@ def parse(value: dict[str, Any], path: str) -> Recipe:
                 message = f"unknown key{_nearest(e['loc'])}"
             problems.append(f"{where}: {message}" if where else message)
         raise RecipeError(path, problems) from None
+    except ArithmeticError as error:
+        raise RecipeError(path, [f"a number that nothing can be computed with ({error})"]) from None
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:

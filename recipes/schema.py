@@ -15,12 +15,22 @@ from ..pipeline.signals.c4 import LINE_RULES
 from ..pipeline.signals.pii import KINDS
 from ..pipeline.signals.ratios import SIGNALS
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
+from ..pipeline.sources.rows import ADAPTERS
 from ..tokenize.chat import LEARNED, MARKS, TEMPLATES
 from .presets import PRESETS
 from .units import Quantity, RowsOrShare, Share
 
 THRESHOLDS = [f"{bound}_{signal}" for signal in sorted(SIGNALS) for bound in ("min", "max")]
-RESERVED_REASONS = ("licence", "url", "contaminated", "held_out", "exact_duplicate", "near_duplicate", LANGUAGES)
+RESERVED_REASONS = (
+    "excluded",
+    "licence",
+    "url",
+    "contaminated",
+    "held_out",
+    "exact_duplicate",
+    "near_duplicate",
+    LANGUAGES,
+)
 
 Domain = Literal[DOMAINS]  # type: ignore[valid-type]
 
@@ -34,11 +44,9 @@ class Strict(BaseModel):
 class Source(Strict):
     """Where a corpus lies."""
 
-    format: Literal["redpajama", "slimpajama", "dolma", "pile", "refinedweb", "huggingface", "datatrove", "chat"] = (
-        Field(
-            description="How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`, `chat` "
-            "conversations."
-        )
+    format: Literal[tuple(ADAPTERS)] = Field(  # type: ignore[valid-type]
+        description="How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`, `chat` "
+        "conversations."
     )
     root: str = Field("", description="Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced.")
     files: list[str] = Field(["**/*"], description="Globs over paths relative to the root.")
@@ -78,6 +86,15 @@ class Exclusion(Strict):
 
 class Licence(Strict):
     exclude: list[Exclusion] = []
+
+
+class Exclude(Strict):
+    """Documents to take out, e.g. on request of whoever they are about."""
+
+    lists: list[str] = Field(
+        [], description="Files or URLs with one corpus/file#row, https://..., id:NATIVE_ID or hash:CONTENT_HASH a line."
+    )
+    copies: bool = Field(True, description="Take their exact and verified near copies out, too.")
 
 
 class MinHash(Strict):
@@ -413,6 +430,7 @@ class Recipe(Strict):
     url_lists: list[str] = Field(
         [], description="Block lists of URL domains and words; a name of the package's own or a path."
     )
+    exclude: Exclude = Exclude()
     plugins: dict[str, Plugin] = {}
     filters: dict[str, Thresholds] = Field(
         {}, description="Section (`all`, a domain, or corpus/subset) -> thresholds; the narrowest section counts."

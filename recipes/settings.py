@@ -101,6 +101,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             recipe.contamination.ngram,
             recipe.contamination.action,
         ),
+        exclude_lists=tuple(recipe.exclude.lists),
         url_lists=tuple(_list_file(name) for name in recipe.url_lists),
         filter=FilterSettings(
             tuple(
@@ -150,6 +151,7 @@ def _dedupe(recipe: Recipe) -> DedupeSettings:
         exempt=tuple(d.exempt),
         url=tuple(d.url.corpora),
         url_rule=d.url.rule,
+        excluded_copies=recipe.exclude.copies,
         near_limits=tuple(sorted(d.near_limits.items())),
     )
 

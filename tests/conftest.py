@@ -98,14 +98,14 @@ def settings_of(corpora: Path) -> Callable[..., Any]:
     return make
 
 
-def curate_here(settings: Any, out: Path, *stages: str, progress: Any = None) -> Any:
+def curate_here(settings: Any, out: Path, *stages: str, progress: Any = None, files: Any = None) -> Any:
     """Curate in this process; (summary, engine)."""
     from fox1.pipeline.artifacts import RunPaths
     from fox1.pipeline.curate import STAGES, curate
     from fox1.pipeline.engine import Engine, InProcess, Silent
 
     engine = Engine(RunPaths(out), InProcess(), progress or Silent())
-    return curate(settings, engine, stages or STAGES), engine
+    return curate(settings, engine, stages or STAGES, files), engine
 
 
 @pytest.fixture(scope="session")

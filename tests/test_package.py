@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("pipeline", "recipes", "tokenize", "trainer")
+PARTS = ("commands", "pipeline", "recipes", "tokenize", "trainer")
 
 
 def package_files() -> set[str]:

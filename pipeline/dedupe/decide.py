@@ -27,7 +27,23 @@ from ..shuffle import (
     read_records,
     sort_records,
 )
-from .order import BY_BETTER, DROP, DROPPED, EDGE, EXACT, ID, MAYBE, NEAR, NODE, UNKNOWN, UPDATE, Plan, bytes_of
+from .order import (
+    BY_BETTER,
+    DROP,
+    DROPPED,
+    EDGE,
+    EXACT,
+    ID,
+    MAYBE,
+    NEAR,
+    NODE,
+    NOT_EXCLUDED,
+    OF_EXCLUDED,
+    UNKNOWN,
+    UPDATE,
+    Plan,
+    bytes_of,
+)
 from .verify import SAMPLE
 
 Key = tuple[int, int]
@@ -101,6 +117,8 @@ def decide_range(
     drops["id"], drops["by"], drops["bytes"] = source["id"], source["better"], bytes_of(source["order"])
     for name in ("shared", "examined", "code", "kind"):
         drops[name] = source[name]
+    near = int((drops["kind"] == NEAR).sum())
+    drops["kind"][source["better_order"] < NOT_EXCLUDED] += OF_EXCLUDED
     unknown = np.empty(int((state == UNKNOWN).sum()), ID)
     unknown["id"] = nodes["id"][state == UNKNOWN]
     # What an open document may still do to another open one is asked again in the next round.
@@ -121,7 +139,7 @@ def decide_range(
         out = RecordShuffle(stem.with_name(f"{stem.name}.{name}"), parts, records.dtype, by)
         out.add(records, part)
         outputs += out.close()
-    counts = {"near_duplicates": int((drops["kind"] == NEAR).sum()), "open_pairs": len(left), "edges": len(ours)}
+    counts = {"near_duplicates": near, "open_pairs": len(left), "edges": len(ours)}
     picked = left[SAMPLE - 1 :: SAMPLE]
     sample = [
         key

@@ -23,6 +23,7 @@ from .order import (
     EXEMPT,
     FOLLOWER,
     INELIGIBLE,
+    NOT_EXCLUDED,
     NOT_HELD_OUT,
     NOT_OLD,
     Part,
@@ -74,7 +75,8 @@ def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path)
             )
             rank = (order & (NOT_OLD | NOT_HELD_OUT)) | age << np.uint64(20)
             records = _contents(url, scope, rank, batch.column("doc_id").to_numpy(), batch, code)
-            records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0)]
+            # The newest that may stay: a document that was taken out says nothing of the others of its URL.
+            records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0) & (order >= NOT_EXCLUDED)]
             out.add(records, by_hash_range(records["h0"], partitions))
     return TaskResult(tuple(out.close()))
 
@@ -222,7 +224,7 @@ def _classes(
         corpus = corpora[code[i]]
         if not by_url:
             for k in range(4):
-                if eligible or k % 2 == 0:
+                if k % 2 == 0 or (eligible and order[i] >= NOT_EXCLUDED):
                     cell = code[i] if k < 2 else corpus
                     if documents[k, cell] == 0:
                         touched[k, n_touched[k]] = cell

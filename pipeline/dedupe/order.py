@@ -5,11 +5,14 @@ An order key is a uint64; the smaller comes first, ties are broken by the docume
     bit 63      no document of dedupe: a filter dropped it
     bit 62      not of the finished run that new corpora are compared with
     bit 61      not held out
-    bits 53-60  priority of the recipe
+    bits 53-60  priority of the recipe, from 1
     bit 52      contaminated
     bits 36-51  quality, inverted
     bits 4-35   bytes of the edited text, inverted
     bits 0-3    flags, which are the same wherever two keys of one document are compared, or masked
+
+A document taken out on request has zeros in bits 53 to 63: it comes before all others, nothing drops it, and what is its
+copy goes.
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ import pyarrow.parquet as pq
 from numba import njit
 
 from ..artifacts import RunPaths
+from ..exclude import EXCLUDED
 from ..filter import signal_batches
 from ..identity import ROW_BITS, FileTable, Group
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class DedupeSettings:
     """Corpora in which an equal URL makes two documents candidates."""
     url_rule: Literal["candidates", "newest"] = "candidates"
     """`newest`: of these corpora's documents with one URL only the newest stays, compared or not."""
+    excluded_copies: bool = True
+    """Copies of documents that were taken out on request are dropped, too."""
     near_limits: tuple[tuple[str, float], ...] = ()
     """(`all`, corpus or `corpus/subset`, share of its documents that near-dedupe may drop before the run stops)."""
 
@@ -57,6 +63,8 @@ class DedupeSettings:
 INELIGIBLE = np.uint64(1 << 63)
 NOT_OLD = np.uint64(1 << 62)
 NOT_HELD_OUT = np.uint64(1 << 61)
+NOT_EXCLUDED = np.uint64(1 << 53)
+"""The smallest order key of a document that was not taken out on request."""
 EXEMPT = np.uint64(1)
 OPEN = np.uint64(2)
 """In a pair: its worse document has better ones in a bucket that it was not compared with yet."""
@@ -114,6 +122,8 @@ UPDATE = np.dtype([("id", "<u8"), ("state", "<u8")])
 DROPPED, UNKNOWN = 1, 2
 EXACT, NEAR, URL = 1, 2, 3
 KINDS = {EXACT: "exact", NEAR: "near", URL: "url"}
+OF_EXCLUDED = 8
+"""Added to the kind of a drop: the document is a copy of one that was taken out on request."""
 
 
 def sketch_record(size: int) -> np.dtype:
@@ -129,7 +139,8 @@ def may_drop(better: np.uint64, worse: np.uint64, same_corpus: bool, across: boo
     if not worse & NOT_OLD:
         return False
     if not better & worse & NOT_HELD_OUT:
-        # Copies of held-out documents go whatever the scope; so does a held-out copy of what a finished run trained on.
+        # Copies of held-out and excluded documents go whatever the scope; so does a held-out copy of what a finished run
+        # trained on.
         return True
     if (better | worse) & EXEMPT:
         return False
@@ -137,11 +148,11 @@ def may_drop(better: np.uint64, worse: np.uint64, same_corpus: bool, across: boo
 
 
 def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
-    """Priority of every name of the recipe's list, then of the other corpora in name order."""
+    """Priority, from 1, of every name of the recipe's list, then of the other corpora in name order."""
     names = [*settings.priority, *sorted(set(corpora) - set(settings.priority))]
     if len(names) > 250:
         raise ValueError(f"dedupe.priority has {len(names)} names; 250 is the most")
-    return {name: i for i, name in enumerate(names)}
+    return {name: 1 + i for i, name in enumerate(names)}
 
 
 def bytes_of(order: np.ndarray) -> np.ndarray:
@@ -185,7 +196,7 @@ def ordered_batches(
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
     """(batch of signals with `columns` and those the order needs, order keys, codes) over the files of a part."""
     group, paths = part.group, part.paths
-    kept = None if part.old else _kept(paths, group)
+    kept, excluded = (None, None) if part.old else _eligible(paths, group, plan.settings.excluded_copies)
     code = {name: i for i, name in enumerate(plan.codes)}
     at = 0
     for file in group.files:
@@ -200,15 +211,20 @@ def ordered_batches(
             subsets = batch.column("subset").dictionary_encode()
             names = [f"{group.corpus}/{s}" for s in subsets.dictionary.to_pylist()]
             which = subsets.indices.to_numpy()
-            priority = np.array([plan.rank.get(n, plan.rank.get(group.corpus, 0)) for n in names], np.uint64)[which]
+            priority = np.array([plan.rank.get(n, plan.rank[group.corpus]) for n in names], np.uint64)[which]
             exempt = np.array([_names(plan.settings.exempt, n) for n in names], bool)[which]
             order = _order_keys(batch, part, priority, exempt, eligible)
+            if excluded is not None:
+                order[excluded[at - batch.num_rows : at]] &= NOT_EXCLUDED - np.uint64(1) - EXEMPT
             yield batch, order, np.array([code[n] for n in names], np.uint32)[which]
 
 
-def _kept(paths: RunPaths, group: Group) -> np.ndarray:
-    reasons = signal_batches(paths.filtered(group.name), ["reason"])
-    return np.concatenate([np.empty(0, bool), *(_column(b, "reason") == "" for b in reasons)])
+def _eligible(paths: RunPaths, group: Group, excluded_copies: bool) -> tuple[np.ndarray, np.ndarray]:
+    """bool [documents of a group]: who takes part in dedupe; and who was taken out and makes its copies go."""
+    reasons = [_column(b, "reason") for b in signal_batches(paths.filtered(group.name), ["reason"])]
+    reason = np.concatenate([np.empty(0, object), *reasons])
+    excluded = (reason == EXCLUDED) & excluded_copies
+    return (reason == "") | excluded, excluded
 
 
 def _column(batch: pa.RecordBatch, name: str) -> np.ndarray:

@@ -13,11 +13,12 @@ from numba import njit
 
 from ..artifacts import DECISION_SCHEMA, merge_counts, parquet_writer
 from ..engine import TaskResult
+from ..exclude import EXCLUDED
 from ..filter import signal_batches
 from ..identity import ROW_BITS, Group
 from ..shuffle import RecordShuffle, first_of_runs, lookup, read_records
 from .exact import add_overlap, sparse
-from .order import DROP, EXACT, FOLLOWER, ID, KINDS, NEAR, URL, Part, Plan
+from .order import DROP, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
 
 MEMBER = np.dtype([("by", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("kind", "<u2")])
 """A dropped document, on its way to the chunk of the kept one that stands for it: 24 bytes."""
@@ -46,10 +47,12 @@ def resolve(
     more["bytes"], more["code"] = behind["bytes"], behind["code"]
     if kind == EXACT:
         more["shared"] = more["examined"] = 1
-    for name in ("by", "shared", "examined") if kind == URL else ("by", "shared", "examined", "kind"):
+        more["kind"][behind["leader_order"] < NOT_EXCLUDED] += OF_EXCLUDED
+    for name in ("by", "shared", "examined", "kind"):
         more[name][moved] = drops[at[moved]][name]
     if kind == URL:  # nobody compared it
         more["shared"] = 0
+        more["kind"] = URL + (more["kind"] & OF_EXCLUDED)
     every = np.concatenate([drops, more]) if first else more
     members = np.zeros(len(every), MEMBER)
     for name in MEMBER.names or ():
@@ -153,7 +156,7 @@ def _count(
             continue
         if not row["reason"]:
             merge_counts(data["kept_bytes"], {cell: row["bytes_sum"]})
-        elif row["near"] and row["reason"] != "held_out":
+        elif row["near"] and row["reason"] not in ("held_out", EXCLUDED):
             merge_counts(data["near_lost"], {cell: row["bytes_count"]})
     sizes, n = np.unique(decided.column("cluster_size").to_numpy(), return_counts=True)
     for size, count in zip(sizes.tolist(), n.tolist(), strict=True):
@@ -176,14 +179,17 @@ def _decisions(
     at, dropped = lookup(drops["id"], ids)
     mine = drops[at[dropped]]
     by, similarity, kind = np.zeros(n, np.uint64), np.zeros(n, np.float32), np.zeros(n, np.int64)
-    by[dropped], kind[dropped] = mine["by"], mine["kind"]
+    by[dropped], kind[dropped] = mine["by"], mine["kind"] % OF_EXCLUDED
+    of_excluded = np.zeros(n, bool)
+    of_excluded[dropped] = mine["kind"] >= OF_EXCLUDED
     similarity[dropped] = mine["shared"] / np.maximum(mine["examined"], 1)
     training = int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.tolist())
     behind = dropped & np.isin(by >> np.uint64(ROW_BITS), held_out) & training
-    names = pa.array(["", *(f"{KINDS[k]}_duplicate" for k in sorted(KINDS)), "held_out"])
+    names = pa.array(["", *(f"{KINDS[k]}_duplicate" for k in sorted(KINDS)), "held_out", EXCLUDED])
+    why = np.where(of_excluded, len(KINDS) + 2, np.where(behind, len(KINDS) + 1, kind))
     reason = pc.if_else(
         pa.array(dropped),
-        names.take(pa.array(np.where(behind, len(KINDS) + 1, kind))),
+        names.take(pa.array(why)),
         verdict.column("reason").combine_chunks(),
     )
     list_type = DECISION_SCHEMA.field("reasons").type

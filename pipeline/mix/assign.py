@@ -1,7 +1,8 @@
 """Claimed documents to pack partitions: one pass over the token shards, through the file shuffle.
 
 A partition is a hash range of a set's documents, its bounds a function of the plan (about 64k documents or 32 Mi tokens),
-never of tasks. Copies of a document for different epochs have different hashes.
+never of tasks. Copies of a document for different epochs have different hashes. Every map task also sums up what it sends
+to each partition, so that a partition whose documents are the same as before is not packed again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 
 from ...tokenize.shards import TOKEN_SCHEMA, token_batches
-from ..artifacts import Artifact
+from ..artifacts import Artifact, publish
 from ..engine import TaskResult
 from ..shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
-from ..signals.hashing import mix_array
+from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
 from .select import PhaseClaims, read_documents, taken_by
 
@@ -146,7 +148,8 @@ def shuffle_documents(
     epochs: Sequence[int],
     stem: Path,
 ) -> TaskResult:
-    """Map: the tokens of all claimed copies of some token shards, by (set, partition).
+    """Map: the tokens of all claimed copies of some token shards, by (set, partition); and, as the last output, a digest of
+    what each partition gets (uint64 [partitions]).
 
     Args:
         partitions: partitions of every set; a set's begin after those of the sets before it.
@@ -172,6 +175,7 @@ def shuffle_documents(
     outputs: list[Artifact] = []
     held: list[pa.RecordBatch] = []
     held_where: list[np.ndarray] = []
+    digests = np.zeros(int(begin[-1]), np.uint64)
     size = 0
 
     def spill() -> None:
@@ -203,12 +207,70 @@ def shuffle_documents(
             ]
             held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
             held_where.append(where[first:last])
+            _add_digests(
+                where[first:last],
+                np.stack([c.to_numpy().astype(np.uint64) for c in columns[:4]]),
+                *column_lists(columns[4]),
+                *column_lists(columns[5]),
+                digests,
+            )
             size += held[-1].nbytes
             if size >= SPILL_BYTES:
                 spill()
     if held or not outputs:
         spill()
-    return TaskResult(tuple(outputs), {"copies": len(row)})
+    return TaskResult((*outputs, _publish_digests(digests, stem)), {"copies": len(row)})
+
+
+@njit(cache=True, nogil=True)
+def _add_digests(
+    where: np.ndarray,
+    facts: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    spans: np.ndarray,
+    span_offsets: np.ndarray,
+    digests: np.ndarray,
+) -> None:
+    """Add a hash of every row to the digest of its partition. A sum: neither the order of rows nor the files they come in
+    matter, as they do not for the packing.
+    """
+    for i in range(len(where)):
+        h = np.uint64(0)
+        for k in range(len(facts)):
+            h = mix64(h ^ facts[k, i]) + np.uint64(k)
+        for at in range(offsets[i], offsets[i + 1]):
+            h = (h ^ np.uint64(ids[at])) * np.uint64(0x9E3779B97F4A7C15)
+            h ^= h >> np.uint64(29)
+        for at in range(span_offsets[i], span_offsets[i + 1]):
+            h = mix64(h ^ np.uint64(spans[at]))
+        digests[where[i]] += mix64(h)
+
+
+def _publish_digests(digests: np.ndarray, stem: Path) -> Artifact:
+    with publish(stem.with_name(f"{stem.name}.digests"), len(digests)) as out:
+        out.write(digests.tobytes())
+    return out.artifact
+
+
+def sum_digests(files: Sequence[Path], stem: Path) -> TaskResult:
+    """Reduce: the digest of every partition over all map tasks (`<stem>.digests`)."""
+    digests = np.stack([read_digests(file) for file in files]).sum(axis=0, dtype=np.uint64)
+    return TaskResult((_publish_digests(digests, stem),))
+
+
+def read_digests(file: Path) -> np.ndarray:
+    """uint64 [partitions of all sets]."""
+    return np.frombuffer(file.read_bytes(), np.uint64)
+
+
+def column_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a list column and where each row's begin in them, int64 [n + 1]."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    return array.flatten().to_numpy(), offsets - (offsets[0] if len(offsets) else 0)
 
 
 def _ipc(table: pa.Table) -> memoryview:

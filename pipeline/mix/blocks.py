@@ -21,7 +21,7 @@ from ..artifacts import publish
 from ..engine import TaskResult
 from ..shuffle import by_hash_range, read_partition, write_shuffle
 from ..signals.hashing import mix_array
-from .assign import read_entries
+from .assign import column_lists, read_entries
 
 LEFTOVER_SCHEMA = pa.schema(
     [
@@ -103,15 +103,6 @@ class Material:
             self.cells[segments.document],
             loss,
         )
-
-
-def column_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The values of a list column and where each row's begin in them, int64 [n + 1]."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    return array.flatten().to_numpy(), offsets - (offsets[0] if len(offsets) else 0)
 
 
 def pack_partition(files: Sequence[Path], partition: int, number: int, shape: SetShape, stem: Path) -> TaskResult:

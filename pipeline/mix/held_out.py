@@ -16,7 +16,8 @@ from ...tokenize.pack import pack, streams
 from ...tokenize.shards import block_schema, rows_per_file, token_batches, write_blocks
 from ..artifacts import Artifact, publish
 from ..engine import TaskResult
-from .blocks import Material, SetShape, column_lists
+from .assign import column_lists
+from .blocks import Material, SetShape
 
 
 def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, folder: Path) -> TaskResult:

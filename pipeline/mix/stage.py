@@ -154,8 +154,17 @@ class Mixer:
             lambda g: (g[0].identity, g[1].hash, self.settings, self.cells, list(claims), partitions, epochs),
             name=lambda g: g[0].name,
         )
-        sources = [a.file for r in moved for a in r.outputs]
-        hashes = [a.hash for r in moved for a in r.outputs]
+        sources = [a.file for r in moved for a in r.outputs[:-1]]
+        by_map = [r.outputs[-1] for r in moved]
+        summed = run_step(
+            self.engine,
+            "mix.digests",
+            ["documents"],
+            lambda _: (assign.sum_digests, ([a.file for a in by_map], self.paths.mix("documents/all"))),
+            lambda _: ([a.hash for a in by_map],),
+            name=str,
+        )[0]
+        digests = assign.read_digests(summed.outputs[0].file).tolist()
         shapes = [
             self._shape(s, length, max(1, int(totals[s][1]) // BUCKET_TOKENS), masked[phase])
             for s, (phase, length) in enumerate(sets)
@@ -170,7 +179,8 @@ class Mixer:
                 blocks.pack_partition,
                 (sources, begin[j[0]] + j[1], j[1], shapes[j[0]], self.paths.mix(f"packed/{_set_name(j[0], j[1])}")),
             ),
-            lambda j: (hashes, begin[j[0]] + j[1], j[1], shapes[j[0]]),
+            # A partition is packed again where its documents changed, not where any did.
+            lambda j: (digests[begin[j[0]] + j[1]], j[1], shapes[j[0]]),
             name=lambda j: _set_name(*j),
         )
         by_set = {s: [r for (t, _), r in zip(jobs, results, strict=True) if t == s] for s in range(len(sets))}

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..engine import Engine, Task, TaskResult, task_key
 
-VERSION = 3
+VERSION = 4
 """Of the whole mix stage."""
 
 

@@ -39,6 +39,8 @@ class Reached:
     rules: dict[str, dict[str, int]]
     dedupe: DedupeResult
     mixture: dict[str, Any]
+    exclude: dict[str, Any]
+    """What the exclude lists named; empty without any."""
     settings: str
     """Hash of what was asked for."""
     phases: Sequence[str]
@@ -69,6 +71,7 @@ def write_stats(engine: Engine, run: Reached) -> None:
         "languages": _languages(engine, run),
         "examples": _examples(engine, run),
         "settings": _identities(engine.paths, run),
+        **({"exclude": run.exclude} if run.exclude else {}),
     }
     tasks = [
         Task(name, task_key("stats", VERSION, None, [name, value]), write_value, (name, value, engine.paths))

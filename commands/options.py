@@ -1,0 +1,35 @@
+"""Options and arguments that several commands have."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..storage import open_root
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. phases.phase1.tokens=1B.")
+]
+RayAddress = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray cluster; default: local.")]
+Workers = Annotated[int | None, typer.Option(help="Local worker processes; default: one per core.")]
+OneProcess = Annotated[bool, typer.Option("--in-process", help="One process, without Ray.")]
+Dashboard = Annotated[str, typer.Option(help="Of the cluster's dashboard.", envvar="FOX1_DASHBOARD")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=open_root, help="Folder that `fox1 curate` wrote, or its URL.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C leaves with 130 and says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        raise typer.Exit(130) from None

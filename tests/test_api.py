@@ -1,0 +1,127 @@
+"""fox1 from Python, and the commands that look after a run and a machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import fox1
+import pytest
+from fox1.cli import app
+from fox1.doctor import check_machine
+from fox1.pipeline.artifacts import RunPaths
+from fox1.pipeline.garbage import collect
+from fox1.pipeline.verify import verify
+from typer.testing import CliRunner
+
+from tests.conftest import SMALL, hashes
+
+
+def test_a_run_is_made_opened_and_loaded_from_python(
+    tmp_path: Path, corpora: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOX1_DATA", str(corpora))
+    summary = fox1.curate("sample", tmp_path / "run", changes=SMALL, in_process=True)
+    assert hashes(tmp_path / "run") == hashes(run)
+    assert sum(f.kept for f in summary.funnels) > 0 and set(summary.seconds) == set(summary.stages)
+
+    opened = fox1.open_run(tmp_path / "run")
+    assert opened.phases == ["phase1", "phase2", "phase3"] and "phase2" in repr(opened)
+    rows = opened.decisions().to_table(columns=["doc_id", "kept", "reason"]).to_pylist()
+    funnel = opened.stats["funnel"]["corpora"]
+    assert len(rows) + sum(c["quarantined"] for c in funnel) == sum(c["rows"] for c in funnel)
+    assert opened.signals().count_rows() == len(rows)
+    kept = next(r["doc_id"] for r in rows if r["kept"])
+    assert opened.why(str(kept)).decision["kept"]
+
+    blocks = fox1.load_phase(opened, "phase1")
+    length = next(iter(blocks))
+    assert len(blocks[length][0]["input_ids"]) == int(length)
+    found = opened.trace("phase1", 0)
+    assert found and opened.why(found[0].name).blocks[0].phase == "phase1"
+    content = opened.why(found[0].name).signals["content_hash"].hex()
+    assert any(f.name == found[0].name and f.trained_on for f in opened.find(hash=content))
+
+    with pytest.raises(ValueError, match="no phase phase9; it has phase1"):
+        fox1.load_phase(opened, "phase9")
+    with pytest.raises(ValueError, match="one of url, id, hash and text"):
+        opened.find(name="x")
+    with pytest.raises(ValueError, match=r"manifest.json is missing"):
+        fox1.open_run(tmp_path / "nothing")
+    with pytest.raises(AttributeError, match="no attribute 'curat'"):
+        fox1.curat  # noqa: B018
+
+
+def test_gc_deletes_what_no_stage_names_and_leaves_the_run_whole(tmp_path: Path, run: Path, corpora: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    before = hashes(out)
+    stale = out / "decisions" / "pile" / "gone.jsonl.parquet"
+    shutil.copy(next((out / "decisions").rglob("*.parquet")), stale)
+    record = out / "records" / "dedupe.decisions" / "99999.json"
+    record.write_text(json.dumps({"outputs": [{"path": "decisions/pile/gone.jsonl.parquet"}], "key": "x"}))
+    (out / "notes.txt").write_text("mine")
+
+    told = CliRunner().invoke(app, ["gc", str(out), "--dry-run"])
+    assert told.exit_code == 0 and "decisions/pile/gone.jsonl.parquet" in told.output and stale.exists()
+    files, size = collect(RunPaths(out))
+    assert set(files) == {"decisions/pile/gone.jsonl.parquet", "records/dedupe.decisions/99999.json"} and size > 0
+    assert not stale.exists() and not record.exists() and (out / "notes.txt").exists()
+    assert hashes(out) == before and collect(RunPaths(out)) == ([], 0)
+
+    files, size = collect(RunPaths(out), intermediate=True)
+    assert any(f.startswith("mix/") for f in files) and not list((out / "dedupe").rglob("*.0"))
+    assert hashes(out) == before and verify(RunPaths(out))[2] == []
+    assert fox1.open_run(out).trace("phase1", 0)
+
+
+def test_gc_refuses_a_run_that_is_not_finished(tmp_path: Path, run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["artifacts"] = {n: a for n, a in manifest["artifacts"].items() if n.startswith("signals/")}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="is not finished"):
+        collect(RunPaths(tmp_path))
+
+
+def test_doctor_says_what_is_missing_and_what_to_do(
+    tmp_path: Path, corpora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fox1 import doctor
+
+    # A Ray session of its own is what `curate`'s tests start often enough.
+    monkeypatch.setattr(doctor, "_ray", lambda address: doctor.Check("ray", "ok", "not asked"))
+    monkeypatch.setenv("FOX1_DATA", str(corpora))
+    monkeypatch.setenv("FOX1_TOKENIZER", str(tmp_path / "none.model"))
+    found = {c.name: c for c in check_machine()}
+    assert found["data"].state == "ok" and found["packages"].state == "ok" and "torch" in found["packages"].found
+    assert found["tokenizer"].state == "missing" and "none.model" in found["tokenizer"].found
+    assert all(c.remedy for c in found.values() if c.state != "ok")
+    told = CliRunner().invoke(app, ["doctor"])
+    assert told.exit_code == 1 and "missing tokenizer" in told.output and "-> point FOX1_TOKENIZER" in told.output
+
+    monkeypatch.setenv("FOX1_DATA", str(tmp_path))
+    monkeypatch.delenv("FOX1_TOKENIZER")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/none")
+    found = {c.name: c for c in check_machine()}
+    assert "refinedweb" in found["data"].found and found["data"].state == found["kernels"].state == "missing"
+
+
+def test_doctor_says_that_a_cluster_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import contextmanager
+
+    from fox1 import doctor
+    from fox1.pipeline import engine
+
+    @contextmanager
+    def unreachable(address: str | None, cpus: int | None) -> object:
+        raise ConnectionError(f"cannot reach {address}\nmore")
+        yield
+
+    monkeypatch.setattr(engine, "ray_session", unreachable)
+    found = doctor._ray("ray://nowhere:10001")
+    assert (
+        found.state == "missing"
+        and found.found == "cannot reach ray://nowhere:10001"
+        and "is the cluster" in found.remedy
+    )
