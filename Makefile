@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
 
-.PHONY: install demo test test-long check format clean
+.PHONY: install demo test test-long check audit format clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,11 @@ check: install
 	$(BIN)/ruff format --check .
 	mkdir -p $(VENV)/typecheck && ln -sfn ../.. $(VENV)/typecheck/fox1
 	cd $(VENV)/typecheck && MYPYPATH=. ../bin/python -m mypy --config-file fox1/pyproject.toml -p fox1
+
+# Known vulnerabilities of what constraints.txt pins, from PyPI's advisories.
+audit: install
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 format: install
 	$(BIN)/ruff check --fix .

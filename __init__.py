@@ -1,8 +1,9 @@
 """fox1: Ray-distributed data curation and curriculum pre-training for the Fox-1 language model.
 
-Importing the package costs nothing but one environment variable: where Numba keeps compiled kernels. It must be set
-before Numba is first imported, in the driver and in every worker, so it is set here. The folder belongs to the
-machine, not to the package (which may be read-only) and not to a run (a new run must not compile again).
+Importing the package costs nothing but two environment variables: where Numba keeps compiled kernels, and that it finds
+them by the contents of a file. They must be set before Numba is first imported, in the driver and in every worker, so
+they are set here. The folder belongs to the machine, not to the package (which may be read-only) and not to a run (a new
+run must not compile again).
 """
 
 import os
@@ -31,6 +32,10 @@ def _kernel_cache() -> str:
 
 
 os.environ.setdefault("NUMBA_CACHE_DIR", _kernel_cache())
+os.environ.setdefault(
+    "NUMBA_CACHE_LOCATOR_CLASSES",
+    "fox1.kernel_cache.ByContent,UserProvidedCacheLocator,InTreeCacheLocator,UserWideCacheLocator,IPythonCacheLocator",
+)
 
 
 def __getattr__(name: str) -> Any:

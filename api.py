@@ -22,8 +22,9 @@ from .pipeline import lookup, provenance
 from .pipeline.artifacts import STAGES, RunPaths
 from .pipeline.curate import Summary, run_files
 from .pipeline.curate import curate as run_stages
-from .pipeline.engine import Engine, Executor, InProcess, Progress, Silent, ray_session, record_run
+from .pipeline.engine import Engine, Executor, InProcess, Progress, Silent, record_run
 from .pipeline.identity import SourceFile
+from .pipeline.on_ray import ray_session
 from .pipeline.runs import Run as _Run
 from .pipeline.runs import phase_names
 from .pipeline.sources.listing import list_sources

@@ -11,7 +11,7 @@ from pathlib import Path
 from .pipeline.artifacts import RunPaths
 from .pipeline.capacity.plan import Actual, Corpus, Plan, Training, actual, corpora_of, make_plan, stored_rates
 from .pipeline.capacity.rates import Rates, measure
-from .pipeline.engine import ray_session
+from .pipeline.on_ray import ray_session
 from .pipeline.sample import write_sample
 from .pipeline.sources.listing import list_sources
 from .recipes.load import load_recipe, stored_recipe

@@ -74,6 +74,11 @@ def _options(
     pass
 
 
+def _plain(line: str) -> str:
+    """A message may hold names of files and words of documents; none of them steers a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in line)
+
+
 def main() -> None:
     """Entry point: one line per error, a traceback only with --debug."""
     debug = "--debug" in sys.argv
@@ -83,6 +88,6 @@ def main() -> None:
         if debug:
             raise
         for line in getattr(error, "details", ()):
-            print(line, file=sys.stderr)
-        print(f"error: {shown(str(error).strip() or type(error).__name__)}", file=sys.stderr)
+            print(_plain(line), file=sys.stderr)
+        print(f"error: {_plain(shown(str(error).strip() or type(error).__name__))}", file=sys.stderr)
         sys.exit(1)

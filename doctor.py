@@ -139,7 +139,7 @@ def _kernels() -> Check:
 
 
 def _ray(address: str | None) -> Check:
-    from .pipeline.engine import ray_session
+    from .pipeline.on_ray import ray_session
 
     where = address or os.environ.get("RAY_ADDRESS") or ""
     try:

@@ -16,6 +16,7 @@ again with growing pauses.
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import os
 import random
@@ -265,6 +266,47 @@ def size_at_start(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
+
+
+def modified(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where it is not there, and in a store: objects change as a whole."""
+    if isinstance(path, Mirrored):
+        return 0
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+_UNWRITABLE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room in the quota",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+}
+
+
+def refusal(path: Path, error: OSError) -> str:
+    """What to say of a disk that refuses to be written: which file it was, and what helps; empty for other errors."""
+    if (remedy := _UNWRITABLE.get(error.errno or 0)) is None:
+        return ""
+    return f"{path} cannot be written ({os.strerror(error.errno or 0)}); {remedy}, and run the same command again"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where a disk refuses, say what: the error of a write knows neither the file nor what helps.
+
+    Raises:
+        OSError: one line.
+    """
+    try:
+        yield
+    except OSError as error:
+        if said := refusal(path, error):
+            raise OSError(said) from error
+        raise
 
 
 def remember(root: Path) -> None:

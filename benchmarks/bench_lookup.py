@@ -75,8 +75,9 @@ def curate(root: Path) -> None:
     from fox1.pipeline.curate import CurateSettings, run_files
     from fox1.pipeline.curate import curate as run_curate
     from fox1.pipeline.dedupe.order import DedupeSettings
-    from fox1.pipeline.engine import Engine, ray_session
+    from fox1.pipeline.engine import Engine
     from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
+    from fox1.pipeline.on_ray import ray_session
     from fox1.pipeline.sources.listing import SourceSettings
     from fox1.tokenize.model import TokenizerSettings
 

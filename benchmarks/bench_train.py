@@ -30,7 +30,7 @@ import torch
 from fox1.benchmarks.blocks import write_set
 from fox1.pipeline.memory import peak_bytes
 from fox1.recipes.load import load_recipe
-from fox1.recipes.schema import Size
+from fox1.recipes.training import Size
 from fox1.trainer.metrics import peak_flops
 from fox1.trainer.model import flops_per_token
 from fox1.trainer.settings import (

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.curate import curate
-from fox1.pipeline.engine import Engine, InProcess, Silent, ray_session
+from fox1.pipeline.engine import Engine, InProcess, Silent
+from fox1.pipeline.on_ray import ray_session
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 

@@ -52,7 +52,7 @@ def train(
         load_kernels()
         from ray import cluster_resources
 
-        from ..pipeline.engine import ray_session
+        from ..pipeline.on_ray import ray_session
 
         with resumable(), ray_session(address, None):
             gpus = int(bool(cluster_resources().get("GPU")))
@@ -115,13 +115,14 @@ def generate_command(
     """Let a model go on from a text."""
     import time
 
+    from ..pipeline.excerpts import printable
     from ..trainer.generate import Sampling
     from ..trainer.sample import open_model
 
     model = open_model(checkpoint, dtype)
     began, made = time.monotonic(), 0
     for piece in model.complete(text, tokens, Sampling(temperature, top_p, seed)):
-        print(piece, end="", flush=True)
+        print(printable(piece, "\n\t"), end="", flush=True)
         made += 1
     print()
     print(f"{made} tokens, {made / max(time.monotonic() - began, 1e-9):,.1f} a second", file=sys.stderr)

@@ -11,8 +11,8 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -80,6 +80,8 @@ class Artifact:
     bytes: int
     rows: int
     hash: str
+    modified: int = 0
+    """When the file was written, in its file system's nanoseconds; 0 in a store, where files cannot be changed in place."""
 
     @property
     def file(self) -> Path:
@@ -95,16 +97,18 @@ class Publication:
 
     def __init__(self, path: Path, rows: int) -> None:
         self.path, self.rows = path, rows
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.temporary = Path(f"{path.parent}/.{uuid.uuid4().hex}.tmp")
-        self._file: IO[bytes] = open(self.temporary, "wb")
+        with storage.writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = open(self.temporary, "wb")
         self._hash = xxhash.xxh3_128()
         self._bytes = 0
         self.artifact: Artifact
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
-        self._file.write(view)
+        with storage.writing(self.path):
+            self._file.write(view)
         self._hash.update(view)
         self._bytes += view.nbytes
         return view.nbytes
@@ -131,16 +135,21 @@ class Publication:
         """Called by pyarrow; publishing happens in `commit`."""
 
     def commit(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self.temporary, str(self.path))
+        with storage.writing(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self.temporary, str(self.path))
         storage.upload(self.path)
-        self.artifact = Artifact(str(self.path), self._bytes, self.rows, self._hash.hexdigest())
+        modified = storage.modified(self.path)
+        self.artifact = Artifact(str(self.path), self._bytes, self.rows, self._hash.hexdigest(), modified)
 
     def discard(self) -> None:
-        self._file.close()
-        self.temporary.unlink(missing_ok=True)
+        # A disk that is full or read-only refuses this as well; what it leaves goes when the next run begins.
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self.temporary.unlink()
 
 
 @contextmanager
@@ -149,10 +158,10 @@ def publish(path: Path, rows: int = 0) -> Iterator[Publication]:
     publication = Publication(path, rows)
     try:
         yield publication
+        publication.commit()
     except BaseException:
         publication.discard()
         raise
-    publication.commit()
 
 
 @contextmanager
@@ -295,7 +304,7 @@ class RunPaths:
         return self.root / "timings" / name
 
     def relative(self, artifact: Artifact) -> Artifact:
-        return Artifact(artifact.file.relative_to(self.root).as_posix(), artifact.bytes, artifact.rows, artifact.hash)
+        return replace(artifact, path=artifact.file.relative_to(self.root).as_posix())
 
 
 @contextmanager
@@ -309,17 +318,20 @@ def lease(run: Path) -> Iterator[None]:
         with storage.held(run):
             yield
         return
-    run.mkdir(parents=True, exist_ok=True)
-    with open(run / ".lease", "a+") as file:
+    with storage.writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        opened = open(run / ".lease", "a+")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise ValueError(f"{run} is being written by {holder}; wait for it, or choose another --out") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        with storage.writing(run / ".lease"):
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
         try:
             yield
         finally:
@@ -344,7 +356,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"{storage.shown(path)} is missing; is this a finished run? `fox1 curate` makes it") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{storage.shown(path)} is damaged ({error}); delete it and run the stage again") from None
 
 

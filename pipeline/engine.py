@@ -1,23 +1,18 @@
-"""Runs a stage's tasks: in this process, or as Ray tasks over files. The only file of the pipeline that imports Ray.
+"""Runs a stage's tasks and skips those that are finished: in this process, or on Ray (`on_ray.py`).
 
 A task is a pure function of its arguments that publishes files and returns what it published. It has a key, the hash
 of everything its output depends on; after its outputs it publishes a completion record. A task whose record has the
-same key and whose outputs are in place is not run again: that is all there is to resuming.
-
-Ray sees plain tasks with declared CPU and memory in a bounded window. Retries are counted here, not by Ray (which
-retries out-of-memory tasks without end). Files are the only medium between tasks; results are small.
+same key and whose outputs are in place is not run again: that is all there is to resuming. An output is in place if it
+has its size, and its time or else its hash. One that was changed is made again, as is all that was finished after that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
-import statistics
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,15 +21,14 @@ from typing import Any, Protocol
 from .. import storage
 from .artifacts import Artifact, RunPaths, content_key, read_json, write_json
 from .memory import peak_bytes
+from .verify import hash_file
 
 ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
 TASK_MEMORY = 1 << 30
 """Bytes a task declares to Ray unless it says otherwise: above the largest that any was measured to take (752 MiB)."""
-ASK_SECONDS = 5.0
-"""How often the driver looks at the cluster and at what is slow."""
-SLOW_SECONDS, SLOW_TIMES = 30.0, 4
-"""A task is slow that takes longer than the one, and than the other times the median."""
+LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
+"""A look at what a run has published is always taken where it is short, else in so much of the run's time."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +114,12 @@ def attempt(task: Task, paths: RunPaths, stage: str) -> Outcome:
     result, error, trace, transient = None, "", "", False
     try:
         # Outputs are about to be replaced: no record may vouch for them until they are whole again.
-        paths.record(stage, task.name).unlink(missing_ok=True)
+        record = paths.record(stage, task.name)
+        with storage.writing(record):
+            record.unlink(missing_ok=True)
         done = task.run(*task.args)
-        write_json(
-            paths.record(stage, task.name),
+        _write_record(
+            record,
             {
                 "stage": stage,
                 "task": task.name,
@@ -141,6 +137,22 @@ def attempt(task: Task, paths: RunPaths, stage: str) -> Outcome:
         trace = traceback.format_exc()
         transient = isinstance(cause, OSError | MemoryError) and not isinstance(cause, FileNotFoundError)
     return Outcome(result, error, trace, transient, socket.gethostname(), time.monotonic() - began, peak_bytes())
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    """Publish a completion record with a hash of what it says: the next stages plan with its numbers."""
+    write_json(path, {**record, "hash": content_key(record)})
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """A completion record; None where there is none, or a damaged one."""
+    if storage.size_at_start(path) is None:
+        return None
+    try:
+        record = read_json(path)
+        return record if record.pop("hash") == content_key(record) else None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
 
 
 class Executor(Protocol):
@@ -174,84 +186,6 @@ class InProcess:
             yield index, attempt(task, paths, stage)
 
 
-class OnRay:
-    """Runs tasks on a Ray cluster with a bounded window in flight."""
-
-    def __init__(self) -> None:
-        import ray
-
-        self._ray = ray
-        # Ray's own retries are off: a task that always exceeds its memory would otherwise loop for ever.
-        self._attempt = ray.remote(max_retries=0, num_cpus=1)(attempt)
-
-        self._cores, self._asked = 1, 0.0
-
-    @property
-    def cores(self) -> int:
-        # Nodes come and go, but to ask for each of a hundred thousand tasks would cost as much as the small ones do.
-        if time.monotonic() - self._asked > ASK_SECONDS:
-            self._cores, self._asked = int(self._ray.cluster_resources().get("CPU", 1)), time.monotonic()
-        return self._cores
-
-    @property
-    def room(self) -> int:
-        return max((int(n["Resources"].get("memory", 0)) for n in self._ray.nodes() if n["Alive"]), default=TASK_MEMORY)
-
-    def run(
-        self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
-        waiting = list(reversed(tasks))
-        in_flight: dict[Any, int] = {}
-        stragglers = _Stragglers(stage, {index: task.name for index, task in tasks}, progress)
-        while waiting or in_flight:
-            window = max(2, 2 * self.cores)
-            while waiting and len(in_flight) < window:
-                index, task = waiting.pop()
-                reference = self._attempt.options(memory=task.memory, name=f"{stage}:{task.name}").remote(
-                    task, paths, stage
-                )
-                in_flight[reference] = index
-                stragglers.began(index)
-            done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
-            for reference in done:
-                index = in_flight.pop(reference)
-                stragglers.ended(index)
-                try:
-                    yield index, self._ray.get(reference)
-                except self._ray.exceptions.RayError as cause:
-                    first = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-                    yield index, Outcome(None, f"{type(cause).__name__}: {first}", str(cause), True, "", 0.0, 0)
-            stragglers.look()
-
-
-class _Stragglers:
-    """Tells, once each, of tasks that are under way for much longer than others of their stage took."""
-
-    def __init__(self, stage: str, names: dict[int, str], progress: Progress) -> None:
-        self._stage, self._names, self._progress = stage, names, progress
-        self._began: dict[int, float] = {}
-        self._took: deque[float] = deque(maxlen=1000)
-        self._told: set[int] = set()
-        self._looked = time.monotonic()
-
-    def began(self, index: int) -> None:
-        self._began[index] = time.monotonic()
-
-    def ended(self, index: int) -> None:
-        self._took.append(time.monotonic() - self._began.pop(index))
-
-    def look(self) -> None:
-        now = time.monotonic()
-        if now - self._looked < ASK_SECONDS or len(self._took) < 5:
-            return
-        self._looked = now
-        limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self._took))
-        for index, began in list(self._began.items()):
-            if index not in self._told and now - began > limit:
-                self._progress.slow(self._stage, self._names[index], now - began)
-                self._told.add(index)
-
-
 @dataclass
 class Engine:
     """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
@@ -265,6 +199,8 @@ class Engine:
     """Stage -> (tasks whose finished output was reused, tasks)."""
     finished: dict[str, list[Artifact]] = field(default_factory=dict)
     """Stage -> what its tasks published, for the manifest."""
+    _looks_again: float = 0.0
+    _trusted_until: int = 1 << 63
 
     def __post_init__(self) -> None:
         storage.remember(self.paths.root)
@@ -298,6 +234,7 @@ class Engine:
                         asked[index] = replace(task, memory=min(2 * task.memory, self.executor.room))
                     again.append((index, asked[index]))
                 else:
+                    self._look(stage)
                     raise StageFailed(self._describe(stage, task, outcome, attempts[index]))
             todo = again
             if todo:
@@ -306,6 +243,8 @@ class Engine:
         _keep_log(self.paths.timings("tasks.jsonl"))
         done = [r for r in results if r is not None]
         self.finished[stage] = [a for r in done for a in r.outputs]
+        if time.monotonic() >= self._looks_again:
+            self._look(stage)
         return done
 
     def is_finished(self, stage: str, task: Task) -> bool:
@@ -314,22 +253,55 @@ class Engine:
 
     def _finished(self, stage: str, task: Task) -> TaskResult | None:
         path = self.paths.record(stage, task.name)
-        if storage.size_at_start(path) is None:
+        record = _read_record(path)
+        if record is None or record["key"] != task.key:
             return None
-        record = read_json(path)
-        if record["key"] != task.key:
+        outputs = [Artifact(**{**o, "path": str(self.paths.root / o["path"])}) for o in record["outputs"]]
+        if any(storage.size_at_start(a.file) is None for a in outputs):
             return None
-        outputs = []
-        for output in record["outputs"]:
-            file = self.paths.root / output["path"]
-            if storage.size_at_start(file) != output["bytes"]:
+        now = [replace(a, modified=storage.modified(a.file)) for a in outputs]
+        for was, is_ in zip(outputs, now, strict=True):
+            whole = storage.size_at_start(was.file) == was.bytes
+            if not (whole and (was.modified == is_.modified or hash_file(was.file) == was.hash)):
+                self._distrust(is_.modified)
                 return None
-            outputs.append(Artifact(str(file), output["bytes"], output["rows"], output["hash"]))
-        return TaskResult(tuple(outputs), record["counts"], record["data"], reused=True)
+        if now != outputs:
+            # Touched or copied: the bytes are the same, and are not read again for it.
+            _write_record(path, {**record, "outputs": [self.paths.relative(a).to_json() for a in now]})
+        return TaskResult(tuple(now), record["counts"], record["data"], reused=True)
+
+    def _distrust(self, since: int) -> None:
+        """Forget what was finished after a file was changed: it may have been made from that, under the key of what was.
+
+        Before the file itself is made again: a run that is killed here finds the same the next time.
+        """
+        if not since or since >= self._trusted_until:
+            return
+        self._trusted_until = since
+        for record in (self.paths.root / "records").rglob("*.json"):
+            if storage.modified(record) >= since:
+                record.unlink(missing_ok=True)
+
+    def _look(self, stage: str) -> None:
+        """Is what earlier stages published still what they wrote? Otherwise the next run makes it again.
+
+        Raises:
+            StageFailed: it is not.
+        """
+        began = time.monotonic()
+        for artifact in (a for outputs in self.finished.values() for a in outputs if a.modified):
+            modified = storage.modified(artifact.file)
+            if modified not in (0, artifact.modified) and hash_file(artifact.file) != artifact.hash:
+                raise StageFailed(
+                    f"{artifact.path} was changed after it was written, and {stage} may have read it; run the same command "
+                    "again: both are made anew"
+                )
+        now = time.monotonic()
+        if now - began > LOOK_SECONDS:
+            self._looks_again = now + (now - began) / LOOK_SHARE
 
     def _time(self, stage: str, task: Task, attempt: int, outcome: Outcome) -> None:
         path = self.paths.timings("tasks.jsonl")
-        path.parent.mkdir(parents=True, exist_ok=True)
         line = {
             "stage": stage,
             "task": task.name,
@@ -340,8 +312,7 @@ class Engine:
             "peak_bytes": outcome.peak_bytes,
             "error": outcome.error,
         }
-        with open(path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        _log(path, line)
 
     def _describe(self, stage: str, task: Task, outcome: Outcome, attempts: int) -> str:
         log = self.paths.timings(f"failed-{stage}-{task.name.replace('/', '_')[-100:]}.log")
@@ -349,6 +320,14 @@ class Engine:
             log.write_text(outcome.trace)
         tries = f" after {attempts} attempts" if attempts > 1 else ""
         return f"{stage} failed on {task.name}{tries}: {outcome.error} (log: {log})"
+
+
+def _log(path: Path, line: dict[str, Any]) -> None:
+    """Append to a log, if the disk lets us: a run is worth more than what is said of it."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def _keep_log(path: Path) -> None:
@@ -359,8 +338,11 @@ def _keep_log(path: Path) -> None:
 
 def task_times(paths: RunPaths) -> list[dict[str, Any]]:
     """What `timings/tasks.jsonl` holds, with the stage of a step as `part`; nothing where there is no log."""
-    log = paths.timings("tasks.jsonl")
-    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    log, entries = paths.timings("tasks.jsonl"), []
+    for line in log.read_bytes().splitlines() if log.exists() else []:
+        # A full disk takes half a line.
+        with contextlib.suppress(ValueError):
+            entries.append(json.loads(line))
     return [{**entry, "part": entry["stage"].split(".")[0]} for entry in entries]
 
 
@@ -375,39 +357,5 @@ def record_run(
         "stages": stages,
         "reused": reused if complete else -1,
     }
-    with open(paths.timings("runs.jsonl"), "a") as file:
-        file.write(json.dumps(line) + "\n")
+    _log(paths.timings("runs.jsonl"), line)
     _keep_log(paths.timings("runs.jsonl"))
-
-
-@contextlib.contextmanager
-def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
-    """A Ray session: the cluster at `address` (or the job's own), else one of this machine for as long as the block.
-
-    A local session binds to loopback, has no dashboard and ends with the driver.
-    """
-    import logging
-
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    target = address or os.environ.get("RAY_ADDRESS")
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    already = ray.is_initialized()
-    if not already:
-        if target:
-            ray.init(address=target, **quiet)
-        else:
-            ray.init(
-                num_cpus=cpus or os.cpu_count(),
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                object_store_memory=128 << 20,
-                **quiet,
-            )
-    try:
-        yield OnRay()
-    finally:
-        if not already:
-            ray.shutdown()

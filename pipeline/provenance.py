@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from ..tokenize.chat import ChatEncoder
 from ..tokenize.encode import Encoder
 from ..tokenize.model import TokenizerSettings
-from ..tokenize.shards import read_set, rows_per_file
+from ..tokenize.shards import block_batches, read_set, rows_per_file
 from .artifacts import row_groups
 from .edits import EDIT_KINDS, apply_edits, raw_span
 from .mix.index import part_of
@@ -142,12 +141,14 @@ def trace(run: Run, phase: str, block: int, length: int = 0, source: bool = Fals
         there = ", ".join(f"{s.blocks:,} of {n}" for n, s in splits.items())
         raise ValueError(f"{phase} has no block {block} of {length or next(iter(splits))} tokens; it has {there}")
     number, row = divmod(block, rows_per_file(split.block_length))
-    with pa.memory_map(os.fspath(folder / str(split.block_length) / split.files[number])) as file:
-        for batch in pa.ipc.open_stream(file):
-            if row < batch.num_rows:
-                values = batch.slice(row, 1).to_pylist()[0]
-                break
-            row -= batch.num_rows
+    path, values = folder / str(split.block_length) / split.files[number], None
+    for batch in block_batches(path, split.block_length, info.masked):
+        if row < batch.num_rows:
+            values = batch.slice(row, 1).to_pylist()[0]
+            break
+        row -= batch.num_rows
+    if values is None:
+        raise ValueError(f"{path} has fewer blocks than fox1.json says; run `fox1 curate` again to rebuild it")
     settings = run.tokenizer
     # A few documents: SentencePiece is loaded sooner than the fast encoder, and gives the same ids.
     tracer = _Tracer(run, Encoder(run.paths.tokenizer, settings.reserved, fast=False), settings, source)

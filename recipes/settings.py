@@ -21,7 +21,7 @@ from ..pipeline.sources.listing import SourceSettings
 from ..tokenize.chat import TEMPLATES, Template
 from ..tokenize.model import TokenizerSettings
 from ..trainer.settings import ModelSettings, OptimizerSettings, PhaseTraining, ScheduleSettings, TrainSettings
-from . import schema
+from .curation import Weight as WeightOfRecipe
 from .schema import Recipe
 
 
@@ -132,7 +132,7 @@ WHOLE = Weight(1.0)
 """What a weight is part of that is part of none."""
 
 
-def _weight(weight: schema.Weight, group: Weight) -> Weight:
+def _weight(weight: WeightOfRecipe, group: Weight) -> Weight:
     """A weight with what it has from its group."""
     own = weight.model_dump(exclude={"within", "by", "temperature"}, exclude_none=True)
     own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items() if v != ""}

@@ -111,14 +111,14 @@ def test_doctor_says_that_a_cluster_does_not_answer(monkeypatch: pytest.MonkeyPa
     from contextlib import contextmanager
 
     from fox1 import doctor
-    from fox1.pipeline import engine
+    from fox1.pipeline import on_ray
 
     @contextmanager
     def unreachable(address: str | None, cpus: int | None) -> object:
         raise ConnectionError(f"cannot reach {address}\nmore")
         yield
 
-    monkeypatch.setattr(engine, "ray_session", unreachable)
+    monkeypatch.setattr(on_ray, "ray_session", unreachable)
     found = doctor._ray("ray://nowhere:10001")
     assert (
         found.state == "missing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import itertools
 import json
 import os
 import random
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.long
 SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 STAGES = ("prepare", "scan", "filter", "dedupe.", "tokenize", "mix.", "stats")
 TOKEN = "a-token-of-this-test"
+REAL = Path(__file__).parents[2] / "shared" / "data" / "corpora"
+"""Real text in the five formats, where a copy lies beside the checkout."""
 
 
 def free_port() -> int:
@@ -44,6 +47,61 @@ def own_disks() -> bool:
     """Whether a node can be given a scratch folder of its own under the name that all share."""
     command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /tmp"]
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a node runs: this machine, or a network namespace of it that has an address of its own."""
+
+    ip: str = "127.0.0.1"
+    name: str = ""
+    """Of the namespace."""
+
+    @property
+    def enter(self) -> list[str]:
+        return ["ip", "netns", "exec", self.name] if self.name else []
+
+
+@contextmanager
+def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
+    """(this machine's address, hosts) on a bridge; each host has an interface and a loopback of its own."""
+    tag = f"fx{os.getpid() % 100_000}"
+    net = f"10.{random.randrange(64, 128)}.{random.randrange(256)}"
+    made = [Host(f"{net}.{k + 2}", f"{tag}h{k}") for k in range(count)]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        ip("link", "add", tag, "type", "bridge")
+        ip("addr", "add", f"{net}.1/24", "dev", tag)
+        ip("link", "set", tag, "up")
+        for host in made:
+            outside, inside = f"{host.name}o", f"{host.name}i"
+            ip("netns", "add", host.name)
+            ip("link", "add", outside, "type", "veth", "peer", "name", inside)
+            ip("link", "set", inside, "netns", host.name)
+            ip("link", "set", outside, "master", tag, "up")
+            ip("-n", host.name, "addr", "add", f"{host.ip}/24", "dev", inside)
+            ip("-n", host.name, "link", "set", inside, "up")
+            ip("-n", host.name, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        count = 0
+        reason = str(getattr(error, "stderr", b"") or error)
+    try:
+        if not count:
+            pytest.skip(f"this machine gives no network namespaces: {reason}")
+        yield f"{net}.1", made
+    finally:
+        for host in made:
+            subprocess.run(["ip", "link", "del", f"{host.name}o"], capture_output=True)
+            subprocess.run(["ip", "netns", "del", host.name], capture_output=True)
+        subprocess.run(["ip", "link", "del", tag], capture_output=True)
+
+
+def cut_off(host: Host) -> None:
+    """Take a host's cable out."""
+    subprocess.run(["ip", "link", "set", f"{host.name}o", "down"], check=True)
 
 
 @dataclass
@@ -78,18 +136,25 @@ class Nodes:
     port: int = field(default_factory=free_port)
     dashboard: int = field(default_factory=free_port)
     workers: list[Node] = field(default_factory=list)
+    hosts: Iterator[Host] = field(default_factory=lambda: itertools.repeat(Host()))
+    """Where the next nodes run; the first is the head's."""
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.dashboard}"
+        return f"http://{self.ip}:{self.dashboard}"
 
-    def _start(self, *options: str, scratch: bool) -> Node:
+    def _start(self, host: Host, *options: str, scratch: bool) -> Node:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", *options]
-        command += ["--object-store-memory=80000000", "--node-ip-address=127.0.0.1"]
+        command += ["--object-store-memory=80000000", f"--node-ip-address={host.ip}"]
         command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
         if scratch and own_disks():
-            mount = 'mkdir -p "$FOX1_SCRATCH"; mount -t tmpfs none "$FOX1_SCRATCH"; exec "$@"'
-            command = ["unshare", "-m", "sh", "-c", mount, "node", *command]
+            own = [self.environment["FOX1_SCRATCH"]]
+            if host.name:
+                # Ray's folder too: a node that is cut off clears away what it unpacked there.
+                own.append(str(self.folder))
+            mount = "; ".join(f"mkdir -p {folder}; mount -t tmpfs none {folder}" for folder in own)
+            command = ["unshare", "-m", "sh", "-c", f'{mount}; cd /; exec "$@"', "node", *command]
+        command = [*host.enter, *command]
         log = open(self.folder / f"node-{len(self.workers)}-{time.monotonic():.0f}.log", "w")
         process = subprocess.Popen(
             command, env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
@@ -98,8 +163,10 @@ class Nodes:
 
     def start(self, workers: int) -> None:
         # A short folder: Ray puts Unix sockets below it, whose paths end at 107 characters.
+        host = next(self.hosts)
+        self.ip = host.ip
         self.head = self._start(
-            "--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=true", "--dashboard-host=127.0.0.1",
+            host, "--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=true", f"--dashboard-host={host.ip}",
             f"--dashboard-port={self.dashboard}", f"--ray-client-server-port={free_port()}",
             f"--temp-dir={self.folder}", scratch=False,
         )  # fmt: skip
@@ -110,7 +177,8 @@ class Nodes:
             self.wait(lambda count=count: self.cpus() == count)  # type: ignore[misc]
 
     def add(self) -> Node:
-        self.workers.append(self._start(f"--address=127.0.0.1:{self.port}", "--num-cpus=1", scratch=True))
+        options = (f"--address={self.ip}:{self.port}", "--num-cpus=1")
+        self.workers.append(self._start(next(self.hosts), *options, scratch=True))
         return self.workers[-1]
 
     def get(self, path: str) -> dict:  # type: ignore[type-arg]
@@ -147,10 +215,10 @@ class Nodes:
             node.kill()
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A store: what a process must know to reach it. It has a bucket named `bucket`."""
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+@contextmanager
+def open_store(ip: str, scratch: Path) -> Iterator[dict[str, str]]:
+    """A store: what a process must know to reach it."""
+    server = moto_server.ThreadedMotoServer(ip_address=ip, port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield {
@@ -158,9 +226,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "FOX1_SCRATCH": str(tmp_path_factory.mktemp("scratch")),
+        "FOX1_SCRATCH": str(scratch),
     }
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A store on this machine. It has a bucket named `bucket`."""
+    with open_store("127.0.0.1", tmp_path_factory.mktemp("scratch")) as found:
+        yield found
 
 
 class Bucket:
@@ -188,8 +263,9 @@ def bucket(store: dict[str, str]) -> Bucket:
     return Bucket(store["AWS_ENDPOINT_URL"])
 
 
-@pytest.fixture(scope="module")
-def nodes(store: dict[str, str], corpora: Path, bucket: Bucket) -> Iterator[Nodes]:
+@contextmanager
+def open_cluster(store: dict[str, str], corpora: Path, places: Iterator[Host] | None = None) -> Iterator[Nodes]:
+    """A head and two workers."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     # The job's `python` is the cluster's, found by its PATH.
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
@@ -197,12 +273,18 @@ def nodes(store: dict[str, str], corpora: Path, bucket: Bucket) -> Iterator[Node
     # A lost node is noticed in seconds, not half a minute.
     environment |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
     with tempfile.TemporaryDirectory(prefix="fx", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        cluster = Nodes(Path(folder), environment)
+        cluster = Nodes(Path(folder), environment, hosts=places or itertools.repeat(Host()))
         try:
             cluster.start(workers=2)
             yield cluster
         finally:
             cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def nodes(store: dict[str, str], corpora: Path, bucket: Bucket) -> Iterator[Nodes]:
+    with open_cluster(store, corpora) as cluster:
+        yield cluster
 
 
 def submit(nodes: Nodes, *words: str, token: str = TOKEN, **variables: str) -> subprocess.Popen[str]:
@@ -241,6 +323,38 @@ def test_a_submitted_curation_in_a_store_gives_the_bytes_of_a_local_one(
     assert_equal_to(run, bucket, "runs/submitted")
     log = attempts(bucket, "runs/submitted")
     assert all(entry["attempt"] == 1 and not entry["error"] for entry in log)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no copy of the corpora here")
+def test_the_real_recipe_in_small_gives_the_bytes_of_a_local_run(nodes: Nodes, bucket: Bucket, tmp_path: Path) -> None:
+    """`mini` over 280 MB of text."""
+    environment = {**os.environ, "FOX1_DATA": str(REAL)}
+    command = [sys.executable, "-m", "fox1", "curate", "mini", "--out", str(tmp_path / "run"), "--in-process"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    words = ("--", "curate", "mini", "--out", "s3://bucket/runs/mini")
+    job = submit(nodes, *words, FOX1_DATA=str(REAL))
+    said = job.communicate(timeout=1200)[0]
+    assert job.returncode == 0, said
+    assert_equal_to(tmp_path / "run", bucket, "runs/mini")
+
+
+def test_hosts_of_a_network_lose_one_whose_cable_is_cut(corpora: Path, run: Path, tmp_path: Path) -> None:
+    """Nodes with network, loopback and scratch folder of their own; one is cut off in the middle of the scan."""
+    with hosts(4) as (here, places), open_store(here, tmp_path / "scratch") as store:
+        bucket = Bucket(store["AWS_ENDPOINT_URL"])
+        with open_cluster(store, corpora, iter(places)) as nodes:
+            job = curate(nodes, "runs/network")
+            deadline = time.monotonic() + 200
+            while not bucket.keys("runs/network/records/scan") and time.monotonic() < deadline:
+                time.sleep(0.02)
+            cut_off(places[1])
+            nodes.add()
+            said = job.communicate(timeout=400)[0]
+            lost = [entry for entry in attempts(bucket, "runs/network") if entry["error"]]
+            why = [bucket.get(k).decode() for k in bucket.keys("runs/network/timings/failed")]
+            assert job.returncode == 0, f"{said}\n{lost}\n{why}"
+            assert_equal_to(run, bucket, "runs/network")
+            assert lost, "the cut cost no task"
 
 
 def test_a_wrong_token_is_refused(nodes: Nodes) -> None:

@@ -97,25 +97,56 @@ class SetInfo:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SetInfo:
-        return cls(
-            **{
-                **value,
-                "splits": tuple(Split(**{**s, "files": tuple(s["files"])}) for s in value["splits"]),
-                "sources": tuple((c, s, d) for c, s, d in value["sources"]),
-            }
+        """Raises ValueError, TypeError, KeyError or AttributeError for what is no description of a set."""
+        splits = tuple(
+            Split(**{**_typed(s, block_length=int, blocks=int, tokens=int, hash=str), "files": tuple(s["files"])})
+            for s in value["splits"]
         )
+        sources = tuple((c, s, d) for c, s, d in value["sources"])
+        facts = _typed(value, name=str, vocab_size=int, pad=int, eos=int, bos=int, data_identity=str)
+        info = cls(**{**facts, "splits": splits, "sources": sources})
+        info.check()
+        return info
+
+    def check(self) -> None:
+        """Raise ValueError for what no phase set says of itself."""
+        if not all(isinstance(part, str) for source in self.sources for part in source):
+            raise ValueError("a source that is no text")
+        for split in self.splits:
+            length, name = split.block_length, str(split.block_length)
+            if length < 1 or length & (length - 1) or split.blocks < 0:
+                raise ValueError(f"{split.blocks} blocks of {length} tokens")
+            if len(set(split.files)) != -(-split.blocks // rows_per_file(length)):
+                raise ValueError(f"{split.blocks} blocks of {length} tokens in {len(split.files)} files")
+            if outside := next((f for f in split.files if Path(f).name != f or not f.isprintable()), None):
+                raise ValueError(f"{outside} is no file of its folder")
+            if self.max_docs_per_block.get(name, 0) < 1:
+                raise ValueError(f"no segments in blocks of {length} tokens")
+        if not self.splits or len({s.block_length for s in self.splits}) < len(self.splits):
+            raise ValueError("no split, or two of a length")
 
 
 def read_set(folder: Path) -> SetInfo:
     """The description of a phase set.
 
     Raises:
-        ValueError: the folder is no phase set.
+        ValueError: the folder is no phase set, or its description is damaged.
     """
+    path = folder / "fox1.json"
     try:
-        return SetInfo.from_json(json.loads((folder / "fox1.json").read_text()))
+        return SetInfo.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` makes them") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({ascii(str(error))[1:-1]}); run `fox1 curate` again") from None
+
+
+def _typed(value: dict[str, Any], **types: type) -> dict[str, Any]:
+    """`value`, if what it names has these types. (The trainer has no library for this.)"""
+    for name, type_ in types.items():
+        if type(value[name]) is not type_:
+            raise TypeError(f"{name} is {value[name]!r}")
+    return value
 
 
 def rows_per_file(block_length: int) -> int:
@@ -280,9 +311,38 @@ def dataset_card(info: SetInfo, tokens: dict[int, dict[int, int]]) -> str:
 
 
 def token_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Batches of a token shard, memory-mapped."""
-    with pa.memory_map(os.fspath(path)) as source:
-        yield from pa.ipc.open_stream(source)
+    """Batches of a token shard, memory-mapped.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
+    return _batches(path, TOKEN_SCHEMA)
+
+
+def block_batches(path: Path, block_length: int, masked: bool) -> Iterator[pa.RecordBatch]:
+    """Batches of a file of a phase set, memory-mapped; views of them keep the map alive.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
+    return _batches(path, block_schema(block_length, masked))
+
+
+def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    # Trouble of the store is an OSError, here; what Arrow says after this is of the bytes.
+    source = pa.memory_map(os.fspath(path))
+    try:
+        for batch in pa.ipc.open_stream(source):
+            if batch.schema != schema:
+                raise pa.ArrowInvalid("other columns than a shard's")
+            # Arrow trusts lengths and offsets; reading what they lead to could end the process.
+            batch.validate(full=True)
+            if any(column.null_count for column in batch.columns):
+                raise pa.ArrowInvalid("nulls")
+            yield batch
+    except (OSError, pa.ArrowException, MemoryError, UnicodeDecodeError) as error:
+        first = ascii(next(iter(str(error).splitlines()), type(error).__name__))[1:-1]
+        raise ValueError(f"{path} is damaged ({first}); run `fox1 curate` again to rebuild it") from None
 
 
 def file_names(count: int) -> Sequence[str]:

@@ -6,14 +6,13 @@ Needs numpy and pyarrow only.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ..tokenize.shards import Split, rows_per_batch, rows_per_file
+from ..tokenize.shards import SetInfo, Split, block_batches, rows_per_batch, rows_per_file
 
 OPEN_FILES = 64
 """Files of a split that are mapped at once."""
@@ -66,10 +65,16 @@ def _lists(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class SplitReader:
-    """The blocks of one split."""
+    """The blocks of one split of a set.
 
-    def __init__(self, folder: Path, split: Split, masked: bool = False) -> None:
-        self.block_length, self.blocks, self._masked = split.block_length, split.blocks, masked
+    What it gives can be trained on: segments in order, ids of the vocabulary, sources of the table. Ids are looked at when
+    they are read, all else when a file is opened. That they are those that were written is for `fox1 verify` to tell.
+    """
+
+    def __init__(self, folder: Path, split: Split, info: SetInfo) -> None:
+        self.block_length, self.blocks, self._masked = split.block_length, split.blocks, info.masked
+        self._vocab_size, self._sources = info.vocab_size, len(info.sources)
+        self._max_segments = info.max_docs_per_block[str(split.block_length)]
         self._paths = [folder / name for name in split.files]
         missing = next((p for p in self._paths if not p.exists()), None)
         if missing:
@@ -85,18 +90,41 @@ class SplitReader:
             ValueError: the file is damaged; the message names it.
         """
         path = self._paths[number]
-        try:
-            # The views keep the map alive; dropping them unmaps the file.
-            batches = list(pa.ipc.open_stream(pa.memory_map(os.fspath(path))))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ValueError(f"{path} cannot be read ({error}); run `fox1 curate` again to rebuild it") from None
+        # The views keep the map alive; dropping them unmaps the file.
+        batches = list(block_batches(path, self.block_length, self._masked))
         rows, there = min(self._per_file, self.blocks - number * self._per_file), sum(b.num_rows for b in batches)
-        if there != rows:
+        if there != rows or any(b.num_rows != self._per_batch for b in batches[:-1]):
             raise ValueError(f"{path} has {there} blocks, fox1.json says {rows}; run `fox1 curate` again")
+        file = _File(batches, self.block_length, self._masked)
+        if not self._sound(file):
+            raise ValueError(f"{path} is damaged (segments that lead out of their block); run `fox1 curate` again")
         if len(self.open_files) >= OPEN_FILES:
             del self.open_files[next(iter(self.open_files))]
-        self.open_files[number] = _File(batches, self.block_length, self._masked)
-        return self.open_files[number]
+        self.open_files[number] = file
+        return file
+
+    def _sound(self, file: _File) -> bool:
+        """Whether segments are in order in their blocks, as many as there may be, of sources that the table has."""
+        counts = np.diff(file.offsets)
+        if len(file.sources) != len(file.ends) or not ((counts > 0) & (counts <= self._max_segments)).all():
+            return False
+        before = np.r_[0, file.ends[:-1]].astype(np.int64)
+        before[file.offsets[:-1]] = 0
+        inside = (file.ends > before).all() and (file.ends <= self.block_length).all()
+        spans = [span for values, bounds in file.spans for span in (values[bounds[0] : bounds[-1]],)]
+        whole = all((np.diff(bounds) % 2 == 0).all() for _, bounds in file.spans)
+        within = all(((span >= 0) & (span <= self.block_length)).all() for span in spans)
+        return bool(inside and whole and within and (file.sources < self._sources).all())
+
+    def _checked(self, tokens: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Tokens [n, L] of blocks, if all are of the vocabulary."""
+        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._vocab_size:
+            wrong = numbers[((tokens < 0) | (tokens >= self._vocab_size)).any(axis=1)][0]
+            path = self._paths[int(wrong) // self._per_file]
+            raise ValueError(
+                f"{path} is damaged (block {wrong} has no such ids); run `fox1 curate` again to rebuild it"
+            )
+        return tokens
 
     def _learned(self, numbers: np.ndarray) -> np.ndarray | None:
         """bool [n, L]: what is trained on of some blocks; their files are open or opened again."""
@@ -129,7 +157,8 @@ class SplitReader:
                 n = min(here, self._per_batch - place)
                 tokens[done : done + n] = file.tokens[which][place : place + n]
                 done, row, here = done + n, row + n, here - n
-        learned = self._learned(np.arange(first, first + count))
+        numbers = np.arange(first, first + count)
+        tokens, learned = self._checked(tokens, numbers), self._learned(numbers)
         if len(counts) == 1:
             return Blocks(tokens, counts[0], ends[0], sources[0], learned)
         return Blocks(tokens, np.concatenate(counts), np.concatenate(ends), np.concatenate(sources), learned)
@@ -151,5 +180,5 @@ class SplitReader:
             counts.append(end - begin)
             ends.append(file.ends[begin:end])
             sources.append(file.sources[begin:end])
-        learned = self._learned(numbers)
+        tokens, learned = self._checked(tokens, numbers), self._learned(numbers)
         return Blocks(tokens, np.array(counts, np.int64), np.concatenate(ends), np.concatenate(sources), learned)

@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
@@ -34,6 +35,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from .. import storage
+from .reader import load_state, names_in
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class Manifest:
     """File -> SHA-256."""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        value = asdict(self)
+        return json.dumps({**value, "checksum": _checksum(value)}, indent=1)
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """Of what a manifest says: a wrong digit in it would begin somewhere else, unseen."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _folder(root: Path, step: int) -> Path:
@@ -77,9 +85,11 @@ def read_manifest(checkpoint: Path) -> Manifest:
         ValueError: it is no (whole) checkpoint.
     """
     try:
-        value = json.loads((checkpoint / "manifest.json").read_text())
+        value = json.loads((checkpoint / "manifest.json").read_bytes())
+        if value.pop("checksum") != _checksum(value):
+            raise ValueError("manifest.json is damaged")
         return Manifest(**{**value, "progress": Progress(**value["progress"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{checkpoint} is not a whole checkpoint ({error})") from None
 
 
@@ -116,7 +126,9 @@ def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
                 _set_aside(damaged)
             return path, wrong
     if wrong:
-        raise ValueError(f"no checkpoint in {root} is whole: {wrong[0]}")
+        raise ValueError(
+            f"no checkpoint in {root} is whole: {wrong[0]}; remove its checkpoints to begin anew, or choose another --out"
+        )
     return None, []
 
 
@@ -167,15 +179,23 @@ class Checkpointer:
         if dist.get_rank() == 0:
             shutil.rmtree(str(folder), ignore_errors=True)
         dist.barrier(self._group)
-        folder.mkdir(parents=True, exist_ok=True)
+        with storage.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         state = {**_state(model, optimizer), "guard": guard, "rng": _rng()}
         written = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
         self._pending = (self._thread.submit(self._finish_part, written, folder), manifest)
 
     @staticmethod
     def _finish_part(written: Any, folder: Path) -> dict[str, str]:
-        """Checksums of what this rank wrote, once it has; in a thread."""
-        written.result()
+        """Checksums of what this rank wrote, once it has; in a thread.
+
+        Raises:
+            ValueError: a disk refuses to be written, on every rank alike.
+        """
+        try:
+            written.result()
+        except CheckpointException as error:
+            raise ValueError(_why_not_written(folder, next(iter(error.failures.values()))[0])) from error
         rank = dist.get_rank()
         return _finished(folder, (f"__{rank}_", ".metadata") if rank == 0 else (f"__{rank}_",))
 
@@ -212,13 +232,29 @@ class Checkpointer:
 
     def _prune(self) -> None:
         every = checkpoints(self._root)
-        phase_ends = {p for p in every if read_manifest(p).progress.phase_done}
+        phase_ends = {p for p in every if _ends_a_phase(p)}
         for path in every[: -self._keep_last]:
             step = int(path.name.removeprefix("step-"))
             if path not in phase_ends and not (self._keep_every and step % self._keep_every == 0):
                 # First what makes it one: a reader never finds half of it.
                 (path / "manifest.json").unlink()
                 storage.remove_tree(path)
+
+
+def _why_not_written(folder: Path, error: BaseException) -> str:
+    """One line; of a full disk `torch.save` may know no more than that it is not where it should be in its file."""
+    if isinstance(error, OSError) and (said := storage.refusal(folder, error)):
+        return said
+    line = (str(error).strip() or "no reason given").splitlines()[0]
+    return f"{folder} cannot be written ({type(error).__name__}: {line}); is the disk full? Then run the same command again"
+
+
+def _ends_a_phase(checkpoint: Path) -> bool:
+    """Also true of what cannot be read: a damaged checkpoint is not removed for its age."""
+    try:
+        return read_manifest(checkpoint).progress.phase_done
+    except ValueError:
+        return True
 
 
 def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: dict[str, torch.Tensor]) -> bool:
@@ -230,20 +266,20 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, g
     if dist.get_node_local_rank(0) == 0:
         storage.fetch_tree(checkpoint)
     dist.barrier()
-    names = dcp.FileSystemReader(str(checkpoint)).read_metadata().state_dict_metadata
+    names = names_in(checkpoint)
     options = StateDictOptions(flatten_optimizer_state_dict=True)
     state: dict[str, Any] = _state(model, optimizer)
     whole = any(name.startswith("optimizer.") for name in names)
     if whole:
         # Of the devices that the checkpoint knows: a GPU has a random state, the CPU it may go on with has none.
         state |= {"guard": guard, "rng": {k: v for k, v in _rng().items() if f"rng.{k}" in names}}
-        dcp.load(state, checkpoint_id=str(checkpoint))
+        load_state(checkpoint, state)
         set_state_dict(
             model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
         )
         _set_rng(state["rng"])
     else:
-        dcp.load({"model": state["model"]}, checkpoint_id=str(checkpoint))
+        load_state(checkpoint, {"model": state["model"]})
         set_model_state_dict(model, state["model"])
     return whole
 
@@ -286,7 +322,7 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
     storage.fetch_tree(checkpoint)
     state = {"model": model.state_dict()}
     with alone():
-        dcp.load(state, checkpoint_id=str(checkpoint), no_dist=True)
+        load_state(checkpoint, state, no_dist=True)
     model.load_state_dict(state["model"])
 
 
@@ -306,10 +342,11 @@ def _working(final: Path) -> Path:
 def _publish(final: Path, manifest: Manifest) -> None:
     """Write the manifest of a checkpoint whose files are all there, and give it its name."""
     folder = _working(final)
-    (folder / "manifest.json").write_text(manifest.to_json())
-    if folder != final:
-        shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
+    with storage.writing(final):
+        (folder / "manifest.json").write_text(manifest.to_json())
+        if folder != final:
+            shutil.rmtree(final, ignore_errors=True)
+            folder.rename(final)
 
 
 def _finished(folder: Path, names: tuple[str, ...]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,11 @@ def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
     if not path.exists():
         raise ValueError(f"{checkpoint} has no metrics.jsonl; `fox1 train RUN --out {checkpoint}` writes it")
     last: dict[tuple[str, int], dict[str, Any]] = {}
-    for line in path.read_text().splitlines():
-        value = json.loads(line)
-        last[value["kind"], value["step"]] = value
+    for line in path.read_bytes().splitlines():
+        # A full disk takes half a line; the step was repeated.
+        with suppress(ValueError):
+            value = json.loads(line)
+            last[value["kind"], value["step"]] = value
     return sorted(last.values(), key=lambda v: v["step"])
 
 

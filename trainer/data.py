@@ -73,7 +73,7 @@ class PhaseData:
     def __init__(self, folder: Path, seed: int) -> None:
         self.info: SetInfo = read_set(folder)
         self._seed = seed
-        self._splits = [SplitReader(folder / str(s.block_length), s, self.info.masked) for s in self.info.splits]
+        self._splits = [SplitReader(folder / str(s.block_length), s, self.info) for s in self.info.splits]
         self.unit_tokens = max(s.block_length for s in self.info.splits)
         self._counts = tuple(s.blocks * s.block_length // self.unit_tokens for s in self.info.splits)
         self._window: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty(0, np.int64))

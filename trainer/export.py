@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import storage
 from .checkpoint import Progress, checkpoints, load_weights, read_manifest, verify, write_whole
 from .model import Fox1
 from .settings import ModelSettings
@@ -39,8 +40,13 @@ def keep_tokenizer(run: Path, out: Path, facts: TokenizerFacts) -> None:
     """Copy a run's tokenizer beside its checkpoints, so that they can be exported without the run."""
     model = run / "prepare" / TOKENIZER
     if model.exists():
-        (out / TOKENIZER).write_bytes(model.read_bytes())
-    (out / FACTS).write_text(json.dumps(asdict(facts), indent=1) + "\n")
+        _keep(out / TOKENIZER, model.read_bytes())
+    _keep(out / FACTS, (json.dumps(asdict(facts), indent=1) + "\n").encode())
+
+
+def _keep(path: Path, data: bytes) -> None:
+    with storage.writing(path):
+        path.write_bytes(data)
 
 
 def newest(checkpoint: Path) -> Path:

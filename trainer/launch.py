@@ -55,18 +55,22 @@ def run_processes(command: list[str], count: int) -> int:
                 rank.send_signal(number)
 
     before = {s: signal.signal(s, forward) for s in (signal.SIGTERM, signal.SIGINT)}
-    failed, first = 0.0, 0
+    failed, first, killed = 0.0, 0, ""
     try:
         while any(rank.poll() is None for rank in ranks):
             time.sleep(0.1)
             if not failed and (wrong := [s for s in (rank.poll() for rank in ranks) if s not in (None, 0, STOPPED)]):
-                # The others end because of it: what it says is what went wrong.
+                # The others end because of it: what it says is what went wrong. Killed, it says nothing.
                 failed, first = time.monotonic(), abs(wrong[0])
+                if wrong[0] < 0:
+                    killed = f"a process of the training was killed ({signal.Signals(first).name})"
                 forward(signal.SIGTERM, None)
             if failed and time.monotonic() - failed > FAILURE_SECONDS:
                 forward(signal.SIGKILL, None)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if killed:
+        print(f"error: {killed}; run the same command again to go on from the last checkpoint", file=sys.stderr)
     statuses = [rank.returncode for rank in ranks]
     return first or next((abs(s) for s in statuses if s not in (0, STOPPED)), max(statuses))

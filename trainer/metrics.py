@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .. import storage
 
@@ -31,17 +33,20 @@ class Metrics:
     """
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
         self._root, self._kept = root, time.monotonic()
-        self._file = open(root / "metrics.jsonl", "a")
-        self._log = open(root / LOG, "a")
+        with storage.writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            self._file = _appended(root / "metrics.jsonl")
+            self._log = _appended(root / LOG)
         self._board: Any = None
         self._wandb: Any = None
         self._live: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(root / "tensorboard"))
+            with storage.writing(root / "tensorboard"):
+                self._board = SummaryWriter(str(root / "tensorboard"))
+            threading.excepthook = _told_elsewhere
         except ImportError:
             pass
         if os.environ.get("WANDB_PROJECT"):
@@ -73,8 +78,7 @@ class Metrics:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append one record; nested mappings become `a/b` in TensorBoard and W&B."""
-        self._file.write(json.dumps({"kind": kind, "step": step, "time": time.time(), **values}) + "\n")
-        self._file.flush()
+        self._append(self._file, json.dumps({"kind": kind, "step": step, "time": time.time(), **values}))
         numbers = {}
         for name, value in values.items():
             parts = value.items() if isinstance(value, dict) else [("", value)]
@@ -82,8 +86,9 @@ class Metrics:
                 if isinstance(number, int | float):
                     numbers[f"{kind}/{name}{'/' if part else ''}{part}"] = number
         if self._board is not None:
-            for name, number in numbers.items():
-                self._board.add_scalar(name, number, step)
+            with storage.writing(self._root / "tensorboard"):
+                for name, number in numbers.items():
+                    self._board.add_scalar(name, number, step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
 
@@ -101,14 +106,25 @@ class Metrics:
         if self._live is None:
             self.say(line)
         else:
-            self._log.write(line + "\n")
+            self._append(self._log, line)
             self._live.update(self._task, completed=step, total=total, phase=values["phase"], shown=shown, visible=True)
+
+    @staticmethod
+    def _append(file: IO[bytes], line: str) -> None:
+        """Add a line at once.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        with storage.writing(Path(file.name)):
+            rest = memoryview(f"{line}\n".encode())
+            while rest:
+                rest = rest[file.write(rest) :]
 
     def say(self, text: str) -> None:
         """A line for the user, and for the log beside the checkpoints."""
         text = storage.shown(text)
-        self._log.write(text + "\n")
-        self._log.flush()
+        self._append(self._log, text)
         if time.monotonic() - self._kept > KEEP_SECONDS:
             self.keep()
         if self._live is None:
@@ -130,10 +146,28 @@ class Metrics:
         if self._live is not None:
             self._live.stop()
         if self._board is not None:
-            self._board.close()
+            # Of a disk that refuses it has been said; this must not take its place.
+            with suppress(OSError):
+                self._board.close()
         self.keep()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def _told_elsewhere(error: threading.ExceptHookArgs) -> None:
+    """No traceback of TensorBoard's thread: what it meets is raised again where the next value is added."""
+    if type(error.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(error)
+
+
+def _appended(path: Path) -> IO[bytes]:
+    """A file to append lines to, unbuffered; a line that a full disk cut off is ended first."""
+    file = open(path, "a+b", buffering=0)
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    return file
 
 
 def _wandb_id(root: Path) -> str:

@@ -48,6 +48,8 @@ def read_settings(run: Path) -> TrainSettings:
         return TrainSettings.from_json(json.loads((run / "training.json").read_text()))
     except FileNotFoundError:
         raise ValueError(f"{run} has no training.json; `fox1 curate RECIPE --out {run}` writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{run}/training.json is damaged ({error}); run `fox1 curate` again to rewrite it") from None
 
 
 def phase_numbers(settings: TrainSettings, phase: str) -> list[int]:
@@ -162,7 +164,8 @@ def one_trainer(out: Path) -> AbstractContextManager[object]:
         held = ExitStack()
         held.enter_context(storage.held(out))
         return held
-    file = open(out / ".lease", "a")
+    with storage.writing(out):
+        file = open(out / ".lease", "a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,7 +13,7 @@ from .plan import Actual, Plan
 
 def print_plan(plan: Plan, then: Actual | None, console: Console | None = None) -> None:
     """Print a plan, beside what a run took where one is given."""
-    console = console or Console(width=None if sys.stdout.isatty() else 150)
+    console = console or Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
     for table in (_corpora(plan), _stages(plan, then), _disk(plan, then), _pools(plan), _training(plan)):
         if table.row_count:
             console.print(table)

@@ -37,7 +37,7 @@ from .minhash import SKETCH_ENCODING, MinHashSettings
 from .segment import Segments, segment, text_buffers
 from .unicode import flag_not_nfc, tables
 
-VERSION = 3
+VERSION = 4
 PIECE_BYTES = 2 << 20
 """Text handled at once: enough that calls cost nothing, little enough that what kernels hand on stays in the caches."""
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
+
+META_BYTES = 1 << 16
+"""Longer metadata is as good as absent: a line of a hundred megabytes of `[],` would become gigabytes of objects."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NAME_BYTES = 255
+"""Of a file or folder."""
 
 
 class Facts(NamedTuple):
@@ -32,15 +41,41 @@ class Adapter:
     """(row, path of the file in the corpus) -> facts."""
     composed: bool = False
     """The text is made of several fields by the row itself; no column of a table holds it."""
+    max_line: int = 1 << 40
+    """Longer lines go to quarantine, where a row is decoded into many objects."""
+
+
+@functools.lru_cache(maxsize=4096)
+def names_a_folder(subset: str) -> bool:
+    """Whether a subset, which rows name, can be a folder of a run and a row of a table."""
+    return len(quote(subset, safe="").replace(".", "%2E")) <= _NAME_BYTES if is_plain(subset) else False
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name has no control characters, which could steer a terminal, and can be written as UTF-8."""
+    return not _CONTROL.search(name)
+
+
+def _decoded(value: object) -> object:
+    """A metadata value; one that its row still holds as JSON is decoded now."""
+    if not isinstance(value, msgspec.Raw):
+        return value
+    data = memoryview(value)
+    return msgspec.json.decode(data) if 0 < len(data) <= META_BYTES else None
 
 
 def as_text(value: object) -> str:
     """A metadata value as a string; absent values are empty."""
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    value = _decoded(value)
+    try:
+        return value if isinstance(value, str) else "" if value is None else str(value)
+    except ValueError:  # a number of thousands of digits
+        return ""
 
 
 def as_timestamp(value: object) -> int:
     """A date, an ISO 8601 string or a number of seconds as seconds since 1970; 0 for anything else."""
+    value = _decoded(value)
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)

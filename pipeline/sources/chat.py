@@ -23,6 +23,8 @@ _PAIRS = (
     ("question", ("answer",)),
 )
 """(field that asks, fields that may answer)."""
+MAX_LINE = 16 << 20
+"""Turns are objects: a line of empty ones takes more than twenty times its bytes."""
 
 
 class Row(msgspec.Struct, gc=False):
@@ -73,4 +75,4 @@ def _facts(row: Row, path: str) -> Facts:
     return Facts(row.source or "train", as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
 
 
-ADAPTER = Adapter(Row, "text", _facts, composed=True)
+ADAPTER = Adapter(Row, "text", _facts, composed=True, max_line=MAX_LINE)

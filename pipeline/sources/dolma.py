@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from .adapter import Adapter, Facts, as_text, as_timestamp
 
 
 class Metadata(msgspec.Struct, gc=False):
-    url: Any = None
+    url: msgspec.Raw = msgspec.Raw()
 
 
 class Row(msgspec.Struct, gc=False):
     text: str
-    id: Any = None
+    id: msgspec.Raw = msgspec.Raw()
     source: str | None = None
-    created: Any = None
-    added: Any = None
+    created: msgspec.Raw = msgspec.Raw()
+    added: msgspec.Raw = msgspec.Raw()
     metadata: Metadata | None = None
 
 

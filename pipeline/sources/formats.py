@@ -13,14 +13,21 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
-MAX_LINE = 256 << 20
-"""Longer lines go to quarantine: no document of these corpora comes near, a decompression bomb does."""
+MAX_LINE = 128 << 20
+"""Longer lines go to quarantine: no document of these corpora comes near, a decompression bomb does. A character outside
+of ASCII makes four bytes of every letter while a line is decoded, and a task has 1 GiB."""
+MAX_WINDOW = 256 << 20
+"""Bytes that a zstd frame may refer back to: the decompressor holds as many."""
+MAX_EXPANSION = 200
+"""How many times the bytes of its Parquet file a row group may take, if that is more than `MAX_LINE`."""
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
 ARROW_SUFFIXES = (".parquet", ".arrow")
 
@@ -122,7 +129,7 @@ def _zst_chunks(raw: IO[bytes]) -> Iterator[bytes]:
     The compressed bytes go in by slices: four bytes can stand for 128 KiB, so a slice bounds what comes out at once.
     Concatenated frames are one file: several writers of these corpora append frame by frame.
     """
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     frame, started, held, size = decompressor.decompressobj(), False, list[bytes](), 0
     while data := raw.read(1 << 20):
         for start in range(0, len(data), ZST_SLICE):
@@ -184,23 +191,102 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
     with open_source(url) as raw:
         store = _Watched(raw)
         try:
-            if url.endswith(".parquet"):
-                parquet = pq.ParquetFile(store)
-                present = [c for c in columns if c in parquet.schema_arrow.names]
-                for group in range(parquet.num_row_groups):
-                    yield from parquet.iter_batches(batch_rows, row_groups=[group], columns=present)
-            else:
-                for batch in _arrow_batches(store):
-                    present = [c for c in columns if c in batch.schema.names]
-                    for start in range(0, batch.num_rows, batch_rows):
-                        yield batch.select(present).slice(start, batch_rows)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError) as error:
+            batches = _parquet_batches if url.endswith(".parquet") else _arrow_batches
+            for batch in batches(store, columns, batch_rows):
+                yield from _written_out(batch)
+        except (pa.ArrowException, OSError, EOFError, MemoryError, UnicodeDecodeError) as error:
+            # Of a damaged size, memory that no machine has is asked for.
             if store.error:
                 raise store.error from None
-            raise Damaged(f"{type(error).__name__}: {str(error).splitlines()[0]}", -1) from None
+            first = ascii(next(iter(str(error).splitlines()), ""))[1:-1]
+            raise Damaged(f"{type(error).__name__}: {first}", -1) from None
 
 
-def _arrow_batches(raw: _Watched) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(raw: _Watched, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    stored = raw.seek(0, io.SEEK_END)
+    parquet = pq.ParquetFile(raw)
+    present = _present(columns, parquet.schema_arrow)
+    # As dictionaries, since a file may hold one string of a megabyte for a million rows.
+    strings = [c for c in present if pa.types.is_string(parquet.schema_arrow.field(c).type)]
+    parquet = pq.ParquetFile(raw, metadata=parquet.metadata, read_dictionary=strings)
+    for group in range(parquet.num_row_groups):
+        size = parquet.metadata.row_group(group).total_byte_size
+        if size > max(MAX_LINE, MAX_EXPANSION * stored):
+            raise pa.ArrowInvalid(f"row group {group} expands to {size:,} bytes from less than {stored:,}")
+        for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=present):
+            _check(batch)
+            yield batch
+
+
+def _arrow_batches(raw: _Watched, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    for whole in _ipc_batches(raw):
+        batch = whole.select(_present(columns, whole.schema))
+        _check(batch)
+        for start in range(0, batch.num_rows, batch_rows):
+            yield batch.slice(start, batch_rows)
+
+
+def _present(columns: list[str], schema: pa.Schema) -> list[str]:
+    if twice := next((c for c in columns if schema.names.count(c) > 1), None):
+        raise pa.ArrowInvalid(f"two columns {twice!r}")
+    return [c for c in columns if c in schema.names]
+
+
+def _check(batch: pa.RecordBatch) -> None:
+    """Refuse lengths and offsets that lead out of their buffers: Arrow trusts them. UTF-8 is looked at by row, later."""
+    batch.validate()
+    for column in batch.columns:
+        _check_array(column)
+
+
+def _check_array(array: pa.Array) -> None:
+    if pa.types.is_dictionary(array.type):
+        _check_array(array.dictionary)
+        _check_array(array.indices)
+        bounds = pc.min_max(array.indices)
+        if bounds["max"].is_valid and not 0 <= bounds["min"].as_py() <= bounds["max"].as_py() < len(array.dictionary):
+            raise pa.ArrowInvalid("a dictionary has no such value")
+    else:
+        array.view(_of_bytes(array.type)).validate(full=True)
+
+
+def _of_bytes(type_: pa.DataType) -> pa.DataType:
+    """The type with bytes in place of strings."""
+    if pa.types.is_string(type_):
+        return pa.binary()
+    if pa.types.is_large_string(type_):
+        return pa.large_binary()
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_of_bytes(type_.value_type)))
+    if pa.types.is_large_list(type_):
+        return pa.large_list(type_.value_field.with_type(_of_bytes(type_.value_type)))
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_of_bytes(field.type)) for field in type_])
+    return type_
+
+
+def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A batch without dictionaries, in slices that take about `CHUNK` written out."""
+    coded = [c for c in batch.columns if pa.types.is_dictionary(c.type)]
+    if not coded:
+        yield batch
+        return
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in coded:
+        if pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type):
+            lengths = pc.fill_null(pc.binary_length(column.dictionary), 0)
+            sizes += pc.fill_null(lengths.take(column.indices), 0).to_numpy(zero_copy_only=False)
+    ends, first = np.cumsum(sizes), 0
+    while first < batch.num_rows:
+        most = ends[first] - sizes[first] + CHUNK
+        last = max(first + 1, int(np.searchsorted(ends, most, "right")))
+        part = batch.slice(first, last - first)
+        whole = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in part.columns]
+        yield pa.RecordBatch.from_arrays(whole, part.schema.names)
+        first = last
+
+
+def _ipc_batches(raw: _Watched) -> Iterator[pa.RecordBatch]:
     magic = raw.read(6)
     raw.seek(0)
     if magic == b"ARROW1":

@@ -21,9 +21,9 @@ STREAM_ROWS = 512
 
 class Row(msgspec.Struct, gc=False):
     text: str
-    id: Any = None
-    url: Any = None
-    timestamp: Any = None
+    id: msgspec.Raw = msgspec.Raw()
+    url: msgspec.Raw = msgspec.Raw()
+    timestamp: msgspec.Raw = msgspec.Raw()
 
 
 def _facts(row: Row, path: str) -> Facts:

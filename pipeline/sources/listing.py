@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from ..identity import SourceFile, check_collisions, file_hash
+from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
 
@@ -69,12 +70,14 @@ def _list(source: SourceSettings, salt: int) -> Iterable[SourceFile]:
         ]
     else:
         entries = _entries(source)
-        if outside := next((p for p, *_ in entries if p.startswith("/") or ".." in p.split("/")), None):
-            raise ValueError(f"source {source.corpus}: {outside} leaves the folder of its corpus; correct the list")
+        if outside := next((p for p, *_ in entries if p.startswith("/") or {".", ".."} & set(p.split("/"))), None):
+            raise ValueError(f"source {source.corpus}: {outside!r} leaves the folder of its corpus; correct the list")
         if source.reader:
             make_reader(source.reader, source.arguments, source.root)
         elif bad := next((p for p, *_ in entries if not (is_json_lines(p) or is_arrow(p))), None):
-            raise ValueError(f"source {source.corpus}: {bad} has no suffix fox1 reads; narrow `files`")
+            raise ValueError(f"source {source.corpus}: {bad!r} has no suffix fox1 reads; narrow `files`")
+    if odd := next((p for p, *_ in entries if not is_plain(p)), None):
+        raise ValueError(f"source {source.corpus}: the name {odd!r} has control characters; rename the file")
     for path, url, size, version in entries:
         hash_ = file_hash(source.corpus, path, salt)
         if source.reader:
@@ -144,8 +147,11 @@ def _url_list(source: SourceSettings) -> list[tuple[str, str, int, str]]:
     urls = sorted({u for u in urls if u and not u.startswith("#")})
     prefix = os.path.commonprefix([u.rsplit("/", 1)[0] + "/" for u in urls])  # noqa: RUF071
     prefix = prefix[: prefix.rfind("/") + 1]
-    # A list carries no sizes or etags: its published files never change under one URL.
-    return [(u[len(prefix) :], u, 0, urlsplit(u).path) for u in urls if matches(u[len(prefix) :], source.files)]
+    try:
+        # A list carries no sizes or etags: its published files never change under one URL.
+        return [(u[len(prefix) :], u, 0, urlsplit(u).path) for u in urls if matches(u[len(prefix) :], source.files)]
+    except ValueError as error:
+        raise ValueError(f"source {source.corpus}: {source.urls} has a line that is no URL: {error}") from None
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:

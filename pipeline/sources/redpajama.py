@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 import msgspec
 
-from .adapter import Adapter, Facts, as_text, as_timestamp
+from .adapter import META_BYTES, Adapter, Facts, as_text, as_timestamp
 from .domains import SUBSET_DOMAINS
 
 
 class Meta(msgspec.Struct, gc=False):
     """What we read of `meta`; which keys there are differs by subset."""
 
-    url: Any = None
-    arxiv_id: Any = None
-    id: Any = None
-    path: Any = None
-    repo_name: Any = None
-    timestamp: Any = None
+    url: msgspec.Raw = msgspec.Raw()
+    arxiv_id: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+    timestamp: msgspec.Raw = msgspec.Raw()
 
 
 class Row(msgspec.Struct, gc=False):
@@ -31,7 +28,7 @@ class Row(msgspec.Struct, gc=False):
 def _meta(value: Meta | str | None) -> Meta:
     if isinstance(value, Meta):
         return value
-    if not value:
+    if not value or len(value) > META_BYTES:
         return Meta()
     try:
         return msgspec.json.decode(value, type=Meta)

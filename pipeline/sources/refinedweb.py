@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from .adapter import Adapter, Facts, as_text, as_timestamp
@@ -11,8 +9,8 @@ from .adapter import Adapter, Facts, as_text, as_timestamp
 
 class Row(msgspec.Struct, gc=False):
     content: str
-    url: Any = None
-    timestamp: Any = None
+    url: msgspec.Raw = msgspec.Raw()
+    timestamp: msgspec.Raw = msgspec.Raw()
 
 
 def _facts(row: Row, path: str) -> Facts:

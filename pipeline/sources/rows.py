@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from ..identity import MAX_ROWS, SourceFile
 from . import chat, datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
-from .adapter import Adapter, Facts
-from .formats import Damaged, arrow_tables, is_json_lines, json_lines
+from .adapter import Adapter, Facts, names_a_folder
+from .formats import MAX_LINE, Damaged, arrow_tables, is_json_lines, json_lines
 from .quarantine import Quarantine
 
 BATCH_BYTES = 8 << 20
@@ -36,6 +36,7 @@ TEXT_SCHEMA = pa.schema(
 )
 """What a source yields. Corpus, file and domain follow from the file and the subset."""
 
+NO_SUBSET = "control characters in the subset's name, or too long a name"
 
 ADAPTERS = {
     "redpajama": redpajama.ADAPTER,
@@ -119,11 +120,12 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     try:
         for row, offset, line in json_lines(file.url):
             _check_row(file, row)
-            if line is None:
+            if line is None or len(line) > adapter.max_line:
                 quarantine.row(row, offset, "line too long")
                 continue
             try:
                 value = decode(line)
+                facts = adapter.facts(value, file.path)
             except UnicodeDecodeError as error:
                 quarantine.row(row, offset, f"invalid UTF-8: {error.reason}", line)
                 continue
@@ -134,11 +136,16 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
             if "\0" in text:
                 quarantine.row(row, offset, "NUL character in text", line)
                 continue
-            facts = adapter.facts(value, file.path)
             if not _encodable(facts):
                 quarantine.row(row, offset, "lone surrogate in metadata", line)
                 continue
-            if batch := batcher.add(row, text, facts):
+            if not names_a_folder(facts.subset):
+                quarantine.row(row, offset, NO_SUBSET, line)
+                continue
+            batch = batcher.add(row, text, facts)
+            # A consumer works on the batch for long: of a huge line, the batch is all that is kept.
+            del value, text, line
+            if batch:
                 yield batch
     except Damaged as found:
         damage = found
@@ -170,18 +177,27 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
         except pa.ArrowInvalid:
             good = pa.array([_valid_utf8(v) for v in text.cast(pa.large_binary())], pa.bool_())
         good = pc.and_(good, pc.invert(pc.fill_null(pc.match_substring(text, "\0"), False)))
+        good = pc.and_(good, pc.less_equal(pc.fill_null(pc.binary_length(text), 0), MAX_LINE))
         for i in pc.indices_nonzero(pc.invert(good)).to_pylist():
             reason = "NUL character or invalid UTF-8 in text"
             if not text[i].is_valid:
                 reason = "no conversation" if adapter.composed else "text is null"
+            elif text[i].as_buffer().size > MAX_LINE:
+                reason = "text too long"
             quarantine.row(first + i, -1, reason)
         facts, kept = [], []
+        values = {c: _in_seconds(table.column(c)) for c in others}
         for i in pc.indices_nonzero(good).to_pylist():
             try:
-                facts.append(adapter.facts(_Row({c: table[c][i].as_py() for c in others}), file.path))
-                kept.append(i)
+                its = adapter.facts(_Row({c: _plain(column[i]) for c, column in values.items()}), file.path)
             except UnicodeDecodeError:
                 quarantine.row(first + i, -1, "invalid UTF-8 in metadata")
+                continue
+            if not names_a_folder(its.subset):
+                quarantine.row(first + i, -1, NO_SUBSET)
+                continue
+            facts.append(its)
+            kept.append(i)
         columns = [rows.take(pa.array(kept, pa.int64())), text.take(pa.array(kept, pa.int64()))]
         columns += [pa.array([f[k] for f in facts], TEXT_SCHEMA.field(2 + k).type) for k in range(4)]
         batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
@@ -193,10 +209,11 @@ def _composed(tables: Iterator[pa.RecordBatch], adapter: Adapter) -> Iterator[pa
     """Tables with the text that their rows make; null where a row makes none."""
     for table in tables:
         texts = []
-        for value in table.to_pylist():
+        for i in range(table.num_rows):
             try:
-                texts.append(getattr(msgspec.convert(value, adapter.row), adapter.text))
-            except msgspec.ValidationError:
+                row = {c: _plain(table.column(c)[i]) for c in table.schema.names}
+                texts.append(getattr(msgspec.convert(row, adapter.row), adapter.text))
+            except (msgspec.ValidationError, UnicodeDecodeError):
                 texts.append(None)
         others = [c for c in table.schema.names if c != adapter.text]
         arrays = [table.column(c) for c in others]
@@ -211,6 +228,26 @@ class _Row:
 
     def __getattr__(self, name: str) -> Any:
         return self._values.get(name)
+
+
+def _in_seconds(column: pa.Array) -> pa.Array:
+    """Times as seconds: Python has none of a nanosecond."""
+    type_ = column.type
+    return column.cast(pa.timestamp("s", type_.tz), safe=False) if pa.types.is_timestamp(type_) else column
+
+
+def _plain(value: pa.Scalar) -> Any:
+    """A value of a table; None for a time that no calendar has.
+
+    Raises:
+        UnicodeDecodeError: a string is not UTF-8.
+    """
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        return None
 
 
 def _encodable(facts: Facts) -> bool:

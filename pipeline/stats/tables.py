@@ -46,15 +46,14 @@ def read_stats(run: Path) -> dict[str, Any]:
 
 def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens], console: Console | None = None) -> None:
     """What a model consists of, and how it does on a run's text by subset and domain."""
-    console = console or Console(width=None if sys.stdout.isatty() else 150)
+    console = console or Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
     normal = pieces.total - len(pieces.control) - pieces.user_defined - pieces.bytes
     console.print(
         f"{pieces.total:,} pieces: {normal:,} ordinary, {pieces.user_defined:,} user-defined, {pieces.bytes:,} of byte "
         f"fallback, {len(pieces.control)} special: " + ", ".join(f"{i} {p}" for i, p in pieces.control),
         highlight=False,
-        markup=False,
     )
-    console.print("longest: " + " ".join(repr(p) for _, p in pieces.longest), highlight=False, markup=False)
+    console.print("longest: " + " ".join(repr(p) for _, p in pieces.longest), highlight=False)
     if not rows:
         return
     totals: dict[str, list[SubsetTokens]] = {}
@@ -79,7 +78,7 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens], console: Conso
 def print_tables(values: dict[str, Any], console: Console | None = None) -> None:
     """Print the tables to a console (standard output unless given)."""
     # A log file has no width: eighty columns would cut numbers.
-    console = console or Console(width=None if sys.stdout.isatty() else 150)
+    console = console or Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
     for table in (
         _funnel(values),
         _reasons(values),

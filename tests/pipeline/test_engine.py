@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from fox1.pipeline.engine import (
     StageFailed,
     Task,
     TaskResult,
-    _Stragglers,
     attempt,
+    task_times,
 )
+from fox1.pipeline.on_ray import _Stragglers
 
 CALLS: list[str] = []
 
@@ -79,6 +82,88 @@ def test_a_record_never_vouches_for_bytes_that_were_replaced(engine: Engine, tmp
         engine.run("s", tasks(tmp_path, overwrite_and_die, key="other"))
     engine.run("s", tasks(tmp_path))
     assert (tmp_path / "0.json").read_text() == "0\n"
+
+
+def spoil(path: Path) -> None:
+    """Other bytes, as many as before, some moments later."""
+    before = path.stat().st_mtime_ns
+    path.write_bytes(bytes(b ^ 1 for b in path.read_bytes()))
+    os.utime(path, ns=(before + 10**9,) * 2)
+
+
+def test_an_output_with_other_bytes_is_made_again(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", tasks(tmp_path))
+    spoil(tmp_path / "1.json")
+    Engine(engine.paths, InProcess()).run("s", tasks(tmp_path))
+    assert CALLS[3:] == ["1.json"]
+    assert (tmp_path / "1.json").read_text() == "1\n"
+
+
+def test_what_was_made_after_an_output_was_changed_is_made_again(engine: Engine, tmp_path: Path) -> None:
+    def of_stage(stage: str) -> list[Task]:
+        return [Task("t", stage, work, (tmp_path / f"{stage}.json", 1))]
+
+    for stage in ("first", "second", "third"):
+        engine.run(stage, of_stage(stage))
+    spoil(tmp_path / "first.json")
+    changed = (tmp_path / "first.json").stat().st_mtime_ns
+    for stage, seconds in (("second", -1), ("third", 1)):
+        os.utime(engine.paths.record(stage, "t"), ns=(changed + seconds * 10**9,) * 2)
+    again = Engine(engine.paths, InProcess())
+    for stage in ("first", "second", "third"):
+        again.run(stage, of_stage(stage))
+    assert CALLS[3:] == ["first.json", "third.json"]
+
+
+def test_an_output_that_was_only_touched_is_used(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", tasks(tmp_path))
+    for path in tmp_path.glob("*.json"):
+        os.utime(path, (0, 0))
+    for _ in range(2):
+        assert all(r.reused for r in Engine(engine.paths, InProcess()).run("s", tasks(tmp_path)))
+
+
+def test_an_output_that_changes_while_the_run_goes_on_stops_it(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", tasks(tmp_path))
+    spoil(tmp_path / "1.json")
+    with pytest.raises(
+        StageFailed, match=r"1.json was changed after it was written, and s2 may have read it; run the same"
+    ):
+        engine.run("s2", [])
+
+
+@pytest.mark.parametrize("old", ["{", '"n": 1', '"key": "k1"', '"bytes": 2'])
+def test_a_damaged_record_vouches_for_nothing(engine: Engine, tmp_path: Path, old: str) -> None:
+    engine.run("s", tasks(tmp_path))
+    record = engine.paths.record("s", "t1")
+    text = record.read_text()
+    assert old in text
+    record.write_text(text.replace(old, old[:-1] + chr(ord(old[-1]) ^ 1), 1))
+    assert [r.counts["n"] for r in Engine(engine.paths, InProcess()).run("s", tasks(tmp_path))] == [0, 1, 2]
+    assert CALLS[3:] == ["1.json"]
+
+
+def test_a_full_disk_is_told_with_the_file_and_what_helps(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("os.fsync", refuse)
+    expected = (
+        r"OSError: .*/0.json cannot be written \(No space left on device\); make room, and run the same command again"
+    )
+    with pytest.raises(StageFailed, match=expected):
+        engine.run("s", tasks(tmp_path))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_half_a_line_of_the_log_hides_no_other(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", tasks(tmp_path))
+    log = engine.paths.timings("tasks.jsonl")
+    log.write_text(log.read_text() + '{"stage": "s", "ta\n')
+    assert [entry["task"] for entry in task_times(engine.paths)] == ["t0", "t1", "t2"]
 
 
 def test_an_error_of_the_data_fails_the_stage_with_task_cause_and_log(engine: Engine, tmp_path: Path) -> None:
