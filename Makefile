@@ -27,7 +27,7 @@ demo: install
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-# What a cluster must survive: nodes and drivers killed in every stage, a failing store, a lost training worker.
+# What takes minutes: a cluster that loses nodes, drivers and training workers, a failing store, faults to Ray, memory limits.
 test-long: install
 	$(BIN)/python -m pytest -m long
 

@@ -40,6 +40,7 @@ def test_random_faults_cost_no_byte(run: Path, corpora: Path) -> None:
     assert result["faults"] >= 1 and result["lost"] == result["bytes_lost"] == 0
 
 
+@pytest.mark.long
 def test_random_faults_to_a_ray_session_cost_no_byte(run: Path, corpora: Path) -> None:
     result = chaos(run, corpora, "--only=ray", "--faults=1", "--calls=1", "--seconds=30")
     assert result["faults"] >= 1 and result["lost"] == result["bytes_lost"] == 0

@@ -278,7 +278,7 @@ def test_a_run_in_a_store_is_looked_at_like_any_other(remote: str, run: Path, co
     assert not list(Path(os.environ["FOX1_SCRATCH"]).glob("session-*/@s3/bucket/runs/command"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_reads_and_checkpoints_in_a_store(remote: str, run: Path, tmp_path: Path) -> None:
     import fsspec
 

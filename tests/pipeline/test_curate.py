@@ -118,7 +118,7 @@ def kill_in_every_stage(corpora: Path, out: Path, mode: str, rng: random.Random)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["driver", "process"])
+@pytest.mark.parametrize("mode", [pytest.param("driver", marks=pytest.mark.long), "process"])
 def test_a_run_killed_in_every_stage_finishes_with_the_same_bytes(
     run: Path, corpora: Path, tmp_path: Path, mode: str
 ) -> None:
@@ -275,7 +275,7 @@ def repeated(corpora: Path, target: Path, copies: int) -> Path:
     return target
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_five_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path) -> None:
     from fox1.pipeline.sample import write_sample
 

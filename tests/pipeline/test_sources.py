@@ -299,9 +299,9 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
-        filesystem.mkdir("bucket")
-        filesystem.pipe("bucket/pile/train/00.jsonl.zst", zstandard.ZstdCompressor().compress(lines(*ROWS)))
-        files = list_sources([SourceSettings("pile", "pile", "s3://bucket/pile", ("train/*.jsonl.zst",))])
+        filesystem.mkdir("sources")
+        filesystem.pipe("sources/pile/train/00.jsonl.zst", zstandard.ZstdCompressor().compress(lines(*ROWS)))
+        files = list_sources([SourceSettings("pile", "pile", "s3://sources/pile", ("train/*.jsonl.zst",))])
         assert [f.path for f in files] == ["train/00.jsonl.zst"]
         assert files[0].version and files[0].size
         assert len(read(files[0])[0]) == 50
