@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import statistics
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from typing import Any
 from .artifacts import RunPaths
 from .engine import TASK_MEMORY, Outcome, Progress, Task, attempt
 
+CONNECT_SECONDS = 10.0
+"""How long a cluster may take to answer at all."""
 ASK_SECONDS = 5.0
 """How often the driver looks at the cluster and at what is slow."""
 SLOW_SECONDS, SLOW_TIMES = 30.0, 4
@@ -118,6 +121,18 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _require_answer(address: str) -> None:
+    """Raise ValueError where nothing listens at HOST:PORT or ray://HOST:PORT: Ray would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ValueError(
+                f"no Ray cluster answers at {address} ({error}); is it up, and is this its address?"
+            ) from None
+
+
 @contextlib.contextmanager
 def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
     """A Ray session: the cluster at `address` (or the job's own), else one of this machine for as long as the block.
@@ -139,6 +154,8 @@ def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     already = ray.is_initialized()
     if not already:
+        if target:
+            _require_answer(target)
         here: dict[str, Any] = {
             "num_cpus": cpus or os.cpu_count(),
             "include_dashboard": False,

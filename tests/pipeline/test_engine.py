@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fox1.pipeline.engine import (
     attempt,
     task_times,
 )
-from fox1.pipeline.on_ray import _Stragglers
+from fox1.pipeline.on_ray import _Stragglers, ray_session
 
 CALLS: list[str] = []
 
@@ -248,3 +249,15 @@ def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
         stragglers.look()
     assert [(stage, task) for stage, task, _ in told] == [("scan", "g"), ("scan", "h")]
     assert all(140 < seconds < 160 for *_, seconds in told)
+
+
+def test_a_cluster_that_does_not_answer_is_one_line_at_once() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        for given in (address, f"ray://{address}"):
+            with (
+                pytest.raises(ValueError, match=rf"no Ray cluster answers at {given} .*is it up"),
+                ray_session(given, None),
+            ):
+                pass
