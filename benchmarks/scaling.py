@@ -53,6 +53,13 @@ def make_shards(folder: Path, count: int, data: Path) -> None:
         (folder / f"{number:02d}.jsonl.zst").write_bytes(zstandard.ZstdCompressor(1).compress(b"".join(taken)))
 
 
+def warm() -> None:
+    """Keep a worker busy until all are there, with what the stage imports."""
+    import fox1.pipeline.signals.scan  # noqa: F401
+
+    time.sleep(3)
+
+
 def scan_on(nodes: int, shards: Path, out: Path, cores: int) -> tuple[float, float]:
     """(wall seconds of the scan, seconds spent in its tasks) on so many nodes."""
     import ray
@@ -75,9 +82,8 @@ def scan_on(nodes: int, shards: Path, out: Path, cores: int) -> tuple[float, flo
         source = SourceSettings("pile", "pile", str(shards.parent), ("train/*.jsonl.zst",))
         clock = Clock()
         engine = Engine(RunPaths(out), OnRay(), clock)
-        # A worker starts with its first task, which is not the stage's cost.
-        warm = ray.remote(num_cpus=1)(lambda: time.sleep(2))
-        ray.get([warm.remote() for _ in range(engine.executor.cores)])
+        # A worker starts and imports with its first task, which is not this stage's cost: prepare comes before it.
+        ray.get([ray.remote(num_cpus=1)(warm).remote() for _ in range(engine.executor.cores)])
         curate(CurateSettings((source,), MixSettings(())), engine, ("scan",))
         spent = sum(e["seconds"] for e in task_times(engine.paths) if e["stage"] == "scan")
         return clock.seconds, spent
