@@ -61,9 +61,8 @@ class OnRay:
             window = max(2, 2 * self.cores)
             while waiting and len(in_flight) < window:
                 index, task = waiting.pop()
-                reference = self._attempt.options(memory=task.memory, name=f"{stage}:{task.name}").remote(
-                    task, paths, stage
-                )
+                # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
+                reference = self._attempt.options(memory=task.memory, name=stage).remote(task, paths, stage)
                 in_flight[reference] = index
                 stragglers.began(index)
             done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
