@@ -143,6 +143,7 @@ def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
     """
     import logging
 
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # With it a driver waits for workers that are started before it asks, and for ever if one of them is killed.
