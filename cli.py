@@ -74,11 +74,6 @@ def _options(
     pass
 
 
-def _plain(line: str) -> str:
-    """A message may hold names of files and words of documents; none of them steers a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in line)
-
-
 def main() -> None:
     """Entry point: one line per error, a traceback only with --debug."""
     debug = "--debug" in sys.argv
@@ -87,7 +82,9 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if debug:
             raise
-        for line in getattr(error, "details", ()):
-            print(_plain(line), file=sys.stderr)
-        print(f"error: {_plain(shown(str(error).strip() or type(error).__name__))}", file=sys.stderr)
+        # A message may hold names of files and words of documents; none of them steers a terminal.
+        from .pipeline.excerpts import printable
+
+        for line in (*getattr(error, "details", ()), f"error: {shown(str(error).strip() or type(error).__name__)}"):
+            print(printable(line, "\n\t"), file=sys.stderr)
         sys.exit(1)

@@ -134,11 +134,10 @@ ARMS: dict[str, tuple[str, tuple[Callable[[Recipe], None], ...]]] = {
 
 def write_pool(source: Path, out: Path, keep: Mapping[Row, str | None]) -> None:
     """The corpora with some of their rows, in their formats; those of held-out files all. A text that is not None replaces."""
-    held_out = {f.name for f in list_sources(sources_of(load_recipe(str(RECIPE))[0])) if f.held_out}
     for file in list_sources(sources_of(load_recipe(str(RECIPE))[0])):
         path, to = source / file.name, out / file.name
         to.parent.mkdir(parents=True, exist_ok=True)
-        if file.name in held_out:
+        if file.held_out:
             shutil.copy(path, to)
             continue
         rows = {row: text for (corpus, name, row), text in keep.items() if f"{corpus}/{name}" == file.name}

@@ -222,7 +222,7 @@ class _Run:
             corpora = sorted({f.corpus for f in self.files})
             # Read here: a wrong line is told before any work, and a list behind a URL may have grown under its name.
             entries = read_lists(s.exclude_lists, corpora, s.id_salt)
-            add("exclude", prepare_exclude, None, entries, s.exclude_lists, corpora, s.id_salt, self.paths)
+            add("exclude", prepare_exclude, None, entries, entries, self.paths)
         results = self._step("prepare", tasks)
         self.prepared = results[0]
         self.preparations = {task.name: result for task, result in zip(tasks, results, strict=True)}

@@ -26,6 +26,7 @@ from .artifacts import RunPaths, parquet_writer, read_json
 from .engine import TaskResult
 from .identity import MAX_ROWS, ROW_BITS, file_hash
 from .shuffle import first_of_runs, lookup
+from .signals.hashing import halves
 from .signals.urls import normalised_hashes
 from .sources.formats import open_source
 
@@ -54,6 +55,11 @@ class Excluded:
     rest: np.ndarray
     entries: tuple[str, ...]
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `signals/` that matching reads."""
+        return [column for kind, column in enumerate(COLUMNS) if (self.kind == kind).any()]
+
     def match(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         """(bool [n]: which documents of a batch of signals are named, int64: the entries that name one)."""
         named = np.zeros(batch.num_rows, bool)
@@ -64,9 +70,9 @@ class Excluded:
                 continue
             keys = batch.column(column)
             if KINDS[kind] == "hash":
-                halves = np.frombuffer(keys.buffers()[1], "<u8")[2 * keys.offset :][: 2 * batch.num_rows]
-                at, found = lookup(self.key[begin:end], halves[0::2])
-                found &= self.rest[begin:end][at] == halves[1::2]
+                first, second = halves(keys)
+                at, found = lookup(self.key[begin:end], first)
+                found &= self.rest[begin:end][at] == second
             else:
                 at, found = lookup(self.key[begin:end], keys.to_numpy())
             named |= found
@@ -96,6 +102,17 @@ def split_entry(entry: str) -> tuple[str, str]:
     raise ValueError(f"{entry[:200]!r} is no corpus/file#row, document id, https://..., url:..., id:... or hash:...")
 
 
+def index_key(kind: str, value: str) -> int:
+    """The key of a URL (0: it is none), a native id (0: it is empty) or a content hash in hexadecimal, as the scan stores it;
+    of a content hash its first half.
+    """
+    if kind == "url":
+        return int(normalised_hashes(pa.array([value], pa.string()))[0])
+    if kind == "id":
+        return xxhash.xxh3_64_intdigest(value.encode()) if value else 0
+    return int.from_bytes(bytes.fromhex(value)[:8], "little")
+
+
 def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[int, int]:
     """(key, second half of a content hash or 0) of what an entry names.
 
@@ -106,16 +123,11 @@ def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[in
     Raises:
         ValueError: it names nothing that a run could have.
     """
-    if kind == "url":
-        key = int(normalised_hashes(pa.array([value], pa.string()))[0])
-        if not key:
+    if kind != "row":
+        key = index_key(kind, value)
+        if kind == "url" and not key:
             raise ValueError(f"{value[:200]!r} is no URL")
-        return key, 0
-    if kind == "id":
-        return xxhash.xxh3_64_intdigest(value.encode()), 0
-    if kind == "hash":
-        half = bytes.fromhex(value)
-        return int.from_bytes(half[:8], "little"), int.from_bytes(half[8:], "little")
+        return key, int.from_bytes(bytes.fromhex(value)[8:], "little") if kind == "hash" else 0
     name, _, row = value.rpartition("#")
     if int(row) >= (MAX_ROWS if name else 1 << 63):
         raise ValueError(f"{value[:200]} is beyond the last id that a document can have")
@@ -174,9 +186,8 @@ def read_lists(lists: Sequence[str], corpora: Sequence[str], salt: int) -> list[
     return sorted(found)
 
 
-def prepare_exclude(lists: Sequence[str], corpora: Sequence[str], salt: int, paths: RunPaths) -> TaskResult:
-    """Publish ``prepare/exclude.parquet``: the entries of all lists, sorted by kind and key, without repeats."""
-    found = read_lists(lists, corpora, salt)
+def prepare_exclude(found: Sequence[tuple[int, int, int, str]], paths: RunPaths) -> TaskResult:
+    """Publish ``prepare/exclude.parquet``: the entries that `read_lists` found, without repeats."""
     kinds, key, rest = (np.array([f[i] for f in found], np.uint64) for i in range(3))
     first = first_of_runs(kinds, key, rest)
     columns = [

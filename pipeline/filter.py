@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from .artifacts import RunPaths, merge_counts, parquet_writer
 from .engine import TaskResult
-from .exclude import COLUMNS, EXCLUDED, load_excluded
+from .exclude import EXCLUDED, load_excluded
 from .identity import Group
 from .signals.ratios import SIGNAL_COUNTS, SIGNALS
 
@@ -78,7 +78,7 @@ class FilterSettings:
     def columns(self) -> list[str]:
         """The columns of `signals/` that judging reads."""
         plugins = [f"plugin_{name}" for name in self.plugins]
-        return list(dict.fromkeys([*COLUMNS, "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]))
+        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]
 
 
 def filter_group(group: Group, settings: FilterSettings, excluded: str, paths: RunPaths) -> TaskResult:
@@ -92,12 +92,13 @@ def filter_group(group: Group, settings: FilterSettings, excluded: str, paths: R
         excluded: hash of the prepared exclude list; empty: there is none.
     """
     taken_out = load_excluded(paths, excluded)
+    columns = list(dict.fromkeys([*settings.columns, *taken_out.columns]))
     entries: set[int] = set()
     counts: dict[str, int] = {}
     rules: dict[str, dict[str, int]] = {"failed": {}, "alone": {}, "both": {}}
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
         for file in group.files:
-            for batch in signal_batches(paths.signals(file.corpus, file.path), settings.columns):
+            for batch in signal_batches(paths.signals(file.corpus, file.path), columns):
                 named, by = taken_out.match(batch)
                 entries.update(by.tolist())
                 failed = [*([(EXCLUDED, named)] if excluded else []), *judge(batch, group.corpus, settings)]

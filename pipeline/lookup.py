@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from .artifacts import Artifact, RunPaths, parquet_writer, row_groups
 from .engine import Engine, Task, TaskResult, task_key
-from .exclude import read_entries
+from .exclude import index_key, read_entries
 from .identity import ROW_BITS, Group
 from .provenance import Placed, placed
 from .runs import Run, index_parts, row_of, uint64s
 from .shuffle import RecordShuffle, by_hash_range, read_records
+from .signals.hashing import halves
 from .signals.scan import content_hashes
-from .signals.urls import normalised_hashes
 
 VERSION = 1
 KINDS = {"url": "url_hash", "id": "native_id_hash", "hash": "content_hash"}
@@ -95,9 +94,7 @@ def _keys(values: pa.Array) -> np.ndarray:
     """uint64 [n]: hashes as they are, the first eight bytes of longer ones."""
     if pa.types.is_uint64(values.type):
         return values.to_numpy()
-    width = values.type.byte_width
-    data = np.frombuffer(values.buffers()[1], np.uint8)[values.offset * width : (values.offset + len(values)) * width]
-    return np.ascontiguousarray(data.reshape(len(values), width)[:, :8]).view("<u8").ravel()
+    return halves(values)[0]
 
 
 def write_part(files: Sequence[Path], part: int, path: Path) -> TaskResult:
@@ -146,14 +143,8 @@ def find(run: Run, kind: str, value: str) -> list[Found]:
             whole = b""
         if len(whole) != 16:
             raise ValueError(f"{value} is no content hash: 32 hexadecimal digits, as `fox1 why` shows them")
-    if kind == "url":
-        key = int(normalised_hashes(pa.array([value], pa.string()))[0])
-    elif kind == "id":
-        key = xxhash.xxh3_64_intdigest(value.encode()) if value else 0
-    else:
-        key = int.from_bytes(whole[:8], "little")
     found = []
-    for doc_id in _look_up(run, kind, key):
+    for doc_id in _look_up(run, kind, index_key(kind, whole.hex() if kind == "hash" else value)):
         file = run.file(doc_id)
         if kind == "hash":
             signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["content_hash"])

@@ -67,8 +67,8 @@ def what_if(
     """
     result = WhatIf(groups=len(groups))
     found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
-    columns = list(dict.fromkeys([*now.columns, *then.columns]))
     excluded = excluded_of(paths)
+    columns = list(dict.fromkeys([*now.columns, *then.columns, *excluded.columns]))
     for group in groups:
         changed = False
         for file in group.files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -46,6 +48,21 @@ def hashes(run: Path) -> dict[str, str]:
             if path.is_file():
                 found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
+
+
+def read_stored(path: Path) -> bytes:
+    """The bytes of a .zst, .gz or plain file, decompressed."""
+    data = path.read_bytes()
+    if path.suffix == ".zst":
+        return bytes(zstandard.ZstdDecompressor().stream_reader(data).read())
+    return gzip.decompress(data) if path.suffix == ".gz" else data
+
+
+def write_stored(path: Path, data: bytes) -> None:
+    """Write a .zst, .gz or plain file."""
+    if path.suffix == ".zst":
+        data = zstandard.ZstdCompressor(1).compress(data)
+    path.write_bytes(gzip.compress(data, 1) if path.suffix == ".gz" else data)
 
 
 ONE_LAYER = {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}

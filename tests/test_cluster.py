@@ -24,13 +24,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_to_train
+from tests.conftest import SMALL, run_to_train
 
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
 pytestmark = pytest.mark.long
 
-SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 STAGES = ("prepare", "scan", "filter", "dedupe.", "tokenize", "mix.", "stats")
 TOKEN = "a-token-of-this-test"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "corpora"

@@ -84,9 +84,8 @@ def load_state(checkpoint: Path, state: dict[str, Any], no_dist: bool = False) -
         no_dist: in this process alone.
 
     Raises:
-        ValueError: as `names_in`; or a part is missing, of another shape or not plain data.
+        ValueError: the checkpoint is damaged or not plain data, or a part is missing or of another shape.
     """
-    names_in(checkpoint)
     try:
         dcp.load(state, storage_reader=_Reader(str(checkpoint)), planner=_Planner(), no_dist=no_dist)
     except dcp.CheckpointException as error:

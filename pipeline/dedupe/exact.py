@@ -15,6 +15,7 @@ from numba import njit
 
 from ..engine import TaskResult
 from ..shuffle import RecordShuffle, by_hash_range, merged, read_records
+from ..signals.hashing import halves
 from .order import (
     BY_BETTER,
     CONTENT,
@@ -47,11 +48,10 @@ def shuffle_contents(
     gone = np.sort(read_records(followers, chunk, FOLLOWER)["id"])
     for part in parts:
         for batch, order, code in ordered_batches(part, plan, ["content_hash"]):
-            column = batch.column("content_hash")
-            hashes = np.frombuffer(column.buffers()[1], "<u8")[2 * column.offset :][: 2 * batch.num_rows]
+            hashes = halves(batch.column("content_hash"))
             ids = batch.column("doc_id").to_numpy()
             order[np.isin(ids, gone)] |= INELIGIBLE
-            records = _contents(hashes[0::2], hashes[1::2], order, ids, batch, code)
+            records = _contents(*hashes, order, ids, batch, code)
             if part.old:
                 records = records[(order & INELIGIBLE) == 0]
             out.add(records, by_hash_range(records["h0"], partitions))

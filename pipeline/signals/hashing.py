@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from numba import njit
 
 _C1 = np.uint64(0x87C37B91114253D5)
@@ -59,6 +60,12 @@ def murmur3_128(data: np.ndarray, begin: int, end: int) -> tuple[np.uint64, np.u
     h1 += h2
     h2 += h1
     return h1, h2
+
+
+def halves(hashes: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """uint64 [n] twice: the first and the second eight bytes of a column of 16-byte hashes."""
+    values = np.frombuffer(hashes.buffers()[1], "<u8")[2 * hashes.offset :][: 2 * len(hashes)]
+    return values[0::2], values[1::2]
 
 
 @njit(cache=True, nogil=True)

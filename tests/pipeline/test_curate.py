@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import random
@@ -18,11 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from fox1.pipeline import curate as curate_module
 from fox1.pipeline.engine import Silent
 
-from tests.conftest import SMALL, hashes
+from tests.conftest import SMALL, hashes, read_stored, write_stored
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "killed_run.py"
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
@@ -182,7 +180,7 @@ def test_a_truncated_file_is_named_and_its_whole_rows_are_used(
 ) -> None:
     data = damaged(corpora, tmp_path / "data")
     path = data / "pile" / "train" / "00.jsonl.zst"
-    whole = len(zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read().splitlines())
+    whole = len(read_stored(path).splitlines())
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     summary, _ = curate(settings_of("max_bad_rows=5", data=data), tmp_path / "run", "prepare", "scan")
     funnel = next(f for f in summary.funnels if f.corpus == "pile" and not f.held_out)
@@ -258,20 +256,10 @@ def repeated(corpora: Path, target: Path, copies: int) -> Path:
                 texts = pa.array(shifted(table["content"].to_pylist(), k))
                 pq.write_table(table.set_column(0, "content", texts), path)
                 continue
-            data = source.read_bytes()
-            if path.suffix == ".zst":
-                data = zstandard.ZstdDecompressor().stream_reader(data).read()
-            elif path.suffix == ".gz":
-                data = gzip.decompress(data)
-            rows = [json.loads(line) for line in data.decode().splitlines()]
+            rows = [json.loads(line) for line in read_stored(source).decode().splitlines()]
             for row, text in zip(rows, shifted([r["text"] for r in rows], k), strict=True):
                 row["text"] = text
-            data = "\n".join(map(json.dumps, rows)).encode() + b"\n"
-            if path.suffix == ".zst":
-                data = zstandard.ZstdCompressor(1).compress(data)
-            elif path.suffix == ".gz":
-                data = gzip.compress(data, 1)
-            path.write_bytes(data)
+            write_stored(path, "\n".join(map(json.dumps, rows)).encode() + b"\n")
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import shutil
@@ -14,14 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from fox1.cli import app
 from fox1.pipeline.exclude import key_of, split_entry
 from fox1.pipeline.filter import FilterSettings, Section
 from fox1.pipeline.mix import assign
 from typer.testing import CliRunner
 
-from tests.conftest import hashes
+from tests.conftest import SMALL, hashes, read_stored, write_stored
 from tests.pipeline.test_dedupe import decisions, sentence, settings_for, write
 
 Row = dict[str, Any]
@@ -120,20 +118,10 @@ def without_text(path: Path, rows: set[int]) -> None:
         at = table.schema.get_field_index("content")
         pq.write_table(table.set_column(at, table.schema.field(at), pa.array(texts, table.schema.field(at).type)), path)
         return
-    data = path.read_bytes()
-    if path.suffix == ".zst":
-        data = zstandard.ZstdDecompressor().stream_reader(data).read()
-    elif path.suffix == ".gz":
-        data = gzip.decompress(data)
-    lines = data.splitlines()
+    lines = read_stored(path).splitlines()
     for row in rows:
         lines[row] = json.dumps(json.loads(lines[row]) | {"text": ""}).encode()
-    data = b"\n".join(lines) + b"\n"
-    if path.suffix == ".zst":
-        data = zstandard.ZstdCompressor().compress(data)
-    elif path.suffix == ".gz":
-        data = gzip.compress(data)
-    path.write_bytes(data)
+    write_stored(path, b"\n".join(lines) + b"\n")
 
 
 @pytest.mark.slow
@@ -153,8 +141,6 @@ def test_a_run_without_listed_documents_is_that_of_sources_without_them(
     from fox1.pipeline.curate import run_files
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import training_json
-
-    from tests.conftest import SMALL
 
     def files(of: Path, *more: str) -> Any:
         recipe, resolved = load_recipe("sample", [*SMALL, *facts, *more], {"FOX1_DATA": str(corpora)})
@@ -219,10 +205,7 @@ def native(path: Path, row: int, kind: str) -> str:
     """An exclude list's entry for a row, from the source file."""
     if path.suffix == ".parquet":
         return str(pq.read_table(path).column("url")[row])
-    data = path.read_bytes()
-    data = gzip.decompress(data) if path.suffix == ".gz" else data
-    data = zstandard.ZstdDecompressor().stream_reader(data).read() if path.suffix == ".zst" else data
-    value = json.loads(data.splitlines()[row])
+    value = json.loads(read_stored(path).splitlines()[row])
     meta = value.get("meta") or value.get("metadata") or {}
     meta = json.loads(meta) if isinstance(meta, str) else meta
     return f"id:{value['id']}" if kind == "id" else f"url:{meta['url']}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import subprocess
 import sys
@@ -16,13 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from fox1.pipeline.sample import SampleSummary, write_sample
 from fox1.pipeline.sample.edits import edited
 from fox1.pipeline.sample.harvest import PYTHON, closure, harvest
 from fox1.pipeline.sample.passages import NAMES, passages
 from fox1.pipeline.sources.domains import SUBSET_DOMAINS
 from packaging.requirements import Requirement
+
+from tests.conftest import read_stored
 
 MEGABYTES = 2.0
 
@@ -45,12 +45,7 @@ def files(root: Path) -> list[Path]:
 def rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pylist()
-    data = path.read_bytes()
-    if path.suffix == ".zst":
-        data = zstandard.ZstdDecompressor().decompress(data)
-    elif path.suffix == ".gz":
-        data = gzip.decompress(data)
-    return [json.loads(line) for line in data.decode("utf-8").removesuffix("\n").split("\n")]
+    return [json.loads(line) for line in read_stored(path).decode("utf-8").removesuffix("\n").split("\n")]
 
 
 def all_rows(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
