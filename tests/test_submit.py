@@ -223,6 +223,10 @@ def test_an_address_where_nothing_answers_is_one_line(monkeypatch: pytest.Monkey
 # -- the cluster file --------------------------------------------------------------------------------------------
 
 
+KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "30000", "RAY_grpc_client_keepalive_timeout_ms": "20000"}
+"""Of all nodes alike: Ray's servers derive from it how often a client may ask."""
+
+
 def test_the_cluster_file_fits_ray_s_own_schema_and_this_version() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -236,6 +240,7 @@ def test_the_cluster_file_fits_ray_s_own_schema_and_this_version() -> None:
     assert any(ray.replace("ray==", "ray[default]==") in command for command in config["setup_commands"])
     for start in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         assert any("export RAY_AUTH_MODE=token" in command and "ray start" in command for command in start)
+        assert any(all(f"{name}={value}" in command for name, value in KEEPALIVE.items()) for command in start)
     assert any("--dashboard-host=127.0.0.1" in command for command in config["head_start_ray_commands"])
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
@@ -248,13 +253,15 @@ def test_the_kubernetes_cluster_has_the_settings_of_the_other_one() -> None:
     assert f"ray=={spec['rayVersion']}" in constraints and spec["authOptions"] == {"mode": "token"}
     head = spec["headGroupSpec"]
     assert head["rayStartParams"]["num-cpus"] == "0" and head["serviceType"] == "ClusterIP"
+    keepalive = [{"name": name, "value": value} for name, value in KEEPALIVE.items()]
+    assert head["template"]["spec"]["containers"][0]["env"] == keepalive
     types = other["available_node_types"]
     for group in spec["workerGroupSpecs"]:
         theirs = types[group["groupName"]]
         assert (group["minReplicas"], group["maxReplicas"]) == (theirs["min_workers"], theirs["max_workers"])
         (container,) = group["template"]["spec"]["containers"]
         assert container["image"] == head["template"]["spec"]["containers"][0]["image"]
-        assert {"name": "FOX1_SCRATCH", "value": "/scratch/fox1"} in container["env"]
+        assert container["env"] == [*keepalive, {"name": "FOX1_SCRATCH", "value": "/scratch/fox1"}]
     starts = [*other["head_start_ray_commands"], *other["worker_start_ray_commands"]]
     assert sum("FOX1_SCRATCH=" in command for command in starts) == 2
 
