@@ -17,12 +17,10 @@ from __future__ import annotations
 
 import atexit
 import errno
-import json
 import os
 import random
 import re
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -37,8 +35,6 @@ T = TypeVar("T")
 TRIES = 7
 """Of one request; the pauses between them sum to about half a minute."""
 FIRST_PAUSE = 0.5
-BEAT = 5.0
-"""Seconds between signs of life of who holds a folder; three without one and it is free."""
 STALE_HOURS = 24
 """After which a session's mirror that nobody touched is removed."""
 ROOM_EVERY = 256 << 20
@@ -103,7 +99,7 @@ class Mirrored(PosixPath):
         _known.pop(self.url, None)
         store, key = store_of(self.url)
         try:
-            _retried(lambda: store.rm_file(key), self.url)
+            retried(lambda: store.rm_file(key), self.url)
         except FileNotFoundError:
             if not (there or missing_ok):
                 raise
@@ -203,7 +199,7 @@ def store_of(url: str) -> tuple[Any, str]:
     return store, str(key)
 
 
-def _retried(call: Callable[[], T], url: str) -> T:
+def retried(call: Callable[[], T], url: str) -> T:
     """Call until it succeeds, is told that there is no such object, or is refused.
 
     Raises:
@@ -236,7 +232,7 @@ def upload(path: Path) -> None:
     """Put a finished file of a mirror into the store, whole; other paths are where they belong already."""
     if isinstance(path, Mirrored):
         store, key = store_of(path.url)
-        _retried(lambda: store.put_file(str(path.local), key), path.url)
+        retried(lambda: store.put_file(str(path.local), key), path.url)
         if path.url in _known:
             _known[path.url] = path.local.stat().st_size
 
@@ -248,7 +244,7 @@ def size(path: Mirrored) -> int | None:
         return known
     store, key = store_of(path.url)
     try:
-        facts = _retried(lambda: store.info(key), path.url)
+        facts = retried(lambda: store.info(key), path.url)
     except FileNotFoundError:
         return None
     return int(facts["size"]) if facts["type"] == "file" else None
@@ -323,7 +319,7 @@ def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, int]]:
         return str(store._strip_protocol(name)).lstrip("/")
 
     try:
-        found = _retried(lambda: store.find(key, detail=True), folder.url)
+        found = retried(lambda: store.find(key, detail=True), folder.url)
     except FileNotFoundError:
         return
     for name, facts in found.items():
@@ -346,7 +342,7 @@ def read_range(path: Path, begin: int, end: int | None) -> bytes:
         return b""
     if isinstance(path, Mirrored) and not path.local.exists():
         store, key = store_of(path.url)
-        return bytes(_retried(lambda: store.cat_file(key, start=begin, end=end), path.url))
+        return bytes(retried(lambda: store.cat_file(key, start=begin, end=end), path.url))
     with open(path, "rb") as file:
         file.seek(begin)
         return file.read(-1 if end is None else end - begin)
@@ -357,7 +353,7 @@ def remove_tree(folder: Path) -> None:
     if isinstance(folder, Mirrored):
         store, key = store_of(folder.url)
         with suppress(FileNotFoundError):
-            _retried(lambda: store.rm(key, recursive=True), folder.url)
+            retried(lambda: store.rm(key, recursive=True), folder.url)
         shutil.rmtree(folder.local, ignore_errors=True)
     else:
         shutil.rmtree(folder)
@@ -387,7 +383,7 @@ def _fetched(path: Mirrored) -> Path:
         store.get_file(key, str(temporary))
 
     try:
-        _retried(get, path.url)
+        retried(get, path.url)
     except FileNotFoundError:
         return local
     except IsADirectoryError:
@@ -432,64 +428,6 @@ def _make_room(fetched: int) -> None:
                 held -= bytes_
 
 
-# -- one writer ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def held(root: Mirrored) -> Iterator[None]:
-    """One writer of a folder: an object that only one can create, with signs of life.
-
-    Who stops giving them (killed, or cut off) loses the folder after three; both would write the same bytes.
-
-    Raises:
-        ValueError: another process writes this folder.
-    """
-    path = root / ".lease"
-    store, key = store_of(path.url)
-    host, own = socket.gethostname(), uuid.uuid4().hex
-
-    def entry(beat: int) -> bytes:
-        return json.dumps({"host": host, "process": os.getpid(), "own": own, "beat": beat}).encode()
-
-    def read() -> dict[str, Any]:
-        try:
-            return dict(json.loads(_retried(lambda: store.cat_file(key), path.url)))
-        except (FileNotFoundError, ValueError):
-            return {}
-
-    while True:
-        try:
-            _retried(lambda: store.pipe_file(key, entry(0), mode="create"), path.url)
-            break
-        except FileExistsError:
-            before = read()
-            if before.get("own") == own:  # an answer was lost, the object was made
-                break
-            if not (before.get("host") == host and not _alive(int(before.get("process", 0)))):
-                time.sleep(3 * BEAT)
-                if (now := read()) and now != before:
-                    raise ValueError(
-                        f"{root.url} is being written by process {now.get('process')} on {now.get('host')}; wait for it, or "
-                        "choose another --out"
-                    ) from None
-            with suppress(FileNotFoundError):
-                _retried(lambda: store.rm_file(key), path.url)
-
-    def live(ended: threading.Event) -> None:
-        beat = 0
-        while not ended.wait(BEAT):
-            beat += 1
-            with suppress(OSError):
-                store.pipe_file(key, entry(beat))
-
-    try:
-        with beside(live):
-            yield
-    finally:
-        with suppress(OSError):
-            store.rm_file(key)
-
-
 @contextmanager
 def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
     """Run `work` in a thread as long as the block lasts; it is told of the end, and waited for."""
@@ -501,13 +439,3 @@ def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process > 0

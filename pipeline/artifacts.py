@@ -6,7 +6,6 @@ bytes, so either may win. Readers follow completion records and the manifest, ne
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import uuid
@@ -305,37 +304,6 @@ class RunPaths:
 
     def relative(self, artifact: Artifact) -> Artifact:
         return replace(artifact, path=artifact.file.relative_to(self.root).as_posix())
-
-
-@contextmanager
-def lease(run: Path) -> Iterator[None]:
-    """One writer per run. In a folder the lock is the kernel's, so a killed writer never leaves it behind.
-
-    Raises:
-        ValueError: another process writes this run.
-    """
-    if isinstance(run, storage.Mirrored):
-        with storage.held(run):
-            yield
-        return
-    with storage.writing(run):
-        run.mkdir(parents=True, exist_ok=True)
-        opened = open(run / ".lease", "a+")
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise ValueError(f"{run} is being written by {holder}; wait for it, or choose another --out") from None
-        with storage.writing(run / ".lease"):
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
 
 
 def remove_partial(run: Path) -> None:

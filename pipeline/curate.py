@@ -19,14 +19,13 @@ from urllib.parse import unquote
 
 import yaml
 
-from .. import storage
+from .. import lease, storage
 from ..tokenize.model import TokenizerSettings
 from . import filter, prepare, tokens
 from .artifacts import (
     STAGES,
     RunPaths,
     content_key,
-    lease,
     merge_counts,
     publish,
     read_json,
@@ -124,7 +123,7 @@ def curate(
     unknown = [s for s in stages if s not in STAGES]
     if unknown or not stages:
         raise ValueError(f"no stage {', '.join(unknown) or 'given'}; the stages are {', '.join(STAGES)}")
-    with lease(engine.paths.root):
+    with lease.held(engine.paths.root):
         remove_partial(engine.paths.root)
         summary = _Run(settings, engine, tuple(stages), files or {}).run()
         # Workers that died on the way left theirs too.

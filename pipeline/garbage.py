@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .artifacts import FINAL, RunPaths, lease, read_json, write_json
+from .. import lease
+from .artifacts import FINAL, RunPaths, read_json, write_json
 
 INTERMEDIATE = ("dedupe", "mix")
 """Folders of shuffle files: large, and read again only where a changed recipe makes a step anew."""
@@ -23,7 +24,7 @@ def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) 
     Raises:
         ValueError: the run is not finished, or is being written.
     """
-    with lease(paths.root):
+    with lease.held(paths.root):
         manifest = read_json(paths.manifest)
         if not any(name.startswith("stats/") for name in manifest["artifacts"]):
             raise ValueError(f"{paths.root} is not finished: what it will still need cannot be told; run `fox1 curate`")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fox1 import storage
+from fox1 import lease, storage
 from fox1.pipeline.engine import InProcess, Outcome, Task, attempt
 from fox1.storage import Mirrored, open_root
 
@@ -136,13 +136,13 @@ def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
             raise error
         return 7
 
-    assert storage._retried(call, "s3://b/x") == 7
+    assert storage.retried(call, "s3://b/x") == 7
 
     def refused() -> int:
         raise OSError("SlowDown\nmore")
 
     with pytest.raises(OSError, match=r"s3://b/x: the store fails after 7 tries \(OSError: SlowDown\)$"):
-        storage._retried(refused, "s3://b/x")
+        storage.retried(refused, "s3://b/x")
     calls = []
 
     def denied() -> int:
@@ -150,7 +150,7 @@ def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
         raise PermissionError("Forbidden")
 
     with pytest.raises(PermissionError, match="are the credentials right"):
-        storage._retried(denied, "s3://b/x")
+        storage.retried(denied, "s3://b/x")
     assert len(calls) == 1
 
 
@@ -158,31 +158,31 @@ def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
 def test_a_folder_has_one_writer_and_is_free_after_its_end_or_death(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "BEAT", 0.2)
+    monkeypatch.setattr(lease, "BEAT", 0.2)
     root = open_root(f"{bucket}/one")
     assert isinstance(root, Mirrored)
     with (
-        storage.held(root),
+        lease.held(root),
         pytest.raises(ValueError, match=r"s3://bucket/one is being written by process \d+"),
-        storage.held(root),
+        lease.held(root),
     ):
         pass
-    with storage.held(root):
+    with lease.held(root):
         pass
     store, key = storage.store_of(root.url + "/.lease")
     # Of a machine that died: nothing changes any more.
     store.pipe_file(key, json.dumps({"host": "gone", "process": 1, "own": "x", "beat": 9}).encode())
     began = time.monotonic()
-    with storage.held(root):
+    with lease.held(root):
         assert time.monotonic() - began > 0.5
     # Of a process of this machine that was killed: at once.
-    monkeypatch.setattr(storage, "BEAT", 20.0)
+    monkeypatch.setattr(lease, "BEAT", 20.0)
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     import socket
 
     store.pipe_file(key, json.dumps({"host": socket.gethostname(), "process": int(done.stdout), "own": "x"}).encode())
     began = time.monotonic()
-    with storage.held(root):
+    with lease.held(root):
         assert time.monotonic() - began < 10
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +17,8 @@ from .settings import STOPPED, Options
 
 FAILURE_SECONDS = 10
 """How long the other ranks of a failed one have to leave by themselves."""
+_SET_PARENT_DEATH_SIGNAL = 1
+"""Of Linux's prctl(2)."""
 
 
 def launch(run: Path, out: Path, phase: str, nproc: int, options: Options) -> int:
@@ -35,16 +39,28 @@ def launch(run: Path, out: Path, phase: str, nproc: int, options: Options) -> in
 def run_processes(command: list[str], count: int) -> int:
     """Run `command` as the ranks of one process group on this machine, as torchrun would; the worst exit status.
 
-    Signals are passed on, so that the ranks can agree, save and leave; a rank that fails takes the others with it.
+    Signals are passed on, so that the ranks can agree, save and leave; a rank that fails takes the others with it. If this
+    process is killed, they are told to leave as well (on Linux).
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def leave_with(parent: int) -> None:
+        if prctl:
+            prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+
     ranks = [
         # A session each: a terminal's Ctrl-C reaches them once, from here.
         subprocess.Popen(
-            command, env={**os.environ, **common, "RANK": str(r), "LOCAL_RANK": str(r)}, start_new_session=True
+            command,
+            env={**os.environ, **common, "RANK": str(r), "LOCAL_RANK": str(r)},
+            start_new_session=True,
+            preexec_fn=partial(leave_with, os.getpid()),
         )
         for r in range(count)
     ]

@@ -10,19 +10,18 @@ eager. Every phase starts from where the checkpoint stands; a finished phase is 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from .. import storage
+from .. import lease, storage
 from .checkpoint import Checkpointer, Progress, checkpoints, load, newest_whole, read_manifest, verify
 from .data import PhaseData
 from .export import TokenizerFacts, keep_tokenizer
@@ -154,26 +153,6 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
         trainer.say(f"begins with the weights of {chosen}")
 
 
-def one_trainer(out: Path) -> AbstractContextManager[object]:
-    """Hold the folder of checkpoints until the context that is given is left.
-
-    Raises:
-        ValueError: another training writes it.
-    """
-    if isinstance(out, storage.Mirrored):
-        held = ExitStack()
-        held.enter_context(storage.held(out))
-        return held
-    with storage.writing(out):
-        file = open(out / ".lease", "a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ValueError(f"{out} is being written by another training; wait for it, or choose another --out") from None
-    return closing(file)
-
-
 def train(
     run: Path,
     out: Path,
@@ -198,10 +177,10 @@ def train(
     device = start_processes()
     first = dist.get_rank() == 0
     metrics = Metrics(out) if first else None
-    lock = None
+    lock = ExitStack()
     profiler: Profiler | None = None
     try:
-        lock = _by_rank_zero(lambda: one_trainer(out))
+        _by_rank_zero(lambda: lock.enter_context(lease.held(out)))
         stop = Stop()
         stop.install()
         phases = open_phases(run, settings)
@@ -247,8 +226,7 @@ def train(
             profiler.close()
         if metrics:
             metrics.close()
-        if lock:
-            lock.__exit__(None, None, None)
+        lock.close()
         if not standing:
             dist.destroy_process_group()
 

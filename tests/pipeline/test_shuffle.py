@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from fox1 import lease
 from fox1.pipeline import shuffle
-from fox1.pipeline.artifacts import lease, parquet_writer, publish, remove_partial
+from fox1.pipeline.artifacts import parquet_writer, publish, remove_partial
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -101,7 +102,7 @@ def test_parquet_bytes_do_not_depend_on_how_rows_arrived(tmp_path: Path, sizes: 
 
 
 def test_one_writer_per_run(tmp_path: Path) -> None:
-    with lease(tmp_path), pytest.raises(ValueError, match="is being written by process"), lease(tmp_path):
+    with lease.held(tmp_path), pytest.raises(ValueError, match="is being written by process"), lease.held(tmp_path):
         pass
-    with lease(tmp_path):
+    with lease.held(tmp_path):
         pass

@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +88,31 @@ def test_a_killed_process_of_a_training_is_told(capfd: pytest.CaptureFixture[str
     assert said == (
         "error: a process of the training was killed (SIGKILL); run the same command again to go on from the last checkpoint"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_the_processes_of_a_killed_launcher_are_told_to_leave(tmp_path: Path) -> None:
+    rank = (
+        "import os, pathlib, signal, sys, time\n"
+        f"mine = pathlib.Path({str(tmp_path)!r}, os.environ['RANK'])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (mine.with_suffix('.told').touch(), sys.exit()))\n"
+        "mine.touch()\n"
+        "time.sleep(60)\n"
+    )
+    start = (
+        f"import sys; from fox1.trainer.launch import run_processes; run_processes([sys.executable, '-c', {rank!r}], 2)"
+    )
+    with subprocess.Popen([sys.executable, "-c", start]) as launcher:
+        wait_for(lambda: {p.name for p in tmp_path.iterdir()} == {"0", "1"})
+        launcher.kill()
+    wait_for(lambda: {p.name for p in tmp_path.iterdir()} == {"0", "1", "0.told", "1.told"})
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.02)
 
 
 def test_a_disk_without_room_for_metrics_is_named(tmp_path: Path) -> None:

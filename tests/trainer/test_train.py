@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from fox1 import lease
 from fox1.tokenize.encode import Encoder
 from fox1.trainer.checkpoint import checkpoints, read_manifest
 
@@ -194,13 +195,9 @@ def test_another_batch_size_mid_phase_uses_every_unit_once(small: Path, tmp_path
 
 
 def test_one_training_writes_a_folder(small: Path, tmp_path: Path) -> None:
-    import fcntl
-
-    (tmp_path / "out").mkdir()
-    with open(tmp_path / "out" / ".lease", "a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with lease.held(tmp_path / "out"):
         done = train(small, tmp_path / "out")
-    assert done.returncode == 1 and "is being written by another training" in done.stderr
+    assert done.returncode == 1 and "is being written by process" in done.stderr
 
 
 def test_phases_start_only_from_the_end_of_the_one_before(small: Path, tmp_path: Path) -> None:
