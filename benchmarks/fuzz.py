@@ -1,4 +1,4 @@
-"""Hostile bytes for everything that reads what others wrote: the long form of the fuzz tests (tests/fuzz_targets.py).
+"""Hostile bytes for everything that reads what others wrote: the long form of the fuzz tests (tests/fuzz).
 
     python benchmarks/fuzz.py [--cases 1000000] [--seconds N] [--seed S] [--jobs 2] [--targets a,b] [--keep DIR]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 # Behind all else: folders and modules of the root have common names.
 sys.path.append(str(ROOT))
 
-from tests.fuzz_targets import TARGETS, Case, Fault, run_case  # noqa: E402
+from tests.fuzz import TARGETS, Case, Fault, run_case  # noqa: E402
 
 SLICE = 50
 """Cases of a target that a worker runs in one go."""

@@ -39,7 +39,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL
-from tests.fuzz_targets import CONTROL, TARGETS, VARIABLES, Case, Fault, run_case
+from tests.fuzz import TARGETS, run_case, stored
+from tests.fuzz.cases import CONTROL, Case, Fault
+from tests.fuzz.recipes import VARIABLES
 from tests.pipeline.test_report import Page
 
 # -- text ------------------------------------------------------------------------------------------------------------
@@ -355,16 +357,14 @@ def test_the_fuzz_targets_tell_right_from_wrong(tmp_path: Path, monkeypatch: pyt
     from fox1.pipeline.sources import rows
     from fox1.trainer import blocks, checkpoint
 
-    from tests import fuzz_targets
-
-    files = fuzz_targets._phase_set()[0]
+    files = stored.phase_set()[0]
     name = next(n for n in files if n.startswith("64/") and n.endswith(".arrow"))
     whole = Case(name, files[name])
-    saved = Case("manifest.json", fuzz_targets._checkpoint()["manifest.json"])
+    saved = Case("manifest.json", stored.checkpoint_files()["manifest.json"])
     lines = Case("c4/x.jsonl", b'{"text": "a"}\n{"text": 1}\n')
     assert run_case("phase-set", whole, tmp_path) == run_case("checkpoint", saved, tmp_path) == "read"
     assert run_case("pile.jsonl", lines, tmp_path) == "quarantined"
-    unit = fuzz_targets._phase_set()[1]
+    unit = stored.phase_set()[1]
     token = next(at for at in (whole.data.find(u[:64]) for u in unit) if at >= 0)
     damaged = Case(name, whole.data[: token + 3] + b"\x7f" + whole.data[token + 4 :])
     assert run_case("phase-set", damaged, tmp_path) == "refused"

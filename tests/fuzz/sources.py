@@ -1,0 +1,196 @@
+"""Source files of the formats, and lists of URLs."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from .cases import CONTROL, Case, Fault, Target, damage, refused, text_of
+
+
+def value_of(rng: random.Random, depth: int = 3) -> Any:
+    """A value that JSON can hold."""
+    match rng.randrange(9 if depth else 6):
+        case 0:
+            return None
+        case 1:
+            return rng.choice([True, False, 0, -1, 1.5, 1e308, 1 << 62, -(1 << 63), 10**25, 253402300800, -62135596801])
+        case 2:
+            return rng.choice(["", "2023-02-30", "2023-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1 if 1 else 2"])
+        case 3:
+            return (
+                "{'url': " + rng.choice(["'\\ud800'", "0x" + "f" * 5000, "[[]]", "b'x'", "1j", "-" * 300 + "1"]) + "}"
+            )
+        case 4 | 5:
+            return text_of(rng, 8)
+        case 6 | 7:
+            keys = ["text", "url", "role", "content", "from", "value", "redpajama_set_name", "pile_set_name", "id", "x"]
+            return {rng.choice(keys): value_of(rng, depth - 1) for _ in range(rng.randrange(4))}
+        case _:
+            return [value_of(rng, depth - 1) for _ in range(rng.randrange(4))]
+
+
+TURNS = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So <start_of_turn>."}]
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "redpajama": [
+        {
+            "text": "first",
+            "meta": {"url": "http://x/1", "timestamp": "2023-01-01T00:00:00Z"},
+            "red_pajama_subset": "c4",
+        },
+        {"text": "second", "meta": "{'arxiv_id': '1', 'timestamp': None}"},
+        {"text": "third", "meta": '{"id": 3}', "red_pajama_subset": "arxiv"},
+    ],
+    "slimpajama": [{"text": f"row {i}", "meta": {"redpajama_set_name": "RedPajamaC4"}} for i in range(3)],
+    "dolma": [
+        {"id": "a", "text": "first", "source": "c4", "created": "2020-01-01", "metadata": {"url": "http://x/1"}},
+        {"id": 2, "text": "second", "source": "wiki", "added": "2021-01-01T00:00:00Z", "version": "v1"},
+    ],
+    "pile": [{"text": f"row {i}", "meta": {"pile_set_name": "Github"}} for i in range(3)],
+    "refinedweb": [{"content": "first", "url": "http://x/1", "timestamp": "2013-05-18T10:42:00Z", "dump": "CC"}],
+    "huggingface": [{"text": f"row {i}", "id": i, "url": "http://x", "timestamp": 1600000000} for i in range(3)],
+    "chat": [
+        {"messages": TURNS, "id": "1", "source": "s"},
+        {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
+        {"instruction": "Do", "input": "it", "output": "done"},
+    ],
+}
+TABLES: dict[str, pa.Table] = {
+    "refinedweb": pa.table(
+        {
+            "content": ["first", "second " * 40, None, ""],
+            "url": ["http://x/1", None, "u", "v"],
+            "timestamp": pa.array([0, 1, None, 3], pa.timestamp("us")),
+        }
+    ),
+    "huggingface": pa.table({"text": ["a", "b\u00e9" * 50, "c"], "id": [1, 2, 3], "url": ["u", "v", "w"]}),
+    "chat": pa.Table.from_pylist([{"messages": TURNS, "source": "s"}, {"messages": TURNS[:1], "source": None}] * 2),
+}
+
+
+def _lines(format: str, rng: random.Random) -> bytes:
+    rows = []
+    for row in ROWS[format]:
+        changed = dict(row)
+        for _ in range(rng.randrange(3)):
+            changed[rng.choice([*row, "text", "id", "url", "system"])] = value_of(rng)
+        rows.append(json.dumps(changed, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass"))
+    return b"\n".join(rows) + b"\n" * rng.randrange(2)
+
+
+def _table(format: str, rng: random.Random, kind: str) -> bytes:
+    table, out = TABLES[format], io.BytesIO()
+    if rng.random() < 0.3:
+        at = rng.randrange(table.num_columns)
+        odd = rng.choice(
+            [
+                pa.array([1 << 62, -(1 << 62), 5, 6][: len(table)], pa.timestamp(rng.choice(["ms", "us", "ns"]))),
+                pa.array([b"\xff\xfe", b"\x00", None, b"ok"][: len(table)], pa.binary()).view(pa.string()),
+                pa.array([[1], [], None, [2]][: len(table)]),
+                pa.array([None] * len(table)),
+                pa.array(["a"] * len(table)).dictionary_encode(),
+                pa.array([1.5, float("nan"), float("inf"), -1.0][: len(table)]),
+                pa.array([b"\xff"] * len(table), pa.binary()),
+            ]
+        )
+        table = table.set_column(at, table.column_names[at], odd)
+    if kind == "parquet":
+        pq.write_table(table, out, row_group_size=2, compression=rng.choice(["none", "snappy", "zstd"]))
+    else:
+        options = pa.ipc.IpcWriteOptions(compression=rng.choice([None, "zstd", "lz4"]))
+        new = pa.ipc.new_file if rng.random() < 0.5 else pa.ipc.new_stream
+        with new(out, table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=2)
+    return out.getvalue()
+
+
+def source(format: str, suffix: str) -> Target:
+    def make(rng: random.Random) -> Case:
+        if suffix in ("parquet", "arrow"):
+            data = _table(format, rng, suffix)
+            return Case(f"c4/x.{suffix}", data if rng.random() < 0.3 else damage(data, rng, rng.randrange(1, 4)))
+        data = _lines(format, rng)
+        if suffix == "jsonl":
+            return Case("c4/x.jsonl", data if rng.random() < 0.3 else damage(data, rng))
+        # Damage inside what is compressed, or to the compressed bytes.
+        inner = rng.random() < 0.3
+        data = damage(data, rng) if inner else data
+        compressed = gzip.compress(data, 1, mtime=0) if suffix == "jsonl.gz" else zstandard.compress(data)
+        return Case(f"c4/x.{suffix}", compressed if inner else damage(compressed, rng))
+
+    return Target(make, lambda case, folder: _read_source(format, case, folder))
+
+
+def _read_source(format: str, case: Case, folder: Path) -> str:
+    """Rows of the schema, in order, none of them in the quarantine; every line of a plain file is in one of the two."""
+    from fox1.pipeline.identity import SourceFile
+    from fox1.pipeline.sources.quarantine import Quarantine
+    from fox1.pipeline.sources.rows import TEXT_SCHEMA, read_rows
+
+    path = folder / "source" / case.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(case.data)
+    file = SourceFile("fuzz", case.name, str(path), len(case.data), "", format, False, 1)
+    noted = folder / "quarantine.jsonl"
+    quarantine = Quarantine(file, noted)
+    rows: list[int] = []
+    try:
+        for batch in read_rows(file, quarantine):
+            batch.validate(full=True)
+            if batch.schema != TEXT_SCHEMA or any(c.null_count for c in batch.columns):
+                raise Fault(f"a batch of {batch.schema}")
+            if any("\0" in text for text in batch.column("text").to_pylist()):
+                raise Fault("NUL in a text")
+            for subset in batch.column("subset").to_pylist():
+                if CONTROL.search(subset) or len(quote(subset, safe="").replace(".", "%2E")) > 255:
+                    raise Fault(f"a subset that cannot name a folder: {subset[:200]!r}")
+            rows += batch.column("row").to_pylist()
+    except Fault:
+        raise
+    except Exception as error:
+        return refused(error, file.name, str(path))
+    quarantine.publish()
+    bad = [json.loads(line)["row"] for line in noted.read_bytes().splitlines()] if noted.exists() else []
+    if rows != sorted(set(rows)) or set(rows) & set(bad):
+        raise Fault(f"rows {rows}, quarantined {bad}")
+    if case.name.endswith("jsonl"):
+        lines = case.data.count(b"\n") + bool(case.data and not case.data.endswith(b"\n"))
+        if sorted(rows + bad) != list(range(lines)):
+            raise Fault(f"{lines} lines: rows {rows}, quarantined {bad}")
+    return "damaged" if quarantine.damage else "quarantined" if quarantine.rows else "read"
+
+
+def make_urls(rng: random.Random) -> Case:
+    hosts = ["https://x/a/", "s3://b/a/", "", "/", "../", "file:///etc/", "https://x/a/../../", "https://x/a/%2e%2e/"]
+    lines = [rng.choice(hosts) + text_of(rng, 4) + rng.choice(["b.jsonl", "c/d.parquet", ".."]) for _ in range(3)]
+    return Case("urls.txt", damage("\n".join(lines).encode(), rng))
+
+
+def list_urls(case: Case, folder: Path) -> str:
+    """No path of a list leads out of the folders of a run."""
+    from fox1.pipeline.artifacts import RunPaths
+    from fox1.pipeline.sources.listing import SourceSettings, list_sources
+
+    listed = folder / case.name
+    listed.write_bytes(case.data)
+    try:
+        files = list_sources([SourceSettings("fuzz", "pile", urls=str(listed))])
+    except Exception as error:
+        return refused(error, "fuzz")
+    for file in files:
+        for path in (RunPaths(folder).signals("fuzz", file.path), RunPaths(folder).quarantine("fuzz", file.path)):
+            if not Path(os.path.normpath(path)).is_relative_to(folder / path.relative_to(folder).parts[0] / "fuzz"):
+                raise Fault(f"{file.path!r} leads to {path}")
+        if CONTROL.search(file.path):
+            raise Fault(f"a file name that can steer a terminal: {file.path!r}")
+    return "read"
