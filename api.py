@@ -26,7 +26,7 @@ from .pipeline.engine import Engine, Executor, InProcess, Progress, Silent, reco
 from .pipeline.identity import SourceFile
 from .pipeline.on_ray import ray_session
 from .pipeline.runs import Run as _Run
-from .pipeline.runs import phase_names
+from .pipeline.runs import phase_names, shard_set
 from .pipeline.sources.listing import list_sources
 from .pipeline.stats.tables import read_stats
 from .recipes.load import load_recipe, stored_recipe
@@ -71,10 +71,12 @@ def curate(
         workers: local processes; None: one per core.
         in_process: one process, without Ray. The bytes are the same.
         against: a finished run; documents that duplicate its are dropped.
-        memory: bytes that a task may take; no result depends on it.
+        memory: bytes that a task of dedupe may take; no result depends on it.
+        progress: what is told of stages and tasks; None: nothing is.
 
     Raises:
         ValueError: a bad recipe, bad input, a budget that cannot be met or a failed task; one line.
+        OSError: the folder of the run cannot be written.
     """
     parsed, resolved = load_recipe(str(recipe), changes)
     settings = curate_settings(parsed, limit)
@@ -167,7 +169,7 @@ def open_run(run: str | Path) -> Run:
 
 
 def load_phase(run: str | Path | Run, phase: str) -> datasets.DatasetDict:
-    """The shard set of a phase (or `held_out`), memory-mapped: a split per block length, rows in training order.
+    """The shard set of a phase by name or number, or `held_out`, memory-mapped: a split per block length, rows in training order.
 
     Raises:
         ValueError: the run has no such phase.
@@ -175,8 +177,6 @@ def load_phase(run: str | Path | Run, phase: str) -> datasets.DatasetDict:
     from datasets import DatasetDict
 
     opened = run if isinstance(run, Run) else open_run(run)
-    if phase not in (*opened.phases, "held_out"):
-        raise ValueError(f"the run has no phase {phase}; it has {', '.join(opened.phases)} and held_out")
-    folder = opened.paths.held_out if phase == "held_out" else opened.paths.phase(phase)
+    folder = shard_set(opened.paths, phase)
     storage.fetch_tree(folder)
     return DatasetDict.load_from_disk(str(folder))

@@ -12,6 +12,7 @@ from .pipeline.artifacts import RunPaths
 from .pipeline.capacity.plan import Actual, Corpus, Plan, Training, actual, corpora_of, make_plan, stored_rates
 from .pipeline.capacity.rates import Rates, measure
 from .pipeline.on_ray import ray_session
+from .pipeline.runs import stored_run
 from .pipeline.sample import write_sample
 from .pipeline.sources.listing import list_sources
 from .recipes.load import load_recipe, stored_recipe
@@ -44,8 +45,8 @@ def plan_recipe(
         ValueError: neither the files nor what to expect of them is known, or the device is not.
     """
     then = None
-    if Path(name).is_dir():
-        paths = RunPaths(Path(name).absolute())
+    if (run := stored_run(name)) is not None:
+        paths = RunPaths(run)
         recipe = stored_recipe(paths.recipe)[0]
         then = actual(paths)
         if overrides:

@@ -14,6 +14,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from . import storage
+from .errors import first_line
 
 State = Literal["ok", "note", "missing"]
 """`note`: something works in another way or only in part; `missing`: a command that needs it will fail."""
@@ -102,7 +103,7 @@ def _memory() -> Iterator[Check]:
     cores = os.cpu_count() or 1
     found = f"{total / 2**30:.1f} GiB, {min(free, total) / 2**30:.1f} free"
     if fit < 2:
-        yield Check("memory", "missing", found, "a task declares 1 GiB; add memory or curate with --memory 512Mi")
+        yield Check("memory", "missing", found, "a task declares 1 GiB: add memory")
     elif fit < cores:
         yield Check("memory", "note", found, f"{fit} tasks of 1 GiB fit, fewer than cores; --workers {fit} says so")
     else:
@@ -151,7 +152,7 @@ def _ray(address: str | None) -> Check:
                 "ray", "ok", f"a task ran on {host}; {executor.cores} cores in the {'cluster' if where else 'test'}"
             )
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         remedy = f"is the cluster at {where} up, and of this Ray?" if where else "fox1 curate --in-process needs no Ray"
         return Check("ray", "missing", first[:200], remedy)
 
@@ -199,9 +200,7 @@ def _tokenizer() -> Check:
     try:
         return Check("tokenizer", "ok", f"{name}: {load(name).get_piece_size():,} pieces")
     except (ValueError, OSError) as error:
-        return Check(
-            "tokenizer", "missing", str(error).splitlines()[0], "point FOX1_TOKENIZER to a SentencePiece model"
-        )
+        return Check("tokenizer", "missing", first_line(error), "point FOX1_TOKENIZER to a SentencePiece model")
 
 
 def _credentials() -> Iterator[Check]:

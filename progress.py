@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from .pipeline.excerpts import beginning, printable
+from .pipeline.stats.mixture import new_console
 from .storage import shown
 
 if TYPE_CHECKING:
@@ -91,14 +91,9 @@ class StageBars:
             self._console.print(f"{self._part:10} {seconds:7.1f} s  {self._ran} tasks{reused}", highlight=False)
 
 
-def _console() -> Console:
-    """Standard output; what stands in brackets or between colons is text. Names from data go through `printable`, too."""
-    return Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
-
-
 def print_summary(summary: Summary, run: Path) -> None:
     """What a run ends with: what was kept, what was read badly, what each phase holds."""
-    console = _console()
+    console = new_console()
     table = Table("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -126,7 +121,7 @@ def print_summary(summary: Summary, run: Path) -> None:
 
 def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
     """What another filter would change: totals, by reason and subset, examples, and what a real change would redo."""
-    console = _console()
+    console = new_console()
     lost, won = sum(result.dropped.values()), sum(result.restored.values())
     console.print(printable(f"what if {', '.join(changes)}"), style="bold", highlight=False)
     console.print(
@@ -236,4 +231,4 @@ def print_jobs(jobs: Sequence[Job]) -> None:
         minutes, seconds = divmod(int(job.seconds), 60)
         took = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         table.add_row(job.id, job.status.lower(), started, took, printable(job.command))
-    _console().print(table)
+    new_console().print(table)

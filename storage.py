@@ -30,6 +30,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PosixPath
 from typing import Any, TypeVar
 
+from .errors import first_line
+
 T = TypeVar("T")
 
 TRIES = 7
@@ -50,7 +52,11 @@ def scratch() -> Path:
 def scratch_limit() -> int:
     """Bytes that mirrors may take on a node: ${FOX1_SCRATCH_BYTES}, else half of the disk."""
     named = os.environ.get("FOX1_SCRATCH_BYTES")
-    return int(named) if named else shutil.disk_usage(scratch()).total // 2
+    if not named:
+        return shutil.disk_usage(scratch()).total // 2
+    if not named.isdigit():
+        raise ValueError(f"FOX1_SCRATCH_BYTES={named} is not a number of bytes; write for example 100000000000")
+    return int(named)
 
 
 class Mirrored(PosixPath):
@@ -89,9 +95,6 @@ class Mirrored(PosixPath):
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         self.local.mkdir(mode, parents, exist_ok)
-
-    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        self.local.touch(mode, exist_ok)
 
     def unlink(self, missing_ok: bool = False) -> None:
         there = self.local.exists()
@@ -213,19 +216,14 @@ def retried(call: Callable[[], T], url: str) -> T:
         except Exception as error:
             if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
                 raise PermissionError(
-                    f"{url}: the store refuses ({_line(error)}); are the credentials right?"
+                    f"{url}: the store refuses ({first_line(error)}); are the credentials right?"
                 ) from error
             if attempt == TRIES - 1:
                 raise OSError(
-                    f"{url}: the store fails after {TRIES} tries ({type(error).__name__}: {_line(error)})"
+                    f"{url}: the store fails after {TRIES} tries ({type(error).__name__}: {first_line(error)})"
                 ) from error
         time.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
     raise AssertionError
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def upload(path: Path) -> None:

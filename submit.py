@@ -26,8 +26,10 @@ import shutil
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -88,6 +90,10 @@ def _recorded_files(root: Path) -> list[Path]:
 
 def _tree_files(root: Path) -> list[Path]:
     """The package's files in a checkout, relative to `root`: what the wheel built from it would hold."""
+    declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]
+    data = {Path(*package.split(".")[1:]): patterns for package, patterns in declared.items()}
     files: list[Path] = []
     for folder, folders, names in os.walk(root):
         here = Path(folder)
@@ -97,11 +103,11 @@ def _tree_files(root: Path) -> list[Path]:
             for name in sorted(folders)
             if name not in _NOT_STAGED and not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
         ]
-        data = here.relative_to(root) in (Path("pipeline/sample/passages"), Path("recipes"))
+        patterns = ["*.py", *data.get(here.relative_to(root), [])]
         files += [
             (here / name).relative_to(root)
             for name in sorted(names)
-            if not name.startswith(".") and (data or name.endswith((".py", ".yaml")) or name == "py.typed")
+            if not name.startswith(".") and any(fnmatch(name, pattern) for pattern in patterns)
         ]
     return files
 

@@ -130,7 +130,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.drive:
-        print(json.dumps(drive(options.drive, options.out)))
+        with tempfile.TemporaryDirectory(prefix="fox1-drive-") as folder:
+            print(json.dumps(drive(options.drive, options.out or Path(folder))))
         return
     cores = os.cpu_count() or 1
     root = Path(tempfile.mkdtemp(prefix="fox1-scaling-"))

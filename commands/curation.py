@@ -43,7 +43,9 @@ def curate(
             metavar="OLD_RUN", parser=open_root, help="A finished run; what duplicates its documents is dropped."
         ),
     ] = None,
-    memory: Annotated[str, typer.Option(help="Of a task, at least 512Mi; results do not depend on it.")] = "1Gi",
+    memory: Annotated[
+        str, typer.Option(help="Of a task of dedupe, at least 512Mi; results do not depend on it.")
+    ] = "1Gi",
 ) -> None:
     """Run the stages prepare, scan, filter, dedupe, tokenize, mix and stats over a recipe's sources."""
     from ..api import curate as curate_recipe
@@ -109,14 +111,17 @@ def dump(
             metavar="DIR", parser=open_root, help="Folder of the Parquet files; an unfinished dump is resumed."
         ),
     ],
-    phase: Annotated[int, typer.Option(help="Only documents of this phase, from 1; 0: all that are kept.")] = 0,
+    phase: Annotated[
+        str, typer.Option(help="Only documents of this phase, by number or name; all: all that are kept.")
+    ] = "all",
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
 ) -> None:
     """Write the curated documents as Parquet, with where each came from."""
     from ..api import session
-    from ..pipeline.artifacts import RunPaths
+    from ..lease import held
+    from ..pipeline.artifacts import RunPaths, remove_partial
     from ..pipeline.curate import planned_groups
     from ..pipeline.dump import dump as dump_run
     from ..pipeline.engine import Engine
@@ -129,7 +134,9 @@ def dump(
     groups = planned_groups(settings, paths)
     with resumable(), session(address, workers, in_process) as executor, StageBars() as bars:
         engine = Engine(RunPaths(out), executor, bars)
-        documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
+        with held(out):
+            remove_partial(out)
+            documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
     print(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 

@@ -32,7 +32,9 @@ def report(
     other: Annotated[
         Path | None, typer.Argument(metavar="[RUN_B]", parser=open_root, help="A second run, to show beside the first.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the (first) run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=open_root, help="The HTML file; default: report.html in the (first) run.")
+    ] = None,
 ) -> None:
     """Write one HTML file that shows a run, or two side by side: funnel, mixture, overlap, examples, timings."""
     from ..pipeline.stats.report import write_report
@@ -84,7 +86,7 @@ def why(
 
 def trace(
     run: RunFolder,
-    phase: Annotated[str, typer.Argument(metavar="PHASE", help="phase1, phase2, ..., or held_out.")],
+    phase: Annotated[str, typer.Argument(metavar="PHASE", help="By number or name (1 or phase1), or held_out.")],
     block: Annotated[int, typer.Argument(metavar="BLOCK", help="Number of the block in its split, from 0.")],
     length: Annotated[int, typer.Option(help="Block length of the split, where the set has several.")] = 0,
     full: Annotated[bool, typer.Option("--full", help="Print the whole text, not its beginnings.")] = False,
@@ -112,7 +114,7 @@ def find(
     from ..progress import print_found, print_listed
 
     opened = open_run(run)
-    by_text = text.read_text() if text else ""
+    by_text = _read_text(text) if text else ""
     asked = [(k, v) for k, v in (("url", url), ("id", native_id), ("hash", content), ("text", by_text)) if v]
     if len(asked) + bool(exclude) != 1:
         raise ValueError("give one of --url, --id, --hash, --text and --exclude")
@@ -125,3 +127,13 @@ def find(
         print_found(found)
     if not any(f.trained_on for f in found):
         raise typer.Exit(1)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); convert it first") from None
+    if not text:
+        raise ValueError(f"{path} is empty: there is no text to look for")
+    return text

@@ -44,14 +44,14 @@ def tokenizer_inspect(
 ) -> None:
     """Show a model's special ids and kinds of pieces; of a run's, how it does on the run's text."""
     from ..pipeline.artifacts import RunPaths
+    from ..pipeline.runs import stored_run
     from ..pipeline.stats.tables import print_tokenizer
     from ..pipeline.stats.tokenizer import subset_tokens
     from ..tokenize.model import load, pieces
 
-    paths = RunPaths(Path(model).absolute())
-    is_run = Path(model).is_dir()
-    processor = load(paths.tokenizer if is_run else model)
-    print_tokenizer(pieces(processor, longest), subset_tokens(paths) if is_run else [])
+    run = stored_run(model)
+    processor = load(RunPaths(run).tokenizer if run else model)
+    print_tokenizer(pieces(processor, longest), subset_tokens(RunPaths(run)) if run else [])
 
 
 def tokenizer_train(

@@ -20,7 +20,7 @@ def train(
             metavar="CKPT", parser=open_root, help="Folder or URL of the checkpoints; an unfinished one resumes."
         ),
     ],
-    phase: Annotated[str, typer.Option(metavar="N", help="A phase by number, or all.")] = "all",
+    phase: Annotated[str, typer.Option(metavar="PHASE", help="A phase by number or name, or all.")] = "all",
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     ray: Annotated[
         str, typer.Option(metavar="N|N:M", help="Workers of a Ray cluster instead; N:M: as many as there is room for.")
@@ -66,14 +66,16 @@ def train(
 
 
 def curves(
-    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT...", help="Folders of trainings.")],
-    out: Annotated[Path, typer.Option(help="An .svg or .png file.")] = Path("curves.svg"),
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CKPT...", parser=open_root, help="Folders of trainings.")
+    ],
+    out: Annotated[Path, typer.Option(parser=open_root, help="An .svg or .png file.")] = Path("curves.svg"),
 ) -> None:
     """Draw losses and throughput of trainings over their tokens."""
     from ..trainer.curves import draw_curves
 
     draw_curves(checkpoints, out)
-    print(f"{out}: {out.stat().st_size / 1e3:,.0f} KB")
+    print(f"{shown(out)}: {out.stat().st_size / 1e3:,.0f} KB")
 
 
 def export_command(

@@ -329,5 +329,6 @@ def read_json(path: Path) -> Any:
 
 
 def merge_counts(into: dict[str, int], more: Mapping[str, int]) -> None:
+    """Add counts to others, key by key, in place."""
     for key, value in more.items():
         into[key] = into.get(key, 0) + value

@@ -94,7 +94,6 @@ class Summary:
     reused: dict[str, tuple[int, int]] = field(default_factory=dict)
     mixture: dict[str, Any] = field(default_factory=dict)
     stages: list[str] = field(default_factory=list)
-    given_away: dict[str, list[str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds of every stage."""
     notes: list[str] = field(default_factory=list)
@@ -391,7 +390,6 @@ class _Run:
             with publish(path) as out:
                 out.write(data)
         self._remove_stale(self.paths.root / "phases", self.paths.held_out, self.paths.root / "index")
-        self.summary.given_away = mixer.given
 
     def _remove_stale(self, *folders: Path) -> None:
         """Delete what an earlier mixture left in the folders users open: its files have other names and counts."""

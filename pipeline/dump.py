@@ -14,7 +14,7 @@ from .artifacts import RunPaths, parquet_writer, read_json
 from .engine import Engine, Task, TaskResult, task_key
 from .identity import Group
 from .mix.index import segments_between
-from .runs import index_parts, phase_names
+from .runs import index_parts, phase_named, phase_names
 from .sources.domains import CHAT
 from .survivors import read_survivors
 
@@ -41,11 +41,11 @@ SCHEMA = pa.schema(
 """The edited text, where it came from, quality from 0 to 1, and the phases it is trained on in."""
 
 
-def dump(run: RunPaths, groups: Sequence[Group], phase: int, template: Template, engine: Engine) -> tuple[int, int]:
+def dump(run: RunPaths, groups: Sequence[Group], asked: str, template: Template, engine: Engine) -> tuple[int, int]:
     """Write the kept documents of the training groups as `<corpus>/<group>.parquet`; (documents, bytes).
 
     Args:
-        phase: only documents of this phase, from 1; 0: all that are kept.
+        asked: only documents of this phase, by number or name; `all`: all that are kept.
         engine: of the folder that is written; an unfinished dump is resumed.
 
     Raises:
@@ -53,8 +53,7 @@ def dump(run: RunPaths, groups: Sequence[Group], phase: int, template: Template,
     """
     manifest = read_json(run.manifest)
     names = phase_names(run)
-    if not 0 <= phase <= len(names):
-        raise ValueError(f"{run.root} has no phase {phase}; it has {', '.join(names)}, by number from 1")
+    phase = 0 if asked == "all" else names.index(phase_named(names, asked)) + 1
     parts = index_parts(run, manifest)
     artifacts = manifest["artifacts"]
     tasks = []
@@ -71,7 +70,18 @@ def dump(run: RunPaths, groups: Sequence[Group], phase: int, template: Template,
         path = engine.paths.root / f"{g.name}.parquet"
         tasks.append(Task(g.name, key, dump_group, (g, run, parts, names, phase, template, path), max(g.size, 1)))
     results = engine.run("dump", tasks)
+    _remove_others(engine, {task.name for task in tasks})
     return sum(r.counts["documents"] for r in results), sum(a.bytes for r in results for a in r.outputs)
+
+
+def _remove_others(engine: Engine, names: set[str]) -> None:
+    """Remove what an earlier dump into the folder wrote of groups that this one does not have."""
+    for record in sorted((engine.paths.root / "records" / "dump").glob("*.json")):
+        found = read_json(record)
+        if found["task"] not in names:
+            for output in found["outputs"]:
+                (engine.paths.root / output["path"]).unlink(missing_ok=True)
+            record.unlink()
 
 
 def dump_group(

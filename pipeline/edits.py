@@ -40,7 +40,6 @@ def merge_edits(spans: np.ndarray, replacements: Sequence[str], offsets: np.ndar
     bounds = np.append(0, np.cumsum(counts)).astype(np.int32)
     begin = offsets[merged[:, 0]]
     kind = merged[:, 3]
-    # Dropped lines take their line end with them; what is left of two paragraphs stays two.
     texts = pa.array(["", *replacements], pa.string()).take(pa.array(kind))
     struct = EDIT_TYPE.value_type
     values = pa.StructArray.from_arrays(

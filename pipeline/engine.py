@@ -26,7 +26,8 @@ from .verify import hash_file
 ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
 TASK_MEMORY = 1 << 30
-"""Bytes a task declares to Ray unless it says otherwise: above the largest that any was measured to take (752 MiB)."""
+"""Bytes a task declares to Ray unless it says otherwise: above what any task was measured to take on documents of usual size
+(dedupe 752 MiB); a document of 100 MB takes one and a half."""
 LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
 """A look at what a run has published is always taken where it is short, else in so much of the run's time."""
 

@@ -66,6 +66,8 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class FilterSettings:
+    """What drops documents, by the stored signals."""
+
     sections: tuple[Section, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     """The licence policy: these subsets are dropped with the reason `licence`."""

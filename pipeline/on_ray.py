@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..errors import first_line
 from .artifacts import RunPaths
 from .engine import TASK_MEMORY, Outcome, Progress, Task, attempt
 
@@ -72,7 +73,7 @@ class OnRay:
                 try:
                     yield index, self._ray.get(reference)
                 except self._ray.exceptions.RayError as cause:
-                    error = f"{type(cause).__name__}: {_first_line(cause)}"
+                    error = f"{type(cause).__name__}: {first_line(cause)}"
                     yield index, Outcome(None, error, str(cause), True, "", 0.0, 0)
             stragglers.look()
 
@@ -114,10 +115,6 @@ class _Stragglers:
             if index not in self._told and now - began > limit:
                 self._progress.slow(self._stage, self._names[index], now - began)
                 self._told.add(index)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _require_answer(address: str) -> None:
@@ -168,12 +165,12 @@ def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
             raise
         # Of a node that dies while it starts, Ray knows no narrower one.
         except Exception as error:
-            raise ValueError(f"Ray does not start ({_first_line(error)}); run the same command again") from error
+            raise ValueError(f"Ray does not start ({first_line(error)}); run the same command again") from error
     try:
         yield OnRay()
     except ray.exceptions.RayError as error:
         raise ValueError(
-            f"the Ray session is lost ({_first_line(error)}); run the same command again to go on"
+            f"the Ray session is lost ({first_line(error)}); run the same command again to go on"
         ) from error
     finally:
         if not already:

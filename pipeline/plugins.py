@@ -65,7 +65,8 @@ class Plugin:
         except Exception as error:
             raise ValueError(f"plug-in {name} failed on row {row['row']}: {type(error).__name__}: {error}") from error
         if isinstance(result, tuple) and len(result) == 2:
-            result = result[0] or str(result[1])
+            # Rejected without a word is rejected all the same.
+            result = True if result[0] else str(result[1]) or False
         if isinstance(result, str):
             return result
         if not isinstance(result, bool):
@@ -85,16 +86,17 @@ def load_plugins(settings: Sequence[PluginSettings]) -> tuple[Plugin, ...]:
 
 
 def with_version(settings: PluginSettings) -> PluginSettings:
-    """The settings with the version of the code they name: a task's key changes with it."""
+    """The settings with a hash of the code they name, its whole package or else its file: a task's key changes with it."""
     target = _resolve(settings)
-    package = target.__module__.split(".")[0]
-    try:
-        from importlib.metadata import version
-
-        found = version(package)
-    except importlib.metadata.PackageNotFoundError:
-        source = inspect.getsourcefile(target)
-        found = xxhash.xxh3_64_hexdigest(Path(source).read_bytes()) if source else ""
+    source = inspect.getsourcefile(target)
+    package = importlib.import_module(target.__module__.split(".")[0])
+    # Of a plug-in in fox1 itself its file: a change of another part changes no verdict.
+    folders = [] if package.__name__ == "fox1" else list(getattr(package, "__path__", []))
+    files = [p for folder in folders for p in sorted(Path(folder).rglob("*.py"))] or ([Path(source)] if source else [])
+    hashed = xxhash.xxh3_64()
+    for file in files:
+        hashed.update(file.read_bytes())
+    found = hashed.hexdigest()
     return PluginSettings(settings.name, settings.target, settings.arguments, settings.domains, found)
 
 

@@ -16,7 +16,7 @@ from ..tokenize.shards import block_batches, read_set, rows_per_file
 from .artifacts import row_groups
 from .edits import EDIT_KINDS, apply_edits, raw_span
 from .mix.index import part_of
-from .runs import Run, index_parts, phase_names, row_of, uint64s
+from .runs import Run, index_parts, phase_names, row_of, shard_set, uint64s
 from .sources.domains import CHAT
 from .what_if import value_behind
 
@@ -128,10 +128,8 @@ def trace(run: Run, phase: str, block: int, length: int = 0, source: bool = Fals
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
     """
-    names = phase_names(run.paths)
-    if phase not in (*names, "held_out"):
-        raise ValueError(f"the run has no phase {phase}; it has {', '.join(names)} and held_out")
-    folder = run.paths.held_out if phase == "held_out" else run.paths.phase(phase)
+    folder = shard_set(run.paths, phase)
+    phase = folder.name
     info = read_set(folder)
     splits = {s.block_length: s for s in info.splits}
     if not length and len(splits) > 1:

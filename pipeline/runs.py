@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..storage import open_root
 from ..tokenize.model import TokenizerSettings
 from ..tokenize.shards import token_batches
 from .artifacts import ROW_GROUP_ROWS, RunPaths, read_json, row_groups
@@ -99,6 +100,34 @@ class Run:
 def phase_names(paths: RunPaths) -> list[str]:
     """The phases of a finished run, in order."""
     return [phase["name"] for phase in read_json(paths.stats("mixture"))["phases"]]
+
+
+def phase_named(names: Sequence[str], asked: str) -> str:
+    """The name of a phase, from its name or its number from 1.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if asked in names:
+        return asked
+    if asked.isdigit() and 1 <= int(asked) <= len(names):
+        return names[int(asked) - 1]
+    raise ValueError(f"the run has no phase {asked}; it has {', '.join(names)}, by number from 1 or by name")
+
+
+def shard_set(paths: RunPaths, asked: str) -> Path:
+    """The folder of a phase by name or number, or of `held_out`.
+
+    Raises:
+        ValueError: the run has no such phase.
+    """
+    return paths.held_out if asked == "held_out" else paths.phase(phase_named(phase_names(paths), asked))
+
+
+def stored_run(name: str) -> Path | None:
+    """The folder of a run by its path or URL; None where that is something else, such as a recipe's name."""
+    root = open_root(name)
+    return root if RunPaths(root).recipe.exists() else None
 
 
 def index_parts(paths: RunPaths, manifest: dict[str, Any], kind: str = "blocks") -> list[Path]:

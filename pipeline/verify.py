@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import xxhash
@@ -12,11 +11,8 @@ from .artifacts import RunPaths, read_json
 CHUNK = 8 << 20
 
 
-def verify(paths: RunPaths, progress: Callable[[int], None] = lambda size: None) -> tuple[int, int, list[str]]:
+def verify(paths: RunPaths) -> tuple[int, int, list[str]]:
     """Check a run.
-
-    Args:
-        progress: called with the bytes of every file read.
 
     Returns:
         (files, bytes, problems), a problem naming the file and what is wrong with it.
@@ -35,7 +31,6 @@ def verify(paths: RunPaths, progress: Callable[[int], None] = lambda size: None)
             problems.append(f"{name} has {path.stat().st_size:,} bytes, the manifest says {facts['bytes']:,}")
         elif hash_file(path) != facts["hash"]:
             problems.append(f"{name} has other contents than the manifest says")
-        progress(facts["bytes"])
     return len(artifacts), size, problems
 
 

@@ -67,12 +67,16 @@ class HeldOut(Strict):
 
 
 class Exclusion(Strict):
+    """A subset that is not used."""
+
     corpus: str
     subset: str
     why: str = ""
 
 
 class Licence(Strict):
+    """Subsets that may not be used."""
+
     exclude: list[Exclusion] = []
 
 
@@ -86,6 +90,8 @@ class Exclude(Strict):
 
 
 class MinHash(Strict):
+    """How signatures are made: one n-gram unit, `bands` bands of `rows` rows."""
+
     unit: Literal["word", "char"] = Field("word", description="What an n-gram counts.")
     ngram: int = Field(
         5, ge=1, le=32, description="Units of a shingle. FineWeb: word, 5, 14 x 8; SlimPajama: char, 13, 9 x 13."
@@ -97,6 +103,8 @@ class MinHash(Strict):
 
 
 class Signals(Strict):
+    """What scan stores."""
+
     minhash: MinHash = MinHash()
 
 
@@ -132,6 +140,8 @@ class Benchmark(Strict):
 
 
 class Contamination(Strict):
+    """Benchmarks, and what is done with documents that hold an item of one."""
+
     ngram: int = Field(13, ge=4, le=32, description="Words that a document and an item must share in a row.")
     action: Literal["drop", "cut", "keep"] = Field(
         "drop", description="Drop the document, cut the shared span, or only count."
@@ -195,6 +205,8 @@ class UrlDedupe(Strict):
 
 
 class Dedupe(Strict):
+    """What is a duplicate, and which copy stays."""
+
     preset: Literal["", *PRESETS] = Field("", description="Published practice; sets signals.minhash, too.")  # type: ignore[valid-type]
     priority: list[str] = Field([], description="Corpora (or corpus/subset), best first: which copy survives.")
     jaccard: Share = Field(0.8, description="Estimated similarity from which a pair counts as duplicates.")
@@ -227,6 +239,8 @@ class Turn(Strict):
 
 
 class Tokenizer(Strict):
+    """The model, and what it adds to a document."""
+
     model: str = Field("", description="Path of a SentencePiece .model; empty: train one from the run's text.")
     vocab_size: Quantity = 16_000
     sample_bytes: Quantity = 32 << 20
@@ -287,6 +301,8 @@ class Weight(Strict):
 
 
 class BlockRule(Strict):
+    """Which documents go to blocks of a length."""
+
     length: Quantity
     min_tokens: Quantity = 0
     domains: list[Domain] = []
@@ -301,6 +317,8 @@ class BlockRule(Strict):
 
 
 class Phase(Strict):
+    """A phase of the curriculum: how many tokens of which pools."""
+
     tokens: Quantity | Share = Field(description="Absolute (62B), or a share of `total_tokens` (39%).")
     prefer: Literal["any", "long", "quality"] = "any"
     weights: list[Weight] = Field(min_length=1)
@@ -315,6 +333,8 @@ class Phase(Strict):
 
 
 class Mix(Strict):
+    """How documents become blocks."""
+
     packing: Literal["best_fit", "concatenate"] = "best_fit"
     tokens_per_segment: int = Field(32, ge=1, description="A block of L tokens holds at most L / this segments.")
     claim_order: list[str] = Field([], description="Phases in the order they claim documents; empty: last first.")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from .check import absent_pools
 from .presets import PRESETS, expand
 from .schema import Recipe
+from .settings import list_file
 
 PACKAGE = Path(__file__).parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
@@ -38,10 +39,12 @@ def _line(text: str) -> str:
 
 
 def find(name: str, beside: Path | None = None) -> Path:
-    """A recipe file: as given, beside another recipe, or one of the package's own (`fox1`, `sample.yaml`, ...)."""
-    places = [Path(name), PACKAGE / Path(name).name, PACKAGE / f"{Path(name).name}.yaml"]
+    """A recipe file: beside another recipe, as given, or one of the package's own (`fox1`, `sample.yaml`, ...)."""
+    places = [Path(name)]
     if beside:
         places.insert(0, beside / name)
+    if Path(name).name == name:
+        places += [PACKAGE / name, PACKAGE / f"{name}.yaml"]
     for place in places:
         with suppress(OSError):  # a name that no file can have
             if place.is_file():
@@ -157,6 +160,8 @@ def _set(value: dict[str, Any], assignment: str) -> None:
     told = f"--set {_line(assignment[:200])}"
     if not equals or not key:
         raise ValueError(f"{told}: write key=value, for example phases.phase1.tokens=1B")
+    if key == "extends":
+        raise ValueError(f"{told}: name the recipe that is extended in a file")
     *path, last = key.split(".")
     at: Any = value
     for part in path:
@@ -262,6 +267,7 @@ def require_absolute(resolved: Mapping[str, Any]) -> None:
     places += [
         (f"contamination.benchmarks.{n}.files", f) for n, b in benchmarks.items() if b for f in b.get("files", [])
     ]
+    places += [("url_lists", f) for f in resolved.get("url_lists", []) if list_file(f) == f]
     places += [("exclude.lists", f) for f in resolved.get("exclude", {}).get("lists", [])]
     for key, value in places:
         if value and "://" not in value and not value.startswith("/"):

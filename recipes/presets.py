@@ -15,6 +15,8 @@ from ..pipeline.signals.minhash import MinHashSettings
 
 @dataclass(frozen=True)
 class Preset:
+    """One published practice: the settings it is made of, and in words where it is from and what is not the same."""
+
     minhash: MinHashSettings
     """Its unit, n-gram, bands and rows go into `signals.minhash`."""
     dedupe: dict[str, Any]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, model_validator
 
+from ..pipeline.dedupe.order import DUPLICATES
 from ..pipeline.filter import ALL, LANGUAGES, signal_of
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
 from .curation import (
@@ -37,8 +38,7 @@ RESERVED_REASONS = (
     "url",
     "contaminated",
     "held_out",
-    "exact_duplicate",
-    "near_duplicate",
+    *DUPLICATES,
     LANGUAGES,
 )
 
@@ -79,7 +79,8 @@ class Recipe(Strict):
     quality: dict[Domain, QualityModel] = Field({})
     contamination: Contamination = Contamination()
     url_lists: list[str] = Field(
-        [], description="Block lists of URL domains and words; a name of the package's own or a path."
+        [],
+        description="Block lists of URL domains and words; a bare name is the package's own (blocked_urls.txt), others are paths (./mine.txt).",
     )
     exclude: Exclude = Exclude()
     plugins: dict[str, Plugin] = Field({})

@@ -37,10 +37,10 @@ def _pairs(names: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple((corpus, subset) for corpus, _, subset in (name.partition("/") for name in names))
 
 
-def _list_file(name: str) -> str:
-    """A list file: as given, or one of the package's own."""
-    own = Path(__file__).parent / Path(name).name
-    return str(own) if not Path(name).exists() and own.exists() else name
+def list_file(name: str) -> str:
+    """A list file: one of the package's own by its bare name, else as given."""
+    own = Path(__file__).parent / name
+    return str(own) if Path(name).name == name and own.exists() else name
 
 
 def sources_of(recipe: Recipe) -> tuple[SourceSettings, ...]:
@@ -102,7 +102,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             recipe.contamination.action,
         ),
         exclude_lists=tuple(recipe.exclude.lists),
-        url_lists=tuple(_list_file(name) for name in recipe.url_lists),
+        url_lists=tuple(list_file(name) for name in recipe.url_lists),
         filter=FilterSettings(
             tuple(
                 Section(where, tuple((k, tuple(t) if isinstance(t, list) else t) for k, t in thresholds.items()))
@@ -183,6 +183,7 @@ def train_settings(recipe: Recipe) -> TrainSettings:
         skip_window=t.skip_window,
         max_skipped=t.max_skipped,
         chat=_chat_template(recipe),
+        add_bos=recipe.tokenizer.bos,
     )
 
 
@@ -192,4 +193,5 @@ def _own(of_size: int | None, of_training: int) -> int:
 
 
 def training_json(recipe: Recipe) -> dict[str, Any]:
+    """What a run stores as `training.json`."""
     return asdict(train_settings(recipe))

@@ -11,6 +11,8 @@ from .units import Quantity, Share
 
 
 class Optimizer(Strict):
+    """AdamW."""
+
     learning_rate: float = Field(gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
@@ -19,6 +21,8 @@ class Optimizer(Strict):
 
 
 class Schedule(Strict):
+    """The learning rate over the steps."""
+
     warmup_steps: int = Field(ge=0)
     decay_share: Share = Field(0.1, description="Share of all steps, at the end, over which the rate falls to zero.")
 
@@ -52,6 +56,8 @@ class Size(Strict):
 
 
 class Training(Strict):
+    """The model and how it is trained."""
+
     size: str = Field(description="Which of `sizes` is trained.")
     sizes: dict[str, Size]
     seed: int = 1

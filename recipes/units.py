@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -41,6 +42,10 @@ def share(value: Any) -> float:
             value = float(value.strip()[:-1]) / 100
         except ValueError:
             raise ValueError(f"{value!r} is not a percentage; write for example 20%") from None
+    elif isinstance(value, str):
+        # From a command line.
+        with suppress(ValueError):
+            value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is not a share; write for example 0.2 or 20%")
     if not 0 <= value <= 1:
@@ -53,7 +58,7 @@ def rows_or_share(value: Any) -> float:
     if isinstance(value, str) and "%" in value:
         # A share stays below 1, which is a number of rows.
         return min(share(value), 0.999999999)
-    if isinstance(value, float) and value < 1:
+    if (isinstance(value, float) and value < 1) or (isinstance(value, str) and value.strip().startswith((".", "0."))):
         return share(value)
     return float(quantity(value))
 

@@ -133,10 +133,8 @@ class Nodes:
         command += ["--object-store-memory=80000000", f"--node-ip-address={host.ip}"]
         command += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
         if scratch and own_disks():
-            own = [self.environment["FOX1_SCRATCH"]]
-            if host.name:
-                # Ray's folder too: a node that is cut off clears away what it unpacked there.
-                own.append(str(self.folder))
+            # Ray's folder too: what a node unpacked of a job it clears away, others' of the same name as well.
+            own = [self.environment["FOX1_SCRATCH"], str(self.folder)]
             mount = "; ".join(f"mkdir -p {folder}; mount -t tmpfs none {folder}" for folder in own)
             command = ["unshare", "-m", "sh", "-c", f'{mount}; cd /; exec "$@"', "node", *command]
         command = [*host.enter, *command]

@@ -227,7 +227,8 @@ def test_jobs_are_listed_shown_and_stopped(nodes: Nodes) -> None:
     assert "job stopped is running" in attached.communicate(timeout=60)[0]
     listed = jobs()
     assert listed.returncode == 0, listed.stderr
-    assert re.search(r"stopped +(running|pending) .*curate recipe.yaml --out s3://bucket/runs/stopped", listed.stdout)
+    wanted = r"stopped +(running|pending) .*curate recipe.yaml --out s3://bucket/runs/stopped"
+    assert re.search(wanted, listed.stdout), f"{listed.stdout}\n{jobs('logs', 'stopped', '--no-follow').stdout}"
     stopped = jobs("stop", "stopped")
     assert stopped.returncode == 0 and stopped.stdout == "job stopped: STOPPED\n", stopped.stderr
     assert jobs("stop", "stopped").stdout == "job stopped: STOPPED\n"

@@ -273,6 +273,13 @@ def test_a_run_in_a_store_is_looked_at_like_any_other(remote: str, run: Path, co
     assert verified.returncode == 0 and f"{remote}: " in verified.stdout, verified.stderr
     page = fox1("report", remote, "--out", str(tmp_path / "r.html"), data=corpora)
     assert page.returncode == 0 and (tmp_path / "r.html").stat().st_size > 50_000, page.stderr
+    assert fox1("report", remote, data=corpora).returncode == 0
+    import fsspec
+
+    store = fsspec.filesystem("s3")
+    assert store.info(f"{remote}/report.html")["size"] > 50_000 and not store.exists(f"{remote}/.report.html.tmp")
+    pieces = fox1("tokenizer", "inspect", remote)
+    assert pieces.returncode == 0 and pieces.stdout == fox1("tokenizer", "inspect", str(run)).stdout, pieces.stderr
     nothing = fox1("stats", remote + "x")
     assert nothing.returncode == 1 and f"error: no run at {remote}x; `fox1 curate" in nothing.stderr, nothing.stderr
     assert not list(Path(os.environ["FOX1_SCRATCH"]).glob("session-*/@s3/bucket/runs/command"))

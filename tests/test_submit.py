@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -64,23 +66,23 @@ def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
     assert {file.relative_to(staged) for file in staged.rglob("*.py")} == expected
 
     rest = {file.relative_to(staged) for file in staged.rglob("*") if file.is_file()} - expected
-    assert Path("py.typed") in rest and Path("ray_cluster.yaml") in rest
-    assert all(
-        file.suffix == ".yaml"
-        or file.name == "py.typed"
-        or file.parent in (Path("pipeline/sample/passages"), Path("recipes"))
-        for file in rest
-    )
+    assert {Path("py.typed"), Path("ray_cluster.yaml"), Path("pipeline/stats/report/page.html.j2")} <= rest
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    places = [(Path(*package.split(".")[1:]), patterns) for package, patterns in declared.items()]
+    data = {p.relative_to(ROOT) for folder, patterns in places for one in patterns for p in (ROOT / folder).glob(one)}
+    assert rest == {file for file in data if (ROOT / file).is_file() and file.suffix != ".py"}
     assert not (staged / "tokenize" / "__init__.py").exists()
 
 
 def test_staging_leaves_out_what_lies_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "tree"
     kept = {"submit.py", "py.typed", "recipes/mini.yaml", "tokenize/pack.py", "pipeline/sample/passages/melville.txt"}
+    kept |= {"pipeline/stats/report/page.css"}
     left = {"tests/test_a.py", "docs/a.py", ".venv/b.py", "env/lib/c.py", "env/pyvenv.cfg", "build/d.py", "README.md"}
     for name in kept | left | {"tokenize/__pycache__/pack.pyc", "pipeline/sample/passages/.hidden"}:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("")
+    shutil.copy(ROOT / "pyproject.toml", tree)
     os.utime(tree / "submit.py", (1_000_000_000, 1_000_000_000))
     monkeypatch.setattr(submit, "__file__", str(tree / "submit.py"))
     staged = submit.stage_package(tmp_path / "staged")

@@ -183,7 +183,7 @@ def _best_fit(lengths: np.ndarray, block_length: int, max_docs: int, last: bool)
     rest = np.empty((n_pieces, 3), np.int64)
     n_rest = 0
     for b in range(bins):
-        full = room_of[b] <= block_length // 256 or held[b] == max_docs
+        full = room_of[b] <= block_length // TOLERANCE or held[b] == max_docs
         for s in range(begins[b], begins[b + 1]):
             d = order[by_bin[s]]
             start = lengths[d] - tails[d]

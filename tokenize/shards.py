@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +38,8 @@ TOKEN_SCHEMA = pa.schema(
 """Token shards: one row per surviving document of a (group, subset), without BOS and EOS. `loss_spans` are begins and
 exclusive ends, back to back, of the tokens that are trained on; none where all are."""
 
+_FILE_NAME = re.compile(r"data-[0-9]{5,9}(-of-[0-9]{5,9})?\.arrow")
+"""Of a phase set, and of what is held out."""
 BATCH_TOKENS = 1 << 18
 """Tokens of a record batch of a phase set: a constant of the format."""
 FILE_TOKENS = 1 << 24
@@ -118,8 +121,8 @@ class SetInfo:
                 raise ValueError(f"{split.blocks} blocks of {length} tokens")
             if len(set(split.files)) != -(-split.blocks // rows_per_file(length)):
                 raise ValueError(f"{split.blocks} blocks of {length} tokens in {len(split.files)} files")
-            if outside := next((f for f in split.files if Path(f).name != f or not f.isprintable()), None):
-                raise ValueError(f"{outside} is no file of its folder")
+            if outside := next((f for f in split.files if not _FILE_NAME.fullmatch(f)), None):
+                raise ValueError(f"{outside[:100]} is no file of its folder")
             if self.max_docs_per_block.get(name, 0) < 1:
                 raise ValueError(f"no segments in blocks of {length} tokens")
         if not self.splits or len({s.block_length for s in self.splits}) < len(self.splits):
@@ -345,5 +348,6 @@ def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         raise ValueError(f"{path} is damaged ({first}); run `fox1 curate` again to rebuild it") from None
 
 
-def file_names(count: int) -> Sequence[str]:
+def file_names(count: int) -> list[str]:
+    """Names of the files of a split, as `datasets` gives them."""
     return [f"data-{i:05d}-of-{count:05d}.arrow" for i in range(count)]

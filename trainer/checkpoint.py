@@ -35,6 +35,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from .. import storage
+from ..errors import first_line
 from .reader import load_state, names_in
 
 
@@ -245,8 +246,8 @@ def _why_not_written(folder: Path, error: BaseException) -> str:
     """One line; of a full disk `torch.save` may know no more than that it is not where it should be in its file."""
     if isinstance(error, OSError) and (said := storage.refusal(folder, error)):
         return said
-    line = (str(error).strip() or "no reason given").splitlines()[0]
-    return f"{folder} cannot be written ({type(error).__name__}: {line}); is the disk full? Then run the same command again"
+    line = f"{type(error).__name__}: {first_line(error)}"
+    return f"{folder} cannot be written ({line}); is the disk full? Then run the same command again"
 
 
 def _ends_a_phase(checkpoint: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..errors import first_line
 from . import benchmark_data as data
 from .generate import Cache, next_logits
 from .model import Fox1
@@ -118,7 +119,7 @@ def evaluate(
             )
         except OSError as error:
             raise ValueError(
-                f"{benchmark.name}: the items cannot be fetched ({str(error).splitlines()[0]}); without a network, name a "
+                f"{benchmark.name}: the items cannot be fetched ({first_line(error)}); without a network, name a "
                 "folder of the published files with --data"
             ) from error
         assert found is not None

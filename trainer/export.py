@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,18 @@ class TokenizerFacts:
     eos: int
     bos: int
     chat: tuple[tuple[str, str, str], ...] = ()
+    add_bos: bool = True
+    """Documents began with bos in training."""
+
+    @property
+    def prefix(self) -> int:
+        """What stands before the first token of a text."""
+        return self.bos if self.add_bos else self.eos
+
+    @property
+    def opening(self) -> list[int]:
+        """What a text begins with."""
+        return [self.bos] if self.add_bos else []
 
 
 def keep_tokenizer(run: Path, out: Path, facts: TokenizerFacts) -> None:
@@ -213,18 +225,18 @@ def _tokenizer_config(model: Path, ids: TokenizerFacts) -> dict[str, Any]:
     pieces = {n: processor.id_to_piece(i) for n, i in (("pad", ids.pad), ("bos", ids.bos), ("eos", ids.eos))}
     config: dict[str, Any] = {
         "tokenizer_class": "GemmaTokenizer",
-        "add_bos_token": True,
+        "add_bos_token": ids.add_bos,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         **{f"{name}_token": piece for name, piece in pieces.items()},
         "unk_token": processor.id_to_piece(processor.unk_id()),
     }
     if ids.chat:
-        config["chat_template"] = jinja_template(ids.chat)
+        config["chat_template"] = jinja_template(ids.chat, ids.add_bos)
     return config
 
 
-def jinja_template(chat: tuple[tuple[str, str, str], ...]) -> str:
+def jinja_template(chat: tuple[tuple[str, str, str], ...], add_bos: bool = True) -> str:
     """The chat template in the form `transformers` renders."""
     quoted = {
         role: (json.dumps(before, ensure_ascii=False), json.dumps(after, ensure_ascii=False))
@@ -237,7 +249,8 @@ def jinja_template(chat: tuple[tuple[str, str, str], ...]) -> str:
     )
     answer = quoted.get("assistant", ('""', '""'))[0]
     return (
-        "{{- bos_token -}}{%- for message in messages -%}"
+        ("{{- bos_token -}}" if add_bos else "")
+        + "{%- for message in messages -%}"
         + branches
         + "{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{- "
         + answer
@@ -288,8 +301,12 @@ def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox
         from ..tokenize.model import load, specials
 
         found = specials(load(source))
-        return model.eval(), TokenizerFacts(found.pad, found.eos, found.bos)
-    return model.eval(), TokenizerFacts(config.get("pad_token_id") or 0, config["eos_token_id"], config["bos_token_id"])
+        ids = TokenizerFacts(found.pad, found.eos, found.bos)
+    else:
+        ids = TokenizerFacts(config.get("pad_token_id") or 0, config["eos_token_id"], config["bos_token_id"])
+    told = folder / "tokenizer_config.json"
+    add_bos = json.loads(told.read_text()).get("add_bos_token", True) if told.exists() else True
+    return model.eval(), replace(ids, add_bos=bool(add_bos))
 
 
 def import_model(folder: Path, out: Path) -> int:

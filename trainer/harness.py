@@ -30,7 +30,7 @@ def _common(a: list[int], b: list[int]) -> int:
 
 
 class HarnessModel(TemplateLM):
-    """lm-eval's view of a model and its tokenizer; every text begins with bos, as in training."""
+    """lm-eval's view of a model and its tokenizer; a text begins with bos where it did in training."""
 
     def __init__(self, model: TextModel, show: bool = False) -> None:
         super().__init__()
@@ -43,11 +43,11 @@ class HarnessModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        return self._model.ids.bos
+        return self._model.ids.prefix
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         ids = self._model.encoder.encode(pa.array([string], pa.large_string())).ids.tolist()
-        return ids if add_special_tokens is False else [self._model.ids.bos, *ids]
+        return ids if add_special_tokens is False else [*self._model.ids.opening, *ids]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log probability, whether greedy) of each continuation; see `TemplateLM`. Ours is the one bar."""

@@ -23,6 +23,7 @@ KEEP_SECONDS = 10
 
 
 def peak_flops(device_name: str) -> float | None:
+    """Dense bf16 FLOP/s of a device by its name; None: not known."""
     return next((peak for name, peak in PEAK_FLOPS.items() if name in device_name), None)
 
 

@@ -16,6 +16,8 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
+from ..errors import first_line
+
 _METADATA = {
     "BytesStorageMetadata",
     "ChunkStorageMetadata",
@@ -90,5 +92,5 @@ def load_state(checkpoint: Path, state: dict[str, Any], no_dist: bool = False) -
         dcp.load(state, storage_reader=_Reader(str(checkpoint)), planner=_Planner(), no_dist=no_dist)
     except dcp.CheckpointException as error:
         rank, (cause, _) = next(iter(error.failures.items()))
-        first = next(iter(str(cause).splitlines()), type(cause).__name__)
+        first = first_line(cause)
         raise ValueError(f"{checkpoint} cannot be loaded (on rank {rank}: {first})") from error

@@ -16,6 +16,8 @@ from .model import Fox1
 
 @dataclass(frozen=True)
 class TextModel:
+    """A model, its tokenizer, and how texts begin and end for it."""
+
     model: Fox1
     encoder: Encoder
     ids: TokenizerFacts
@@ -24,7 +26,8 @@ class TextModel:
         """What follows a text, piece by piece; a character whose bytes are not all there yet waits for them."""
         import pyarrow as pa
 
-        prompt = [self.ids.bos, *self.encoder.encode(pa.array([text], pa.large_string())).ids.tolist()]
+        prompt = [*self.ids.opening, *self.encoder.encode(pa.array([text], pa.large_string())).ids.tolist()]
+        prompt = prompt or [self.ids.prefix]
         held = b""
         for token in generate(self.model, prompt, most, self.ids.eos, sampling):
             held += self.encoder.decode([token])

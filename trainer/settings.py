@@ -41,6 +41,8 @@ class PhaseTraining:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
+    """AdamW's."""
+
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
@@ -77,6 +79,8 @@ class Options:
 
 @dataclass(frozen=True)
 class TrainSettings:
+    """What a training is made of: `training.json` of a run. Data and device are not part of it."""
+
     model: ModelSettings
     phases: tuple[PhaseTraining, ...]
     micro_batch_tokens: int
@@ -102,6 +106,8 @@ class TrainSettings:
     """Steps skipped in a row after which the training stops."""
     chat: tuple[tuple[str, str, str], ...] = ()
     """The chat template of the data: (role, before its turns, after them); travels with what is exported."""
+    add_bos: bool = True
+    """Documents of the data begin with bos."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TrainSettings:

@@ -52,7 +52,7 @@ def read_settings(run: Path) -> TrainSettings:
 
 
 def phase_numbers(settings: TrainSettings, phase: str) -> list[int]:
-    """Phases from 0 that `all`, a number from 1, or some with commas name.
+    """Phases from 0 that `all`, a number from 1 or a name, or some with commas tell.
 
     Raises:
         ValueError: no such phase.
@@ -60,9 +60,10 @@ def phase_numbers(settings: TrainSettings, phase: str) -> list[int]:
     count = len(settings.phases)
     if phase == "all":
         return list(range(count))
-    words = phase.split(",")
+    names = [p.name for p in settings.phases]
+    words = [str(names.index(word) + 1) if word in names else word for word in phase.split(",")]
     if not all(word.isdigit() and 1 <= int(word) <= count for word in words):
-        raise ValueError(f"--phase {phase}: give a number from 1 to {count}, or all")
+        raise ValueError(f"--phase {phase}: give a number from 1 to {count}, {', '.join(names)}, or all")
     return [int(word) - 1 for word in words]
 
 
@@ -176,11 +177,13 @@ def train(
     standing = dist.is_initialized()
     device = start_processes()
     first = dist.get_rank() == 0
-    metrics = Metrics(out) if first else None
+    metrics: Metrics | None = None
     lock = ExitStack()
     profiler: Profiler | None = None
     try:
+        # Before anything of another training in the folder is touched, its log for one.
         _by_rank_zero(lambda: lock.enter_context(lease.held(out)))
+        metrics = Metrics(out) if first else None
         stop = Stop()
         stop.install()
         phases = open_phases(run, settings)
@@ -207,7 +210,7 @@ def train(
             ask=ask,
         )
         if first:
-            keep_tokenizer(run, out, TokenizerFacts(facts.pad, facts.eos, facts.bos, settings.chat))
+            keep_tokenizer(run, out, TokenizerFacts(facts.pad, facts.eos, facts.bos, settings.chat, settings.add_bos))
         resume(out, trainer, options)
         parameters = sum(p.numel() for p in model.parameters())
         trainer.say(

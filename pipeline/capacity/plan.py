@@ -120,7 +120,9 @@ def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[Corpus]:
     for name in sorted({f.corpus for f in files}):
         mine = [f for f in files if f.corpus == name]
         stored = float(sum(f.size for f in mine))
-        of = rates.corpora[name]
+        of = rates.corpora.get(name)
+        if of is None:
+            raise ValueError(f"the rates have no corpus {name}; plan without --rates, or from a sample that has it")
         scale = stored / max(of["stored"], 1.0)
         kept = {k: of[k] * scale for k in ("kept_bytes", "kept_tokens")}
         found.append(
@@ -295,8 +297,15 @@ def as_json(plan: Plan, then: Actual | None) -> dict[str, Any]:
 
 
 def stored_rates(path: Path) -> Rates:
-    """Rates as `Rates.to_json` gives them, from a file."""
+    """Rates as `Rates.to_json` gives them, from a file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
     value = read_json(path)
-    value["stages"] = {name: StageRate(**rate) for name, rate in value["stages"].items()}
-    value["folders"] = {name: FolderRate(**rate) for name, rate in value["folders"].items()}
-    return Rates(**value)
+    try:
+        value["stages"] = {name: StageRate(**rate) for name, rate in value["stages"].items()}
+        value["folders"] = {name: FolderRate(**rate) for name, rate in value["folders"].items()}
+        return Rates(**value)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} holds no rates; `fox1 plan RECIPE --save FILE` writes them") from None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
 
-from ..stats.mixture import new_table
+from ..stats.mixture import new_console, new_table
 from .plan import Actual, Plan
 
 
-def print_plan(plan: Plan, then: Actual | None, console: Console | None = None) -> None:
+def print_plan(plan: Plan, then: Actual | None) -> None:
     """Print a plan, beside what a run took where one is given."""
-    console = console or Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
+    console = new_console()
     for table in (_corpora(plan), _stages(plan, then), _disk(plan, then), _pools(plan), _training(plan)):
         if table.row_count:
             console.print(table)
@@ -25,7 +22,8 @@ def print_plan(plan: Plan, then: Actual | None, console: Console | None = None) 
         "for have cores like this one's",
         "work is spread evenly over the cores and storage keeps up with them; what survives dedupe is taken from the "
         "sample, which has few of the copies, unless the recipe's `expected` says it",
-        f"a task stays within {_size(plan.memory_bytes)} (`--memory`); the sample's largest took {_size(plan.largest_task_bytes)}",
+        f"a task of dedupe stays within {_size(plan.memory_bytes)} (`--memory`); "
+        f"the sample's largest took {_size(plan.largest_task_bytes)}",
         f"training: {plan.gpus} x {plan.gpu} at {100 * plan.utilisation:.0f} % of the dense bf16 peak by causal FLOPs; the "
         "share is assumed, not measured",
     ):

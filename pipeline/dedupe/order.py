@@ -122,6 +122,8 @@ UPDATE = np.dtype([("id", "<u8"), ("state", "<u8")])
 DROPPED, UNKNOWN = 1, 2
 EXACT, NEAR, URL = 1, 2, 3
 KINDS = {EXACT: "exact", NEAR: "near", URL: "url"}
+DUPLICATES = tuple(f"{KINDS[kind]}_duplicate" for kind in sorted(KINDS))
+"""Reasons of a decision, by kind."""
 OF_EXCLUDED = 8
 """Added to the kind of a drop: the document is a copy of one that was taken out on request."""
 

@@ -18,7 +18,7 @@ from ..filter import signal_batches
 from ..identity import ROW_BITS, Group
 from ..shuffle import RecordShuffle, first_of_runs, lookup, read_records
 from .exact import add_overlap, sparse
-from .order import DROP, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
+from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
 
 MEMBER = np.dtype([("by", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("kind", "<u2")])
 """A dropped document, on its way to the chunk of the kept one that stands for it: 24 bytes."""
@@ -185,7 +185,7 @@ def _decisions(
     similarity[dropped] = mine["shared"] / np.maximum(mine["examined"], 1)
     training = int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.tolist())
     behind = dropped & np.isin(by >> np.uint64(ROW_BITS), held_out) & training
-    names = pa.array(["", *(f"{KINDS[k]}_duplicate" for k in sorted(KINDS)), "held_out", EXCLUDED])
+    names = pa.array(["", *DUPLICATES, "held_out", EXCLUDED])
     why = np.where(of_excluded, len(KINDS) + 2, np.where(behind, len(KINDS) + 1, kind))
     reason = pc.if_else(
         pa.array(dropped),

@@ -1,6 +1,6 @@
 """Candidate pairs become verified edges: sketches are joined to them by document id. No text is read.
 
-    unique_pairs      a chunk's pairs, each once; which sketches of better documents it needs
+    gather_pairs      a chunk's pairs, each once; which sketches of better documents it needs
     answer            the chunk that holds a document hands its sketch to every chunk that asked, once
     verify            a chunk compares its own sketches with those it got
 

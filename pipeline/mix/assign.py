@@ -184,7 +184,7 @@ def shuffle_documents(
         to = np.concatenate(held_where) if held_where else np.empty(0, np.int64)
         by = np.argsort(to, kind="stable")
         bounds = np.searchsorted(to[by], np.arange(int(begin[-1]) + 1))
-        parts = [_ipc(table.take(pa.array(by[a:b]))) for a, b in itertools.pairwise(bounds)]
+        parts = [ipc_bytes(table.take(pa.array(by[a:b])), ENTRY_SCHEMA) for a, b in itertools.pairwise(bounds)]
         path = stem.with_name(f"{stem.name}.{len(outputs)}")
         outputs.append(write_shuffle(path, parts, table.num_rows))
         held, held_where, size = [], [], 0
@@ -273,11 +273,12 @@ def column_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.nda
     return array.flatten().to_numpy(), offsets - (offsets[0] if len(offsets) else 0)
 
 
-def _ipc(table: pa.Table) -> memoryview:
-    if table.num_rows == 0:
+def ipc_bytes(table: pa.Table, schema: pa.Schema, always: bool = False) -> memoryview:
+    """A table as one IPC stream; nothing where it has no rows, unless `always`."""
+    if table.num_rows == 0 and not always:
         return memoryview(b"")
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, ENTRY_SCHEMA) as writer:
+    with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_table(table.combine_chunks())
     return memoryview(sink.getvalue())
 

@@ -21,7 +21,7 @@ from ..artifacts import publish
 from ..engine import TaskResult
 from ..shuffle import by_hash_range, read_partition, write_shuffle
 from ..signals.hashing import mix_array
-from .assign import column_lists, read_entries
+from .assign import column_lists, ipc_bytes, read_entries
 
 LEFTOVER_SCHEMA = pa.schema(
     [
@@ -198,12 +198,12 @@ def _write(material: Material, packed: Packed, number: int, shape: SetShape, ste
     schema = ranked_schema(shape.block_length, shape.masked)
     table = pa.Table.from_arrays([pa.array(rank), *batch.columns], schema=schema)
     bounds = np.searchsorted(by_hash_range(rank[order], shape.buckets), np.arange(shape.buckets + 1))
-    parts = [_ipc(table.take(pa.array(order[a:b])), schema) for a, b in itertools.pairwise(bounds)]
+    parts = [ipc_bytes(table.take(pa.array(order[a:b])), schema) for a, b in itertools.pairwise(bounds)]
     outputs = [write_shuffle(stem.with_name(f"{stem.name}.blocks"), parts, packed.n_blocks)]
     if leftovers:
         left = _leftover(material, packed.leftover)
         with publish(stem.with_name(f"{stem.name}.left"), rows=left.num_rows) as out:
-            out.write(_ipc(left, LEFTOVER_SCHEMA, always=True))
+            out.write(ipc_bytes(left, LEFTOVER_SCHEMA, always=True))
         outputs.append(out.artifact)
     counts = {
         "blocks": packed.n_blocks,
@@ -240,15 +240,6 @@ def _leftover(material: Material, left: Segments) -> pa.Table:
         lists(spans, "loss_spans"),
     ]
     return pa.Table.from_arrays(columns, schema=LEFTOVER_SCHEMA)
-
-
-def _ipc(table: pa.Table, schema: pa.Schema, always: bool = False) -> memoryview:
-    if table.num_rows == 0 and not always:
-        return memoryview(b"")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return memoryview(sink.getvalue())
 
 
 def write_file(

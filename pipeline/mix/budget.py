@@ -113,6 +113,8 @@ class Phase:
 
 @dataclass(frozen=True)
 class MixSettings:
+    """What the phases hold, and how blocks are filled."""
+
     phases: tuple[Phase, ...]
     claim_order: tuple[str, ...] = ()
     """Names of the phases in the order they claim documents; empty: last phase first."""

@@ -1,4 +1,4 @@
-"""What the mix reached beside what was wanted: `stats/mixture.json`."""
+"""What the mix reached beside what was wanted, for `stats/mixture.json`."""
 
 from __future__ import annotations
 

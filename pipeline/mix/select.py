@@ -86,6 +86,7 @@ def list_documents(shards: Sequence[tuple[Path, int]], extra: int, out: Path) ->
 
 
 def read_documents(path: Path) -> np.ndarray:
+    """Rows of `DOC` from a file."""
     return np.fromfile(path, DOC)
 
 

@@ -6,7 +6,7 @@ Planning reads only 16 bytes per document; every shortage is known before a bloc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,6 @@ class Mixer:
     vocabulary: Vocabulary
     cells: tuple[Cell, ...]
     groups: tuple[TokenGroup, ...]
-    given: dict[str, list[str]] = field(default_factory=dict)
-    """Phase -> pools that were empty and gave their share to the others; known after the plan."""
 
     @property
     def paths(self) -> RunPaths:
@@ -87,7 +85,6 @@ class Mixer:
                 natural[int(code)] += tokens
         self.settings = self.settings.expanded(self.cells, natural)
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
-        self.given = plan.given
         packed = self._pack(training, documents, plan)
         held = self._held_out()
         self._index(packed)

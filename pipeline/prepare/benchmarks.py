@@ -190,7 +190,10 @@ def _file_rows(path: str, benchmark: str) -> Iterator[Row]:
             names = ["question", *(f"choice{i}" for i in range(4)), "answer"]
             yield from (dict(zip(names, row, strict=True)) for row in rows)
     else:
-        for number, line in enumerate(text.splitlines()):
+        # Not by `splitlines`: a string of JSON may hold U+2028 and its like.
+        for number, line in enumerate(text.split("\n")):
+            if not line.strip():
+                continue
             try:
                 yield msgspec.json.decode(line)
             except msgspec.MsgspecError as error:

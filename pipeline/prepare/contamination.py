@@ -35,6 +35,8 @@ wording; covered_by: `question`, `question and answer`, or empty where the item 
 
 @dataclass(frozen=True)
 class ContaminationSettings:
+    """Which benchmarks training must not have seen, and what is done with documents that hold an item."""
+
     benchmarks: tuple[BenchmarkSettings, ...] = ()
     ngram: int = 13
     action: Literal["drop", "cut", "keep"] = "drop"

@@ -38,6 +38,8 @@ class DomainSubsets:
 
 @dataclass(frozen=True)
 class QualitySettings:
+    """What the quality models of the domains are trained on."""
+
     domains: tuple[DomainSubsets, ...] = ()
     sample_bytes: int = 16 << 20
     """Text of each kind that a model is trained on, at most."""

@@ -165,7 +165,7 @@ def _pair_bit(a: np.uint64, b: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def _pair_bitmap(word_offsets: np.ndarray, word_hash: np.ndarray) -> np.ndarray:
-    bitmap = np.zeros(65_536, np.uint64)
+    bitmap = np.zeros(PAIR_BITS // 64, np.uint64)
     for d in range(len(word_offsets) - 1):
         for w in range(word_offsets[d] + 1, word_offsets[d + 1]):
             bit = _pair_bit(word_hash[w - 1], word_hash[w])

@@ -26,8 +26,6 @@ LANGUAGE_BYTES = PIECES * (PIECE_BYTES + 1)
 """At most so many bytes are looked at: the pieces with a space after each."""
 UNDETERMINED = "und"
 """A text without a feature of the model, such as an empty one (ISO 639-2)."""
-SCORE_ONE = 10_000
-"""A confidence of 1 in the units of the column."""
 _ALIASES = {"wuu": "zh", "yue": "zh"}
 """Scripts cannot tell these apart in written text of this kind: they are the same language for a mixture."""
 _SCALE = 256

@@ -124,8 +124,8 @@ def _train(
     The margin is of the mean weight of a document's n-grams, so that length says nothing. Classes weigh the same.
     """
     n = len(word_offsets) - 1
-    weights = np.zeros(262_144, np.float64)
-    mean = np.zeros(262_144, np.float64)
+    weights = np.zeros(BUCKETS, np.float64)
+    mean = np.zeros(BUCKETS, np.float64)
     positive = negative = 0
     for d in range(n):
         if used[d]:

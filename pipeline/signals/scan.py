@@ -3,6 +3,7 @@
     rows -> pieces of about two megabytes -> words and lines (segment.py)
          -> personal data, benchmark items, lines that C4 would drop -> edits
          -> counts of the edited text; hashes, signature, sketch, language and quality of the raw text
+            (quality by formula, where a domain has no model: of the counts)
          -> verdicts of plug-ins
 
 Promises: rows in the order of the file; every row that is not here is in the file's quarantine; the bytes depend on

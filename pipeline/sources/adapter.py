@@ -1,4 +1,4 @@
-"""What an adapter is: how one corpus writes its rows. The five adapters and the generic one are files of their own."""
+"""What an adapter is: how one corpus writes its rows. Each format has a file of its own."""
 
 from __future__ import annotations
 

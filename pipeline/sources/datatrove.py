@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import pyarrow as pa
 
+from ...errors import first_line
 from .adapter import Adapter, Facts, as_text, as_timestamp
 
 READ_ROWS = 512
@@ -53,7 +54,7 @@ def make_reader(reader: str, arguments: str, root: str) -> Any:
     try:
         made = getattr(importlib.import_module(module), name)(root, **json.loads(arguments))
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise ValueError(f"reader {reader}: {first}") from None
     if not hasattr(made, "read_file"):
         raise ValueError(f"reader {reader}: only datatrove readers of files can be a source")

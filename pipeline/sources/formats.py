@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
+from ...errors import first_line
+
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
 MAX_LINE = 128 << 20
@@ -198,7 +200,7 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
             # Of a damaged size, memory that no machine has is asked for.
             if store.error:
                 raise store.error from None
-            first = ascii(next(iter(str(error).splitlines()), ""))[1:-1]
+            first = ascii(first_line(error))[1:-1]
             raise Damaged(f"{type(error).__name__}: {first}", -1) from None
 
 

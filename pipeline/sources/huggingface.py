@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import pyarrow as pa
 
+from ...errors import first_line
 from .adapter import Adapter, Facts, as_text, as_timestamp
 
 STREAM_ROWS = 512
@@ -44,7 +45,7 @@ def resolve_commit(repository: str, revision: str | None) -> str:
     try:
         commit = HfApi().dataset_info(repository, revision=revision).sha
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise ValueError(f"hf://datasets/{repository}: cannot resolve revision {revision or 'main'}: {first}") from None
     if not commit:
         raise ValueError(f"hf://datasets/{repository}: the hub names no commit for {revision or 'main'}")
@@ -78,13 +79,18 @@ def _folder_version(folder: Path) -> str:
 
 
 def open_dataset(name: str, config: str | None, split: str, commit: str | None) -> Any:
+    """A data set of the hub, streamed (`datasets.IterableDataset`).
+
+    Raises:
+        ValueError: it cannot be opened.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(name, config or None, split=split, revision=commit, streaming=True)
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise ValueError(f"data set {name} ({config or 'default'}, {split}) cannot be opened: {first}") from None
 
 

@@ -1,5 +1,7 @@
 """What a run can say of itself: counts that every stage leaves, put together; nothing is counted twice.
 
-ledger.py   stats/*.json from the stages' counts, and the check that they balance
-tables.py   the same as tables for a terminal
+stage.py          stats/*.json from the stages' counts
+ledger.py         the check that they balance
+contamination.py, examples.py, languages.py, mixture.py, tokenizer.py    their parts
+tables.py         the same as tables for a terminal; report/: as a page
 """

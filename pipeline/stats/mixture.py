@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+
+
+def new_console() -> Console:
+    """Standard output; what stands in brackets or between colons is text. Names from data go through `printable`, too."""
+    # A log file has no width: eighty columns would cut numbers.
+    return Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
 
 
 def new_table(title: str, *columns: str) -> Table:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ...tokenize.model import Pieces
 from ..artifacts import RunPaths, read_json
-from .mixture import mixture_tables, new_table
+from ..dedupe.order import DUPLICATES
+from .mixture import mixture_tables, new_console, new_table
 from .tokenizer import SubsetTokens
 
 NAMES = (
@@ -44,9 +43,9 @@ def read_stats(run: Path) -> dict[str, Any]:
     return values
 
 
-def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens], console: Console | None = None) -> None:
+def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
     """What a model consists of, and how it does on a run's text by subset and domain."""
-    console = console or Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
+    console = new_console()
     normal = pieces.total - len(pieces.control) - pieces.user_defined - pieces.bytes
     console.print(
         f"{pieces.total:,} pieces: {normal:,} ordinary, {pieces.user_defined:,} user-defined, {pieces.bytes:,} of byte "
@@ -75,10 +74,9 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens], console: Conso
     console.print(table)
 
 
-def print_tables(values: dict[str, Any], console: Console | None = None) -> None:
-    """Print the tables to a console (standard output unless given)."""
-    # A log file has no width: eighty columns would cut numbers.
-    console = console or Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
+def print_tables(values: dict[str, Any]) -> None:
+    """Print the tables of a run's statistics."""
+    console = new_console()
     for table in (
         _funnel(values),
         _reasons(values),
@@ -112,7 +110,7 @@ def _funnel(values: dict[str, Any]) -> Table:
     sums = [0] * 8
     for c in values["funnel"]["corpora"]:
         dropped = c["dropped"]
-        duplicates = sum(dropped.get(r, 0) for r in ("exact_duplicate", "near_duplicate"))
+        duplicates = sum(dropped.get(r, 0) for r in DUPLICATES)
         held = dropped.get("held_out", 0)
         row = [
             c["rows"],

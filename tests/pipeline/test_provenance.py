@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_why_names_the_duplicate_the_rule_and_what_it_does_not_know(
         why(opened, f"{near['corpus']}/{near['file']}#60000000")
     with pytest.raises(ValueError, match=r"phase1 has no block 99999 of 256 tokens"):
         trace(opened, "phase1", 99_999, 0)
-    with pytest.raises(ValueError, match=r"no phase phase9; it has phase1, phase2, phase3 and held_out"):
+    with pytest.raises(ValueError, match=r"no phase phase9; it has phase1, phase2, phase3, by number"):
         trace(opened, "phase9", 0, 0)
     with pytest.raises(ValueError, match=r"say which with --length"):
         trace(opened, "phase2", 0, 0)
@@ -178,6 +179,15 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     assert invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "3", "--in-process"]).exit_code == 0
     third = [r for p in sorted((tmp_path / "three").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
     assert third == [r for r in rows if "phase3" in r["phases"]]
+    # Into the folder of a dump that had more groups.
+    stale, record = tmp_path / "three" / "old" / "web.parquet", tmp_path / "three" / "records" / "dump" / "old.json"
+    stale.parent.mkdir()
+    for path in (stale, tmp_path / "three" / "mine.parquet", tmp_path / "three" / ".half.tmp"):
+        path.write_bytes(b"x")
+    record.write_text(json.dumps({"task": "old/web", "outputs": [{"path": "old/web.parquet"}]}))
+    assert invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "3", "--in-process"]).exit_code == 0
+    assert not stale.exists() and not record.exists() and not (tmp_path / "three" / ".half.tmp").exists()
+    assert (tmp_path / "three" / "mine.parquet").exists()
     texts = {r["doc_id"]: r["text"] for r in rows}
     for path in sorted((run / "tokens").rglob("*.arrow"))[:4]:
         encoder = Encoder(run / "prepare" / "tokenizer.model")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.edits import apply_edits
 from fox1.pipeline.identity import SourceFile, file_hash
-from fox1.pipeline.plugins import PluginSettings, load_plugins, with_version
+from fox1.pipeline.plugins import Plugin, PluginSettings, load_plugins, with_version
 from fox1.pipeline.prepare.benchmarks import BenchmarkSettings, Item, read_items
 from fox1.pipeline.prepare.contamination import build
 from fox1.pipeline.signals.quality import BUCKETS, QualityModels
@@ -118,7 +118,21 @@ def test_plugins_are_functions_and_datatrove_filters() -> None:
     assert signals.column("plugin_hounds").to_pylist() == ["", "", ""]
     assert signals.column("plugin_lower").to_pylist() == ["", "lower", ""]
     assert signals.column("plugin_gopher").to_pylist()[1] == "gopher_short_doc"
+    said = Plugin(plugins[0], lambda text, row: (False, "why" * (text == "a")))
+    assert [said.verdict(text, {"row": 0}) for text in ("a", "b")] == ["why", "foxes"]
     assert with_version(plugins[2]).version and with_version(plugins[0]).version != with_version(plugins[2]).version
+
+
+def test_any_change_of_a_plugin_s_package_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "ours_of_a_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .helper import judge\n")
+    (package / "helper.py").write_text("def judge(text, row): return True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = with_version(PluginSettings("ours", "ours_of_a_test.judge"))
+    assert with_version(before) == before and before.version
+    (package / "words.py").write_text("WORDS = ['a']\n")
+    assert with_version(before).version != before.version
 
 
 @pytest.mark.parametrize(

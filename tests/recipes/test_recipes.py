@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
-from fox1.recipes.load import RecipeError, load_recipe, require_absolute
+from fox1.recipes.load import PACKAGE, RecipeError, find, load_recipe, require_absolute
 from fox1.recipes.presets import PRESETS
 from fox1.recipes.schema import Recipe
 from fox1.recipes.settings import curate_settings, train_settings
@@ -136,6 +137,19 @@ def test_a_resolved_recipe_reads_back_the_same(tmp_path: Path) -> None:
 def test_a_job_needs_absolute_paths() -> None:
     _, resolved = load_recipe("mini", [], {"FOX1_DATA": "here"})
     with pytest.raises(ValueError, match=r"sources\.redpajama\.root: here/redpajama is relative"):
+        require_absolute(resolved)
+
+
+def test_only_a_bare_name_is_one_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "blocked_urls.txt").write_text("a.org\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"no recipe /nowhere/mini.yaml; give a path"):
+        find("/nowhere/mini.yaml")
+    assert find("mini") == find("mini.yaml") == PACKAGE / "mini.yaml"
+    lists = ["blocked_urls.txt", "./blocked_urls.txt", "/nowhere/blocked_urls.txt"]
+    recipe, resolved = load_recipe("sample", [f"url_lists={json.dumps(lists)}"], {"FOX1_DATA": "/d"})
+    assert curate_settings(recipe).url_lists == (str(PACKAGE / "blocked_urls.txt"), *lists[1:])
+    with pytest.raises(ValueError, match=r"url_lists: \./blocked_urls.txt is relative"):
         require_absolute(resolved)
 
 

@@ -40,5 +40,8 @@ def test_shares() -> None:
     assert rows_or_share("0.1%") == 0.001
     assert rows_or_share(50) == 50
     assert rows_or_share("100%") < 1
-    with pytest.raises(ValueError):
-        share("120%")
+    assert share("0.2") == rows_or_share("0.2") == 0.2
+    assert rows_or_share("1e3") == rows_or_share("1000") == 1000
+    for wrong in ("120%", "1.5", "x", "nan", ""):
+        with pytest.raises(ValueError, match=r"share|percentage"):
+            share(wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,18 @@ def exported(made: tuple[Fox1, Path], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("exported") / "model"
     assert export(made[1], folder, "fp32") == sum(p.numel() for p in made[0].parameters())
     return folder
+
+
+def test_a_model_whose_texts_had_no_bos_is_given_none(made: tuple[Fox1, Path], tmp_path: Path) -> None:
+    root, folder = tmp_path / "made", tmp_path / "model"
+    shutil.copytree(made[1], root)
+    (root / FACTS).write_text(json.dumps({**vars(IDS), "add_bos": False}))
+    export(root, folder, "fp32")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    assert config["add_bos_token"] is False and "bos_token" not in config["chat_template"]
+    ids = read_exported(folder)[1]
+    assert (ids.add_bos, ids.opening, ids.prefix) == (False, [], IDS.eos)
+    assert (IDS.add_bos, IDS.opening, IDS.prefix) == (True, [IDS.bos], IDS.bos)
 
 
 def test_transformers_loads_it_with_equal_logits(made: tuple[Fox1, Path], exported: Path) -> None:

@@ -198,6 +198,7 @@ def test_one_training_writes_a_folder(small: Path, tmp_path: Path) -> None:
     with lease.held(tmp_path / "out"):
         done = train(small, tmp_path / "out")
     assert done.returncode == 1 and "is being written by process" in done.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".lease"]
 
 
 def test_phases_start_only_from_the_end_of_the_one_before(small: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jinja2
 
+from ...artifacts import publish
 from . import charts
 from .facts import RunFacts, differences, read_facts
 
@@ -34,10 +35,8 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         for label, run in zip("AB", facts, strict=True):
             run.name = f"{run.name} ({label})"
     page = render(facts)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(out)
+    with publish(out) as file:
+        file.write(page.encode())
 
 
 def render(runs: Sequence[RunFacts]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...artifacts import STAGES, RunPaths
+from ...dedupe.order import DUPLICATES
 from ...engine import task_times
 from ...sources.domains import DOMAINS
 from ..mixture import documents_by_class
@@ -16,6 +17,7 @@ from ..tables import read_stats
 
 FILTERED = "filtered"
 FLOW_NAMES = {
+    "excluded": "taken out on request",
     "licence": "licence",
     "url": "blocked URLs",
     "contaminated": "benchmark items",
@@ -108,7 +110,7 @@ def read_facts(run: Path) -> RunFacts:
         rows=sum(c["rows"] for c in corpora),
         kept=sum(c["kept"] for c in corpora),
         raw_bytes=raw_bytes,
-        duplicates=sum(dropped.get(r, 0) for r in ("exact_duplicate", "near_duplicate", "url_duplicate")),
+        duplicates=sum(dropped.get(r, 0) for r in DUPLICATES),
         survivor_tokens=sum(stats["funnel"]["survivor_tokens"].values()),
         trained_tokens=sum(p["tokens"] for p in phases),
         links=_links(corpora, stats["mixture"]),
