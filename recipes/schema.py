@@ -80,7 +80,8 @@ class Recipe(Strict):
     contamination: Contamination = Contamination()
     url_lists: list[str] = Field(
         [],
-        description="Block lists of URL domains and words; a bare name is the package's own (blocked_urls.txt), others are paths (./mine.txt).",
+        description="Block lists of URL domains and words: the package's own by its bare name (blocked_urls.txt), others by "
+        "a path (./mine.txt).",
     )
     exclude: Exclude = Exclude()
     plugins: dict[str, Plugin] = Field({})
