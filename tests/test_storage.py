@@ -305,6 +305,9 @@ def test_training_reads_and_checkpoints_in_a_store(remote: str, run: Path, tmp_p
         lines = [json.loads(line) for line in text.splitlines()]
         losses.append({line["step"]: line["loss"] for line in lines if line["kind"] == "held_out"})
     assert losses[0] == pytest.approx(losses[1], rel=2e-5) and len(losses[0]) == 3
+    drawn = fox1("curves", out, "--out", f"{out}/curves.svg")
+    assert drawn.returncode == 0 and drawn.stdout.startswith(f"{out}/curves.svg: "), drawn.stderr
+    assert fs.cat_file(f"{out}/curves.svg").startswith(b"<?xml")
     # A damaged newest checkpoint is none; the one before is used.
     newest = sorted(k for k in fs.find(out) if k.endswith("manifest.json"))[-1].rpartition("/")[0]
     file = next(k for k in fs.find(newest) if k.endswith(".distcp"))

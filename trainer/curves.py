@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -119,6 +120,9 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
         panels[1].set_ylim(bottom=0)
         panels[1].set_xlabel("tokens trained on")
         panels[1].xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
         plt.close(figure)
+    # Into a store as well, where `out` lies in one.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(drawn.getvalue())
