@@ -45,9 +45,10 @@ class Metrics:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
+            # Before its thread begins: it may fail at the first byte.
+            threading.excepthook = _told_elsewhere
             with storage.writing(root / "tensorboard"):
                 self._board = SummaryWriter(str(root / "tensorboard"))
-            threading.excepthook = _told_elsewhere
         except ImportError:
             pass
         if os.environ.get("WANDB_PROJECT"):

@@ -140,6 +140,11 @@ def test_a_tensorboard_that_cannot_be_written_is_told_in_one_line(
             metrics.write("train", step, {"loss": 1.0})
             time.sleep(0.01)
     metrics.close()
+    with pytest.raises(OSError, match=r"tensorboard cannot be written \(Read-only file system\)"):  # at its beginning
+        another = Metrics(tmp_path)
+        for step in range(1000):
+            another.write("train", step, {"loss": 1.0})
+            time.sleep(0.01)
     assert capfd.readouterr().err == ""
 
 
