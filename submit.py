@@ -90,9 +90,10 @@ def _recorded_files(root: Path) -> list[Path]:
 
 def _tree_files(root: Path) -> list[Path]:
     """The package's files in a checkout, relative to `root`: what the wheel built from it would hold."""
-    declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
-        "package-data"
-    ]
+    project = root / "pyproject.toml"
+    # What travelled with a job has none: there all files are the package's.
+    tool = tomllib.loads(project.read_text(encoding="utf-8"))["tool"] if project.exists() else {}
+    declared = tool.get("setuptools", {}).get("package-data", {})
     data = {Path(*package.split(".")[1:]): patterns for package, patterns in declared.items()}
     files: list[Path] = []
     for folder, folders, names in os.walk(root):
@@ -103,7 +104,7 @@ def _tree_files(root: Path) -> list[Path]:
             for name in sorted(folders)
             if name not in _NOT_STAGED and not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
         ]
-        patterns = ["*.py", *data.get(here.relative_to(root), [])]
+        patterns = ["*.py", *data.get(here.relative_to(root), [])] if tool else ["*"]
         files += [
             (here / name).relative_to(root)
             for name in sorted(names)

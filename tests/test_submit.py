@@ -57,7 +57,7 @@ def run_job(folder: Path, package: Path, arguments: list[str]) -> subprocess.Com
 # -- the package -------------------------------------------------------------------------------------------------
 
 
-def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
+def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staged = submit.stage_package(tmp_path)
     assert staged == tmp_path / "fox1"
     here = [file.relative_to(ROOT) for file in ROOT.rglob("*.py")]
@@ -72,6 +72,9 @@ def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
     data = {p.relative_to(ROOT) for folder, patterns in places for one in patterns for p in (ROOT / folder).glob(one)}
     assert rest == {file for file in data if (ROOT / file).is_file() and file.suffix != ".py"}
     assert not (staged / "tokenize" / "__init__.py").exists()
+    monkeypatch.setattr(submit, "__file__", str(staged / "submit.py"))
+    again = submit.stage_package(tmp_path / "again")
+    assert {f.relative_to(again) for f in again.rglob("*")} == {f.relative_to(staged) for f in staged.rglob("*")}
 
 
 def test_staging_leaves_out_what_lies_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
