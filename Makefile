@@ -10,8 +10,10 @@ install: $(VENV)/.installed
 
 # The last step compiles the Numba kernels into the cache of this machine, so that no run pays for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "fox1: installing torch, ray, datasets and the rest into $(VENV), some minutes without a word"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,s3,tensorboard]'
+	@echo "fox1: compiling kernels, one or two minutes"
 	$(BIN)/python -m fox1.compile_kernels
 	touch $@
 

@@ -85,6 +85,12 @@ def curate(
     if memory < LEAST_MEMORY:
         raise ValueError(f"{memory >> 20} MiB of memory are less than the 512 MiB that a task needs")
     paths, chosen, began = RunPaths(storage.open_root(out)), tuple(stages) or STAGES, time.time()
+    for source in settings.sources:
+        root = Path(source.root).absolute() if source.root and "://" not in source.root else None
+        if root and root in (paths.root, *paths.root.parents):
+            raise ValueError(
+                f"--out {paths.root} lies in the data of {source.corpus} ({root}): give the run another folder"
+            )
     with session(address, workers, in_process) as executor:
         engine = Engine(paths, executor, progress or Silent(), memory)
         cores = executor.cores
@@ -140,7 +146,7 @@ class Run:
         """
         return provenance.why(self._opened, document)
 
-    def trace(self, phase: str, block: int, length: int = 0, source: bool = False) -> list[provenance.Traced]:
+    def trace(self, phase: str | int, block: int, length: int = 0, source: bool = False) -> list[provenance.Traced]:
         """The documents of a block with the bytes it was made of; see `pipeline.provenance.trace`."""
         return provenance.trace(self._opened, phase, block, length, source)
 
@@ -168,7 +174,7 @@ def open_run(run: str | Path) -> Run:
     return Run(storage.open_root(run))
 
 
-def load_phase(run: str | Path | Run, phase: str) -> datasets.DatasetDict:
+def load_phase(run: str | Path | Run, phase: str | int) -> datasets.DatasetDict:
     """The shard set of a phase by name or number, or `held_out`, memory-mapped: a split per block length, rows in training order.
 
     Raises:

@@ -278,6 +278,8 @@ _UNWRITABLE = {
     errno.EROFS: "make it writable",
     errno.EACCES: "make it writable",
     errno.EPERM: "make it writable",
+    errno.EEXIST: "it is a file where a folder should be: name another",
+    errno.ENOTDIR: "a part of it is a file where a folder should be: name another",
 }
 
 

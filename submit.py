@@ -295,6 +295,7 @@ def submit(
     if name is not None:
         name, running = _next_of_name(client, name, address)
     if running:
+        _must_run(client, running, command, recipe_yaml, address)
         print(f"job {running} is running at {address}", file=out, flush=True)
         job = running
     else:
@@ -317,6 +318,21 @@ def _next_of_name(client: Any, name: str, address: str) -> tuple[str, str | None
     return f"{name}-{last + 1}", running
 
 
+def _must_run(client: Any, job: str, command: Sequence[str], recipe_yaml: bytes | None, address: str) -> None:
+    """Raises `SubmitError` if a job runs another command."""
+    wanted = _entry([command[0], _RECIPE_FILE, *command[2:]] if recipe_yaml else command)
+    with one_line_errors(address):
+        running = client.get_job_info(job).entrypoint
+    if running != wanted:
+        said = running.rpartition(" -- ")[2]
+        raise SubmitError(f"job {job} is running another command ({said}); choose another --name, or wait for its end")
+
+
+def _entry(command: Sequence[str]) -> str:
+    """What a job runs on the cluster."""
+    return shlex.join(["python", "-m", "fox1.submit", "--", *command])
+
+
 def _send(client: Any, command: Sequence[str], address: str, name: str | None, recipe_yaml: bytes | None) -> str:
     """Submits a command with what travels along; the job's id."""
     with tempfile.TemporaryDirectory(prefix="fox1-submit-") as folder:
@@ -326,7 +342,7 @@ def _send(client: Any, command: Sequence[str], address: str, name: str | None, r
         with one_line_errors(address):
             return str(
                 client.submit_job(
-                    entrypoint=shlex.join(["python", "-m", "fox1.submit", "--", *remote_command]),
+                    entrypoint=_entry(remote_command),
                     submission_id=name,
                     runtime_env={"py_modules": [str(package)], "working_dir": str(working)},
                 )

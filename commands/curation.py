@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage import open_root, shown
-from .options import AsJson, OneProcess, Overrides, RayAddress, RunFolder, Workers, resumable
+from .options import AsJson, OneProcess, Overrides, RayAddress, RunFolder, Workers, resumable, warn_unfinished
 
 
 def sample(
@@ -50,8 +50,12 @@ def curate(
     """Run the stages prepare, scan, filter, dedupe, tokenize, mix and stats over a recipe's sources."""
     from ..api import curate as curate_recipe
     from ..progress import StageBars, print_summary
+    from ..recipes.check import undrawn_sources
+    from ..recipes.load import load_recipe
     from ..recipes.units import quantity, share
 
+    for line in undrawn_sources(load_recipe(recipe, overrides or [])[0]):
+        print(f"warning: {line}", file=sys.stderr)
     with resumable(), StageBars() as bars:
         summary = curate_recipe(
             recipe,
@@ -123,6 +127,7 @@ def dump(
     from ..lease import held
     from ..pipeline.artifacts import RunPaths, remove_partial
     from ..pipeline.curate import planned_groups
+    from ..pipeline.dump import STATE
     from ..pipeline.dump import dump as dump_run
     from ..pipeline.engine import Engine
     from ..progress import StageBars
@@ -133,7 +138,7 @@ def dump(
     settings = curate_settings(stored_recipe(paths.recipe)[0])
     groups = planned_groups(settings, paths)
     with resumable(), session(address, workers, in_process) as executor, StageBars() as bars:
-        engine = Engine(RunPaths(out), executor, bars)
+        engine = Engine(RunPaths(out, STATE), executor, bars)
         with held(out):
             remove_partial(out)
             documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
@@ -145,6 +150,7 @@ def verify(run: RunFolder) -> None:
     from ..pipeline.artifacts import RunPaths
     from ..pipeline.verify import verify as verify_run
 
+    warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))
     for problem in problems:
         print(f"{shown(run)}/{problem}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..storage import open_root, shown
-from .options import AsJson, RunFolder
+from .options import AsJson, RunFolder, warn_unfinished
 
 
 def stats(
@@ -18,6 +18,7 @@ def stats(
     """Show what became of every document and token: funnel, overlap of the corpora, mixture by phase."""
     from ..pipeline.stats.tables import print_tables, read_stats
 
+    warn_unfinished(run)
     values = read_stats(run)
     if as_json:
         import json
@@ -39,6 +40,8 @@ def report(
     """Write one HTML file that shows a run, or two side by side: funnel, mixture, overlap, examples, timings."""
     from ..pipeline.stats.report import write_report
 
+    for shown_run in [run, other] if other else [run]:
+        warn_unfinished(shown_run)
     page = out or run / "report.html"
     write_report([run, other] if other else [run], page)
     print(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
@@ -132,6 +135,8 @@ def find(
 def _read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--text {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}); convert it first") from None
     if not text:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ..storage import open_root
+from ..storage import open_root, shown
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. phases.phase1.tokens=1B.")
@@ -33,3 +33,16 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def warn_unfinished(run: Path) -> None:
+    """Tell of a run whose last `curate` did not come to its end: what lies there may be of an earlier recipe."""
+    from ..pipeline.artifacts import RunPaths, is_finished, read_json
+
+    paths = RunPaths(run)
+    if paths.manifest.exists() and not is_finished(read_json(paths.manifest)):
+        print(
+            f"warning: the last `fox1 curate` of {shown(run)} did not come to its end: stages after it are of an earlier "
+            "one, or missing; run it again",
+            file=sys.stderr,
+        )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage import open_root, shown
-from .options import RayAddress, RunFolder, resumable
+from .options import RayAddress, RunFolder, resumable, warn_unfinished
 
 
 def train(
@@ -43,6 +43,9 @@ def train(
     """
     from ..trainer.settings import Options
 
+    if (out / "recipe.yaml").exists():
+        raise ValueError(f"--out {shown(out)} is a run of `fox1 curate`: give checkpoints a folder of their own")
+    warn_unfinished(run)
     options = Options(resume, stop_after, force, profile)
     if ray and nproc > 1:
         raise ValueError("give --nproc for processes on this machine, or --ray for workers of a cluster, not both")

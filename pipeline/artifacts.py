@@ -238,6 +238,8 @@ class RunPaths:
     """Where everything of one run lies."""
 
     root: Path
+    state: str = ""
+    """Folder below the root of records and timings; empty: the root."""
 
     @property
     def recipe(self) -> Path:
@@ -297,10 +299,14 @@ class RunPaths:
         name = quote(task, safe="")
         if len(name) > 200:  # file systems end names at 255 bytes
             name = f"{name[:150]}-{xxhash.xxh3_64_hexdigest(task.encode())}"
-        return self.root / "records" / stage / f"{name}.json"
+        return self.records / stage / f"{name}.json"
+
+    @property
+    def records(self) -> Path:
+        return self.root / self.state / "records"
 
     def timings(self, name: str) -> Path:
-        return self.root / "timings" / name
+        return self.root / self.state / "timings" / name
 
     def relative(self, artifact: Artifact) -> Artifact:
         return replace(artifact, path=artifact.file.relative_to(self.root).as_posix())
@@ -326,6 +332,11 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{storage.shown(path)} is missing; is this a finished run? `fox1 curate` makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{storage.shown(path)} is damaged ({error}); delete it and run the stage again") from None
+
+
+def is_finished(manifest: dict[str, Any]) -> bool:
+    """Whether the last `curate` of a run came to its end."""
+    return any(name.startswith("stats/") for name in manifest["artifacts"])
 
 
 def merge_counts(into: dict[str, int], more: Mapping[str, int]) -> None:

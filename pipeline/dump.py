@@ -19,6 +19,8 @@ from .sources.domains import CHAT
 from .survivors import read_survivors
 
 VERSION = 1
+STATE = "__fox1"
+"""Folder of records and timings in that of the dump: readers of data sets pass over what begins so."""
 FACTS = ("domain", "language", "quality", "content_hash")
 
 SCHEMA = pa.schema(
@@ -76,7 +78,7 @@ def dump(run: RunPaths, groups: Sequence[Group], asked: str, template: Template,
 
 def _remove_others(engine: Engine, names: set[str]) -> None:
     """Remove what an earlier dump into the folder wrote of groups that this one does not have."""
-    for record in sorted((engine.paths.root / "records" / "dump").glob("*.json")):
+    for record in sorted((engine.paths.records / "dump").glob("*.json")):
         found = read_json(record)
         if found["task"] not in names:
             for output in found["outputs"]:
@@ -126,4 +128,8 @@ def dump_group(
             found = found.filter(pa.array(keep))
             counts["documents"] += found.num_rows
             out.write(found)
+    if not counts["documents"]:
+        # Readers of a folder fall over files without rows.
+        path.unlink(missing_ok=True)
+        return TaskResult((), counts)
     return TaskResult((out.artifact,), counts)

@@ -279,7 +279,7 @@ class Engine:
         if not since or since >= self._trusted_until:
             return
         self._trusted_until = since
-        for record in (self.paths.root / "records").rglob("*.json"):
+        for record in self.paths.records.rglob("*.json"):
             if storage.modified(record) >= since:
                 record.unlink(missing_ok=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import lease
-from .artifacts import FINAL, RunPaths, read_json, write_json
+from .artifacts import FINAL, RunPaths, is_finished, read_json, write_json
 
 INTERMEDIATE = ("dedupe", "mix")
 """Folders of shuffle files: large, and read again only where a changed recipe makes a step anew."""
@@ -26,7 +26,7 @@ def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) 
     """
     with lease.held(paths.root):
         manifest = read_json(paths.manifest)
-        if not any(name.startswith("stats/") for name in manifest["artifacts"]):
+        if not is_finished(manifest):
             raise ValueError(f"{paths.root} is not finished: what it will still need cannot be told; run `fox1 curate`")
         named = {n: facts for n, facts in manifest["artifacts"].items() if not (intermediate and _passing(n))}
         found: list[str] = []

@@ -115,20 +115,21 @@ class Traced:
     """Kinds of edits inside of the raw span."""
 
 
-def trace(run: Run, phase: str, block: int, length: int = 0, source: bool = False) -> list[Traced]:
+def trace(run: Run, asked: str | int, block: int, length: int = 0, source: bool = False) -> list[Traced]:
     """The documents of a block, with the spans of their text that it holds.
 
     The text comes from the run's own token shards, so that nothing has to be read up to a row; from the source where they
     cannot give it exactly.
 
     Args:
+        asked: a phase by name or number, or `held_out`.
         length: the split's block length; 0 where the set has one split.
         source: read the source in any case, and compare.
 
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
     """
-    folder = shard_set(run.paths, phase)
+    folder = shard_set(run.paths, asked)
     phase = folder.name
     info = read_set(folder)
     splits = {s.block_length: s for s in info.splits}

@@ -102,12 +102,13 @@ def phase_names(paths: RunPaths) -> list[str]:
     return [phase["name"] for phase in read_json(paths.stats("mixture"))["phases"]]
 
 
-def phase_named(names: Sequence[str], asked: str) -> str:
+def phase_named(names: Sequence[str], asked: str | int) -> str:
     """The name of a phase, from its name or its number from 1.
 
     Raises:
         ValueError: there is none.
     """
+    asked = str(asked)
     if asked in names:
         return asked
     if asked.isdigit() and 1 <= int(asked) <= len(names):
@@ -115,7 +116,7 @@ def phase_named(names: Sequence[str], asked: str) -> str:
     raise ValueError(f"the run has no phase {asked}; it has {', '.join(names)}, by number from 1 or by name")
 
 
-def shard_set(paths: RunPaths, asked: str) -> Path:
+def shard_set(paths: RunPaths, asked: str | int) -> Path:
     """The folder of a phase by name or number, or of `held_out`.
 
     Raises:

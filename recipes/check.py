@@ -34,6 +34,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         known = all(f.size for f in mine)
         most[corpus] = sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in mine) if known else float("inf")
         lines.append(f"  {corpus}: {len(mine)} files, {size / 1e6:,.1f} MB" + (f", {held} held out" if held else ""))
+    lines += [f"  {line}" for line in undrawn_sources(recipe)]
     needs = []
     for phase in curate_settings(recipe).mix.phases:
         lines.append(f"  {phase.name}: {phase.tokens:,} tokens, blocks of {', '.join(map(str, phase.block_lengths))}")
@@ -67,6 +68,17 @@ def _corpora(recipe: Recipe, pool: Weight) -> list[str]:
         if any(pool.matches(cell) for cell in cells):
             found.append(name)
     return found
+
+
+def undrawn_sources(recipe: Recipe) -> list[str]:
+    """A line for each source that no phase can take a document of."""
+    pools = [pool for phase in curate_settings(recipe).mix.phases for pool in phase.pools]
+    drawn = {name for pool in pools for name in _corpora(recipe, pool)}
+    return [
+        f"no phase draws on {name}: give a phase a weight such as {{corpus: {name}, weight: 1}}"
+        for name in recipe.sources
+        if name not in drawn
+    ]
 
 
 def absent_pools(recipe: Recipe) -> list[str]:

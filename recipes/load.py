@@ -203,16 +203,54 @@ def load_recipe(
         _set(value, assignment)
         if assignment.startswith("dedupe.preset="):
             value = _merge(value, _expanded({"dedupe": {"preset": value["dedupe"]["preset"]}}))
+    _leave_out(value)
     _rank_sources(value)
     problems: list[str] = []
     # Unset variables matter only where they are used: a `--set` may have replaced the value.
     value = _substitute(value, os.environ if variables is None else variables, "", problems)
     if problems:
-        raise RecipeError(str(path), problems)
+        raise RecipeError(str(path), _once(problems))
     recipe = parse(value, str(path))
     if absent := absent_pools(recipe):
         raise RecipeError(str(path), absent)
     return recipe, value
+
+
+def _leave_out(value: dict[str, Any]) -> None:
+    """Sources that are null leave the recipe, and with them what it says of them by name (not weights: they are for the
+    user to change)."""
+    sources = value.get("sources")
+    if not isinstance(sources, dict) or not (gone := {name for name, source in sources.items() if source is None}):
+        return
+
+    def stays(entry: Any) -> bool:
+        name = entry.get("corpus") if isinstance(entry, dict) else entry
+        return not (isinstance(name, str) and name.partition("/")[0] in gone)
+
+    def kept(part: Any, depth: int = 0) -> Any:
+        """A mapping or list without entries of these sources."""
+        if isinstance(part, list):
+            return [entry for entry in part if stays(entry)]
+        if isinstance(part, dict):
+            return {k: kept(v, depth - 1) if depth else v for k, v in part.items() if stays(k)}
+        return part
+
+    value["sources"] = kept(sources)
+    for key, depth in (("held_out", 0), ("expected", 0), ("licence", 1), ("filters", 0), ("quality", 2), ("dedupe", 2)):
+        if key in value:
+            value[key] = kept(value[key], depth)
+    if isinstance(models := value.get("quality"), dict):
+        # One without examples is none: the formula judges that domain.
+        value["quality"] = {d: m for d, m in models.items() if not isinstance(m, dict) or all(m.values())}
+
+
+def _once(problems: list[str]) -> list[str]:
+    """Of problems `key: what`, each what once, with the first key that has it."""
+    keys: dict[str, list[str]] = {}
+    for problem in problems:
+        key, _, what = problem.partition(": ")
+        keys.setdefault(what, []).append(key)
+    return [f"{k[0]}{f' and {len(k) - 1} more' if len(k) > 1 else ''}: {what}" for what, k in keys.items()]
 
 
 def _rank_sources(value: dict[str, Any]) -> None:

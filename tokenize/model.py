@@ -177,9 +177,19 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
         ValueError: there is too little text for the vocabulary.
     """
     out = io.BytesIO()
+    failed: list[Exception] = []
+
+    def pieces_of() -> Iterator[str]:
+        try:
+            for document in documents:
+                yield from sentences(document)
+        except Exception as error:
+            failed.append(error)
+            raise
+
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(piece for document in documents for piece in sentences(document)),
+            sentence_iterator=pieces_of(),
             model_writer=out,
             model_type="bpe",
             vocab_size=settings.vocab_size,
@@ -204,6 +214,8 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
+        if failed:
+            raise failed[0] from None
         raise ValueError(
             f"cannot train a tokenizer of {settings.vocab_size} pieces: {str(error).strip().splitlines()[-1]}; "
             "give it more text (`tokenizer.sample_bytes`) or a smaller `tokenizer.vocab_size`"

@@ -67,6 +67,8 @@ def newest(checkpoint: Path) -> Path:
     Raises:
         ValueError: there is none.
     """
+    if (checkpoint / "recipe.yaml").exists():
+        raise ValueError(f"{checkpoint} is a run, not the checkpoints of a training: name the --out of `fox1 train`")
     if (checkpoint / "manifest.json").exists():
         return checkpoint
     found = checkpoints(checkpoint) if checkpoint.is_dir() else []

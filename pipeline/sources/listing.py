@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -100,12 +101,25 @@ def _entries(source: SourceSettings) -> list[tuple[str, str, int, str]]:
 
 def _local(source: SourceSettings) -> list[tuple[str, str, int, str]]:
     entries = []
-    for directory, _, names in os.walk(source.root, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        raise ValueError(
+            f"source {source.corpus}: {error.filename} cannot be read ({error.strerror}); make it readable, or leave it out "
+            "by `files`"
+        ) from None
+
+    # What cannot be listed would else be left out without a word.
+    for directory, _, names in os.walk(source.root, followlinks=True, onerror=unreadable):
         for name in names:
             full = os.path.join(directory, name)
             path = os.path.relpath(full, source.root).replace(os.sep, "/")
             if matches(path, source.files):
-                stat = os.stat(full)
+                try:
+                    stat = os.stat(full)
+                    if not os.access(full, os.R_OK):
+                        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), full)
+                except OSError as error:
+                    unreadable(error)
                 entries.append((path, os.path.abspath(full), stat.st_size, str(stat.st_mtime_ns)))
     return entries
 

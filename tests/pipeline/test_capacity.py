@@ -81,9 +81,9 @@ def test_rates_are_kept_and_a_finished_run_is_compared(
     then = actual(RunPaths(tmp_path / "run"))
     assert value["actual"]["wall_seconds"] == then.wall_seconds > 0 and then.cores == 1
     assert set(then.stages) == set(STAGES)
-    # The sample is half of the inputs: sizes are near, times of so little work are not promised.
+    # The sample is half of two megabytes, with few of the copies: sizes are near, times of so little work are not promised.
     for folder in ("signals", "tokens"):
-        assert value["folders"][folder] == pytest.approx(then.folders[folder], rel=0.6)
+        assert 0.5 < value["folders"][folder] / then.folders[folder] < 2
     shown = invoke(app, ["plan", str(tmp_path / "run"), "--rates", str(tmp_path / "rates.json")])
     assert "times what it took" in shown.output and "Assumptions" in shown.output
     again = invoke(app, ["curate", "sample", "--out", str(tmp_path / "run"), "--in-process", *changes])

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from fox1.cli import app
@@ -180,7 +182,10 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     third = [r for p in sorted((tmp_path / "three").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
     assert third == [r for r in rows if "phase3" in r["phases"]]
     # Into the folder of a dump that had more groups.
-    stale, record = tmp_path / "three" / "old" / "web.parquet", tmp_path / "three" / "records" / "dump" / "old.json"
+    stale, record = (
+        tmp_path / "three" / "old" / "web.parquet",
+        tmp_path / "three" / "__fox1" / "records" / "dump" / "old.json",
+    )
     stale.parent.mkdir()
     for path in (stale, tmp_path / "three" / "mine.parquet", tmp_path / "three" / ".half.tmp"):
         path.write_bytes(b"x")
@@ -188,6 +193,10 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     assert invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "3", "--in-process"]).exit_code == 0
     assert not stale.exists() and not record.exists() and not (tmp_path / "three" / ".half.tmp").exists()
     assert (tmp_path / "three" / "mine.parquet").exists()
+    (tmp_path / "three" / "mine.parquet").unlink()
+    assert pyarrow.dataset.dataset(str(tmp_path / "three"), format="parquet").count_rows() == len(third)
+    loaded = datasets.load_dataset(str(tmp_path / "three"), cache_dir=str(tmp_path / "cache"), split="train")
+    assert sorted(loaded["doc_id"]) == sorted(r["doc_id"] for r in third)
     texts = {r["doc_id"]: r["text"] for r in rows}
     for path in sorted((run / "tokens").rglob("*.arrow"))[:4]:
         encoder = Encoder(run / "prepare" / "tokenizer.model")

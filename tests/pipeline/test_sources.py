@@ -242,6 +242,33 @@ def test_missing_folders_and_empty_patterns_are_plain_errors(tmp_path: Path) -> 
         list_sources([SourceSettings("c", "pile", str(tmp_path))])
 
 
+def test_what_cannot_be_read_is_named_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a.jsonl").write_text("{}\n")
+    settings = SourceSettings("pile", "pile", str(tmp_path), ("**/*.jsonl",))
+    assert len(list_sources([settings])) == 1
+    scandir, access = os.scandir, os.access
+
+    def closed(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith("web"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:  # root may read all
+        patch.setattr(os, "scandir", closed)
+        with pytest.raises(
+            ValueError, match=r"source pile: .*/web cannot be read \(Permission denied\); make it readable"
+        ):
+            list_sources([settings])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: not str(path).endswith("a.jsonl") and access(path, mode))
+        with pytest.raises(ValueError, match=r"source pile: .*/web/a.jsonl cannot be read \(Permission denied\)"):
+            list_sources([settings])
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"source pile: .*/gone.jsonl cannot be read \(No such file or directory\)"):
+        list_sources([settings])
+
+
 def test_no_listed_file_leaves_its_corpus(tmp_path: Path) -> None:
     (tmp_path / "urls.txt").write_text("https://x/a/b.jsonl\nhttps://x/a/../../c.jsonl\n")
     with pytest.raises(ValueError, match="leaves the folder"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from fox1.recipes.check import check_recipe, undrawn_sources
 from fox1.recipes.load import PACKAGE, RecipeError, find, load_recipe, require_absolute
 from fox1.recipes.presets import PRESETS
 from fox1.recipes.schema import Recipe
@@ -151,6 +153,29 @@ def test_only_a_bare_name_is_one_of_the_package(tmp_path: Path, monkeypatch: pyt
     assert curate_settings(recipe).url_lists == (str(PACKAGE / "blocked_urls.txt"), *lists[1:])
     with pytest.raises(ValueError, match=r"url_lists: \./blocked_urls.txt is relative"):
         require_absolute(resolved)
+
+
+def test_a_recipe_of_nothing_but_one_s_own_data_as_the_document_has_it(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (PACKAGE.parent / "docs" / "recipes.md").read_text(), re.DOTALL)
+    (text,) = [b for b in blocks if "pile: null" in b]
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "a.jsonl").write_text(json.dumps({"text": "A note. " * 400_000}) + "\n")
+    (tmp_path / "own.yaml").write_text(text.replace("/data/notes", str(notes)))
+    recipe, resolved = load_recipe(str(tmp_path / "own.yaml"), [], {})
+    assert list(recipe.sources) == ["notes"] and not recipe.held_out and not recipe.quality
+    assert not {"redpajama", "pile"} & set(yaml.safe_dump(resolved["licence"]).split())
+    assert check_recipe(recipe)[1].startswith("  notes: 1 files") and not undrawn_sources(recipe)
+    changed = load_recipe(str(tmp_path / "own.yaml"), ["sources.other.format=pile", f"sources.other.root={notes}"], {})
+    assert undrawn_sources(changed[0]) == [
+        "no phase draws on other: give a phase a weight such as {corpus: other, weight: 1}"
+    ]
+
+
+def test_a_variable_that_many_keys_want_is_told_once() -> None:
+    with pytest.raises(RecipeError) as told:
+        load_recipe("mini", [], {})
+    assert told.value.problems[0].startswith("sources.redpajama.root and ") and len(told.value.problems) == 1
 
 
 def test_yaml_errors_name_the_line(tmp_path: Path) -> None:

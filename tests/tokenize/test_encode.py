@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,6 +35,15 @@ def test_special_ids_are_gemmas(model: Path) -> None:
 
 def test_training_is_deterministic() -> None:
     assert train(TEXT, SETTINGS) == train(TEXT, SETTINGS)
+
+
+def test_text_that_cannot_be_read_is_not_too_little_text() -> None:
+    def texts() -> Iterator[str]:
+        yield TEXT[0]
+        raise PermissionError(13, "Permission denied", "a.jsonl")
+
+    with pytest.raises(PermissionError, match=r"a\.jsonl"):
+        train(texts(), SETTINGS)
 
 
 def test_digits_are_split_and_white_space_is_kept(model: Path) -> None:
