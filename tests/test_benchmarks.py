@@ -1,0 +1,23 @@
+"""What the scripts in benchmarks/ call of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
+from fox1.pipeline.artifacts import RunPaths
+from fox1.pipeline.dedupe.order import DUPLICATES, DedupeSettings
+from fox1.pipeline.engine import Engine, InProcess
+from fox1.pipeline.signals.scan import ScanSettings
+from fox1.pipeline.sources.listing import list_sources
+
+
+def test_dedupe_alone_decides_every_document(settings_of: Callable[..., Any], tmp_path: Path) -> None:
+    files = list_sources(settings_of().sources)
+    scan_and_dedupe(files, Engine(RunPaths(tmp_path), InProcess()), ScanSettings(), DedupeSettings())
+    found = decisions(tmp_path, files)
+    reasons = found.column("reason").to_pylist()
+    assert {"", "exact_duplicate", "near_duplicate"} <= set(reasons) <= {"", *DUPLICATES, "held_out"}
+    assert found.num_rows > 500 and found.column("kept").to_pylist() == [not reason for reason in reasons]
