@@ -328,7 +328,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{storage.shown(path)} is missing; is this a finished run? `fox1 curate` makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{storage.shown(path)} is damaged ({error}); delete it and run the stage again") from None
