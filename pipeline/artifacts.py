@@ -334,9 +334,10 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{storage.shown(path)} is damaged ({error}); delete it and run the stage again") from None
 
 
-def is_finished(manifest: dict[str, Any]) -> bool:
-    """Whether the last `curate` of a run came to its end."""
-    return any(name.startswith("stats/") for name in manifest["artifacts"])
+def is_finished(manifest: Any) -> bool:
+    """Whether the last `curate` of a run came to its end, by its manifest; of what is none, it did not."""
+    artifacts = manifest.get("artifacts") if isinstance(manifest, dict) else None
+    return isinstance(artifacts, dict) and any(name.startswith("stats/") for name in artifacts)
 
 
 def merge_counts(into: dict[str, int], more: Mapping[str, int]) -> None:
