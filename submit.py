@@ -126,6 +126,11 @@ def stage_job(destination: Path, command: Sequence[str], recipe_yaml: bytes | No
         subcommand = command[0] if command else "curate"
         raise SubmitError(f"the recipe comes first after {subcommand}: fox1 submit -- {subcommand} RECIPE ...")
     (destination / _RECIPE_FILE).write_bytes(recipe_yaml)
+    return _with_recipe(command)
+
+
+def _with_recipe(command: Sequence[str]) -> list[str]:
+    """A command with the recipe that travels along in place of the one it names."""
     return [command[0], _RECIPE_FILE, *command[2:]]
 
 
@@ -320,7 +325,7 @@ def _next_of_name(client: Any, name: str, address: str) -> tuple[str, str | None
 
 def _must_run(client: Any, job: str, command: Sequence[str], recipe_yaml: bytes | None, address: str) -> None:
     """Raises `SubmitError` if a job runs another command."""
-    wanted = _entry([command[0], _RECIPE_FILE, *command[2:]] if recipe_yaml else command)
+    wanted = _entry(_with_recipe(command) if recipe_yaml else command)
     with one_line_errors(address):
         running = client.get_job_info(job).entrypoint
     if running != wanted:

@@ -24,7 +24,9 @@ def scan_and_dedupe(
     scans = engine.run("scan", [Task(f.name, f.name, scan_file, (f, scan, paths)) for f in files])
     by_name = {f.name: r for f, r in zip(files, scans, strict=True)}
     groups = group_files(files)
-    filtered = engine.run("filter", [Task(g.name, g.name, filter_group, (g, FilterSettings(), "", paths)) for g in groups])
+    filtered = engine.run(
+        "filter", [Task(g.name, g.name, filter_group, (g, FilterSettings(), "", paths)) for g in groups]
+    )
     counts = [[by_name[f.name].counts for f in g.files] for g in groups]
     return run_dedupe(
         engine,

@@ -40,10 +40,11 @@ def report(
     """Write one HTML file that shows a run, or two side by side: funnel, mixture, overlap, examples, timings."""
     from ..pipeline.stats.report import write_report
 
-    for shown_run in [run, other] if other else [run]:
-        warn_unfinished(shown_run)
+    runs = [run, other] if other else [run]
+    for each in runs:
+        warn_unfinished(each)
     page = out or run / "report.html"
-    write_report([run, other] if other else [run], page)
+    write_report(runs, page)
     print(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
 
 

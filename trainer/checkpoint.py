@@ -94,6 +94,12 @@ def read_manifest(checkpoint: Path) -> Manifest:
         raise ValueError(f"{checkpoint} is not a whole checkpoint ({error})") from None
 
 
+def refuse_run(folder: Path) -> None:
+    """Raise ValueError for a folder of `fox1 curate` where one of checkpoints is wanted."""
+    if (folder / "recipe.yaml").exists():
+        raise ValueError(f"{folder} is a run, not the checkpoints of a training: name the --out of `fox1 train`")
+
+
 def verify(checkpoint: Path, manifest: Manifest) -> None:
     """Raise ValueError naming the first file whose checksum is wrong."""
     for name, expected in manifest.files.items():

@@ -44,10 +44,10 @@ def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
     """
     path = checkpoint / "metrics.jsonl"
     if not path.exists():
-        if (checkpoint / "recipe.yaml").exists():
-            raise ValueError(
-                f"{checkpoint} is a run, not the checkpoints of a training: name the --out of `fox1 train`"
-            )
+        # Only here: drawing needs no torch.
+        from .checkpoint import refuse_run
+
+        refuse_run(checkpoint)
         raise ValueError(f"{checkpoint} has no metrics.jsonl; `fox1 train RUN --out {checkpoint}` writes it")
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for line in path.read_bytes().splitlines():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import storage
-from .checkpoint import Progress, checkpoints, load_weights, read_manifest, verify, write_whole
+from .checkpoint import Progress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
 from .model import Fox1
 from .settings import ModelSettings
 
@@ -67,8 +67,7 @@ def newest(checkpoint: Path) -> Path:
     Raises:
         ValueError: there is none.
     """
-    if (checkpoint / "recipe.yaml").exists():
-        raise ValueError(f"{checkpoint} is a run, not the checkpoints of a training: name the --out of `fox1 train`")
+    refuse_run(checkpoint)
     if (checkpoint / "manifest.json").exists():
         return checkpoint
     found = checkpoints(checkpoint) if checkpoint.is_dir() else []

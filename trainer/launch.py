@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -48,7 +47,9 @@ def run_processes(command: list[str], count: int) -> int:
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
-    def leave_with(parent: int) -> None:
+    parent = os.getpid()
+
+    def leave_with_parent() -> None:
         if prctl:
             prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
             if os.getppid() != parent:
@@ -60,7 +61,7 @@ def run_processes(command: list[str], count: int) -> int:
             command,
             env={**os.environ, **common, "RANK": str(r), "LOCAL_RANK": str(r)},
             start_new_session=True,
-            preexec_fn=partial(leave_with, os.getpid()),
+            preexec_fn=leave_with_parent,
         )
         for r in range(count)
     ]
