@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .pipeline.edits import EDIT_KINDS
 from .pipeline.excerpts import beginning, printable
 from .pipeline.stats.mixture import new_console
 from .storage import shown
@@ -24,8 +27,12 @@ if TYPE_CHECKING:
     from .pipeline.what_if import WhatIf
 
 
+LOG_SECONDS = 30.0
+"""Between lines on a stage where no bar can be drawn, such as the log of a job."""
+
+
 class StageBars:
-    """Shows stages as bars on a terminal, as one line per stage elsewhere. A `pipeline.engine.Progress`."""
+    """Shows stages as bars on a terminal, as lines elsewhere. A `pipeline.engine.Progress`."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, markup=False, emoji=False)
@@ -39,8 +46,9 @@ class StageBars:
         self._bar: TaskID | None = None
         self._part = ""
         self._part_began = self._began = time.monotonic()
-        self._done = 0
-        self._steps = self._reused = self._ran = 0
+        self._done = self._whole = self._tasks_done = self._tasks = 0
+        self._told = self._began
+        self._reused = self._ran = 0
 
     def __enter__(self) -> StageBars:
         if self._bars:
@@ -63,16 +71,24 @@ class StageBars:
             self._reused = self._ran = 0
         self._reused += reused
         self._ran += tasks
-        self._began, self._done = time.monotonic(), 0
+        self._began = self._told = time.monotonic()
+        self._done, self._whole, self._tasks_done, self._tasks = 0, max(weight, 1), 0, tasks
         if self._bars:
             self._bar = self._bars.add_task(name, total=max(weight, 1), rate="")
 
     def task_done(self, name: str, weight: int) -> None:
         self._done += weight
+        self._tasks_done += 1
+        now = time.monotonic()
+        seconds = max(now - self._began, 1e-3)
+        rate = f"{self._done / seconds / 1e6:.1f} MB/s" if self._done > 1 << 16 else ""
         if self._bars and self._bar is not None:
-            seconds = max(time.monotonic() - self._began, 1e-3)
-            rate = f"{self._done / seconds / 1e6:.1f} MB/s" if self._done > 1 << 16 else ""
             self._bars.update(self._bar, advance=weight, rate=rate)
+        elif not self._bars and now - self._told > LOG_SECONDS and self._tasks_done < self._tasks:
+            self._told = now
+            left = seconds * (self._whole - self._done) / max(self._done, 1)
+            told = [f"{self._tasks_done:,} of {self._tasks:,} tasks", rate, f"{timedelta(seconds=int(left))} left"]
+            self._console.print(f"{name}: {', '.join(t for t in told if t)}", highlight=False)
 
     def stage_done(self, name: str, seconds: float) -> None:
         if self._bars and self._bar is not None:
@@ -125,15 +141,15 @@ def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
     lost, won = sum(result.dropped.values()), sum(result.restored.values())
     console.print(printable(f"what if {', '.join(changes)}"), style="bold", highlight=False)
     console.print(
-        f"{result.documents:,} documents, {result.kept:,} kept now; {lost:,} more would be dropped, {won:,} would be kept "
-        f"again ({result.bytes / 1e6:+,.2f} MB of text)",
+        f"{result.documents:,} documents, {result.kept:,} pass the filters now; {lost:,} more would be dropped, {won:,} would "
+        f"pass again ({result.bytes / 1e6:+,.2f} MB of text)",
         highlight=False,
     )
     for title, counts in (("dropped for", result.dropped), ("no longer dropped for", result.restored)):
         for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             console.print(f"  {n:,} {title} {reason}", highlight=False)
     if result.by_subset:
-        table = Table("subset", "dropped", "kept again", box=None, header_style="bold")
+        table = Table("subset", "dropped", "passes again", box=None, header_style="bold")
         for cell, (dropped, restored) in sorted(result.by_subset.items()):
             table.add_row(printable(cell), f"{dropped:,}", f"{restored:,}")
         console.print(table)
@@ -155,7 +171,8 @@ def print_why(found: Why) -> None:
     if not decision:
         print("  not decided yet: the run has no dedupe stage")
     elif decision["kept"]:
-        print(f"  kept; stands for {decision['cluster_size']:,} documents, itself included")
+        size = decision["cluster_size"]
+        print(f"  kept; stands for {size:,} documents, itself included" if size > 1 else "  kept; no other is its copy")
     elif found.duplicate_of:
         print(
             f"  dropped: {decision['reason']}, {decision['kind']} copy of {printable(found.duplicate_of)}, "
@@ -172,11 +189,43 @@ def print_why(found: Why) -> None:
         )
     if decision.get("kept") and not found.blocks:
         print("  in no phase: the budgets did not need it")
-    for name, value in found.signals.items():
-        shown = f"0x{value.hex()}" if isinstance(value, bytes) else value
-        if name == "edits":
-            shown = f"{len(value)}"
-        print(f"    {name:28} {beginning(str(shown), 80)}")
+    for name, value in _facts(found.signals):
+        print(f"    {name:28} {value}")
+
+
+def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
+    """Signals as a person reads them: fractions, dates, kinds of edits; counts of nothing in one line."""
+    facts, nothing = [], []
+    for name, value in signals.items():
+        if name in ("doc_id", "row", "url_hash", "native_id_hash", "language_score"):
+            continue
+        if name == "quality":
+            text = f"{value / 65_535:.4f}"
+        elif name == "language":
+            text = f"{value} (confidence {signals['language_score'] / 1e4:.4f})"
+        elif name == "timestamp":
+            text = _date(value)
+        elif name == "edits":
+            text = ", ".join(
+                f"{EDIT_KINDS[kind - 1]} {n:,}" for kind, n in sorted(Counter(e["kind"] for e in value).items())
+            )
+        elif isinstance(value, bytes):
+            text = f"0x{value.hex()}"
+        else:
+            text = f"{value:,}" if isinstance(value, int) else beginning(value, 80)
+        if not value or not text:
+            nothing.append(name)
+        else:
+            facts.append((name, text))
+    return [*facts, ("none or 0", ", ".join(nothing))] if nothing else facts
+
+
+def _date(seconds: int) -> str:
+    """Of a timestamp as sources give it, which may be no date at all."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:,}"
 
 
 def print_found(found: Sequence[Found]) -> None:

@@ -127,7 +127,7 @@ def dump(
     from ..lease import held
     from ..pipeline.artifacts import RunPaths, remove_partial
     from ..pipeline.curate import planned_groups
-    from ..pipeline.dump import STATE
+    from ..pipeline.dump import STATE, dumped_phase
     from ..pipeline.dump import dump as dump_run
     from ..pipeline.engine import Engine
     from ..progress import StageBars
@@ -137,6 +137,7 @@ def dump(
     paths = RunPaths(run)
     settings = curate_settings(stored_recipe(paths.recipe)[0])
     groups = planned_groups(settings, paths)
+    phase = dumped_phase(paths, phase)
     with resumable(), session(address, workers, in_process) as executor, StageBars() as bars:
         engine = Engine(RunPaths(out, STATE), executor, bars)
         with held(out):

@@ -34,7 +34,10 @@ def report(
         Path | None, typer.Argument(metavar="[RUN_B]", parser=open_root, help="A second run, to show beside the first.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(parser=open_root, help="The HTML file; default: report.html in the (first) run.")
+        Path | None,
+        typer.Option(
+            parser=open_root, help="The HTML file; default: report.html, for two report-RUN_B.html, in the run."
+        ),
     ] = None,
 ) -> None:
     """Write one HTML file that shows a run, or two side by side: funnel, mixture, overlap, examples, timings."""
@@ -43,7 +46,7 @@ def report(
     runs = [run, other] if other else [run]
     for each in runs:
         warn_unfinished(each)
-    page = out or run / "report.html"
+    page = out or run / (f"report-{other.name}.html" if other else "report.html")
     write_report(runs, page)
     print(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
 

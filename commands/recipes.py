@@ -50,6 +50,8 @@ def tokenizer_inspect(
     from ..tokenize.model import load, pieces
 
     run = stored_run(model)
+    if run is None and "://" not in model and not Path(model).exists():
+        raise ValueError(f"no model or run at {model}")
     processor = load(RunPaths(run).tokenizer if run else model)
     print_tokenizer(pieces(processor, longest), subset_tokens(RunPaths(run)) if run else [])
 

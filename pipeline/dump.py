@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..tokenize.chat import Template, rendered
-from .artifacts import RunPaths, parquet_writer, read_json
+from .artifacts import RunPaths, parquet_writer, read_json, write_json
 from .engine import Engine, Task, TaskResult, task_key
 from .identity import Group
 from .mix.index import segments_between
@@ -21,6 +21,8 @@ from .survivors import read_survivors
 VERSION = 1
 STATE = "__fox1"
 """Folder of records and timings in that of the dump: readers of data sets pass over what begins so."""
+ALL = "all"
+"""All documents that are kept, in whichever phases or none."""
 FACTS = ("domain", "language", "quality", "content_hash")
 
 SCHEMA = pa.schema(
@@ -51,11 +53,13 @@ def dump(run: RunPaths, groups: Sequence[Group], asked: str, template: Template,
         engine: of the folder that is written; an unfinished dump is resumed.
 
     Raises:
-        ValueError: the run is not finished, or has no such phase.
+        ValueError: the run is not finished or has no such phase, or the folder holds the dump of another.
     """
     manifest = read_json(run.manifest)
     names = phase_names(run)
-    phase = 0 if asked == "all" else names.index(phase_named(names, asked)) + 1
+    name = dumped_phase(run, asked)
+    phase = 0 if name == ALL else names.index(name) + 1
+    _claim(engine.paths, name)
     parts = index_parts(run, manifest)
     artifacts = manifest["artifacts"]
     tasks = []
@@ -74,6 +78,24 @@ def dump(run: RunPaths, groups: Sequence[Group], asked: str, template: Template,
     results = engine.run("dump", tasks)
     _remove_others(engine, {task.name for task in tasks})
     return sum(r.counts["documents"] for r in results), sum(a.bytes for r in results for a in r.outputs)
+
+
+def dumped_phase(run: RunPaths, asked: str) -> str:
+    """The name of the phase that is asked for, or `ALL`.
+
+    Raises:
+        ValueError: the run has no such phase.
+    """
+    return ALL if asked == ALL else phase_named(phase_names(run), asked)
+
+
+def _claim(paths: RunPaths, phase: str) -> None:
+    """Note what the folder is a dump of: another one would take its place file by file."""
+    note = paths.root / STATE / "phase.json"
+    before = read_json(note).get("phase", phase) if note.exists() else phase
+    if before != phase:
+        raise ValueError(f"{paths.root} holds the dump of {before}; give that of {phase} another folder")
+    write_json(note, {"phase": phase})
 
 
 def _remove_others(engine: Engine, names: set[str]) -> None:

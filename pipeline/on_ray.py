@@ -161,6 +161,12 @@ def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
         }
         try:
             ray.init(**({"address": target} if target else here), **quiet)
+        except ConnectionError:
+            if not target:
+                raise
+            raise ValueError(
+                f"no Ray cluster at {target}: start one (`ray start --head`), or leave out --address to run on this machine"
+            ) from None
         except (ValueError, OSError):
             raise
         # Of a node that dies while it starts, Ray knows no narrower one.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..pipeline.mix.budget import Cell, Weight, quotas
 from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
+from ..pipeline.plugins import load_plugins
 from ..pipeline.sources.domains import SUBSET_DOMAINS
 from ..pipeline.sources.listing import list_sources
 from .schema import Recipe
@@ -21,7 +22,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
     """Lines that say what the recipe would read and train on.
 
     Raises:
-        ValueError: a source is missing, or the budgets exceed what the sources can ever give.
+        ValueError: a source is missing, the budgets exceed what the sources can ever give, or a plug-in does not load.
     """
     files = list_sources(sources_of(recipe), recipe.id_salt)
     lines = [f"{recipe.name}: valid"]
@@ -53,6 +54,11 @@ def check_recipe(recipe: Recipe) -> list[str]:
         ]
     if any(n.short for n in needs):
         raise BudgetShort(needs, "by far, even if every byte of the sources were a token")
+    if needs:
+        lines.append("  budgets: the sources hold bytes enough; whether enough of them survives, `fox1 plan` estimates")
+    settings = curate_settings(recipe)
+    for plugin in load_plugins(settings.scan.plugins):
+        lines.append(f"  plug-in {plugin.settings.name}: {plugin.settings.target}, loaded")
     return lines
 
 

@@ -317,14 +317,18 @@ def parse(value: dict[str, Any], path: str) -> Recipe:
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        problems = []
+        # What a value of several kinds could have been is one problem.
+        problems: dict[str, str] = {}
         for e in error.errors():
             where = ".".join(str(p) for p in e["loc"] if not str(p).startswith(("function-", "constrained")))
             message = e["msg"].removeprefix("Value error, ")
             if e["type"] == "extra_forbidden":
                 message = f"unknown key{_nearest(e['loc'])}"
-            problems.append(f"{where}: {message}" if where else message)
-        raise RecipeError(path, problems) from None
+            before = problems.get(where)
+            problems[where or message] = (
+                f"{before} (or: {message})" if before else f"{where}: {message}" if where else message
+            )
+        raise RecipeError(path, list(problems.values())) from None
     except ArithmeticError as error:
         raise RecipeError(path, [f"a number that nothing can be computed with ({error})"]) from None
 

@@ -66,6 +66,12 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     options = ["--in-process", "--stages", "filter", *(w for s in (*SMALL, model) for w in ("--set", s))]
     done = subprocess.run([*command, *options], env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    check = [sys.executable, "-m", "fox1", "recipe", "check", str(tmp_path / "shouting.yaml")]
+    done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert "budgets: the sources hold bytes enough" in done.stdout
+    assert "plug-in calm: shouting.calm, loaded" in done.stdout
+    done = subprocess.run(check, env={**os.environ, "FOX1_DATA": str(corpora)}, capture_output=True, text=True)
+    assert done.returncode == 1 and "plug-in calm: cannot import shouting.calm" in done.stderr
     import pyarrow.parquet as pq
 
     tables = [pq.read_table(p, columns=["reasons"]) for p in (tmp_path / "run" / "filtered").rglob("*.parquet")]

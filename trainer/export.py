@@ -215,6 +215,8 @@ def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path 
     }
     for name, value in values.items():
         (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    # safetensors writes for its user alone.
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")
     shutil.copyfile(source, folder / TOKENIZER)
     return sum(p.numel() for p in model.parameters())
 

@@ -7,6 +7,9 @@ from rich.table import Table
 from ..stats.mixture import new_console, new_table
 from .plan import Actual, Plan
 
+ENOUGH_BYTES = 5e6
+"""Of text that rates can be taken from."""
+
 
 def print_plan(plan: Plan, then: Actual | None) -> None:
     """Print a plan, beside what a run took where one is given."""
@@ -16,6 +19,14 @@ def print_plan(plan: Plan, then: Actual | None) -> None:
             console.print(table)
             console.print()
     rates = plan.rates
+    measured = sum(of["text"] for of in rates.corpora.values())
+    if measured < ENOUGH_BYTES:
+        console.print(
+            f"Rates are of {_size(measured)} of text only, where what a task costs in itself hides the rest: take this for a "
+            "rough guess, or measure on more with --sample",
+            style="yellow",
+            highlight=False,
+        )
     console.print("Assumptions", style="bold")
     for line in (
         f"rates: {rates.source}, {100 * rates.sample_share:.2g} % of the stored bytes, curated here; the machines planned "

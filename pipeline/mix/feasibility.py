@@ -51,9 +51,12 @@ class BudgetShort(ValueError):
             for n in short[:NAMED]
         )
         more = f"; and {len(short) - NAMED} more pools;" if len(short) > NAMED else ""
+        phases = [[n for n in needs if n.phase == phase] for phase in dict.fromkeys(n.phase for n in short)]
+        weights = (
+            ", or use the nearest feasible weights of the table above" if all(map(nearest_feasible, phases)) else ""
+        )
         super().__init__(
-            f"budget short {when}: {rows}{more} tokens. Lower `scale` or the phase's `tokens`, raise `max_epochs`, or use "
-            "the nearest feasible weights of the table above"
+            f"budget short {when}: {rows}{more} tokens. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
         )
 
     @property

@@ -92,9 +92,10 @@ def print_tables(values: dict[str, Any]) -> None:
 
 def _funnel(values: dict[str, Any]) -> Table:
     tokens: dict[str, int] = {}
-    for name, n in values["funnel"]["survivor_tokens"].items():
+    # Held-out documents are among the kept, and so are their tokens.
+    for name, of in values["tokens"]["subsets"].items():
         corpus = name.split("/", 1)[0]
-        tokens[corpus] = tokens.get(corpus, 0) + n
+        tokens[corpus] = tokens.get(corpus, 0) + of["tokens"]
     table = new_table(
         "Funnel by corpus",
         "corpus",

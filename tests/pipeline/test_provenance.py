@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,10 @@ def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.Monk
     near = next(r for r in decisions(run) if r["kind"] == "near")
     result = CliRunner().invoke(app, ["why", str(run), f"{near['corpus']}/{near['file']}#{near['row']}"])
     assert result.exit_code == 0 and "near copy of" in result.output and "n_words" in result.output
+    assert re.search(r"quality +0\.\d{4}\n +language +[a-z]+ \(confidence [01]\.\d{4}\)\n", result.output)
+    assert re.search(r"none or 0 .*n_lorem_ipsum", result.output)
+    alone = next(r for r in decisions(run) if r["kept"] and r["cluster_size"] == 1)
+    assert "kept; no other is its copy" in CliRunner().invoke(app, ["why", str(run), str(alone["doc_id"])]).output
     assert CliRunner().invoke(app, ["why", str(run), str(near["doc_id"]), "--json"]).output.startswith("{")
     result = CliRunner().invoke(app, ["trace", str(run), "phase1", "0", "--full"])
     assert result.exit_code == 0 and "of the raw text" in result.output
@@ -181,6 +186,8 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     assert invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "3", "--in-process"]).exit_code == 0
     third = [r for p in sorted((tmp_path / "three").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
     assert third == [r for r in rows if "phase3" in r["phases"]]
+    other = invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "phase1", "--in-process"])
+    assert "holds the dump of phase3" in str(other.exception)
     # Into the folder of a dump that had more groups.
     stale, record = (
         tmp_path / "three" / "old" / "web.parquet",

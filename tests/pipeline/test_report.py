@@ -123,9 +123,10 @@ def test_two_runs_side_by_side(run: Path, tmp_path: Path) -> None:
     found = differences(runs)
     assert found.settings == [("dedupe.jaccard", "0.8", "0.7")]
     assert all(a == b for _, a, b in found.figures)
-    result = CliRunner().invoke(app, ["report", str(run), str(other), "--out", str(tmp_path / "both.html")])
+    result = CliRunner().invoke(app, ["report", str(other), str(run)])
     assert result.exit_code == 0, result.output
-    page = Page((tmp_path / "both.html").read_text())
+    assert not (other / "report.html").exists()
+    page = Page((other / f"report-{run.name}.html").read_text())
     assert not page.open and "dedupe.jaccard" in "".join(page.text)
 
 
@@ -139,3 +140,14 @@ def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
 def test_stats_show_the_ledger(run: Path, what: str) -> None:
     result = CliRunner().invoke(app, ["stats", str(run)])
     assert result.exit_code == 0 and what in result.output
+
+
+def test_the_two_funnels_agree(run: Path) -> None:
+    """The one by corpus and the one to trained tokens, and what the report says: held-out documents are among the kept."""
+    facts = read_facts(run)
+    shown = CliRunner().invoke(app, ["stats", str(run)]).output.splitlines()
+    corpora = next(line for line in shown if line.startswith("all ")).split()
+    funnel = next(line for line in shown if line.startswith("kept, held-out ones among them ")).split()
+    assert corpora[-2:] == funnel[-2:] == [f"{facts.kept:,}", f"{facts.survivor_tokens:,}"]
+    node = re.search(r">kept <tspan class='count'>([\d,]+)<", render([facts]))
+    assert node and node[1] == f"{facts.kept:,}"

@@ -79,6 +79,10 @@ def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path:
         ("phases.phase1.tokns=1B", r"phases\.phase1\.tokns: unknown key \(did you mean `tokens`\?\)"),
         ("phases.phase1.tokens=1.05Q", r"phases\.phase1\.tokens.*unknown unit 'Q'"),
         ("phases.phase1.tokens=1M", "less than one batch"),
+        (
+            "phases.phase1.tokens=lots",
+            r"^[^:]*: phases.phase1.tokens: 'lots' is not a .* \(or: 'lots' is not a [^()]*\)$",
+        ),
         ("dedupe.priority=[nonesuch]", "dedupe.priority names the corpus 'nonesuch'"),
         ("training.size=huge", "training.size names the size 'huge'"),
         ("filters.web.min_wrds=3", r"filters\.web: no threshold 'min_wrds' \(did you mean `min_words`\?\)"),

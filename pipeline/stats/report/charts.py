@@ -70,7 +70,8 @@ def sankey(run: RunFacts) -> Markup:
         title = escape(f"{link.source} to {link.target}: {link.value:,} documents")
         parts.append(f'<path class="flow {colour}" d="{path}"><title>{title}</title></path>')
     for name, (x, y, size) in boxes.items():
-        n = max(_into(links, name), sum(link.value for link in links if link.source == name))
+        # What leaves "kept" may be more than comes in: a document of two phases goes to both.
+        n = _into(links, name) or sum(link.value for link in links if link.source == name)
         stays = "c-kept" if name in ("kept", *columns[2]) else "c-lost"
         colour = _colour(name, run.corpora) if name in columns[0] else stays
         title = escape(f"{name}: {n:,} documents, {100 * n / max(total, 1):.1f} % of all")

@@ -111,7 +111,7 @@ def read_facts(run: Path) -> RunFacts:
         kept=sum(c["kept"] for c in corpora),
         raw_bytes=raw_bytes,
         duplicates=sum(dropped.get(r, 0) for r in DUPLICATES),
-        survivor_tokens=sum(stats["funnel"]["survivor_tokens"].values()),
+        survivor_tokens=stats["tokens"]["tokens"],
         trained_tokens=sum(p["tokens"] for p in phases),
         links=_links(corpora, stats["mixture"]),
         phases=phases,
