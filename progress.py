@@ -195,7 +195,7 @@ def print_why(found: Why) -> None:
 
 def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
     """Signals as a person reads them: fractions, dates, kinds of edits; counts of nothing in one line."""
-    facts, nothing = [], []
+    facts, nothing = [], 0
     for name, value in signals.items():
         if name in ("doc_id", "row", "url_hash", "native_id_hash", "language_score"):
             continue
@@ -214,10 +214,10 @@ def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
         else:
             text = f"{value:,}" if isinstance(value, int) else beginning(value, 80)
         if not value or not text:
-            nothing.append(name)
+            nothing += 1
         else:
             facts.append((name, text))
-    return [*facts, ("none or 0", ", ".join(nothing))] if nothing else facts
+    return [*facts, ("none or 0", f"{nothing} more, which --json shows")] if nothing else facts
 
 
 def _date(seconds: int) -> str:

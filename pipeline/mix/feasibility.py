@@ -50,13 +50,13 @@ class BudgetShort(ValueError):
             f"{n.phase}, {n.pool}: wanted {n.wanted:,}, available {n.available:,} x {n.max_epochs:g} epochs"
             for n in short[:NAMED]
         )
-        more = f"; and {len(short) - NAMED} more pools;" if len(short) > NAMED else ""
+        more = f"; and {len(short) - NAMED} more pools" if len(short) > NAMED else ""
         phases = [[n for n in needs if n.phase == phase] for phase in dict.fromkeys(n.phase for n in short)]
         weights = (
             ", or use the nearest feasible weights of the table above" if all(map(nearest_feasible, phases)) else ""
         )
         super().__init__(
-            f"budget short {when}: {rows}{more} tokens. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
+            f"budget short {when}, in tokens: {rows}{more}. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
         )
 
     @property
