@@ -16,7 +16,6 @@ checkout does not disturb a long run. The last line is JSON.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -34,7 +33,9 @@ from typing import Any
 
 import fox1
 from fox1.benchmarks import faults
-from fox1.benchmarks.faults import Command, Fault, Strike, Target, drive
+from fox1.benchmarks.faults import Fault, Strike, Target, drive
+from fox1.benchmarks.processes import Command, adopt_orphans, end_orphans
+from fox1.benchmarks.promises import complaint, promised_of_a_run, promised_of_a_training
 
 SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 MODEL = {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
@@ -49,9 +50,6 @@ RUN_PARTS = {
 }
 CHECKPOINT_PARTS = {"weights": "step-*/__*", "metadata": "step-*/.metadata", "manifest": "step-*/manifest.json"}
 """metrics.jsonl, the log of what was, is not damaged: nothing could tell what it said."""
-
-RAY_ENDS = ("Failed to connect to GCS within", "Failed to register worker to Raylet")
-"""With these Ray ends a driver that waits for a dead part of it; nothing of ours runs after that."""
 
 
 @dataclass(frozen=True)
@@ -84,51 +82,12 @@ KINDS = {
 }
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def promised_of_a_run(run: Path) -> dict[str, str]:
-    """What must be equal of a run: name -> hash."""
-    from fox1.pipeline.artifacts import FINAL
-
-    files = [p for part in FINAL for p in sorted((run / part).rglob("*")) if p.is_file()]
-    files += [run / name for name in ("manifest.json", "recipe.yaml", "training.json")]
-    return {str(p.relative_to(run)): sha256(p) for p in files if p.exists()}
-
-
-def promised_of_a_training(out: Path) -> dict[str, str]:
-    """What must be equal of a training: name -> hash or loss; a step that was repeated must have had the same."""
-    last = max((p.parent for p in out.glob("step-*/manifest.json")), default=out)
-    found = {f"{last.name}/{p.name}": sha256(p) for p in sorted(last.glob("__*"))}
-    for line in (out / "metrics.jsonl").read_text().splitlines() if (out / "metrics.jsonl").exists() else []:
-        with suppress(ValueError):
-            entry = json.loads(line)
-            name, loss = f"{entry['kind']} {entry['step']}", str(entry["loss"])
-            found[name] = loss if found.get(name, loss) == loss else f"{found[name]} and {loss}"
-    return found
-
-
 def _step(line: str) -> int:
     """The step of a line of metrics; of one that a full disk cut off, one that never comes."""
     try:
         return int(json.loads(line)["step"])
     except ValueError:
         return 1 << 60
-
-
-def complaint(said: str) -> str:
-    """What is wrong with the last words of a command that failed; empty if it said one clear line."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    if "Traceback (most recent call last)" in said:
-        return "traceback: " + (lines[-1] if lines else "")
-    if lines and any(text in lines[-1] for text in RAY_ENDS):
-        return ""
-    if not lines or not lines[-1].startswith("error: "):
-        return "no clear line: " + (lines[-1] if lines else "nothing said")
-    if re.search(r"\[Errno \d+\] [^:]*$", lines[-1]):
-        return "names no file: " + lines[-1]
-    return ""
 
 
 @dataclass
@@ -255,7 +214,7 @@ class Chaos:
             self.calls += 1
             command = Command(self.words(kind, place, of.options), self.folder / "said" / f"{self.calls}.log", of.warm)
             ended = drive(target, command, pairs, of.limit)
-            self.orphans += faults.end_orphans(15)
+            self.orphans += end_orphans(15)
             here += [fault for fault, _ in pairs]
             self._judge(kind, command, ended, here)
             if of.trains and command.status == 0 and expected > 1:
@@ -441,7 +400,7 @@ class Chaos:
 def chaos(options: argparse.Namespace, folder: Path) -> int:
     print(f"seed {options.seed}", flush=True)
     kinds = options.only.split(",")
-    faults.adopt_orphans()
+    adopt_orphans()
     corpora = options.corpora or folder / "corpora"
     # Ray puts sockets below its folder, whose paths end at 107 characters.
     temporary = folder / "t"

@@ -21,7 +21,7 @@ from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 
-from tests.pipeline.test_signals import shingles
+from tests.pipeline.test_minhash import shingles
 
 ALL = Phase("p", 1000, (Weight(1.0),), (BlockRule(256),))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import re
 import unicodedata
@@ -10,89 +9,20 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
-from fox1.pipeline.signals import c4, code, contamination, language, minhash, pii, quality, urls
+from fox1.pipeline.signals import c4, code, contamination, language, quality, urls
 from fox1.pipeline.signals import unicode as classes
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
-from fox1.pipeline.signals.gopher import STOP_WORDS, repetition_counts
-from fox1.pipeline.signals.hashing import murmur3_128
-from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common
+from fox1.pipeline.signals.gopher import STOP_WORDS
 from fox1.pipeline.signals.scan import text_buffers
-from fox1.pipeline.signals.segment import Segments, segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-WORDS = st.sampled_from(
-    "the and Of with lorem ipsum JavaScript x1 42 été Straße naïve terms of use privacy policy use cookies a b a b".split()
-)
-GLUE = st.sampled_from(
-    [
-        " ",
-        " ",
-        "\n",
-        "\n\n",
-        ".\n",
-        "...",
-        "…\n",
-        "#",
-        " - ",
-        "\n* ",
-        "{",
-        "}",
-        "\t",
-        "?\n",
-        "。",
-        "漢字",
-        "ไทย",
-        "\u3000",
-    ]
-    + ["\r\n", "\r", "\u2028", ". ", '."\n', "\\alpha", "$", "∑", "\\x41" * 8, "0x4f, ", "\\u00e9" * 8, "A1b2" * 16]
-)
-TEXT = st.lists(
-    st.one_of(WORDS, GLUE, st.text(st.characters(exclude_categories=("Cs",)), max_size=4)), max_size=40
-).map("".join)
-
-
-def segments(texts: list[str]) -> Segments:
-    return segment(*text_buffers(pa.array(texts, pa.large_string())))
+from tests.pipeline.texts import TEXT, folded_words, is_word, segments, words_of
 
 
 def counts_of(text: str) -> dict[str, int]:
     return dict(zip(TEXT_COUNTS, text_counts(segments([text]))[0].tolist(), strict=True))
-
-
-def is_word(char: str) -> bool:
-    known = unicodedata.category(char)
-    if ord(char) >= classes.TABLE_SIZE:
-        return True
-    return known != "Cn" and (char.isalnum() or char == "_" or known[0] == "M")
-
-
-def alone(char: str) -> bool:
-    return is_word(char) and any(a <= ord(char) <= b for a, b in classes._UNSPACED)
-
-
-def fold(char: str) -> str:
-    folded = unicodedata.normalize("NFC", char.casefold())
-    return folded[0] if folded else char
-
-
-def words_of(text: str) -> list[str]:
-    words, inside = [], False
-    for char in text:
-        if is_word(char):
-            if not inside or alone(char):
-                words.append("")
-                inside = True
-            words[-1] += char
-        else:
-            inside = False
-    return words
-
-
-def folded_words(text: str) -> list[str]:
-    return ["".join(map(fold, w)) for w in words_of(text)]
 
 
 def letters(text: str) -> int:
@@ -271,117 +201,6 @@ def test_dropped_lines_are_whole_lines(text: str, rules: set[str]) -> None:
     assert next(left, None) is None
 
 
-MURMUR = {
-    b"": "00000000000000000000000000000000",
-    b"hello": "cbd8a7b341bd9b025b1e906a48ae1d19",
-    b"The quick brown fox jumps over the lazy dog": "e34bbc7bbc071b6c7a433ca9c49a9347",
-}
-
-
-@pytest.mark.parametrize("data", MURMUR)
-def test_murmur3_gives_the_published_vectors(data: bytes) -> None:
-    h1, h2 = murmur3_128(np.frombuffer(data, np.uint8), 0, len(data))
-    assert f"{int(h1):016x}{int(h2):016x}" == MURMUR[data]
-
-
-def sign(texts: list[str], shape: MinHashSettings = MinHashSettings()) -> minhash.Signatures:
-    text = pc.utf8_normalize(pa.array(texts, pa.large_string()), form="NFC")
-    return minhash.sign(segment(*text_buffers(text)), shape)
-
-
-def shingles(text: str, shape: MinHashSettings = MinHashSettings()) -> set[tuple[str, ...]]:
-    units = folded_words(unicodedata.normalize("NFC", text))
-    if shape.unit == "char":
-        text = unicodedata.normalize("NFC", text)
-        units = list(" ".join("".join(fold(c) if is_word(c) else " " for c in text).split(" ")).strip())
-        units = list(re.sub(" +", " ", "".join(units)))
-    return {tuple(units[i : i + shape.ngram]) for i in range(max(1, len(units) - shape.ngram + 1))}
-
-
-SHAPES = {**PRESETS, "short": MinHashSettings("word", 2, 4, 4), "wide": MinHashSettings("word", 13, 9, 13)}
-
-
-@pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=80, deadline=None)
-@given(texts=st.lists(TEXT, min_size=1, max_size=5))
-def test_shingle_counts_and_short_sketches_are_exact(name: str, texts: list[str]) -> None:
-    signed = sign(texts, SHAPES[name])
-    for i, text in enumerate(texts):
-        expected = len(shingles(text, SHAPES[name]))
-        assert signed.n_shingles[i] == expected
-        sketch = signed.sketch[signed.sketch_offsets[i] : signed.sketch_offsets[i + 1]]
-        assert len(sketch) == min(expected, 128)
-        assert (np.diff(sketch.astype(np.int64)) >= 0).all()
-
-
-@settings(max_examples=60, deadline=None)
-@given(TEXT)
-def test_both_ways_to_find_shingles_agree(text: str) -> None:
-    """A signature is the same whether repeats are known from the n-grams or found in a set."""
-    s = segments([unicodedata.normalize("NFC", text)])
-    known = minhash.sign(s, MinHashSettings())
-    s.word_offsets[1:] -= 1 if s.counts[0, 2] else 0  # fewer words than counted: read again by its text
-    again = minhash.sign(s, MinHashSettings(), repetition_counts(s, 5)[1])
-    assert (known.n_shingles == again.n_shingles).all()
-
-
-@settings(max_examples=100, deadline=None)
-@given(TEXT)
-def test_white_space_and_unicode_form_do_not_change_the_content_hash(text: str) -> None:
-    spaced = "  " + " \n".join(text.split()) + "\t"
-    signed = sign([text, spaced, unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)])
-    first = signed.content[0].tolist()
-    assert signed.content[1].tolist() == first or " ".join(text.split()) != " ".join(spaced.split())
-    assert signed.content[2].tolist() == signed.content[3].tolist() == first
-
-
-def test_case_and_punctuation_do_not_change_the_signature() -> None:
-    signed = sign(["The Quick, brown fox; jumps over.", "the quick brown FOX jumps - over"])
-    assert (signed.bands[0] == signed.bands[1]).all()
-    assert signed.content[0].tolist() != signed.content[1].tolist()
-
-
-def test_documents_without_words_differ_by_content() -> None:
-    signed = sign(["+++ ---", "=== !!!", "+++ ---"])
-    assert (signed.bands[0] == signed.bands[2]).all()
-    assert not (signed.bands[0] == signed.bands[1]).any()
-
-
-def test_unspaced_scripts_are_shingled_by_character() -> None:
-    assert sign(["漢字仮名交じり文の例です"]).n_shingles[0] == 12 - 4
-
-
-def pair(rng: random.Random, overlap: float) -> tuple[str, str]:
-    base = [str(rng.getrandbits(40)) for _ in range(2000)]
-    cut = int(len(base) * overlap)
-    return " ".join(base), " ".join(base[:cut] + [str(rng.getrandbits(40)) for _ in range(len(base) - cut)])
-
-
-@pytest.mark.parametrize("overlap", [0.95, 0.85, 0.7, 0.5])
-def test_sketches_and_bands_estimate_jaccard(overlap: float) -> None:
-    rng = random.Random(4)
-    pairs = [pair(rng, overlap) for _ in range(60)]
-    signed = sign([t for p in pairs for t in p])
-    true = np.mean([len(shingles(a) & shingles(b)) / len(shingles(a) | shingles(b)) for a, b in pairs])
-    sketches = [signed.sketch[signed.sketch_offsets[i] : signed.sketch_offsets[i + 1]] for i in range(len(pairs) * 2)]
-    estimates = [np.divide(*common(sketches[2 * i], sketches[2 * i + 1], 128)) for i in range(len(pairs))]
-    # The mean of 60 estimates has a standard error below 0.006.
-    assert np.mean(estimates) == pytest.approx(true, abs=0.02)
-    hit = np.mean([(signed.bands[2 * i] == signed.bands[2 * i + 1]).any() for i in range(len(pairs))])
-    expected = 1 - (1 - true**8) ** 14
-    assert hit == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 60) ** 0.5 + 0.02)
-
-
-def test_a_huge_document_is_signed_in_ranges_of_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = " ".join(str(i) for i in range(20_000))
-    whole = sign([text], PRESETS["slimpajama"])
-    monkeypatch.setattr(minhash, "SET_SLOTS", 1 << 12)
-    passes = sign([text], PRESETS["slimpajama"])
-    assert (whole.bands == passes.bands).all()
-    assert whole.n_shingles[0] == passes.n_shingles[0] == len(shingles(text, PRESETS["slimpajama"]))
-    assert (whole.sketch == passes.sketch).all()
-
-
 def identify(texts: list[str]) -> list[tuple[str, int]]:
     names = language.load_model().languages
     best, confidence = language.identify(*text_buffers(pa.array(texts, pa.large_string())))
@@ -408,80 +227,6 @@ def test_language_is_what_the_package_says() -> None:
 
 def test_a_text_without_features_has_no_language() -> None:
     assert identify(["", "1 2"])[0] == ("und", 0)
-
-
-EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+\-])[A-Za-z0-9._%+\-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.)+"
-    r"[A-Za-z]{2,24}(?![A-Za-z0-9\-])"
-)
-IPV4 = re.compile(
-    r"(?<![A-Za-z0-9._\-])(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-    r"(?![A-Za-z0-9_])(?!\.[A-Za-z0-9])"
-)
-
-
-def found(text: str) -> dict[str, list[str]]:
-    s = segments([text])
-    counts, spans = pii.find_pii(s)
-    out: dict[str, list[str]] = {kind: [] for kind in pii.KINDS}
-    for _, start, end, kind in spans.tolist():
-        out[pii.KINDS[kind]].append(bytes(s.text[start:end]).decode())
-    assert counts[0].tolist() == [len(v) for v in out.values()]
-    return out
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.sampled_from(["a", "joe", "@", "@", ".", "com", "x-y", "-", " ", "é", "9", "mail.org"]), max_size=14)
-)
-def test_email_equals_its_pattern(parts: list[str]) -> None:
-    text = "".join(parts)
-    assert found(text)["email"] == EMAIL.findall(text)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(["1", "8", "25", "255", "256", "192", "168", "10", "0", "01", ".", ".", ".", " ", "a"]),
-        max_size=16,
-    )
-)
-def test_ipv4_equals_its_pattern_and_ipaddress(parts: list[str]) -> None:
-    text = "".join(parts)
-    public = [a for a in IPV4.findall(text) if ipaddress.ip_address(a).is_global and int(a.split(".")[0]) < 224]
-    assert [a for a in found(text)["ip"] if "." in a] == [a for a in public if not a.startswith(("198.18.", "198.19."))]
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "spans"),
-    [
-        ("2a00:1450:4009:80b::200e, 2001:db8::1, fe80::1, std::vector, 12:30:45", "ip", ["2a00:1450:4009:80b::200e"]),
-        ("pay 4111 1111 1111 1111 or 4111-1111-1111-1112 or 378282246310005.", "card", ["4111 1111 1111 1111", "378282246310005"]),
-        ("call (212) 555-0123 or 212-555-0199 or +44 20 7946 0958.", "phone",
-         ["(212) 555-0123", "212-555-0199", "+44 20 7946 0958"]),
-        ("rows 212 555 0123 and 1-2-3 and 2024-10-11 12", "phone", []),
-        ("key AKIAIOSFODNN7EXAMPLE here", "key", ["AKIAIOSFODNN7EXAMPLE"]),
-        (f"ghp_{'a1B2' * 9} and ghp_short", "key", [f"ghp_{'a1B2' * 9}"]),
-        ("-----BEGIN RSA PRIVATE KEY-----\nMIIC\n-----END RSA PRIVATE KEY-----\n", "key",
-         ["-----BEGIN RSA PRIVATE KEY-----\nMIIC\n-----END RSA PRIVATE KEY-----"]),
-        ("192.168.0.1 10.1.1.1 127.0.0.1 203.0.113.5 8.8.8.8", "ip", ["8.8.8.8"]),
-        ("in brackets (8.8.8.8) and +9.9.9.9", "ip", ["8.8.8.8", "9.9.9.9"]),
-    ],
-)  # fmt: skip
-def test_personal_data_is_found(text: str, kind: str, spans: list[str]) -> None:
-    assert found(text)[kind] == spans
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=60) | TEXT)
-def test_spans_are_disjoint_and_whole_characters(text: str) -> None:
-    s = segments([text, text])
-    _, spans = pii.find_pii(s)
-    last = 0
-    for d, start, end, _ in spans.tolist():
-        assert s.offsets[d] <= start < end <= s.offsets[d + 1] and start >= last
-        bytes(s.text[start:end]).decode()
-        last = end
 
 
 def test_urls_are_blocked_by_domain_and_word() -> None:
