@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any
 from . import storage
 from .pipeline import lookup, provenance
 from .pipeline.artifacts import STAGES, RunPaths
-from .pipeline.curate import Summary, run_files
-from .pipeline.curate import curate as run_stages
 from .pipeline.engine import Engine, Executor, InProcess, Progress, Silent, record_run
 from .pipeline.identity import SourceFile
 from .pipeline.on_ray import ray_session
@@ -29,12 +27,12 @@ from .pipeline.runs import Run as _Run
 from .pipeline.runs import phase_names, shard_set
 from .pipeline.sources.listing import list_sources
 from .pipeline.stats.tables import read_stats
-from .recipes.load import load_recipe, stored_recipe
-from .recipes.settings import curate_settings, training_json
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow.dataset
+
+    from .pipeline.curate import Summary
 
 LEAST_MEMORY = 512 << 20
 """Bytes that a task needs."""
@@ -78,6 +76,12 @@ def curate(
         ValueError: a bad recipe, bad input, a budget that cannot be met or a failed task; one line.
         OSError: the folder of the run cannot be written.
     """
+    # Here, so that a look at a run does not wait for the stages and the schema of recipes.
+    from .pipeline.curate import curate as run_stages
+    from .pipeline.curate import run_files
+    from .recipes.load import load_recipe
+    from .recipes.settings import curate_settings, training_json
+
     parsed, resolved = load_recipe(str(recipe), changes)
     settings = curate_settings(parsed, limit)
     if against:
@@ -111,6 +115,9 @@ class Run:
         return f"Run({storage.shown(self.paths.root)!r}: {', '.join(self.phases)})"
 
     def _listed(self) -> list[SourceFile]:
+        from .recipes.load import stored_recipe
+        from .recipes.settings import curate_settings
+
         settings = curate_settings(stored_recipe(self.paths.recipe)[0])
         return list_sources(settings.sources, settings.id_salt)
 

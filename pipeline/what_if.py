@@ -134,7 +134,8 @@ def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
     signal = signal_of(reason)
     if not signal:
         return ""
-    one = {c: batch.column(c).slice(i, 1).to_numpy() for c in batch.schema.names if c in SIGNAL_COUNTS}
+    # Not `to_numpy`: see `runs.uint64s`.
+    one = {c: np.array([batch.column(c)[i].as_py()]) for c in batch.schema.names if c in SIGNAL_COUNTS}
     return f"{signal} {SIGNALS[signal](one)[0]:.4g}"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,20 @@ def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.Monk
     assert CliRunner().invoke(app, ["why", str(run), str(near["doc_id"]), "--json"]).output.startswith("{")
     result = CliRunner().invoke(app, ["trace", str(run), "phase1", "0", "--full"])
     assert result.exit_code == 0 and "of the raw text" in result.output
+
+
+def test_a_look_at_a_run_loads_little(run: Path) -> None:
+    """What would take longer than the answer is not imported: pandas by `to_numpy`, Ray, torch, the stages."""
+    code = (
+        "import sys; from fox1.cli import app; from typer.testing import CliRunner; "
+        "done = CliRunner().invoke(app, sys.argv[1:]); "
+        "loaded = {'pandas', 'ray', 'torch', 'datasets', 'fox1.pipeline.curate'} & {*sys.modules}; "
+        "sys.exit(done.output if done.exit_code else ' '.join(loaded) or 0)"
+    )
+    dropped = next(r for r in decisions(run) if r["reasons"] and r["kind"] == "")
+    for words in (["why", str(run), str(dropped["doc_id"])], ["trace", str(run), "1", "0"], ["stats", str(run)]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 0, (words, done.stderr)
 
 
 def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: Run) -> None:
