@@ -181,8 +181,10 @@ def main() -> None:
     threads = [threading.Thread(target=fuzzer.run) for _ in range(options.jobs)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while alive := [thread for thread in threads if thread.is_alive()]:
+        alive[0].join(60)
+        done = sum(t.cases for t in fuzzer.tallies.values())
+        print(f"{done:,} cases, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     seconds = time.monotonic() - began
     print(f"{'target':20} {'cases':>9} {'seconds':>8}  outcomes")
     for name, tally in fuzzer.tallies.items():
