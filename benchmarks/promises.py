@@ -8,7 +8,11 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-RAY_ENDS = ("Failed to connect to GCS within", "Failed to register worker to Raylet")
+RAY_ENDS = (
+    "Failed to connect to GCS within",
+    "Failed to register worker to Raylet",
+    "Failed to get the system config from raylet",
+)
 """With these Ray ends a driver that waits for a dead part of it; nothing of ours runs after that."""
 
 
