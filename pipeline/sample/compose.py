@@ -56,7 +56,7 @@ HOMES: Mapping[Kind, Mapping[Corpus, tuple[str, ...]]] = {
     Kind.LANGUAGES: _homes("wikipedia, common_crawl", "wiki, cc_en_middle", "EuroParl, Pile-CC", web=True),
     Kind.PERSONAL: _homes("common_crawl, c4", "c4, cc_en_head", "Pile-CC, Enron Emails", web=True),
     Kind.BENCHMARK: _homes("common_crawl", "cc_en_head", "Pile-CC", web=True),
-    Kind.POOR: _homes("c4, common_crawl", "c4, cc_en_middle", "Pile-CC", web=True),
+    Kind.POOR: _homes("c4, common_crawl", "cc_en_tail", "Pile-CC", web=True),
 }
 """Subsets a document of each kind can be in, by corpus; SlimPajama follows from RedPajama."""
 
