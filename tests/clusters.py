@@ -84,6 +84,15 @@ def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
         subprocess.run(["ip", "link", "del", tag], capture_output=True)
 
 
+def at_work(host: Host) -> bool:
+    """Whether a worker of a host runs a task, by the titles that Ray gives its processes."""
+    titles = []
+    for pid in subprocess.run(["ip", "netns", "pids", host.name], capture_output=True, text=True).stdout.split():
+        with suppress(OSError):
+            titles.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+    return any(title.startswith(b"ray::") and not title.startswith(b"ray::IDLE") for title in titles)
+
+
 def cut_off(host: Host) -> None:
     """Take a host's cable out."""
     subprocess.run(["ip", "link", "set", f"{host.name}o", "down"], check=True)
