@@ -45,21 +45,20 @@ SCHEMA = pa.schema(
 """The edited text, where it came from, quality from 0 to 1, and the phases it is trained on in."""
 
 
-def dump(run: RunPaths, groups: Sequence[Group], asked: str, template: Template, engine: Engine) -> tuple[int, int]:
+def dump(run: RunPaths, groups: Sequence[Group], phase: str, template: Template, engine: Engine) -> tuple[int, int]:
     """Write the kept documents of the training groups as `<corpus>/<group>.parquet`; (documents, bytes).
 
     Args:
-        asked: only documents of this phase, by number or name; `all`: all that are kept.
+        phase: only documents of this one, as `dumped_phase` names it.
         engine: of the folder that is written; an unfinished dump is resumed.
 
     Raises:
-        ValueError: the run is not finished or has no such phase, or the folder holds the dump of another.
+        ValueError: the run is not finished, or the folder holds the dump of another phase.
     """
     manifest = read_json(run.manifest)
     names = phase_names(run)
-    name = dumped_phase(run, asked)
-    phase = 0 if name == ALL else names.index(name) + 1
-    _claim(engine.paths, name)
+    number = 0 if phase == ALL else names.index(phase) + 1
+    _claim(engine.paths, phase)
     parts = index_parts(run, manifest)
     artifacts = manifest["artifacts"]
     tasks = []
@@ -72,9 +71,9 @@ def dump(run: RunPaths, groups: Sequence[Group], asked: str, template: Template,
             for p in (run.decisions(f.corpus, f.path), run.signals(f.corpus, f.path))
         ]
         hashes = [artifacts[p.relative_to(run.root).as_posix()]["hash"] for p in parts]
-        key = task_key("dump", VERSION, [phase, names, template], [inputs, hashes])
+        key = task_key("dump", VERSION, [number, names, template], [inputs, hashes])
         path = engine.paths.root / f"{g.name}.parquet"
-        tasks.append(Task(g.name, key, dump_group, (g, run, parts, names, phase, template, path), max(g.size, 1)))
+        tasks.append(Task(g.name, key, dump_group, (g, run, parts, names, number, template, path), max(g.size, 1)))
     results = engine.run("dump", tasks)
     _remove_others(engine, {task.name for task in tasks})
     return sum(r.counts["documents"] for r in results), sum(a.bytes for r in results for a in r.outputs)

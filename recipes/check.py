@@ -10,7 +10,7 @@ from ..pipeline.plugins import load_plugins
 from ..pipeline.sources.domains import SUBSET_DOMAINS
 from ..pipeline.sources.listing import list_sources
 from .schema import Recipe
-from .settings import curate_settings, sources_of
+from .settings import curate_settings
 
 EXPANSION = {".gz": 6.0, ".zst": 8.0, ".parquet": 8.0}
 """Text bytes per stored byte, at most: plain files 1."""
@@ -24,7 +24,8 @@ def check_recipe(recipe: Recipe) -> list[str]:
     Raises:
         ValueError: a source is missing, the budgets exceed what the sources can ever give, or a plug-in does not load.
     """
-    files = list_sources(sources_of(recipe), recipe.id_salt)
+    settings = curate_settings(recipe)
+    files = list_sources(settings.sources, settings.id_salt)
     lines = [f"{recipe.name}: valid"]
     most: dict[str, float] = {}
     for corpus in sorted({f.corpus for f in files}):
@@ -37,7 +38,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         lines.append(f"  {corpus}: {len(mine)} files, {size / 1e6:,.1f} MB" + (f", {held} held out" if held else ""))
     lines += [f"  {line}" for line in undrawn_sources(recipe)]
     needs = []
-    for phase in curate_settings(recipe).mix.phases:
+    for phase in settings.mix.phases:
         lines.append(f"  {phase.name}: {phase.tokens:,} tokens, blocks of {', '.join(map(str, phase.block_lengths))}")
         pools = phase.pools
         held_by = [_corpora(recipe, pool) for pool in pools]
@@ -56,7 +57,6 @@ def check_recipe(recipe: Recipe) -> list[str]:
         raise BudgetShort(needs, "by far, even if every byte of the sources were a token")
     if needs:
         lines.append("  budgets: the sources hold bytes enough; whether enough of them survives, `fox1 plan` estimates")
-    settings = curate_settings(recipe)
     for plugin in load_plugins(settings.scan.plugins):
         lines.append(f"  plug-in {plugin.settings.name}: {plugin.settings.target}, loaded")
     return lines

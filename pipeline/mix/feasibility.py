@@ -51,13 +51,16 @@ class BudgetShort(ValueError):
             for n in short[:NAMED]
         )
         more = f"; and {len(short) - NAMED} more pools" if len(short) > NAMED else ""
-        phases = [[n for n in needs if n.phase == phase] for phase in dict.fromkeys(n.phase for n in short)]
-        weights = (
-            ", or use the nearest feasible weights of the table above" if all(map(nearest_feasible, phases)) else ""
-        )
+        do = all(nearest_feasible(mine) for mine in self._short_phases().values())
+        weights = ", or use the nearest feasible weights of the table above" if do else ""
         super().__init__(
             f"budget short {when}, in tokens: {rows}{more}. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
         )
+
+    def _short_phases(self) -> dict[str, list[PoolNeed]]:
+        """All pools of the phases in which one is short."""
+        names = dict.fromkeys(n.phase for n in self.needs if n.short)
+        return {phase: [n for n in self.needs if n.phase == phase] for phase in names}
 
     @property
     def details(self) -> list[str]:
@@ -65,8 +68,7 @@ class BudgetShort(ValueError):
         head = ("phase", "pool", "wanted", "available", "epochs needed", "allowed", "weight", "nearest feasible")
         rows = [head]
         notes = []
-        for phase in dict.fromkeys(n.phase for n in self.needs if n.short):
-            mine = [n for n in self.needs if n.phase == phase]
+        for phase, mine in self._short_phases().items():
             whole = sum(n.wanted for n in mine)
             nearest = nearest_feasible(mine)
             if nearest is None:
