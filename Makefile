@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,s3,tensorboard]'
 	@echo "fox1: compiling kernels, one or two minutes"
-	$(BIN)/python -m fox1.compile_kernels
+	$(BIN)/python -m fox1.commands.compile_kernels
 	touch $@
 
 # Five sample corpora -> three curriculum shard sets -> tables -> a tiny Fox-1 trained through its three phases.

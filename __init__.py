@@ -42,6 +42,7 @@ def __getattr__(name: str) -> Any:
     """What `api.py` has is imported when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
     from . import api
 
     return getattr(api, name)

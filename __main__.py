@@ -1,5 +1,5 @@
 """`python -m fox1`: the command line, for places where the `fox1` script is not installed (a job's workers)."""
 
-from .cli import main
+from .commands.app import main
 
 main()

@@ -17,16 +17,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import storage
-from .pipeline import lookup, provenance
-from .pipeline.artifacts import STAGES, RunPaths
-from .pipeline.engine import Engine, Executor, InProcess, Progress, Silent, record_run
-from .pipeline.identity import SourceFile
-from .pipeline.on_ray import ray_session
-from .pipeline.runs import Run as _Run
-from .pipeline.runs import phase_names, shard_set
+from .commands.show.stats import read_stats
+from .pipeline.engine.on_ray import ray_session
+from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent, record_run
+from .pipeline.inspect import lookup, provenance
+from .pipeline.inspect.run import Run as _Run
+from .pipeline.inspect.run import phase_names, shard_set
+from .pipeline.run.artifacts import STAGES, RunPaths
+from .pipeline.run.identity import SourceFile
 from .pipeline.sources.listing import list_sources
-from .pipeline.stats.tables import read_stats
+from .storage import store
 
 if TYPE_CHECKING:
     import datasets
@@ -85,10 +85,10 @@ def curate(
     parsed, resolved = load_recipe(str(recipe), changes)
     settings = curate_settings(parsed, limit)
     if against:
-        settings = replace(settings, against=str(storage.open_root(against)))
+        settings = replace(settings, against=str(store.open_root(against)))
     if memory < LEAST_MEMORY:
         raise ValueError(f"{memory >> 20} MiB of memory are less than the 512 MiB that a task needs")
-    paths, chosen, began = RunPaths(storage.open_root(out)), tuple(stages) or STAGES, time.time()
+    paths, chosen, began = RunPaths(store.open_root(out)), tuple(stages) or STAGES, time.time()
     for source in settings.sources:
         root = Path(source.root).absolute() if source.root and "://" not in source.root else None
         if root and root in (paths.root, *paths.root.parents):
@@ -112,7 +112,7 @@ class Run:
         self._opened = _Run(self.paths, self._listed)
 
     def __repr__(self) -> str:
-        return f"Run({storage.shown(self.paths.root)!r}: {', '.join(self.phases)})"
+        return f"Run({store.shown(self.paths.root)!r}: {', '.join(self.phases)})"
 
     def _listed(self) -> list[SourceFile]:
         from .recipes.load import stored_recipe
@@ -178,7 +178,7 @@ def open_run(run: str | Path) -> Run:
     Raises:
         ValueError: there is none.
     """
-    return Run(storage.open_root(run))
+    return Run(store.open_root(run))
 
 
 def load_phase(run: str | Path | Run, phase: str | int) -> datasets.DatasetDict:
@@ -191,5 +191,5 @@ def load_phase(run: str | Path | Run, phase: str | int) -> datasets.DatasetDict:
 
     opened = run if isinstance(run, Run) else open_run(run)
     folder = shard_set(opened.paths, phase)
-    storage.fetch_tree(folder)
+    store.fetch_tree(folder)
     return DatasetDict.load_from_disk(str(folder))

@@ -21,10 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from fox1.trainer.evaluate import PUBLISHED_MEMORY_MIB, PUBLISHED_TOKENS_PER_SECOND
-from fox1.trainer.export import TokenizerFacts, config_json, read_exported, to_llama
-from fox1.trainer.generate import generate
-from fox1.trainer.model import Fox1
+from fox1.trainer.checkpoints.export import TokenizerFacts, config_json, read_exported, to_llama
+from fox1.trainer.evaluate.evaluate import PUBLISHED_MEMORY_MIB, PUBLISHED_TOKENS_PER_SECOND
+from fox1.trainer.evaluate.generate import generate
+from fox1.trainer.model.model import Fox1
 from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings
 
 PROMPT = 64

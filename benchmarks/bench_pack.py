@@ -21,7 +21,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from fox1.benchmarks.peers import timed
-from fox1.pipeline.artifacts import RunPaths, read_json
+from fox1.pipeline.run.artifacts import RunPaths, read_json
 from fox1.recipes.units import quantity
 from fox1.tokenize.pack import Packing, fill, pack
 from fox1.tokenize.shards import token_batches

@@ -29,11 +29,11 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 import numpy as np
 import pyarrow as pa
 from fox1.benchmarks.peers import signature_step, timed, whitespace_words
-from fox1.pipeline.artifacts import RunPaths
-from fox1.pipeline.engine import TaskResult
-from fox1.pipeline.identity import SourceFile
-from fox1.pipeline.memory import keep_freed_memory
+from fox1.pipeline.engine.memory import keep_freed_memory
+from fox1.pipeline.engine.tasks import TaskResult
 from fox1.pipeline.prepare.contamination import prepare_contamination
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.signals import c4, code, contamination, fineweb, gopher, language, minhash, pii, quality, scan
 from fox1.pipeline.signals.segment import segment
 from fox1.pipeline.sources.listing import list_sources

@@ -28,11 +28,10 @@ from typing import Any
 import numpy as np
 import torch
 from fox1.benchmarks.blocks import write_set
-from fox1.pipeline.memory import peak_bytes
+from fox1.pipeline.engine.memory import peak_bytes
 from fox1.recipes.load import load_recipe
 from fox1.recipes.training import Size
-from fox1.trainer.metrics import peak_flops
-from fox1.trainer.model import flops_per_token
+from fox1.trainer.model.model import flops_per_token
 from fox1.trainer.settings import (
     ModelSettings,
     OptimizerSettings,
@@ -40,6 +39,7 @@ from fox1.trainer.settings import (
     ScheduleSettings,
     TrainSettings,
 )
+from fox1.trainer.watch.metrics import peak_flops
 
 MANY = 5
 """Documents of a block of `many`."""
@@ -85,7 +85,7 @@ def run_fox1(run: Path, size: Size, batch: int, steps: int, micro: int) -> tuple
 
 def blocks_of(run: Path, length: int, batch: int) -> Callable[[int], torch.Tensor]:
     """int64 [batch / length, length]: the blocks of a step."""
-    from fox1.trainer.data import PhaseData
+    from fox1.trainer.data.order import PhaseData
 
     data, count = PhaseData(run / "phases" / "phase1", 1), batch // length
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from fox1.pipeline.artifacts import publish, write_json
+from fox1.pipeline.run.artifacts import publish, write_json
 from fox1.tokenize.shards import (
     SetInfo,
     Split,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import DedupeResult, run_dedupe
-from fox1.pipeline.engine import Engine, Task
-from fox1.pipeline.filter import FilterSettings, filter_group
-from fox1.pipeline.identity import SourceFile, group_files
+from fox1.pipeline.engine.tasks import Engine, Task
+from fox1.pipeline.filter.judge import FilterSettings, filter_group
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.identity import SourceFile, group_files
 from fox1.pipeline.signals.scan import ScanSettings, scan_file
 
 

@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
-from fox1.pipeline.artifacts import RunPaths
-from fox1.pipeline.engine import Engine, InProcess
-from fox1.pipeline.identity import SourceFile
+from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine

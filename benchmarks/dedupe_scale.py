@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fox1.pipeline.artifacts import ROW_GROUP_ROWS, RunPaths
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import run_dedupe
-from fox1.pipeline.engine import Engine
-from fox1.pipeline.filter import FILTERED_SCHEMA
-from fox1.pipeline.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
-from fox1.pipeline.on_ray import ray_session
+from fox1.pipeline.engine.on_ray import ray_session
+from fox1.pipeline.engine.tasks import Engine
+from fox1.pipeline.filter.judge import FILTERED_SCHEMA
+from fox1.pipeline.run.artifacts import ROW_GROUP_ROWS, RunPaths
+from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
 from fox1.pipeline.signals.hashing import mix64
 from fox1.pipeline.signals.minhash import MinHashSettings, _update_minima, coefficients
 from fox1.recipes.units import quantity

@@ -247,10 +247,10 @@ def measure(arm: str, seed: int, root: Path) -> dict[str, Any]:
     import numpy as np
     import torch
     import torch.distributed as dist
-    from fox1.trainer.data import PhaseData
-    from fox1.trainer.held_out import HeldOut
+    from fox1.trainer.checks.held_out import HeldOut
+    from fox1.trainer.data.order import PhaseData
+    from fox1.trainer.evaluate.text_model import open_model
     from fox1.trainer.parallel import start_processes
-    from fox1.trainer.sample import open_model
     from fox1.trainer.train import train
 
     torch.set_num_threads(1)

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
-from fox1.pipeline.artifacts import RunPaths, write_json
 from fox1.pipeline.curate import CurateSettings, curate
-from fox1.pipeline.engine import Engine, Silent, Task, TaskResult, task_times
-from fox1.pipeline.memory import peak_bytes
+from fox1.pipeline.engine.memory import peak_bytes
+from fox1.pipeline.engine.on_ray import OnRay
+from fox1.pipeline.engine.tasks import Engine, Silent, Task, TaskResult, task_times
 from fox1.pipeline.mix.budget import MixSettings
-from fox1.pipeline.on_ray import OnRay
+from fox1.pipeline.run.artifacts import RunPaths, write_json
 from fox1.pipeline.sources.listing import SourceSettings
 
 SHARD_BYTES = 64 << 20
@@ -98,7 +98,7 @@ def small(path: Path, number: int) -> TaskResult:
 
 def drive(tasks: int, out: Path) -> dict[str, float]:
     """Peak memory and rate of a driver with so many tasks on a local Ray."""
-    from fox1.pipeline.on_ray import ray_session
+    from fox1.pipeline.engine.on_ray import ray_session
 
     with ray_session(None, None) as executor:
         before = peak_bytes()

@@ -2,7 +2,7 @@
 
     FOX1_DATA=... python benchmarks/stages.py [--recipe mini] [--runs 3]
 
-Imports and kernel compilation are excluded (compile with `python -m fox1.compile_kernels`); reading, decompression and
+Imports and kernel compilation are excluded (compile with `python -m fox1.commands.compile_kernels`); reading, decompression and
 writing are not.
 """
 
@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.curate import curate
-from fox1.pipeline.engine import Engine, InProcess, Silent
+from fox1.pipeline.engine.tasks import Engine, InProcess, Silent
+from fox1.pipeline.run.artifacts import RunPaths
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..submit import DEFAULT_ADDRESS
+from ..cluster.client import DEFAULT_ADDRESS
 from .options import Dashboard
 
 
@@ -20,7 +20,7 @@ def submit(
     follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
 ) -> None:
     """Run a fox1 command as a Ray job: follows its log; the exit status is the job's."""
-    from ..submit import submit as submit_job
+    from ..cluster.submit import submit as submit_job
 
     recipe_yaml = None
     if command and command[0] == "curate":
@@ -55,8 +55,8 @@ def _resolved_for_job(command: list[str]) -> tuple[bytes, list[str]]:
 def jobs(context: typer.Context, address: Dashboard = DEFAULT_ADDRESS) -> None:
     """List the jobs of a cluster, show their logs, end them."""
     if context.invoked_subcommand is None:
-        from ..jobs import list_jobs
-        from ..progress import print_jobs
+        from ..cluster.jobs import list_jobs
+        from .show.documents import print_jobs
 
         print_jobs(list_jobs(address))
 
@@ -67,13 +67,13 @@ def jobs_logs(
     address: Dashboard = DEFAULT_ADDRESS,
 ) -> None:
     """Print a job's log."""
-    from ..jobs import job_log
+    from ..cluster.jobs import job_log
 
     raise typer.Exit(job_log(job, address, follow, sys.stdout))
 
 
 def jobs_stop(job: Annotated[str, typer.Argument(metavar="JOB")], address: Dashboard = DEFAULT_ADDRESS) -> None:
     """End a job. What it finished is kept: submitted again, the same command goes on."""
-    from ..jobs import stop_job
+    from ..cluster.jobs import stop_job
 
     print(f"job {job}: {stop_job(job, address)}")

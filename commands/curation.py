@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..storage import open_root, shown
+from ..storage.store import open_root, shown
 from .options import AsJson, OneProcess, Overrides, RayAddress, RunFolder, Workers, resumable, warn_unfinished
 
 
@@ -49,10 +49,10 @@ def curate(
 ) -> None:
     """Run the stages prepare, scan, filter, dedupe, tokenize, mix and stats over a recipe's sources."""
     from ..api import curate as curate_recipe
-    from ..progress import StageBars, print_summary
     from ..recipes.check import undrawn_sources
     from ..recipes.load import load_recipe
     from ..recipes.units import quantity, share
+    from .show.documents import StageBars, print_summary
 
     for line in undrawn_sources(load_recipe(recipe, overrides or [])[0]):
         print(f"warning: {line}", file=sys.stderr)
@@ -90,11 +90,11 @@ def plan(
     """Tell what a curation and its training will take, from rates measured on a sample of the inputs."""
     import json
 
-    from ..capacity import plan_recipe
-    from ..pipeline.artifacts import write_json
     from ..pipeline.capacity.plan import as_json as plan_json
-    from ..pipeline.capacity.tables import print_plan
+    from ..pipeline.run.artifacts import write_json
+    from ..recipes.plan import plan_recipe
     from ..recipes.units import quantity, share
+    from .show.plan import print_plan
 
     machine = (nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
     part = share(sample_share) if sample_share else None
@@ -124,15 +124,15 @@ def dump(
 ) -> None:
     """Write the curated documents as Parquet, with where each came from."""
     from ..api import session
-    from ..lease import held
-    from ..pipeline.artifacts import RunPaths, remove_partial
     from ..pipeline.curate import planned_groups
-    from ..pipeline.dump import STATE, dumped_phase
-    from ..pipeline.dump import dump as dump_run
-    from ..pipeline.engine import Engine
-    from ..progress import StageBars
+    from ..pipeline.engine.tasks import Engine
+    from ..pipeline.inspect.dump import STATE, dumped_phase
+    from ..pipeline.inspect.dump import dump as dump_run
+    from ..pipeline.run.artifacts import RunPaths, remove_partial
     from ..recipes.load import stored_recipe
     from ..recipes.settings import curate_settings
+    from ..storage.lease import held
+    from .show.documents import StageBars
 
     paths = RunPaths(run)
     settings = curate_settings(stored_recipe(paths.recipe)[0])
@@ -148,8 +148,8 @@ def dump(
 
 def verify(run: RunFolder) -> None:
     """Read every file of a run again and compare it with the checksums of the manifest."""
-    from ..pipeline.artifacts import RunPaths
-    from ..pipeline.verify import verify as verify_run
+    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.verify import verify as verify_run
 
     warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))
@@ -173,8 +173,8 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; list the files.")] = False,
 ) -> None:
     """Delete the files of a finished run that belong to no stage of it any more, e.g. of an earlier recipe."""
-    from ..pipeline.artifacts import RunPaths
-    from ..pipeline.garbage import collect
+    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.garbage import collect
 
     files, size = collect(RunPaths(run), intermediate, dry_run)
     for name in files if dry_run else ():

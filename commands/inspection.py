@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..storage import open_root, shown
+from ..storage.store import open_root, shown
 from .options import AsJson, RunFolder, warn_unfinished
 
 
@@ -16,7 +16,7 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show what became of every document and token: funnel, overlap of the corpora, mixture by phase."""
-    from ..pipeline.stats.tables import print_tables, read_stats
+    from .show.stats import print_tables, read_stats
 
     warn_unfinished(run)
     values = read_stats(run)
@@ -59,12 +59,12 @@ def filter_command(
     examples: Annotated[int, typer.Option(help="Documents to show of each kind of change.")] = 5,
 ) -> None:
     """Show what another filter would change, with examples, from the stored signals; nothing is written."""
-    from ..pipeline.artifacts import RunPaths
     from ..pipeline.curate import planned_groups
-    from ..pipeline.what_if import what_if
-    from ..progress import print_what_if
+    from ..pipeline.inspect.what_if import what_if
+    from ..pipeline.run.artifacts import RunPaths
     from ..recipes.load import change_filters
     from ..recipes.settings import curate_settings
+    from .show.documents import print_what_if
 
     paths = RunPaths(run)
     now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, changes))
@@ -79,7 +79,7 @@ def why(
 ) -> None:
     """Show what became of a document: decision, failed rules, blocks it went to, signals."""
     from ..api import open_run
-    from ..progress import print_why
+    from .show.documents import print_why
 
     found = open_run(run).why(document)
     if as_json:
@@ -101,7 +101,7 @@ def trace(
 ) -> None:
     """Show the documents of a block, with file and row, and the bytes of their text that it holds."""
     from ..api import open_run
-    from ..progress import print_trace
+    from .show.documents import print_trace
 
     print_trace(open_run(run).trace(phase, block, length, source), full)
 
@@ -118,7 +118,7 @@ def find(
 ) -> None:
     """Tell whether a document is in a run and was trained on, itself or as a copy. Exit status 1: it was not."""
     from ..api import open_run
-    from ..progress import print_found, print_listed
+    from .show.documents import print_found, print_listed
 
     opened = open_run(run)
     by_text = _read_text(text) if text else ""

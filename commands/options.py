@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ..storage import open_root, shown
+from ..storage.store import open_root, shown
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. phases.phase1.tokens=1B.")
@@ -37,7 +37,7 @@ def resumable() -> Iterator[None]:
 
 def warn_unfinished(run: Path) -> None:
     """Tell of a run whose last `curate` did not come to its end: what lies there may be of an earlier recipe."""
-    from ..pipeline.artifacts import RunPaths, is_finished, read_json
+    from ..pipeline.run.artifacts import RunPaths, is_finished, read_json
 
     paths = RunPaths(run)
     if paths.manifest.exists() and not is_finished(read_json(paths.manifest)):

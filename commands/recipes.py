@@ -43,11 +43,11 @@ def tokenizer_inspect(
     longest: Annotated[int, typer.Option(help="How many of the longest pieces to show.")] = 10,
 ) -> None:
     """Show a model's special ids and kinds of pieces; of a run's, how it does on the run's text."""
-    from ..pipeline.artifacts import RunPaths
-    from ..pipeline.runs import stored_run
-    from ..pipeline.stats.tables import print_tokenizer
+    from ..pipeline.inspect.run import stored_run
+    from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.stats.tokenizer import subset_tokens
     from ..tokenize.model import load, pieces
+    from .show.stats import print_tokenizer
 
     run = stored_run(model)
     if run is None and "://" not in model and not Path(model).exists():
@@ -65,8 +65,8 @@ def tokenizer_train(
     """Train a BPE model of Gemma's kind on the documents a run kept."""
     from dataclasses import replace
 
-    from ..pipeline.artifacts import RunPaths, publish
     from ..pipeline.curate import planned_groups
+    from ..pipeline.run.artifacts import RunPaths, publish
     from ..pipeline.stats.tokenizer import train_on_survivors
     from ..recipes.load import stored_recipe
     from ..recipes.settings import curate_settings

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..storage import open_root, shown
+from ..storage.store import open_root, shown
 from .options import RayAddress, RunFolder, resumable, warn_unfinished
 
 
@@ -55,7 +55,7 @@ def train(
         load_kernels()
         from ray import cluster_resources
 
-        from ..pipeline.on_ray import ray_session
+        from ..pipeline.engine.on_ray import ray_session
 
         with resumable(), ray_session(address, None):
             gpus = int(bool(cluster_resources().get("GPU")))
@@ -75,7 +75,7 @@ def curves(
     out: Annotated[Path, typer.Option(parser=open_root, help="An .svg or .png file.")] = Path("curves.svg"),
 ) -> None:
     """Draw losses and throughput of trainings over their tokens."""
-    from ..trainer.curves import draw_curves
+    from ..trainer.watch.curves import draw_curves
 
     draw_curves(checkpoints, out)
     print(f"{shown(out)}: {out.stat().st_size / 1e3:,.0f} KB")
@@ -90,7 +90,7 @@ def export_command(
     tokenizer: Annotated[Path | None, typer.Option(help="The SentencePiece model, if CKPT has none.")] = None,
 ) -> None:
     """Write a checkpoint as a Llama of `transformers`: safetensors, config, tokenizer, generation config."""
-    from ..trainer.export import export
+    from ..trainer.checkpoints.export import export
 
     parameters = export(checkpoint, folder, dtype, tokenizer)
     print(f"{folder}: {parameters:,} parameters in {dtype}")
@@ -101,7 +101,7 @@ def import_command(
     out: Annotated[Path, typer.Argument(metavar="CKPT", parser=open_root, help="New folder of checkpoints.")],
 ) -> None:
     """Read a model of `transformers` as a checkpoint."""
-    from ..trainer.export import import_model
+    from ..trainer.checkpoints.export import import_model
 
     print(f"{shown(out)}: {import_model(folder, out):,} parameters")
 
@@ -120,9 +120,9 @@ def generate_command(
     """Let a model go on from a text."""
     import time
 
-    from ..pipeline.excerpts import printable
-    from ..trainer.generate import Sampling
-    from ..trainer.sample import open_model
+    from ..storage.wording import printable
+    from ..trainer.evaluate.generate import Sampling
+    from ..trainer.evaluate.text_model import open_model
 
     model = open_model(checkpoint, dtype)
     began, made = time.monotonic(), 0
@@ -154,8 +154,8 @@ def eval_command(
 
     # lm-eval's bar for each of MMLU's 57 subjects tells nothing; ours do. tqdm reads this when it is first imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from ..trainer.evaluate import as_json, choose, evaluate, measure_generation, print_scores
-    from ..trainer.sample import open_model
+    from ..trainer.evaluate.evaluate import as_json, choose, evaluate, measure_generation, print_scores
+    from ..trainer.evaluate.text_model import open_model
 
     benchmarks = choose(tasks)
     if data and not data.is_dir():

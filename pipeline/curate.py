@@ -19,43 +19,36 @@ from urllib.parse import unquote
 
 import yaml
 
-from .. import lease, storage
+from ..storage import lease, store
 from ..tokenize.model import TokenizerSettings
-from . import filter, prepare, tokens
-from .artifacts import (
-    STAGES,
-    RunPaths,
-    content_key,
-    merge_counts,
-    publish,
-    read_json,
-    remove_partial,
-    write_json,
-)
+from . import prepare
 from .dedupe.against import read_run
 from .dedupe.guard import check_losses
 from .dedupe.order import DedupeSettings
 from .dedupe.stage import NO_RUN, OldRun, run_dedupe
-from .engine import Engine, Task, TaskResult, task_key
-from .exclude import load_excluded, prepare_exclude, read_lists
-from .filter import FilterSettings
-from .identity import Group, group_files
-from .lookup import write_lookup
+from .engine.tasks import Engine, Task, TaskResult, task_key
+from .filter import judge as filter
+from .filter.exclude import load_excluded, prepare_exclude, read_lists
+from .filter.judge import FilterSettings
+from .inspect.lookup import write_lookup
 from .mix.budget import Cell, MixSettings
 from .mix.feasibility import BudgetShort, estimated_needs
 from .mix.stage import Mixer, TokenGroup, Vocabulary
-from .plugins import with_version
 from .prepare.benchmarks import benchmark_files
 from .prepare.contamination import ContaminationSettings, prepare_contamination
 from .prepare.quality import QualitySettings, prepare_quality
 from .prepare.tokenizer import prepare_tokenizer
 from .prepare.urls import prepare_urls
+from .run.artifacts import STAGES, RunPaths, content_key, merge_counts, publish, read_json, remove_partial, write_json
+from .run.identity import Group, group_files
 from .signals import language, scan
+from .signals.plugins import with_version
 from .signals.scan import ScanSettings
 from .sources.domains import CHAT, domain_of
 from .sources.listing import SourceSettings, file_version, list_sources, sample_files
 from .stats.ledger import CorpusFunnel, check_bad_rows, scan_funnels
 from .stats.stage import Reached, write_stats
+from .tokens import shards as tokens
 
 ESTIMATE_MARGIN = 2.0
 """How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
@@ -168,7 +161,7 @@ class _Run:
             files = sample_files(files, settings.limit, settings.seed)
         self.files = files
         if settings.against:
-            self.old = read_run(RunPaths(storage.as_path(settings.against)), files, scan.signals_schema(settings.scan))
+            self.old = read_run(RunPaths(store.as_path(settings.against)), files, scan.signals_schema(settings.scan))
         if self.paths.recipe in self.documents:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(self.paths.recipe) as out:

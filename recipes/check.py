@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..pipeline.mix.budget import Cell, Weight, quotas
 from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
-from ..pipeline.plugins import load_plugins
+from ..pipeline.signals.plugins import load_plugins
 from ..pipeline.sources.domains import SUBSET_DOMAINS
 from ..pipeline.sources.listing import list_sources
 from .schema import Recipe

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ..pipeline.filter import LANGUAGES, signal_of
+from ..pipeline.filter.judge import LANGUAGES, signal_of
 from ..pipeline.prepare.benchmarks import ADAPTERS as BENCHMARK_ADAPTERS
 from ..pipeline.signals.c4 import LINE_RULES
 from ..pipeline.signals.pii import KINDS

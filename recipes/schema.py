@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import Field, model_validator
 
 from ..pipeline.dedupe.order import DUPLICATES
-from ..pipeline.filter import ALL, LANGUAGES, signal_of
+from ..pipeline.filter.judge import ALL, LANGUAGES, signal_of
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
 from .curation import (
     Contamination,

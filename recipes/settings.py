@@ -9,13 +9,13 @@ from typing import Any
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DedupeSettings
-from ..pipeline.filter import Exclusion, FilterSettings, Section
+from ..pipeline.filter.judge import Exclusion, FilterSettings, Section
 from ..pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
-from ..pipeline.plugins import PluginSettings
 from ..pipeline.prepare.benchmarks import BenchmarkSettings
 from ..pipeline.prepare.contamination import ContaminationSettings
 from ..pipeline.prepare.quality import DomainSubsets, QualitySettings
 from ..pipeline.signals.minhash import MinHashSettings
+from ..pipeline.signals.plugins import PluginSettings
 from ..pipeline.signals.scan import EditSettings, ScanSettings
 from ..pipeline.sources.listing import SourceSettings
 from ..tokenize.chat import TEMPLATES, Template

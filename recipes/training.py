@@ -28,7 +28,7 @@ class Schedule(Strict):
 
 
 class ModelShape(Strict):
-    """Shapes of a Fox-1; see trainer/model.py."""
+    """Shapes of a Fox-1; see trainer/model/model.py."""
 
     layers: int
     hidden: int

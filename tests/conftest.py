@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def hashes(run: Path) -> dict[str, str]:
     """SHA-256 of every file of a run that is promised to be the same."""
-    from fox1.pipeline.artifacts import FINAL
+    from fox1.pipeline.run.artifacts import FINAL
 
     found = {}
     for part in FINAL:
@@ -117,9 +117,9 @@ def settings_of(corpora: Path) -> Callable[..., Any]:
 
 def curate_here(settings: Any, out: Path, *stages: str, progress: Any = None, files: Any = None) -> Any:
     """Curate in this process; (summary, engine)."""
-    from fox1.pipeline.artifacts import RunPaths
     from fox1.pipeline.curate import STAGES, curate
-    from fox1.pipeline.engine import Engine, InProcess, Silent
+    from fox1.pipeline.engine.tasks import Engine, InProcess, Silent
+    from fox1.pipeline.run.artifacts import RunPaths
 
     engine = Engine(RunPaths(out), InProcess(), progress or Silent())
     return curate(settings, engine, stages or STAGES, files), engine
@@ -133,9 +133,9 @@ def curate() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, settings_of: Callable[..., Any], corpora: Path) -> Path:
     """A finished run of the small corpora. Tests only read it."""
-    from fox1.pipeline.artifacts import RunPaths
     from fox1.pipeline.curate import curate, run_files
-    from fox1.pipeline.engine import Engine, InProcess
+    from fox1.pipeline.engine.tasks import Engine, InProcess
+    from fox1.pipeline.run.artifacts import RunPaths
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import training_json
 

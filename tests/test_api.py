@@ -8,11 +8,11 @@ from pathlib import Path
 
 import fox1
 import pytest
-from fox1.cli import app
-from fox1.doctor import check_machine
-from fox1.pipeline.artifacts import RunPaths
-from fox1.pipeline.garbage import collect
-from fox1.pipeline.verify import verify
+from fox1.commands.app import app
+from fox1.commands.doctor import check_machine
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.garbage import collect
+from fox1.pipeline.run.verify import verify
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL, hashes
@@ -87,7 +87,7 @@ def test_gc_refuses_a_run_that_is_not_finished(tmp_path: Path, run: Path) -> Non
 def test_doctor_says_what_is_missing_and_what_to_do(
     tmp_path: Path, corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fox1 import doctor
+    from fox1.commands import doctor
 
     # A Ray session of its own is what `curate`'s tests start often enough.
     monkeypatch.setattr(doctor, "_ray", lambda address: doctor.Check("ray", "ok", "not asked"))
@@ -110,8 +110,8 @@ def test_doctor_says_what_is_missing_and_what_to_do(
 def test_doctor_says_that_a_cluster_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import contextmanager
 
-    from fox1 import doctor
-    from fox1.pipeline import on_ray
+    from fox1.commands import doctor
+    from fox1.pipeline.engine import on_ray
 
     @contextmanager
     def unreachable(address: str | None, cpus: int | None) -> object:

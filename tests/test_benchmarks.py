@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
-from fox1.pipeline.artifacts import RunPaths
 from fox1.pipeline.dedupe.order import DUPLICATES, DedupeSettings
-from fox1.pipeline.engine import Engine, InProcess
+from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources.listing import list_sources
 

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import storage
-from ..storage import as_path
-from .metrics import LOG
+from ..storage import store
+from ..storage.store import as_path
 from .settings import Options
+from .watch.metrics import LOG
 
 OUTCOME = "outcome.json"
 """In the folder of checkpoints: what the last group of workers ended with."""
@@ -111,12 +111,12 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
 
 def _ray_storage(folder: Path) -> dict[str, Any]:
     """Where Ray Train keeps its notes, with the credentials that fox1 uses."""
-    if not isinstance(folder, storage.Mirrored):
+    if not isinstance(folder, store.Mirrored):
         return {"storage_path": str(folder)}
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-    store, key = storage.store_of(folder.url)
-    return {"storage_path": key, "storage_filesystem": PyFileSystem(FSSpecHandler(store))}
+    files, key = store.store_of(folder.url)
+    return {"storage_path": key, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def _followed(path: Path) -> Iterator[None]:
 
     def more(begin: int) -> bytes:
         try:
-            return storage.read_range(path, begin, None)
+            return store.read_range(path, begin, None)
         except (OSError, ValueError):  # not there yet, or nothing behind its end
             return b""
 
@@ -142,7 +142,7 @@ def _followed(path: Path) -> Iterator[None]:
                 return
             ended.wait(0.5 if Path(str(path)).exists() else 5.0)
 
-    with storage.beside(follow):
+    with store.beside(follow):
         yield
 
 

@@ -14,17 +14,17 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from .checkpoint import Checkpointer, Manifest, Progress
-from .data import Loader, MicroBatch, PhaseData
-from .held_out import HeldOut
-from .metrics import Metrics, peak_flops
-from .model import Fox1, flops_per_token
-from .profile import Profiler
-from .sanity import check_weights
+from .checkpoints.checkpoint import Checkpointer, Manifest, Progress
+from .checks.held_out import HeldOut
+from .checks.sanity import check_weights
+from .checks.stability import Guard
+from .data.order import Loader, MicroBatch, PhaseData
+from .data.source_losses import CORPUS, means, sums_by_source
+from .model.model import Fox1, flops_per_token
 from .schedule import Plan
 from .settings import TrainSettings
-from .sources import CORPUS, means, sums_by_source
-from .stability import Guard
+from .watch.metrics import Metrics, peak_flops
+from .watch.profile import Profiler
 
 LOG_EVERY = 10
 

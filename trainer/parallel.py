@@ -10,7 +10,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from .model import Fox1
+from .model.model import Fox1
 from .settings import TrainSettings
 
 BACKEND = "cpu:gloo,cuda:nccl"

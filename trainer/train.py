@@ -21,18 +21,18 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from .. import lease, storage
-from .checkpoint import Checkpointer, Progress, checkpoints, load, newest_whole, read_manifest, verify
-from .data import PhaseData
-from .export import TokenizerFacts, keep_tokenizer
-from .held_out import open_held_out
+from ..storage import lease, store
+from .checkpoints.checkpoint import Checkpointer, Progress, checkpoints, load, newest_whole, read_manifest, verify
+from .checkpoints.export import TokenizerFacts, keep_tokenizer
+from .checks.held_out import open_held_out
+from .checks.stability import Guard
+from .data.order import PhaseData
 from .loop import Stop, Trainer
-from .metrics import Metrics
 from .parallel import build, build_optimizer, start_processes
-from .profile import Profiler
 from .schedule import plan_steps
 from .settings import STOPPED, Options, TrainSettings
-from .stability import Guard
+from .watch.metrics import Metrics
+from .watch.profile import Profiler
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ def _start(root: Path, asked: str, say: Callable[[str], None]) -> Path | None:
     """The checkpoint to go on from, verified."""
     path, wrong = newest_whole(root)
     if path is None and asked != "auto":
-        path = storage.open_root(asked)
+        path = store.open_root(asked)
         if checkpoints(path):
             path, wrong = newest_whole(path)
         else:
@@ -255,8 +255,8 @@ def _run_phases(trainer: Trainer, numbers: list[int]) -> bool:
 def main() -> None:
     """Command of one process (torchrun starts several)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("run", type=storage.open_root)
-    parser.add_argument("out", type=storage.open_root)
+    parser.add_argument("run", type=store.open_root)
+    parser.add_argument("out", type=store.open_root)
     parser.add_argument("--phases", default="all", help="all, or numbers from 1 with commas")
     parser.add_argument("--resume", default="auto", help="auto, or a checkpoint to begin from where OUT has none")
     parser.add_argument("--stop-after", type=int, default=0, help="leave after this step")
@@ -269,7 +269,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         # What every rank finds wrong is said once.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, ValueError):
-            print(f"error: {storage.shown(error)}", file=sys.stderr)
+            print(f"error: {store.shown(error)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import STAGES, RunPaths, read_json
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
-from ..engine import task_times
-from ..identity import GROUP_BYTES, MIN_GROUPS, SourceFile
+from ..engine.tasks import task_times
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
+from ..run.artifacts import STAGES, RunPaths, read_json
+from ..run.identity import GROUP_BYTES, MIN_GROUPS, SourceFile
 from .rates import WORK, FolderRate, Rates, StageRate, written
 
 GROWING_PREPARATIONS = ("tokenizer",)

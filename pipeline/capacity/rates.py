@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import STAGES, RunPaths, read_json
 from ..curate import CurateSettings, curate
-from ..engine import Engine, Executor, Silent, task_times
-from ..identity import SourceFile
+from ..engine.tasks import Engine, Executor, Silent, task_times
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
+from ..run.artifacts import STAGES, RunPaths, read_json
+from ..run.identity import SourceFile
 from ..sources.listing import SourceSettings, list_sources
 from .sample import write_sample
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from ..identity import SourceFile
+from ..run.identity import SourceFile
 from ..signals.hashing import mix_array
 from ..sources.formats import is_json_lines, json_lines
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..artifacts import RunPaths, read_json
-from ..identity import SourceFile, group_files
+from ..run.artifacts import RunPaths, read_json
+from ..run.identity import SourceFile, group_files
 from .order import Part
 from .stage import OldRun
 

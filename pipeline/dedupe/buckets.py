@@ -15,8 +15,17 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from ..engine import TaskResult
-from ..shuffle import RecordShuffle, by_hash_range, distinct, first_of_runs, lookup, merged, read_records, sequential
+from ..engine.shuffle import (
+    RecordShuffle,
+    by_hash_range,
+    distinct,
+    first_of_runs,
+    lookup,
+    merged,
+    read_records,
+    sequential,
+)
+from ..engine.tasks import TaskResult
 from ..signals.hashing import mix64
 from .order import (
     BAND,

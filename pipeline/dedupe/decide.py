@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from ..engine import TaskResult
-from ..shuffle import (
+from ..engine.shuffle import (
     Cursor,
     RecordShuffle,
     between,
@@ -27,6 +26,7 @@ from ..shuffle import (
     read_records,
     sort_records,
 )
+from ..engine.tasks import TaskResult
 from .order import (
     BY_BETTER,
     DROP,

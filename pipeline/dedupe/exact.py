@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from ..engine import TaskResult
-from ..shuffle import RecordShuffle, by_hash_range, merged, read_records
+from ..engine.shuffle import RecordShuffle, by_hash_range, merged, read_records
+from ..engine.tasks import TaskResult
 from ..signals.hashing import halves
 from .order import (
     BY_BETTER,

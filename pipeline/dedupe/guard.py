@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..artifacts import RunPaths
-from ..excerpts import beginning, edited_text
-from ..identity import MAX_ROWS, ROW_BITS, Group, SourceFile
+from ..run.artifacts import RunPaths
+from ..run.identity import MAX_ROWS, ROW_BITS, Group, SourceFile
+from ..text.excerpts import beginning, edited_text
 
 AT_LEAST = 100
 """Fewer lost documents are no reason to stop, whatever share they are of a small subset."""

@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
 
-from ..artifacts import RunPaths
-from ..exclude import EXCLUDED
-from ..filter import signal_batches
-from ..identity import ROW_BITS, FileTable, Group
+from ..filter.exclude import EXCLUDED
+from ..filter.judge import signal_batches
+from ..run.artifacts import RunPaths
+from ..run.identity import ROW_BITS, FileTable, Group
 
 VERSION = 3
 

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numba import njit
 
-from ..artifacts import DECISION_SCHEMA, merge_counts, parquet_writer
-from ..engine import TaskResult
-from ..exclude import EXCLUDED
-from ..filter import signal_batches
-from ..identity import ROW_BITS, Group
-from ..shuffle import RecordShuffle, first_of_runs, lookup, read_records
+from ..engine.shuffle import RecordShuffle, first_of_runs, lookup, read_records
+from ..engine.tasks import TaskResult
+from ..filter.exclude import EXCLUDED
+from ..filter.judge import signal_batches
+from ..run.artifacts import DECISION_SCHEMA, merge_counts, parquet_writer
+from ..run.identity import ROW_BITS, Group
 from .exact import add_overlap, sparse
 from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
 

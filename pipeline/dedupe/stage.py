@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..artifacts import Artifact, content_key, merge_counts
-from ..engine import Engine, Task, TaskResult, task_key
-from ..identity import Group
-from ..shuffle import partition_count
+from ..engine.shuffle import partition_count
+from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..run.artifacts import Artifact, content_key, merge_counts
+from ..run.identity import Group
 from . import buckets, decide, exact, result, verify
 from .order import BAND, CONTENT, EXACT, URL, VERSION, Chunks, DedupeSettings, Part, Plan, ranks
 

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from ..engine import TaskResult
-from ..shuffle import Cursor, RecordShuffle, distinct, lookup, merged, sequential
+from ..engine.shuffle import Cursor, RecordShuffle, distinct, lookup, merged, sequential
+from ..engine.tasks import TaskResult
 from ..signals.minhash import common
 from .buckets import unique_pairs
 from .order import (

@@ -17,9 +17,9 @@ import pyarrow as pa
 from numba import njit
 
 from ...tokenize.shards import TOKEN_SCHEMA, token_batches
-from ..artifacts import Artifact, publish
-from ..engine import TaskResult
-from ..shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
+from ..engine.shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
+from ..engine.tasks import TaskResult
+from ..run.artifacts import Artifact, publish
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
 from .select import PhaseClaims, read_documents, taken_by

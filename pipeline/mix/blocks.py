@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from ...tokenize.pack import Packed, Packing, Segments, fill, loss_spans, pack, streams
 from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
-from ..artifacts import publish
-from ..engine import TaskResult
-from ..shuffle import by_hash_range, read_partition, write_shuffle
+from ..engine.shuffle import by_hash_range, read_partition, write_shuffle
+from ..engine.tasks import TaskResult
+from ..run.artifacts import publish
 from ..signals.hashing import mix_array
 from .assign import column_lists, ipc_bytes, read_entries
 

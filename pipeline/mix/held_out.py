@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from ...tokenize.pack import pack, streams
 from ...tokenize.shards import block_schema, rows_per_file, token_batches, write_blocks
-from ..artifacts import Artifact, publish
-from ..engine import TaskResult
+from ..engine.tasks import TaskResult
+from ..run.artifacts import Artifact, publish
 from .assign import column_lists
 from .blocks import Material, SetShape
 

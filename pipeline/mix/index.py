@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..artifacts import parquet_writer, row_groups
-from ..engine import TaskResult
-from ..shuffle import RecordShuffle, by_hash_range, read_records
+from ..engine.shuffle import RecordShuffle, by_hash_range, read_records
+from ..engine.tasks import TaskResult
+from ..run.artifacts import parquet_writer, row_groups
 
 INDEX_SCHEMA = pa.schema(
     [

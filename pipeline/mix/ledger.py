@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..artifacts import Artifact
-from ..engine import TaskResult
+from ..engine.tasks import TaskResult
+from ..run.artifacts import Artifact
 from .budget import Cell, MixSettings
 from .plan import MixPlan
 

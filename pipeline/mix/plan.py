@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..artifacts import Artifact, RunPaths
-from ..engine import Engine, TaskResult
+from ..engine.tasks import Engine, TaskResult
+from ..run.artifacts import Artifact, RunPaths
 from . import assign, select
 from .budget import Cell, MixSettings, quotas
 from .feasibility import BudgetShort, PoolNeed

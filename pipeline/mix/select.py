@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ...tokenize.shards import token_batches
-from ..artifacts import Artifact, publish
-from ..engine import TaskResult
+from ..engine.tasks import TaskResult
+from ..run.artifacts import Artifact, publish
 from ..signals.hashing import mix_array
 from .budget import Cell, MixSettings, Phase
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...tokenize.shards import SetInfo, Split, dataset_card, file_names, rows_per_file, set_metadata
-from ..artifacts import Artifact, RunPaths, content_key, publish, write_json
-from ..engine import Engine, Task, TaskResult, task_key
+from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..run.artifacts import Artifact, RunPaths, content_key, publish, write_json
 from . import assign, blocks, held_out, index, select
 from .budget import Cell, MixSettings
 from .ledger import PackedSet, mixture_json

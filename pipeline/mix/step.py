@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..engine import Engine, Task, TaskResult, task_key
+from ..engine.tasks import Engine, Task, TaskResult, task_key
 
 VERSION = 4
 """Of the whole mix stage."""

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..artifacts import RunPaths, publish
-from ..engine import TaskResult
+from ..engine.tasks import TaskResult
+from ..run.artifacts import RunPaths, publish
 from ..signals.contamination import ContaminationIndex, index_table, item_grams, make_index
 from .benchmarks import BenchmarkSettings, Item, read_items
 

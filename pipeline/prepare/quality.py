@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from ..artifacts import RunPaths, publish
-from ..engine import TaskResult
-from ..filter import Exclusion
-from ..identity import SourceFile
+from ..engine.tasks import TaskResult
+from ..filter.judge import Exclusion
+from ..run.artifacts import RunPaths, publish
+from ..run.identity import SourceFile
 from ..signals import quality
 from ..signals.scan import text_buffers
 from ..signals.segment import segment

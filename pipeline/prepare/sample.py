@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 import xxhash
 
-from ..filter import Exclusion
-from ..identity import SourceFile, file_hash
+from ..filter.judge import Exclusion
+from ..run.identity import SourceFile, file_hash
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 

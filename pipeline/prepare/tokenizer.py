@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from ...tokenize.encode import encoder_of
 from ...tokenize.model import TokenizerSettings, check_specials, load, read_model, train
-from ..artifacts import RunPaths, publish
-from ..engine import TaskResult
-from ..filter import Exclusion
-from ..identity import SourceFile
+from ..engine.tasks import TaskResult
+from ..filter.judge import Exclusion
+from ..run.artifacts import RunPaths, publish
+from ..run.identity import SourceFile
 from .sample import sample_text
 
 MEASURED_BYTES = 1 << 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..artifacts import RunPaths, publish
-from ..engine import TaskResult
+from ..engine.tasks import TaskResult
+from ..run.artifacts import RunPaths, publish
 from ..signals.urls import parse_rules
 from ..sources.formats import open_source
 

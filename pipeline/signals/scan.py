@@ -22,19 +22,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..artifacts import EDIT_TYPE, RunPaths, parquet_writer
-from ..edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
-from ..engine import TaskResult
-from ..identity import ROW_BITS, SourceFile
-from ..memory import keep_freed_memory
-from ..plugins import Plugin, PluginSettings, load_plugins
+from ..engine.memory import keep_freed_memory
+from ..engine.tasks import TaskResult
+from ..run.artifacts import EDIT_TYPE, RunPaths, parquet_writer
+from ..run.identity import ROW_BITS, SourceFile
 from ..sources.domains import domain_of
 from ..sources.listing import current_version
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
+from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from . import c4, contamination, gopher, language, minhash, pii, quality, urls
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .minhash import SKETCH_ENCODING, MinHashSettings
+from .plugins import Plugin, PluginSettings, load_plugins
 from .segment import Segments, segment, text_buffers
 from .unicode import flag_not_nfc, tables
 

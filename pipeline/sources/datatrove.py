@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import pyarrow as pa
 
-from ...errors import first_line
+from ...storage.wording import first_line
 from .adapter import Adapter, Facts, as_text, as_timestamp
 
 READ_ROWS = 512

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
-from ...errors import first_line
+from ...storage.wording import first_line
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 import pyarrow as pa
 
-from ...errors import first_line
+from ...storage.wording import first_line
 from .adapter import Adapter, Facts, as_text, as_timestamp
 
 STREAM_ROWS = 512
@@ -72,7 +72,7 @@ def shards(name: str, config: str | None, split: str, revision: str | None) -> l
 
 def _folder_version(folder: Path) -> str:
     """What changes when a local data set changes: sizes and times of its files."""
-    from ..artifacts import content_key
+    from ..run.artifacts import content_key
 
     stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in sorted(folder.rglob("*")) if p.is_file()]
     return content_key([(name, s.st_size, s.st_mtime_ns) for name, s in stats])

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from ..identity import SourceFile, check_collisions, file_hash
+from ..run.identity import SourceFile, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source

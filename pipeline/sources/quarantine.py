@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..artifacts import Artifact, Publication
-from ..identity import SourceFile
+from ..run.artifacts import Artifact, Publication
+from ..run.identity import SourceFile
 
 EXCERPT_BYTES = 200
 

@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..identity import MAX_ROWS, SourceFile
+from ..run.identity import MAX_ROWS, SourceFile
 from . import chat, datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
 from .adapter import Adapter, Facts, names_a_folder
 from .formats import MAX_LINE, Damaged, arrow_tables, is_json_lines, json_lines

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..artifacts import RunPaths, write_json
-from ..engine import TaskResult
-from ..filter import signal_batches
-from ..identity import SourceFile
+from ..engine.tasks import TaskResult
+from ..filter.judge import signal_batches
+from ..run.artifacts import RunPaths, write_json
+from ..run.identity import SourceFile
 
 NAMED_DOCUMENTS = 20
 """Documents named for an item; the count is of all, and `contamination_items` of the signals names every one."""

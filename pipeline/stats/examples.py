@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
-from ..artifacts import RunPaths
-from ..edits import apply_edits
-from ..engine import TaskResult
-from ..identity import ROW_BITS, SourceFile
-from ..runs import Run, row_of, take_rows
+from ..engine.tasks import TaskResult
+from ..inspect.run import Run, row_of, take_rows
+from ..inspect.what_if import value_behind
+from ..run.artifacts import RunPaths
+from ..run.identity import ROW_BITS, SourceFile
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
-from ..what_if import value_behind
+from ..text.edits import apply_edits
 
 FILES = 2
 BYTES = 16 << 20

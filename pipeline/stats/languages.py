@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from ..artifacts import RunPaths, merge_counts
-from ..engine import TaskResult
-from ..identity import MAX_ROWS, ROW_BITS, Group
+from ..engine.tasks import TaskResult
 from ..mix.index import segments_between
+from ..run.artifacts import RunPaths, merge_counts
+from ..run.identity import MAX_ROWS, ROW_BITS, Group
 
 
 def count_languages(group: Group, parts: Sequence[Path], paths: RunPaths) -> TaskResult:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..artifacts import merge_counts
-from ..engine import TaskResult
-from ..identity import SourceFile
+from ..engine.tasks import TaskResult
+from ..run.artifacts import merge_counts
+from ..run.identity import SourceFile
 
 
 @dataclass

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...tokenize.shards import read_set
-from ..artifacts import Artifact, RunPaths, content_key, merge_counts, write_json
 from ..dedupe.stage import DedupeResult
-from ..engine import Engine, Task, TaskResult, task_key
-from ..identity import Group, SourceFile
+from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..run.artifacts import Artifact, RunPaths, content_key, merge_counts, write_json
+from ..run.identity import Group, SourceFile
 from .contamination import report_contamination
 from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json

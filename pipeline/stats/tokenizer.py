@@ -12,10 +12,10 @@ import xxhash
 
 from ...tokenize.model import TokenizerSettings, load, train
 from ...tokenize.shards import token_batches
-from ..artifacts import RunPaths, read_json
-from ..identity import Group
+from ..run.artifacts import RunPaths, read_json
+from ..run.identity import Group
 from ..sources.domains import domain_of
-from ..survivors import read_survivors
+from ..text.survivors import read_survivors
 
 SEEN_TOKENS = 4 << 20
 """Tokens of a shard that are looked at for unknown and byte pieces."""

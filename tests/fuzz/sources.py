@@ -133,7 +133,7 @@ def source(format: str, suffix: str) -> Target:
 
 def _read_source(format: str, case: Case, folder: Path) -> str:
     """Rows of the schema, in order, none of them in the quarantine; every line of a plain file is in one of the two."""
-    from fox1.pipeline.identity import SourceFile
+    from fox1.pipeline.run.identity import SourceFile
     from fox1.pipeline.sources.quarantine import Quarantine
     from fox1.pipeline.sources.rows import TEXT_SCHEMA, read_rows
 
@@ -178,7 +178,7 @@ def make_urls(rng: random.Random) -> Case:
 
 def list_urls(case: Case, folder: Path) -> str:
     """No path of a list leads out of the folders of a run."""
-    from fox1.pipeline.artifacts import RunPaths
+    from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.sources.listing import SourceSettings, list_sources
 
     listed = folder / case.name

@@ -20,7 +20,7 @@ from .cases import Case, Fault, damage, refused
 def phase_set() -> tuple[dict[str, bytes], list[bytes]]:
     """Files of a phase set of two block lengths with spans that are trained on, and the tokens of its units."""
     from fox1.tokenize import shards
-    from fox1.trainer.data import PhaseData
+    from fox1.trainer.data.order import PhaseData
 
     rng, splits, sizes = np.random.default_rng(1), [], {}
     with tempfile.TemporaryDirectory() as made:
@@ -65,7 +65,7 @@ def make_set(rng: random.Random) -> Case:
 def read_set(case: Case, folder: Path) -> str:
     """Units as a trainer takes them: ids of the vocabulary, segments in order that fill them, sources of the table."""
     import torch
-    from fox1.trainer.data import PhaseData
+    from fox1.trainer.data.order import PhaseData
 
     files, units = phase_set()
     for name, data in files.items():
@@ -130,7 +130,7 @@ def _model() -> Any:
 
 @functools.cache
 def checkpoint_files() -> dict[str, bytes]:
-    from fox1.trainer.checkpoint import Progress, write_whole
+    from fox1.trainer.checkpoints.checkpoint import Progress, write_whole
 
     with tempfile.TemporaryDirectory() as made:
         folder = write_whole(Path(made), _model(), Progress(1, 40, 7, 1 << 20), {"seed": 1, "lr": 1e-3}, 1000)
@@ -146,7 +146,7 @@ def make_checkpoint(rng: random.Random) -> Case:
 def read_checkpoint(case: Case, folder: Path) -> str:
     """What was saved, or nothing."""
     import torch
-    from fox1.trainer.checkpoint import load_weights, newest_whole, read_manifest
+    from fox1.trainer.checkpoints.checkpoint import load_weights, newest_whole, read_manifest
 
     files = checkpoint_files()
     place = folder / "step-00000007"

@@ -21,12 +21,12 @@ def make_text(rng: random.Random) -> Case:
 
 def scan(case: Case, folder: Path) -> str:
     """Signals of every text; edits that lie in it, in order, and whose result is UTF-8."""
-    from fox1.pipeline.edits import apply_edits, raw_span
-    from fox1.pipeline.identity import SourceFile
+    from fox1.pipeline.run.identity import SourceFile
     from fox1.pipeline.signals.c4 import LINE_RULES
     from fox1.pipeline.signals.pii import KINDS
     from fox1.pipeline.signals.scan import EditSettings, Prepared, ScanSettings, scan_piece, signals_schema
     from fox1.pipeline.sources.rows import TEXT_SCHEMA
+    from fox1.pipeline.text.edits import apply_edits, raw_span
 
     texts = json.loads(case.data)
     edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_RULES),), "cut")

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline import curate as curate_module
-from fox1.pipeline.engine import Silent
+from fox1.pipeline.engine.tasks import Silent
 
 from tests.conftest import SMALL, hashes, read_stored, write_stored
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "killed_run.py"
+SCRIPT = Path(__file__).parents[1] / "faults" / "killed_run.py"
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 
 

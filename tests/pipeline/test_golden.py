@@ -17,10 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fox1.pipeline import filter, prepare, tokens
+from fox1.pipeline import prepare
 from fox1.pipeline.dedupe import order
+from fox1.pipeline.filter import judge as filter
 from fox1.pipeline.mix import step as mix
 from fox1.pipeline.signals import scan
+from fox1.pipeline.tokens import shards as tokens
 
 from tests.conftest import hashes
 

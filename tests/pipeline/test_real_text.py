@@ -20,9 +20,9 @@ from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 
-from tests.pipeline.test_minhash import shingles
-from tests.pipeline.test_pii import EMAIL, IPV4
-from tests.pipeline.test_signals import reference
+from tests.pipeline.signals.test_minhash import shingles
+from tests.pipeline.signals.test_pii import EMAIL, IPV4
+from tests.pipeline.signals.test_signals import reference
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "corpora"
 ALL = bool(os.environ.get("FOX1_ALL_DOCUMENTS"))

@@ -14,7 +14,9 @@ import os
 import signal
 
 import torch.distributed as dist
-from fox1.trainer import checkpoint, data, train
+from fox1.trainer import train
+from fox1.trainer.checkpoints import checkpoint
+from fox1.trainer.data import order as data
 
 next_step, checksum = data.Loader.next_step, checkpoint._sha256
 what, _, number = os.environ.get("DIE", "never:0").partition(":")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fox1.pipeline.sample import write_sample
-from fox1.trainer.checkpoint import checkpoints, read_manifest
+from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 from fox1.trainer.launch import run_processes
 
 from tests.conftest import TWO_LAYERS, run_to_train

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from fox1 import lease
+from fox1.storage import lease
 from fox1.tokenize.encode import Encoder
-from fox1.trainer.checkpoint import checkpoints, read_manifest
+from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 
 from tests.conftest import TWO_LAYERS, run_to_train
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jinja2
 
-from ...artifacts import publish
+from ...run.artifacts import publish
 from . import charts
 from .facts import RunFacts, differences, read_facts
 

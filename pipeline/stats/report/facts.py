@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...artifacts import STAGES, RunPaths
+from ....commands.show.mixture import documents_by_class
+from ....commands.show.stats import read_stats
 from ...dedupe.order import DUPLICATES
-from ...engine import task_times
+from ...engine.tasks import task_times
+from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
-from ..mixture import documents_by_class
-from ..tables import read_stats
 
 FILTERED = "filtered"
 FLOW_NAMES = {

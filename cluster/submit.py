@@ -1,0 +1,220 @@
+"""`fox1 submit`: any fox1 command as a Ray job on a cluster.
+
+Two folders travel with a job, both through its runtime environment:
+
+    py_modules    fox1/           the package's own files, so that the cluster runs this code and no other
+    working_dir   versions.json   what the client runs (see `check_versions`)
+                  recipe.yaml     the recipe as the client resolved it, if the command takes one
+
+Dependencies do not travel: they come from the cluster's image. The job's entry point is
+`python -m fox1.cluster.entry -- COMMAND`, which compares versions and then becomes `python -m fox1 COMMAND`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from .client import DEFAULT_ADDRESS, connect, last_line, one_line_errors
+from .entry import VERSIONS_FILE, SubmitError, installed_versions
+from .package import stage_package
+
+#: Exit status for a job that was stopped, or that the user stopped following: that of a program ended by Ctrl-C.
+INTERRUPTED = 130
+
+#: How often a broken log connection is made again.
+RECONNECTIONS = 10
+
+_RECIPE_FILE = "recipe.yaml"
+
+
+# -- what travels ------------------------------------------------------------------------------------------------
+
+
+def stage_job(destination: Path, command: Sequence[str], recipe_yaml: bytes | None) -> list[str]:
+    """Writes the job's working directory to `destination`; returns the command as the cluster is to run it.
+
+    With `recipe_yaml`, the argument after the subcommand is the recipe, and becomes the path of the one that travels.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    (destination / VERSIONS_FILE).write_text(json.dumps(installed_versions(), indent=1), encoding="utf-8")
+    if recipe_yaml is None:
+        return list(command)
+    if len(command) < 2 or command[1].startswith("-"):
+        subcommand = command[0] if command else "curate"
+        raise SubmitError(f"the recipe comes first after {subcommand}: fox1 submit -- {subcommand} RECIPE ...")
+    (destination / _RECIPE_FILE).write_bytes(recipe_yaml)
+    return _with_recipe(command)
+
+
+def _with_recipe(command: Sequence[str]) -> list[str]:
+    """A command with the recipe that travels along in place of the one it names."""
+    return [command[0], _RECIPE_FILE, *command[2:]]
+
+
+def _check_output(command: Sequence[str]) -> None:
+    """Refuses a relative `--out`: the job runs in a folder that Ray deletes after it."""
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        value = following if word == "--out" else word[len("--out=") :] if word.startswith("--out=") else None
+        if value and "://" not in value and not Path(value).is_absolute():
+            raise SubmitError(f"--out {value} is relative: name a URL or an absolute path that all nodes share")
+
+
+# -- versions ----------------------------------------------------------------------------------------------------
+
+
+# -- the cluster -------------------------------------------------------------------------------------------------
+
+
+# -- the job -----------------------------------------------------------------------------------------------------
+
+
+def submit(
+    command: Sequence[str],
+    *,
+    address: str,
+    name: str | None,
+    recipe_yaml: bytes | None,
+    follow: bool = True,
+    out: TextIO,
+) -> int:
+    """Runs `fox1 COMMAND` as a job of the cluster at `address`; writes its log to `out`; returns its exit status.
+
+    Without `follow` the status is 0 as soon as the job is accepted. Ctrl-C stops following, not the job. `name` is the
+    job's id; a job of that name that still runs is followed instead, and after one that has ended the next is called
+    NAME-2, NAME-3 and so on, so that the same command given again goes on where it was. `recipe_yaml` replaces the
+    argument after the subcommand. Raises `SubmitError`.
+    """
+    if not command:
+        raise SubmitError("no command to submit: write it after --, as in fox1 submit -- curate RECIPE --out RUN")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise SubmitError(f"{name!r} cannot name a job: use letters, digits, '.', '_' and '-'")
+    _check_output(command)
+    client = connect(address)
+    running = None
+    if name is not None:
+        name, running = _next_of_name(client, name, address)
+    if running:
+        _must_run(client, running, command, recipe_yaml, address)
+        print(f"job {running} is running at {address}", file=out, flush=True)
+        job = running
+    else:
+        job = _send(client, command, address, name, recipe_yaml)
+        print(f"job {job} submitted to {address}", file=out, flush=True)
+    return follow_job(client, job, address, out) if follow else 0
+
+
+def _next_of_name(client: Any, name: str, address: str) -> tuple[str, str | None]:
+    """(id for a new job of that name, id of the one that runs)."""
+    tries = {}
+    with one_line_errors(address):
+        for job in client.list_jobs():
+            if found := re.fullmatch(re.escape(name) + r"(?:-(\d+))?", job.submission_id or ""):
+                tries[int(found[1] or 1)] = job
+    if not tries:
+        return name, None
+    last = max(tries)
+    running = None if tries[last].status.is_terminal() else str(tries[last].submission_id)
+    return f"{name}-{last + 1}", running
+
+
+def _must_run(client: Any, job: str, command: Sequence[str], recipe_yaml: bytes | None, address: str) -> None:
+    """Raises `SubmitError` if a job runs another command."""
+    wanted = _entry(_with_recipe(command) if recipe_yaml else command)
+    with one_line_errors(address):
+        running = client.get_job_info(job).entrypoint
+    if running != wanted:
+        said = running.rpartition(" -- ")[2]
+        raise SubmitError(f"job {job} is running another command ({said}); choose another --name, or wait for its end")
+
+
+def _entry(command: Sequence[str]) -> str:
+    """What a job runs on the cluster."""
+    return shlex.join(["python", "-m", "fox1.cluster.entry", "--", *command])
+
+
+def _send(client: Any, command: Sequence[str], address: str, name: str | None, recipe_yaml: bytes | None) -> str:
+    """Submits a command with what travels along; the job's id."""
+    with tempfile.TemporaryDirectory(prefix="fox1-submit-") as folder:
+        package = stage_package(Path(folder) / "package")
+        working = Path(folder) / "job"
+        remote_command = stage_job(working, command, recipe_yaml)
+        with one_line_errors(address):
+            return str(
+                client.submit_job(
+                    entrypoint=_entry(remote_command),
+                    submission_id=name,
+                    runtime_env={"py_modules": [str(package)], "working_dir": str(working)},
+                )
+            )
+
+
+def follow_job(client: Any, job: str, address: str, out: TextIO) -> int:
+    """Writes a job's log to `out` until it has ended; its exit status. Ctrl-C stops following, not the job."""
+    try:
+        details = _follow(client, job, address, out)
+    except KeyboardInterrupt:
+        print(f"\nno longer following; job {job} goes on: {_how_to_attach(job, address)}", file=out, flush=True)
+        return INTERRUPTED
+    return _exit_status(details, job, out)
+
+
+def _follow(client: Any, job: str, address: str, out: TextIO) -> Any:
+    """Writes the job's log to `out` as it grows, until the job has ended; returns Ray's `JobDetails`."""
+    import aiohttp
+
+    written = 0  # characters of the log
+
+    async def tail() -> None:
+        nonlocal written
+        read = 0
+        async for text in client.tail_job_logs(job):
+            # A new connection starts at the log's beginning, so what is already written is passed over.
+            out.write(text[max(0, written - read) :])
+            out.flush()
+            read += len(text)
+            written = max(written, read)
+
+    failures = 0  # in a row: a log of days may lose its connection many times
+    while failures <= RECONNECTIONS:
+        before = written
+        try:
+            asyncio.run(tail())
+            details = client.get_job_info(job)
+            if details.status.is_terminal():
+                return details
+            failures = 0
+        except BrokenPipeError:
+            raise  # of `out`: whoever read it has gone
+        except (RuntimeError, OSError, aiohttp.ClientError):
+            failures = 1 if written > before else failures + 1
+        time.sleep(1)
+    raise SubmitError(f"lost the connection to {address}; job {job} may go on: {_how_to_attach(job, address)}")
+
+
+def _how_to_attach(job: str, address: str) -> str:
+    where = "" if address == DEFAULT_ADDRESS else f" --address {shlex.quote(address)}"
+    return f"follow it with `fox1 jobs logs {job}{where}`, stop it with `fox1 jobs stop {job}{where}`"
+
+
+def _exit_status(details: Any, job: str, out: TextIO) -> int:
+    """The shell's exit status for a job that has ended."""
+    status, code = str(details.status.value), details.driver_exit_code
+    if status == "SUCCEEDED":
+        return 0
+    if status == "STOPPED":
+        print(f"job {job} was stopped", file=out, flush=True)
+        return INTERRUPTED
+    if code is None:
+        # No driver ran (its environment could not be made) or its node died: the log says nothing of it.
+        print(f"job {job} failed: {last_line(details.message or '')}", file=out, flush=True)
+        return 1
+    # A negative code is a signal's number; a shell reports it above 128.
+    return 128 - code if code < 0 else code or 1

@@ -1,0 +1,90 @@
+"""The command line: which commands there are. What each does is in commands/; heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..storage.store import shown
+from . import cluster, curation, doctor, inspection, recipes, training
+
+app = typer.Typer(
+    name="fox1",
+    help="Curate five public corpora into three curriculum shard sets, and train Fox-1 on them, phase by phase.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "sample": curation.sample,
+    "curate": curation.curate,
+    "stats": inspection.stats,
+    "report": inspection.report,
+    "filter": inspection.filter_command,
+    "why": inspection.why,
+    "trace": inspection.trace,
+    "find": inspection.find,
+    "dump": curation.dump,
+    "plan": curation.plan,
+    "verify": curation.verify,
+    "gc": curation.gc,
+    "train": training.train,
+    "curves": training.curves,
+    "export": training.export_command,
+    "import": training.import_command,
+    "generate": training.generate_command,
+    "eval": training.eval_command,
+    "doctor": doctor.doctor,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+# What follows `--` is a command of its own.
+app.command("submit", context_settings={"ignore_unknown_options": True})(cluster.submit)
+
+jobs = typer.Typer(help="List the jobs of a cluster, show their logs, end them.")
+jobs.callback(invoke_without_command=True)(cluster.jobs)
+jobs.command("logs")(cluster.jobs_logs)
+jobs.command("stop")(cluster.jobs_stop)
+recipe = typer.Typer(help="Validate recipes; print their JSON Schema.", no_args_is_help=True)
+recipe.command("check")(recipes.recipe_check)
+recipe.command("schema")(recipes.recipe_schema)
+tokenizer = typer.Typer(help="Train and look at SentencePiece models.", no_args_is_help=True)
+tokenizer.command("train")(recipes.tokenizer_train)
+tokenizer.command("inspect")(recipes.tokenizer_inspect)
+for name, group in {"jobs": jobs, "recipe": recipe, "tokenizer": tokenizer}.items():
+    app.add_typer(group, name=name)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: one line per error, a traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        # A message may hold names of files and words of documents; none of them steers a terminal.
+        from ..storage.wording import printable
+
+        for line in (*getattr(error, "details", ()), f"error: {shown(str(error).strip() or type(error).__name__)}"):
+            print(printable(line, "\n\t"), file=sys.stderr)
+        sys.exit(1)

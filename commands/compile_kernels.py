@@ -1,0 +1,92 @@
+"""Compile every Numba kernel into this machine's cache, so that no run and no worker pays for it.
+
+`make install` runs it; it is also what to run in a container image. Takes half a minute where nothing is cached.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    import numpy as np
+    import pyarrow as pa
+
+    from ..pipeline.mix import assign
+    from ..pipeline.prepare.benchmarks import Item
+    from ..pipeline.prepare.contamination import build
+    from ..pipeline.run.identity import SourceFile
+    from ..pipeline.signals import hashing, minhash, quality, scan, urls
+    from ..pipeline.signals.segment import segment
+    from ..pipeline.sources.rows import TEXT_SCHEMA
+    from ..tokenize import encode, pack
+
+    words = " ".join(f"word{i}" for i in range(40))
+    texts = ["Two words, and é more.\nlorem ipsum\n", "", f"mail a@b.com, or +44 20 7946 0958. {words} {words}"] * 3
+    n = len(texts)
+    columns = [range(n), texts, ["Pile-CC"] * n, [""] * n, ["http://x.com/y"] * n, [0] * n]
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
+    )
+    index, _ = build([Item("b", "f", 0, "", (words,), "")], 13)
+    edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), "cut")
+    for shape in minhash.PRESETS.values():
+        settings = scan.ScanSettings(shape, edits)
+        weights = np.zeros((1, quality.BUCKETS), np.int16)
+        prepared = scan.Prepared(quality.QualityModels(("web",), weights), index, urls.parse_rules(["x.org", "word"]))
+        file = SourceFile("pile", "x", "", 0, "", "pile", False, 1)
+        scan.scan_piece(batch, file, settings, scan.signals_schema(settings), prepared)
+    s = segment(*scan.text_buffers(batch.column("text")))
+    quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
+    hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
+    rows, tokens = np.zeros(1, np.int64), np.arange(3, dtype=np.int32)
+    assign._add_digests(rows, np.ones((4, 1), np.uint64), tokens, rows, tokens, rows, np.zeros(1, np.uint64))
+    _dedupe([*texts, words, f"{words} more"])
+    encode._Literals([("<s>", encode.CONTROL)]).find(batch.column("text"))
+    encode.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
+    lengths = np.array([5, 9, 2], np.int64)
+    for packing in ("best_fit", "concatenate"):
+        packed = pack.pack(lengths, 8, 4, packing, last=True)
+    stream = pack.streams(np.arange(10, dtype=np.int32), np.array([0, 3, 10, 10]), lengths, 2, 1)
+    p = packed.segments
+    nothing = np.empty(0, np.int64), np.zeros(4, np.int64)
+    pack.loss_spans(p.document, p.start, p.length, p.block, packed.n_blocks, *nothing)
+    pack.fill(p.document, p.start, p.length, p.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)
+
+
+def _dedupe(texts: list[str]) -> None:
+    """Dedupe a few documents in a folder of their own: its kernels take what its steps hand them."""
+    import json
+    import tempfile
+    from pathlib import Path
+
+    from ..pipeline.dedupe.order import DedupeSettings
+    from ..pipeline.dedupe.stage import run_dedupe
+    from ..pipeline.engine.tasks import Engine, InProcess
+    from ..pipeline.filter.judge import FilterSettings, filter_group
+    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.identity import group_files
+    from ..pipeline.signals.scan import ScanSettings, scan_file
+    from ..pipeline.sources.listing import SourceSettings, list_sources
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [json.dumps({"text": text, "meta": {"pile_set_name": "Pile-CC"}}) for text in texts]
+        Path(folder, "a.jsonl").write_text("\n".join(rows))
+        files = list_sources((SourceSettings("pile", "pile", folder, ("*.jsonl",)),))
+        paths, groups, settings = RunPaths(Path(folder, "run")), group_files(files), ScanSettings()
+        for file in files:
+            scan_file(file, settings, paths)
+        filtered = {g.name: [a.hash for a in filter_group(g, FilterSettings(), "", paths).outputs] for g in groups}
+        shape = settings.minhash
+        run_dedupe(
+            Engine(paths, InProcess()),
+            groups,
+            [(1, len(texts))] * len(groups),
+            filtered,
+            ["pile/Pile-CC"],
+            DedupeSettings(),
+            shape.bands,
+            shape.sketch_size,
+        )
+
+
+if __name__ == "__main__":
+    main()

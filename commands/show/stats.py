@@ -1,0 +1,209 @@
+"""`fox1 stats`: the stored statistics as tables: funnel by corpus and reason, overlap of corpora, mixture by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ...pipeline.dedupe.order import DUPLICATES
+from ...pipeline.run.artifacts import RunPaths, read_json
+from ...pipeline.stats.tokenizer import SubsetTokens
+from ...tokenize.model import Pieces
+from .mixture import mixture_tables, new_console, new_table
+
+NAMES = (
+    "funnel",
+    "filter",
+    "prepared",
+    "dedupe",
+    "overlap",
+    "mixture",
+    "tokens",
+    "languages",
+    "examples",
+    "settings",
+)
+
+
+def read_stats(run: Path) -> dict[str, Any]:
+    """All statistics of a run.
+
+    Raises:
+        ValueError: the run has none (yet).
+    """
+    paths = RunPaths(run)
+    if not run.is_dir():
+        raise ValueError(f"no run at {run}; `fox1 curate RECIPE --out {run}` makes one")
+    values = {name: read_json(paths.stats(name)) for name in NAMES}
+    if "contamination" in values["prepared"]:
+        values["contamination"] = read_json(paths.stats("contamination"))
+    return values
+
+
+def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
+    """What a model consists of, and how it does on a run's text by subset and domain."""
+    console = new_console()
+    normal = pieces.total - len(pieces.control) - pieces.user_defined - pieces.bytes
+    console.print(
+        f"{pieces.total:,} pieces: {normal:,} ordinary, {pieces.user_defined:,} user-defined, {pieces.bytes:,} of byte "
+        f"fallback, {len(pieces.control)} special: " + ", ".join(f"{i} {p}" for i, p in pieces.control),
+        highlight=False,
+    )
+    console.print("longest: " + " ".join(repr(p) for _, p in pieces.longest), highlight=False)
+    if not rows:
+        return
+    totals: dict[str, list[SubsetTokens]] = {}
+    for row in rows:
+        totals.setdefault(row.domain, []).append(row)
+    table = new_table("Tokens", "text", "domain", "tokens", "bytes per token", "unknown", "byte fallback")
+    groups = [(f"{r.corpus}/{r.subset}", r.domain, [r]) for r in rows]
+    groups += [("all of it", domain, of) for domain, of in sorted(totals.items())] + [("all", "", list(rows))]
+    for name, domain, of in groups:
+        tokens, seen = sum(r.tokens for r in of), max(sum(r.seen for r in of), 1)
+        table.add_row(
+            name,
+            domain,
+            f"{tokens:,}",
+            f"{sum(r.bytes for r in of) / max(tokens, 1):.2f}",
+            f"{100 * sum(r.unknown for r in of) / seen:.3f} %",
+            f"{100 * sum(r.byte_fallback for r in of) / seen:.3f} %",
+        )
+    console.print(table)
+
+
+def print_tables(values: dict[str, Any]) -> None:
+    """Print the tables of a run's statistics."""
+    console = new_console()
+    for table in (
+        _funnel(values),
+        _reasons(values),
+        *_prepared(values),
+        _rules(values["filter"]),
+        *_overlaps(values["overlap"]),
+        *_dedupe(values["dedupe"]),
+        *mixture_tables(values),
+    ):
+        console.print(table)
+        console.print()
+
+
+def _funnel(values: dict[str, Any]) -> Table:
+    tokens: dict[str, int] = {}
+    # Held-out documents are among the kept, and so are their tokens.
+    for name, of in values["tokens"]["subsets"].items():
+        corpus = name.split("/", 1)[0]
+        tokens[corpus] = tokens.get(corpus, 0) + of["tokens"]
+    table = new_table(
+        "Funnel by corpus",
+        "corpus",
+        "rows",
+        "MB",
+        "quarantined",
+        "filtered",
+        "duplicates",
+        "held out",
+        "kept",
+        "tokens",
+    )
+    sums = [0] * 8
+    for c in values["funnel"]["corpora"]:
+        dropped = c["dropped"]
+        duplicates = sum(dropped.get(r, 0) for r in DUPLICATES)
+        held = dropped.get("held_out", 0)
+        row = [
+            c["rows"],
+            c["bytes"],
+            c["quarantined"],
+            sum(dropped.values()) - duplicates - held,
+            duplicates,
+            held,
+            c["kept"],
+            tokens.get(c["corpus"], 0),
+        ]
+        sums = [a + b for a, b in zip(sums, row, strict=True)]
+        table.add_row(c["corpus"], *_row(row))
+    table.add_row("all", *_row(sums), style="bold")
+    return table
+
+
+def _row(values: list[int]) -> list[str]:
+    return [f"{v / 1e6:,.1f}" if i == 1 else f"{v:,}" for i, v in enumerate(values)]
+
+
+def _reasons(values: dict[str, Any]) -> Table:
+    corpora = values["funnel"]["corpora"]
+    reasons = sorted({r for c in corpora for r in c["dropped"]})
+    table = new_table("Dropped by reason", "reason", *(c["corpus"] for c in corpora), "all")
+    for reason in reasons:
+        row = [c["dropped"].get(reason, 0) for c in corpora]
+        table.add_row(reason, *(f"{n:,}" if n else "" for n in row), f"{sum(row):,}")
+    return table
+
+
+def _rules(rules: dict[str, dict[str, int]]) -> Table:
+    table = new_table("Rules", "rule", "failed", "alone", "most often together with")
+    for rule, n in rules["failed"].items():
+        if not n:
+            continue
+        others = {}
+        for pair, both in rules["both"].items():
+            names = pair.split("|")
+            if rule in names:
+                others[names[names[0] == rule]] = both
+        top = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:2]
+        table.add_row(rule, f"{n:,}", f"{rules['alone'][rule]:,}", ", ".join(f"{name} {both:,}" for name, both in top))
+    return table
+
+
+def _prepared(values: dict[str, Any]) -> list[Table]:
+    """Quality models with their held-out accuracy, and benchmark items found."""
+    tables = []
+    models = values["prepared"].get("quality", {"models": {}, "skipped": {}})
+    if models["models"] or models["skipped"]:
+        table = new_table("Quality models", "domain", "good", "ordinary", "right on held-out documents")
+        for domain, m in models["models"].items():
+            right = f"{m['correct']:,} of {m['held_out']:,} ({100 * m['correct'] / max(m['held_out'], 1):.1f} %)"
+            table.add_row(domain, f"{m['good']:,}", f"{m['ordinary']:,}", right)
+        for domain, why in models["skipped"].items():
+            table.add_row(domain, "", "", f"none, the formula instead: {why}")
+        tables.append(table)
+    if "contamination" in values:
+        table = new_table("Benchmark items in the corpora", "benchmark", "items", "too short", "found", "documents")
+        for name, b in values["contamination"]["benchmarks"].items():
+            table.add_row(name, *(f"{b[k]:,}" for k in ("items", "uncovered", "found", "documents")))
+        tables.append(table)
+    return tables
+
+
+def _overlaps(overlap: dict[str, Any]) -> list[Table]:
+    titles = {
+        "all_corpora": "Overlap, all rows: documents of the row's corpus with an exact copy in the column's",
+        "kept_corpora": "Overlap, after the filters: exact copies",
+        "near_corpora": "Overlap, after the filters: documents in a cluster with one of the column's, exact or near",
+    }
+    tables = []
+    for name, title in titles.items():
+        table = new_table(title, "", *overlap["corpora"])
+        cells = {(a, b): documents for a, b, documents, _ in overlap[name]}
+        for a, corpus in enumerate(overlap["corpora"]):
+            row = [cells.get((a, b), 0) for b in range(len(overlap["corpora"]))]
+            table.add_row(corpus, *(f"{n:,}" if n else "·" for n in row))
+        tables.append(table)
+    return tables
+
+
+def _dedupe(figures: dict[str, Any]) -> list[Table]:
+    """Clusters by size, and the rounds of near-dedupe."""
+    sizes = new_table("Cluster sizes", "documents", "survivors that stand for as many")
+    for size, n in sorted(figures["cluster_sizes"].items(), key=lambda e: int(e[0])):
+        sizes.add_row(size if int(size) < 4 else f"{int(size):,}-{2 * int(size) - 1:,}", f"{n:,}")
+    rounds = new_table("Rounds of near-dedupe", "round", "window", "bucket rows left", "pairs", "verified", "dropped")
+    for i, r in enumerate(figures["rounds"], 1):
+        names = ("window", "bucket_rows_walked_again", "candidate_pairs", "verified_pairs", "dropped")
+        rounds.add_row(str(i), *(f"{r[name]:,}" for name in names))
+    capped = f"{figures['kept_past_a_cap']:,} kept past the cap of a bucket"
+    rounds.caption, rounds.caption_justify = capped, "left"
+    return [sizes, rounds]

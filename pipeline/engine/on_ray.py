@@ -1,0 +1,183 @@
+"""Tasks on a Ray cluster, or on a session of this machine. The only file of the pipeline that imports Ray.
+
+Ray sees plain tasks with declared CPU and memory in a bounded window. Retries are counted by the engine, not by Ray (which
+retries out-of-memory tasks without end). Files are the only medium between tasks; results are small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...storage.wording import first_line
+from ..run.artifacts import RunPaths
+from .tasks import TASK_MEMORY, Outcome, Progress, Task, attempt
+
+CONNECT_SECONDS = 10.0
+"""How long a cluster may take to answer at all."""
+ASK_SECONDS = 5.0
+"""How often the driver looks at the cluster and at what is slow."""
+SLOW_SECONDS, SLOW_TIMES = 30.0, 4
+"""A task is slow that takes longer than the one, and than the other times the median."""
+
+
+class OnRay:
+    """Runs tasks on a Ray cluster with a bounded window in flight."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._ray = ray
+        # Ray's own retries are off: a task that always exceeds its memory would otherwise loop for ever.
+        self._attempt = ray.remote(max_retries=0, num_cpus=1)(attempt)
+
+        self._cores, self._asked = 1, 0.0
+
+    @property
+    def cores(self) -> int:
+        # Nodes come and go, but to ask for each of a hundred thousand tasks would cost as much as the small ones do.
+        if time.monotonic() - self._asked > ASK_SECONDS:
+            self._look()
+            self._cores, self._asked = int(self._ray.cluster_resources().get("CPU", 1)), time.monotonic()
+        return self._cores
+
+    @property
+    def room(self) -> int:
+        return max((int(n["Resources"].get("memory", 0)) for n in self._ray.nodes() if n["Alive"]), default=TASK_MEMORY)
+
+    def run(
+        self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]:
+        waiting = list(reversed(tasks))
+        in_flight: dict[Any, int] = {}
+        stragglers = _Stragglers(stage, {index: task.name for index, task in tasks}, progress)
+        while waiting or in_flight:
+            self._look()
+            window = max(2, 2 * self.cores)
+            while waiting and len(in_flight) < window:
+                index, task = waiting.pop()
+                # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
+                reference = self._attempt.options(memory=task.memory, name=stage).remote(task, paths, stage)
+                in_flight[reference] = index
+                stragglers.began(index)
+            done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
+            for reference in done:
+                index = in_flight.pop(reference)
+                stragglers.ended(index)
+                try:
+                    yield index, self._ray.get(reference)
+                except self._ray.exceptions.RayError as cause:
+                    error = f"{type(cause).__name__}: {first_line(cause)}"
+                    yield index, Outcome(None, error, str(cause), True, "", 0.0, 0)
+            stragglers.look()
+
+    def _look(self) -> None:
+        """Is the session of this machine still whole? Ray waits a minute for a lost part, then ends this process itself.
+
+        Raises:
+            ValueError: a part has ended.
+        """
+        node = self._ray._private.worker._global_node
+        dead = {name for name, _ in node.dead_processes()} if node else set()
+        if lost := sorted(dead & {"raylet", "gcs_server"}):
+            raise ValueError(f"the Ray session is lost ({lost[0]} has ended); run the same command again to go on")
+
+
+class _Stragglers:
+    """Tells, once each, of tasks that are under way for much longer than others of their stage took."""
+
+    def __init__(self, stage: str, names: dict[int, str], progress: Progress) -> None:
+        self._stage, self._names, self._progress = stage, names, progress
+        self._began: dict[int, float] = {}
+        self._took: deque[float] = deque(maxlen=1000)
+        self._told: set[int] = set()
+        self._looked = time.monotonic()
+
+    def began(self, index: int) -> None:
+        self._began[index] = time.monotonic()
+
+    def ended(self, index: int) -> None:
+        self._took.append(time.monotonic() - self._began.pop(index))
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < ASK_SECONDS or len(self._took) < 5:
+            return
+        self._looked = now
+        limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self._took))
+        for index, began in list(self._began.items()):
+            if index not in self._told and now - began > limit:
+                self._progress.slow(self._stage, self._names[index], now - began)
+                self._told.add(index)
+
+
+def _require_answer(address: str) -> None:
+    """Raise ValueError where nothing listens at HOST:PORT or ray://HOST:PORT: Ray would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ValueError(
+                f"no Ray cluster answers at {address} ({error}); is it up, and is this its address?"
+            ) from None
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
+    """A Ray session: the cluster at `address` (or the job's own), else one of this machine for as long as the block.
+
+    A local session binds to loopback, has no dashboard and ends with the driver.
+
+    Raises:
+        ValueError: it does not start, or is lost.
+    """
+    import logging
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # With it a driver waits for workers that are started before it asks, and for ever if one of them is killed.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    import ray
+
+    target = address or os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    already = ray.is_initialized()
+    if not already:
+        if target:
+            _require_answer(target)
+        here: dict[str, Any] = {
+            "num_cpus": cpus or os.cpu_count(),
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "object_store_memory": 128 << 20,
+        }
+        try:
+            ray.init(**({"address": target} if target else here), **quiet)
+        except ConnectionError:
+            if not target:
+                raise
+            raise ValueError(
+                f"no Ray cluster at {target}: start one (`ray start --head`), or leave out --address to run on this machine"
+            ) from None
+        except (ValueError, OSError):
+            raise
+        # Of a node that dies while it starts, Ray knows no narrower one.
+        except Exception as error:
+            raise ValueError(f"Ray does not start ({first_line(error)}); run the same command again") from error
+    try:
+        yield OnRay()
+    except ray.exceptions.RayError as error:
+        raise ValueError(
+            f"the Ray session is lost ({first_line(error)}); run the same command again to go on"
+        ) from error
+    finally:
+        if not already:
+            ray.shutdown()

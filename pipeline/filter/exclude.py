@@ -1,0 +1,218 @@
+"""Documents that are taken out on request: lists of rows, URLs, native ids and content hashes.
+
+One entry a line, `#` begins a comment line:
+
+    redpajama/arxiv/arxiv_0.jsonl#12      a row of a file, as `fox1 why` names it; or a document id
+    https://example.com/page              every document of this URL, in normal form; or url:...
+    id:abc123                             every document to which its source gives this id
+    hash:0123456789abcdef0123456789abcdef every document with this content hash
+
+The filter drops what a list names with the reason `excluded`; dedupe drops its exact and verified near copies, wherever
+they are, unless the recipe says `copies: false`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from ..engine.shuffle import first_of_runs, lookup
+from ..engine.tasks import TaskResult
+from ..run.artifacts import RunPaths, parquet_writer, read_json
+from ..run.identity import MAX_ROWS, ROW_BITS, file_hash
+from ..signals.hashing import halves
+from ..signals.urls import normalised_hashes
+from ..sources.formats import open_source
+
+EXCLUDED = "excluded"
+"""The reason."""
+FILE = "exclude.parquet"
+COLUMNS = ("doc_id", "url_hash", "native_id_hash", "content_hash")
+"""Columns of `signals/` by which documents are named, one for every kind of entry."""
+KINDS = ("row", "url", "id", "hash")
+_SCHEMA = pa.schema(
+    [
+        pa.field("kind", pa.uint8(), nullable=False),
+        pa.field("key", pa.uint64(), nullable=False),
+        pa.field("rest", pa.uint64(), nullable=False, metadata={"encoding": "second half of a content hash, else 0"}),
+        pa.field("entry", pa.string(), nullable=False, metadata={"encoding": "as the list has it"}),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """The entries of a run's lists, by kind and key."""
+
+    kind: np.ndarray
+    key: np.ndarray
+    rest: np.ndarray
+    entries: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `signals/` that matching reads."""
+        return [column for kind, column in enumerate(COLUMNS) if (self.kind == kind).any()]
+
+    def match(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+        """(bool [n]: which documents of a batch of signals are named, int64: the entries that name one)."""
+        named = np.zeros(batch.num_rows, bool)
+        hit: list[np.ndarray] = []
+        for kind, column in enumerate(COLUMNS):
+            begin, end = np.searchsorted(self.kind, [kind, kind + 1])
+            if begin == end:
+                continue
+            keys = batch.column(column)
+            if KINDS[kind] == "hash":
+                first, second = halves(keys)
+                at, found = lookup(self.key[begin:end], first)
+                found &= self.rest[begin:end][at] == second
+            else:
+                at, found = lookup(self.key[begin:end], keys.to_numpy())
+            named |= found
+            hit.append(begin + np.unique(at[found]))
+        return named, np.concatenate(hit) if hit else np.empty(0, np.int64)
+
+
+NOTHING = Excluded(np.empty(0, np.uint8), np.empty(0, np.uint64), np.empty(0, np.uint64), ())
+
+
+def split_entry(entry: str) -> tuple[str, str]:
+    """(kind, what it names) of one line; the kind is of `KINDS`.
+
+    Raises:
+        ValueError: it is no entry.
+    """
+    scheme, _, value = entry.partition(":")
+    if scheme in ("http", "https"):
+        return "url", entry
+    if scheme in ("url", "id") and value:
+        return scheme, value
+    if scheme == "hash" and len(value) == 32 and not set(value.lower()) - set("0123456789abcdef"):
+        return scheme, value
+    name, _, row = entry.rpartition("#")
+    if entry.isascii() and (entry.isdigit() or ("/" in name and row.isdigit())):
+        return "row", entry
+    raise ValueError(f"{entry[:200]!r} is no corpus/file#row, document id, https://..., url:..., id:... or hash:...")
+
+
+def index_key(kind: str, value: str) -> int:
+    """The key of a URL (0: it is none), a native id (0: it is empty) or a content hash in hexadecimal, as the scan stores it;
+    of a content hash its first half.
+    """
+    if kind == "url":
+        return int(normalised_hashes(pa.array([value], pa.string()))[0])
+    if kind == "id":
+        return xxhash.xxh3_64_intdigest(value.encode()) if value else 0
+    return int.from_bytes(bytes.fromhex(value)[:8], "little")
+
+
+def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[int, int]:
+    """(key, second half of a content hash or 0) of what an entry names.
+
+    Args:
+        corpora: of the run.
+        salt: its `id_salt`.
+
+    Raises:
+        ValueError: it names nothing that a run could have.
+    """
+    if kind != "row":
+        key = index_key(kind, value)
+        if kind == "url" and not key:
+            raise ValueError(f"{value[:200]!r} is no URL")
+        return key, int.from_bytes(bytes.fromhex(value)[8:], "little") if kind == "hash" else 0
+    name, _, row = value.rpartition("#")
+    if int(row) >= (MAX_ROWS if name else 1 << 63):
+        raise ValueError(f"{value[:200]} is beyond the last id that a document can have")
+    if not name:
+        return int(row), 0
+    corpus, _, path = name.partition("/")
+    if corpus not in corpora:
+        raise ValueError(f"{value[:200]} is of the corpus {corpus!r}; the recipe has {', '.join(corpora)}")
+    return file_hash(corpus, path, salt) << ROW_BITS | int(row), 0
+
+
+def read_entries(name: str) -> Iterator[tuple[int, str, str, str]]:
+    """(line number, entry, kind, what it names) of a list.
+
+    Raises:
+        ValueError: the list cannot be read, or a line is no entry.
+    """
+    try:
+        lines = _read(name).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"exclude list {name} is no UTF-8 text: {error}") from None
+    for number, line in enumerate(lines, 1):
+        entry = line.strip()
+        if entry and not entry.startswith("#"):
+            try:
+                yield number, entry, *split_entry(entry)
+            except ValueError as error:
+                raise ValueError(f"exclude list {name}, line {number}: {error}") from None
+
+
+def _read(name: str) -> bytes:
+    try:
+        with open_source(name) as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"exclude list {name} cannot be read: {error}") from None
+
+
+def read_lists(lists: Sequence[str], corpora: Sequence[str], salt: int) -> list[tuple[int, int, int, str]]:
+    """(place of the kind in `KINDS`, key, second half of a content hash or 0, entry) of all lists, sorted.
+
+    Args:
+        corpora: of the run.
+        salt: its `id_salt`.
+
+    Raises:
+        ValueError: a list cannot be read or has a line that is no entry; names both.
+    """
+    found: list[tuple[int, int, int, str]] = []
+    for name in lists:
+        for number, entry, kind, value in read_entries(name):
+            try:
+                found.append((KINDS.index(kind), *key_of(kind, value, corpora, salt), entry))
+            except ValueError as error:
+                raise ValueError(f"exclude list {name}, line {number}: {error}") from None
+    return sorted(found)
+
+
+def prepare_exclude(found: Sequence[tuple[int, int, int, str]], paths: RunPaths) -> TaskResult:
+    """Publish ``prepare/exclude.parquet``: the entries that `read_lists` found, without repeats."""
+    kinds, key, rest = (np.array([f[i] for f in found], np.uint64) for i in range(3))
+    first = first_of_runs(kinds, key, rest)
+    columns = [
+        pa.array(kinds[first].astype(np.uint8)),
+        pa.array(key[first]),
+        pa.array(rest[first]),
+        pa.array([found[i][3] for i in first.tolist()], pa.string()),
+    ]
+    with parquet_writer(paths.prepare(FILE), _SCHEMA) as out:
+        for batch in pa.Table.from_arrays(columns, schema=_SCHEMA).to_batches(1 << 16):
+            out.write(batch)
+    return TaskResult((out.artifact,), {"entries": len(first)})
+
+
+@functools.lru_cache(maxsize=2)
+def load_excluded(paths: RunPaths, hash_: str) -> Excluded:
+    """What `prepare` made; nothing where `hash_`, that of its artifact, is empty. A worker keeps it."""
+    if not hash_:
+        return NOTHING
+    table = pq.read_table(paths.prepare(FILE))
+    kind, key, rest = (table.column(name).to_numpy() for name in ("kind", "key", "rest"))
+    return Excluded(kind, key, rest, tuple(table.column("entry").to_pylist()))
+
+
+def excluded_of(paths: RunPaths) -> Excluded:
+    """The lists that a finished run was made with."""
+    artifact = read_json(paths.manifest)["artifacts"].get(f"prepare/{FILE}")
+    return load_excluded(paths, artifact["hash"] if artifact else "")

@@ -1,0 +1,190 @@
+"""Filter: thresholds over `signals/` -> kept, or the first rule that failed and all that did. No text is read.
+
+Rules are thresholds by section: `all` documents, those of a domain, those of a subset; where several sections set the
+same threshold the narrowest counts. A threshold's key (`min_words`) is its reason, and the order of the recipe is the
+order of reasons. Before them come what is not a question of quality: documents taken out on request, the licence policy,
+the block list of URLs, benchmark items, and the verdicts of plug-ins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..engine.tasks import TaskResult
+from ..run.artifacts import RunPaths, merge_counts, parquet_writer
+from ..run.identity import Group
+from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from .exclude import EXCLUDED, load_excluded
+
+VERSION = 4
+ALL = "all"
+LANGUAGES = "languages"
+
+FILTERED_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.uint64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.field("reason", pa.string(), nullable=False)), nullable=False),
+    ]
+)
+"""One row per document of a group, in file and row order; `reason` is empty where it is kept."""
+
+Threshold = float | tuple[str, ...] | None
+"""A bound, or the languages that are kept; None lifts the threshold of a wider section."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Thresholds of some documents."""
+
+    where: str
+    """`all`, a domain, or `corpus/subset`."""
+    thresholds: tuple[tuple[str, Threshold], ...]
+    """(`min_<signal>`, `max_<signal>` or `languages`, threshold), in order."""
+
+
+def signal_of(key: str) -> str:
+    """The signal that a threshold's key bounds; empty if it is none."""
+    kind, _, signal = key.partition("_")
+    return signal if kind in ("min", "max") and signal in SIGNALS else ""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A subset that may not be used, and why."""
+
+    corpus: str
+    subset: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """What drops documents, by the stored signals."""
+
+    sections: tuple[Section, ...] = ()
+    excluded: tuple[Exclusion, ...] = ()
+    """The licence policy: these subsets are dropped with the reason `licence`."""
+    drop_contaminated: bool = False
+    """Drop documents that hold an item of a benchmark, with the reason `contaminated`."""
+    plugins: tuple[str, ...] = ()
+    """Plug-ins whose verdicts drop documents, each with its name as the reason."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `signals/` that judging reads."""
+        plugins = [f"plugin_{name}" for name in self.plugins]
+        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]
+
+
+def filter_group(group: Group, settings: FilterSettings, excluded: str, paths: RunPaths) -> TaskResult:
+    """Judge every document of a group into ``filtered/``.
+
+    Counts are by `<corpus>/<subset>|<reason>` (the first reason). `data` counts, by rule, documents that fail it at all
+    (`failed`) and that fail nothing else (`alone`), and by pair of rules, those that fail `both` (`a|b`); `entries` are
+    the places of the exclude list's entries that name a document.
+
+    Args:
+        excluded: hash of the prepared exclude list; empty: there is none.
+    """
+    taken_out = load_excluded(paths, excluded)
+    columns = list(dict.fromkeys([*settings.columns, *taken_out.columns]))
+    entries: set[int] = set()
+    counts: dict[str, int] = {}
+    rules: dict[str, dict[str, int]] = {"failed": {}, "alone": {}, "both": {}}
+    with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
+        for file in group.files:
+            for batch in signal_batches(paths.signals(file.corpus, file.path), columns):
+                named, by = taken_out.match(batch)
+                entries.update(by.tolist())
+                failed = [*([(EXCLUDED, named)] if excluded else []), *judge(batch, group.corpus, settings)]
+                first, reasons = _reasons(failed)
+                tally = pa.table({"subset": batch.column("subset"), "reason": first})
+                for row in tally.group_by(["subset", "reason"]).aggregate([([], "count_all")]).to_pylist():
+                    merge_counts(counts, {f"{group.corpus}/{row['subset']}|{row['reason']}": row["count_all"]})
+                _count_rules(failed, rules)
+                out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
+    return TaskResult((out.artifact,), counts, {**rules, "entries": sorted(entries)})
+
+
+def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[tuple[str, np.ndarray]]:
+    """(reason, bool [n]: whether the document fails) for every rule of the recipe, in order."""
+    subset = batch.column("subset").to_numpy(zero_copy_only=False)
+    domain = batch.column("domain").to_numpy(zero_copy_only=False)
+    language = batch.column("language").to_numpy(zero_copy_only=False)
+    columns = {name: batch.column(name).to_numpy() for name in SIGNAL_COUNTS}
+    excluded = [e.subset for e in settings.excluded if e.corpus == corpus]
+    failed = [("licence", np.isin(subset, excluded)), ("url", columns["url_blocked"] > 0)]
+    if settings.drop_contaminated:
+        failed.append(("contaminated", columns["contaminated"] > 0))
+    for name in settings.plugins:
+        failed.append((name, batch.column(f"plugin_{name}").to_numpy(zero_copy_only=False) != ""))
+    # Sections from wide to narrow, each with the documents it is for.
+    sections = [(s, _members(s.where, corpus, subset, domain)) for s in sorted(settings.sections, key=_width)]
+    for key in dict.fromkeys(key for s in settings.sections for key, _ in s.thresholds):
+        bad = np.zeros(batch.num_rows, np.bool_)
+        value = None if key == LANGUAGES else SIGNALS[signal_of(key)](columns)
+        for section, members in sections:
+            for name, threshold in section.thresholds:
+                if name != key or not members.any():
+                    continue
+                if threshold is None:
+                    fails = np.zeros(batch.num_rows, np.bool_)
+                elif value is None:
+                    assert isinstance(threshold, tuple)
+                    fails = ~np.isin(language, threshold)
+                else:
+                    fails = value < threshold if key.startswith("min_") else value > threshold
+                bad = np.where(members, fails, bad)
+        failed.append((key, bad))
+    return failed
+
+
+def _width(section: Section) -> int:
+    return 0 if section.where == ALL else 2 if "/" in section.where else 1
+
+
+def _members(where: str, corpus: str, subset: np.ndarray, domain: np.ndarray) -> np.ndarray:
+    if where == ALL:
+        return np.ones(len(subset), np.bool_)
+    if "/" in where:
+        its_corpus, _, its_subset = where.partition("/")
+        return (subset == its_subset) & (corpus == its_corpus)
+    return domain == where
+
+
+def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.ListArray]:
+    """(first reason or empty, all reasons) of every document."""
+    hits = np.stack([hit for _, hit in failed], axis=1)
+    names = pa.array(["", *(name for name, _ in failed)], pa.string())
+    first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
+    offsets = np.append(0, np.cumsum(hits.sum(axis=1))).astype(np.int32)
+    every = names.take(pa.array(np.nonzero(hits)[1] + 1))
+    type_ = FILTERED_SCHEMA.field("reasons").type
+    return names.take(pa.array(first)), pa.ListArray.from_arrays(pa.array(offsets), every, type=type_)
+
+
+def _count_rules(failed: list[tuple[str, np.ndarray]], into: dict[str, dict[str, int]]) -> None:
+    hits = np.stack([hit for _, hit in failed], axis=1).astype(np.int64)
+    alone = hits[hits.sum(axis=1) == 1].sum(axis=0)
+    together = hits.T @ hits
+    names = [name for name, _ in failed]
+    for i, name in enumerate(names):
+        merge_counts(into["failed"], {name: int(together[i, i])})
+        merge_counts(into["alone"], {name: int(alone[i])})
+        for k in range(i):
+            if together[i, k]:
+                merge_counts(into["both"], {f"{names[k]}|{name}": int(together[i, k])})
+
+
+def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Row groups of a Parquet file of ours, with some of its columns; empty ones are left out."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, columns=columns).combine_chunks().to_batches()

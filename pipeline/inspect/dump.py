@@ -1,0 +1,156 @@
+"""`fox1 dump`: the curated documents as Parquet, with what is known of each, for use elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...tokenize.chat import Template, rendered
+from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..mix.index import segments_between
+from ..run.artifacts import RunPaths, parquet_writer, read_json, write_json
+from ..run.identity import Group
+from ..sources.domains import CHAT
+from ..text.survivors import read_survivors
+from .run import index_parts, phase_named, phase_names
+
+VERSION = 1
+STATE = "__fox1"
+"""Folder of records and timings in that of the dump: readers of data sets pass over what begins so."""
+ALL = "all"
+"""All documents that are kept, in whichever phases or none."""
+FACTS = ("domain", "language", "quality", "content_hash")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("doc_id", pa.uint64(), nullable=False),
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("subset", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("quality", pa.float32(), nullable=False),
+        pa.field("native_id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("phases", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+    ]
+)
+"""The edited text, where it came from, quality from 0 to 1, and the phases it is trained on in."""
+
+
+def dump(run: RunPaths, groups: Sequence[Group], phase: str, template: Template, engine: Engine) -> tuple[int, int]:
+    """Write the kept documents of the training groups as `<corpus>/<group>.parquet`; (documents, bytes).
+
+    Args:
+        phase: only documents of this one, as `dumped_phase` names it.
+        engine: of the folder that is written; an unfinished dump is resumed.
+
+    Raises:
+        ValueError: the run is not finished, or the folder holds the dump of another phase.
+    """
+    manifest = read_json(run.manifest)
+    names = phase_names(run)
+    number = 0 if phase == ALL else names.index(phase) + 1
+    _claim(engine.paths, phase)
+    parts = index_parts(run, manifest)
+    artifacts = manifest["artifacts"]
+    tasks = []
+    for g in groups:
+        if g.held_out:
+            continue
+        inputs = [
+            [f.identity(), artifacts[p.relative_to(run.root).as_posix()]["hash"]]
+            for f in g.files
+            for p in (run.decisions(f.corpus, f.path), run.signals(f.corpus, f.path))
+        ]
+        hashes = [artifacts[p.relative_to(run.root).as_posix()]["hash"] for p in parts]
+        key = task_key("dump", VERSION, [number, names, template], [inputs, hashes])
+        path = engine.paths.root / f"{g.name}.parquet"
+        tasks.append(Task(g.name, key, dump_group, (g, run, parts, names, number, template, path), max(g.size, 1)))
+    results = engine.run("dump", tasks)
+    _remove_others(engine, {task.name for task in tasks})
+    return sum(r.counts["documents"] for r in results), sum(a.bytes for r in results for a in r.outputs)
+
+
+def dumped_phase(run: RunPaths, asked: str) -> str:
+    """The name of the phase that is asked for, or `ALL`.
+
+    Raises:
+        ValueError: the run has no such phase.
+    """
+    return ALL if asked == ALL else phase_named(phase_names(run), asked)
+
+
+def _claim(paths: RunPaths, phase: str) -> None:
+    """Note what the folder is a dump of: another one would take its place file by file."""
+    note = paths.root / STATE / "phase.json"
+    before = read_json(note).get("phase", phase) if note.exists() else phase
+    if before != phase:
+        raise ValueError(f"{paths.root} holds the dump of {before}; give that of {phase} another folder")
+    write_json(note, {"phase": phase})
+
+
+def _remove_others(engine: Engine, names: set[str]) -> None:
+    """Remove what an earlier dump into the folder wrote of groups that this one does not have."""
+    for record in sorted((engine.paths.records / "dump").glob("*.json")):
+        found = read_json(record)
+        if found["task"] not in names:
+            for output in found["outputs"]:
+                (engine.paths.root / output["path"]).unlink(missing_ok=True)
+            record.unlink()
+
+
+def dump_group(
+    group: Group, run: RunPaths, parts: Sequence[Path], names: Sequence[str], phase: int, template: Template, path: Path
+) -> TaskResult:
+    """The kept documents of a group, in file and row order."""
+    counts = {"documents": 0}
+    with parquet_writer(path, SCHEMA) as out:
+        for batch in read_survivors(group.files, run, FACTS):
+            ids = batch.doc_ids
+            used = segments_between(parts, int(ids[0]), int(ids[-1]))
+            # Rows by document and phase, each once.
+            pairs = np.unique(np.stack([used["doc_id"], used["phase"].astype(np.uint64)], 1), axis=0)
+            begins = np.searchsorted(pairs[:, 0], ids)
+            ends = np.searchsorted(pairs[:, 0], ids, "right")
+            phases = [pairs[a:b, 1].tolist() for a, b in zip(begins, ends, strict=True)]
+            keep = np.array([not phase or phase in p for p in phases], bool)
+            if not keep.any():
+                continue
+            text = batch.text
+            if batch.file.format == CHAT:
+                text = pa.array([rendered(t, template) for t in text.to_pylist()], pa.large_string())
+            n, facts, rows = len(ids), batch.facts, batch.rows
+            columns = {
+                "text": text,
+                "doc_id": pa.array(ids),
+                "corpus": pa.array([batch.file.corpus] * n),
+                "file": pa.array([batch.file.path] * n),
+                "row": rows.column("row"),
+                "subset": rows.column("subset"),
+                "domain": facts.column("domain").combine_chunks(),
+                "language": facts.column("language").combine_chunks(),
+                "quality": pc.divide(facts.column("quality").combine_chunks().cast(pa.float32()), 65_535.0).cast(
+                    pa.float32()
+                ),
+                "native_id": rows.column("native_id"),
+                "url": rows.column("url"),
+                "content_hash": pa.array([h.hex() for h in facts.column("content_hash").to_pylist()]),
+                "phases": pa.array([[names[p - 1] for p in of] for of in phases], SCHEMA.field("phases").type),
+            }
+            found = pa.RecordBatch.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
+            found = found.filter(pa.array(keep))
+            counts["documents"] += found.num_rows
+            out.write(found)
+    if not counts["documents"]:
+        # Readers of a folder fall over files without rows.
+        path.unlink(missing_ok=True)
+        return TaskResult((), counts)
+    return TaskResult((out.artifact,), counts)

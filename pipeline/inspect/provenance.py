@@ -1,0 +1,212 @@
+"""`fox1 why` and `fox1 trace`: from a document to what became of it, and from a block back to the bytes it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...tokenize.chat import ChatEncoder
+from ...tokenize.encode import Encoder
+from ...tokenize.model import TokenizerSettings
+from ...tokenize.shards import block_batches, read_set, rows_per_file
+from ..mix.index import part_of
+from ..run.artifacts import row_groups
+from ..sources.domains import CHAT
+from ..text.edits import EDIT_KINDS, apply_edits, raw_span
+from .run import Run, index_parts, phase_names, row_of, shard_set, uint64s
+from .what_if import value_behind
+
+BINARY = ("band_signature", "sketch", "contamination_items")
+"""Columns of signals that tell a person nothing."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A segment of a document in a block."""
+
+    phase: str
+    block_length: int
+    block: int
+    doc_start: int
+    length: int
+
+
+@dataclass
+class Why:
+    """What became of a document."""
+
+    name: str
+    doc_id: int
+    signals: dict[str, Any]
+    failed: list[tuple[str, str]]
+    """(rule, the signal behind it) of all rules that drop it."""
+    decision: dict[str, Any]
+    duplicate_of: str
+    blocks: list[Placed] = field(default_factory=list)
+
+
+def why(run: Run, name: str) -> Why:
+    """Signals, failed rules, decision and blocks of a document.
+
+    Raises:
+        ValueError: there is no such document; it may be in the file's quarantine.
+    """
+    doc_id = run.doc_id(name)
+    file = run.file(doc_id)
+    path = run.paths.signals(file.corpus, file.path)
+    columns = [n for n in pq.read_schema(path).names if n not in BINARY] if path.exists() else None
+    signals = row_of(path, doc_id, columns)
+    if signals is None:
+        where = run.paths.quarantine(file.corpus, file.path)
+        hint = f"; {where} says why rows could not be read" if where.exists() else ""
+        raise ValueError(f"{run.name(doc_id)}: the scan found no such document{hint}")
+    decision = row_of(run.paths.decisions(file.corpus, file.path), doc_id)
+    decided = decision.to_pylist()[0] if decision else {}
+    failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ())]
+    partner = int(decided.get("duplicate_of") or 0)
+    facts = signals.to_pylist()[0]
+    return Why(
+        run.name(doc_id),
+        doc_id,
+        facts,
+        failed,
+        decided,
+        run.name(partner) if partner else "",
+        placed(run, doc_id),
+    )
+
+
+def placed(run: Run, doc_id: int) -> list[Placed]:
+    """The segments of a document in all phases, by the index."""
+    parts = index_parts(run.paths, run.manifest)
+    if not parts:
+        return []
+    phases = phase_names(run.paths)
+    number = int(part_of(np.array([doc_id], np.uint64), len(parts))[0])
+    found: list[Placed] = []
+    for file, group in row_groups(parts[number], "doc_id", doc_id, doc_id):
+        table = file.read_row_group(group)
+        first, end = np.searchsorted(uint64s(table.column("doc_id")), np.array([doc_id, doc_id + 1], np.uint64))
+        found += [
+            Placed(phases[r["phase"] - 1], r["block_length"], r["block"], r["doc_start"], r["length"])
+            for r in table.slice(int(first), int(end - first)).to_pylist()
+        ]
+    return found
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A segment of a block, traced to its source."""
+
+    name: str
+    tokens: tuple[int, int]
+    """Of the document's stream, BOS included: first, end."""
+    edited: tuple[int, int]
+    """Bytes of the edited text."""
+    raw: tuple[int, int]
+    """Bytes of the raw text that these were made of."""
+    text: str
+    """The edited text of the span; bytes of a character that the span cuts are shown as U+FFFD."""
+    edits: list[str]
+    """Kinds of edits inside of the raw span."""
+
+
+def trace(run: Run, asked: str | int, block: int, length: int = 0, source: bool = False) -> list[Traced]:
+    """The documents of a block, with the spans of their text that it holds.
+
+    The text comes from the run's own token shards, so that nothing has to be read up to a row; from the source where they
+    cannot give it exactly.
+
+    Args:
+        asked: a phase by name or number, or `held_out`.
+        length: the split's block length; 0 where the set has one split.
+        source: read the source in any case, and compare.
+
+    Raises:
+        ValueError: no such set or block, or a source does not give what is in the block.
+    """
+    folder = shard_set(run.paths, asked)
+    phase = folder.name
+    info = read_set(folder)
+    splits = {s.block_length: s for s in info.splits}
+    if not length and len(splits) > 1:
+        raise ValueError(f"{phase} has blocks of {' and '.join(map(str, splits))} tokens: say which with --length")
+    split = splits.get(length or next(iter(splits)))
+    if split is None or not 0 <= block < split.blocks:
+        there = ", ".join(f"{s.blocks:,} of {n}" for n, s in splits.items())
+        raise ValueError(f"{phase} has no block {block} of {length or next(iter(splits))} tokens; it has {there}")
+    number, row = divmod(block, rows_per_file(split.block_length))
+    path, values = folder / str(split.block_length) / split.files[number], None
+    for batch in block_batches(path, split.block_length, info.masked):
+        if row < batch.num_rows:
+            values = batch.slice(row, 1).to_pylist()[0]
+            break
+        row -= batch.num_rows
+    if values is None:
+        raise ValueError(f"{path} has fewer blocks than fox1.json says; run `fox1 curate` again to rebuild it")
+    settings = run.tokenizer
+    # A few documents: SentencePiece is loaded sooner than the fast encoder, and gives the same ids.
+    tracer = _Tracer(run, Encoder(run.paths.tokenizer, settings.reserved, fast=False), settings, source)
+    found, begin = [], 0
+    for doc_id, start, end in zip(values["doc_ids"], values["doc_starts"], values["doc_ends"], strict=True):
+        found.append(tracer.segment(doc_id, start, values["input_ids"][begin:end]))
+        begin = end
+    return found
+
+
+@dataclass(frozen=True)
+class _Tracer:
+    run: Run
+    encoder: Encoder
+    settings: TokenizerSettings
+    source: bool
+
+    def segment(self, doc_id: int, start: int, ids: list[int]) -> Traced:
+        run, encoder, settings = self.run, self.encoder, self.settings
+        file = run.file(doc_id)
+        signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["subset", "raw_bytes", "edits"])
+        assert signals is not None
+        listed = signals.column("edits").to_pylist()[0]
+        data, encoded, bounds = self._stored(doc_id, signals) or self._read(doc_id, signals)
+        special = encoder.specials
+        stream = [*([special.bos] if settings.bos else []), *encoded, *([special.eos] if settings.eos else [])]
+        if stream[start : start + len(ids)] != ids:
+            raise ValueError(f"{run.name(doc_id)} gives other tokens than the block holds: has its source changed?")
+        shift = int(settings.bos)
+        first = min(max(start - shift, 0), len(encoded))
+        end = min(max(start + len(ids) - shift, 0), len(encoded))
+        span = (bounds[first], bounds[end])
+        whole = raw_span(listed, *span)
+        kinds = [EDIT_KINDS[e["kind"] - 1] for e in listed if e["start"] < whole[1] and e["end"] > whole[0]]
+        text = data[span[0] : span[1]].decode(errors="replace")
+        return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds)
+
+    def _stored(self, doc_id: int, signals: pa.RecordBatch) -> tuple[bytes, list[int], list[int]] | None:
+        """(edited text, ids, where each begins in it) of a document by its token shard; None where that cannot tell."""
+        file = self.run.file(doc_id)
+        if self.source or file.format == CHAT or not self.encoder.is_lossless:
+            return None
+        ids = self.run.ids(doc_id, signals.column("subset")[0].as_py())
+        if ids is None:
+            return None
+        data = self.encoder.decode(ids)
+        size = signals.column("raw_bytes")[0].as_py()
+        for edit in signals.column("edits").to_pylist()[0]:
+            size += len(edit["replacement"].encode()) - (edit["end"] - edit["start"])
+        # Shorter only where the text has the character that stands for a space.
+        return (data, ids, self.encoder.byte_bounds(data, ids)) if len(data) == size else None
+
+    def _read(self, doc_id: int, signals: pa.RecordBatch) -> tuple[bytes, list[int], list[int]]:
+        """The same from the source."""
+        text = apply_edits(self.run.text(doc_id), signals.column("edits"))
+        data = text[0].as_py().encode()
+        if self.run.file(doc_id).format == CHAT:
+            chat = ChatEncoder(self.encoder, self.settings.chat)
+            ids = chat.encode(text).ids.tolist()
+            return data, ids, chat.byte_bounds(text[0].as_py())
+        ids = self.encoder.encode(text).ids.tolist()
+        return data, ids, self.encoder.byte_bounds(data, ids)

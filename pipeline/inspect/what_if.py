@@ -1,0 +1,143 @@
+"""What would another filter change? Judges the stored signals twice, with the run's thresholds and with others.
+
+No stage is run and nothing is written; only the examples' texts are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from ..filter.exclude import EXCLUDED, Excluded, excluded_of
+from ..filter.judge import FilterSettings, judge, signal_batches, signal_of
+from ..run.artifacts import RunPaths, merge_counts
+from ..run.identity import Group, SourceFile
+from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from ..text.excerpts import beginning, edited_text
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document whose verdict would change."""
+
+    name: str
+    """corpus/file#row"""
+    reason: str
+    """The reason it would be dropped for, or that it would no longer be dropped for."""
+    value: str
+    """The signal behind the reason, where there is one."""
+    text: str
+    """The beginning of its edited text."""
+
+
+@dataclass
+class WhatIf:
+    """What would change."""
+
+    documents: int = 0
+    kept: int = 0
+    """Documents the run's filter keeps."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason -> documents that would be dropped for it and are kept now."""
+    restored: dict[str, int] = field(default_factory=dict)
+    """Reason -> documents dropped for it now that would be kept."""
+    by_subset: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """corpus/subset -> (dropped, restored)."""
+    bytes: int = 0
+    """Of edited text: restored less dropped."""
+    groups: int = 0
+    changed_groups: int = 0
+    """Groups of files with a document whose verdict changes: those whose tokens a real change would make anew."""
+    examples: list[Example] = field(default_factory=list)
+
+
+def what_if(
+    groups: Sequence[Group], paths: RunPaths, now: FilterSettings, then: FilterSettings, examples: int = 5
+) -> WhatIf:
+    """Compare two filters on a run's signals.
+
+    Args:
+        examples: of dropped and of restored documents, so many each, spread over the files.
+
+    Raises:
+        ValueError: a file has not been scanned.
+    """
+    result = WhatIf(groups=len(groups))
+    found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
+    excluded = excluded_of(paths)
+    columns = list(dict.fromkeys([*now.columns, *then.columns, *excluded.columns]))
+    for group in groups:
+        changed = False
+        for file in group.files:
+            path = paths.signals(file.corpus, file.path)
+            if not path.exists():
+                raise ValueError(f"{path} is missing: scan has not read {file.name}; run `fox1 curate` first")
+            taken = {True: 0, False: 0}
+            for batch in signal_batches(path, columns):
+                changed |= _compare(batch, file, now, then, excluded, result, found, taken)
+        result.changed_groups += changed
+    for dropped in (True, False):
+        chosen = found[dropped]
+        step = max(1, len(chosen) // examples) if examples else 1
+        result.examples += [_example(paths, *entry) for entry in chosen[::step][:examples]]
+    return result
+
+
+def _compare(
+    batch: pa.RecordBatch,
+    file: SourceFile,
+    now: FilterSettings,
+    then: FilterSettings,
+    excluded: Excluded,
+    result: WhatIf,
+    found: dict[bool, list[tuple[SourceFile, int, str, str]]],
+    taken: dict[bool, int],
+) -> bool:
+    """Add what changes in a batch; whether anything does."""
+    taken_out = (EXCLUDED, excluded.match(batch)[0])
+    before, after = ([taken_out, *judge(batch, file.corpus, s)] for s in (now, then))
+    first = [_first(verdicts, batch.num_rows) for verdicts in (before, after)]
+    subset, row, size = (batch.column(c).to_pylist() for c in ("subset", "row", "n_bytes"))
+    result.documents += batch.num_rows
+    result.kept += sum(not reason for reason in first[0])
+    changed = False
+    for i, (old, new) in enumerate(zip(*first, strict=True)):
+        if bool(old) == bool(new):
+            continue
+        changed, dropped = True, bool(new)
+        merge_counts(result.dropped if dropped else result.restored, {new or old: 1})
+        cell = f"{file.corpus}/{subset[i]}"
+        lost, won = result.by_subset.get(cell, (0, 0))
+        result.by_subset[cell] = (lost + dropped, won + (not dropped))
+        result.bytes += -size[i] if dropped else size[i]
+        if taken[dropped] < 2:
+            taken[dropped] += 1
+            found[dropped].append((file, row[i], new or old, value_behind(batch, i, new or old)))
+    return changed
+
+
+def _first(verdicts: list[tuple[str, np.ndarray]], n: int) -> list[str]:
+    reasons = [""] * n
+    for name, hit in reversed(verdicts):
+        for i in hit.nonzero()[0].tolist():
+            reasons[i] = name
+    return reasons
+
+
+def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
+    """The signal behind a reason with its value, of row i of a batch of signals; empty where there is none."""
+    if reason == "languages":
+        return f"language {batch.column('language')[i]}"
+    signal = signal_of(reason)
+    if not signal:
+        return ""
+    # Not `to_numpy`: see `runs.uint64s`.
+    one = {c: np.array([batch.column(c)[i].as_py()]) for c in batch.schema.names if c in SIGNAL_COUNTS}
+    return f"{signal} {SIGNALS[signal](one)[0]:.4g}"
+
+
+def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> Example:
+    return Example(f"{file.name}#{row}", reason, value, beginning(edited_text(paths, file, row)))

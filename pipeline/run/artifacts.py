@@ -1,0 +1,347 @@
+"""What a run leaves on disk: names, schemas, and the one way to publish a file.
+
+Publishing writes beside and renames, so a reader sees a whole file or none. Two attempts at one task write equal
+bytes, so either may win. Readers follow completion records and the manifest, never a directory listing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from ...storage import store
+from ...storage.disk import writing
+
+STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
+"""In their order; a step of a stage is named `<stage>.<step>`."""
+
+ROW_GROUP_ROWS = 8192
+"""Rows of a Parquet row group: a constant of the format, so that bytes do not depend on how rows arrived."""
+
+FINAL = ("prepare", "signals", "decisions", "tokens", "phases", "held_out", "index", "stats")
+"""Folders of a run whose files are equal byte for byte, whatever the workers, the order of files, retries or kills."""
+
+EDIT_TYPE = pa.list_(
+    pa.field(
+        "edit",
+        pa.struct(
+            [
+                pa.field("start", pa.int64(), nullable=False),
+                pa.field("end", pa.int64(), nullable=False),
+                pa.field("kind", pa.uint8(), nullable=False),
+                pa.field("replacement", pa.string(), nullable=False),
+            ]
+        ),
+        nullable=False,
+    )
+)
+"""Sorted byte spans in the raw UTF-8, each with a kind and a replacement."""
+
+
+def _field(name: str, type_: pa.DataType) -> pa.Field:
+    return pa.field(name, type_, nullable=False)
+
+
+DECISION_SCHEMA = pa.schema(
+    [
+        _field("corpus", pa.string()),
+        _field("file", pa.string()),
+        _field("row", pa.int64()),
+        _field("doc_id", pa.uint64()),
+        _field("kept", pa.bool_()),
+        _field("reason", pa.string()),
+        _field("reasons", pa.list_(pa.field("reason", pa.string(), nullable=False))),
+        _field("duplicate_of", pa.uint64()),
+        _field("similarity", pa.float32()),
+        _field("kind", pa.string()),
+        _field("cluster_size", pa.uint32()),
+    ]
+)
+"""One row per document of a source file, in row order. `duplicate_of` is 0 and `kind` empty where there is none."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published file: what the manifest says of it."""
+
+    path: str
+    """Absolute in a task's result; relative to the run in records and the manifest."""
+    bytes: int
+    rows: int
+    hash: str
+    modified: int = 0
+    """When the file was written, in its file system's nanoseconds; 0 in a store, where files cannot be changed in place."""
+
+    @property
+    def file(self) -> Path:
+        """Where it lies, on whichever node this is."""
+        return store.as_path(self.path)
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class Publication:
+    """An open file that hashes what is written and becomes visible under its name when closed without an error."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        self.path, self.rows = path, rows
+        self.temporary = Path(f"{path.parent}/.{uuid.uuid4().hex}.tmp")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = open(self.temporary, "wb")
+        self._hash = xxhash.xxh3_128()
+        self._bytes = 0
+        self.artifact: Artifact
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        with writing(self.path):
+            self._file.write(view)
+        self._hash.update(view)
+        self._bytes += view.nbytes
+        return view.nbytes
+
+    # pyarrow writes through the Python file protocol.
+    closed = False
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Called by pyarrow; publishing happens in `commit`."""
+
+    def commit(self) -> None:
+        with writing(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self.temporary, str(self.path))
+        store.upload(self.path)
+        modified = store.modified(self.path)
+        self.artifact = Artifact(str(self.path), self._bytes, self.rows, self._hash.hexdigest(), modified)
+
+    def discard(self) -> None:
+        # A disk that is full or read-only refuses this as well; what it leaves goes when the next run begins.
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self.temporary.unlink()
+
+
+@contextmanager
+def publish(path: Path, rows: int = 0) -> Iterator[Publication]:
+    """Write `path` atomically; afterwards ``.artifact`` holds size, rows and hash. Set ``.rows`` inside if unknown."""
+    publication = Publication(path, rows)
+    try:
+        yield publication
+        publication.commit()
+    except BaseException:
+        publication.discard()
+        raise
+
+
+@contextmanager
+def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetOut]:
+    """A Parquet file of constant row groups, published when the block ends."""
+    with publish(path) as out:
+        writer = ParquetOut(out, schema)
+        yield writer
+        writer.finish()
+    writer.artifact = out.artifact
+
+
+class ParquetOut:
+    """Buffers batches into row groups of `ROW_GROUP_ROWS`, so that bytes are a function of the rows alone."""
+
+    artifact: Artifact
+
+    def __init__(self, out: Publication, schema: pa.Schema) -> None:
+        self._out = out
+        self._schema = schema
+        self._writer = pq.ParquetWriter(out, schema, compression="zstd", store_schema=True)
+        self._held: list[pa.RecordBatch] = []
+        self._held_rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._held.append(batch)
+        self._held_rows += batch.num_rows
+        self._out.rows += batch.num_rows
+        if self._held_rows >= ROW_GROUP_ROWS:
+            table = pa.Table.from_batches(self._held, self._schema).combine_chunks()
+            whole = table.num_rows - table.num_rows % ROW_GROUP_ROWS
+            self._writer.write_table(table.slice(0, whole), row_group_size=ROW_GROUP_ROWS)
+            self._held = table.slice(whole).to_batches()
+            self._held_rows = table.num_rows - whole
+
+    def finish(self) -> None:
+        if self._held_rows or not self._out.rows:
+            self._writer.write_table(pa.Table.from_batches(self._held, self._schema).combine_chunks())
+        self._writer.close()
+
+
+def write_json(path: Path, value: object) -> Artifact:
+    """Publish `value` as JSON with sorted keys: equal values give equal bytes."""
+    with publish(path) as out:
+        out.write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return out.artifact
+
+
+def content_key(*parts: object) -> str:
+    """A hash over the JSON of `parts`: the key of a task or the name of a plan."""
+    text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "__dataclass_fields__"):
+        return asdict(value)  # type: ignore[call-overload]
+    raise TypeError(f"{type(value).__name__} cannot be part of a key")
+
+
+def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq.ParquetFile, int]]:
+    """(open file, number) of the row groups of a Parquet file of ours whose `key` may lie in ``first .. last``, by their
+    statistics: what lets a lookup read a few thousand rows, however many there are."""
+    with pq.ParquetFile(path) as file:
+        shape = file.metadata
+        place = next(i for i in range(shape.num_columns) if shape.schema.column(i).path == key)
+        for group in range(file.num_row_groups):
+            facts = shape.row_group(group).column(place).statistics
+            if facts and facts.min <= last and facts.max >= first:
+                yield file, group
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where everything of one run lies."""
+
+    root: Path
+    state: str = ""
+    """Folder below the root of records and timings; empty: the root."""
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.yaml"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "training.json"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "prepare" / "tokenizer.model"
+
+    def prepare(self, name: str) -> Path:
+        return self.root / "prepare" / name
+
+    def signals(self, corpus: str, path: str) -> Path:
+        return self.root / "signals" / corpus / f"{path}.parquet"
+
+    def quarantine(self, corpus: str, path: str) -> Path:
+        return self.root / "quarantine" / corpus / f"{path}.jsonl"
+
+    def filtered(self, group: str) -> Path:
+        return self.root / "filtered" / f"{group}.parquet"
+
+    def dedupe(self, name: str) -> Path:
+        return self.root / "dedupe" / name
+
+    def decisions(self, corpus: str, path: str) -> Path:
+        return self.root / "decisions" / corpus / f"{path}.parquet"
+
+    def tokens(self, corpus: str, subset: str, index: str) -> Path:
+        # Subsets are read from rows: no name of theirs may leave the folder. Dots are quoted too, for `..`.
+        return self.root / "tokens" / corpus / quote(subset, safe="").replace(".", "%2E") / f"{index}.arrow"
+
+    def mix(self, name: str) -> Path:
+        return self.root / "mix" / name
+
+    def phase(self, name: str) -> Path:
+        return self.root / "phases" / name
+
+    @property
+    def held_out(self) -> Path:
+        return self.root / "held_out"
+
+    def index(self, name: str) -> Path:
+        return self.root / "index" / name
+
+    def stats(self, name: str) -> Path:
+        return self.root / "stats" / f"{name}.json"
+
+    def record(self, stage: str, task: str) -> Path:
+        name = quote(task, safe="")
+        if len(name) > 200:  # file systems end names at 255 bytes
+            name = f"{name[:150]}-{xxhash.xxh3_64_hexdigest(task.encode())}"
+        return self.records / stage / f"{name}.json"
+
+    @property
+    def records(self) -> Path:
+        return self.root / self.state / "records"
+
+    def timings(self, name: str) -> Path:
+        return self.root / self.state / "timings" / name
+
+    def relative(self, artifact: Artifact) -> Artifact:
+        return replace(artifact, path=artifact.file.relative_to(self.root).as_posix())
+
+
+def remove_partial(run: Path) -> None:
+    """Delete what killed attempts left behind. Only the holder of the lease may call this."""
+    for directory, _, names in os.walk(str(run)):
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp"):
+                Path(directory, name).unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file of ours.
+
+    Raises:
+        ValueError: it is missing or damaged; the message names it.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{store.shown(path)} is missing; is this a finished run? `fox1 curate` makes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{store.shown(path)} is damaged ({error}); delete it and run the stage again") from None
+
+
+def is_finished(manifest: Any) -> bool:
+    """Whether the last `curate` of a run came to its end, by its manifest; of what is none, it did not."""
+    artifacts = manifest.get("artifacts") if isinstance(manifest, dict) else None
+    return isinstance(artifacts, dict) and any(name.startswith("stats/") for name in artifacts)
+
+
+def merge_counts(into: dict[str, int], more: Mapping[str, int]) -> None:
+    """Add counts to others, key by key, in place."""
+    for key, value in more.items():
+        into[key] = into.get(key, 0) + value

@@ -1,0 +1,56 @@
+"""`fox1 gc`: files of a run that no stage of it names any more."""
+
+from __future__ import annotations
+
+from ...storage import lease
+from .artifacts import FINAL, RunPaths, is_finished, read_json, write_json
+
+INTERMEDIATE = ("dedupe", "mix")
+"""Folders of shuffle files: large, and read again only where a changed recipe makes a step anew."""
+COLLECTED = (*FINAL, *INTERMEDIATE, "filtered", "quarantine", "records")
+"""Folders that hold artifacts and their records. All else in a run's folder is left alone."""
+
+
+def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) -> tuple[list[str], int]:
+    """Delete what the manifest of a finished run does not name.
+
+    Args:
+        intermediate: also what dedupe and mix hand from step to step. A later `curate` makes it again where it needs it.
+        dry_run: delete nothing.
+
+    Returns:
+        (names of the files, their bytes).
+
+    Raises:
+        ValueError: the run is not finished, or is being written.
+    """
+    with lease.held(paths.root):
+        manifest = read_json(paths.manifest)
+        if not is_finished(manifest):
+            raise ValueError(f"{paths.root} is not finished: what it will still need cannot be told; run `fox1 curate`")
+        named = {n: facts for n, facts in manifest["artifacts"].items() if not (intermediate and _passing(n))}
+        found: list[str] = []
+        size = 0
+        for folder in COLLECTED:
+            for path in sorted((paths.root / folder).rglob("*")):
+                name = path.relative_to(paths.root).as_posix()
+                if not path.is_file() or name in named:
+                    continue
+                if folder == "records":
+                    outputs = [o["path"] for o in read_json(path)["outputs"]]
+                    if not outputs or all(o in named for o in outputs):
+                        continue
+                found.append(name)
+                size += path.stat().st_size
+        if not dry_run:
+            # What the manifest names must be there, whenever this is interrupted.
+            if len(named) < len(manifest["artifacts"]):
+                write_json(paths.manifest, manifest | {"artifacts": named})
+            # Records first: a record without its outputs would only be checked in vain.
+            for name in sorted(found, key=lambda n: not n.startswith("records/")):
+                (paths.root / name).unlink()
+        return found, size
+
+
+def _passing(name: str) -> bool:
+    return name.split("/", 1)[0] in INTERMEDIATE

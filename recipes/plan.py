@@ -1,0 +1,130 @@
+"""`fox1 plan`: a recipe or a run, its inputs or what is published of them, and the machines, to a plan."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..pipeline.capacity.plan import Actual, Corpus, Plan, Training, actual, corpora_of, make_plan, stored_rates
+from ..pipeline.capacity.rates import Rates, measure
+from ..pipeline.engine.on_ray import ray_session
+from ..pipeline.inspect.run import stored_run
+from ..pipeline.run.artifacts import RunPaths
+from ..pipeline.sample import write_sample
+from ..pipeline.sources.listing import list_sources
+from ..trainer.model.model import flops_per_token
+from ..trainer.watch.metrics import peak_flops
+from .load import load_recipe, stored_recipe
+from .schema import Recipe
+from .settings import curate_settings, train_settings
+
+SHARE = 0.02
+"""Of the inputs that rates are measured on."""
+
+Machine = tuple[int, int | None, int, str, float, int]
+"""Nodes, cores of a node (None: this one's), GPUs, their name, their utilisation, bytes of a task."""
+
+
+def plan_recipe(
+    name: str,
+    overrides: Sequence[str],
+    machine: Machine,
+    share: float | None,
+    rates_file: Path | None,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Plan, Actual | None]:
+    """A plan of a recipe; of a finished run, with what it took.
+
+    The files are listed where they can be; else the recipe's `expected` stands for them, and rates come from the sample
+    corpora.
+
+    Raises:
+        ValueError: neither the files nor what to expect of them is known, or the device is not.
+    """
+    then = None
+    if (run := stored_run(name)) is not None:
+        paths = RunPaths(run)
+        recipe = stored_recipe(paths.recipe)[0]
+        then = actual(paths)
+        if overrides:
+            raise ValueError("a run is planned with its own recipe: leave --set out")
+    else:
+        recipe = load_recipe(name, overrides)[0]
+    settings = curate_settings(recipe)
+    nodes, cores, gpus, gpu, utilisation, memory = machine
+    peak = peak_flops(gpu)
+    if peak is None:
+        raise ValueError(f"--gpu {gpu}: its peak is not known; choose H100, H200 or A100")
+    try:
+        files = list_sources(settings.sources, settings.id_salt)
+        unknown = not all(f.size for f in files)
+    except ValueError:
+        # A folder that is not there is an error; a store that cannot be reached is what `expected` is for.
+        if not recipe.expected or any(s.root and "://" not in s.root for s in settings.sources):
+            raise
+        unknown, files = True, []
+    if unknown and set(recipe.expected) != set(recipe.sources):
+        raise ValueError(
+            "the stores tell no sizes; give every corpus an entry in `expected`, or set FOX1_DATA to the data"
+        )
+    workers = then.cores if then and cores is None else cores
+    if rates_file:
+        rates = stored_rates(rates_file)
+    else:
+        rates = _measure(recipe, share or SHARE, unknown, say)
+    corpora = _expected(recipe) if unknown else corpora_of(files, rates)
+    made = make_plan(
+        settings,
+        corpora,
+        rates,
+        _training(recipe, gpus, gpu, peak, utilisation),
+        nodes,
+        workers or os.cpu_count() or 1,
+        memory,
+    )
+    return made, then
+
+
+def _measure(recipe: Recipe, share: float, unknown: bool, say: Callable[[str], None]) -> Rates:
+    """Rates on a sample of the recipe's files; where they are not here, on the sample corpora with the recipe's rules."""
+    with tempfile.TemporaryDirectory(prefix="fox1-plan-") as folder:
+        source = "a sample of the inputs"
+        if unknown:
+            source, share = "the sample corpora of this machine", 1.0
+            say("the inputs cannot be listed here: making the sample corpora")
+            write_sample(Path(folder) / "corpora")
+            sample = load_recipe("sample", [], {"FOX1_DATA": str(Path(folder) / "corpora")})[0]
+            settings = curate_settings(sample)
+            rules = curate_settings(recipe)
+            settings = replace(settings, filter=rules.filter, dedupe=rules.dedupe, mix=rules.mix)
+        else:
+            settings = curate_settings(recipe)
+        files = list_sources(settings.sources, settings.id_salt)
+        cores = os.cpu_count() or 1
+        return measure(settings, files, share, ray_session(None, cores), cores, Path(folder), source, say)
+
+
+def _expected(recipe: Recipe) -> list[Corpus]:
+    found = []
+    for name, e in recipe.expected.items():
+        tokens = float(sum(e.survivors.values()))
+        # Four bytes a token: published counts are of tokens, the second read of bytes.
+        found.append(
+            Corpus(name, e.files, e.stored, e.text, e.documents, 4.0 * tokens, tokens, dict(e.survivors), e.source)
+        )
+    return found
+
+
+def _training(recipe: Recipe, gpus: int, gpu: str, peak: float, utilisation: float) -> Training:
+    settings = train_settings(recipe)
+    phases = []
+    for phase in settings.phases:
+        longest = max(r.length for r in recipe.phases[phase.name].blocks)
+        # One document a block, as throughput is usually stated; documents of a mixture are shorter and cost less.
+        phases.append(
+            (phase.name, phase.tokens, flops_per_token(settings.model, recipe.tokenizer.vocab_size, float(longest)))
+        )
+    return Training(tuple(phases), gpus, gpu, peak, utilisation)

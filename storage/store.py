@@ -1,0 +1,407 @@
+"""Runs and checkpoints on object stores: worked on as a local mirror, uploaded when published, fetched when opened.
+
+A folder `s3://bucket/runs/x` is, on every node, the folder SCRATCH/session-N/@s3/bucket/runs/x. A path of the mirror names its
+URL and a URL its path, so nothing but paths travels between processes, and code that opens files works on both. `Mirrored`
+is such a path:
+
+    opening       fetches the file into the mirror, if it is not there; whole, under a name of its own, then renamed
+    publishing    uploads the finished file: a store shows an object whole or not at all, so no rename is needed
+    removing      removes both
+
+A session is one command of a user: what its nodes fetch is never older than it, and a file does not change within it once
+written. Mirrors are bounded: what was opened longest ago goes first, since the store has it. Errors of the store are tried
+again with growing pauses.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import re
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PosixPath
+from typing import Any, TypeVar
+
+from .wording import first_line
+
+T = TypeVar("T")
+
+TRIES = 7
+"""Of one request; the pauses between them sum to about half a minute."""
+FIRST_PAUSE = 0.5
+STALE_HOURS = 24
+"""After which a session's mirror that nobody touched is removed."""
+ROOM_EVERY = 256 << 20
+"""Bytes fetched between two looks at how full the scratch folder is."""
+
+
+def scratch() -> Path:
+    """Where mirrors lie: ${FOX1_SCRATCH}, the same on all nodes, best on a local NVMe disk."""
+    named = os.environ.get("FOX1_SCRATCH")
+    return PosixPath(named) if named else PosixPath(tempfile.gettempdir(), f"fox1-scratch-{os.getuid()}")
+
+
+def scratch_limit() -> int:
+    """Bytes that mirrors may take on a node: ${FOX1_SCRATCH_BYTES}, else half of the disk."""
+    named = os.environ.get("FOX1_SCRATCH_BYTES")
+    if not named:
+        return shutil.disk_usage(scratch()).total // 2
+    if not named.isdigit():
+        raise ValueError(f"FOX1_SCRATCH_BYTES={named} is not a number of bytes; write for example 100000000000")
+    return int(named)
+
+
+class Mirrored(PosixPath):
+    """A file or folder of a store, by its place in the mirror."""
+
+    @property
+    def url(self) -> str:
+        parts = self.parts
+        at = next(i for i, part in enumerate(parts) if part.startswith("@"))
+        return _prefix(parts[at][1:]) + "/".join(parts[at + 1 :])
+
+    @property
+    def local(self) -> PosixPath:
+        """The same place as a plain path: nothing is fetched."""
+        return PosixPath(str(self))
+
+    def __fspath__(self) -> str:
+        return str(_fetched(self))
+
+    def exists(self, **_: Any) -> bool:
+        return self.local.exists() or size(self) is not None
+
+    def is_file(self, **_: Any) -> bool:
+        return self.local.is_file() or size(self) is not None
+
+    def is_dir(self, **_: Any) -> bool:
+        return self.local.is_dir() or bool(_listed(self))
+
+    def stat(self, **_: Any) -> os.stat_result:
+        with suppress(FileNotFoundError):
+            return self.local.stat()
+        known = size(self)
+        if known is None:
+            raise FileNotFoundError(f"{self.url} is not there")
+        return os.stat_result((0o100644, 0, 0, 1, 0, 0, known, 0, 0, 0))
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        self.local.mkdir(mode, parents, exist_ok)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        there = self.local.exists()
+        self.local.unlink(missing_ok=True)
+        _known.pop(self.url, None)
+        store, key = store_of(self.url)
+        try:
+            retried(lambda: store.rm_file(key), self.url)
+        except FileNotFoundError:
+            if not (there or missing_ok):
+                raise
+
+    def rglob(self, pattern: Any, **_: Any) -> Generator[Any, None, None]:
+        yield from (p for p in _listed(self) if p.match(pattern))
+
+    def glob(self, pattern: Any, **_: Any) -> Generator[Any, None, None]:
+        """Files directly in the folder, and folders by the files in them."""
+        inside = {self / p.relative_to(self.local).parts[0] for p in _listed(self)}
+        yield from (p for p in sorted(inside) if p.match(pattern))
+
+    def iterdir(self) -> Generator[Any, None, None]:
+        yield from self.glob("*")
+
+    def write_bytes(self, data: Any) -> int:
+        self.local.parent.mkdir(parents=True, exist_ok=True)
+        written = self.local.write_bytes(data)
+        upload(self)
+        return written
+
+    def write_text(self, data: str, *args: Any, **options: Any) -> int:
+        return self.write_bytes(data.encode())
+
+
+# -- places ----------------------------------------------------------------------------------------------------------
+
+_session = ""
+
+
+def open_root(text: str | Path) -> Path:
+    """A folder by path or URL; of a URL, its place in this session's mirror.
+
+    Raises:
+        ValueError: the URL names no folder of a store.
+    """
+    text = str(text)
+    if "://" not in text:
+        return as_path(os.path.abspath(text))
+    scheme, _, rest = text.partition("://")
+    rest = rest.strip("/")
+    if not scheme or not rest or any(part in ("", ".", "..") for part in rest.split("/")):
+        raise ValueError(f"{text} is no folder of a store: write s3://BUCKET/FOLDER")
+    return Mirrored(_session_folder(), f"@{scheme}", *rest.split("/"))
+
+
+def as_path(text: str | Path) -> Path:
+    """A path that may lie in a mirror, from its text."""
+    path, root = PosixPath(text), scratch().parts
+    inside = path.parts[: len(root)] == root and len(path.parts) > len(root) + 1
+    return Mirrored(path) if inside and path.parts[len(root) + 1].startswith("@") else path
+
+
+def shown(text: object) -> str:
+    """A path, or a text that holds paths, as the user knows them: with URLs instead of places in a mirror."""
+    place = re.escape(str(scratch())) + r"/session-[0-9a-f]+/@([a-z0-9+]+)/"
+    return re.sub(place, lambda found: _prefix(found[1]), str(text))
+
+
+def _prefix(scheme: str) -> str:
+    """What stands before the parts of a URL; a local file's path begins with a slash."""
+    return "file:///" if scheme == "file" else f"{scheme}://"
+
+
+def _session_folder() -> Path:
+    """This process's session: a folder that ends with it."""
+    global _session
+    if not _session:
+        _session = f"session-{uuid.uuid4().hex[:12]}"
+        folder = scratch() / _session
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep()
+        owner = os.getpid()
+        # A forked child ends earlier, and is not the owner.
+        atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
+    return scratch() / _session
+
+
+def _sweep() -> None:
+    """Remove the mirrors of sessions that ended without doing so, here or on another node."""
+    for folder in scratch().glob("session-*"):
+        with suppress(OSError):
+            newest = max((p.stat().st_mtime for p in (folder, *folder.rglob("*"))), default=0.0)
+            if newest < time.time() - STALE_HOURS * 3600:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- the store -------------------------------------------------------------------------------------------------------
+
+
+def store_of(url: str) -> tuple[Any, str]:
+    """(filesystem of fsspec, key) of a URL."""
+    import fsspec
+
+    # A listing that is remembered would not show what other nodes wrote.
+    store, key = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return store, str(key)
+
+
+def retried(call: Callable[[], T], url: str) -> T:
+    """Call until it succeeds, is told that there is no such object, or is refused.
+
+    Raises:
+        OSError: the store fails for good; one line.
+    """
+    for attempt in range(TRIES):
+        try:
+            return call()
+        except (FileNotFoundError, FileExistsError, ImportError, TypeError):
+            raise
+        except Exception as error:
+            if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+                raise PermissionError(
+                    f"{url}: the store refuses ({first_line(error)}); are the credentials right?"
+                ) from error
+            if attempt == TRIES - 1:
+                raise OSError(
+                    f"{url}: the store fails after {TRIES} tries ({type(error).__name__}: {first_line(error)})"
+                ) from error
+        time.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
+    raise AssertionError
+
+
+def upload(path: Path) -> None:
+    """Put a finished file of a mirror into the store, whole; other paths are where they belong already."""
+    if isinstance(path, Mirrored):
+        store, key = store_of(path.url)
+        retried(lambda: store.put_file(str(path.local), key), path.url)
+        if path.url in _known:
+            _known[path.url] = path.local.stat().st_size
+
+
+def size(path: Mirrored) -> int | None:
+    """Bytes of an object; None where there is none."""
+    known = _known.get(path.url)
+    if known is not None:
+        return known
+    store, key = store_of(path.url)
+    try:
+        facts = retried(lambda: store.info(key), path.url)
+    except FileNotFoundError:
+        return None
+    return int(facts["size"]) if facts["type"] == "file" else None
+
+
+_known: dict[str, int] = {}
+"""URL -> bytes, of what `remember` listed: a driver asks for the outputs of a hundred thousand tasks."""
+
+
+def size_at_start(path: Path) -> int | None:
+    """Bytes of a file, None where it is not there; of a store, as `remember` found it."""
+    if isinstance(path, Mirrored):
+        return _known.get(path.url)
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def modified(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where it is not there, and in a store: objects change as a whole."""
+    if isinstance(path, Mirrored):
+        return 0
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def remember(root: Path) -> None:
+    """List a folder once, so that the sizes of what it holds need no request each."""
+    if isinstance(root, Mirrored):
+        _known.update({path.url: bytes_ for path, bytes_ in _objects(root)})
+
+
+def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, int]]:
+    """(file, bytes) of what the store has below a folder."""
+    store, key = store_of(folder.url)
+
+    def bare(name: str) -> str:
+        return str(store._strip_protocol(name)).lstrip("/")
+
+    try:
+        found = retried(lambda: store.find(key, detail=True), folder.url)
+    except FileNotFoundError:
+        return
+    for name, facts in found.items():
+        inside = bare(name).removeprefix(bare(key) + "/")
+        # Keys are any text: none may lead out of the mirror.
+        if ".." not in inside.split("/"):
+            yield folder / inside, int(facts["size"])
+
+
+def _listed(folder: Mirrored) -> list[Mirrored]:
+    """Files below a folder, of the store and of the mirror."""
+    found = {path for path, _ in _objects(folder)}
+    found |= {Mirrored(p) for p in folder.local.rglob("*") if p.is_file() and not p.name.endswith(".tmp")}
+    return sorted(found)
+
+
+def read_range(path: Path, begin: int, end: int | None) -> bytes:
+    """Bytes of a file (None: to its end) without fetching the rest of it."""
+    if end is not None and end <= begin:
+        return b""
+    if isinstance(path, Mirrored) and not path.local.exists():
+        store, key = store_of(path.url)
+        return bytes(retried(lambda: store.cat_file(key, start=begin, end=end), path.url))
+    with open(path, "rb") as file:
+        file.seek(begin)
+        return file.read(-1 if end is None else end - begin)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all it holds."""
+    if isinstance(folder, Mirrored):
+        store, key = store_of(folder.url)
+        with suppress(FileNotFoundError):
+            retried(lambda: store.rm(key, recursive=True), folder.url)
+        shutil.rmtree(folder.local, ignore_errors=True)
+    else:
+        shutil.rmtree(folder)
+
+
+def fetch_tree(folder: Path) -> None:
+    """Fetch all files of a folder."""
+    if isinstance(folder, Mirrored):
+        for path in _listed(folder):
+            os.fspath(path)
+
+
+def _fetched(path: Mirrored) -> Path:
+    """The file in the mirror, fetched if it is only in the store; whoever opens it learns if it is in neither."""
+    local = path.local
+    with suppress(OSError):
+        facts = os.lstat(local)
+        # The time of the last use, coarsely: what is in use is not removed to make room.
+        if time.time() - facts.st_mtime > 60:
+            os.utime(local)
+        return local
+    store, key = store_of(path.url)
+    temporary = local.with_name(f".{uuid.uuid4().hex}.tmp")
+
+    def get() -> None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(key, str(temporary))
+
+    try:
+        retried(get, path.url)
+    except FileNotFoundError:
+        return local
+    except IsADirectoryError:
+        return local
+    else:
+        # Some stores answer for a folder with one.
+        if temporary.is_dir():
+            temporary.rmdir()
+            return local
+        os.replace(temporary, local)
+        _make_room(local.stat().st_size)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return local
+
+
+_since_look = ROOM_EVERY
+
+
+def _make_room(fetched: int) -> None:
+    """Remove what was used longest ago, where mirrors take more than they may."""
+    global _since_look
+    _since_look += fetched
+    if _since_look < min(ROOM_EVERY, scratch_limit() // 4):
+        return
+    _since_look = 0
+    files = []
+    for folder, _, names in os.walk(scratch()):
+        for name in names:
+            with suppress(OSError):
+                facts = os.stat(os.path.join(folder, name))
+                files.append((facts.st_mtime, facts.st_size, os.path.join(folder, name)))
+    held, limit = sum(f[1] for f in files), scratch_limit()
+    for used, bytes_, name in sorted(files):
+        if held <= limit or used > time.time() - 60:
+            break
+        # An open file stays readable; one that is being written has another name in the store's eyes.
+        if not name.endswith((".tmp", ".jsonl", ".log")):
+            with suppress(OSError):
+                os.unlink(name)
+                held -= bytes_
+
+
+@contextmanager
+def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run `work` in a thread as long as the block lasts; it is told of the end, and waited for."""
+    ended = threading.Event()
+    thread = threading.Thread(target=work, args=(ended,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,416 @@
+"""Submitting: what travels with a job, what is refused before it starts, and one real cluster of one host."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from fox1.cluster import submit
+
+ROOT = Path(submit.__file__).parent
+
+# Stands in for the command line of a staged copy: shows what arrived, joins the cluster, exits with its own status.
+PROBE = """
+import os, sys, time
+from pathlib import Path
+print("probe", sys.argv[1:], flush=True)
+if "join" in sys.argv:
+    import ray
+    ray.init(log_to_driver=False)
+    print("cpus", int(ray.cluster_resources()["CPU"]), flush=True)
+if "recipe.yaml" in sys.argv:
+    print("recipe", Path("recipe.yaml").read_text(), flush=True)
+if "wait" in sys.argv:
+    time.sleep(60)
+sys.exit(7)
+"""
+
+
+stage_package = submit.stage_package  # kept, since tests put `staged_probe` in its place
+
+
+def staged_probe(destination: Path) -> Path:
+    package = stage_package(destination)
+    (package / "__main__.py").write_text(PROBE)
+    return package
+
+
+def run_job(folder: Path, package: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a job's entry point as the cluster does: in the job's folder, with only the staged package to import."""
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    command = [sys.executable, "-m", "fox1.cluster.entry", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+# -- the package -------------------------------------------------------------------------------------------------
+
+
+def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = submit.stage_package(tmp_path)
+    assert staged == tmp_path / "fox1"
+    here = [file.relative_to(ROOT) for file in ROOT.rglob("*.py")]
+    beside = {"tests", "benchmarks", "docs", "build", "dist"}
+    expected = {file for file in here if file.parts[0] not in beside and not file.parts[0].startswith(".")}
+    assert {file.relative_to(staged) for file in staged.rglob("*.py")} == expected
+
+    rest = {file.relative_to(staged) for file in staged.rglob("*") if file.is_file()} - expected
+    assert {Path("py.typed"), Path("ray_cluster.yaml"), Path("pipeline/stats/report/page.html.j2")} <= rest
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    places = [(Path(*package.split(".")[1:]), patterns) for package, patterns in declared.items()]
+    data = {p.relative_to(ROOT) for folder, patterns in places for one in patterns for p in (ROOT / folder).glob(one)}
+    assert rest == {file for file in data if (ROOT / file).is_file() and file.suffix != ".py"}
+    assert not (staged / "tokenize" / "__init__.py").exists()
+    monkeypatch.setattr(submit, "__file__", str(staged / "submit.py"))
+    again = submit.stage_package(tmp_path / "again")
+    assert {f.relative_to(again) for f in again.rglob("*")} == {f.relative_to(staged) for f in staged.rglob("*")}
+
+
+def test_staging_leaves_out_what_lies_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tmp_path / "tree"
+    kept = {"submit.py", "py.typed", "recipes/mini.yaml", "tokenize/pack.py", "pipeline/sample/passages/melville.txt"}
+    kept |= {"pipeline/stats/report/page.css"}
+    left = {"tests/test_a.py", "docs/a.py", ".venv/b.py", "env/lib/c.py", "env/pyvenv.cfg", "build/d.py", "README.md"}
+    for name in kept | left | {"tokenize/__pycache__/pack.pyc", "pipeline/sample/passages/.hidden"}:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("")
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    os.utime(tree / "submit.py", (1_000_000_000, 1_000_000_000))
+    monkeypatch.setattr(submit, "__file__", str(tree / "submit.py"))
+    staged = submit.stage_package(tmp_path / "staged")
+    assert {file.relative_to(staged).as_posix() for file in staged.rglob("*") if file.is_file()} == kept
+    assert (staged / "submit.py").stat().st_mtime == 1_000_000_000
+
+
+def test_an_installed_wheel_is_staged_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, info = tmp_path / "site" / "fox1", tmp_path / "site" / "fox1-0.1.0.dist-info"
+    package.mkdir(parents=True)
+    info.mkdir()
+    for name in ("__init__.py", "submit.py", "stray.py"):
+        (package / name).write_text("")
+    (info / "METADATA").write_text("Name: fox1\nVersion: 0.1.0\n")
+    (info / "RECORD").write_text(
+        "fox1/__init__.py,,\nfox1/submit.py,,\nfox1/__pycache__/submit.cpython-311.pyc,,\nfox1-0.1.0.dist-info/RECORD,,\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setattr(submit, "__file__", str(package / "submit.py"))
+    staged = submit.stage_package(tmp_path / "staged")
+    assert {file.name for file in staged.rglob("*")} == {"__init__.py", "submit.py"}
+
+
+def test_the_staged_copy_runs_with_nothing_but_its_path(tmp_path: Path) -> None:
+    staged = submit.stage_package(tmp_path / "staged")
+    program = "import fox1, fox1.commands.app, fox1.cluster.entry, tokenize; print(fox1.__file__); tokenize.open"
+    environment = {**os.environ, "PYTHONPATH": str(staged.parent)}
+    for arguments in (["-c", program], ["-m", "fox1", "--help"]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        if arguments[0] == "-c":
+            assert Path(done.stdout.strip()) == staged / "__init__.py"
+
+
+# -- the recipe --------------------------------------------------------------------------------------------------
+
+
+def test_the_recipe_travels_and_takes_its_argument_s_place(tmp_path: Path) -> None:
+    recipe = "seed: 7\n" + "# Fölie\n" * 100_000
+    command = submit.stage_job(
+        tmp_path / "job", ["curate", "mine/recipe.yml", "--out", "s3://run"], recipe.encode("utf-8")
+    )
+    assert command == ["curate", "recipe.yaml", "--out", "s3://run"]
+    done = run_job(tmp_path / "job", staged_probe(tmp_path / "staged"), ["--", *command])
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == f"probe {command}\nrecipe {recipe}\n"
+
+
+def test_a_command_without_a_recipe_travels_unchanged(tmp_path: Path) -> None:
+    assert submit.stage_job(tmp_path, ["train", "/runs/1", "--phase", "1"], None) == [
+        "train",
+        "/runs/1",
+        "--phase",
+        "1",
+    ]
+    assert [file.name for file in tmp_path.iterdir()] == ["versions.json"]
+
+
+def test_a_recipe_that_does_not_come_first_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(submit.SubmitError, match="the recipe comes first after curate"):
+        submit.stage_job(tmp_path, ["curate", "--stages", "a", "recipe.yaml"], b"seed: 7\n")
+
+
+@pytest.mark.parametrize("out", [["--out", "runs/1"], ["--out=runs/1"]])
+def test_a_relative_output_is_refused_before_anything_is_sent(out: list[str]) -> None:
+    with pytest.raises(submit.SubmitError, match="runs/1 is relative"):
+        submit.submit(["train", "/runs/1", *out], address="http://x", name=None, recipe_yaml=None, out=io.StringIO())
+
+
+# -- versions ----------------------------------------------------------------------------------------------------
+
+
+def test_differing_versions_are_named_in_one_line() -> None:
+    local = {"python": "3.11", "ray": "2.60.0", "torch": "2.13.0+cpu", "numba": "0.68.1"}
+    with pytest.raises(submit.SubmitError) as error:
+        submit.check_versions({"python": "3.12", "ray": "2.60.0", "torch": "2.12.0+cu128"}, local)
+    message = str(error.value)
+    assert "\n" not in message and "ray" not in message
+    assert "the cluster has python 3.12, torch 2.12.0+cu128, numba not installed" in message
+    assert "this client python 3.11, torch 2.13.0+cpu, numba 0.68.1" in message
+
+
+def test_a_build_label_is_no_difference() -> None:
+    submit.check_versions({"torch": "2.13.0+cu128", "extra": "1"}, {"torch": "2.13.0+cpu"})
+    submit.check_versions(submit.installed_versions(), submit.installed_versions())
+
+
+def test_a_job_on_other_versions_exits_with_one_line_before_the_command(tmp_path: Path) -> None:
+    submit.stage_job(tmp_path, ["--help"], None)
+    versions = {**json.loads((tmp_path / "versions.json").read_text()), "pyarrow": "1.0.0"}
+    (tmp_path / "versions.json").write_text(json.dumps(versions))
+    done = run_job(tmp_path, staged_probe(tmp_path / "staged"), ["--", "--help"])
+    assert done.returncode == submit.VERSION_MISMATCH
+    assert done.stdout == "" and done.stderr.startswith("fox1 submit: the cluster has pyarrow")
+    assert done.stderr.count("\n") == 1
+
+
+# -- the token and the address -----------------------------------------------------------------------------------
+
+
+def test_the_token_is_looked_up_in_ray_s_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / "other").write_text("from-path\n")
+    (tmp_path / ".ray" / "auth_token").write_text("from-home\n")
+    environment = {"RAY_AUTH_TOKEN": "from-variable", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")}
+    assert submit.authentication_headers(environment) == {"Authorization": "Bearer from-variable"}
+    del environment["RAY_AUTH_TOKEN"]
+    assert submit.authentication_headers(environment) == {"Authorization": "Bearer from-path"}
+    assert submit.authentication_headers({}) == {"Authorization": "Bearer from-home"}
+    assert submit.authentication_headers({"RAY_AUTH_MODE": "disabled"}) == {}
+
+
+def test_a_missing_token_is_one_line_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    with pytest.raises(submit.SubmitError, match="`ray get-auth-token --generate`"):
+        submit.authentication_headers({})
+    with pytest.raises(submit.SubmitError, match="RAY_AUTH_TOKEN_PATH names /nowhere"):
+        submit.authentication_headers({"RAY_AUTH_TOKEN_PATH": "/nowhere"})
+
+
+def test_a_token_no_header_can_carry_is_not_shown() -> None:
+    with pytest.raises(submit.SubmitError) as error:
+        submit.authentication_headers({"RAY_AUTH_TOKEN": "secret\nsecond"})
+    assert "secret" not in str(error.value)
+
+
+def test_an_address_where_nothing_answers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "any")
+    [port] = free_ports(1)
+    with pytest.raises(submit.SubmitError, match=rf"no cluster answers at http://127.0.0.1:{port}") as error:
+        submit.connect(f"http://127.0.0.1:{port}")
+    assert "\n" not in str(error.value)
+    with pytest.raises(submit.SubmitError, match="write http://HOST:8265"):
+        submit.connect("auto")
+
+
+# -- the cluster file --------------------------------------------------------------------------------------------
+
+
+KEEPALIVE = {"RAY_grpc_client_keepalive_time_ms": "30000", "RAY_grpc_client_keepalive_timeout_ms": "20000"}
+"""Of all nodes alike: Ray's servers derive from it how often a client may ask."""
+
+
+def test_the_cluster_file_fits_ray_s_own_schema_and_this_version() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text(encoding="utf-8"))
+    validate_config(prepare_config(config))
+
+    types = config["available_node_types"]
+    assert types[config["head_node_type"]]["resources"]["CPU"] == 0
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    [ray] = [line for line in constraints if line.startswith("ray==")]
+    assert any(ray.replace("ray==", "ray[default]==") in command for command in config["setup_commands"])
+    for start in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        assert any("export RAY_AUTH_MODE=token" in command and "ray start" in command for command in start)
+        assert any(all(f"{name}={value}" in command for name, value in KEEPALIVE.items()) for command in start)
+    assert any("--dashboard-host=127.0.0.1" in command for command in config["head_start_ray_commands"])
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+def test_the_kubernetes_cluster_has_the_settings_of_the_other_one() -> None:
+    cluster = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    other = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text(encoding="utf-8"))
+    spec = cluster["spec"]
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    assert f"ray=={spec['rayVersion']}" in constraints and spec["authOptions"] == {"mode": "token"}
+    head = spec["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0" and head["serviceType"] == "ClusterIP"
+    keepalive = [{"name": name, "value": value} for name, value in KEEPALIVE.items()]
+    assert head["template"]["spec"]["containers"][0]["env"] == keepalive
+    types = other["available_node_types"]
+    for group in spec["workerGroupSpecs"]:
+        theirs = types[group["groupName"]]
+        assert (group["minReplicas"], group["maxReplicas"]) == (theirs["min_workers"], theirs["max_workers"])
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["image"] == head["template"]["spec"]["containers"][0]["image"]
+        assert container["env"] == [*keepalive, {"name": "FOX1_SCRATCH", "value": "/scratch/fox1"}]
+    starts = [*other["head_start_ray_commands"], *other["worker_start_ray_commands"]]
+    assert sum("FOX1_SCRATCH=" in command for command in starts) == 2
+
+
+# -- a real cluster ----------------------------------------------------------------------------------------------
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A head of its own on this host, with a token: its dashboard's address and the token's file."""
+    token = tmp_path_factory.mktemp("token") / "auth_token"
+    token.write_text("a-token-of-this-test\n")
+    port, dashboard, agent, client = free_ports(4)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    # The job's `python` is the cluster's, found by its PATH.
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    # A short folder: Ray puts Unix sockets below it, whose paths end at 107 characters.
+    with tempfile.TemporaryDirectory(prefix="fx", dir="/tmp", ignore_cleanup_errors=True) as temporary:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
+        command += [f"--port={port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"]
+        command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+        command += [f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1", f"--temp-dir={temporary}"]
+        command += ["--object-store-memory=100000000", "--disable-usage-stats"]
+        log = Path(temporary) / "head.log"
+        with log.open("w") as output:
+            head = subprocess.Popen(
+                command, env=environment, cwd=temporary, stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            wait_for_dashboard(f"http://127.0.0.1:{dashboard}", token.read_text().strip(), head, log)
+            yield f"http://127.0.0.1:{dashboard}", token
+        finally:
+            head.terminate()  # Ray ends its own processes in order
+            with suppress(subprocess.TimeoutExpired):
+                head.wait(30)
+            with suppress(ProcessLookupError):
+                os.killpg(head.pid, signal.SIGKILL)
+            head.wait(10)
+
+
+def wait_for_dashboard(address: str, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    import requests
+
+    for _ in range(240):
+        if head.poll() is not None:
+            break
+        try:
+            # Listing jobs answers only when the dashboard's job manager does.
+            answer = requests.get(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {token}"}, timeout=5)
+            if answer.status_code == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.25)
+    pytest.fail(f"the head did not start:\n{log.read_text()}")
+
+
+@pytest.fixture
+def address(cluster: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(cluster[1]))
+    # Ray's client would let this win over the address it is given.
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    return cluster[0]
+
+
+@pytest.mark.slow
+def test_a_job_s_log_and_exit_status_are_the_command_s(address: str) -> None:
+    out = io.StringIO()
+    assert submit.submit(["--help"], address=address, name="help", recipe_yaml=None, out=out) == 0
+    assert out.getvalue().startswith(f"job help submitted to {address}\n")
+    assert "python -m fox1.cluster.entry -- --help" in out.getvalue()
+    assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:9"
+
+    # A name is given again: the job before it has ended.
+    out = io.StringIO()
+    assert submit.submit(["--help"], address=address, name="help", recipe_yaml=None, out=out) == 0
+    assert out.getvalue().startswith(f"job help-2 submitted to {address}\n")
+
+    out = io.StringIO()
+    assert submit.submit(["no-such-command"], address=address, name=None, recipe_yaml=None, out=out) == 2
+
+
+@pytest.mark.slow
+def test_a_job_gets_its_recipe_and_joins_the_cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "stage_package", staged_probe)
+    out = io.StringIO()
+    command = ["curate", "mine.yml", "join"]
+    assert submit.submit(command, address=address, name=None, recipe_yaml=b"seed: 7", out=out) == 7
+    assert "probe ['curate', 'recipe.yaml', 'join']" in out.getvalue()
+    assert "cpus 2\n" in out.getvalue() and "recipe seed: 7\n" in out.getvalue()
+
+
+def test_a_relative_source_is_refused_before_anything_is_sent(address: str) -> None:
+    command = [sys.executable, "-m", "fox1", "submit", "--address", address, "--"]
+    command += ["curate", "sample", "--out", "/shared/run"]
+    environment = {**os.environ, "FOX1_DATA": "relative"}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: sources.redpajama.root: relative/redpajama is relative; a job needs")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_following_but_not_the_job(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            if text.startswith("probe") or "\nprobe" in text:
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    monkeypatch.setattr(submit, "stage_package", staged_probe)
+    out = Interrupted()
+    assert submit.submit(["wait"], address=address, name="long", recipe_yaml=None, out=out) == submit.INTERRUPTED
+    last = out.getvalue().splitlines()[-1]
+    assert "job long goes on" in last and f"fox1 jobs logs long --address {address}" in last
+
+    client = submit.connect(address)
+    assert client.get_job_status("long").value == "RUNNING"
+    # Following again, a job that someone stops exits as an interrupted program does.
+    client.stop_job("long")
+    out = io.StringIO()
+    assert submit._exit_status(submit._follow(client, "long", address, out), "long", out) == submit.INTERRUPTED
+    assert "probe ['wait']" in out.getvalue() and "job long was stopped" in out.getvalue()
+
+
+@pytest.mark.slow
+def test_a_wrong_token_is_refused_in_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "not-the-token")
+    with pytest.raises(submit.SubmitError, match="refused the token") as error:
+        submit.submit(["--help"], address=address, name=None, recipe_yaml=None, out=io.StringIO())
+    assert "\n" not in str(error.value) and "not-the-token" not in str(error.value)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(submit.SubmitError, match="refused the token"):
+        submit.connect(address)

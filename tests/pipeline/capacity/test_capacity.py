@@ -1,0 +1,131 @@
+"""`fox1 plan`: a small sample in the inputs' formats, rates of it, and a plan beside what a run took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fox1.commands.app import app
+from fox1.pipeline.capacity.plan import Training, actual, corpora_of, make_plan, stored_rates
+from fox1.pipeline.capacity.rates import Rates, measure
+from fox1.pipeline.capacity.sample import write_sample
+from fox1.pipeline.engine.tasks import InProcess
+from fox1.pipeline.run.artifacts import STAGES, RunPaths, write_json
+from fox1.pipeline.sources.listing import list_sources
+from fox1.pipeline.sources.quarantine import Quarantine
+from fox1.pipeline.sources.rows import read_rows
+from fox1.recipes.load import load_recipe
+from fox1.recipes.settings import sources_of
+from typer.testing import CliRunner
+
+from tests.conftest import SMALL
+
+TRAINING = Training((("phase1", 1000, 2e9),), 8, "H200", 989e12, 0.4)
+
+
+def test_a_sample_is_the_beginning_of_its_files(settings_of: Callable[..., Any], tmp_path: Path) -> None:
+    files = list_sources(settings_of().sources)
+    written, there = write_sample(files, 0.2, tmp_path)
+    assert there == sum(f.size for f in files) and 0.1 < written / there < 0.6
+    for file in files:
+        copy = tmp_path / file.corpus / file.path
+        if not copy.exists():
+            continue
+        whole = [r for b in read_rows(file, Quarantine(file)) for r in b.to_pylist()]
+        taken = vars(file) | {"url": str(copy), "size": copy.stat().st_size}
+        part = [r for b in read_rows(type(file)(**taken), Quarantine(file)) for r in b.to_pylist()]
+        assert part and part == whole[: len(part)]
+
+
+@pytest.fixture(scope="module")
+def rates(settings_of: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Rates:
+    settings = settings_of()
+    files = list_sources(settings.sources)
+    folder = tmp_path_factory.mktemp("rates")
+    return measure(settings, files, 0.5, nullcontext(InProcess()), 1, folder, "half of it")
+
+
+@pytest.mark.slow
+def test_a_plan_grows_with_its_inputs_and_shrinks_with_cores(rates: Rates, settings_of: Callable[..., Any]) -> None:
+    settings = settings_of()
+    files = list_sources(settings.sources)
+    corpora = corpora_of(files, rates)
+    assert {c.name for c in corpora} == {f.corpus for f in files}
+    one = make_plan(settings, corpora, rates, TRAINING, 1, 1, 1 << 30)
+    assert [s.name for s in one.stages] == list(STAGES)
+    assert one.cpu_seconds > 0 and one.disk_bytes > one.shuffle_bytes > 0 and one.objects > len(files)
+    many = make_plan(settings, corpora, rates, TRAINING, 8, 16, 1 << 30)
+    assert many.cpu_seconds == pytest.approx(one.cpu_seconds) and many.wall_seconds < one.wall_seconds
+    # 1,000 tokens of 2 GFLOP on one GPU at 40 % of 989 TFLOP/s.
+    assert one.phases[0].gpu_hours == pytest.approx(2e12 / (989e12 * 0.4) / 3600)
+
+
+@pytest.mark.slow
+def test_rates_are_kept_and_a_finished_run_is_compared(
+    rates: Rates, run: Path, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(tmp_path / "rates.json", rates.to_json())
+    assert stored_rates(tmp_path / "rates.json") == rates
+    monkeypatch.setenv("FOX1_DATA", str(corpora))
+    invoke = CliRunner().invoke
+    changes = [part for change in SMALL for part in ("--set", change)]
+    made = invoke(app, ["curate", "sample", "--out", str(tmp_path / "run"), "--in-process", *changes])
+    assert made.exit_code == 0, made.output
+    found = invoke(app, ["plan", str(tmp_path / "run"), "--rates", str(tmp_path / "rates.json"), "--json"])
+    assert found.exit_code == 0, found.output
+    value = json.loads(found.output)
+    then = actual(RunPaths(tmp_path / "run"))
+    assert value["actual"]["wall_seconds"] == then.wall_seconds > 0 and then.cores == 1
+    assert set(then.stages) == set(STAGES)
+    # The sample is half of two megabytes, with few of the copies: sizes are near, times of so little work are not promised.
+    for folder in ("signals", "tokens"):
+        assert 0.5 < value["folders"][folder] / then.folders[folder] < 2
+    shown = invoke(app, ["plan", str(tmp_path / "run"), "--rates", str(tmp_path / "rates.json")])
+    assert "times what it took" in shown.output and "Assumptions" in shown.output
+    assert "measure on more with --sample" in shown.output
+    again = invoke(app, ["curate", "sample", "--out", str(tmp_path / "run"), "--in-process", *changes])
+    assert again.exit_code == 0
+    after = actual(RunPaths(tmp_path / "run"))
+    assert (after.stages, after.wall_seconds) == (then.stages, then.wall_seconds)  # what was reused is no measure
+
+
+def test_what_a_plan_cannot_be_made_of(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke = CliRunner().invoke
+    monkeypatch.setenv("FOX1_DATA", str(tmp_path / "nowhere"))
+    lost = invoke(app, ["plan", "mini"])
+    assert isinstance(lost.exception, ValueError) and "no folder" in str(lost.exception)
+    monkeypatch.delenv("FOX1_DATA")
+    for arguments, message in (
+        ([str(run)], "was not made in one go"),
+        (["mini"], "FOX1_DATA"),
+        (["fox1", "--gpu", "T4", "--set", "tokenizer.model=x"], "its peak is not known"),
+        (["nosuch"], "no recipe nosuch"),
+    ):
+        found = invoke(app, ["plan", *arguments])
+        assert isinstance(found.exception, ValueError) and message in str(found.exception), found.exception
+
+
+def test_the_full_recipe_expects_what_it_wants() -> None:
+    """By the survivors that fox1.yaml expects, every pool can give what its phase wants, and nobody repeats past four."""
+    from fox1.pipeline.capacity.plan import _needs
+    from fox1.recipes.plan import _expected
+    from fox1.recipes.settings import curate_settings
+
+    recipe, _ = load_recipe("fox1", ["tokenizer.model=x"])
+    settings = curate_settings(recipe)
+    assert set(recipe.expected) == set(recipe.sources) and sources_of(recipe)
+    needs = _needs(settings, _expected(recipe))
+    assert len(needs) == sum(len(p.pools) for p in settings.mix.phases) and not any(n.short for n in needs)
+    natural: dict[str, float] = {}
+    for corpus in recipe.expected.values():
+        for domain, tokens in corpus.survivors.items():
+            natural[domain] = natural.get(domain, 0.0) + tokens
+    wanted: dict[str, float] = {}
+    for need in needs:
+        wanted[need.pool] = wanted.get(need.pool, 0.0) + need.wanted
+    assert max(wanted[d] / natural[d] for d in wanted) < 4
+    assert sum(p.tokens for p in settings.mix.phases) == 2_692_000_000_000

@@ -1,0 +1,132 @@
+"""Hashes, band signatures and sketches against what they estimate, over generated text."""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from fox1.pipeline.signals import minhash
+from fox1.pipeline.signals.gopher import repetition_counts
+from fox1.pipeline.signals.hashing import murmur3_128
+from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common
+from fox1.pipeline.signals.scan import text_buffers
+from fox1.pipeline.signals.segment import segment
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.pipeline.signals.texts import TEXT, fold, folded_words, is_word, segments
+
+MURMUR = {
+    b"": "00000000000000000000000000000000",
+    b"hello": "cbd8a7b341bd9b025b1e906a48ae1d19",
+    b"The quick brown fox jumps over the lazy dog": "e34bbc7bbc071b6c7a433ca9c49a9347",
+}
+
+
+@pytest.mark.parametrize("data", MURMUR)
+def test_murmur3_gives_the_published_vectors(data: bytes) -> None:
+    h1, h2 = murmur3_128(np.frombuffer(data, np.uint8), 0, len(data))
+    assert f"{int(h1):016x}{int(h2):016x}" == MURMUR[data]
+
+
+def sign(texts: list[str], shape: MinHashSettings = MinHashSettings()) -> minhash.Signatures:
+    text = pc.utf8_normalize(pa.array(texts, pa.large_string()), form="NFC")
+    return minhash.sign(segment(*text_buffers(text)), shape)
+
+
+def shingles(text: str, shape: MinHashSettings = MinHashSettings()) -> set[tuple[str, ...]]:
+    units = folded_words(unicodedata.normalize("NFC", text))
+    if shape.unit == "char":
+        text = unicodedata.normalize("NFC", text)
+        units = list(" ".join("".join(fold(c) if is_word(c) else " " for c in text).split(" ")).strip())
+        units = list(re.sub(" +", " ", "".join(units)))
+    return {tuple(units[i : i + shape.ngram]) for i in range(max(1, len(units) - shape.ngram + 1))}
+
+
+SHAPES = {**PRESETS, "short": MinHashSettings("word", 2, 4, 4), "wide": MinHashSettings("word", 13, 9, 13)}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@settings(max_examples=80, deadline=None)
+@given(texts=st.lists(TEXT, min_size=1, max_size=5))
+def test_shingle_counts_and_short_sketches_are_exact(name: str, texts: list[str]) -> None:
+    signed = sign(texts, SHAPES[name])
+    for i, text in enumerate(texts):
+        expected = len(shingles(text, SHAPES[name]))
+        assert signed.n_shingles[i] == expected
+        sketch = signed.sketch[signed.sketch_offsets[i] : signed.sketch_offsets[i + 1]]
+        assert len(sketch) == min(expected, 128)
+        assert (np.diff(sketch.astype(np.int64)) >= 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXT)
+def test_both_ways_to_find_shingles_agree(text: str) -> None:
+    """A signature is the same whether repeats are known from the n-grams or found in a set."""
+    s = segments([unicodedata.normalize("NFC", text)])
+    known = minhash.sign(s, MinHashSettings())
+    s.word_offsets[1:] -= 1 if s.counts[0, 2] else 0  # fewer words than counted: read again by its text
+    again = minhash.sign(s, MinHashSettings(), repetition_counts(s, 5)[1])
+    assert (known.n_shingles == again.n_shingles).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXT)
+def test_white_space_and_unicode_form_do_not_change_the_content_hash(text: str) -> None:
+    spaced = "  " + " \n".join(text.split()) + "\t"
+    signed = sign([text, spaced, unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)])
+    first = signed.content[0].tolist()
+    assert signed.content[1].tolist() == first or " ".join(text.split()) != " ".join(spaced.split())
+    assert signed.content[2].tolist() == signed.content[3].tolist() == first
+
+
+def test_case_and_punctuation_do_not_change_the_signature() -> None:
+    signed = sign(["The Quick, brown fox; jumps over.", "the quick brown FOX jumps - over"])
+    assert (signed.bands[0] == signed.bands[1]).all()
+    assert signed.content[0].tolist() != signed.content[1].tolist()
+
+
+def test_documents_without_words_differ_by_content() -> None:
+    signed = sign(["+++ ---", "=== !!!", "+++ ---"])
+    assert (signed.bands[0] == signed.bands[2]).all()
+    assert not (signed.bands[0] == signed.bands[1]).any()
+
+
+def test_unspaced_scripts_are_shingled_by_character() -> None:
+    assert sign(["漢字仮名交じり文の例です"]).n_shingles[0] == 12 - 4
+
+
+def pair(rng: random.Random, overlap: float) -> tuple[str, str]:
+    base = [str(rng.getrandbits(40)) for _ in range(2000)]
+    cut = int(len(base) * overlap)
+    return " ".join(base), " ".join(base[:cut] + [str(rng.getrandbits(40)) for _ in range(len(base) - cut)])
+
+
+@pytest.mark.parametrize("overlap", [0.95, 0.85, 0.7, 0.5])
+def test_sketches_and_bands_estimate_jaccard(overlap: float) -> None:
+    rng = random.Random(4)
+    pairs = [pair(rng, overlap) for _ in range(60)]
+    signed = sign([t for p in pairs for t in p])
+    true = np.mean([len(shingles(a) & shingles(b)) / len(shingles(a) | shingles(b)) for a, b in pairs])
+    sketches = [signed.sketch[signed.sketch_offsets[i] : signed.sketch_offsets[i + 1]] for i in range(len(pairs) * 2)]
+    estimates = [np.divide(*common(sketches[2 * i], sketches[2 * i + 1], 128)) for i in range(len(pairs))]
+    # The mean of 60 estimates has a standard error below 0.006.
+    assert np.mean(estimates) == pytest.approx(true, abs=0.02)
+    hit = np.mean([(signed.bands[2 * i] == signed.bands[2 * i + 1]).any() for i in range(len(pairs))])
+    expected = 1 - (1 - true**8) ** 14
+    assert hit == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 60) ** 0.5 + 0.02)
+
+
+def test_a_huge_document_is_signed_in_ranges_of_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join(str(i) for i in range(20_000))
+    whole = sign([text], PRESETS["slimpajama"])
+    monkeypatch.setattr(minhash, "SET_SLOTS", 1 << 12)
+    passes = sign([text], PRESETS["slimpajama"])
+    assert (whole.bands == passes.bands).all()
+    assert whole.n_shingles[0] == passes.n_shingles[0] == len(shingles(text, PRESETS["slimpajama"]))
+    assert (whole.sketch == passes.sketch).all()

@@ -1,0 +1,297 @@
+"""Signals against plain-Python references of the same definitions, over generated text."""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fox1.pipeline.signals import c4, code, contamination, language, quality, urls
+from fox1.pipeline.signals import unicode as classes
+from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
+from fox1.pipeline.signals.gopher import STOP_WORDS
+from fox1.pipeline.signals.scan import text_buffers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.pipeline.signals.texts import TEXT, folded_words, is_word, segments, words_of
+
+
+def counts_of(text: str) -> dict[str, int]:
+    return dict(zip(TEXT_COUNTS, text_counts(segments([text]))[0].tolist(), strict=True))
+
+
+def letters(text: str) -> int:
+    return sum(unicodedata.category(c)[0] == "L" for c in text)
+
+
+def duplicates(items: list[tuple[str, int]]) -> tuple[int, int]:
+    seen: set[str] = set()
+    count = chars = 0
+    for key, size in items:
+        count, chars = (count + 1, chars + size) if key in seen else (count, chars)
+        seen.add(key)
+    return count, chars
+
+
+def top_ngram(words: list[str], n: int) -> int:
+    """Gopher: characters of the most frequent n-gram, joined by spaces, times its occurrences."""
+    folded = [w.lower() for w in words]
+    found = Counter(tuple(folded[i : i + n]) for i in range(len(folded) - n + 1))
+    best = max(((c, sum(map(len, g)) + n - 1) for g, c in found.items()), default=(1, 0))
+    return best[0] * best[1] if best[0] > 1 else 0
+
+
+def duplicate_ngrams(words: list[str], n: int) -> int:
+    seen: set[tuple[str, ...]] = set()
+    i = total = 0
+    while i + n <= len(words):
+        gram = tuple(words[i : i + n])
+        if gram in seen:
+            total += sum(map(len, gram))
+            i += n
+        else:
+            seen.add(gram)
+            i += 1
+    return total
+
+
+def sentences(line: str) -> int:
+    ends = list(re.finditer(r"[.!?][.!?\"')\]”’]*(?=[ \t]|$)|[。！？]", line))
+    rest = line[ends[-1].end() :] if ends else line
+    return len(ends) + any(map(is_word, rest))
+
+
+def reference(text: str) -> dict[str, int]:
+    words = words_of(text)
+    folded = folded_words(text)
+    raw = text.splitlines()
+    full = [line.strip() for line in raw if line.strip()]
+    paragraphs: list[list[str]] = []
+    empty = True
+    for line in raw:
+        if line.strip():
+            if empty:
+                paragraphs.append([])
+            paragraphs[-1].append(line.strip())
+        empty = not line.strip()
+    ellipsis = [line.endswith(("…", "...")) for line in full]
+    values = {
+        "n_bytes": len(text.encode()),
+        "n_chars": len(text),
+        "n_words": len(words),
+        "n_alpha_words": sum(letters(w) > 0 for w in words),
+        "n_word_chars": sum(map(is_word, text)),
+        "n_letters": letters(text),
+        "n_digits": sum(unicodedata.category(c) == "Nd" for c in text),
+        "n_spaces": sum(c.isspace() for c in text),
+        "n_raw_lines": len(raw),
+        "n_lines": len(full),
+        "n_paragraphs": len(paragraphs),
+        "max_line_chars": max(map(len, raw), default=0),
+        "max_word_chars": max(map(len, words), default=0),
+        "n_hashes": text.count("#"),
+        "n_ellipses": text.count("...") + text.count("…"),
+        "n_curly_braces": text.count("{") + text.count("}"),
+        "n_math_symbols": sum(unicodedata.category(c) == "Sm" and c > "\x7f" for c in text),
+        "latex_chars": text.count("$") + sum(map(len, re.findall(r"\\[A-Za-z]+", text))),
+        "n_stop_words": sum(w in STOP_WORDS for w in folded),
+        "n_distinct_stop_words": len(set(folded) & set(STOP_WORDS)),
+        "n_bullet_lines": sum(line[0] in "•‣●*-" for line in full),
+        "n_ellipsis_lines": sum(ellipsis),
+        "n_terminal_lines": sum(
+            line.endswith(tuple(".!?\"'”’。！？")) and not e for line, e in zip(full, ellipsis, strict=True)
+        ),
+        "n_few_word_lines": sum(len(words_of(line)) < 3 for line in full),
+        "n_javascript_lines": sum("javascript" in folded_words(line) for line in full),
+        "n_policy_lines": sum(has_policy(folded_words(line)) for line in full),
+        "n_sentences": sum(map(sentences, full)),
+        "n_punctuated_lines": sum(line[-1] in classes._STOPS for line in full),
+        "n_short_lines": sum(len(line) <= 30 for line in full),
+        "encoded_chars": encoded(text),
+    }
+    values["n_duplicate_lines"], values["duplicate_line_chars"] = duplicates([(x, len(x)) for x in full])
+    grouped = [("\n".join(p), sum(map(len, p))) for p in paragraphs]
+    values["n_duplicate_paragraphs"], values["duplicate_paragraph_chars"] = duplicates(grouped)
+    for n in (5, 6, 7, 8, 9, 10):
+        values[f"duplicate_{n}gram_chars"] = duplicate_ngrams(folded, n)
+    for n in (2, 3, 4):
+        values[f"top_{n}gram_chars"] = top_ngram(folded, n)
+    return values
+
+
+def has_policy(words: list[str]) -> bool:
+    phrases = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+    return any(words[i : i + len(p.split())] == p.split() for p in phrases for i in range(len(words)))
+
+
+def encoded(text: str) -> int:
+    patterns = (
+        r"[A-Za-z0-9+/=]{64,}",
+        r"(?:(?:\\x|0x)[0-9A-Fa-f]{2}[ ,\t\n\v\f\r]*){7,}(?:\\x|0x)[0-9A-Fa-f]{2}",
+        r"(?:\\u[0-9A-Fa-f]{4}){8,}",
+    )
+    return sum(len(m[0]) for p in patterns for m in re.finditer(p, text))
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXT)
+def test_counts_equal_the_reference(text: str) -> None:
+    got = counts_of(text)
+    for name, value in reference(text).items():
+        assert got[name] == value, (name, text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["a", "bb", "C", "ddd"]), max_size=120))
+def test_repetition_equals_the_reference(words: list[str]) -> None:
+    got, text = counts_of(" ".join(words)), reference(" ".join(words))
+    for name in (n for n in text if "gram" in n):
+        assert got[name] == text[name], (name, words)
+
+
+def test_the_reference_holds_on_large_text() -> None:
+    rng = random.Random(5)
+    vocabulary = ["".join(rng.choices("abcdeé漢", k=rng.randrange(1, 9))) for _ in range(400)]
+    glue = [" "] * 20 + [". ", ".\n", "\n\n", "; ", "\r\n"]
+    text = "".join(rng.choice(vocabulary) + rng.choice(glue) for _ in range(30_000))
+    text += text[: len(text) // 3]
+    got, expected = counts_of(text), reference(text)
+    assert {name: got[name] for name in expected} == expected
+
+
+def test_a_document_does_not_change_its_neighbours() -> None:
+    texts = ["one two\none two\n", "the the\n", "", "one two\n", "漢字 " * 30]
+    together = text_counts(segments(texts))
+    for i, text in enumerate(texts):
+        assert (text_counts(segments([text]))[0] == together[i]).all()
+
+
+def test_counts_are_whole_where_the_arrays_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fox1.pipeline.signals import segment as module
+
+    text = "one two three four five six\n" * 100
+    monkeypatch.setattr(module, "MAX_WORDS", 50)
+    monkeypatch.setattr(module, "MAX_LINES", 7)
+    s = segments([text, "a b"])
+    assert s.counts[0, module.WORDS] == 600 and s.counts[0, module.LINES] == 100
+    assert np.diff(s.word_offsets).tolist() == [50, 2] and np.diff(s.line_offsets).tolist() == [7, 1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXT, st.sets(st.sampled_from(c4.LINE_RULES)))
+def test_dropped_lines_are_whole_lines(text: str, rules: set[str]) -> None:
+    s = segments([text])
+    flags = c4.line_counts(s)[1]
+    bits = sum(1 << c4.LINE_RULES.index(r) for r in rules)
+    spans = c4.dropped_lines(s, flags, np.array([bits], np.uint8))
+    data = text.encode()
+    kept, at = b"", 0
+    for _, start, end in spans.tolist():
+        kept, at = kept + data[at:start], end
+    left = iter((kept + data[at:]).decode().splitlines(keepends=True))
+    judged = iter(flags.tolist())
+    for line in text.splitlines(keepends=True):
+        if not line.strip() or not next(judged) & bits:
+            assert next(left) == line
+    assert next(left, None) is None
+
+
+def identify(texts: list[str]) -> list[tuple[str, int]]:
+    names = language.load_model().languages
+    best, confidence = language.identify(*text_buffers(pa.array(texts, pa.large_string())))
+    return [(names[b] if b >= 0 else "und", int(c)) for b, c in zip(best, confidence, strict=True)]
+
+
+def test_language_is_what_the_package_says() -> None:
+    import py3langid
+
+    texts = [
+        "The quick brown fox jumps over the lazy dog and runs into the forest.",
+        "Der schnelle braune Fuchs springt über den faulen Hund und läuft in den Wald.",
+        "Le renard brun rapide saute par-dessus le chien paresseux et court dans la forêt.",
+        "Быстрая коричневая лиса прыгает через ленивую собаку и убегает в лес.",
+        "敏捷的棕色狐狸跳过懒狗，跑进了森林里面去了。",
+        "THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND RUNS.",
+    ] * 3
+    found = identify(texts)
+    assert [name for name, _ in found] == [language._ALIASES.get(n := py3langid.classify(t)[0], n) for t in texts]
+    # Of a long text the same pieces are looked at, so its language is that of its parts.
+    assert identify([texts[1] * 100])[0][0] == "de"
+    assert all(confidence > 5_000 for _, confidence in found)
+
+
+def test_a_text_without_features_has_no_language() -> None:
+    assert identify(["", "1 2"])[0] == ("und", 0)
+
+
+def test_urls_are_blocked_by_domain_and_word() -> None:
+    rules = urls.parse_rules(["# comment", "bad.com", "casino", ""])
+    cases = {
+        "https://bad.com/x": 1, "http://www.BAD.com:80/": 1, "http://notbad.com/": 0, "http://a.org/bad.com": 0,
+        "http://u:p@bad.com/": 1, "http://a.org/best-CASINO-tips": 2, "http://casinos.org/": 0, "": 0, "bad.com/x": 1,
+    }  # fmt: skip
+    assert urls.blocked(pa.array(list(cases)), rules).tolist() == list(cases.values())
+    with pytest.raises(ValueError, match="line 1"):
+        urls.parse_rules(["no such/thing"])
+
+
+def test_quality_learns_what_it_is_shown_and_repeats_itself() -> None:
+    rng = random.Random(3)
+    good = [" ".join(rng.choices("we found that the results show a clear effect of".split(), k=80)) for _ in range(200)]
+    poor = [" ".join(rng.choices("buy now cheap click best deals the free of".split(), k=80)) for _ in range(200)]
+    s = segments([t for p in zip(good, poor, strict=True) for t in p])
+    label = np.arange(400) % 2 == 0
+    held_out = np.arange(400) % 10 < 2
+    first, second = (quality.train(s, label, held_out) for _ in range(2))
+    assert (first.weights == second.weights).all() and first.correct == first.held_out == 80
+    models = quality.QualityModels(("web",), first.weights.reshape(1, -1))
+    scores = quality.score(s, models, np.zeros(400, np.int64), np.zeros(400, np.uint16))
+    assert scores[label].min() > scores[~label].max()
+    assert (quality.score(s, models, np.full(400, -1), np.full(400, 7, np.uint16)) == 7).all()
+
+
+ITEM = "Mirela picks fourteen baskets of ripe apples in the old orchard and each basket holds twenty three apples"
+
+
+def hits(documents: list[str], items: list[str], n: int = 13) -> contamination.Hits:
+    grams = contamination.item_grams(items, n)
+    index = contamination.make_index(n, grams.hashes, grams.text, grams.pairs)
+    return contamination.find_hits(segments(documents), index)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcd"), max_size=12), min_size=1, max_size=6), st.integers(2, 5))
+def test_hits_are_the_shared_ngrams(texts: list[list[str]], n: int) -> None:
+    *items, document = [" ".join(t) for t in texts]
+
+    def grams(text: str) -> set[tuple[str, ...]]:
+        words = text.split()
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+    h = hits([document], items, n)
+    assert h.item.tolist() == [i for i, item in enumerate(items) if grams(item) & grams(document)]
+
+
+def test_a_planted_item_is_found_whatever_its_case_and_punctuation() -> None:
+    shouted = ITEM.upper().replace(" ", ", ")
+    documents = ["Nothing here.", f"Before. {ITEM}! After", f"x {shouted} y", " ".join(ITEM.split()[:12])]
+    h = hits(documents, ["another item of no interest to anyone at all that is long enough to have grams", ITEM])
+    assert h.document.tolist() == [1, 2] and h.item.tolist() == [1, 1]
+    data = "".join(documents).encode()
+    assert [data[a:b].decode() for _, a, b in h.spans.tolist()] == [ITEM, shouted]
+
+
+def test_an_ngram_of_several_items_counts_for_each() -> None:
+    h = hits([f"{ITEM} today"], [f"{ITEM} today", f"{ITEM} tomorrow"])
+    assert h.item.tolist() == [0, 1] and len(h.spans) == 1
+
+
+def test_encoded_data_is_counted_as_its_patterns_say() -> None:
+    blob = "QUJD" * 20
+    text = f"x = '{blob}' # {', '.join(['0xfF'] * 9)} \\u00e9\\u00e9"
+    assert code.encoded_counts(segments([text]))[0, 0] == encoded(text) == 80 + 9 * 4 + 8 * 2

@@ -1,0 +1,319 @@
+"""Runs and checkpoints in a store: the same bytes, whatever a node has of them, and whatever the store does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fox1.pipeline.engine.tasks import InProcess, Outcome, Task, attempt
+from fox1.storage import lease, store
+from fox1.storage.store import Mirrored, open_root
+
+from tests.conftest import ONE_LAYER, run_to_train
+
+pytest.importorskip("s3fs")
+moto_server = pytest.importorskip("moto.server")
+SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A store of this module, and its bucket."""
+    import fsspec
+
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    names = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "FOX1_SCRATCH": str(tmp_path_factory.mktemp("scratch")),
+    }
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    fsspec.filesystem("s3", skip_instance_cache=True).clear_instance_cache()
+    # Servers of one process share what they hold.
+    with suppress(FileExistsError):
+        fsspec.filesystem("s3").mkdir("bucket")
+    try:
+        yield "s3://bucket"
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        fsspec.filesystem("s3", skip_instance_cache=True).clear_instance_cache()
+        server.stop()
+
+
+def another_node(folder: Path | None = None) -> None:
+    """Forget what this node has: all is in the store, or lost. Of one folder: what a driver has listed it remembers."""
+    shutil.rmtree(str(folder or store.scratch()), ignore_errors=True)
+    if folder is None:
+        store._known.clear()
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_url_is_a_place_and_a_place_a_url(bucket: str) -> None:
+    import pickle
+
+    root = open_root("s3://bucket/runs/x/")
+    assert isinstance(root, Mirrored) and root.url == "s3://bucket/runs/x"
+    inner = root / "phases" / "a.arrow"
+    for path in (inner, pickle.loads(pickle.dumps(inner)), store.as_path(str(inner)), inner.parent / "a.arrow"):
+        assert isinstance(path, Mirrored) and path.url == "s3://bucket/runs/x/phases/a.arrow"
+    assert store.shown(f"cannot read {inner}: gone") == "cannot read s3://bucket/runs/x/phases/a.arrow: gone"
+    assert not isinstance(open_root("/data/runs"), Mirrored) and open_root("runs") == Path.cwd() / "runs"
+    for wrong in ("s3://", "s3://bucket/../x", "s3://bucket//x", "://x"):
+        with pytest.raises(ValueError, match="is no folder of a store"):
+            open_root(wrong)
+
+
+def test_files_are_uploaded_fetched_listed_and_removed(bucket: str) -> None:
+    from fox1.pipeline.run.artifacts import publish, read_json, write_json
+
+    root = open_root(f"{bucket}/files")
+    artifact = write_json(root / "a" / "one.json", {"x": 1})
+    assert isinstance(artifact.file, Mirrored)
+    with pytest.raises(ZeroDivisionError), publish(root / "a" / "two.bin") as out:
+        out.write(b"half")
+        raise ZeroDivisionError
+    another_node()
+    assert (root / "a" / "one.json").exists() and not (root / "a" / "two.bin").exists()
+    assert (root / "a" / "one.json").stat().st_size == artifact.bytes
+    assert store.read_range(root / "a" / "one.json", 0, 1) == b"{" and not (root / "a" / "one.json").local.exists()
+    assert read_json(root / "a" / "one.json") == {"x": 1}
+    write_json(root / "b.json", [])
+    another_node()
+    assert [p.name for p in root.rglob("*.json")] == ["one.json", "b.json"]
+    assert sorted(p.name for p in root.iterdir()) == ["a", "b.json"]
+    (root / "a" / "one.json").unlink()
+    another_node()
+    assert [p.name for p in root.rglob("*")] == ["b.json"]
+    (root / "none").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=r"s3://bucket/files/none.json is missing"):
+        read_json(root / "none.json")
+
+
+def test_a_mirror_is_bounded_by_what_was_used_longest_ago(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = open_root(f"{bucket}/bounded")
+    for k in range(6):
+        (root / f"{k}.bin").write_bytes(bytes(100_000))
+    another_node()
+    monkeypatch.setenv("FOX1_SCRATCH_BYTES", "350000")
+    for k in range(6):
+        os.fspath(root / f"{k}.bin")
+        long_ago = time.time() - 1000 + k
+        os.utime((root / f"{k}.bin").local, (long_ago, long_ago))
+    os.fspath(root / "0.bin")
+    left = {p.name for p in (root.local).iterdir()}
+    assert "0.bin" in left and len(left) <= 4
+    assert (root / "1.bin").read_bytes() == bytes(100_000)
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "FIRST_PAUSE", 0.001)
+    failing = iter([OSError("reset"), TimeoutError("slow"), RuntimeError("throttled")])
+
+    def call() -> int:
+        for error in failing:
+            raise error
+        return 7
+
+    assert store.retried(call, "s3://b/x") == 7
+
+    def refused() -> int:
+        raise OSError("SlowDown\nmore")
+
+    with pytest.raises(OSError, match=r"s3://b/x: the store fails after 7 tries \(OSError: SlowDown\)$"):
+        store.retried(refused, "s3://b/x")
+    calls = []
+
+    def denied() -> int:
+        calls.append(1)
+        raise PermissionError("Forbidden")
+
+    with pytest.raises(PermissionError, match="are the credentials right"):
+        store.retried(denied, "s3://b/x")
+    assert len(calls) == 1
+
+
+@pytest.mark.slow
+def test_a_folder_has_one_writer_and_is_free_after_its_end_or_death(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.2)
+    root = open_root(f"{bucket}/one")
+    assert isinstance(root, Mirrored)
+    with (
+        lease.held(root),
+        pytest.raises(ValueError, match=r"s3://bucket/one is being written by process \d+"),
+        lease.held(root),
+    ):
+        pass
+    with lease.held(root):
+        pass
+    objects, key = store.store_of(root.url + "/.lease")
+    # Of a machine that died: nothing changes any more.
+    objects.pipe_file(key, json.dumps({"host": "gone", "process": 1, "own": "x", "beat": 9}).encode())
+    began = time.monotonic()
+    with lease.held(root):
+        assert time.monotonic() - began > 0.5
+    # Of a process of this machine that was killed: at once.
+    monkeypatch.setattr(lease, "BEAT", 20.0)
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    import socket
+
+    objects.pipe_file(key, json.dumps({"host": socket.gethostname(), "process": int(done.stdout), "own": "x"}).encode())
+    began = time.monotonic()
+    with lease.held(root):
+        assert time.monotonic() - began < 10
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+class Forgetful(InProcess):
+    """Every task on a node of its own, that has nothing yet."""
+
+    def run(
+        self, tasks: Sequence[tuple[int, Task]], paths: Any, stage: str, progress: Any
+    ) -> Iterator[tuple[int, Outcome]]:
+        for index, task in tasks:
+            another_node(paths.root)
+            yield index, attempt(task, paths, stage)
+            another_node(paths.root)
+
+
+def stored(url: str, parts: Sequence[str]) -> dict[str, bytes]:
+    """Path in a run -> bytes, of what the store has."""
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return {key.removeprefix(root + "/"): fs.cat_file(key) for part in parts for key in fs.find(f"{root}/{part}")}
+
+
+@pytest.mark.slow
+def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
+    bucket: str, run: Path, settings_of: Callable[..., Any]
+) -> None:
+    from fox1.pipeline.curate import curate
+    from fox1.pipeline.engine.tasks import Engine, Silent
+    from fox1.pipeline.run.artifacts import FINAL, RunPaths
+
+    root = open_root(f"{bucket}/runs/forgetful")
+    curate(settings_of(), Engine(RunPaths(root), Forgetful(), Silent()))
+    another_node()
+    found = stored(f"{bucket}/runs/forgetful", FINAL)
+    expected = {
+        p.relative_to(run).as_posix(): p.read_bytes() for part in FINAL for p in (run / part).rglob("*") if p.is_file()
+    }
+    assert found.keys() == expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == []
+    # A second driver, on a machine that has nothing, has nothing to do.
+    engine = Engine(RunPaths(root), Forgetful(), Silent())
+    curate(settings_of(), engine)
+    assert {stage: total - reused for stage, (reused, total) in engine.reused.items() if reused != total} == {}
+    # A lost object is made again, and nothing else.
+    fs, key = store.store_of(f"{bucket}/runs/forgetful/phases/phase1/256")
+    lost = sorted(k for k in fs.find(key) if k.endswith(".arrow"))[0]
+    fs.rm_file(lost)
+    another_node()
+    engine = Engine(RunPaths(root), Forgetful(), Silent())
+    curate(settings_of(), engine)
+    assert 1 <= sum(total - reused for reused, total in engine.reused.values()) <= 3
+    assert fs.cat_file(lost) == expected["phases/phase1/256/" + lost.rsplit("/", 1)[1]]
+
+
+@pytest.fixture(scope="module")
+def remote(bucket: str, corpora: Path) -> str:
+    """A run in the store, made as a user makes it."""
+    url = f"{bucket}/runs/command"
+    done = fox1(
+        "curate", "sample", "--out", url, "--in-process", *(w for s in SMALL for w in ("--set", s)), data=corpora
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{url}: prepare, scan" in done.stdout + done.stderr
+    return url
+
+
+def fox1(*words: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    if data:
+        environment["FOX1_DATA"] = str(data)
+    command = [sys.executable, "-m", "fox1", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_a_run_in_a_store_is_looked_at_like_any_other(remote: str, run: Path, corpora: Path, tmp_path: Path) -> None:
+    here, there = fox1("stats", str(run), "--json"), fox1("stats", remote, "--json")
+    assert there.returncode == 0 and there.stdout == here.stdout, there.stderr
+    row = next(p for p in sorted((run / "decisions").rglob("*.parquet")))
+    document = row.relative_to(run / "decisions").as_posix().removesuffix(".parquet") + "#0"
+    assert fox1("why", remote, document).stdout == fox1("why", str(run), document).stdout != ""
+    assert fox1("trace", remote, "phase1", "3").stdout == fox1("trace", str(run), "phase1", "3").stdout != ""
+    verified = fox1("verify", remote)
+    assert verified.returncode == 0 and f"{remote}: " in verified.stdout, verified.stderr
+    page = fox1("report", remote, "--out", str(tmp_path / "r.html"), data=corpora)
+    assert page.returncode == 0 and (tmp_path / "r.html").stat().st_size > 50_000, page.stderr
+    assert fox1("report", remote, data=corpora).returncode == 0
+    import fsspec
+
+    store = fsspec.filesystem("s3")
+    assert store.info(f"{remote}/report.html")["size"] > 50_000 and not store.exists(f"{remote}/.report.html.tmp")
+    pieces = fox1("tokenizer", "inspect", remote)
+    assert pieces.returncode == 0 and pieces.stdout == fox1("tokenizer", "inspect", str(run)).stdout, pieces.stderr
+    nothing = fox1("stats", remote + "x")
+    assert nothing.returncode == 1 and f"error: no run at {remote}x; `fox1 curate" in nothing.stderr, nothing.stderr
+    assert not list(Path(os.environ["FOX1_SCRATCH"]).glob("session-*/@s3/bucket/runs/command"))
+
+
+@pytest.mark.long
+def test_training_reads_and_checkpoints_in_a_store(remote: str, run: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    fs = fsspec.filesystem("s3")
+    local = tmp_path / "run"
+    settings = run_to_train(run, local, ONE_LAYER, checkpoint_every=4, evaluate_blocks=2)
+    fs.pipe_file(f"{remote}/training.json", json.dumps(settings).encode())
+    expected = fox1("train", str(local), "--out", str(tmp_path / "ckpt"))
+    assert expected.returncode == 0, expected.stderr
+    out = remote.replace("runs", "ckpt")
+    first = fox1("train", remote, "--out", out, "--nproc", "2", "--stop-after", "6")
+    assert first.returncode == 75, first.stderr
+    rest = fox1("train", remote, "--out", out)
+    assert rest.returncode == 0 and f"resumed from {out}/step-00000006" in rest.stderr, rest.stderr
+    losses = []
+    for text in ((tmp_path / "ckpt" / "metrics.jsonl").read_text(), fs.cat_file(f"{out}/metrics.jsonl").decode()):
+        lines = [json.loads(line) for line in text.splitlines()]
+        losses.append({line["step"]: line["loss"] for line in lines if line["kind"] == "held_out"})
+    assert losses[0] == pytest.approx(losses[1], rel=2e-5) and len(losses[0]) == 3
+    drawn = fox1("curves", out, "--out", f"{out}/curves.svg")
+    assert drawn.returncode == 0 and drawn.stdout.startswith(f"{out}/curves.svg: "), drawn.stderr
+    assert fs.cat_file(f"{out}/curves.svg").startswith(b"<?xml")
+    # A damaged newest checkpoint is none; the one before is used.
+    newest = sorted(k for k in fs.find(out) if k.endswith("manifest.json"))[-1].rpartition("/")[0]
+    file = next(k for k in fs.find(newest) if k.endswith(".distcp"))
+    data = fs.cat_file(file)
+    fs.pipe_file(file, data[:-1] + bytes([data[-1] ^ 1]))
+    again = fox1("train", remote, "--out", out)
+    assert again.returncode == 0 and "is damaged" in again.stderr and "resumed from" in again.stderr, again.stderr
+    assert fox1("export", out, str(tmp_path / "model")).returncode == 0
+    assert (tmp_path / "model" / "model.safetensors").exists()

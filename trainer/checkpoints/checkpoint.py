@@ -1,0 +1,365 @@
+"""Checkpoints: distributed, asynchronous, checked, and complete or absent.
+
+    CKPT/step-00000120/   distributed checkpoint files, and manifest.json, written last
+    CKPT/.step-00000120/  one being written; never read
+
+The state is (phase, units consumed, step); nothing is kept per rank, so batch and world size may change anywhere. The
+manifest names the data each phase was trained on and has a checksum of every file.
+
+Saving runs on a gloo group of its own: on the training group it can interleave with collectives and hang.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
+
+from ...storage import store
+from ...storage.disk import refusal, writing
+from ...storage.wording import first_line
+from .reader import load_state, names_in
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands."""
+
+    phase: int = 0
+    """From 0: the phase the next step belongs to (of a finished phase, that phase)."""
+    units: int = 0
+    """Units of the phase consumed."""
+    step: int = 0
+    """Steps over all phases: serves the schedule only."""
+    tokens: int = 0
+    phase_done: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is."""
+
+    progress: Progress
+    settings: dict[str, Any]
+    vocab_size: int
+    data: dict[str, str]
+    """Phase -> data identity of the set it was (or is being) trained on."""
+    files: dict[str, str] = field(default_factory=dict)
+    """File -> SHA-256."""
+
+    def to_json(self) -> str:
+        value = asdict(self)
+        return json.dumps({**value, "checksum": _checksum(value)}, indent=1)
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """Of what a manifest says: a wrong digit in it would begin somewhere else, unseen."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _folder(root: Path, step: int) -> Path:
+    return root / f"step-{step:08d}"
+
+
+def read_manifest(checkpoint: Path) -> Manifest:
+    """The manifest of a checkpoint folder.
+
+    Raises:
+        ValueError: it is no (whole) checkpoint.
+    """
+    try:
+        value = json.loads((checkpoint / "manifest.json").read_bytes())
+        if value.pop("checksum") != _checksum(value):
+            raise ValueError("manifest.json is damaged")
+        return Manifest(**{**value, "progress": Progress(**value["progress"])})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{checkpoint} is not a whole checkpoint ({error})") from None
+
+
+def refuse_run(folder: Path) -> None:
+    """Raise ValueError for a folder of `fox1 curate` where one of checkpoints is wanted."""
+    if (folder / "recipe.yaml").exists():
+        raise ValueError(f"{folder} is a run, not the checkpoints of a training: name the --out of `fox1 train`")
+
+
+def verify(checkpoint: Path, manifest: Manifest) -> None:
+    """Raise ValueError naming the first file whose checksum is wrong."""
+    for name, expected in manifest.files.items():
+        path = checkpoint / name
+        if not path.exists() or _sha256(path) != expected:
+            raise ValueError(f"{path} is damaged: its bytes are not those that were written")
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    return sorted(p for p in root.glob("step-*") if (p / "manifest.json").exists())
+
+
+def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files are as they were written, and what is wrong with newer ones.
+
+    Damaged ones are set aside as `.damaged-step-N`: training repeats from the one before what they held.
+
+    Raises:
+        ValueError: there are some, but none is whole.
+    """
+    wrong: list[str] = []
+    found = checkpoints(root)
+    for path in reversed(found):
+        try:
+            verify(path, read_manifest(path))
+        except ValueError as error:
+            wrong.append(str(error))
+        else:
+            for damaged in found[found.index(path) + 1 :]:
+                _set_aside(damaged)
+            return path, wrong
+    if wrong:
+        raise ValueError(
+            f"no checkpoint in {root} is whole: {wrong[0]}; remove its checkpoints to begin anew, or choose another --out"
+        )
+    return None, []
+
+
+def _set_aside(checkpoint: Path) -> None:
+    """Let a damaged checkpoint be none, without losing what is left of it."""
+    if isinstance(checkpoint, store.Mirrored):
+        (checkpoint / "damaged-manifest.json").write_bytes((checkpoint / "manifest.json").read_bytes())
+        (checkpoint / "manifest.json").unlink()
+        return
+    aside = checkpoint.with_name(f".damaged-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Checkpointer:
+    """Saves at most one checkpoint at a time, keeps the last few and every n-th for good.
+
+    Neither writing nor publishing holds up the training: each rank writes in a thread; once all have written, rank 0 sums
+    the files and gives the checkpoint its name, in a thread as well.
+    """
+
+    def __init__(self, root: Path, keep_last: int, keep_every: int) -> None:
+        self._root, self._keep_last, self._keep_every = root, keep_last, keep_every
+        self._group = dist.new_group(backend="gloo")
+        self._pending: tuple[Any, Manifest] | None = None
+        self._thread = ThreadPoolExecutor(1, "publish")
+        self._published: Future[None] | None = None
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        manifest: Manifest,
+        guard: dict[str, torch.Tensor],
+    ) -> None:
+        """Start saving; the state is copied before this returns. One that is still under way is waited for."""
+        self.finish()
+        folder = _working(_folder(self._root, manifest.progress.step))
+        # Of a killed attempt; on nodes that share no disk each removes its own.
+        if dist.get_rank() == 0:
+            shutil.rmtree(str(folder), ignore_errors=True)
+        dist.barrier(self._group)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        state = {**_state(model, optimizer), "guard": guard, "rng": _rng()}
+        written = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
+        self._pending = (self._thread.submit(self._finish_part, written, folder), manifest)
+
+    @staticmethod
+    def _finish_part(written: Any, folder: Path) -> dict[str, str]:
+        """Checksums of what this rank wrote, once it has; in a thread.
+
+        Raises:
+            ValueError: a disk refuses to be written, on every rank alike.
+        """
+        try:
+            written.result()
+        except CheckpointException as error:
+            raise ValueError(_why_not_written(folder, next(iter(error.failures.values()))[0])) from error
+        rank = dist.get_rank()
+        return _finished(folder, (f"__{rank}_", ".metadata") if rank == 0 else (f"__{rank}_",))
+
+    @property
+    def writing(self) -> bool:
+        """Whether this rank's part of a checkpoint is not written yet."""
+        return self._pending is not None and not self._pending[0].done()
+
+    def publish(self) -> None:
+        """Start to publish what is written, if anything is: manifest, then name. No rank may be `writing`."""
+        if self._pending is None:
+            return
+        future, manifest = self._pending
+        self._pending = None
+        parts: list[dict[str, str]] = [{}] * dist.get_world_size()
+        dist.all_gather_object(parts, future.result(), group=self._group)
+        if dist.get_rank() == 0:
+            files = {name: value for part in parts for name, value in sorted(part.items())}
+            self._published = self._thread.submit(self._give_name, replace(manifest, files=files))
+
+    def finish(self) -> None:
+        """Wait for the save under way, if any."""
+        if self._pending is not None:
+            self._pending[0].result()
+            self.publish()
+        if self._published is not None:
+            self._published.result()
+            self._published = None
+        dist.barrier(self._group)
+
+    def _give_name(self, manifest: Manifest) -> None:
+        _publish(_folder(self._root, manifest.progress.step), manifest)
+        self._prune()
+
+    def _prune(self) -> None:
+        every = checkpoints(self._root)
+        phase_ends = {p for p in every if _ends_a_phase(p)}
+        for path in every[: -self._keep_last]:
+            step = int(path.name.removeprefix("step-"))
+            if path not in phase_ends and not (self._keep_every and step % self._keep_every == 0):
+                # First what makes it one: a reader never finds half of it.
+                (path / "manifest.json").unlink()
+                store.remove_tree(path)
+
+
+def _why_not_written(folder: Path, error: BaseException) -> str:
+    """One line; of a full disk `torch.save` may know no more than that it is not where it should be in its file."""
+    if isinstance(error, OSError) and (said := refusal(folder, error)):
+        return said
+    line = f"{type(error).__name__}: {first_line(error)}"
+    return f"{folder} cannot be written ({line}); is the disk full? Then run the same command again"
+
+
+def _ends_a_phase(checkpoint: Path) -> bool:
+    """Also true of what cannot be read: a damaged checkpoint is not removed for its age."""
+    try:
+        return read_manifest(checkpoint).progress.phase_done
+    except ValueError:
+        return True
+
+
+def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: dict[str, torch.Tensor]) -> bool:
+    """Load weights, optimizer state, statistics of skipped steps and random state; the checkpoint may be of any world size.
+
+    Returns:
+        False if the checkpoint holds a model alone (an imported one): then only the weights are loaded.
+    """
+    if dist.get_node_local_rank(0) == 0:
+        store.fetch_tree(checkpoint)
+    dist.barrier()
+    names = names_in(checkpoint)
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    state: dict[str, Any] = _state(model, optimizer)
+    whole = any(name.startswith("optimizer.") for name in names)
+    if whole:
+        # Of the devices that the checkpoint knows: a GPU has a random state, the CPU it may go on with has none.
+        state |= {"guard": guard, "rng": {k: v for k, v in _rng().items() if f"rng.{k}" in names}}
+        load_state(checkpoint, state)
+        set_state_dict(
+            model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
+        )
+        _set_rng(state["rng"])
+    else:
+        load_state(checkpoint, {"model": state["model"]})
+        set_model_state_dict(model, state["model"])
+    return whole
+
+
+def _rng() -> dict[str, torch.Tensor]:
+    """States of the random generators, by device; alike on all ranks, which begin with one seed."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_rng(states: dict[str, torch.Tensor]) -> None:
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    options = StateDictOptions(flatten_optimizer_state_dict=True)
+    weights, moments = get_state_dict(model, optimizer, options=options)
+    return {"model": weights, "optimizer": moments}
+
+
+def write_whole(root: Path, model: nn.Module, progress: Progress, settings: dict[str, Any], vocab_size: int) -> Path:
+    """Write a model alone, without optimizer, as a checkpoint of one process; the folder."""
+    final = _folder(root, progress.step)
+    folder = _working(final)
+    shutil.rmtree(str(folder), ignore_errors=True)
+    folder.mkdir(parents=True)
+    with alone():
+        dcp.save({"model": model.state_dict()}, checkpoint_id=str(folder), no_dist=True)
+    _publish(final, Manifest(progress, settings, vocab_size, {}, _finished(folder, ("__", ".metadata"))))
+    return final
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Load a model alone, in this process."""
+    store.fetch_tree(checkpoint)
+    state = {"model": model.state_dict()}
+    with alone():
+        load_state(checkpoint, state, no_dist=True)
+    model.load_state_dict(state["model"])
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Without the warning that a single process is meant: it is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+def _working(final: Path) -> Path:
+    """Where a checkpoint is written. In a store there is no rename: its manifest, written last, makes it one."""
+    return final if isinstance(final, store.Mirrored) else final.with_name(f".{final.name}")
+
+
+def _publish(final: Path, manifest: Manifest) -> None:
+    """Write the manifest of a checkpoint whose files are all there, and give it its name."""
+    folder = _working(final)
+    with writing(final):
+        (folder / "manifest.json").write_text(manifest.to_json())
+        if folder != final:
+            shutil.rmtree(final, ignore_errors=True)
+            folder.rename(final)
+
+
+def _finished(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Put what this node wrote of a checkpoint, in files whose names begin so, where it belongs; their checksums."""
+    written = sorted(store.as_path(p) for p in Path(str(folder)).iterdir() if p.name.startswith(names))
+    for path in written:
+        store.upload(path)
+    return {path.name: _sha256(path) for path in written}

@@ -1,0 +1,329 @@
+"""Checkpoints to and from folders that `transformers` and vLLM load as `LlamaForCausalLM`.
+
+Inside, queries, keys and values are one matrix, and so are gate and up; outside they are apart. RoPE has the half-split
+layout on both sides, so no rows move. The embedding is tied: it is written once. Special ids are those of the tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...storage.disk import writing
+from ..model.model import Fox1
+from ..settings import ModelSettings
+from .checkpoint import Progress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+TOKENIZER = "tokenizer.model"
+FACTS = "tokenizer.json"
+"""Beside the checkpoints: what the trainer knows of the run's tokenizer."""
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """Special ids of the tokenizer, and the chat template: (role, before its turns, after them)."""
+
+    pad: int
+    eos: int
+    bos: int
+    chat: tuple[tuple[str, str, str], ...] = ()
+    add_bos: bool = True
+    """Documents began with bos in training."""
+
+    @property
+    def prefix(self) -> int:
+        """What stands before the first token of a text."""
+        return self.bos if self.add_bos else self.eos
+
+    @property
+    def opening(self) -> list[int]:
+        """What a text begins with."""
+        return [self.bos] if self.add_bos else []
+
+
+def keep_tokenizer(run: Path, out: Path, facts: TokenizerFacts) -> None:
+    """Copy a run's tokenizer beside its checkpoints, so that they can be exported without the run."""
+    model = run / "prepare" / TOKENIZER
+    if model.exists():
+        _keep(out / TOKENIZER, model.read_bytes())
+    _keep(out / FACTS, (json.dumps(asdict(facts), indent=1) + "\n").encode())
+
+
+def _keep(path: Path, data: bytes) -> None:
+    with writing(path):
+        path.write_bytes(data)
+
+
+def newest(checkpoint: Path) -> Path:
+    """A checkpoint by its folder, or the newest of a training's.
+
+    Raises:
+        ValueError: there is none.
+    """
+    refuse_run(checkpoint)
+    if (checkpoint / "manifest.json").exists():
+        return checkpoint
+    found = checkpoints(checkpoint) if checkpoint.is_dir() else []
+    if not found:
+        raise ValueError(f"no checkpoint in {checkpoint}; `fox1 train RUN --out {checkpoint}` makes one")
+    return found[-1]
+
+
+def load_checkpoint(checkpoint: Path) -> tuple[Fox1, TokenizerFacts | None]:
+    """The model of a checkpoint (or of the newest of a training), whole, fp32, on the CPU.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    folder = newest(checkpoint)
+    manifest = read_manifest(folder)
+    verify(folder, manifest)
+    model = Fox1(ModelSettings(**manifest.settings["model"]), manifest.vocab_size)
+    load_weights(folder, model)
+    return model.eval(), _facts(folder.parent)
+
+
+def _facts(root: Path) -> TokenizerFacts | None:
+    path = root / FACTS
+    if not path.exists():
+        return None
+    value = json.loads(path.read_text())
+    return TokenizerFacts(**{**value, "chat": tuple((r, b, a) for r, b, a in value["chat"])})
+
+
+def to_llama(state: dict[str, Tensor], s: ModelSettings) -> dict[str, Tensor]:
+    """Weights under the names and in the shapes of `LlamaForCausalLM`; `lm_head` is tied and left out."""
+    out = {"model.embed_tokens.weight": state["embedding"], "model.norm.weight": state["norm.weight"]}
+    sizes = [n * s.head_dim for n in (s.heads, s.kv_heads, s.kv_heads)]
+    for i in range(s.layers):
+        mine, theirs = f"blocks.{i}", f"model.layers.{i}"
+        q, k, v = state[f"{mine}.attention.qkv.weight"].split(sizes)
+        gate, up = state[f"{mine}.mlp.gate_up.weight"].chunk(2)
+        out |= {
+            f"{theirs}.input_layernorm.weight": state[f"{mine}.attention_norm.weight"],
+            f"{theirs}.self_attn.q_proj.weight": q,
+            f"{theirs}.self_attn.k_proj.weight": k,
+            f"{theirs}.self_attn.v_proj.weight": v,
+            f"{theirs}.self_attn.o_proj.weight": state[f"{mine}.attention.out.weight"],
+            f"{theirs}.post_attention_layernorm.weight": state[f"{mine}.mlp_norm.weight"],
+            f"{theirs}.mlp.gate_proj.weight": gate,
+            f"{theirs}.mlp.up_proj.weight": up,
+            f"{theirs}.mlp.down_proj.weight": state[f"{mine}.mlp.down.weight"],
+        }
+    return out
+
+
+def from_llama(state: dict[str, Tensor], s: ModelSettings) -> dict[str, Tensor]:
+    """The inverse of `to_llama`.
+
+    Raises:
+        ValueError: a weight is missing, or one is there that Fox-1 has no place for.
+    """
+    left = dict(state)
+
+    def take(name: str) -> Tensor:
+        try:
+            return left.pop(name)
+        except KeyError:
+            raise ValueError(f"the model has no weight {name}; is it a Llama of {s.layers} layers?") from None
+
+    out = {"embedding": take("model.embed_tokens.weight"), "norm.weight": take("model.norm.weight")}
+    for i in range(s.layers):
+        mine, theirs = f"blocks.{i}", f"model.layers.{i}"
+        parts = [take(f"{theirs}.self_attn.{n}_proj.weight") for n in "qkv"]
+        out |= {
+            f"{mine}.attention_norm.weight": take(f"{theirs}.input_layernorm.weight"),
+            f"{mine}.attention.qkv.weight": torch.cat(parts),
+            f"{mine}.attention.out.weight": take(f"{theirs}.self_attn.o_proj.weight"),
+            f"{mine}.mlp_norm.weight": take(f"{theirs}.post_attention_layernorm.weight"),
+            f"{mine}.mlp.gate_up.weight": torch.cat([take(f"{theirs}.mlp.{n}_proj.weight") for n in ("gate", "up")]),
+            f"{mine}.mlp.down.weight": take(f"{theirs}.mlp.down_proj.weight"),
+        }
+    # Some exports write the tied matrix twice.
+    head = left.pop("lm_head.weight", out["embedding"])
+    if not torch.equal(head, out["embedding"]):
+        raise ValueError("lm_head.weight differs from the embedding: Fox-1 ties them")
+    if left:
+        raise ValueError(f"the model has a weight that Fox-1 has no place for: {next(iter(left))}")
+    return out
+
+
+def config_json(s: ModelSettings, vocab_size: int, ids: TokenizerFacts, dtype: str) -> dict[str, Any]:
+    """`config.json` of the exported model."""
+    rope = {"rope_type": "default", "rope_theta": s.rope_theta}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": s.hidden,
+        "intermediate_size": s.intermediate,
+        "num_hidden_layers": s.layers,
+        "num_attention_heads": s.heads,
+        "num_key_value_heads": s.kv_heads,
+        "head_dim": s.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": s.max_positions,
+        "rms_norm_eps": s.norm_eps,
+        "initializer_range": s.init_std,
+        "rope_theta": s.rope_theta,
+        "rope_parameters": rope,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "pad_token_id": ids.pad,
+        "bos_token_id": ids.bos,
+        "eos_token_id": ids.eos,
+        "torch_dtype": {"bf16": "bfloat16", "fp32": "float32"}[dtype],
+    }
+
+
+def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path | None = None) -> int:
+    """Write a checkpoint as a folder for `transformers` and vLLM; the number of parameters.
+
+    Args:
+        dtype: of `DTYPES`.
+        tokenizer: the SentencePiece model, where the training did not keep one.
+
+    Raises:
+        ValueError: there is no such checkpoint, or no tokenizer to take ids from.
+    """
+    from safetensors.torch import save_file
+
+    root = newest(checkpoint).parent
+    model, ids = load_checkpoint(checkpoint)
+    source = tokenizer or root / TOKENIZER
+    if ids is None or not source.exists():
+        raise ValueError(f"{root} has no tokenizer; name the run's with --tokenizer RUN/prepare/tokenizer.model")
+    if dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: choose {' or '.join(DTYPES)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    state = to_llama(model.state_dict(), model.settings)
+    weights = {name: value.to(DTYPES[dtype]).contiguous() for name, value in state.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    generation = {"pad_token_id": ids.pad, "bos_token_id": ids.bos, "eos_token_id": ids.eos, "do_sample": False}
+    values = {
+        "config.json": config_json(model.settings, model.vocab_size, ids, dtype),
+        "generation_config.json": generation,
+        "tokenizer_config.json": _tokenizer_config(source, ids),
+    }
+    for name, value in values.items():
+        (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    # safetensors writes for its user alone.
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")
+    shutil.copyfile(source, folder / TOKENIZER)
+    return sum(p.numel() for p in model.parameters())
+
+
+def _tokenizer_config(model: Path, ids: TokenizerFacts) -> dict[str, Any]:
+    from ...tokenize.model import load
+
+    processor = load(model)
+    pieces = {n: processor.id_to_piece(i) for n, i in (("pad", ids.pad), ("bos", ids.bos), ("eos", ids.eos))}
+    config: dict[str, Any] = {
+        "tokenizer_class": "GemmaTokenizer",
+        "add_bos_token": ids.add_bos,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        **{f"{name}_token": piece for name, piece in pieces.items()},
+        "unk_token": processor.id_to_piece(processor.unk_id()),
+    }
+    if ids.chat:
+        config["chat_template"] = jinja_template(ids.chat, ids.add_bos)
+    return config
+
+
+def jinja_template(chat: tuple[tuple[str, str, str], ...], add_bos: bool = True) -> str:
+    """The chat template in the form `transformers` renders."""
+    quoted = {
+        role: (json.dumps(before, ensure_ascii=False), json.dumps(after, ensure_ascii=False))
+        for role, before, after in chat
+    }
+    branches = "".join(
+        f"{{%- {'if' if k == 0 else 'elif'} message['role'] == '{role}' -%}}"
+        f"{{{{- {before} + message['content'] + {after} -}}}}"
+        for k, (role, (before, after)) in enumerate(quoted.items())
+    )
+    answer = quoted.get("assistant", ('""', '""'))[0]
+    return (
+        ("{{- bos_token -}}" if add_bos else "")
+        + "{%- for message in messages -%}"
+        + branches
+        + "{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{- "
+        + answer
+        + " -}}{%- endif -%}"
+    )
+
+
+def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox1, TokenizerFacts]:
+    """The model of a folder in the layout of `LlamaForCausalLM`, on the CPU; nothing is held twice.
+
+    Raises:
+        ValueError: it is no such folder, or its shapes are not a Fox-1's.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no config.json; is it a model of `transformers`?") from None
+    if config.get("model_type") != "llama" or not config.get("tie_word_embeddings"):
+        raise ValueError(f"{folder} is no Llama with tied embeddings, which Fox-1 is")
+    rope = config.get("rope_parameters") or {}
+    heads = config["num_attention_heads"]
+    settings = ModelSettings(
+        config["num_hidden_layers"],
+        config["hidden_size"],
+        config["intermediate_size"],
+        heads,
+        config["num_key_value_heads"],
+        config.get("head_dim") or config["hidden_size"] // heads,
+        config["max_position_embeddings"],
+        float(rope.get("rope_theta") or config.get("rope_theta", 10_000.0)),
+        config["rms_norm_eps"],
+        config.get("initializer_range", 0.02),
+    )
+    state: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        state |= load_file(file)
+    if not state:
+        raise ValueError(f"{folder} has no *.safetensors")
+    with torch.device("meta"):
+        model = Fox1(settings, config["vocab_size"])
+    weights = {name: value.to(dtype) for name, value in from_llama(state, settings).items()}
+    model.load_state_dict(weights, assign=True)
+    # Released configs may have other ids than their tokenizer (Fox-1's has bos 1 and eos 2): the tokenizer is right.
+    source = folder / TOKENIZER
+    if source.exists():
+        from ...tokenize.model import load, specials
+
+        found = specials(load(source))
+        ids = TokenizerFacts(found.pad, found.eos, found.bos)
+    else:
+        ids = TokenizerFacts(config.get("pad_token_id") or 0, config["eos_token_id"], config["bos_token_id"])
+    told = folder / "tokenizer_config.json"
+    add_bos = json.loads(told.read_text()).get("add_bos_token", True) if told.exists() else True
+    return model.eval(), replace(ids, add_bos=bool(add_bos))
+
+
+def import_model(folder: Path, out: Path) -> int:
+    """Write a folder of `transformers` as a checkpoint that training, `generate` and `export` read; its parameters.
+
+    Raises:
+        ValueError: it is no Fox-1, or `out` has checkpoints already.
+    """
+    if out.is_dir() and checkpoints(out):
+        raise ValueError(f"{out} has checkpoints already; choose another folder")
+    model, ids = read_exported(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out, model, Progress(), {"model": asdict(model.settings)}, model.vocab_size)
+    if (folder / TOKENIZER).exists():
+        (out / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
+    (out / FACTS).write_text(json.dumps(asdict(ids), indent=1) + "\n")
+    return sum(p.numel() for p in model.parameters())

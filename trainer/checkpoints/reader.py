@@ -1,0 +1,96 @@
+"""Reads checkpoints without running what they hold.
+
+torch pickles the metadata of a checkpoint and its few values that are no tensors, and would call whatever a pickle names.
+Here it may name the classes of torch's own metadata and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+
+from ...storage.wording import first_line
+
+_METADATA = {
+    "BytesStorageMetadata",
+    "ChunkStorageMetadata",
+    "Metadata",
+    "MetadataIndex",
+    "StorageMeta",
+    "TensorProperties",
+    "TensorStorageMetadata",
+    "_MEM_FORMAT_ENCODING",
+    "_StorageInfo",
+}
+_OTHERS = {
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+    ("pathlib", "PosixPath"),
+    ("pathlib._local", "PosixPath"),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        ours = module.startswith("torch.distributed.checkpoint.") and name in _METADATA
+        dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if not ours and not dtype and (module, name) not in _OTHERS:
+            raise ValueError(f"its metadata names {module}.{name}, which no checkpoint needs")
+        return super().find_class(module, name)
+
+
+class _Reader(dcp.FileSystemReader):
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        with open(Path(self.path) / ".metadata", "rb") as file:
+            metadata = _Unpickler(file).load()
+        if not isinstance(metadata, Metadata):
+            raise ValueError("its metadata is of another kind")
+        if metadata.storage_meta is None:
+            metadata.storage_meta = StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class _Planner(DefaultLoadPlanner):
+    def load_bytes(self, read_item: Any, value: io.BytesIO) -> None:
+        safe = io.BytesIO()
+        # Read as weights only, and handed on as what torch may read in any way.
+        torch.save(torch.load(value, weights_only=True), safe)
+        safe.seek(0)
+        super().load_bytes(read_item, safe)
+
+
+def names_in(checkpoint: Path) -> set[str]:
+    """What a checkpoint holds.
+
+    Raises:
+        ValueError: its metadata is damaged, or names what no checkpoint needs.
+    """
+    try:
+        return set(_Reader(str(checkpoint)).read_metadata().state_dict_metadata)
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"{checkpoint} is no checkpoint that can be read ({error})") from None
+
+
+def load_state(checkpoint: Path, state: dict[str, Any], no_dist: bool = False) -> None:
+    """Load parts of a checkpoint into `state`, in place.
+
+    Args:
+        no_dist: in this process alone.
+
+    Raises:
+        ValueError: the checkpoint is damaged or not plain data, or a part is missing or of another shape.
+    """
+    try:
+        dcp.load(state, storage_reader=_Reader(str(checkpoint)), planner=_Planner(), no_dist=no_dist)
+    except dcp.CheckpointException as error:
+        rank, (cause, _) = next(iter(error.failures.items()))
+        first = first_line(cause)
+        raise ValueError(f"{checkpoint} cannot be loaded (on rank {rank}: {first})") from error

@@ -1,0 +1,292 @@
+"""The data order, a pure function of (phase, unit index), and the loader that follows it.
+
+1. A phase set has a split per block length. A **unit** is one block of the longest length or the equal number of blocks
+   of a shorter one, so every unit has the same number of tokens.
+2. A phase is one sequence of units: splits are interleaved by integer proportion, each in on-disk order. After the last
+   unit the sequence begins again, reordered by a permutation that (seed, epoch) names.
+3. A step takes the next batch of units; a rank takes every world-size-th micro-batch of them. So what a step trains on
+   never depends on the world size, and "units consumed" is the whole state.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from ...tokenize.shards import SetInfo, read_set
+from ..model.attention import Documents
+from ..model.loss import IGNORE
+from .blocks import Blocks, SplitReader
+from .permutation import permute
+
+WINDOW = 4096
+"""Units whose order is worked out at once."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Units one after the other, as T tokens. Padding of a block is a segment of its own."""
+
+    tokens: np.ndarray
+    """int32 [T]."""
+    ends: np.ndarray
+    """int64 [segments], ascending: exclusive ends; with 0 before them, the cumulative lengths."""
+    sources: np.ndarray
+    """int64 [segments]: source code; of padding, that of the segment before it."""
+    padding: np.ndarray
+    """bool [segments]."""
+    learned: np.ndarray | None = None
+    """bool [T]: tokens that are trained on, as targets; None: all."""
+
+
+def interleave(index: np.ndarray, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(split, number in the split) of the units at `index` (int64 [n]) of the interleaved sequence.
+
+    Two splits take turns in integer proportion (Bresenham); more are nested: the first against the rest.
+    """
+    split, number = np.zeros(len(index), np.int64), index.astype(np.int64)
+    total = sum(counts)
+    rest = np.arange(len(index))
+    for k, first in enumerate(counts[:-1]):
+        # Units of the first split among the first n.
+        before, after = ((number[rest] + n) * first + total // 2 for n in (0, 1))
+        before, after = before // total, after // total
+        mine = after > before
+        split[rest[mine]], number[rest[mine]] = k, before[mine]
+        number[rest[~mine]] -= before[~mine]
+        rest = rest[~mine]
+        total -= first
+        if not len(rest):
+            return split, number
+    split[rest] = len(counts) - 1
+    return split, number
+
+
+class PhaseData:
+    """One phase set as a sequence of units."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.info: SetInfo = read_set(folder)
+        self._seed = seed
+        self._splits = [SplitReader(folder / str(s.block_length), s, self.info) for s in self.info.splits]
+        self.unit_tokens = max(s.block_length for s in self.info.splits)
+        self._counts = tuple(s.blocks * s.block_length // self.unit_tokens for s in self.info.splits)
+        self._window: tuple[tuple[int, int], np.ndarray] = ((-1, -1), np.empty(0, np.int64))
+
+    @property
+    def units(self) -> int:
+        return sum(self._counts)
+
+    def max_segments(self, block_length: int) -> int:
+        return self.info.max_docs_per_block[str(block_length)]
+
+    def places(self, first: int, count: int) -> np.ndarray:
+        """int64 [count]: places in the sequence of a set's units; indices past the end begin further epochs."""
+        if first + count <= self.units:
+            return np.arange(first, first + count)
+        parts = []
+        while count:
+            epoch, at = divmod(first, self.units)
+            window, inside = divmod(at, WINDOW)
+            here = min(count, WINDOW - inside, self.units - at)
+            parts.append(self._permuted(epoch, window)[inside : inside + here])
+            first, count = first + here, count - here
+        return np.concatenate(parts)
+
+    def _permuted(self, epoch: int, window: int) -> np.ndarray:
+        """The places of one window of an epoch; the last one asked for is remembered."""
+        if self._window[0] != (epoch, window):
+            places = np.arange(window * WINDOW, min((window + 1) * WINDOW, self.units))
+            if epoch:
+                places = permute(places, self.units, self._seed * 1_000_003 + epoch)
+            self._window = ((epoch, window), places)
+        return self._window[1]
+
+    def stream(self, first: int, count: int) -> Stream:
+        """Units ``first .. first + count - 1``."""
+        places = self.places(first, count)
+        if len(self._splits) == 1:
+            blocks = self._splits[0].read_many(places)
+            begins = np.arange(0, count * self.unit_tokens, self.unit_tokens)
+            learned = None if blocks.learned is None else blocks.learned.reshape(-1)
+            return _joined(blocks.tokens.reshape(-1), [(begins, blocks)], learned)
+        split, number = interleave(places, self._counts)
+        tokens = np.empty((count, self.unit_tokens), np.int32)
+        learned = np.empty((count, self.unit_tokens), np.bool_) if self.info.masked else None
+        parts: list[tuple[np.ndarray, Blocks]] = []
+        for k, reader in enumerate(self._splits):
+            where = np.flatnonzero(split == k)
+            if not len(where):
+                continue
+            inside = np.arange(self.unit_tokens // reader.block_length)
+            blocks = reader.read_many((number[where, None] * len(inside) + inside).ravel())
+            tokens[where] = blocks.tokens.reshape(len(where), self.unit_tokens)
+            if learned is not None and blocks.learned is not None:
+                learned[where] = blocks.learned.reshape(len(where), self.unit_tokens)
+            parts.append(((where[:, None] * self.unit_tokens + inside * reader.block_length).ravel(), blocks))
+        return _joined(tokens.reshape(-1), parts, None if learned is None else learned.reshape(-1))
+
+    def micro_batch(self, first: int, count: int, device: torch.device) -> MicroBatch:
+        """Units ``first .. first + count - 1`` on a device."""
+        split, _ = interleave(self.places(first, count), self._counts)
+        lengths = [self._splits[k].block_length for k in split.tolist()]
+        # Constant for a block length, so that nothing recompiles: room for all segments of all blocks, and padding.
+        slots = sum(self.unit_tokens // n * (self.max_segments(n) + 1) for n in lengths)
+        return to_micro_batch(self.stream(first, count), max(lengths), slots, device)
+
+
+def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned: np.ndarray | None) -> Stream:
+    """The segments of blocks in the order of the stream.
+
+    Args:
+        parts: (token at which each block begins, blocks).
+    """
+    if len(parts) == 1:
+        begins, blocks = parts[0]
+        length, counts = blocks.tokens.shape[1], blocks.counts
+        lasts = np.cumsum(counts) - 1
+        if (blocks.ends[lasts] == length).all():
+            # In order and without padding: nothing has to move.
+            ends = blocks.ends + np.repeat(begins, counts)
+            return Stream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_), learned)
+    begins = np.concatenate([b for b, _ in parts])
+    counts = np.concatenate([b.counts for _, b in parts])
+    lengths = np.concatenate([np.full(len(b.counts), b.tokens.shape[1]) for _, b in parts])
+    ends = np.concatenate([b.ends for _, b in parts]).astype(np.int64)
+    sources = np.concatenate([b.sources for _, b in parts]).astype(np.int64)
+    firsts = np.cumsum(counts) - counts
+    padded = ends[firsts + counts - 1] < lengths
+    # A block's segments, and one more where it is padded, go to their places by the order of the blocks.
+    order = np.argsort(begins)
+    sizes = counts + padded
+    places = np.empty(len(order), np.int64)
+    places[order] = np.cumsum(sizes[order]) - sizes[order]
+    own = np.arange(len(ends)) + np.repeat(places - firsts, counts)
+    extra = (places + counts)[padded]
+    total = int(sizes.sum())
+    out_ends, out_sources, padding = np.empty(total, np.int64), np.empty(total, np.int64), np.zeros(total, np.bool_)
+    out_ends[own], out_sources[own] = ends + np.repeat(begins, counts), sources
+    out_ends[extra], out_sources[extra] = (begins + lengths)[padded], out_sources[extra - 1]
+    padding[extra] = True
+    return Stream(tokens, out_ends, out_sources, padding, learned)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A flat stream of a fixed number of tokens T."""
+
+    tokens: torch.Tensor
+    """int64 [T]."""
+    targets: torch.Tensor
+    """int64 [T]; -100 for the last token of a segment, for padding, and before what is not trained on."""
+    documents: Documents
+    sources: torch.Tensor
+    """int64 [T]: source code of every token (of padding, that of the last segment)."""
+    valid: int
+    """Targets that count."""
+    square_lengths: int
+    """Sum of squared segment lengths: what attention really costs."""
+
+    def idle(self) -> MicroBatch:
+        """The same shapes with nothing to learn: what a rank runs that has no micro-batch left."""
+        return replace(self, targets=torch.full_like(self.targets, IGNORE), valid=0, square_lengths=0)
+
+
+def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.device) -> MicroBatch:
+    """Positions that restart with every segment, and targets that end with it."""
+    size = len(stream.tokens)
+    begins = np.r_[0, stream.ends[:-1]]
+    sizes = stream.ends - begins
+    targets = np.empty(size, np.int64)
+    targets[:-1] = stream.tokens[1:]
+    targets[stream.ends - 1] = IGNORE
+    for begin, end in zip(begins[stream.padding].tolist(), stream.ends[stream.padding].tolist(), strict=True):
+        targets[begin:end] = IGNORE
+    real = sizes[~stream.padding]
+    valid = int(real.sum()) - len(real)
+    if stream.learned is not None:
+        targets[:-1][~stream.learned[1:]] = IGNORE
+        valid = int(np.count_nonzero(targets != IGNORE))
+    cumulative = None
+    if device.type == "cuda":
+        padded = np.full(slots + 1, size, np.int32)
+        padded[0] = 0
+        padded[1 : len(stream.ends) + 1] = stream.ends
+        cumulative = torch.from_numpy(padded).to(device, non_blocking=True)
+
+    def put(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(device, non_blocking=True)
+
+    documents = Documents(
+        put(np.arange(size) - np.repeat(begins, sizes)),
+        tuple(stream.ends.tolist()) if cumulative is None else (),
+        cumulative,
+        longest,
+    )
+    return MicroBatch(
+        put(stream.tokens),
+        put(targets),
+        documents,
+        put(np.repeat(stream.sources, sizes)),
+        valid,
+        int((real**2).sum()),
+    )
+
+
+def units_of_step(units: int, batch_units: int, micro_units: int, rank: int, world: int) -> list[int | None]:
+    """First units of the micro-batches a rank takes in the step after `units` consumed ones.
+
+    All ranks take equally many, since they gather parameters together; None where a batch has none left.
+    """
+    micro = batch_units // micro_units
+    rounds = -(-micro // world)
+    numbers = [r * world + rank for r in range(rounds)]
+    return [units + m * micro_units if m < micro else None for m in numbers]
+
+
+class Loader:
+    """The micro-batches of a rank, step by step, made one step ahead in a thread of its own. Holds no state but units."""
+
+    def __init__(
+        self,
+        data: PhaseData,
+        units: int,
+        batch_units: int,
+        micro_units: int,
+        rank: int,
+        world: int,
+        device: torch.device,
+    ) -> None:
+        self._data, self._units, self._batch_units, self._micro_units = data, units, batch_units, micro_units
+        self._rank, self._world, self._device = rank, world, device
+        self._thread = ThreadPoolExecutor(1, "loader")
+        self._next: Future[list[MicroBatch]] | None = None
+
+    def _make(self, units: int) -> list[MicroBatch]:
+        firsts = units_of_step(units, self._batch_units, self._micro_units, self._rank, self._world)
+        return [
+            self._data.micro_batch(units, self._micro_units, self._device).idle()
+            if first is None
+            else self._data.micro_batch(first, self._micro_units, self._device)
+            for first in firsts
+        ]
+
+    def next_step(self) -> list[MicroBatch]:
+        """What this rank trains on in the next step."""
+        ready = self._next or self._thread.submit(self._make, self._units)
+        self._units += self._batch_units
+        self._next = self._thread.submit(self._make, self._units)
+        return ready.result()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,30 @@
+"""Losses by where their tokens come from: sums by source code, means by corpus or domain."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...tokenize.shards import SetInfo
+from .order import MicroBatch
+
+CORPUS, DOMAIN = 0, 2
+"""Parts of a source of a set."""
+
+
+def sums_by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> torch.Tensor:
+    """(summed losses, targets) by source code, fp64 [2, sources]."""
+    sums = torch.zeros(2, sources, dtype=torch.float64, device=losses.device)
+    sums[0].index_add_(0, batch.sources, losses.double())
+    sums[1].index_add_(0, batch.sources, (batch.targets >= 0).double())
+    return sums
+
+
+def means(sums: np.ndarray, info: SetInfo, part: int) -> dict[str, float]:
+    """Sums over counts ([2, sources]) by corpus or domain, of what has any."""
+    found = {}
+    for name in sorted({source[part] for source in info.sources}):
+        codes = [i for i, source in enumerate(info.sources) if source[part] == name]
+        if sums[1, codes].sum():
+            found[name] = float(sums[0, codes].sum() / sums[1, codes].sum())
+    return found

@@ -1,0 +1,109 @@
+"""A Fox-1 as a model of lm-eval, the harness that the published scores come from.
+
+A context is read once for all its continuations, and what two contexts begin with alike (few-shot examples) stays in the
+key-value cache from one to the next.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from rich.progress import track
+
+from .generate import Cache, generate, score
+from .text_model import TextModel
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """How many ids two lists begin with alike."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count
+
+
+class HarnessModel(TemplateLM):
+    """lm-eval's view of a model and its tokenizer; a text begins with bos where it did in training."""
+
+    def __init__(self, model: TextModel, show: bool = False) -> None:
+        super().__init__()
+        self._model, self._show = model, show
+        self._room = model.model.settings.max_positions
+
+    @property
+    def eot_token_id(self) -> int:
+        return self._model.ids.eos
+
+    @property
+    def prefix_token_id(self) -> int:
+        return self._model.ids.prefix
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        ids = self._model.encoder.encode(pa.array([string], pa.large_string())).ids.tolist()
+        return ids if add_special_tokens is False else [*self._model.ids.opening, *ids]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log probability, whether greedy) of each continuation; see `TemplateLM`. Ours is the one bar."""
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        # The end of a context that is too long is kept, as lm-eval's own models do.
+        items = [
+            (ids[max(0, len(ids) + len(more) - self._room) :], more, number)
+            for number, (_, ids, more) in enumerate(requests)
+        ]
+        items.sort(key=lambda item: item[0])
+        device = self._model.model.embedding.device
+        # A pass over the continuations lies in the cache behind the context.
+        cache = Cache(self._model.model, self._room + max((len(m) for _, m, _ in items), default=0) * 64)
+        cached: list[int] = []
+        found: list[tuple[float, bool]] = [(0.0, False)] * len(items)
+        groups = [(ids, list(group)) for ids, group in groupby(items, key=lambda item: item[0])]
+        for ids, group in track(groups, "scoring", disable=not self._show, transient=True):
+            shared = min(_common(cached, ids), len(ids) - 1)
+            cache.length, cached = shared, ids
+            scores = score(
+                self._model.model, torch.tensor(ids[shared:], device=device), [more for _, more, _ in group], cache
+            )
+            for (_, _, number), value in zip(group, scores, strict=True):
+                found[number] = value
+        return found
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log probability of whole texts, in windows of the model's positions that do not overlap."""
+        found = []
+        for request in requests:
+            ids = self.tok_encode(request.args[0])[1:]
+            windows = [ids[i : i + self._room - 1] for i in range(0, len(ids), self._room - 1)]
+            heads = [self.prefix_token_id, *(w[-1] for w in windows[:-1])]
+            scored = self._loglikelihood_tokens([(("", ""), [h], w) for h, w in zip(heads, windows, strict=True)])
+            found.append(sum(value for value, _ in scored))
+        return found
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Greedy continuations until one of the stop texts."""
+        made = []
+        for request in track(requests, "generating", disable=not self._show, transient=True):
+            context, options = request.args
+            until = options.get("until", [])
+            most = int(options.get("max_gen_toks", 256))
+            ids = self.tok_encode(context)[-(self._room - most) :]
+            text, pieces = "", []
+            for token in generate(self._model.model, ids, most, self._model.ids.eos):
+                pieces.append(token)
+                text = self._model.encoder.decode(pieces).decode(errors="replace")
+                if any(stop in text for stop in until):
+                    break
+            for stop in until:
+                text = text.split(stop)[0]
+            made.append(text)
+        return made

@@ -1,0 +1,132 @@
+"""`fox1 curves`: losses and throughput of trainings over their tokens, as one drawing."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COLOURS = ("#c2571a", "#1f6f8b", "#6a8f2d", "#7a4f9a", "#c99a1b", "#2f8f74")
+GREY = "#77777f"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one line: (tokens, value)."""
+
+    label: str
+    colour: str
+    points: tuple[tuple[float, float], ...]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What is drawn of some trainings."""
+
+    losses: tuple[Series, ...]
+    """Nats per token: training, held-out, unigram entropy."""
+    speeds: tuple[Series, ...]
+    """Tokens per second."""
+    phases: tuple[tuple[str, float], ...]
+    """Phases of the first training, and the tokens at which each was first reported."""
+
+
+def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
+    """The metrics of a training; of steps that were repeated after a resume, the last.
+
+    Raises:
+        ValueError: there are none.
+    """
+    path = checkpoint / "metrics.jsonl"
+    if not path.exists():
+        # Only here: drawing needs no torch.
+        from ..checkpoints.checkpoint import refuse_run
+
+        refuse_run(checkpoint)
+        raise ValueError(f"{checkpoint} has no metrics.jsonl; `fox1 train RUN --out {checkpoint}` writes it")
+    last: dict[tuple[str, int], dict[str, Any]] = {}
+    for line in path.read_bytes().splitlines():
+        # A full disk takes half a line; the step was repeated.
+        with suppress(ValueError):
+            value = json.loads(line)
+            last[value["kind"], value["step"]] = value
+    return sorted(last.values(), key=lambda v: v["step"])
+
+
+def read_curves(trainings: Sequence[Path]) -> Curves:
+    """The lines of some trainings.
+
+    Raises:
+        ValueError: one has no metrics.
+    """
+    losses: list[Series] = []
+    speeds: list[Series] = []
+    phases: dict[str, float] = {}
+    for number, folder in enumerate(trainings):
+        colour, name = COLOURS[number % len(COLOURS)], folder.resolve().name
+        lines = read_metrics(folder)
+        train = [v for v in lines if v["kind"] == "train"]
+        if not train:
+            raise ValueError(f"{folder} has no step to draw yet")
+        tokens = {v["step"]: float(v["tokens"]) for v in train}
+        if not number:
+            for v in train:
+                phases.setdefault(v["phase"], v["tokens"])
+        # An evaluation follows the report of its step.
+        held_out = [v for v in lines if v["kind"] == "held_out" and v["step"] in tokens]
+        losses.append(Series(f"{name}, training", colour, tuple((tokens[v["step"]], v["loss"]) for v in train)))
+        losses.append(
+            Series(f"{name}, held out", colour, tuple((tokens[v["step"]], v["loss"]) for v in held_out), dashed=True)
+        )
+        speeds.append(Series(name, colour, tuple((tokens[v["step"]], v["tokens_per_second"]) for v in train)))
+        if held_out and not number:
+            entropy, ends = held_out[-1]["unigram_entropy"], (train[0]["tokens"], train[-1]["tokens"])
+            losses.append(Series("unigram entropy", GREY, tuple((float(t), entropy) for t in ends), dashed=True))
+    return Curves(tuple(losses), tuple(speeds), tuple(phases.items()))
+
+
+def draw_curves(trainings: Sequence[Path], out: Path) -> None:
+    """Write losses and tokens per second of some trainings as an SVG or a PNG, by the name of the file.
+
+    Raises:
+        ValueError: one has no metrics, or the name ends otherwise.
+    """
+    if out.suffix not in (".svg", ".png"):
+        raise ValueError(f"--out {out}: the name must end in .svg or .png")
+    curves = read_curves(trainings)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    # The same metrics give the same bytes: no date, and ids of a drawing that are no random numbers.
+    with plt.rc_context({"svg.hashsalt": "fox1", "svg.fonttype": "none", "font.size": 9}):
+        figure, panels = plt.subplots(2, 1, figsize=(9, 6.4), sharex=True, layout="constrained")
+        titles = ("loss, nats per token", "tokens per second")
+        for axes, title, series in zip(panels, titles, (curves.losses, curves.speeds), strict=True):
+            for line in series:
+                x, y = zip(*line.points, strict=True) if line.points else ((), ())
+                style = "--" if line.dashed else "-"
+                axes.plot(x, y, style, color=line.colour, label=line.label, linewidth=1.4, gid=line.label)
+            for name, begin in curves.phases[1:]:
+                axes.axvline(begin, color=GREY, linewidth=0.8, linestyle=":")
+                axes.annotate(name, (begin, 1), xycoords=("data", "axes fraction"), xytext=(3, 3),
+                              textcoords="offset points", color=GREY)  # fmt: skip
+            axes.set_ylabel(title)
+            axes.grid(alpha=0.25)
+            axes.legend(loc="best", frameon=False)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[1].set_ylim(bottom=0)
+        panels[1].set_xlabel("tokens trained on")
+        panels[1].xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
+        plt.close(figure)
+    # Into a store as well, where `out` lies in one.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(drawn.getvalue())

@@ -1,0 +1,181 @@
+"""Metrics as JSON lines and, if installed, TensorBoard and W&B; a live line on a terminal. Nothing here touches the device."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from ...storage import store
+from ...storage.disk import writing
+
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bf16 FLOP/s by a part of the device's name. An unknown device has no MFU rather than a wrong one."""
+
+LOG = "train.log"
+"""In the folder of checkpoints: what was said, of all calls."""
+KEEP_SECONDS = 10
+"""Between two uploads of what is appended to."""
+
+
+def peak_flops(device_name: str) -> float | None:
+    """Dense bf16 FLOP/s of a device by its name; None: not known."""
+    return next((peak for name, peak in PEAK_FLOPS.items() if name in device_name), None)
+
+
+class Metrics:
+    """Writes what rank 0 reports.
+
+    W&B is used where it is installed and `WANDB_PROJECT` is set: what leaves the machine is asked for, not guessed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._kept = root, time.monotonic()
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            self._file = _appended(root / "metrics.jsonl")
+            self._log = _appended(root / LOG)
+        self._board: Any = None
+        self._wandb: Any = None
+        self._live: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # Before its thread begins: it may fail at the first byte.
+            threading.excepthook = _told_elsewhere
+            with writing(root / "tensorboard"):
+                self._board = SummaryWriter(str(root / "tensorboard"))
+        except ImportError:
+            pass
+        if os.environ.get("WANDB_PROJECT"):
+            try:
+                import wandb
+
+                # One W&B run for one folder of checkpoints, however often it is resumed.
+                name = root.resolve().name
+                self._wandb = wandb.init(dir=str(root), name=name, id=_wandb_id(root), resume="allow")
+            except ImportError:
+                self.say("WANDB_PROJECT is set, but wandb is not installed: pip install wandb")
+        if sys.stderr.isatty():
+            try:
+                from rich.console import Console
+                from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+                self._live = Progress(
+                    TextColumn("{task.fields[phase]} step {task.completed:,.0f}/{task.total:,.0f}"),
+                    BarColumn(24),
+                    TextColumn("{task.fields[shown]}"),
+                    TimeRemainingColumn(),
+                    console=Console(stderr=True),
+                    transient=True,
+                )
+                self._task = self._live.add_task("train", total=None, phase="", shown="", visible=False)
+                self._live.start()
+            except ImportError:
+                pass
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Append one record; nested mappings become `a/b` in TensorBoard and W&B."""
+        self._append(self._file, json.dumps({"kind": kind, "step": step, "time": time.time(), **values}))
+        numbers = {}
+        for name, value in values.items():
+            parts = value.items() if isinstance(value, dict) else [("", value)]
+            for part, number in parts:
+                if isinstance(number, int | float):
+                    numbers[f"{kind}/{name}{'/' if part else ''}{part}"] = number
+        if self._board is not None:
+            with writing(self._root / "tensorboard"):
+                for name, number in numbers.items():
+                    self._board.add_scalar(name, number, step)
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=step)
+
+    def show_step(self, step: int, total: int, values: dict[str, Any]) -> None:
+        """The state of the training: in place on a terminal, else as a line."""
+        shown = (
+            f"loss {values['loss']:.3f} rate {values['learning_rate']:.2e} norm {values['gradient_norm']:.2f} "
+            f"{values['tokens_per_second']:,.0f} tokens/s"
+        )
+        if "mfu" in values:
+            shown += f" MFU {values['mfu']:.1%}"
+        if values["skipped_steps"]:
+            shown += f" {values['skipped_steps']} skipped"
+        line = f"{values['phase']} step {step}/{total} {shown}"
+        if self._live is None:
+            self.say(line)
+        else:
+            self._append(self._log, line)
+            self._live.update(self._task, completed=step, total=total, phase=values["phase"], shown=shown, visible=True)
+
+    @staticmethod
+    def _append(file: IO[bytes], line: str) -> None:
+        """Add a line at once.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        with writing(Path(file.name)):
+            rest = memoryview(f"{line}\n".encode())
+            while rest:
+                rest = rest[file.write(rest) :]
+
+    def say(self, text: str) -> None:
+        """A line for the user, and for the log beside the checkpoints."""
+        text = store.shown(text)
+        self._append(self._log, text)
+        if time.monotonic() - self._kept > KEEP_SECONDS:
+            self.keep()
+        if self._live is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def keep(self) -> None:
+        """Where the folder lies in a store: upload what is appended to."""
+        self._kept = time.monotonic()
+        if isinstance(self._root, store.Mirrored):
+            for path in self._root.local.rglob("*"):
+                if path.name in ("metrics.jsonl", LOG) or "tensorboard" in path.parts:
+                    store.upload(store.as_path(path))
+
+    def close(self) -> None:
+        self._file.close()
+        self._log.close()
+        if self._live is not None:
+            self._live.stop()
+        if self._board is not None:
+            # Of a disk that refuses it has been said; this must not take its place.
+            with suppress(OSError):
+                self._board.close()
+        self.keep()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _told_elsewhere(error: threading.ExceptHookArgs) -> None:
+    """No traceback of TensorBoard's thread: what it meets is raised again where the next value is added."""
+    if type(error.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(error)
+
+
+def _appended(path: Path) -> IO[bytes]:
+    """A file to append lines to, unbuffered; a line that a full disk cut off is ended first."""
+    file = open(path, "a+b", buffering=0)
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+    return file
+
+
+def _wandb_id(root: Path) -> str:
+    """An id kept beside the checkpoints."""
+    path = root / "wandb-id"
+    if not path.exists():
+        path.write_text(os.urandom(4).hex())
+    return path.read_text()
