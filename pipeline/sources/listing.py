@@ -188,6 +188,22 @@ def current_version(file: SourceFile) -> tuple[int, str]:
     return stat.st_size, str(stat.st_mtime_ns)
 
 
+@dataclass(frozen=True)
+class NamedFile:
+    """A small file that a recipe names, such as a list or a model, as planning saw it."""
+
+    url: str
+    version: str
+
+    @classmethod
+    def of(cls, url: str) -> NamedFile:
+        return cls(url, file_version(url))
+
+    def identity(self) -> str:
+        """What the file holds, as far as planning can tell; not where it lies."""
+        return self.version
+
+
 def file_version(url: str) -> str:
     """What changes when a named file changes: size and mtime of a local one; of others only the name."""
     if "://" in url or not os.path.exists(url):

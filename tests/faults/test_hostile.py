@@ -23,11 +23,11 @@ import pytest
 import zstandard
 from fox1.commands.app import app
 from fox1.pipeline.curate import curate as curate_run
-from fox1.pipeline.curate import run_files
 from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import Run
 from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.manifest import run_files
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.stats.report import write_report
 from fox1.recipes.load import RecipeError, load_recipe

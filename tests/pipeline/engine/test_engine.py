@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fox1.pipeline.engine.on_ray import _Stragglers, ray_session
+from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import (
     ATTEMPTS,
     Engine,
@@ -21,7 +22,6 @@ from fox1.pipeline.engine.tasks import (
     Task,
     TaskResult,
     attempt,
-    task_times,
 )
 from fox1.pipeline.run.artifacts import RunPaths, write_json
 
