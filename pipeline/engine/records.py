@@ -24,8 +24,15 @@ from ..run.artifacts import Artifact, RunPaths, content_key, read_json, write_js
 
 @cache
 def result_type(run: Callable[..., Any]) -> Any:
-    """The type that a task's function says it returns."""
-    return typing.get_type_hints(run)["return"]
+    """The dataclass that a task's function says it returns.
+
+    Raises:
+        TypeError: it says nothing, or something else: its record could not be read.
+    """
+    found = typing.get_type_hints(run).get("return")
+    if not is_dataclass(found):
+        raise TypeError(f"{run.__module__}.{run.__qualname__} is no task: annotate the dataclass that it returns")
+    return found
 
 
 def artifacts_in(value: object) -> Iterator[Artifact]:
