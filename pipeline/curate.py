@@ -73,6 +73,10 @@ class CurateSettings:
     seed: int = 0
     id_salt: int = 0
     max_bad_rows: float = 0.001
+    """Bad rows a corpus may have: a number, or a share below 1. Judged after scan; no task acts on it."""
+    near_limits: tuple[tuple[str, float], ...] = ()
+    """(`all`, corpus or `corpus/subset`, share of its documents that near-dedupe may drop before the run stops). Judged
+    after dedupe; no task acts on it."""
     limit: float = 1.0
     """Share of whole files to use, by seed."""
     against: str = ""
@@ -193,8 +197,9 @@ class _Run:
         if s.tokenizer.model and "://" not in s.tokenizer.model and model.exists():
             # A named model does not depend on the corpora, apart from the sample that measures it.
             used.append(content_key(model.stat().st_size, model.stat().st_mtime_ns))
-        key = task_key("prepare", prepare.VERSION, [s.tokenizer, s.seed, s.filter.excluded], used)
-        args = (self.files, s.filter.excluded, s.tokenizer, s.seed, self.paths)
+        making = s.tokenizer.of_model
+        key = task_key("prepare", prepare.VERSION, [making, s.seed, s.filter.excluded], used)
+        args = (self.files, s.filter.excluded, making, s.seed, self.paths)
         tasks = [Task("tokenizer", key, prepare_tokenizer, args)]
 
         def add(name: str, run: Any, settings: object, inputs: Sequence[object], *args: Any) -> None:
@@ -315,7 +320,7 @@ class _Run:
         self._balance_decisions(result.decisions)
         self.summary.funnels = list(self.decided.values())
         kept = {f"{c.corpus}/{subset}": r.get("", 0) for c in self.decided.values() for subset, r in c.subsets.items()}
-        check_losses(kept, result.near_lost, result.largest, s.dedupe.near_limits, self.groups, self.paths)
+        check_losses(kept, result.near_lost, result.largest, s.near_limits, self.groups, self.paths)
         self._check_estimate(result.decisions)
 
     def _balance_decisions(self, results: Sequence[TaskResult]) -> None:
@@ -355,15 +360,15 @@ class _Run:
     def _tokenize(self) -> None:
         s = self.settings
         model = self.prepared.outputs[0].hash
-        settings = replace(s.tokenizer, model="", sample_bytes=0)
         tasks = []
         for g in self.groups:
             inputs = [
                 [f.identity(), self.decisions[f"{f.name}.parquet"].hash, self.scans[f.name].outputs[0].hash]
                 for f in g.files
             ]
-            key = task_key("tokenize", tokens.VERSION, settings, [model, inputs])
-            tasks.append(Task(g.name, key, tokens.tokenize_group, (g, s.tokenizer, model, self.paths), max(g.size, 1)))
+            encoding = s.tokenizer.of_encoding(chat=g.files[0].format == CHAT)
+            key = task_key("tokenize", tokens.VERSION, encoding, [model, inputs])
+            tasks.append(Task(g.name, key, tokens.tokenize_group, (g, encoding, model, self.paths), max(g.size, 1)))
         results = self._step("tokenize", tasks)
         self.token_results = dict(zip([g.name for g in self.groups], results, strict=True))
         kept = sum(f.kept for f in self.decided.values())

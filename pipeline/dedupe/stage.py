@@ -10,7 +10,7 @@ The driver holds paths, keys and counts only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def run_dedupe(
     facts = [*([g.name, *inputs[g.name]] for g in groups), *(["old", h] for h in old.hashes)]
     plan = Plan(
         # Limits judge what was decided: they change no step.
-        replace(settings, near_limits=()),
+        settings,
         chunks,
         ranks(settings, [p.group.corpus for p in parts]),
         tuple(sorted({*subsets, *old.subsets})),
@@ -176,7 +176,7 @@ class _Dedupe:
 
     def newest_of_urls(self) -> list[TaskResult]:
         settings = self.plan.settings
-        if settings.url_rule != "newest" or not settings.url:
+        if settings.url.rule != "newest" or not settings.url.corpora:
             return []
         n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
         calls: list[Call] = [(i, (p, n), n) for i, p in enumerate(self.parts)]

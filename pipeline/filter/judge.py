@@ -57,11 +57,12 @@ def signal_of(key: str) -> str:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A subset that may not be used, and why."""
+    """A subset that may not be used."""
 
     corpus: str
+    """Its corpus."""
     subset: str
-    why: str = ""
+    """Its name, as its corpus writes it."""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
+from ...storage.fields import Bounds, Derived, Subset
 from ..engine.tasks import TaskResult
 from ..filter.judge import Exclusion
 from ..run.artifacts import RunPaths, publish
@@ -29,11 +31,13 @@ READ_AHEAD = 16
 
 @dataclass(frozen=True)
 class DomainSubsets:
-    """What a domain's model is trained on, as (corpus, subset)."""
+    """A domain's quality model learns to tell good subsets from ordinary ones; each is corpus/subset."""
 
-    domain: str
-    good: tuple[tuple[str, str], ...]
-    ordinary: tuple[tuple[str, str], ...]
+    domain: Annotated[str, Derived()]
+    good: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    """Subsets of good text."""
+    ordinary: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    """Subsets to tell it from."""
 
 
 @dataclass(frozen=True)
