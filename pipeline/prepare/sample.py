@@ -18,7 +18,7 @@ DOCUMENT_CHARS = 100_000
 """A longer document gives its beginning: one book must not be a corpus's whole share."""
 
 
-class Subset(NamedTuple):
+class SubsetName(NamedTuple):
     """A subset of a corpus, by name."""
 
     corpus: str
@@ -31,7 +31,9 @@ def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[So
     return sorted(mine, key=lambda f: file_hash(f.corpus, f.path, seed + 2))[:FILES]
 
 
-def sample_text(files: Sequence[SourceFile], barred: Sequence[Subset], sample_bytes: int, seed: int) -> Iterator[str]:
+def sample_text(
+    files: Sequence[SourceFile], barred: Sequence[SubsetName], sample_bytes: int, seed: int
+) -> Iterator[str]:
     """Documents, of each corpus an equal share of `sample_bytes`, in file and row order.
 
     Held-out files and subsets the licence policy excludes are never in it.
@@ -42,7 +44,7 @@ def sample_text(files: Sequence[SourceFile], barred: Sequence[Subset], sample_by
         budget = sample_bytes // len(corpora)
         for left, file in zip(range(len(mine), 0, -1), mine, strict=True):
             used = 0
-            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: Subset(c, subset) not in barred):  # type: ignore[misc]
+            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: SubsetName(c, subset) not in barred):  # type: ignore[misc]
                 yield text
                 used += len(text)
                 if used >= budget // left:
