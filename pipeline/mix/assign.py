@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -232,71 +232,82 @@ def shuffle_documents(
         partitions: partitions of every set; a set's begin after those of the sets before it.
         epochs: copies of a document that every set may hold; a divisor of its partitions.
     """
-    docs = read_documents(documents)
-    begin = np.r_[0, np.cumsum(partitions)]
-    all_copies = [copies for _, _, copies in claimed_copies(docs, settings, cells, claims)]
-    row = np.concatenate([c.row for c in all_copies])
-    order = np.argsort(row, kind="stable")
-    row = row[order]
-    sets = np.concatenate([c.set_index for c in all_copies])[order]
-    place = np.concatenate([c.place for c in all_copies])[order]
-    take = np.concatenate([c.take for c in all_copies])[order]
-    copy = np.concatenate([c.number for c in all_copies])[order]
-    where = np.empty(len(row), np.int64)
-    for s, (count, times) in enumerate(zip(partitions, epochs, strict=True)):
-        mine = sets == s
-        # Each epoch has its own partitions, so that copies of a document never meet in a block.
-        ranges = count // times
-        where[mine] = begin[s] + copy[mine] * ranges + by_hash_range(place[mine], ranges)
-
-    outputs: list[Artifact] = []
-    held: list[pa.RecordBatch] = []
-    held_where: list[np.ndarray] = []
-    digests = np.zeros(int(begin[-1]), np.uint64)
-    size = 0
-
-    def spill() -> None:
-        nonlocal held, held_where, size
-        table = pa.Table.from_batches(held, ENTRY_SCHEMA)
-        to = np.concatenate(held_where) if held_where else np.empty(0, np.int64)
-        by = np.argsort(to, kind="stable")
-        bounds = np.searchsorted(to[by], np.arange(int(begin[-1]) + 1))
-        parts = [ipc_bytes(table.take(pa.array(by[a:b])), ENTRY_SCHEMA) for a, b in itertools.pairwise(bounds)]
-        path = stem.with_name(f"{stem.name}.{len(outputs)}")
-        outputs.append(write_shuffle(path, parts, table.num_rows))
-        held, held_where, size = [], [], 0
-
+    copies = _by_row([c for _, _, c in claimed_copies(read_documents(documents), settings, cells, claims)])
+    where = _partitions_of(copies, partitions, epochs)
+    out = _EntryShuffle(stem, sum(partitions))
     at = 0
     for shard, cell in shards:
         for batch in token_batches(shard.file):
-            first, last = np.searchsorted(row, [at, at + batch.num_rows])
-            local = pa.array(row[first:last] - at)
+            first, last = np.searchsorted(copies.row, [at, at + batch.num_rows])
+            local = pa.array(copies.row[first:last] - at)
             at += batch.num_rows
             if first == last:
                 continue
             columns = [
-                pa.array(place[first:last]),
+                pa.array(copies.place[first:last]),
                 batch.column("doc_id").take(local),
                 pa.array(np.full(last - first, cell, np.uint16)),
-                pa.array(take[first:last]),
+                pa.array(copies.take[first:last]),
                 batch.column("input_ids").take(local),
                 batch.column("loss_spans").take(local),
             ]
-            held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
-            held_where.append(where[first:last])
-            _add_digests(
-                where[first:last],
-                np.stack([c.to_numpy().astype(np.uint64) for c in columns[:4]]),
-                *column_lists(columns[4]),
-                *column_lists(columns[5]),
-                digests,
-            )
-            size += held[-1].nbytes
-            if size >= SPILL_BYTES:
-                spill()
-    if held or not outputs:
-        spill()
-    return ShuffledDocuments(tuple(outputs), _publish_digests(digests, stem))
+            out.add(columns, where[first:last])
+    return out.close()
+
+
+def _by_row(parts: Sequence[Copies]) -> Copies:
+    """The copies of all phases as one, in the order of their documents."""
+    order = np.argsort(np.concatenate([c.row for c in parts]), kind="stable")
+    return Copies(*(np.concatenate([getattr(c, f.name) for c in parts])[order] for f in fields(Copies)))
+
+
+def _partitions_of(copies: Copies, partitions: Sequence[int], epochs: Sequence[int]) -> np.ndarray:
+    """int64 [n]: the partition that each copy goes to, over all sets."""
+    begin = np.r_[0, np.cumsum(partitions)]
+    where = np.empty(len(copies.row), np.int64)
+    for s, (count, times) in enumerate(zip(partitions, epochs, strict=True)):
+        in_set = copies.set_index == s
+        # Each epoch has its own partitions, so that copies of a document never meet in a block.
+        ranges = count // times
+        where[in_set] = begin[s] + copies.number[in_set] * ranges + by_hash_range(copies.place[in_set], ranges)
+    return where
+
+
+class _EntryShuffle:
+    """Shuffle files of `ENTRY_SCHEMA`, and a digest of what each partition gets."""
+
+    def __init__(self, stem: Path, partitions: int) -> None:
+        self._stem, self._partitions = stem, partitions
+        self._digests = np.zeros(partitions, np.uint64)
+        self._files: list[Artifact] = []
+        self._held: list[pa.RecordBatch] = []
+        self._held_where: list[np.ndarray] = []
+        self._size = 0
+
+    def add(self, columns: list[pa.Array], where: np.ndarray) -> None:
+        """Add rows, each for its partition."""
+        self._held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
+        self._held_where.append(where)
+        facts = np.stack([c.to_numpy().astype(np.uint64) for c in columns[:4]])
+        _add_digests(where, facts, *column_lists(columns[4]), *column_lists(columns[5]), self._digests)
+        self._size += self._held[-1].nbytes
+        if self._size >= SPILL_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        table = pa.Table.from_batches(self._held, ENTRY_SCHEMA)
+        to = np.concatenate(self._held_where) if self._held_where else np.empty(0, np.int64)
+        by = np.argsort(to, kind="stable")
+        bounds = np.searchsorted(to[by], np.arange(self._partitions + 1))
+        parts = [ipc_bytes(table.take(pa.array(by[a:b])), ENTRY_SCHEMA) for a, b in itertools.pairwise(bounds)]
+        path = self._stem.with_name(f"{self._stem.name}.{len(self._files)}")
+        self._files.append(write_shuffle(path, parts, table.num_rows))
+        self._held, self._held_where, self._size = [], [], 0
+
+    def close(self) -> ShuffledDocuments:
+        if self._held or not self._files:
+            self._spill()
+        return ShuffledDocuments(tuple(self._files), _publish_digests(self._digests, self._stem))
 
 
 @njit(cache=True, nogil=True)
