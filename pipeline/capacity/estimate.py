@@ -118,20 +118,20 @@ def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[CorpusEstimate
     """Corpora by the sizes of their files and what the sample's held."""
     found = []
     for name in sorted({f.corpus for f in files}):
-        mine = [f for f in files if f.corpus == name]
-        stored = float(sum(f.size for f in mine))
-        of = rates.corpora.get(name)
-        if of is None:
+        own_files = [f for f in files if f.corpus == name]
+        stored = float(sum(f.size for f in own_files))
+        measured = rates.corpora.get(name)
+        if measured is None:
             raise ValueError(f"the rates have no corpus {name}; plan without --rates, or from a sample that has it")
-        scale = stored / max(of["stored"], 1.0)
-        kept = {k: of[k] * scale for k in ("kept_bytes", "kept_tokens")}
+        scale = stored / max(measured["stored"], 1.0)
+        kept = {k: measured[k] * scale for k in ("kept_bytes", "kept_tokens")}
         found.append(
             CorpusEstimate(
                 name,
-                len(mine),
+                len(own_files),
                 stored,
-                of["text"] * scale,
-                of["documents"] * scale,
+                measured["text"] * scale,
+                measured["documents"] * scale,
                 **kept,
                 kept_by_domain={},
                 source="sample",

@@ -286,10 +286,10 @@ def _facts(run: _Measured, files: Sequence[SourceFile]) -> dict[str, dict[str, f
         facts["text"] += run.scanned[file.name]["bytes"]
     for corpus in read_json(run.paths.stats("funnel"))["corpora"]:
         found[corpus["corpus"]]["kept"] += corpus["kept"]
-    for name, of in read_json(run.paths.stats("tokens"))["subsets"].items():
+    for name, subset in read_json(run.paths.stats("tokens"))["subsets"].items():
         facts = found[name.split("/")[0]]
-        facts["kept_bytes"] += of["bytes"]
-        facts["kept_tokens"] += of["tokens"]
+        facts["kept_bytes"] += subset["bytes"]
+        facts["kept_tokens"] += subset["tokens"]
     return found
 
 

@@ -37,11 +37,11 @@ def copy_beginnings(files: Sequence[SourceFile], share: float, root: Path) -> tu
     """
     taken = there = 0
     for corpus, held_out in sorted({(f.corpus, f.held_out) for f in files}):
-        mine = [f for f in files if (f.corpus, f.held_out) == (corpus, held_out)]
-        whole = sum(f.size for f in mine)
-        order = mix_array(np.array([f.file_hash for f in mine], np.uint64), 11)
+        candidates = [f for f in files if (f.corpus, f.held_out) == (corpus, held_out)]
+        whole = sum(f.size for f in candidates)
+        order = mix_array(np.array([f.file_hash for f in candidates], np.uint64), 11)
         most = max(1, min(MOST_FILES, int(share * whole / LEAST_BYTES))) if share else MOST_FILES
-        chosen = [mine[i] for i in np.argsort(order, kind="stable")[:most].tolist()]
+        chosen = [candidates[i] for i in np.argsort(order, kind="stable")[:most].tolist()]
         of_each = share * whole / max(sum(f.size for f in chosen), 1)
         there += whole
         for file in chosen:

@@ -30,9 +30,9 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     funnel = read_json(old.stats("funnel"))
     artifacts = manifest["artifacts"]
     old_files = [SourceFile.from_table(f) for f in manifest["files"]]
-    mine = {f.file_hash: f for f in files}
+    new_files = {f.file_hash: f for f in files}
     for file in old_files:
-        if other := mine.get(file.file_hash):
+        if other := new_files.get(file.file_hash):
             raise ValueError(
                 f"{other.name} has the id of {file.name} in {old.root}: leave files of the finished run out of the "
                 f"recipe's sources, or give another `id_salt`"
@@ -48,10 +48,10 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
         _check_schema(old, old_files[0], schema)
     sizes, hashes = [], []
     for group in groups:
-        of = [(artifact(_name(old, f, "signals")), artifact(_name(old, f, "decisions"))) for f in group.files]
-        documents = sum(int(str(signals["rows"])) for signals, _ in of)
+        stored = [(artifact(_name(old, f, "signals")), artifact(_name(old, f, "decisions"))) for f in group.files]
+        documents = sum(int(str(signals["rows"])) for signals, _ in stored)
         sizes.append((3 * group.size, documents))
-        hashes.append("-".join(str(a["hash"]) for pair in of for a in pair))
+        hashes.append("-".join(str(a["hash"]) for pair in stored for a in pair))
     subsets = tuple(f"{c['corpus']}/{s}" for c in funnel["corpora"] for s in c["subsets"])
     return OldRun(tuple(Part(g, old, True) for g in groups), tuple(sizes), tuple(hashes), subsets)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ..run.artifacts import RunPaths
 from ..run.identity import MAX_ROWS, ROW_BITS, Group, SourceFile
@@ -18,6 +19,17 @@ class NearLoss(ValueError):
     def __init__(self, message: str, details: Sequence[str]) -> None:
         super().__init__(message)
         self.details = tuple(details)
+
+
+class Cluster(NamedTuple):
+    """A kept document and the near copies that were dropped for it, as stored in a list of three numbers."""
+
+    kept: int
+    """doc_id of the document that stays."""
+    near_copies: int
+    """Documents of the subset that it stands for."""
+    copy: int
+    """doc_id of one of them."""
 
 
 def limit_of(cell: str, limits: Sequence[tuple[str, float]]) -> float:
@@ -47,7 +59,7 @@ def check_losses(
         share, limit = lost[cell] / (lost[cell] + kept.get(cell, 0)), limit_of(cell, limits)
         if share > limit and lost[cell] >= AT_LEAST:
             files = {f.file_hash: f for g in groups for f in g.files}
-            details = [line for cluster in largest.get(cell, []) for line in _describe(cluster, files, paths)]
+            details = [line for cluster in largest.get(cell, []) for line in _describe(Cluster(*cluster), files, paths)]
             raise NearLoss(
                 f"near-dedupe drops {lost[cell]:,} of {lost[cell] + kept.get(cell, 0):,} documents of {cell} "
                 f"({100 * share:.1f} %), more than its limit of {100 * limit:g} %: look at its largest clusters "
@@ -56,11 +68,10 @@ def check_losses(
             )
 
 
-def _describe(cluster: list[int], files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
-    leader, count, member = cluster
+def _describe(cluster: Cluster, files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
     return [
-        f"  {count:,} near copies of {_document(leader, files, paths)}",
-        f"      one: {_document(member, files, paths)}",
+        f"  {cluster.near_copies:,} near copies of {_document(cluster.kept, files, paths)}",
+        f"      one of them: {_document(cluster.copy, files, paths)}",
     ]
 
 

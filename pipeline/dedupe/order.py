@@ -287,12 +287,12 @@ class Chunks:
         old = old or [False] * len(groups)
         members: list[tuple[int, ...]] = []
         for kind in (False, True):
-            mine = [i for i in range(len(groups)) if old[i] is kind]
-            work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in mine)]
-            count = min(len(mine), at_most, max(at_least, round(sum(work) + 0.5)))
+            same_run = [i for i in range(len(groups)) if old[i] is kind]
+            work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in same_run)]
+            count = min(len(same_run), at_most, max(at_least, round(sum(work) + 0.5)))
             chunks: list[list[int]] = [[] for _ in range(count)]
             seen = 0.0
-            for i, w in zip(mine, work, strict=True):
+            for i, w in zip(same_run, work, strict=True):
                 chunks[min(count - 1, int(seen * count / max(sum(work), 1e-9)))].append(i)
                 seen += w
             members += [tuple(c) for c in chunks if c]

@@ -131,12 +131,12 @@ def verify(
         left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
         for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
             ids = batch.column("doc_id").to_numpy()
-            mine = left.take(int(ids[-1]))
-            at, here = lookup(known, mine["better"])
-            mine, at = mine[here], by_id[at[here]]
-            if not len(mine):
+            candidates = left.take(int(ids[-1]))
+            at, here = lookup(known, candidates["better"])
+            candidates, at = candidates[here], by_id[at[here]]
+            if not len(candidates):
                 continue
-            rows = np.searchsorted(ids, mine["id"])
+            rows = np.searchsorted(ids, candidates["id"])
             shared, examined = _compare(*_sketches(batch), rows, held["sketch"], held["held"], at, size)
             sizes = batch.column("n_shingles").to_numpy()[rows].astype(np.int64)
             both = sizes + held["n_shingles"][at]
@@ -146,7 +146,7 @@ def verify(
             same = np.flatnonzero(alike | inside if settings.containment < 1 else alike)
             edges = np.empty(len(same), EDGE)
             for name in PAIR.names or ():
-                edges[name] = mine[name][same]
+                edges[name] = candidates[name][same]
             edges["shared"], edges["examined"] = shared[same], examined[same]
             subsets = batch.column("subset").dictionary_encode()
             corpus = plan.chunks.table.corpus_names[int(plan.chunks.table.corpus_of(ids[:1])[0])]
@@ -188,7 +188,7 @@ def _compare(
     shared = np.empty(len(rows), np.int64)
     examined = np.empty(len(rows), np.int64)
     for i in range(len(rows)):
-        mine = values[offsets[rows[i]] : offsets[rows[i] + 1]]
+        own = values[offsets[rows[i]] : offsets[rows[i] + 1]]
         other = sketches[at[i]]
-        shared[i], examined[i] = common(mine, other[: held[at[i]]], limit)
+        shared[i], examined[i] = common(own, other[: held[at[i]]], limit)
     return shared, examined

@@ -143,7 +143,9 @@ def dump_group(
                 "native_id": rows.column("native_id"),
                 "url": rows.column("url"),
                 "content_hash": pa.array([h.hex() for h in facts.column("content_hash").to_pylist()]),
-                "phases": pa.array([[names[p - 1] for p in of] for of in phases], SCHEMA.field("phases").type),
+                "phases": pa.array(
+                    [[names[p - 1] for p in numbers] for numbers in phases], SCHEMA.field("phases").type
+                ),
             }
             found = pa.RecordBatch.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
             found = found.filter(pa.array(keep))

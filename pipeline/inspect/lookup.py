@@ -117,8 +117,8 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
     copies: list[int] = []
     for file in sorted(run.files.values(), key=lambda f: f.name) if len(heads) else ():
         table = pq.read_table(run.paths.decisions(file.corpus, file.path), columns=["doc_id", "duplicate_of"])
-        own, of = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
-        copies += own[(np.isin(of, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
+        own, kept = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
+        copies += own[(np.isin(kept, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
     return Listed(named, [describe(run, doc_id) for doc_id in copies])
 
 
@@ -130,6 +130,6 @@ def _look_up(run: FinishedRun, kind: str, key: int) -> list[int]:
     found: list[int] = []
     for file, group in row_groups(parts[number], "key", key, key):
         table = file.read_row_group(group)
-        mine = uint64s(table.column("key")) == key
-        found += uint64s(table.column("doc_id"))[mine].tolist()
+        matches = uint64s(table.column("key")) == key
+        found += uint64s(table.column("doc_id"))[matches].tolist()
     return found

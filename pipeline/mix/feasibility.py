@@ -51,7 +51,7 @@ class BudgetShort(ValueError):
             for n in short[:NAMED]
         )
         more = f"; and {len(short) - NAMED} more pools" if len(short) > NAMED else ""
-        do = all(nearest_feasible(mine) for mine in self._short_phases().values())
+        do = all(nearest_feasible(pools) for pools in self._short_phases().values())
         weights = ", or use the nearest feasible weights of the table above" if do else ""
         super().__init__(
             f"budget short {when}, in tokens: {rows}{more}. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
@@ -68,13 +68,13 @@ class BudgetShort(ValueError):
         head = ("phase", "pool", "wanted", "available", "epochs needed", "allowed", "weight", "nearest feasible")
         rows = [head]
         notes = []
-        for phase, mine in self._short_phases().items():
-            whole = sum(n.wanted for n in mine)
-            nearest = nearest_feasible(mine)
+        for phase, pools in self._short_phases().items():
+            whole = sum(n.wanted for n in pools)
+            nearest = nearest_feasible(pools)
             if nearest is None:
-                most = int(sum(n.most for n in mine))
+                most = int(sum(n.most for n in pools))
                 notes.append(f"{phase}: no weights will do; all its pools together give {most:,} of {whole:,} tokens")
-            for i, n in enumerate(mine):
+            for i, n in enumerate(pools):
                 feasible = "-" if nearest is None else f"{100 * nearest[i] / whole:.2f} %"
                 needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "none there"
                 share = f"{100 * n.wanted / whole:.2f} %"

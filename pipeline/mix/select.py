@@ -126,10 +126,10 @@ def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClai
         copies = np.zeros(len(docs), np.int64)
         last = docs["tokens"].astype(np.int64)
         for claim in phase.claims:
-            mine = pool == claim.pool
+            in_pool = pool == claim.pool
             limit = np.uint64(claim.key)
-            below = mine & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
-            copies[mine] = claim.epochs
+            below = in_pool & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
+            copies[in_pool] = claim.epochs
             copies[below] += 1
             last[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
         copies[~_free(pool, settings, phase.phase, before)] = 0

@@ -84,8 +84,8 @@ def _sample(files: Sequence[SourceFile], subsets: Sequence[tuple[str, str]], sam
     texts: list[str] = []
     for corpus, wanted in subsets:
         budget = sample_bytes // len(subsets)
-        mine = chosen_files(files, corpus, seed)
-        for left, file in zip(range(len(mine), 0, -1), mine, strict=True):
+        chosen = chosen_files(files, corpus, seed)
+        for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
             used = seen = 0
             for subset, text in sampled_rows(file, seed, lambda _: True):
                 seen += len(text)

@@ -20,8 +20,8 @@ DOCUMENT_CHARS = 100_000
 
 def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[SourceFile]:
     """At most `FILES` training files of a corpus, in an order given by hash."""
-    mine = [f for f in files if f.corpus == corpus and not f.held_out]
-    return sorted(mine, key=lambda f: file_hash(f.corpus, f.path, seed + 2))[:FILES]
+    training = [f for f in files if f.corpus == corpus and not f.held_out]
+    return sorted(training, key=lambda f: file_hash(f.corpus, f.path, seed + 2))[:FILES]
 
 
 def sample_text(
@@ -34,9 +34,9 @@ def sample_text(
     barred = {(e.corpus, e.subset) for e in excluded}
     corpora = sorted({f.corpus for f in files if not f.held_out})
     for corpus in corpora:
-        mine = chosen_files(files, corpus, seed)
+        chosen = chosen_files(files, corpus, seed)
         budget = sample_bytes // len(corpora)
-        for left, file in zip(range(len(mine), 0, -1), mine, strict=True):
+        for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
             used = 0
             for _, text in sampled_rows(file, seed, lambda subset, c=corpus: (c, subset) not in barred):  # type: ignore[misc]
                 yield text

@@ -70,13 +70,13 @@ def _sum_weights(
     for d in range(n):
         if domain[d] < 0:
             continue
-        mine = weights[domain[d]]
+        own_weights = weights[domain[d]]
         total = np.int64(0)
         for w in range(word_offsets[d], word_offsets[d + 1]):
             h = word_hash[w]
-            total += mine[_bucket(h)]
+            total += own_weights[_bucket(h)]
             if w > word_offsets[d]:
-                total += mine[_pair(word_hash[w - 1], h)]
+                total += own_weights[_pair(word_hash[w - 1], h)]
         out[d] = total
     return out
 

@@ -324,9 +324,9 @@ def _verdicts(
     """The verdicts of plug-ins: one Python call per document and plug-in, the slow part of a scan that has any."""
     columns = {}
     for plugin in plugins:
-        mine = np.array([plugin.judges(d) for d in domains])[subset_codes]
+        judged = np.array([plugin.judges(d) for d in domains])[subset_codes]
         verdicts = [""] * len(text)
-        for i in np.flatnonzero(mine).tolist():
+        for i in np.flatnonzero(judged).tolist():
             row = {name: batch.column(name)[i].as_py() for name in ("row", "subset", "native_id", "url")}
             verdicts[i] = plugin.verdict(text[i].as_py(), row | {"domain": domains[subset_codes[i]]})
         columns[plugin.column] = pa.array(verdicts, pa.string())

@@ -206,8 +206,8 @@ def sample_files(files: Sequence[SourceFile], share: float, seed: int) -> list[S
     """A seeded sample of whole files: at least one of each corpus (and of each held-out part)."""
     kept = []
     for part in sorted({(f.corpus, f.held_out) for f in files}):
-        mine = sorted(
+        candidates = sorted(
             (f for f in files if (f.corpus, f.held_out) == part), key=lambda f: file_hash(f.corpus, f.path, seed + 1)
         )
-        kept += mine[: max(1, round(len(mine) * share))]
+        kept += candidates[: max(1, round(len(candidates) * share))]
     return sorted(kept, key=lambda f: f.name)

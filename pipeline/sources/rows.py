@@ -1,6 +1,6 @@
 """Rows of one source file as Arrow batches: the one way every stage reads text.
 
-    SourceFile -> adapter of its format -> RecordBatch of TEXT_SCHEMA, in row order, bounded in bytes
+    SourceFile -> adapter of row_facts format -> RecordBatch of TEXT_SCHEMA, in row order, bounded in bytes
 
 An adapter (redpajama.py, slimpajama.py, ...) says what a row's text, subset, native id and url are; this file does the
 rest: decoding, validation, quarantine and batching.
@@ -189,14 +189,14 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
         values = {c: _in_seconds(table.column(c)) for c in others}
         for i in pc.indices_nonzero(good).to_pylist():
             try:
-                its = adapter.facts(_TableRow({c: _plain(column[i]) for c, column in values.items()}), file.path)
+                row_facts = adapter.facts(_TableRow({c: _plain(column[i]) for c, column in values.items()}), file.path)
             except UnicodeDecodeError:
                 quarantine.row(first + i, -1, "invalid UTF-8 in metadata")
                 continue
-            if not names_a_folder(its.subset):
+            if not names_a_folder(row_facts.subset):
                 quarantine.row(first + i, -1, NO_SUBSET)
                 continue
-            facts.append(its)
+            facts.append(row_facts)
             kept.append(i)
         columns = [rows.take(pa.array(kept, pa.int64())), text.take(pa.array(kept, pa.int64()))]
         columns += [pa.array([f[k] for f in facts], TEXT_SCHEMA.field(2 + k).type) for k in range(4)]
@@ -267,7 +267,7 @@ def _valid_utf8(value: pa.Scalar) -> bool:
 
 
 def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Split a batch so that its text stays near `BATCH_BYTES`."""
+    """Split a batch so that row_facts text stays near `BATCH_BYTES`."""
     if batch.num_rows > 1 and batch.column("text").nbytes > 2 * BATCH_BYTES:
         half = batch.num_rows // 2
         yield from _bounded(batch.slice(0, half))

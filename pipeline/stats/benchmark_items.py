@@ -28,12 +28,12 @@ def report_contamination(files: Sequence[SourceFile], paths: RunPaths) -> TaskRe
         ):
             hit = batch.filter(pc.greater(batch.column("contaminated"), 0))
             rows, held = (hit.column(c).to_pylist() for c in ("row", "contamination_items"))
-            for row, its in zip(rows, held, strict=True):
-                for item in its:
+            for row, found_items in zip(rows, held, strict=True):
+                for item in found_items:
                     counts[item] = counts.get(item, 0) + 1
                     if counts[item] <= NAMED_DOCUMENTS:
                         found.setdefault(item, []).append(f"{file.name}#{row}")
-                for benchmark in {items[item]["benchmark"] for item in its}:
+                for benchmark in {items[item]["benchmark"] for item in found_items}:
                     documents[benchmark] = documents.get(benchmark, 0) + 1
     benchmarks: dict[str, dict[str, int]] = {}
     for i, item in enumerate(items):

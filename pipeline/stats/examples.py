@@ -67,10 +67,10 @@ def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
     reasons = decisions.column("reason").to_pylist()
     chosen: dict[str, list[int]] = {}
     for i in np.argsort(order, kind="stable").tolist():
-        mine = chosen.setdefault(reasons[i] or KEPT, [])
-        if len(mine) < EACH:
-            mine.append(i)
-    rows = {decisions.column("row")[i].as_py(): i for mine in chosen.values() for i in mine}
+        places = chosen.setdefault(reasons[i] or KEPT, [])
+        if len(places) < EACH:
+            places.append(i)
+    rows = {decisions.column("row")[i].as_py(): i for places in chosen.values() for i in places}
     facts = take_rows(paths.signals(file.corpus, file.path), list(rows.values()))
     found: dict[str, list[dict[str, Any]]] = {}
     for batch in read_rows(file, Quarantine(file)):

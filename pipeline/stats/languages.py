@@ -34,8 +34,10 @@ def count_languages(group: Group, parts: Sequence[Path], paths: RunPaths) -> Tas
             "kept": np.bincount(codes[kept.to_numpy()], minlength=len(names)),
         }
         for phase in np.unique(segments["phase"]).tolist():
-            mine = segments["phase"] == phase
-            per_kind[str(phase)] = np.bincount(codes[at[mine]], segments["length"][mine], len(names)).astype(np.int64)
+            in_phase = segments["phase"] == phase
+            per_kind[str(phase)] = np.bincount(codes[at[in_phase]], segments["length"][in_phase], len(names)).astype(
+                np.int64
+            )
         for kind, values in per_kind.items():
             merge_counts(counts, {f"{kind}/{n}": int(v) for n, v in zip(names, values, strict=True) if v})
     return TaskResult((), {}, {"counts": counts})
@@ -58,7 +60,7 @@ def languages_json(results: Sequence[TaskResult], phases: Sequence[dict[str, Any
         kind, language = key.split("/")
         found.setdefault(language, {})[kind] = n
     for number, phase in enumerate(phases, 1):
-        tokens = sum(of.get(str(number), 0) for of in found.values())
+        tokens = sum(counted.get(str(number), 0) for counted in found.values())
         if tokens != phase["tokens"]:
             raise ValueError(
                 f"accounting by language does not balance: {tokens} tokens of {phase['tokens']} in {phase['name']}; "

@@ -33,8 +33,8 @@ def edited_text(paths: RunPaths, file: SourceFile, row: int) -> str:
     if text is None:
         return ""
     edits = pq.read_table(paths.signals(file.corpus, file.path), columns=["row", "edits"])
-    its = edits.filter(pc.equal(edits.column("row"), row)).column("edits").combine_chunks()
-    edited: str = apply_edits(text, its)[0].as_py()
+    own_edits = edits.filter(pc.equal(edits.column("row"), row)).column("edits").combine_chunks()
+    edited: str = apply_edits(text, own_edits)[0].as_py()
     return edited
 
 

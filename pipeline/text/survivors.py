@@ -59,13 +59,13 @@ def read_survivors(files: Sequence[SourceFile], paths: RunPaths, columns: Sequen
             kept = decided.column("kept").combine_chunks()
             rows = batch.filter(kept)
             if rows.num_rows:
-                its = fact.filter(kept).combine_chunks()
+                kept_facts = fact.filter(kept).combine_chunks()
                 yield Survivors(
                     file,
-                    apply_edits(rows.column("text"), its.column("edits").combine_chunks()),
+                    apply_edits(rows.column("text"), kept_facts.column("edits").combine_chunks()),
                     rows,
                     decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                    its.drop_columns(["edits"]),
+                    kept_facts.drop_columns(["edits"]),
                 )
         check_unchanged(file)
         if at != decisions.num_rows:
