@@ -107,7 +107,9 @@ def _held_in_a_store(folder: store.Mirrored) -> Iterator[None]:
 
 
 def _refused(folder: object, holder: str) -> ValueError:
-    return ValueError(f"{store.shown(folder)} is being written by {holder}; wait for it, or choose another --out")
+    return ValueError(
+        f"{store.shown(folder)} is being written by {holder}; wait until it ends, or choose another --out"
+    )
 
 
 def _alive(process: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
-from ..engine.tasks import task_times
+from ..engine.records import task_times
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
@@ -122,7 +122,9 @@ def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[CorpusEstimate
         stored = float(sum(f.size for f in own_files))
         measured = rates.corpora.get(name)
         if measured is None:
-            raise ValueError(f"the rates have no corpus {name}; plan without --rates, or from a sample that has it")
+            raise ValueError(
+                f"the rates do not cover the corpus {name}; plan without --rates, or measure a sample with it"
+            )
         scale = stored / max(measured["stored"], 1.0)
         kept = {k: measured[k] * scale for k in ("kept_bytes", "kept_tokens")}
         found.append(
@@ -259,7 +261,9 @@ def actual(paths: RunPaths) -> Actual:
     runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     whole = next((r for r in reversed(runs) if not r["reused"]), None)
     if whole is None:
-        raise ValueError(f"{paths.root} was not made in one go: a plan is compared with a run that reused nothing")
+        raise ValueError(
+            f"{paths.root} was not made in one go; a plan can only be compared with a run that reused nothing"
+        )
     stages: dict[str, tuple[int, float, float]] = {}
     for entry in task_times(paths):
         if whole["began"] <= entry["ended"] <= whole["began"] + whole["seconds"]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..curate import CurateSettings, curate
-from ..engine.tasks import Engine, Executor, Silent, task_times
+from ..engine.records import task_times
+from ..engine.tasks import Engine, Executor, Silent
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
 from ..run.artifacts import STAGES, RunPaths, read_json

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from ..run.artifacts import RunPaths
 from ..run.identity import MAX_ROWS, ROW_BITS, Group, SourceFile
 from ..text.excerpts import beginning, edited_text
+from .result import Cluster
 
 AT_LEAST = 100
 """Fewer lost documents are no reason to stop, whatever share they are of a small subset."""
@@ -21,17 +21,6 @@ class NearLoss(ValueError):
         self.details = tuple(details)
 
 
-class Cluster(NamedTuple):
-    """A kept document and the near copies that were dropped for it, as stored in a list of three numbers."""
-
-    kept: int
-    """doc_id of the document that stays."""
-    near_copies: int
-    """Documents of the subset that it stands for."""
-    copy: int
-    """doc_id of one of them."""
-
-
 def limit_of(cell: str, limits: Sequence[tuple[str, float]]) -> float:
     """The limit of a `corpus/subset`: its own, its corpus's, that of `all`, else none."""
     known = dict(limits)
@@ -41,7 +30,7 @@ def limit_of(cell: str, limits: Sequence[tuple[str, float]]) -> float:
 def check_losses(
     kept: Mapping[str, int],
     lost: Mapping[str, int],
-    largest: Mapping[str, list[list[int]]],
+    largest: Mapping[str, Sequence[Cluster]],
     limits: Sequence[tuple[str, float]],
     groups: Sequence[Group],
     paths: RunPaths,
@@ -59,7 +48,7 @@ def check_losses(
         share, limit = lost[cell] / (lost[cell] + kept.get(cell, 0)), limit_of(cell, limits)
         if share > limit and lost[cell] >= AT_LEAST:
             files = {f.file_hash: f for g in groups for f in g.files}
-            details = [line for cluster in largest.get(cell, []) for line in _describe(Cluster(*cluster), files, paths)]
+            details = [line for cluster in largest.get(cell, []) for line in _describe(cluster, files, paths)]
             raise NearLoss(
                 f"near-dedupe drops {lost[cell]:,} of {lost[cell] + kept.get(cell, 0):,} documents of {cell} "
                 f"({100 * share:.1f} %), more than its limit of {100 * limit:g} %: look at its largest clusters "
@@ -70,8 +59,8 @@ def check_losses(
 
 def _describe(cluster: Cluster, files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
     return [
-        f"  {cluster.near_copies:,} near copies of {_document(cluster.kept, files, paths)}",
-        f"      one of them: {_document(cluster.copy, files, paths)}",
+        f"  {cluster.copies:,} near copies of {_document(cluster.leader, files, paths)}",
+        f"      one of them: {_document(cluster.example, files, paths)}",
     ]
 
 

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from ..engine.shuffle import by_hash_range
 from ..filter.exclude import index_key, read_entries
-from ..mix.lookup_index import KINDS as KINDS
 from ..run.artifacts import row_groups
 from ..run.identity import ROW_BITS
 from ..run.parquet_rows import row_of, uint64s

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...tokenize.pack import Packing
+from ..sources.domains import CHAT, domain_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Cell:
     domain: str
     chat: bool = False
     """Its documents are conversations, of which only the answers are trained on."""
+
+    @classmethod
+    def of(cls, corpus: str, subset: str, format: str) -> Cell:
+        """The cell of a subset of a corpus whose files have a format."""
+        return cls(corpus, subset, domain_of(format, subset), format == CHAT)
 
 
 @dataclass(frozen=True)

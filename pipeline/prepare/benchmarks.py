@@ -179,7 +179,9 @@ def _file_rows(path: str, benchmark: str) -> Iterator[BenchmarkRow]:
         with open_source(path) as file:
             text = file.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"benchmark {benchmark}: cannot read {path}: {error}") from None
+        raise ValueError(
+            f"benchmark {benchmark}: {path} cannot be read ({error}); correct the path or the file"
+        ) from None
     if path.endswith(".csv"):
         rows = list(csv.reader(io.StringIO(text)))
         header = rows[0] if rows else []
@@ -197,4 +199,6 @@ def _file_rows(path: str, benchmark: str) -> Iterator[BenchmarkRow]:
             try:
                 yield msgspec.json.decode(line)
             except msgspec.MsgspecError as error:
-                raise ValueError(f"benchmark {benchmark}: {path} line {number + 1}: {error}") from None
+                raise ValueError(
+                    f"benchmark {benchmark}: line {number + 1} of {path} is not valid JSON ({error})"
+                ) from None

@@ -48,7 +48,9 @@ def resolve_commit(repository: str, revision: str | None) -> str:
         first = first_line(error)
         raise ValueError(f"hf://datasets/{repository}: cannot resolve revision {revision or 'main'}: {first}") from None
     if not commit:
-        raise ValueError(f"hf://datasets/{repository}: the hub names no commit for {revision or 'main'}")
+        raise ValueError(
+            f"hf://datasets/{repository}: the hub has no commit for {revision or 'main'}; name another revision"
+        )
     return commit
 
 

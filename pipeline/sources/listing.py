@@ -52,7 +52,9 @@ def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[Sourc
         found = list(_list(source, salt))
         if not found:
             patterns = ", ".join(source.files)
-            raise ValueError(f"source {source.corpus}: nothing under {source.root or source.urls} matches {patterns}")
+            raise ValueError(
+                f"source {source.corpus}: nothing under {source.root or source.urls} matches {patterns}; correct `files`"
+            )
         files += found
     files.sort(key=lambda f: f.name)
     check_collisions(files)
@@ -192,6 +194,22 @@ def check_unchanged(file: SourceFile) -> None:
     """Raise ValueError if a local file is no longer the one that planning saw."""
     if current_version(file) != (file.size, file.version):
         raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A small file that a recipe names, such as a list or a model, as planning saw it."""
+
+    url: str
+    version: str
+
+    @classmethod
+    def of(cls, url: str) -> NamedFile:
+        return cls(url, file_version(url))
+
+    def identity(self) -> str:
+        """What the file holds, as far as planning can tell; not where it lies."""
+        return self.version
 
 
 def file_version(url: str) -> str:

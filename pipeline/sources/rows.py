@@ -168,7 +168,9 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
             raise ValueError(f"{file.name} has no column {name!r}; has it the format {file.format!r}?")
         column = table.column(name)
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            raise ValueError(f"{file.name}: column {name!r} is {column.type}, not text")
+            raise ValueError(
+                f"{file.name}: column {name!r} holds {column.type}, not text; is its format {file.format!r}?"
+            )
         text = column.cast(pa.large_string())
         rows = pa.array(range(first, first + table.num_rows), pa.int64())
         good = text.is_valid()
