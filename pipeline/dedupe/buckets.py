@@ -118,7 +118,7 @@ def shuffle_bands(
                 url = batch.column("url_hash").to_numpy()[:, None]
                 url = np.where(url > 0, _mix(url ^ URL_SALT), 0)
                 emit(url[use], order[use], ids[use], salt)
-                # A document that goes as its leader goes proposes for its leader.
+                # A follower goes as its leader goes, so its URL is entered for the leader.
                 leaders = behind[at[follows]]
                 known = leaders["leader_order"] > 0
                 emit(url[follows][known], leaders["leader_order"][known], leaders["leader"][known], salt)
@@ -208,7 +208,7 @@ def unique_pairs(rows: np.ndarray) -> np.ndarray:
 def _without_dropped(
     files: FileSet, updates: FileSet, partition: int, limit: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Slices of a live file without the documents that were dropped, and whether each may still be."""
+    """Slices of a live file without the documents that were dropped, and whether each of the rest may still be."""
     changed = np.unique(read_records(updates, partition, UPDATE))
     for rows in sequential(files, 0, BAND, limit):
         at, has_update = lookup(changed["id"], rows["id"])

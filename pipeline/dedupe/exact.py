@@ -43,8 +43,8 @@ OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora")
 def shuffle_contents(
     parts: Sequence[Part], followers: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
 ) -> Shuffled:
-    """Map: every document of some parts, by ranges of its content hash. Those a newer copy of their URL replaces are
-    no documents of dedupe any more.
+    """Map: every document of some parts, by ranges of its content hash. Documents that a newer copy of their URL
+    replaces take no further part in dedupe.
     """
     out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
     gone = np.sort(read_records(followers, chunk, FOLLOWER)["id"])
@@ -77,7 +77,7 @@ def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path)
             )
             rank = (order & (NOT_OLD | NOT_HELD_OUT)) | age << np.uint64(20)
             records = _contents(url, scope, rank, batch.column("doc_id").to_numpy(), batch, code)
-            # The newest that may stay: a document that was taken out says nothing of the others of its URL.
+            # The newest that may stay: a document that was taken out says nothing about others with its URL.
             records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0) & (order >= NOT_EXCLUDED)]
             out.add(records, by_hash_range(records["h0"], partitions))
     return Shuffled(out.close())

@@ -152,7 +152,7 @@ def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
     """Priority, from 1, of every name of the recipe's list, then of the other corpora in name order."""
     names = [*settings.priority, *sorted(set(corpora) - set(settings.priority))]
     if len(names) > 250:
-        raise ValueError(f"dedupe.priority has {len(names)} names; 250 is the most")
+        raise ValueError(f"dedupe.priority names {len(names)} corpora and subsets; name at most 250")
     return {name: 1 + i for i, name in enumerate(names)}
 
 
@@ -202,7 +202,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every step of dedupe knows: the settings, who documents are and which task handles them."""
+    """What every step of dedupe knows: the settings, which documents there are and which task handles them."""
 
     settings: DedupeSettings
     chunks: Chunks

@@ -4,7 +4,7 @@
     answer            the chunk that holds a document hands its sketch to every chunk that asked, once
     verify            a chunk compares its own sketches with those it got
 
-A sketch is sent once to a chunk, however many documents there are compared with its document.
+A sketch is sent to a chunk once, however many of the chunk's documents are compared with its document.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .order import (
 )
 
 SAMPLE = 4096
-"""Of so many edges, one tells with both its documents where the decision is cut into ranges of the order."""
+"""One edge in this many is sampled, with both its documents, to cut the decision into ranges of the order."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether pools can give what phases want: the table of pools, and the weights that would do."""
+"""Whether pools can give what phases want: the table of pools, and the nearest weights that are feasible."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class PoolNeed:
 
     @property
     def epochs(self) -> float:
-        """Epochs that would be needed."""
+        """Epochs of the pool that the budget needs."""
         return self.wanted / self.available if self.available else float("inf")
 
 
 NAMED = 3
-"""Short pools that the error's line names; its table has all."""
+"""Short pools named in the error's line; its table has all."""
 
 
 class BudgetShort(ValueError):
@@ -79,7 +79,7 @@ class BudgetShort(ValueError):
                 )
             for i, n in enumerate(pools):
                 feasible = "-" if nearest is None else f"{100 * nearest[i] / whole:.2f} %"
-                needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "none there"
+                needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "empty"
                 share = f"{100 * n.wanted / whole:.2f} %"
                 rows.append(
                     (n.phase, n.pool, f"{n.wanted:,}", f"{n.available:,}", needed, f"{n.max_epochs:g}", share, feasible)

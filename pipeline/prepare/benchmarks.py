@@ -51,11 +51,11 @@ class Item:
     """Wordings of the question; each is matched."""
     answer: str
     choices: tuple[str, ...] = ()
-    """Of a multiple-choice item, in order."""
+    """The choices of a multiple-choice item, in order."""
 
     @property
     def longer(self) -> tuple[str, ...]:
-        """What stands for a question too short to match alone: with its answer, and with its lettered choices."""
+        """Stand-ins for a question too short to match alone: it with its answer, and it with its lettered choices."""
         lettered = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDEFGH", self.choices, strict=False))
         return tuple(f"{q}\n{more}" for q in self.questions for more in (self.answer, lettered) if more)
 
@@ -117,14 +117,14 @@ ADAPTERS: dict[str, Callable[[BenchmarkRow], Parts]] = {
     "truthfulqa": _truthfulqa,
     "winogrande": _winogrande,
 }
-"""Benchmark format -> what a row says."""
+"""Benchmark format -> how its rows become question, answer and choices."""
 
 
 def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
     """Every item of a benchmark, in file and row order.
 
     Raises:
-        ValueError: nothing matches, or a row has not the benchmark's shape; the message names benchmark, file and row.
+        ValueError: no file matches, or a row does not have the benchmark's shape; the message names benchmark, file and row.
     """
     adapt = ADAPTERS[settings.format]
     for name, rows in _sources(settings):
@@ -133,8 +133,8 @@ def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
                 questions, answer, choices = adapt(row)
             except (KeyError, TypeError, IndexError, ValueError) as error:
                 raise ValueError(
-                    f"benchmark {settings.name}: {name} row {number} is no {settings.format} item: "
-                    f"{type(error).__name__} {error}"
+                    f"benchmark {settings.name}: row {number} of {name} is not a {settings.format} item "
+                    f"({type(error).__name__} {error}); correct its `format` or the file"
                 ) from None
             native_id = str(row.get("id") or row.get("qID") or "")
             yield Item(settings.name, name, number, native_id, tuple(dict.fromkeys(questions)), answer, choices)
@@ -155,7 +155,7 @@ def benchmark_files(settings: BenchmarkSettings) -> list[str]:
             matches = glob.glob(pattern, recursive=True)
         if not matches:
             raise ValueError(
-                f"benchmark {settings.name}: nothing matches {pattern}; correct `contamination.benchmarks`"
+                f"benchmark {settings.name}: no file matches {pattern}; correct `contamination.benchmarks`"
             )
         found += matches
     return sorted(set(found))

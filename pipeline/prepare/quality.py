@@ -17,12 +17,12 @@ from ..signals.segment import segment
 from .text_sample import Subset, chosen_files, sampled_rows
 
 MIN_DOCUMENTS = 40
-"""Of each kind. A domain with fewer keeps the formula, and the summary says so."""
+"""Least documents of each kind. A domain with fewer keeps the formula, and the summary says so."""
 HELD_OUT = 10
-"""One document in so many is kept from training."""
+"""One document in this many is held out of training."""
 QUALITY_CHARS = 20_000
 READ_AHEAD = 16
-"""A file is read for at most so many times the text that is wanted of it."""
+"""A file is read for at most this many times the text that is wanted from it."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 
 FILES = 64
-"""Files of a corpus that a sample looks into, chosen by hash."""
+"""Most files of a corpus that a sample reads from, chosen by hash."""
 DOCUMENT_CHARS = 100_000
-"""A longer document gives its beginning: one book must not be a corpus's whole share."""
+"""Of a longer document only the beginning is taken: one book must not be a corpus's whole share."""
 
 
 class Subset(NamedTuple):
@@ -32,7 +32,7 @@ def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[So
 
 
 def sample_text(files: Sequence[SourceFile], barred: Sequence[Subset], sample_bytes: int, seed: int) -> Iterator[str]:
-    """Documents, of each corpus an equal share of `sample_bytes`, in file and row order.
+    """Documents in file and row order, with an equal share of `sample_bytes` from each corpus.
 
     Held-out files and subsets the licence policy excludes are never in it.
     """

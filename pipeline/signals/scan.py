@@ -3,10 +3,10 @@
     rows -> pieces of about two megabytes -> words and lines (segment.py)
          -> personal data, benchmark items, lines that C4 would drop -> edits
          -> counts of the edited text; hashes, signature, sketch, language and quality of the raw text
-            (quality by formula, where a domain has no model: of the counts)
+            (quality by a formula over the counts, if the domain has no model)
          -> verdicts of plug-ins
 
-Promises: rows in the order of the file; every row that is not here is in the file's quarantine; the bytes depend on
+Promises: rows keep the order of the file; every row that is missing here is in the file's quarantine; the bytes depend on
 the file, the settings and the prepared artifacts alone.
 """
 
@@ -39,7 +39,7 @@ from .segment import Segments, segment, text_buffers
 from .unicode import flag_not_nfc, tables
 
 PIECE_BYTES = 2 << 20
-"""Text handled at once: enough that calls cost nothing, little enough that what kernels hand on stays in the caches."""
+"""Text handled at once: enough that calls cost nothing, little enough that what kernels pass on stays in the caches."""
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def _edits(
     domains: list[str],
     subset_codes: np.ndarray,
 ) -> pa.ListArray:
-    """Everything that is cut or replaced, as `EDIT_TYPE` [n]."""
+    """All that is cut or replaced, as `EDIT_TYPE` [n]."""
     spans: list[np.ndarray] = []
 
     def add(found: np.ndarray, kind: int | np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """Examples of what was kept and dropped, and why: a few documents of a few files, chosen by hash.
 
 They come from at most `FILES` files of a corpus and the first `BYTES` of text of each, so that the cost does not grow with
-the corpora. What a dropped duplicate equals is read back from the run's own tokens.
+the corpora. The kept copy of a dropped duplicate is read back from the run's own tokens.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ..text.survivors import DecidedFile
 FILES = 2
 BYTES = 16 << 20
 EACH = 3
-"""Examples of every reason."""
+"""Examples shown for every reason."""
 LETTERS = 600
-"""Of an example's text."""
+"""Most letters of an example's text."""
 KEPT = "kept"
 
 
@@ -40,11 +40,11 @@ class Example:
     """A document as `stats/examples.json` shows it."""
 
     order: int
-    """Its hash: the least are shown."""
+    """The document's hash; those with the least are shown."""
     name: str
     subset: str
     value: str
-    """The signal behind the rule that dropped it, where there is one."""
+    """The signal behind the rule that dropped it, if there is one."""
     text: str
     """The beginning of its edited text."""
     duplicate_of: int
@@ -94,7 +94,7 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
                 f"{file.name}#{row}",
                 signals.column("subset")[0].as_py(),
                 value_behind(signals, 0, reasons[i]) if reasons[i] else "",
-                # What may not be used is not shown either.
+                # Text that may not be used is not shown either.
                 "" if reasons[i] == "licence" else spoken(text[: 4 * LETTERS])[:LETTERS],
                 decided["duplicate_of"],
                 round(decided["similarity"], 4),
@@ -127,7 +127,7 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
 
 
 def _text(documents: Documents, encoder: Encoder, doc_id: int) -> str:
-    """The beginning of a kept document by its tokens; empty where they cannot tell (another run's, conversations)."""
+    """The beginning of a kept document from its tokens; empty if the run has none (another run's document)."""
     if doc_id >> ROW_BITS not in documents.files:
         return ""
     file = documents.file(doc_id)

@@ -63,7 +63,7 @@ def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, A
         phases: of `stats/mixture.json`.
 
     Raises:
-        ValueError: the tokens of a phase by language are not its tokens.
+        ValueError: the tokens of a phase by language do not add up to its tokens.
     """
     found: dict[str, Counter[str]] = {}
     for part in parts:

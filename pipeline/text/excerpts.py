@@ -19,7 +19,7 @@ EXCERPT = 160
 
 
 def raw_text(file: SourceFile, row: int) -> pa.LargeStringArray | None:
-    """The text of a row, as an array of one; None if the file has no such row. Reads the file up to it."""
+    """The text of a row, as an array of length one; None if the file has no such row. Reads the file up to that row."""
     for batch in read_rows(file, Quarantine(file)):
         at = np.flatnonzero(batch.column("row").to_numpy() == row)
         if len(at):
