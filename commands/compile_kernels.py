@@ -27,7 +27,7 @@ def main() -> None:
         [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
     )
     index, _ = build([Item("b", "f", 0, "", (words,), "")], 13)
-    edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), "cut")
+    edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), True)
     for shape in minhash.PRESETS.values():
         settings = scan.ScanSettings(shape, edits)
         weights = np.zeros((1, quality.BUCKETS), np.int16)

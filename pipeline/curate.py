@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,15 @@ from .mix.stage import mix
 from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
 from .prepare.stage import prepare
-from .prepare.text_sample import Subset
-from .run.artifacts import STAGES, RunPaths, content_key, publish, read_json, remove_partial
+from .prepare.text_sample import SubsetName
+from .run.artifacts import STAGES, RunPaths, publish, read_json, remove_partial
 from .run.garbage import remove_stale
 from .run.identity import Group, SourceFile, group_files
 from .run.manifest import write_manifest
 from .signals.scan import ScanSettings, signals_schema
 from .signals.stage import scan
 from .sources.listing import SourceSettings, list_sources, sample_files
+from .stats.asked import hash_of_settings
 from .stats.ledger import CorpusFunnel, check_bad_rows, decided_funnels, judge_groups, scan_funnels
 from .stats.stage import Finished, report
 from .text.survivors import DecidedFile
@@ -63,6 +64,10 @@ class CurateSettings:
     seed: int = 0
     id_salt: int = 0
     max_bad_rows: float = 0.001
+    """Bad rows a corpus may have: a number, or a share below 1. Judged after scan; no task acts on it."""
+    near_limits: tuple[tuple[str, float], ...] = ()
+    """(`all`, corpus or `corpus/subset`, share of its documents that near-dedupe may drop before the run stops). Judged
+    after dedupe; no task acts on it."""
     limit: float = 1.0
     """Share of whole files to use, by seed."""
     against: str = ""
@@ -70,11 +75,12 @@ class CurateSettings:
 
     def identity(self) -> str:
         """A hash of what was asked for. Without the places of files: what they hold is among the inputs."""
-        return content_key(
+        return hash_of_settings(
             self.scan,
             self.filter,
             self.dedupe,
-            replace(self.tokenizer, model=""),
+            self.near_limits,
+            self.tokenizer,
             self.quality,
             self.mix,
             self.seed,
@@ -154,7 +160,7 @@ def _run_stages(
     groups = group_files(files)
     schema = signals_schema(s.scan)
     old = read_run(RunPaths(store.as_path(s.against)), files, schema) if s.against else NO_RUN
-    barred = [Subset(e.corpus, e.subset) for e in s.filter.excluded]
+    barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
 
     prepared = prepare(
         engine,
@@ -184,7 +190,7 @@ def _run_stages(
     decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old)
     funnels = summary.funnels = decided_funnels(of_scan, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
-    check_losses(kept, decided.near_lost, decided.largest, s.dedupe.near_limits, groups, paths)
+    check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
     check_estimate(s.mix, decided.kept_bytes, {f.corpus: f.format for f in files}, prepared.tokenizer)
     yield "dedupe"
 

@@ -235,7 +235,7 @@ def _relaxed(settings: CurateSettings, root: Path) -> CurateSettings:
         mix=mix,
         limit=1.0,
         max_bad_rows=1.0 - 1e-9,
-        dedupe=replace(settings.dedupe, near_limits=()),
+        near_limits=(),
         against="",
     )
 

@@ -81,7 +81,7 @@ def shuffle_bands(
     `within`, and exempt ones. Held-out documents come into the buckets of all.
     """
     settings = plan.settings
-    out = RecordShuffle(stem, partitions, BAND, BY_BAND, distinct if settings.url else None)
+    out = RecordShuffle(stem, partitions, BAND, BY_BAND, distinct if settings.url.corpora else None)
     behind = read_records(followers, chunk, FOLLOWER)
     behind = behind[np.argsort(behind["id"])]
     corpora = plan.corpora()
@@ -114,7 +114,7 @@ def shuffle_bands(
             bands = np.frombuffer(column.buffers()[1], "<u8")[width * column.offset :][: width * batch.num_rows]
             emit(bands.reshape(-1, width)[use], order[use], ids[use], salt)
             documents += int(use.sum())
-            if part.group.corpus in settings.url:
+            if part.group.corpus in settings.url.corpora:
                 url = batch.column("url_hash").to_numpy()[:, None]
                 url = np.where(url > 0, _mix(url ^ URL_SALT), 0)
                 emit(url[use], order[use], ids[use], salt)

@@ -65,7 +65,7 @@ def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path)
     out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
     corpora = plan.corpora()
     for part in parts:
-        if part.group.corpus not in plan.settings.url:
+        if part.group.corpus not in plan.settings.url.corpora:
             continue
         for batch, order, code in ordered_batches(part, plan, ["url_hash", "timestamp"]):
             url = batch.column("url_hash").to_numpy()

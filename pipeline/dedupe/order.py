@@ -18,15 +18,15 @@ copy goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
 
-from ..engine.keys import identity_of
+from ...storage.fields import Bounds, Derived, Share
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact
@@ -34,29 +34,39 @@ from ..run.identity import ROW_BITS, FileTable, Group
 
 
 @dataclass(frozen=True)
+class UrlSettings:
+    """What equal URLs mean."""
+
+    corpora: tuple[str, ...] = ()
+    """Corpora in which an equal URL makes two documents candidates."""
+    rule: Literal["candidates", "newest"] = "candidates"
+    """`newest`: of these corpora's documents with one URL only the newest stays, compared or not."""
+
+
+@dataclass(frozen=True)
 class DedupeSettings:
     """What counts as a duplicate and which copy survives."""
 
     priority: tuple[str, ...] = ()
-    """Corpora (or `corpus/subset`), best first; what is not named comes after, in name order."""
-    jaccard: float = 0.8
-    """A candidate pair is verified from this estimated Jaccard similarity of shingle sets on."""
-    containment: float = 1.0
-    """It is verified, too, if more than this share of the worse document's shingles is in the better one; 1: never."""
-    fan_out: int = 32
+    """Corpora (or `corpus/subset`), best first: which copy survives; what is not named comes after, in name order."""
+    jaccard: Share = 0.8
+    """Estimated Jaccard similarity of shingle sets from which a candidate pair counts as duplicates."""
+    containment: Share = 1.0
+    """A document goes, too, if more than this share of its shingles is in a better one; 1: never."""
+    fan_out: Annotated[int, Bounds(ge=1, le=1024)] = 32
     """Members of a bucket, best first, that every other is compared with; what lies beyond is kept and counted."""
     scope: Literal["all", "within", "across"] = "all"
     """Duplicates of any corpora, of the same corpus only, or of different corpora only."""
     exempt: tuple[str, ...] = ()
     """Corpora or `corpus/subset` that take no part: only copies of held-out documents are dropped of them."""
-    url: tuple[str, ...] = ()
-    """Corpora in which an equal URL makes two documents candidates."""
-    url_rule: Literal["candidates", "newest"] = "candidates"
-    """`newest`: of these corpora's documents with one URL only the newest stays, compared or not."""
-    excluded_copies: bool = True
+    url: UrlSettings = UrlSettings()
+    """What equal URLs mean."""
+    excluded_copies: Annotated[bool, Derived()] = True
     """Copies of documents that were taken out on request are dropped, too."""
-    near_limits: tuple[tuple[str, float], ...] = ()
-    """(`all`, corpus or `corpus/subset`, share of its documents that near-dedupe may drop before the run stops)."""
+
+    def __post_init__(self) -> None:
+        if self.url.rule == "newest" and self.scope == "across":
+            raise ValueError("`url.rule: newest` drops within a corpus, too; use the scope `all` or `within`")
 
 
 INELIGIBLE = np.uint64(1 << 63)
@@ -218,8 +228,7 @@ class Plan:
     """
 
     def identity(self) -> object:
-        # Limits judge what was decided: they change no step.
-        return [identity_of(replace(self.settings, near_limits=())), self.layout]
+        return [self.settings, self.layout]
 
     def corpora(self) -> np.ndarray:
         """int64 [codes]: the corpus of every code, by its place in the chunks' table."""

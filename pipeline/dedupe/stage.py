@@ -156,7 +156,7 @@ class _Dedupe:
 
     def newest_of_urls(self) -> list[exact.Classes]:
         settings = self.plan.settings
-        if settings.url_rule != "newest" or not settings.url:
+        if settings.url.rule != "newest" or not settings.url.corpora:
             return []
         n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
         mapped = self.step("urls", exact.shuffle_urls, {i: (p, n) for i, p in enumerate(self.parts)})

@@ -56,11 +56,18 @@ def signal_of(key: str) -> str:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A subset that may not be used, and why."""
+    """A subset that may not be used."""
 
     corpus: str
+    """Its corpus."""
     subset: str
+    """Its name, as its corpus writes it."""
     why: str = ""
+    """Why it may not be used."""
+
+    def identity(self) -> str:
+        """What the filter acts on: not why."""
+        return f"{self.corpus}/{self.subset}"
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...storage.fields import Bounds, Keyed
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..signals.contamination import ContaminationIndex, index_table, item_grams, make_index
 from ..sources.listing import NamedFile
@@ -35,11 +36,13 @@ wording; covered_by: `question`, `question and answer`, or empty where the item 
 
 @dataclass(frozen=True)
 class ContaminationSettings:
-    """Which benchmarks training must not have seen, and what is done with documents that hold an item."""
+    """Which benchmarks training must not have seen. What becomes of documents that hold an item is not asked here: scan
+    acts on whether it is cut, filter on whether they are dropped."""
 
-    benchmarks: tuple[BenchmarkSettings, ...] = ()
-    ngram: int = 13
-    action: Literal["drop", "cut", "keep"] = "drop"
+    benchmarks: Annotated[tuple[BenchmarkSettings, ...], Keyed("name")] = ()
+    """Benchmarks by name; null takes one out."""
+    ngram: Annotated[int, Bounds(ge=4, le=32)] = 13
+    """Words that a document and an item must share in a row."""
 
 
 @dataclass(frozen=True)

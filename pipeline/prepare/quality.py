@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
+from ...storage.fields import Bounds, Derived, Subset
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
 from ..signals import quality
 from ..signals.scan import text_buffers
 from ..signals.segment import segment
-from .text_sample import Subset, chosen_files, sampled_rows
+from .text_sample import SubsetName, chosen_files, sampled_rows
 
 MIN_DOCUMENTS = 40
 """Least documents of each kind. A domain with fewer keeps the formula, and the summary says so."""
@@ -27,11 +29,13 @@ READ_AHEAD = 16
 
 @dataclass(frozen=True)
 class DomainSubsets:
-    """What a domain's model is trained on, as (corpus, subset)."""
+    """A domain's quality model learns to tell good subsets from ordinary ones; each is corpus/subset."""
 
-    domain: str
-    good: tuple[tuple[str, str], ...]
-    ordinary: tuple[tuple[str, str], ...]
+    domain: Annotated[str, Derived()]
+    good: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    """Subsets of good text."""
+    ordinary: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    """Subsets to tell it from."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class PreparedQuality:
 
 
 def prepare_quality(
-    files: Sequence[SourceFile], barred: Sequence[Subset], settings: QualitySettings, seed: int, paths: RunPaths
+    files: Sequence[SourceFile], barred: Sequence[SubsetName], settings: QualitySettings, seed: int, paths: RunPaths
 ) -> PreparedQuality:
     """Train and publish ``prepare/quality.arrow``.
 

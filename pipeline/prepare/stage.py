@@ -14,7 +14,7 @@ from ..sources.listing import NamedFile
 from .benchmarks import benchmark_files
 from .contamination import ContaminationSettings, PreparedContamination, prepare_contamination
 from .quality import PreparedQuality, QualitySettings, prepare_quality
-from .text_sample import Subset
+from .text_sample import SubsetName
 from .tokenizer import PreparedTokenizer, prepare_tokenizer
 from .urls import PreparedUrls, prepare_urls
 
@@ -52,7 +52,7 @@ class Prepared:
 def prepare(
     engine: Engine,
     files: Sequence[SourceFile],
-    barred: Sequence[Subset],
+    barred: Sequence[SubsetName],
     tokenizer: TokenizerSettings,
     quality: QualitySettings,
     contamination: ContaminationSettings,
@@ -73,11 +73,8 @@ def prepare(
     training = [f for f in files if not f.held_out]
     named = NamedFile.of(tokenizer.model) if tokenizer.model else None
     paths = engine.paths
-    # Where a named model lies is no fact of it, nor how much text would have trained another; and what blocks and chats
-    # are made of concerns later stages.
-    asked = replace(
-        tokenizer, model="", sample_bytes=0 if named else tokenizer.sample_bytes, chat=(), bos=True, eos=True
-    )
+    # Where a named model lies is no fact of it.
+    asked = replace(tokenizer.of_model, model="")
     tasks: list[Task[object]] = [
         Task("tokenizer", prepare_tokenizer, (training, barred, named, asked, seed, paths)),
     ]

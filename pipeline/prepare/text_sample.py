@@ -18,7 +18,7 @@ DOCUMENT_CHARS = 100_000
 """Of a longer document only the beginning is taken: one book must not be a corpus's whole share."""
 
 
-class Subset(NamedTuple):
+class SubsetName(NamedTuple):
     """A subset of a corpus, by name."""
 
     corpus: str
@@ -31,7 +31,9 @@ def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[So
     return sorted(training, key=lambda f: file_hash(f.corpus, f.path, seed + 2))[:FILES]
 
 
-def sample_text(files: Sequence[SourceFile], barred: Sequence[Subset], sample_bytes: int, seed: int) -> Iterator[str]:
+def sample_text(
+    files: Sequence[SourceFile], barred: Sequence[SubsetName], sample_bytes: int, seed: int
+) -> Iterator[str]:
     """Documents in file and row order, with an equal share of `sample_bytes` from each corpus.
 
     Held-out files and subsets the licence policy excludes are never in it.
@@ -42,7 +44,7 @@ def sample_text(files: Sequence[SourceFile], barred: Sequence[Subset], sample_by
         budget = sample_bytes // len(corpora)
         for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
             used = 0
-            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: Subset(c, subset) not in barred):  # type: ignore[misc]
+            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: SubsetName(c, subset) not in barred):  # type: ignore[misc]
                 yield text
                 used += len(text)
                 if used >= budget // left:

@@ -16,7 +16,7 @@ from ...tokenize.model import TokenizerSettings, check_specials, load, read_mode
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
 from ..sources.listing import NamedFile
-from .text_sample import Subset, sample_text
+from .text_sample import SubsetName, sample_text
 
 MEASURED_BYTES = 1 << 20
 PIECE_BYTES = "piece_bytes.npy"
@@ -42,7 +42,7 @@ class PreparedTokenizer:
 
 def prepare_tokenizer(
     files: Sequence[SourceFile],
-    barred: Sequence[Subset],
+    barred: Sequence[SubsetName],
     named: NamedFile | None,
     settings: TokenizerSettings,
     seed: int,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated
 from unicodedata import unidata_version
 
 import numpy as np
@@ -23,17 +23,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ...storage.fields import Derived, OneOf, Pairs
 from ..engine.memory import keep_freed_memory
 from ..run.artifacts import EDIT_TYPE, Artifact, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile
-from ..sources.domains import domain_of
+from ..sources.domains import Domain, domain_of
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from . import c4, contamination, gopher, language, minhash, pii, quality, urls
+from .c4 import LINE_RULES
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .minhash import SKETCH_ENCODING, MinHashSettings
+from .pii import KINDS
 from .plugins import Plugin, PluginSettings, load_plugins
 from .segment import Segments, segment, text_buffers
 from .unicode import flag_not_nfc, tables
@@ -46,12 +49,12 @@ PIECE_BYTES = 2 << 20
 class EditSettings:
     """What is cut or replaced in the text."""
 
-    pii: tuple[tuple[str, str], ...] = ()
-    """(kind, placeholder) of the personal data that is replaced."""
-    lines: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """(domain, C4 rules that drop its lines)."""
-    contamination: Literal["drop", "cut", "keep"] = "drop"
-    """What becomes of text shared with a benchmark; only `cut` edits."""
+    pii: Annotated[tuple[tuple[Annotated[str, OneOf(KINDS)], str], ...], Pairs()] = ()
+    """Kind of personal data and the placeholder that replaces it."""
+    lines: Annotated[tuple[tuple[Domain, tuple[Annotated[str, OneOf(LINE_RULES)], ...]], ...], Pairs()] = ()
+    """Domain and the C4 rules that drop its lines."""
+    cut_contamination: Annotated[bool, Derived()] = False
+    """Cut text that a document shares with a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +301,7 @@ def _edits(
     if any(d in drops for d in domains):
         rules = np.array([drops.get(d, 0) for d in domains], np.uint8)[subset_codes]
         add(c4.dropped_lines(s, flags, rules), LINE)
-    if hits is not None and settings.contamination == "cut":
+    if hits is not None and settings.cut_contamination:
         add(hits.spans, CONTAMINATION)
     placeholders = dict(settings.pii)
     if placeholders and len(pii_spans):

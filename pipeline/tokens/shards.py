@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...tokenize.chat import ChatEncoder, EncodedChats, Template
+from ...tokenize.chat import ChatEncoder, EncodedChats
 from ...tokenize.encode import encoder_of, gather
+from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import TOKEN_SCHEMA
 from ..run.artifacts import Artifact, Publication, RunPaths
 from ..run.identity import Group
@@ -132,23 +133,21 @@ def tokenize_group(
     group: Group,
     files: Sequence[DecidedFile],
     tokenizer: Artifact,
-    reserved: Sequence[str],
-    template: Template,
+    settings: TokenizerSettings,
     paths: RunPaths,
 ) -> GroupTokens:
     """Encode the kept documents of a group into ``tokens/``.
 
     Args:
         files: of the group.
-        reserved: pieces that only the chat template may use.
-        template: of chats; nothing for other corpora.
+        settings: what `TokenizerSettings.of_encoding` leaves of them.
 
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
-    encoder = encoder_of(tokenizer.file, tokenizer.hash, tuple(reserved))
+    encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved)
     # The files of a group are of one corpus.
-    chat = ChatEncoder(encoder, template) if group.format == CHAT else None
+    chat = ChatEncoder(encoder, settings.chat) if group.format == CHAT else None
     shards: dict[str, _Shard] = {}
     counts = dict.fromkeys((f.name for f in fields(EncodedDocuments)), 0)
     try:

@@ -29,7 +29,7 @@ def scan(case: Case, folder: Path) -> str:
     from fox1.pipeline.text.edits import apply_edits, raw_span
 
     texts = json.loads(case.data)
-    edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_RULES),), "cut")
+    edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_RULES),), True)
     settings = ScanSettings(edits=edits)
     n = len(texts)
     columns = [range(n), texts, ["Github"] * n, texts, texts, [0] * n]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.dedupe import buckets, stage
-from fox1.pipeline.dedupe.order import DedupeSettings, Part
+from fox1.pipeline.dedupe.order import DedupeSettings, Part, UrlSettings
 from fox1.pipeline.dedupe.stage import OldRun
 from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
@@ -175,7 +175,7 @@ def with_proposals(docs: list[Doc], old: list[Doc], options: DedupeSettings) -> 
 
     urls: dict[tuple[int, str], set[int]] = {}
     for doc, is_old in [*((d, False) for d in docs), *((d, True) for d in old)]:
-        if doc.eligible and doc.corpus in options.url and doc.url:
+        if doc.eligible and doc.corpus in options.url.corpora and doc.url:
             urls.setdefault(node(doc, is_old), set()).add(doc.url)
     return tuple(  # type: ignore[return-value]
         [replace(d, urls=frozenset(urls.get(node(d, is_old), ()))) for d in those]
@@ -247,8 +247,8 @@ SCOPES = (
     DedupeSettings(jaccard=0.5, fan_out=1000),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="within"),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="across", priority=("c", "a")),
-    DedupeSettings(jaccard=0.5, fan_out=1000, exempt=("b",), url=("a", "c", "d")),
-    DedupeSettings(jaccard=0.5, fan_out=1000, scope="within", exempt=("b",), url=("a", "c")),
+    DedupeSettings(jaccard=0.5, fan_out=1000, exempt=("b",), url=UrlSettings(("a", "c", "d"))),
+    DedupeSettings(jaccard=0.5, fan_out=1000, scope="within", exempt=("b",), url=UrlSettings(("a", "c"))),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="across", exempt=("d",)),
 )
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.commands.app import app
+from fox1.pipeline.dedupe.order import UrlSettings
 from fox1.pipeline.filter.exclude import key_of, split_entry
 from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.mix import assign
@@ -90,7 +91,7 @@ def test_an_excluded_document_does_not_replace_other_pages_of_its_url(
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "web" / "a.parquet")
     listed = tmp_path / "list.txt"
     listed.write_text("web/a.parquet#2\n")
-    settings = settings_for(tmp_path, "web", url=("web",), url_rule="newest")
+    settings = settings_for(tmp_path, "web", url=UrlSettings(("web",), "newest"))
     source = replace(settings.sources[0], format="refinedweb")
     settings = replace(settings, sources=(source,), exclude_lists=(str(listed),))
     curate(settings, tmp_path / "run", "prepare", "scan", "filter", "dedupe")

@@ -45,7 +45,7 @@ def scan(batch: pa.RecordBatch, settings: ScanSettings = ScanSettings()) -> pa.R
 
 
 EDITS = EditSettings(
-    pii=(("email", "<email>"), ("phone", "<phone>")), lines=(("web", ("javascript", "policy")),), contamination="cut"
+    pii=(("email", "<email>"), ("phone", "<phone>")), lines=(("web", ("javascript", "policy")),), cut_contamination=True
 )
 
 
