@@ -22,8 +22,7 @@ from .pipeline.engine.on_ray import ray_session
 from .pipeline.engine.records import record_run
 from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent
 from .pipeline.inspect import lookup, provenance
-from .pipeline.inspect.run import Run as _Run
-from .pipeline.inspect.run import phase_names, shard_set
+from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.mix.lookup_index import KINDS
 from .pipeline.run.artifacts import STAGES, RunPaths
 from .pipeline.run.identity import SourceFile
@@ -111,7 +110,7 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.paths = RunPaths(root)
-        self._opened = _Run(self.paths, self._listed)
+        self._opened = FinishedRun(self.paths, self._listed)
 
     def __repr__(self) -> str:
         return f"Run({store.shown(self.paths.root)!r}: {', '.join(self.phases)})"

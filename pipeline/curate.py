@@ -29,8 +29,8 @@ from .mix.lookup_index import write_lookup
 from .mix.stage import mix
 from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
-from .prepare.sample import SubsetName
 from .prepare.stage import prepare
+from .prepare.text_sample import SubsetName
 from .run.artifacts import STAGES, RunPaths, publish, read_json, remove_partial
 from .run.garbage import remove_stale
 from .run.identity import Group, SourceFile, group_files

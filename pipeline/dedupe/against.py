@@ -31,12 +31,12 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     funnel = read_json(old.stats("funnel"))
     artifacts = manifest["artifacts"]
     old_files = [SourceFile.from_table(f) for f in manifest["files"]]
-    mine = {f.file_hash: f for f in files}
+    new_files = {f.file_hash: f for f in files}
     for file in old_files:
-        if other := mine.get(file.file_hash):
+        if other := new_files.get(file.file_hash):
             raise ValueError(
-                f"{other.name} has the id of {file.name} in {old.root}: leave files of the finished run out of the "
-                f"recipe's sources, or give another `id_salt`"
+                f"{other.name} has the id of {file.name} in {old.root}; remove the finished run's files from the "
+                f"recipe's sources, or set another `id_salt`"
             )
     groups = group_files(old_files)
 
@@ -59,6 +59,6 @@ def _check_schema(old: RunPaths, file: SourceFile, schema: pa.Schema) -> None:
         if meanings[0] != meanings[1]:
             said = [(m or {}).get(b"encoding", b"nothing").decode() for m in meanings]
             raise ValueError(
-                f"{old.root} was scanned with another {name} ({said[0]}; here {said[1]}): use the same signals.minhash, "
+                f"{old.root} was scanned with a different {name} ({said[0]}; here {said[1]}); use the same signals.minhash, "
                 f"or scan that run again"
             )

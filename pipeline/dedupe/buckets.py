@@ -93,13 +93,13 @@ def shuffle_bands(
         """`bands` uint64 [n, width]; a band of 0 stands for none."""
         held_out, exempt = (order & NOT_HELD_OUT) == 0, (order & EXEMPT) > 0
         for rows, salts in ((held_out, every), (exempt, [EXEMPT_SALT]), (~held_out & ~exempt, [salt])):
-            for its_salt in salts if rows.any() else ():
-                mine = bands[rows]
-                records = np.empty(mine.size, BAND)
-                records["band"] = _mix(mine.ravel() ^ its_salt) if its_salt else mine.ravel()
-                records["order"] = np.repeat(order[rows], mine.shape[1])
-                records["id"] = np.repeat(ids[rows], mine.shape[1])
-                records = records[mine.ravel() != 0]
+            for bucket_salt in salts if rows.any() else ():
+                chosen = bands[rows]
+                records = np.empty(chosen.size, BAND)
+                records["band"] = _mix(chosen.ravel() ^ bucket_salt) if bucket_salt else chosen.ravel()
+                records["order"] = np.repeat(order[rows], chosen.shape[1])
+                records["id"] = np.repeat(ids[rows], chosen.shape[1])
+                records = records[chosen.ravel() != 0]
                 out.add(records, by_hash_range(records["band"], partitions))
 
     documents = 0
@@ -118,7 +118,7 @@ def shuffle_bands(
                 url = batch.column("url_hash").to_numpy()[:, None]
                 url = np.where(url > 0, _mix(url ^ URL_SALT), 0)
                 emit(url[use], order[use], ids[use], salt)
-                # A document that goes as its leader goes proposes for its leader.
+                # A follower goes as its leader goes, so its URL is entered for the leader.
                 leaders = behind[at[follows]]
                 known = leaders["leader_order"] > 0
                 emit(url[follows][known], leaders["leader_order"][known], leaders["leader"][known], salt)
@@ -208,12 +208,12 @@ def unique_pairs(rows: np.ndarray) -> np.ndarray:
 def _without_dropped(
     files: FileSet, updates: FileSet, partition: int, limit: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Slices of a live file without the documents that were dropped, and whether each may still be."""
+    """Slices of a live file without the documents that were dropped, and whether each of the rest may still be."""
     changed = np.unique(read_records(updates, partition, UPDATE))
     for rows in sequential(files, 0, BAND, limit):
-        at, told = lookup(changed["id"], rows["id"])
+        at, has_update = lookup(changed["id"], rows["id"])
         state = np.zeros(len(rows), np.uint64)
-        state[told] = changed["state"][at[told]]
+        state[has_update] = changed["state"][at[has_update]]
         stay = state != DROPPED
         yield rows[stay], (state == UNKNOWN)[stay]
 

@@ -162,7 +162,7 @@ def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
     """Priority, from 1, of every name of the recipe's list, then of the other corpora in name order."""
     names = [*settings.priority, *sorted(set(corpora) - set(settings.priority))]
     if len(names) > 250:
-        raise ValueError(f"dedupe.priority has {len(names)} names; 250 is the most")
+        raise ValueError(f"dedupe.priority names {len(names)} corpora and subsets; name at most 250")
     return {name: 1 + i for i, name in enumerate(names)}
 
 
@@ -212,7 +212,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every step of dedupe knows: the settings, who documents are and which task handles them."""
+    """What every step of dedupe knows: the settings, which documents there are and which task handles them."""
 
     settings: DedupeSettings
     chunks: Chunks
@@ -332,12 +332,12 @@ class Chunks:
         old = old or [False] * len(groups)
         members: list[tuple[int, ...]] = []
         for kind in (False, True):
-            mine = [i for i in range(len(groups)) if old[i] is kind]
-            work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in mine)]
-            count = min(len(mine), at_most, max(at_least, round(sum(work) + 0.5)))
+            same_run = [i for i in range(len(groups)) if old[i] is kind]
+            work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in same_run)]
+            count = min(len(same_run), at_most, max(at_least, round(sum(work) + 0.5)))
             chunks: list[list[int]] = [[] for _ in range(count)]
             seen = 0.0
-            for i, w in zip(mine, work, strict=True):
+            for i, w in zip(same_run, work, strict=True):
                 chunks[min(count - 1, int(seen * count / max(sum(work), 1e-9)))].append(i)
                 seen += w
             members += [tuple(c) for c in chunks if c]

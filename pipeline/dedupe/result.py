@@ -224,12 +224,12 @@ def _decisions(
     n = batch.num_rows
     ids = batch.column("doc_id").to_numpy()
     at, dropped = lookup(drops["id"], ids)
-    mine = drops[at[dropped]]
+    causes = drops[at[dropped]]
     by, similarity, kind = np.zeros(n, np.uint64), np.zeros(n, np.float32), np.zeros(n, np.int64)
-    by[dropped], kind[dropped] = mine["by"], mine["kind"] % OF_EXCLUDED
+    by[dropped], kind[dropped] = causes["by"], causes["kind"] % OF_EXCLUDED
     of_excluded = np.zeros(n, bool)
-    of_excluded[dropped] = mine["kind"] >= OF_EXCLUDED
-    similarity[dropped] = mine["shared"] / np.maximum(mine["examined"], 1)
+    of_excluded[dropped] = causes["kind"] >= OF_EXCLUDED
+    similarity[dropped] = causes["shared"] / np.maximum(causes["examined"], 1)
     training = int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.tolist())
     behind = dropped & np.isin(by >> np.uint64(ROW_BITS), held_out) & training
     names = pa.array(["", *DUPLICATES, "held_out", EXCLUDED])

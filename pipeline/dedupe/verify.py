@@ -4,7 +4,7 @@
     answer            the chunk that holds a document hands its sketch to every chunk that asked, once
     verify            a chunk compares its own sketches with those it got
 
-A sketch is sent once to a chunk, however many documents there are compared with its document.
+A sketch is sent to a chunk once, however many of the chunk's documents are compared with its document.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .order import (
 )
 
 SAMPLE = 4096
-"""Of so many edges, one tells with both its documents where the decision is cut into ranges of the order."""
+"""One edge in this many is sampled, with both its documents, to cut the decision into ranges of the order."""
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,12 @@ def verify(
         left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
         for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
             ids = batch.column("doc_id").to_numpy()
-            mine = left.take(int(ids[-1]))
-            at, here = lookup(known, mine["better"])
-            mine, at = mine[here], by_id[at[here]]
-            if not len(mine):
+            candidates = left.take(int(ids[-1]))
+            at, here = lookup(known, candidates["better"])
+            candidates, at = candidates[here], by_id[at[here]]
+            if not len(candidates):
                 continue
-            rows = np.searchsorted(ids, mine["id"])
+            rows = np.searchsorted(ids, candidates["id"])
             shared, examined = _compare(*_sketches(batch), rows, held["sketch"], held["held"], at, size)
             sizes = batch.column("n_shingles").to_numpy()[rows].astype(np.int64)
             both = sizes + held["n_shingles"][at]
@@ -174,7 +174,7 @@ def verify(
             same = np.flatnonzero(alike | inside if settings.containment < 1 else alike)
             edges = np.empty(len(same), EDGE)
             for name in PAIR.names or ():
-                edges[name] = mine[name][same]
+                edges[name] = candidates[name][same]
             edges["shared"], edges["examined"] = shared[same], examined[same]
             subsets = batch.column("subset").dictionary_encode()
             corpus = plan.chunks.table.corpus_names[int(plan.chunks.table.corpus_of(ids[:1])[0])]
@@ -216,7 +216,7 @@ def _compare(
     shared = np.empty(len(rows), np.int64)
     examined = np.empty(len(rows), np.int64)
     for i in range(len(rows)):
-        mine = values[offsets[rows[i]] : offsets[rows[i] + 1]]
+        own = values[offsets[rows[i]] : offsets[rows[i] + 1]]
         other = sketches[at[i]]
-        shared[i], examined[i] = common(mine, other[: held[at[i]]], limit)
+        shared[i], examined[i] = common(own, other[: held[at[i]]], limit)
     return shared, examined

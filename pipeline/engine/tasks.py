@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ...storage import store
 from ...storage.disk import writing
 from ..run.artifacts import Artifact, RunPaths
-from ..run.verify import hash_file
+from ..run.checksums import hash_file
 from .keys import task_key
 from .memory import peak_bytes
 from .records import artifacts_in, keep_log, log, read_record, result_type, with_artifacts, write_record

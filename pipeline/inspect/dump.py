@@ -21,9 +21,9 @@ from .run import index_parts, phase_named, phase_names
 
 VERSION = 1
 STATE = "__fox1"
-"""Folder of records and timings in that of the dump: readers of data sets pass over what begins so."""
+"""Folder of records and timings inside the dump; readers of data sets skip names that begin like this."""
 ALL = "all"
-"""All documents that are kept, in whichever phases or none."""
+"""All kept documents, whether or not a phase uses them."""
 FACTS = ("domain", "language", "quality", "content_hash")
 
 SCHEMA = pa.schema(
@@ -43,18 +43,18 @@ SCHEMA = pa.schema(
         pa.field("phases", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
     ]
 )
-"""The edited text, where it came from, quality from 0 to 1, and the phases it is trained on in."""
+"""The edited text, where it came from, its quality from 0 to 1, and the phases that train on it."""
 
 
 def dump(run: RunPaths, groups: Sequence[Group], phase: str, template: Template, engine: Engine) -> tuple[int, int]:
     """Write the kept documents of the training groups as `<corpus>/<group>.parquet`; (documents, bytes).
 
     Args:
-        phase: only documents of this one, as `dumped_phase` names it.
-        engine: of the folder that is written; an unfinished dump is resumed.
+        phase: a name from `dumped_phase`; only documents of this phase are written.
+        engine: the engine of the output folder; an unfinished dump is resumed.
 
     Raises:
-        ValueError: the run is not finished, or the folder holds the dump of another phase.
+        ValueError: the run is not finished, or the folder holds a dump of another phase.
     """
     manifest = read_json(run.manifest)
     names = phase_names(run)
@@ -86,11 +86,11 @@ def dumped_phase(run: RunPaths, asked: str) -> str:
 
 
 def _claim(paths: RunPaths, phase: str) -> None:
-    """Note what the folder is a dump of: another one would take its place file by file."""
+    """Note which phase the folder holds, so that a dump of another one cannot replace it file by file."""
     note = paths.root / STATE / "phase.json"
     before = read_json(note).get("phase", phase) if note.exists() else phase
     if before != phase:
-        raise ValueError(f"{paths.root} holds the dump of {before}; give that of {phase} another folder")
+        raise ValueError(f"{paths.root} already holds a dump of {before}; choose another folder for {phase}")
     write_json(note, {"phase": phase})
 
 
@@ -149,14 +149,16 @@ def dump_group(
                 "native_id": rows.column("native_id"),
                 "url": rows.column("url"),
                 "content_hash": pa.array([h.hex() for h in facts.column("content_hash").to_pylist()]),
-                "phases": pa.array([[names[p - 1] for p in of] for of in phases], SCHEMA.field("phases").type),
+                "phases": pa.array(
+                    [[names[p - 1] for p in numbers] for numbers in phases], SCHEMA.field("phases").type
+                ),
             }
             found = pa.RecordBatch.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
             found = found.filter(pa.array(keep))
             documents += found.num_rows
             out.write(found)
     if not documents:
-        # Readers of a folder fall over files without rows.
+        # Readers of a folder fail on files without rows.
         path.unlink(missing_ok=True)
         return DumpedGroup(None, 0)
     return DumpedGroup(out.artifact, documents)

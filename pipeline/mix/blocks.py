@@ -37,7 +37,7 @@ that stream is trained on."""
 
 @dataclass(frozen=True)
 class SetShape:
-    """What packing needs to know of a set."""
+    """What packing needs to know about a set."""
 
     block_length: int
     max_docs: int
@@ -45,13 +45,13 @@ class SetShape:
     buckets: int
     """Partitions of the block shuffle."""
     seed: int
-    """Of the block ranks; differs between sets."""
+    """Seed of the block ranks, another one for each set."""
     bos: int
     eos: int
     """-1: none is added."""
     pad: int
     masked: bool = False
-    """Some documents are trained on in parts: blocks say which."""
+    """Whether some documents are trained on in parts; blocks then say which."""
 
 
 def ranked_schema(block_length: int, masked: bool) -> pa.Schema:
@@ -71,7 +71,7 @@ class Material:
     spans: np.ndarray
     """int64 [2 m]: begins and exclusive ends, in a document's stream, of what is trained on."""
     span_offsets: np.ndarray
-    """int64 [n + 1]: where each one's begin in `spans`; none: all of it."""
+    """int64 [n + 1]: where each document's spans begin in `spans`; a document without any is trained on whole."""
 
     def batch(self, segments: Segments, n_blocks: int, shape: SetShape) -> pa.RecordBatch:
         """Blocks of these segments, as rows of a set."""

@@ -1,4 +1,4 @@
-"""Whether pools can give what phases want: the table of pools, and the weights that would do."""
+"""Whether pools can give what phases want: the table of pools, and the nearest weights that are feasible."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class PoolNeed:
 
     @property
     def epochs(self) -> float:
-        """Epochs that would be needed."""
+        """Epochs of the pool that the budget needs."""
         return self.wanted / self.available if self.available else float("inf")
 
 
 NAMED = 3
-"""Short pools that the error's line names; its table has all."""
+"""Short pools named in the error's line; its table has all."""
 
 
 class BudgetShort(ValueError):
@@ -52,7 +52,7 @@ class BudgetShort(ValueError):
             for n in short[:NAMED]
         )
         more = f"; and {len(short) - NAMED} more pools" if len(short) > NAMED else ""
-        do = all(nearest_feasible(mine) for mine in self._short_phases().values())
+        do = all(nearest_feasible(pools) for pools in self._short_phases().values())
         weights = ", or use the nearest feasible weights of the table above" if do else ""
         super().__init__(
             f"budget short {when}, in tokens: {rows}{more}. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
@@ -69,15 +69,17 @@ class BudgetShort(ValueError):
         head = ("phase", "pool", "wanted", "available", "epochs needed", "allowed", "weight", "nearest feasible")
         rows = [head]
         notes = []
-        for phase, mine in self._short_phases().items():
-            whole = sum(n.wanted for n in mine)
-            nearest = nearest_feasible(mine)
+        for phase, pools in self._short_phases().items():
+            whole = sum(n.wanted for n in pools)
+            nearest = nearest_feasible(pools)
             if nearest is None:
-                most = int(sum(n.most for n in mine))
-                notes.append(f"{phase}: no weights will do; all its pools together give {most:,} of {whole:,} tokens")
-            for i, n in enumerate(mine):
+                most = int(sum(n.most for n in pools))
+                notes.append(
+                    f"{phase}: no weights are feasible; all its pools together hold {most:,} of {whole:,} tokens"
+                )
+            for i, n in enumerate(pools):
                 feasible = "-" if nearest is None else f"{100 * nearest[i] / whole:.2f} %"
-                needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "none there"
+                needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "empty"
                 share = f"{100 * n.wanted / whole:.2f} %"
                 rows.append(
                     (n.phase, n.pool, f"{n.wanted:,}", f"{n.available:,}", needed, f"{n.max_epochs:g}", share, feasible)

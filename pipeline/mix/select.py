@@ -30,7 +30,7 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Claim:
-    """What a phase takes of one pool."""
+    """What a phase takes from one pool."""
 
     pool: int
     epochs: int
@@ -40,7 +40,7 @@ class Claim:
     last_id: int
     """The document with which the quota is full (0: none); of documents with the same key those up to it count."""
     last_take: int
-    """Tokens of it that are taken."""
+    """Tokens taken of that document."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,11 @@ def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Taken:
-    """What one phase takes of some documents."""
+    """What one phase takes from some documents."""
 
     phase: int
     pool: np.ndarray
-    """int64 [n]: pool of every document; -1 where it has none or is below its quality."""
+    """int64 [n]: pool of every document; -1 if it has none or is below the pool's quality."""
     copies: np.ndarray
     """int64 [n]: times it is taken."""
     last: np.ndarray
@@ -142,8 +142,8 @@ class Taken:
 
 
 def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClaims]) -> list[Taken]:
-    """What phases take of some documents, in claim order: a document that an earlier phase took is free for a later one
-    only where its pool says so."""
+    """What phases take from some documents, in claim order: a document that an earlier phase took is free for a later one
+    only if its pool says so."""
     before: list[Taken] = []
     for phase in claims:
         pool = _pool(docs, phase.pool_of_cell, phase.floors)
@@ -151,10 +151,10 @@ def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClai
         copies = np.zeros(len(docs), np.int64)
         last = docs["tokens"].astype(np.int64)
         for claim in phase.claims:
-            mine = pool == claim.pool
+            in_pool = pool == claim.pool
             limit = np.uint64(claim.key)
-            below = mine & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
-            copies[mine] = claim.epochs
+            below = in_pool & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
+            copies[in_pool] = claim.epochs
             copies[below] += 1
             last[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
         copies[~_free(pool, settings, phase.phase, before)] = 0

@@ -17,7 +17,7 @@ from ..sources.listing import NamedFile
 from .benchmarks import BenchmarkSettings, Item, read_items
 
 QUESTION_WORDS = 4
-"""Words of the question that an n-gram of a question with its answer or choices has, if the question has as many."""
+"""An n-gram of a question with its answer or choices must hold this many words of the question, or all if it has fewer."""
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -100,7 +100,7 @@ def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Tab
     joined = [(i, text) for i in short for text in items[i].longer]
     more = item_grams([t for _, t in joined], ngram)
     joined_owner = np.array([i for i, _ in joined], np.int64)
-    # Choices alone (true or false, yes or no) are those of many items: a gram must hold words of the question.
+    # Many items share their choices (true or false, yes or no): a gram must hold words of the question.
     place = np.arange(len(more.text)) - np.searchsorted(more.text, more.text)
     own = place <= longest[joined_owner[more.text]] - np.minimum(longest[joined_owner[more.text]], QUESTION_WORDS)
     index = make_index(

@@ -16,15 +16,15 @@ from ..run.identity import SourceFile
 from ..signals import quality
 from ..signals.scan import text_buffers
 from ..signals.segment import segment
-from .sample import SubsetName, chosen_files, sampled_rows
+from .text_sample import SubsetName, chosen_files, sampled_rows
 
 MIN_DOCUMENTS = 40
-"""Of each kind. A domain with fewer keeps the formula, and the summary says so."""
+"""Least documents of each kind. A domain with fewer keeps the formula, and the summary says so."""
 HELD_OUT = 10
-"""One document in so many is kept from training."""
+"""One document in this many is held out of training."""
 QUALITY_CHARS = 20_000
 READ_AHEAD = 16
-"""A file is read for at most so many times the text that is wanted of it."""
+"""A file is read for at most this many times the text that is wanted from it."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def _sample(files: Sequence[SourceFile], subsets: Sequence[tuple[str, str]], sam
     texts: list[str] = []
     for corpus, wanted in subsets:
         budget = sample_bytes // len(subsets)
-        mine = chosen_files(files, corpus, seed)
-        for left, file in zip(range(len(mine), 0, -1), mine, strict=True):
+        chosen = chosen_files(files, corpus, seed)
+        for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
             used = seen = 0
             for subset, text in sampled_rows(file, seed, lambda _: True):
                 seen += len(text)

@@ -14,7 +14,7 @@ from ..sources.listing import NamedFile
 from .benchmarks import benchmark_files
 from .contamination import ContaminationSettings, PreparedContamination, prepare_contamination
 from .quality import PreparedQuality, QualitySettings, prepare_quality
-from .sample import SubsetName
+from .text_sample import SubsetName
 from .tokenizer import PreparedTokenizer, prepare_tokenizer
 from .urls import PreparedUrls, prepare_urls
 

@@ -16,7 +16,7 @@ from ...tokenize.model import TokenizerSettings, check_specials, load, read_mode
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
 from ..sources.listing import NamedFile
-from .sample import SubsetName, sample_text
+from .text_sample import SubsetName, sample_text
 
 MEASURED_BYTES = 1 << 20
 PIECE_BYTES = "piece_bytes.npy"
@@ -64,10 +64,10 @@ def prepare_tokenizer(
     check_specials(load(paths.tokenizer), settings.specials)
     encoder = encoder_of(paths.tokenizer, out.artifact.hash, settings.reserved)
     special = encoder.specials
-    # So that a trainer can tell bits per byte without SentencePiece.
+    # With these the trainer computes bits per byte without SentencePiece.
     with publish(paths.prepare(PIECE_BYTES), rows=encoder.vocab_size) as sizes:
         np.save(sizes, encoder.piece_bytes.astype(np.uint16))
-    # A small sample is enough to tell, before all text is encoded, whether the budgets can be met.
+    # A small sample suffices to estimate, before all text is encoded, whether the budgets can be met.
     texts = list(sample_text(files, barred, MEASURED_BYTES, seed + 1))
     return PreparedTokenizer(
         model=out.artifact,

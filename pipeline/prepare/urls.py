@@ -1,4 +1,4 @@
-"""The block lists of the recipe as one artifact: checked, deduplicated, sorted."""
+"""The recipe's block lists as one artifact: checked, deduplicated, sorted."""
 
 from __future__ import annotations
 

@@ -110,13 +110,13 @@ def group_files(files: Sequence[SourceFile]) -> list[Group]:
     """
     groups: list[Group] = []
     for corpus, held_out in sorted({(f.corpus, f.held_out) for f in files}):
-        mine = sorted((f for f in files if (f.corpus, f.held_out) == (corpus, held_out)), key=lambda f: f.path)
-        size = sum(f.size for f in mine) or len(mine) * GROUP_BYTES
+        members = sorted((f for f in files if (f.corpus, f.held_out) == (corpus, held_out)), key=lambda f: f.path)
+        size = sum(f.size for f in members) or len(members) * GROUP_BYTES
         count = MIN_GROUPS
         while count * 2 * GROUP_BYTES <= size:
             count *= 2
         buckets: dict[int, list[SourceFile]] = {}
-        for file in mine:
+        for file in members:
             buckets.setdefault(file.file_hash % count, []).append(file)
         groups += [Group(corpus, i, held_out, tuple(buckets[i])) for i in sorted(buckets)]
     return groups

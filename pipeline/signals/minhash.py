@@ -81,7 +81,7 @@ def coefficients(settings: MinHashSettings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shingles_repeat(settings: MinHashSettings) -> int:
-    """The n for which `sign` wants the repeats of `gopher.repetition_counts`; 0 where it finds them itself."""
+    """The n for which `sign` takes the repeats of `gopher.repetition_counts`; 0 if it finds them itself."""
     return settings.ngram if settings.unit == "word" and 2 <= settings.ngram <= 10 else 0
 
 
@@ -89,12 +89,12 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     """Signatures of NFC documents.
 
     Args:
-        repeats: bool [words] from `gopher.repetition_counts(s, shingles_repeat(settings))`, where that is at hand.
+        repeats: bool [words] from `gopher.repetition_counts(s, shingles_repeat(settings))`; None to compute them here.
     """
     known = shingles_repeat(settings)
     if known and repeats is None:
         repeats = repetition_counts(s, known)[1]
-    # A document with more words than the segments hold is read again by its text, as are n-grams without known repeats.
+    # A document with more words than the segments hold is read again from its text, as are n-grams without known repeats.
     by_text = np.diff(s.word_offsets) < s.counts[:, WORDS]
     if not known:
         by_text[:] = True
@@ -135,7 +135,7 @@ _SPACE_BYTES[[0xC2, 0xE1, 0xE2, 0xE3]] = 2
 
 @njit(cache=True, nogil=True)
 def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: np.ndarray) -> int:
-    """Copy a document with white space runs as one space, stripped; the number of bytes written."""
+    """Copy a document with white space runs as one space, stripped; returns the bytes written."""
     size = 0
     after_space = 1
     i = begin
@@ -169,7 +169,7 @@ def _update_minima(minima: np.ndarray, a: np.ndarray, b: np.ndarray, x: np.ndarr
 
 @njit(cache=True, nogil=True)
 def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
-    """Keep the smallest of x[:n] in a max-heap of fixed size; how many it holds."""
+    """Keep the smallest of x[:n] in a max-heap of fixed size; returns how many it holds."""
     k = len(heap)
     for g in range(n):
         v = x[g]
@@ -199,7 +199,7 @@ def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
 
 @njit(cache=True, nogil=True, inline="always")
 def _sketch_bound(distinct: int, k: int) -> np.uint32:
-    """A value that the k smallest of so many uniform 32-bit hashes hardly ever exceed: k + 5 sqrt(k) of them are below."""
+    """A value that the k smallest of `distinct` uniform 32-bit hashes hardly ever exceed: k + 5 sqrt(k) are below it."""
     expected = np.float64(k) + 5.0 * np.sqrt(np.float64(k))
     if expected >= distinct:
         return np.uint32(0xFFFFFFFF)

@@ -3,10 +3,10 @@
     rows -> pieces of about two megabytes -> words and lines (segment.py)
          -> personal data, benchmark items, lines that C4 would drop -> edits
          -> counts of the edited text; hashes, signature, sketch, language and quality of the raw text
-            (quality by formula, where a domain has no model: of the counts)
+            (quality by a formula over the counts, if the domain has no model)
          -> verdicts of plug-ins
 
-Promises: rows in the order of the file; every row that is not here is in the file's quarantine; the bytes depend on
+Promises: rows keep the order of the file; every row that is missing here is in the file's quarantine; the bytes depend on
 the file, the settings and the prepared artifacts alone.
 """
 
@@ -28,7 +28,7 @@ from ..engine.memory import keep_freed_memory
 from ..run.artifacts import EDIT_TYPE, Artifact, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile
 from ..sources.domains import Domain, domain_of
-from ..sources.listing import current_version
+from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
@@ -42,7 +42,7 @@ from .segment import Segments, segment, text_buffers
 from .unicode import flag_not_nfc, tables
 
 PIECE_BYTES = 2 << 20
-"""Text handled at once: enough that calls cost nothing, little enough that what kernels hand on stays in the caches."""
+"""Text handled at once: enough that calls cost nothing, little enough that what kernels pass on stays in the caches."""
 
 
 @dataclass(frozen=True)
@@ -212,12 +212,6 @@ def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, path
     )
 
 
-def check_unchanged(file: SourceFile) -> None:
-    """Raise ValueError if a local file is not what planning saw."""
-    if current_version(file) != (file.size, file.version):
-        raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
-
-
 def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Split a batch of `TEXT_SCHEMA` into runs of rows with about `PIECE_BYTES` of text."""
     bounds = text_buffers(batch.column("text"))[1]
@@ -297,7 +291,7 @@ def _edits(
     domains: list[str],
     subset_codes: np.ndarray,
 ) -> pa.ListArray:
-    """Everything that is cut or replaced, as `EDIT_TYPE` [n]."""
+    """All that is cut or replaced, as `EDIT_TYPE` [n]."""
     spans: list[np.ndarray] = []
 
     def add(found: np.ndarray, kind: int | np.ndarray) -> None:
@@ -372,9 +366,9 @@ def _verdicts(
     """The verdicts of plug-ins: one Python call per document and plug-in, the slow part of a scan that has any."""
     columns = {}
     for plugin in plugins:
-        mine = np.array([plugin.judges(d) for d in domains])[subset_codes]
+        judged = np.array([plugin.judges(d) for d in domains])[subset_codes]
         verdicts = [""] * len(text)
-        for i in np.flatnonzero(mine).tolist():
+        for i in np.flatnonzero(judged).tolist():
             row = {name: batch.column(name)[i].as_py() for name in ("row", "subset", "native_id", "url")}
             verdicts[i] = plugin.verdict(text[i].as_py(), row | {"domain": domains[subset_codes[i]]})
         columns[plugin.column] = pa.array(verdicts, pa.string())

@@ -93,5 +93,5 @@ SUBSET_DOMAINS: dict[str, dict[str, str]] = {
 
 
 def domain_of(format: str, subset: str) -> str:
-    """The domain of a subset; what the table does not know is "other", conversations apart."""
+    """The domain of a subset; one that the table lacks is "other", or "instruction" if it holds conversations."""
     return SUBSET_DOMAINS.get(format, {}).get(subset, "instruction" if format == CHAT else "other")

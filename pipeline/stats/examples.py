@@ -1,7 +1,7 @@
 """Examples of what was kept and dropped, and why: a few documents of a few files, chosen by hash.
 
 They come from at most `FILES` files of a corpus and the first `BYTES` of text of each, so that the cost does not grow with
-the corpora. What a dropped duplicate equals is read back from the run's own tokens.
+the corpora. The kept copy of a dropped duplicate is read back from the run's own tokens.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
-from ..inspect.run import Run, row_of, take_rows
-from ..inspect.what_if import value_behind
+from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
+from ..run.documents import Documents
 from ..run.identity import ROW_BITS, SourceFile
+from ..run.parquet_rows import row_of, take_rows
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -28,9 +29,9 @@ from ..text.survivors import DecidedFile
 FILES = 2
 BYTES = 16 << 20
 EACH = 3
-"""Examples of every reason."""
+"""Examples shown for every reason."""
 LETTERS = 600
-"""Of an example's text."""
+"""Most letters of an example's text."""
 KEPT = "kept"
 
 
@@ -39,11 +40,11 @@ class Example:
     """A document as `stats/examples.json` shows it."""
 
     order: int
-    """Its hash: the least are shown."""
+    """The document's hash; those with the least are shown."""
     name: str
     subset: str
     value: str
-    """The signal behind the rule that dropped it, where there is one."""
+    """The signal behind the rule that dropped it, if there is one."""
     text: str
     """The beginning of its edited text."""
     duplicate_of: int
@@ -74,10 +75,10 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
     reasons = decisions.column("reason").to_pylist()
     chosen: dict[str, list[int]] = {}
     for i in np.argsort(order, kind="stable").tolist():
-        mine = chosen.setdefault(reasons[i] or KEPT, [])
-        if len(mine) < EACH:
-            mine.append(i)
-    rows = {decisions.column("row")[i].as_py(): i for mine in chosen.values() for i in mine}
+        places = chosen.setdefault(reasons[i] or KEPT, [])
+        if len(places) < EACH:
+            places.append(i)
+    rows = {decisions.column("row")[i].as_py(): i for places in chosen.values() for i in places}
     facts = take_rows(decided_file.signals.file, list(rows.values()))
     found: dict[str, list[Example]] = {}
     for batch in read_rows(file, Quarantine(file)):
@@ -93,7 +94,7 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
                 f"{file.name}#{row}",
                 signals.column("subset")[0].as_py(),
                 value_behind(signals, 0, reasons[i]) if reasons[i] else "",
-                # What may not be used is not shown either.
+                # Text that may not be used is not shown either.
                 "" if reasons[i] == "licence" else spoken(text[: 4 * LETTERS])[:LETTERS],
                 decided["duplicate_of"],
                 round(decided["similarity"], 4),
@@ -111,7 +112,7 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
     for part in parts:
         for reason, found in part.examples.items():
             merged.setdefault(reason, []).extend(map(asdict, found))
-    run, encoder = Run(paths), Encoder(paths.tokenizer, fast=False)
+    documents, encoder = Documents(paths), Encoder(paths.tokenizer, fast=False)
     for reason, examples in merged.items():
         # Kept documents of every corpus; of a rule those with the least hash.
         best = sorted(examples, key=lambda e: int(e["order"]))
@@ -120,18 +121,18 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
             del example["order"]
             copy = example.pop("duplicate_of")
             if copy:
-                example["stays"] = run.name(copy)
-                example["stays_text"] = _text(run, encoder, copy)
+                example["stays"] = documents.name(copy)
+                example["stays_text"] = _text(documents, encoder, copy)
     return {"reasons": dict(sorted(merged.items()))}
 
 
-def _text(run: Run, encoder: Encoder, doc_id: int) -> str:
-    """The beginning of a kept document by its tokens; empty where they cannot tell (another run's, conversations)."""
-    if doc_id >> ROW_BITS not in run.files:
+def _text(documents: Documents, encoder: Encoder, doc_id: int) -> str:
+    """The beginning of a kept document from its tokens; empty if the run has none (another run's document)."""
+    if doc_id >> ROW_BITS not in documents.files:
         return ""
-    file = run.file(doc_id)
-    signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["subset"])
-    ids = run.ids(doc_id, signals.column("subset")[0].as_py()) if signals else None
+    file = documents.file(doc_id)
+    signals = row_of(documents.paths.signals(file.corpus, file.path), doc_id, ["subset"])
+    ids = documents.ids(doc_id, signals.column("subset")[0].as_py()) if signals else None
     if ids is None:
         return ""
     return encoder.decode(ids[:LETTERS]).decode(errors="replace")[:LETTERS]

@@ -63,7 +63,7 @@ def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, A
         phases: of `stats/mixture.json`.
 
     Raises:
-        ValueError: the tokens of a phase by language are not its tokens.
+        ValueError: the tokens of a phase by language do not add up to its tokens.
     """
     found: dict[str, Counter[str]] = {}
     for part in parts:
@@ -75,7 +75,7 @@ def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, A
         tokens = sum(counts[str(number)] for counts in found.values())
         if tokens != phase["tokens"]:
             raise ValueError(
-                f"accounting by language does not balance: {tokens} tokens of {phase['tokens']} in {phase['name']}; "
-                "please report this"
+                f"the tokens of {phase['name']} by language add up to {tokens:,}, not {phase['tokens']:,}; "
+                "please report this as a bug"
             )
     return {"languages": {language: dict(counts) for language, counts in found.items()}}

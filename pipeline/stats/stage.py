@@ -19,7 +19,7 @@ from ..run.identity import Group
 from ..text.survivors import DecidedFile
 from ..tokens.shards import EncodedDocuments
 from ..tokens.stage import Tokenized
-from .contamination import report_contamination
+from .benchmark_items import report_contamination
 from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ..run.artifacts import Artifact, RunPaths
 from ..run.identity import SourceFile
-from ..signals.scan import check_unchanged
+from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from .edits import apply_edits
@@ -51,13 +51,13 @@ class Survivors:
 
     file: SourceFile
     text: pa.LargeStringArray
-    """Edited."""
+    """The edited text."""
     rows: pa.RecordBatch
-    """What the source says of them (`TEXT_SCHEMA`), the text raw."""
+    """The same rows as the source has them (`TEXT_SCHEMA`), their text raw."""
     doc_ids: np.ndarray
     """uint64 [n]."""
     facts: pa.Table
-    """The columns of signals that were asked for."""
+    """The requested columns of `signals/`."""
 
     @property
     def subset(self) -> pa.StringArray:
@@ -68,7 +68,7 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
     """Kept documents of some files, batch by batch; batches without any are left out.
 
     Args:
-        columns: of signals.
+        columns: columns of `signals/` to return along.
 
     Raises:
         ValueError: a source file is not the one that was scanned.
@@ -84,7 +84,7 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
             decided, fact = decisions.slice(at, n).combine_chunks(), facts.slice(at, n).combine_chunks()
             at += n
             if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                raise ValueError(f"{file.name} is not the file that was scanned; run again to plan with the new one")
+                raise ValueError(f"{file.name} is no longer the file that was scanned; run the same command again")
             kept = decided.column("kept").combine_chunks()
             rows = batch.filter(kept)
             if rows.num_rows:
@@ -98,5 +98,5 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
                 )
         check_unchanged(file)
         if at != decisions.num_rows:
-            # A transient failure of the store, since size and version are those of the scan.
-            raise OSError(f"{file.name} gave {at} rows, the scan read {decisions.num_rows}")
+            # A transient failure of the store, since size and version are those of the scan: the task is retried.
+            raise OSError(f"{file.name} gave {at:,} rows, but the scan had read {decisions.num_rows:,}")

@@ -222,7 +222,7 @@ def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp
         assert bool(table) == ("budget" in says)
         assert "Traceback" not in done.stderr
     nowhere = fox1("curate", "sample", "--out", "s3://", "--in-process", data=corpora)
-    assert nowhere.returncode == 2 and "s3:// is no folder of a store" in nowhere.stderr
+    assert nowhere.returncode == 2 and "s3:// is not a folder of a store" in nowhere.stderr
     missing = fox1("curate", "sample", "--out", tmp_path / "b", "--in-process", data=tmp_path / "nothing")
     assert missing.returncode == 1 and "set `root` (or FOX1_DATA)" in missing.stderr
 

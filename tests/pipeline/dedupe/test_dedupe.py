@@ -234,7 +234,7 @@ def test_new_corpora_are_compared_with_a_finished_run_without_its_text(
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["against"] == str(tmp_path / "one")
 
     other = replace(fresh, scan=replace(fresh.scan, minhash=replace(fresh.scan.minhash, bands=9)))
-    with pytest.raises(ValueError, match="was scanned with another band_signature"):
+    with pytest.raises(ValueError, match="was scanned with a different band_signature"):
         curate(other, tmp_path / "three", "scan")
     (tmp_path / "gone").rename(tmp_path / "old")
     both = replace(settings_for(tmp_path, "old", "new"), against=str(tmp_path / "one"))

@@ -222,7 +222,9 @@ def test_the_nearest_feasible_weights_give_what_there_is_and_spread_the_rest() -
     shown = BudgetShort(needs, "now").details
     assert shown[0].split()[:4] == ["phase", "pool", "wanted", "available"]
     assert shown[1].split() == ["p", "a", "600", "100", "6.00", "2", "60.00", "%", "20.00", "%"]
-    assert "no weights will do; all its pools together give 200 of 600" in BudgetShort(needs[:1], "now").details[-1]
+    assert (
+        "no weights are feasible; all its pools together hold 200 of 600" in BudgetShort(needs[:1], "now").details[-1]
+    )
     assert str(BudgetShort(needs, "now")).endswith("nearest feasible weights of the table above")
     assert str(BudgetShort(needs[:1], "now")).endswith("or raise `max_epochs`")
 

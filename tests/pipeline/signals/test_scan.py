@@ -185,9 +185,9 @@ def test_every_benchmark_format_is_read(name: str, tmp_path: Path) -> None:
     (item,) = read_items(settings)
     assert item.answer == answer and item.row == 0 and all(item.questions)
     (tmp_path / "a.jsonl").write_text('{"other": 1}\n')
-    with pytest.raises(ValueError, match=rf"benchmark b: a.jsonl row 0 is no {name} item"):
+    with pytest.raises(ValueError, match=rf"benchmark b: row 0 of a.jsonl is not a {name} item"):
         list(read_items(settings))
-    with pytest.raises(ValueError, match="nothing matches"):
+    with pytest.raises(ValueError, match="no file matches"):
         list(read_items(BenchmarkSettings("b", name, (f"{tmp_path}/*.csv",))))
 
 

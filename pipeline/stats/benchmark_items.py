@@ -13,7 +13,7 @@ from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact, write_json
 
 NAMED_DOCUMENTS = 20
-"""Documents named for an item; the count is of all, and `contamination_items` of the signals names every one."""
+"""Documents named per item. All are counted, and the column `contamination_items` of `signals/` names every one."""
 
 
 @dataclass(frozen=True)

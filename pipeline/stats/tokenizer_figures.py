@@ -18,7 +18,7 @@ from ..sources.domains import domain_of
 from ..text.survivors import DecidedFile, read_survivors
 
 SEEN_TOKENS = 4 << 20
-"""Tokens of a shard that are looked at for unknown and byte pieces."""
+"""Tokens of a shard that are searched for unknown and byte pieces."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class SubsetTokens:
     tokens: int
     bytes: int
     seen: int
-    """Tokens that the next two counts are of."""
+    """Tokens among which the next two were counted."""
     unknown: int
     byte_fallback: int
 
 
 def subset_tokens(paths: RunPaths) -> list[SubsetTokens]:
-    """Figures of every subset of a tokenized run.
+    """The figures of every subset of a tokenized run.
 
     Raises:
         ValueError: the run is not finished.
