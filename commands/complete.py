@@ -33,7 +33,8 @@ def recipe_names(incomplete: str) -> list[str]:
 
 def phase_names(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the phases of the run that stands before on the line."""
-    run = context.params.get("run")
+    # After an option without its value, as in `--phase <tab>`, arguments are left unparsed.
+    run = context.params.get("run") or next(iter(context.args), None)
     try:
         phases = json.loads((Path(run) / "stats" / "mixture.json").read_bytes())["phases"] if run else []
         return [phase["name"] for phase in phases if phase["name"].startswith(incomplete)]

@@ -63,7 +63,7 @@ def curate(
         ),
     ] = "1Gi",
 ) -> None:
-    """Run a recipe, from the raw corpora to the shard sets of its phases.
+    """Curate the corpora of a recipe into the shard sets of its phases.
 
     The stages are prepare, scan, filter, dedupe, tokenize, mix and stats. The same command resumes an interrupted run.
     """

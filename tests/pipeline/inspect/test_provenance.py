@@ -122,7 +122,7 @@ def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.Monk
     assert re.search(r"quality +0\.\d{4}\n +language +[a-z]+ \(confidence [01]\.\d{4}\)\n", result.output)
     assert re.search(r"none or 0 +\d+ more, which --json shows\n$", result.output)
     alone = next(r for r in decisions(run) if r["kept"] and r["cluster_size"] == 1)
-    assert "kept; no other is its copy" in CliRunner().invoke(app, ["why", str(run), str(alone["doc_id"])]).output
+    assert "kept; it has no duplicates" in CliRunner().invoke(app, ["why", str(run), str(alone["doc_id"])]).output
     assert CliRunner().invoke(app, ["why", str(run), str(near["doc_id"]), "--json"]).output.startswith("{")
     result = CliRunner().invoke(app, ["trace", str(run), "phase1", "0", "--full"])
     assert result.exit_code == 0 and "of the raw text" in result.output
@@ -131,7 +131,7 @@ def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.Monk
 def test_a_look_at_a_run_loads_little(run: Path) -> None:
     """What would take longer than the answer is not imported: pandas by `to_numpy`, Ray, torch, the stages."""
     code = (
-        "import sys; from fox1.cli import app; from typer.testing import CliRunner; "
+        "import sys; from fox1.commands.app import app; from typer.testing import CliRunner; "
         "done = CliRunner().invoke(app, sys.argv[1:]); "
         "loaded = {'pandas', 'ray', 'torch', 'datasets', 'fox1.pipeline.curate'} & {*sys.modules}; "
         "sys.exit(done.output if done.exit_code else ' '.join(loaded) or 0)"
