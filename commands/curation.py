@@ -130,7 +130,7 @@ def plan(
     """
     import json
 
-    from ..pipeline.capacity.plan import as_json as plan_json
+    from ..pipeline.capacity.estimate import as_json as plan_json
     from ..pipeline.run.artifacts import write_json
     from ..recipes.plan import plan_recipe
     from ..recipes.units import quantity, share
@@ -197,7 +197,7 @@ def dump(
 def verify(run: RunFolder) -> None:
     """Compare every file of a run with its checksum in the manifest."""
     from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.run.verify import verify as verify_run
+    from ..pipeline.run.checksums import verify as verify_run
 
     warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from ...pipeline.dedupe.order import DUPLICATES
-from ...pipeline.stats.tokenizer import SubsetTokens
+from ...pipeline.stats.tokenizer_figures import SubsetTokens
 from ...storage.wording import counted
 from ...tokenize.model import Pieces
 from .mixture import mixture_tables
