@@ -108,6 +108,7 @@ def curate_resolved(
     """`curate` with a recipe that was resolved before."""
     from .pipeline.curate import curate as run_stages
     from .pipeline.curate import run_files
+    from .recipes.travel import keep_lists
 
     settings = recipe.settings
     if against:
@@ -124,6 +125,7 @@ def curate_resolved(
     with session(address, workers, in_process) as executor:
         engine = Engine(paths, executor, progress or Silent(), memory)
         cores = executor.cores
+        keep_lists(recipe.mapping, paths.root)
         summary = run_stages(settings, engine, chosen, run_files(paths, recipe.mapping, recipe.training))
     reused = sum(n for n, _ in summary.reused.values())
     record_run(paths, began, cores, summary.seconds, reused, set(chosen) == set(STAGES))

@@ -10,7 +10,19 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import phase_names, recipe_names
-from .options import AsJson, OneProcess, Overrides, RayAddress, Recipe, RunFolder, Workers, resumable, warn_unfinished
+from .options import (
+    AsJson,
+    OneProcess,
+    Overrides,
+    Place,
+    RayAddress,
+    Recipe,
+    RecipeName,
+    RunFolder,
+    Workers,
+    resumable,
+    warn_unfinished,
+)
 
 
 def sample(
@@ -30,7 +42,7 @@ def sample(
 
 
 def curate(
-    recipe: Recipe,
+    recipe: RecipeName,
     out: Annotated[
         Path,
         typer.Option(metavar="RUN", parser=open_root, help="Folder or URL of the run; an unfinished run is resumed."),
@@ -100,6 +112,8 @@ def plan(
             help="A recipe, or a finished run, which is compared with its plan.",
             autocompletion=recipe_names,
         ),
+        Recipe(),
+        Place(),
     ],
     nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Number of machines.")] = 1,
     cores: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import phase_names
-from .options import AsJson, RunFolder, warn_unfinished
+from .options import AsJson, Place, RunFolder, warn_unfinished
 
 
 def stats(
@@ -153,7 +153,9 @@ def find(
     ] = "",
     text: Annotated[Path | None, typer.Option(metavar="FILE", help="File with the document's text.")] = None,
     exclude: Annotated[
-        str, typer.Option(metavar="LIST", help="An exclude list; finds the documents that it names, and their copies.")
+        str,
+        typer.Option(metavar="LIST", help="An exclude list; finds the documents that it names, and their copies."),
+        Place(("",)),
     ] = "",
 ) -> None:
     """Show whether a document is in a run, and was trained on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,26 @@ import typer
 from ..storage.store import open_root, shown
 from .complete import recipe_names
 
-Recipe = Annotated[
+
+@dataclass(frozen=True)
+class Place:
+    """Marks a text that names a folder, file or URL, as a `Path` does by its type: in a job it must not be relative."""
+
+    words: tuple[str, ...] = ()
+    """What may stand instead, e.g. `auto`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Marks a text that names a recipe: a job gets it resolved. With a `Place`, the text may name a run instead."""
+
+
+RecipeName = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE", help="A YAML file, or one of the package: fox1, mini, sample.", autocompletion=recipe_names
     ),
+    Recipe(),
 ]
 Overrides = Annotated[
     list[str] | None,

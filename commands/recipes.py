@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from .options import Overrides, Recipe, RunFolder
+from .options import Overrides, Place, RecipeName, RunFolder
 
 
 def recipe_check(
-    recipe: Recipe,
+    recipe: RecipeName,
     overrides: Overrides = None,
 ) -> None:
     """Validate a recipe and list its sources.
@@ -42,7 +42,9 @@ def recipe_schema() -> None:
 
 
 def tokenizer_inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL such as hf://..., or a run.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL such as hf://..., or a run."), Place()
+    ],
     longest: Annotated[int, typer.Option(metavar="N", help="Number of the longest pieces to show.")] = 10,
 ) -> None:
     """Show the special ids and the kinds of pieces of a tokenizer.

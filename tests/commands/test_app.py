@@ -31,9 +31,9 @@ def test_every_help_text_is_a_whole_phrase() -> None:
     for path, command in commands():
         for parameter in command.params:
             text = getattr(parameter, "help", None)
-            if parameter.param_type_name == "option" and not text:
+            if not text:
                 wrong.append(f"{' '.join(path)} {parameter.name}: no help")
-            elif text and not re.match(r"([A-Z]|e\.g\.).*", text):
+            elif text and not re.match(r"[A-Z].*[.)]$", text):
                 wrong.append(f"{' '.join(path)} {parameter.name}: {text}")
             elif text and re.match(r"(Of|For|At|By|With) [^:]*$", text):
                 wrong.append(f"{' '.join(path)} {parameter.name} continues its name: {text}")
