@@ -14,14 +14,14 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from .checkpoints.checkpoint import Checkpointer, Manifest, Progress
-from .checks.held_out import HeldOut
+from .checkpoints.checkpoint import Checkpointer, CheckpointManifest, TrainingProgress
+from .checks.held_out_loss import HeldOutLoss
 from .checks.sanity import check_weights
 from .checks.stability import Guard
 from .data.order import Loader, MicroBatch, PhaseData
 from .data.source_losses import CORPUS, means, sums_by_source
 from .model.model import Fox1, flops_per_token
-from .schedule import Plan
+from .schedule import LearningRateSchedule
 from .settings import TrainSettings
 from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
@@ -54,23 +54,23 @@ class Trainer:
     model: Fox1
     optimizer: torch.optim.AdamW
     phases: list[PhaseData]
-    held_out: HeldOut | None
-    plan: Plan
+    held_out: HeldOutLoss | None
+    schedule: LearningRateSchedule
     checkpointer: Checkpointer
     metrics: Metrics | None
     """Of rank 0."""
     device: torch.device
     stop: Stop
-    progress: Progress
+    progress: TrainingProgress
     guard: Guard
     profiler: Profiler
     stop_after: int = 0
     ask: Callable[[dict[str, Any]], bool] | None = None
     """Called on every rank alike with what is logged; True: save now, the machine is about to go."""
 
-    def manifest(self) -> Manifest:
+    def manifest(self) -> CheckpointManifest:
         data = {p.name: d.info.data_identity for p, d in zip(self.settings.phases, self.phases, strict=True)}
-        return Manifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
+        return CheckpointManifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
 
     def stops(self) -> bool:
         """Whether any rank was asked to stop: all agree. A checkpoint that all have written is published on the way."""
@@ -91,9 +91,9 @@ class Trainer:
         batch_units = phase.batch_tokens // data.unit_tokens
         rest = data.units % batch_units
         if self.progress.phase != number or self.progress.phase_done:
-            self.progress = Progress(number, 0, self.progress.step, self.progress.tokens)
+            self.progress = TrainingProgress(number, 0, self.progress.step, self.progress.tokens)
         self.say(
-            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.plan.steps[number]} steps of "
+            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.schedule.steps[number]} steps of "
             f"{phase.batch_tokens:,}; {rest} units beyond the last whole batch are not used"
         )
         world, rank = dist.get_world_size(), dist.get_rank()
@@ -135,7 +135,7 @@ class Trainer:
         valid = torch.tensor([sum(b.valid for b in batches)])
         dist.all_reduce(valid)
         window.data_seconds += time.monotonic() - began
-        rate = self.settings.optimizer.learning_rate * self.plan.factor(self.progress.step)
+        rate = self.settings.optimizer.learning_rate * self.schedule.factor(self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         summed = torch.zeros((), device=self.device)
@@ -198,7 +198,7 @@ class Trainer:
         window.reset()
         if self.metrics:
             self.metrics.write("train", self.progress.step, values)
-            self.metrics.show_step(self.progress.step, self.plan.total, values)
+            self.metrics.show_step(self.progress.step, self.schedule.total, values)
         if self.ask and self.ask({"step": self.progress.step, **values}):
             self.say(f"step {self.progress.step}: a machine is about to go; saving")
             self.save()

@@ -9,7 +9,7 @@ from .settings import ScheduleSettings
 
 
 @dataclass(frozen=True)
-class Plan:
+class LearningRateSchedule:
     """Steps of every phase; the state of the schedule is one integer, the global step."""
 
     steps: tuple[int, ...]
@@ -32,6 +32,6 @@ class Plan:
         return max(0.0, min(rising, falling))
 
 
-def plan_steps(units: Sequence[int], batch_units: Sequence[int], schedule: ScheduleSettings) -> Plan:
+def schedule_over(units: Sequence[int], batch_units: Sequence[int], schedule: ScheduleSettings) -> LearningRateSchedule:
     """Whole batches of every phase."""
-    return Plan(tuple(u // b for u, b in zip(units, batch_units, strict=True)), schedule)
+    return LearningRateSchedule(tuple(u // b for u, b in zip(units, batch_units, strict=True)), schedule)

@@ -22,14 +22,22 @@ import torch
 import torch.distributed as dist
 
 from ..storage import lease, store
-from .checkpoints.checkpoint import Checkpointer, Progress, checkpoints, load, newest_whole, read_manifest, verify
+from .checkpoints.checkpoint import (
+    Checkpointer,
+    TrainingProgress,
+    checkpoints,
+    load,
+    newest_whole,
+    read_manifest,
+    verify,
+)
 from .checkpoints.export import TokenizerFacts, keep_tokenizer
-from .checks.held_out import open_held_out
+from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData
 from .loop import Stop, Trainer
 from .parallel import build, build_optimizer, start_processes
-from .schedule import plan_steps
+from .schedule import schedule_over
 from .settings import STOPPED, Options, TrainSettings
 from .watch.metrics import Metrics
 from .watch.profile import Profiler
@@ -198,12 +206,12 @@ def train(
             optimizer=build_optimizer(model, settings),
             phases=phases,
             held_out=open_held_out(run, settings),
-            plan=plan_steps([d.units for d in phases], batches, settings.schedule),
+            schedule=schedule_over([d.units for d in phases], batches, settings.schedule),
             checkpointer=checkpointer,
             metrics=metrics,
             device=device,
             stop=stop,
-            progress=Progress(),
+            progress=TrainingProgress(),
             guard=Guard(settings.skip_sigma, settings.skip_window, device),
             profiler=profiler,
             stop_after=options.stop_after,
@@ -214,7 +222,7 @@ def train(
         resume(out, trainer, options)
         parameters = sum(p.numel() for p in model.parameters())
         trainer.say(
-            f"{parameters:,} parameters, {trainer.plan.total} steps, {dist.get_world_size()} process(es) on {device.type}"
+            f"{parameters:,} parameters, {trainer.schedule.total} steps, {dist.get_world_size()} process(es) on {device.type}"
         )
         if not _run_phases(trainer, numbers):
             checkpointer.finish()

@@ -41,7 +41,7 @@ from .reader import load_state, names_in
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands."""
 
     phase: int = 0
@@ -55,10 +55,10 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class CheckpointManifest:
     """What a checkpoint is."""
 
-    progress: Progress
+    progress: TrainingProgress
     settings: dict[str, Any]
     vocab_size: int
     data: dict[str, str]
@@ -80,7 +80,7 @@ def _folder(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
 
-def read_manifest(checkpoint: Path) -> Manifest:
+def read_manifest(checkpoint: Path) -> CheckpointManifest:
     """The manifest of a checkpoint folder.
 
     Raises:
@@ -90,7 +90,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
         value = json.loads((checkpoint / "manifest.json").read_bytes())
         if value.pop("checksum") != _checksum(value):
             raise ValueError("manifest.json is damaged")
-        return Manifest(**{**value, "progress": Progress(**value["progress"])})
+        return CheckpointManifest(**{**value, "progress": TrainingProgress(**value["progress"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{checkpoint} is not a whole checkpoint ({error})") from None
 
@@ -101,7 +101,7 @@ def refuse_run(folder: Path) -> None:
         raise ValueError(f"{folder} is a run, not the checkpoints of a training: name the --out of `fox1 train`")
 
 
-def verify(checkpoint: Path, manifest: Manifest) -> None:
+def verify(checkpoint: Path, manifest: CheckpointManifest) -> None:
     """Raise ValueError naming the first file whose checksum is wrong."""
     for name, expected in manifest.files.items():
         path = checkpoint / name
@@ -169,7 +169,7 @@ class Checkpointer:
     def __init__(self, root: Path, keep_last: int, keep_every: int) -> None:
         self._root, self._keep_last, self._keep_every = root, keep_last, keep_every
         self._group = dist.new_group(backend="gloo")
-        self._pending: tuple[Any, Manifest] | None = None
+        self._pending: tuple[Any, CheckpointManifest] | None = None
         self._thread = ThreadPoolExecutor(1, "publish")
         self._published: Future[None] | None = None
 
@@ -177,7 +177,7 @@ class Checkpointer:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        manifest: Manifest,
+        manifest: CheckpointManifest,
         guard: dict[str, torch.Tensor],
     ) -> None:
         """Start saving; the state is copied before this returns. One that is still under way is waited for."""
@@ -234,7 +234,7 @@ class Checkpointer:
             self._published = None
         dist.barrier(self._group)
 
-    def _give_name(self, manifest: Manifest) -> None:
+    def _give_name(self, manifest: CheckpointManifest) -> None:
         _publish(_folder(self._root, manifest.progress.step), manifest)
         self._prune()
 
@@ -313,7 +313,9 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]
     return {"model": weights, "optimizer": moments}
 
 
-def write_whole(root: Path, model: nn.Module, progress: Progress, settings: dict[str, Any], vocab_size: int) -> Path:
+def write_whole(
+    root: Path, model: nn.Module, progress: TrainingProgress, settings: dict[str, Any], vocab_size: int
+) -> Path:
     """Write a model alone, without optimizer, as a checkpoint of one process; the folder."""
     final = _folder(root, progress.step)
     folder = _working(final)
@@ -321,7 +323,7 @@ def write_whole(root: Path, model: nn.Module, progress: Progress, settings: dict
     folder.mkdir(parents=True)
     with alone():
         dcp.save({"model": model.state_dict()}, checkpoint_id=str(folder), no_dist=True)
-    _publish(final, Manifest(progress, settings, vocab_size, {}, _finished(folder, ("__", ".metadata"))))
+    _publish(final, CheckpointManifest(progress, settings, vocab_size, {}, _finished(folder, ("__", ".metadata"))))
     return final
 
 
@@ -347,7 +349,7 @@ def _working(final: Path) -> Path:
     return final if isinstance(final, store.Mirrored) else final.with_name(f".{final.name}")
 
 
-def _publish(final: Path, manifest: Manifest) -> None:
+def _publish(final: Path, manifest: CheckpointManifest) -> None:
     """Write the manifest of a checkpoint whose files are all there, and give it its name."""
     folder = _working(final)
     with writing(final):

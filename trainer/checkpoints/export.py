@@ -18,7 +18,7 @@ from torch import Tensor
 from ...storage.disk import writing
 from ..model.model import Fox1
 from ..settings import ModelSettings
-from .checkpoint import Progress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
+from .checkpoint import TrainingProgress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOKENIZER = "tokenizer.model"
@@ -322,7 +322,7 @@ def import_model(folder: Path, out: Path) -> int:
         raise ValueError(f"{out} has checkpoints already; choose another folder")
     model, ids = read_exported(folder)
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out, model, Progress(), {"model": asdict(model.settings)}, model.vocab_size)
+    write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)
     if (folder / TOKENIZER).exists():
         (out / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
     (out / FACTS).write_text(json.dumps(asdict(ids), indent=1) + "\n")

@@ -46,7 +46,7 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-class _Reader(dcp.FileSystemReader):
+class _RestrictedReader(dcp.FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with open(Path(self.path) / ".metadata", "rb") as file:
             metadata = _Unpickler(file).load()
@@ -58,7 +58,7 @@ class _Reader(dcp.FileSystemReader):
         return metadata
 
 
-class _Planner(DefaultLoadPlanner):
+class _WeightsOnlyPlanner(DefaultLoadPlanner):
     def load_bytes(self, read_item: Any, value: io.BytesIO) -> None:
         safe = io.BytesIO()
         # Read as weights only, and handed on as what torch may read in any way.
@@ -74,7 +74,7 @@ def names_in(checkpoint: Path) -> set[str]:
         ValueError: its metadata is damaged, or names what no checkpoint needs.
     """
     try:
-        return set(_Reader(str(checkpoint)).read_metadata().state_dict_metadata)
+        return set(_RestrictedReader(str(checkpoint)).read_metadata().state_dict_metadata)
     except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{checkpoint} is no checkpoint that can be read ({error})") from None
 
@@ -89,7 +89,9 @@ def load_state(checkpoint: Path, state: dict[str, Any], no_dist: bool = False) -
         ValueError: the checkpoint is damaged or not plain data, or a part is missing or of another shape.
     """
     try:
-        dcp.load(state, storage_reader=_Reader(str(checkpoint)), planner=_Planner(), no_dist=no_dist)
+        dcp.load(
+            state, storage_reader=_RestrictedReader(str(checkpoint)), planner=_WeightsOnlyPlanner(), no_dist=no_dist
+        )
     except dcp.CheckpointException as error:
         rank, (cause, _) = next(iter(error.failures.items()))
         first = first_line(cause)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from ..checkpoints.checkpoint import Progress
+from ..checkpoints.checkpoint import TrainingProgress
 
 CHUNK = 1 << 24
 """Elements summed at once."""
@@ -30,7 +30,7 @@ def checksum(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def check_weights(model: nn.Module, progress: Progress) -> None:
+def check_weights(model: nn.Module, progress: TrainingProgress) -> None:
     """Compare weights and progress over all ranks; collective.
 
     Raises:

@@ -21,7 +21,7 @@ import torch
 from ...tokenize.shards import SetInfo, read_set
 from ..model.attention import Documents
 from ..model.loss import IGNORE
-from .blocks import Blocks, SplitReader
+from .block_reader import Blocks, SplitReader
 from .permutation import permute
 
 WINDOW = 4096
@@ -29,7 +29,7 @@ WINDOW = 4096
 
 
 @dataclass(frozen=True)
-class Stream:
+class UnitStream:
     """Units one after the other, as T tokens. Padding of a block is a segment of its own."""
 
     tokens: np.ndarray
@@ -107,7 +107,7 @@ class PhaseData:
             self._window = ((epoch, window), places)
         return self._window[1]
 
-    def stream(self, first: int, count: int) -> Stream:
+    def stream(self, first: int, count: int) -> UnitStream:
         """Units ``first .. first + count - 1``."""
         places = self.places(first, count)
         if len(self._splits) == 1:
@@ -140,7 +140,7 @@ class PhaseData:
         return to_micro_batch(self.stream(first, count), max(lengths), slots, device)
 
 
-def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned: np.ndarray | None) -> Stream:
+def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned: np.ndarray | None) -> UnitStream:
     """The segments of blocks in the order of the stream.
 
     Args:
@@ -153,7 +153,7 @@ def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned:
         if (blocks.ends[lasts] == length).all():
             # In order and without padding: nothing has to move.
             ends = blocks.ends + np.repeat(begins, counts)
-            return Stream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_), learned)
+            return UnitStream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_), learned)
     begins = np.concatenate([b for b, _ in parts])
     counts = np.concatenate([b.counts for _, b in parts])
     lengths = np.concatenate([np.full(len(b.counts), b.tokens.shape[1]) for _, b in parts])
@@ -173,7 +173,7 @@ def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned:
     out_ends[own], out_sources[own] = ends + np.repeat(begins, counts), sources
     out_ends[extra], out_sources[extra] = (begins + lengths)[padded], out_sources[extra - 1]
     padding[extra] = True
-    return Stream(tokens, out_ends, out_sources, padding, learned)
+    return UnitStream(tokens, out_ends, out_sources, padding, learned)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class MicroBatch:
         return replace(self, targets=torch.full_like(self.targets, IGNORE), valid=0, square_lengths=0)
 
 
-def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.device) -> MicroBatch:
+def to_micro_batch(stream: UnitStream, longest: int, slots: int, device: torch.device) -> MicroBatch:
     """Positions that restart with every segment, and targets that end with it."""
     size = len(stream.tokens)
     begins = np.r_[0, stream.ends[:-1]]

@@ -15,14 +15,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fox1.trainer.checkpoints.checkpoint import Checkpointer, Manifest, Progress, newest_whole, read_manifest
+from fox1.trainer.checkpoints.checkpoint import (
+    Checkpointer,
+    CheckpointManifest,
+    TrainingProgress,
+    newest_whole,
+    read_manifest,
+)
 from fox1.trainer.launch import run_processes
 from fox1.trainer.train import read_settings
 from fox1.trainer.watch.curves import read_metrics
 from fox1.trainer.watch.metrics import Metrics
 from torch.distributed.checkpoint.api import CheckpointException
 
-MANIFEST = Manifest(Progress(phase=1, units=72, step=9, tokens=18432), {"seed": 1}, 1024, {"phase1": "x"})
+MANIFEST = CheckpointManifest(
+    TrainingProgress(phase=1, units=72, step=9, tokens=18432), {"seed": 1}, 1024, {"phase1": "x"}
+)
 
 
 def checkpoint(root: Path, step: int = 9) -> Path:

@@ -18,7 +18,7 @@ from ..settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutLoss:
     """What a run held out, and how much of it an evaluation reads."""
 
     data: PhaseData
@@ -70,7 +70,7 @@ class HeldOut:
         return values
 
 
-def open_held_out(run: Path, settings: TrainSettings) -> HeldOut | None:
+def open_held_out(run: Path, settings: TrainSettings) -> HeldOutLoss | None:
     """The held-out set of a run; None where it has none."""
     if not (run / "held_out" / "fox1.json").exists():
         return None
@@ -79,4 +79,4 @@ def open_held_out(run: Path, settings: TrainSettings) -> HeldOut | None:
         return None
     sizes = run / "prepare" / "piece_bytes.npy"
     known = torch.from_numpy(np.load(sizes, allow_pickle=False).astype(np.int64)) if sizes.exists() else None
-    return HeldOut(data, settings.evaluate_blocks, known)
+    return HeldOutLoss(data, settings.evaluate_blocks, known)
