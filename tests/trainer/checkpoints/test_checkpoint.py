@@ -61,7 +61,7 @@ def test_a_manifest_with_another_byte_is_no_checkpoint(tmp_path: Path, old: str,
 def test_where_no_checkpoint_is_whole_it_is_said_what_to_do(tmp_path: Path) -> None:
     (checkpoint(tmp_path) / "manifest.json").write_text("")
     with pytest.raises(
-        ValueError, match=r"is whole: .*step-00000009 .*; remove its checkpoints to begin anew, or choose"
+        ValueError, match=r"is whole: .*step-00000009 .*; remove its checkpoints to start over, or choose"
     ):
         newest_whole(tmp_path)
 
