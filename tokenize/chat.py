@@ -55,7 +55,6 @@ def compose(turns: Sequence[tuple[str, str]]) -> str:
         parts += [MARKS[role], said]
     if not any(role == LEARNED for role, _ in turns):
         raise ValueError("a conversation without a turn of the assistant")
-
     return "".join(parts)
 
 

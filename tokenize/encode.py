@@ -223,7 +223,6 @@ class _Literals:
 
     def find(self, texts: pa.LargeStringArray) -> np.ndarray:
         """uint8 [n]: the marks of the literals that each document holds, or-ed."""
-
         _, offsets, data = texts.buffers()
         bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
         text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)

@@ -268,7 +268,6 @@ def loss_spans(
     Returns:
         Begins and exclusive ends in the blocks, back to back, and int64 [n_blocks + 1] where those of each block begin.
     """
-
     most = 0
     for s in range(len(document)):
         most += max(2, span_offsets[document[s] + 1] - span_offsets[document[s]])

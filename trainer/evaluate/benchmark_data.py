@@ -157,7 +157,6 @@ def mmlu(folder: Path, subject: str) -> BenchmarkItems:
 
 def local_splits(read: Callable[[], BenchmarkItems]) -> dict[str, Any]:
     """The settings that make a task of lm-eval use local rows."""
-
     from datasets import Dataset
 
     items = read()

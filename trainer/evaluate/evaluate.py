@@ -188,7 +188,6 @@ def measure_generation(model: Fox1) -> Generation:
 
 def as_json(scores: list[Score], generation: Generation) -> dict[str, Any]:
     """Scores and generation as JSON, with the published figures."""
-
     return {
         "scores": [asdict(s) for s in scores],
         "generation": asdict(generation)

@@ -147,7 +147,6 @@ def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> i
     if sampling.top_p < 1:
         ordered, places = probabilities.sort(descending=True)
         # A token is left out once the likelier ones before it have the share.
-
         ordered[ordered.cumsum(0) - ordered >= sampling.top_p] = 0.0
         return int(places[torch.multinomial(ordered, 1, generator=generator)])
     return int(torch.multinomial(probabilities, 1, generator=generator))

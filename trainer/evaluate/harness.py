@@ -72,7 +72,6 @@ class HarnessModel(TemplateLM):
         items.sort(key=lambda item: item[0])
         device = self._model.model.embedding.device
         # While continuations are scored, they lie in the cache behind the context.
-
         cache = Cache(self._model.model, self._room + max((len(m) for _, m, _ in items), default=0) * 64)
         cached: list[int] = []
         found: list[tuple[float, bool]] = [(0.0, False)] * len(items)

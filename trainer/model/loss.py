@@ -127,6 +127,5 @@ def linear_cross_entropy(
         (loss fp32 [], with the z-loss; cross-entropy of each token fp32 [T], detached, without it).
     """
     # Whether gradients are wanted has to be asked here: within the function, autograd always looks switched off.
-
     size = chunk or CHUNKS[hidden.device.type]
     return _LinearCrossEntropy.apply(hidden, weight, targets, size, z_loss, fp8, torch.is_grad_enabled())

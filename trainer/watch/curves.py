@@ -128,6 +128,5 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
         figure.savefig(drawn, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
         plt.close(figure)
     # As bytes, because `out` may lie in a store.
-
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(drawn.getvalue())

@@ -163,7 +163,6 @@ def _appended(path: Path) -> IO[bytes]:
 
 def _wandb_id(root: Path) -> str:
     """The id of the W&B run, kept beside the checkpoints so that a resumed training continues it."""
-
     path = root / "wandb-id"
     if not path.exists():
         path.write_text(os.urandom(4).hex())

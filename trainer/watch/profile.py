@@ -47,6 +47,5 @@ class Profiler:
 
     def close(self) -> None:
         """Write a trace that has fewer steps than asked for."""
-
         if self._profile:
             self._profile.stop()
