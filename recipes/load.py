@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ..storage.wording import printable
 from .check import absent_pools
 from .json_schema import nearest
 from .presets import PRESETS, expand
 from .schema import Recipe
-from .settings import list_file
+from .travel import find_lists, find_plugins
 
 PACKAGE = Path(__file__).parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
@@ -29,14 +30,9 @@ class RecipeError(ValueError):
     """What is wrong with a recipe, one problem a line in `problems`."""
 
     def __init__(self, path: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(_line(p) for p in problems)
+        self.problems = tuple(printable(p) for p in problems)
         more = f" (and {len(problems) - 1} more; see `fox1 recipe check`)" if len(problems) > 1 else ""
-        super().__init__(f"{_line(path)}: {self.problems[0]}{more}")
-
-
-def _line(text: str) -> str:
-    """Text that may quote a recipe, as one line that cannot steer a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        super().__init__(f"{printable(path)}: {self.problems[0]}{more}")
 
 
 def find(name: str, beside: Path | None = None) -> Path:
@@ -51,7 +47,7 @@ def find(name: str, beside: Path | None = None) -> Path:
             if place.is_file():
                 return place
     own = ", ".join(sorted(p.name for p in PACKAGE.glob("*.yaml")))
-    raise ValueError(f"no recipe {_line(name)}; give a path, or one of the package's: {own}")
+    raise ValueError(f"no recipe {printable(name)}; give a path, or one of the package's: {own}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -117,6 +113,7 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RecipeError(str(path), ["`extends` goes in a circle"])
     value = _read(path)
     parent = value.pop("extends", "")
+    find_plugins(value, path.parent)
     value = _expanded(value)
     if not parent:
         return value
@@ -158,7 +155,7 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
 def _set(value: dict[str, Any], assignment: str) -> None:
     """Apply one `--set a.b.c=value`; the value is YAML."""
     key, equals, text = assignment.partition("=")
-    told = f"--set {_line(assignment[:200])}"
+    told = f"--set {printable(assignment[:200])}"
     if not equals or not key:
         raise ValueError(f"{told}: write key=value, for example phases.phase1.tokens=1B")
     if key == "extends":
@@ -174,14 +171,14 @@ def _set(value: dict[str, Any], assignment: str) -> None:
             else None
         )
         if not isinstance(at, dict | list):
-            raise ValueError(f"{told}: {_line(part)} is not a mapping")
+            raise ValueError(f"{told}: {printable(part)} is not a mapping")
     try:
         new = _yaml(text)
     except ValueError as error:
-        raise ValueError(f"{told}: the value is not YAML ({_line(str(error))}); quote it") from None
+        raise ValueError(f"{told}: the value is not YAML ({printable(str(error))}); quote it") from None
     if isinstance(at, list):
         if not last.isdigit() or int(last) >= len(at):
-            raise ValueError(f"{told}: {_line(last)} is not a place in the list")
+            raise ValueError(f"{told}: {printable(last)} is not a place in the list")
         at[int(last)] = new
     else:
         at[last] = new
@@ -211,6 +208,8 @@ def load_recipe(
     value = _substitute(value, os.environ if variables is None else variables, "", problems)
     if problems:
         raise RecipeError(str(path), _once(problems))
+    find_plugins(value, path.parent)  # of a `--set` or a variable
+    find_lists(value, path.parent)
     recipe = parse(value, str(path))
     if absent := absent_pools(recipe):
         raise RecipeError(str(path), absent)
@@ -273,6 +272,7 @@ def stored_recipe(stored: Path) -> tuple[Recipe, dict[str, Any]]:
     if not stored.exists():
         raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
     value = _read(stored)
+    find_lists(value, stored.parent)
     return parse(value, str(stored)), value
 
 
@@ -291,26 +291,6 @@ def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe
             )
         _set(changed, change)
     return before, parse(changed, "--what-if")
-
-
-def require_absolute(resolved: Mapping[str, Any]) -> None:
-    """Refuse relative data paths of a resolved recipe: a job runs in another folder.
-
-    Raises:
-        ValueError: naming the key.
-    """
-    places = [(f"sources.{n}.{k}", s.get(k, "")) for n, s in resolved["sources"].items() for k in ("root", "urls")]
-    places += [(f"held_out.{n}.root", s.get("root", "")) for n, s in resolved.get("held_out", {}).items()]
-    places.append(("tokenizer.model", resolved.get("tokenizer", {}).get("model", "")))
-    benchmarks = resolved.get("contamination", {}).get("benchmarks", {})
-    places += [
-        (f"contamination.benchmarks.{n}.files", f) for n, b in benchmarks.items() if b for f in b.get("files", [])
-    ]
-    places += [("url_lists", f) for f in resolved.get("url_lists", []) if list_file(f) == f]
-    places += [("exclude.lists", f) for f in resolved.get("exclude", {}).get("lists", [])]
-    for key, value in places:
-        if value and "://" not in value and not value.startswith("/"):
-            raise ValueError(f"{key}: {value} is relative; a job needs an absolute path or a URL")
 
 
 _KINDS = {

@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import fsspec
 
 from ...storage.fields import Arguments, Derived, OneOf
+from ..run.checksums import hash_file
 from ..run.identity import SourceFile, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
@@ -235,11 +237,11 @@ class NamedFile:
 
 
 def file_version(url: str) -> str:
-    """A text that changes when a named file does: size and time of a local file, only the name of any other."""
-    if "://" in url or not os.path.exists(url):
+    """What changes when a named file changes: a hash of a local one, since a file that travels with a job gets another
+    time in each; of others only the name."""
+    if "://" in url or not os.path.isfile(url):
         return url
-    stat = os.stat(url)
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
+    return hash_file(Path(url))
 
 
 def sample_files(files: Sequence[SourceFile], share: float, seed: int) -> list[SourceFile]:

@@ -1,8 +1,8 @@
-"""The six benchmarks' published files as lm-eval's tasks want them, for machines without a network.
+"""The six benchmarks' published files as rows of lm-eval's tasks, for machines without a network.
 
 A folder holds `arc/`, `gsm8k/`, `hellaswag/`, `mmlu/`, `truthfulqa/` and `winogrande/`, each with the files as their authors
-publish them. Where the training split is not there, few-shot examples come from the development split, or else from the
-items themselves without the one that is asked (lm-eval does that).
+publish them. If the training split is missing, few-shot examples come from the development split, or else from the items
+themselves, without the one in question (lm-eval does that).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ EVAL, SHOTS = "test", "shots"
 
 
 @dataclass(frozen=True)
-class Items:
-    """Rows to evaluate on, and rows for few-shot examples; None: the same rows."""
+class BenchmarkItems:
+    """The rows of a benchmark."""
 
     rows: list[Row]
+    """Rows to evaluate on."""
     shots: list[Row] | None = None
+    """Rows for few-shot examples; None: the same rows."""
 
 
 def _find(folder: Path, patterns: Iterable[str], needed: bool = True) -> list[Path]:
@@ -31,7 +33,7 @@ def _find(folder: Path, patterns: Iterable[str], needed: bool = True) -> list[Pa
         if found := sorted(folder.glob(pattern)):
             return found
     if needed:
-        raise ValueError(f"{folder} has no {' or '.join(patterns)}; put the benchmark's published files there")
+        raise ValueError(f"{folder} has no {' or '.join(patterns)}; put the published files of the benchmark there")
     return []
 
 
@@ -45,11 +47,11 @@ def _json_lines(paths: Iterable[Path]) -> list[Row]:
                 try:
                     rows.append(json.loads(line))
                 except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from None
+                    raise ValueError(f"{path}, line {number}: not JSON ({error}); fetch the file again") from None
     return rows
 
 
-def arc(folder: Path) -> Items:
+def arc(folder: Path) -> BenchmarkItems:
     """ARC Challenge: question stems with labelled choices."""
 
     def row(value: Row) -> Row:
@@ -62,21 +64,23 @@ def arc(folder: Path) -> Items:
 
     shots = _find(folder, ["*Challenge-Train*.jsonl", "*Challenge-Dev*.jsonl"], needed=False)
     rows = [row(v) for v in _json_lines(_find(folder, ["*Challenge-Test*.jsonl"]))]
-    return Items(rows, [row(v) for v in _json_lines(shots)] or None)
+    return BenchmarkItems(rows, [row(v) for v in _json_lines(shots)] or None)
 
 
-def gsm8k(folder: Path) -> Items:
+def gsm8k(folder: Path) -> BenchmarkItems:
     """GSM8k: questions and worked answers."""
-    return Items(_json_lines(_find(folder, ["test.jsonl"])), _json_lines(_find(folder, ["train.jsonl"], False)) or None)
+    return BenchmarkItems(
+        _json_lines(_find(folder, ["test.jsonl"])), _json_lines(_find(folder, ["train.jsonl"], False)) or None
+    )
 
 
-def hellaswag(folder: Path) -> Items:
+def hellaswag(folder: Path) -> BenchmarkItems:
     """HellaSwag: as published (ctx_a, ctx_b), or with the context joined to one text."""
 
     def row(value: Row) -> Row:
         if "ctx_a" not in value:
             label, _, context = value["ctx"].partition(": ")
-            # The second part of a context is an unfinished sentence; a whole context has none.
+            # The second part of a context is an unfinished sentence, which not every context has.
             first, _, second = (
                 context.rpartition(". ") if not context.rstrip().endswith((".", "!", "?")) else ("", "", "")
             )
@@ -86,11 +90,11 @@ def hellaswag(folder: Path) -> Items:
 
     shots = _json_lines(_find(folder, ["*train*.jsonl"], needed=False))
     rows = [row(v) for v in _json_lines(_find(folder, ["*val*.jsonl"]))]
-    return Items(rows, [row(v) for v in shots] or None)
+    return BenchmarkItems(rows, [row(v) for v in shots] or None)
 
 
-def truthfulqa(folder: Path) -> Items:
-    """TruthfulQA, multiple choice: every correct answer against every incorrect one."""
+def truthfulqa(folder: Path) -> BenchmarkItems:
+    """TruthfulQA, multiple choice: the correct answers against the incorrect ones."""
 
     def split(text: str) -> list[str]:
         return [part.strip() for part in text.split(";") if part.strip()]
@@ -112,26 +116,28 @@ def truthfulqa(folder: Path) -> Items:
                     "mc2_targets": {"choices": [*right, *wrong], "labels": labels},
                 }
             )
-    return Items(rows)
+    return BenchmarkItems(rows)
 
 
-def winogrande(folder: Path) -> Items:
+def winogrande(folder: Path) -> BenchmarkItems:
     """WinoGrande: sentences with a gap and two options."""
     keys = ("sentence", "option1", "option2", "answer")
 
     def rows(paths: list[Path]) -> list[Row]:
         return [{k: v[k] for k in keys} for v in _json_lines(paths)]
 
-    return Items(rows(_find(folder, ["dev.jsonl"])), rows(_find(folder, ["train_xl.jsonl"], needed=False)) or None)
+    return BenchmarkItems(
+        rows(_find(folder, ["dev.jsonl"])), rows(_find(folder, ["train_xl.jsonl"], needed=False)) or None
+    )
 
 
 def mmlu_subjects(folder: Path) -> list[str]:
-    """The subjects that a folder has."""
+    """The subjects of MMLU that a folder has files of."""
     return [p.name.removesuffix("_test.csv") for p in _find(folder, ["test/*_test.csv"])]
 
 
-def mmlu(folder: Path, subject: str) -> Items:
-    """One subject of MMLU: four choices, the answer a letter or its number; with or without a line of names."""
+def mmlu(folder: Path, subject: str) -> BenchmarkItems:
+    """One subject of MMLU: four choices, the answer as a letter or a number; with or without a header line."""
 
     def rows(split: str) -> list[Row]:
         (path,) = _find(folder, [f"{split}/{subject}_{split}.csv"])
@@ -142,15 +148,15 @@ def mmlu(folder: Path, subject: str) -> Items:
                     continue
                 answer = "0123".find(cells[-1]) if cells[-1].isdigit() else "ABCD".find(cells[-1])
                 if len(cells) != 6 or answer < 0:
-                    raise ValueError(f"{path}, row {number}: not a question, four choices and an answer")
+                    raise ValueError(f"{path}, row {number}: expected a question, four choices and an answer")
                 found.append({"question": cells[0], "choices": cells[1:5], "answer": answer, "subject": subject})
         return found
 
-    return Items(rows("test"), rows("dev"))
+    return BenchmarkItems(rows("test"), rows("dev"))
 
 
-def overrides(read: Callable[[], Items]) -> dict[str, Any]:
-    """What a task of lm-eval changes to use local rows."""
+def local_splits(read: Callable[[], BenchmarkItems]) -> dict[str, Any]:
+    """The settings that make a task of lm-eval use local rows."""
     from datasets import Dataset
 
     items = read()

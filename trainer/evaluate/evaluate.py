@@ -1,4 +1,4 @@
-"""`fox1 eval`: the six benchmarks by lm-eval with the published numbers of examples, and what generating takes."""
+"""`fox1 eval`: the six benchmarks, run by lm-eval with the published numbers of examples, and what generating costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,37 +18,44 @@ from . import benchmark_data as data
 from .generate import Cache, next_logits
 from .text_model import TextModel
 
+if TYPE_CHECKING:
+    from .harness import Track
+
 
 @dataclass(frozen=True)
-class Benchmark:
+class PublishedBenchmark:
     """A benchmark as Fox-1 was measured on it."""
 
     name: str
     task: str
-    """Of lm-eval; of MMLU, what its subjects' tasks begin with."""
+    """Name of lm-eval's task; for MMLU, the prefix of its subjects' tasks."""
     shots: int
+    """Number of examples before each question."""
     metric: str
+    """Name of lm-eval's metric."""
     published: float
-    """Per cent, of the released Fox-1 (arXiv 2411.05281)."""
-    read: Callable[..., data.Items]
+    """Score of the released Fox-1 in per cent (arXiv 2411.05281)."""
+    read: Callable[..., data.BenchmarkItems]
+    """Reads the published files."""
 
 
 BENCHMARKS = (
-    Benchmark("arc", "arc_challenge", 25, "acc_norm,none", 41.21, data.arc),
-    Benchmark("hellaswag", "hellaswag", 10, "acc_norm,none", 62.82, data.hellaswag),
-    Benchmark("truthfulqa", "truthfulqa_mc2", 0, "acc,none", 38.66, data.truthfulqa),
-    Benchmark("mmlu", "mmlu_", 5, "acc,none", 43.05, data.mmlu),
-    Benchmark("winogrande", "winogrande", 5, "acc,none", 60.62, data.winogrande),
-    Benchmark("gsm8k", "gsm8k", 5, "exact_match,strict-match", 36.39, data.gsm8k),
+    PublishedBenchmark("arc", "arc_challenge", 25, "acc_norm,none", 41.21, data.arc),
+    PublishedBenchmark("hellaswag", "hellaswag", 10, "acc_norm,none", 62.82, data.hellaswag),
+    PublishedBenchmark("truthfulqa", "truthfulqa_mc2", 0, "acc,none", 38.66, data.truthfulqa),
+    PublishedBenchmark("mmlu", "mmlu_", 5, "acc,none", 43.05, data.mmlu),
+    PublishedBenchmark("winogrande", "winogrande", 5, "acc,none", 60.62, data.winogrande),
+    PublishedBenchmark("gsm8k", "gsm8k", 5, "exact_match,strict-match", 36.39, data.gsm8k),
 )
 PUBLISHED_MEMORY_MIB, PUBLISHED_TOKENS_PER_SECOND = 3703, 200
-"""Of the released model in bf16 on one H100."""
+"""Memory and speed of the released model in bf16 on one H100."""
 MEASURED_TOKENS = 64
+"""Tokens generated to measure the speed."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model reached on a benchmark."""
+    """The score of a model on a benchmark."""
 
     benchmark: str
     shots: int
@@ -60,17 +67,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Generation:
-    """What generating takes."""
+    """What generating costs."""
 
     device: str
     dtype: str
     memory_mib: float
-    """Of the device where it is a GPU, else of weights and cache."""
+    """Peak memory of the device if it is a GPU, else the size of weights and cache."""
     tokens_per_second: float
 
 
-def choose(names: str) -> list[Benchmark]:
-    """Benchmarks by their names with commas; none: all.
+def choose(names: str) -> list[PublishedBenchmark]:
+    """Benchmarks by their names, separated by commas; all if there are none.
 
     Raises:
         ValueError: there is no such benchmark.
@@ -78,32 +85,36 @@ def choose(names: str) -> list[Benchmark]:
     wanted = [n.strip() for n in names.split(",") if n.strip()] or [b.name for b in BENCHMARKS]
     known = {b.name: b for b in BENCHMARKS}
     if unknown := [n for n in wanted if n not in known]:
-        raise ValueError(f"no benchmark {unknown[0]}; choose from {', '.join(known)}")
+        raise ValueError(f"--tasks: there is no benchmark {unknown[0]}; choose from {', '.join(known)}")
     return [known[n] for n in wanted]
 
 
 def evaluate(
-    model: TextModel, benchmarks: list[Benchmark], folder: Path | None, limit: int = 0, show: bool = False
+    model: TextModel,
+    benchmarks: list[PublishedBenchmark],
+    folder: Path | None,
+    limit: int = 0,
+    track: Track | None = None,
 ) -> list[Score]:
     """Scores of a model.
 
     Args:
-        folder: of the benchmarks' published files; None: lm-eval fetches them from the Hugging Face hub.
-        limit: items of each task; 0: all. Few items measure nothing, they show that it runs.
-        show: progress on the terminal.
+        folder: folder of the benchmarks' published files; None: lm-eval fetches them from the Hugging Face hub.
+        limit: items of each task; 0: all. Few items measure nothing; they only show that the evaluation runs.
+        track: shows the progress over items, as `commands.show.scores.track_items` does.
 
     Raises:
-        ValueError: lm-eval is not installed, or items are missing or unreadable.
+        ValueError: lm-eval is not installed, or items are missing or cannot be read.
     """
     try:
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
     except ImportError:
-        raise ValueError("`fox1 eval` needs lm-eval: pip install 'fox1[eval]'") from None
-    from .harness import HarnessModel
+        raise ValueError("`fox1 eval` needs lm-eval, which is not installed: pip install lm-eval") from None
+    from .harness import HarnessModel, untracked
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager, adapted = TaskManager(), HarnessModel(model, show)
+    manager, adapted = TaskManager(), HarnessModel(model, track or untracked)
     scores = []
     for benchmark in benchmarks:
         specs = _specs(benchmark, folder, manager.all_tasks)
@@ -119,37 +130,37 @@ def evaluate(
             )
         except OSError as error:
             raise ValueError(
-                f"{benchmark.name}: the items cannot be fetched ({first_line(error)}); without a network, name a "
-                "folder of the published files with --data"
+                f"{benchmark.name}: the items cannot be fetched ({first_line(error)}); without a network, give a folder "
+                "of the published files with --data"
             ) from error
         assert found is not None
         scores.append(_score(benchmark, found))
     return scores
 
 
-def _specs(benchmark: Benchmark, folder: Path | None, known: list[str]) -> list[Any]:
-    """lm-eval's tasks of a benchmark, with local rows where there is a folder."""
+def _specs(benchmark: PublishedBenchmark, folder: Path | None, known: list[str]) -> list[Any]:
+    """lm-eval's tasks for a benchmark, with local rows where there is a folder."""
     if benchmark.name != "mmlu":
         if folder is None:
             return [benchmark.task]
         return _local({benchmark.task: partial(benchmark.read, folder / benchmark.name)})
     if folder is None:
         return ["mmlu"]
-    where = folder / benchmark.name
-    subjects = data.mmlu_subjects(where)
+    files = folder / benchmark.name
+    subjects = data.mmlu_subjects(files)
     if unknown := [s for s in subjects if benchmark.task + s not in known]:
-        raise ValueError(f"{where}: lm-eval knows no subject {unknown[0]} of MMLU")
-    return _local({benchmark.task + s: partial(benchmark.read, where, s) for s in subjects})
+        raise ValueError(f"{files}/test/{unknown[0]}_test.csv: lm-eval has no such subject of MMLU; remove the file")
+    return _local({benchmark.task + s: partial(benchmark.read, files, s) for s in subjects})
 
 
-def _local(readers: dict[str, Callable[[], data.Items]]) -> list[Any]:
-    """Tasks of lm-eval over local rows: as members of a group, since only there an override joins what is registered."""
-    members = [{"task": task, **data.overrides(read)} for task, read in readers.items()]
+def _local(readers: dict[str, Callable[[], data.BenchmarkItems]]) -> list[Any]:
+    """lm-eval's tasks over local rows: as members of a group, since only there changes are merged into a registered task."""
+    members = [{"task": task, **data.local_splits(read)} for task, read in readers.items()]
     return [{"group": "local", "task": members}]
 
 
-def _score(benchmark: Benchmark, found: dict[str, Any]) -> Score:
-    """The mean over the items of all tasks, as MMLU is published; its error that of a mean of zeros and ones."""
+def _score(benchmark: PublishedBenchmark, found: dict[str, Any]) -> Score:
+    """The mean over the items of all tasks, as published for MMLU, with the standard error of a mean of zeros and ones."""
     counts = {task: found["n-samples"][task]["effective"] for task in found["n-samples"]}
     total = sum(counts.values())
     mean = sum(found["results"][task][benchmark.metric] * n for task, n in counts.items()) / total
@@ -158,7 +169,7 @@ def _score(benchmark: Benchmark, found: dict[str, Any]) -> Score:
 
 
 def measure_generation(model: Fox1) -> Generation:
-    """Memory and rate of greedy generation of one text."""
+    """Memory and speed of greedy generation of one text."""
     like = model.embedding
     cuda = like.device.type == "cuda"
     cache = Cache(model, 16 + MEASURED_TOKENS)
@@ -176,7 +187,7 @@ def measure_generation(model: Fox1) -> Generation:
 
 
 def as_json(scores: list[Score], generation: Generation) -> dict[str, Any]:
-    """Both, and what they stand beside."""
+    """Scores and generation as JSON, with the published figures."""
     return {
         "scores": [asdict(s) for s in scores],
         "generation": asdict(generation)
@@ -185,29 +196,3 @@ def as_json(scores: list[Score], generation: Generation) -> dict[str, Any]:
             "published_tokens_per_second": PUBLISHED_TOKENS_PER_SECOND,
         },
     }
-
-
-def print_scores(scores: list[Score], generation: Generation) -> None:
-    """Two tables, each beside what is published of Fox-1."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("benchmark", *(_right(n) for n in ("shots", "items", "score %", "± (1 s.e.)", "Fox-1, published %")))
-    for s in scores:
-        cells = (str(s.shots), f"{s.items:,}", f"{s.per_cent:.2f}", f"{s.standard_error:.2f}", f"{s.published:.2f}")
-        table.add_row(s.benchmark, *cells)
-    takes = Table(
-        "generation", _right(f"here, {generation.dtype} on {generation.device}"), _right("published, bf16, H100")
-    )
-    takes.add_row("memory, MiB", f"{generation.memory_mib:,.0f}", f"{PUBLISHED_MEMORY_MIB:,}")
-    takes.add_row("tokens/s", f"{generation.tokens_per_second:,.1f}", f"> {PUBLISHED_TOKENS_PER_SECOND}")
-    console = Console()
-    if scores:
-        console.print(table)
-    console.print(takes)
-
-
-def _right(name: str) -> Any:
-    from rich.table import Column
-
-    return Column(name, justify="right")

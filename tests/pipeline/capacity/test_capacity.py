@@ -85,7 +85,7 @@ def test_rates_are_kept_and_a_finished_run_is_compared(
     for folder in ("signals", "tokens"):
         assert 0.5 < value["folders"][folder] / then.folders[folder] < 2
     shown = invoke(app, ["plan", str(tmp_path / "run"), "--rates", str(tmp_path / "rates.json")])
-    assert "times what it took" in shown.output and "Assumptions" in shown.output
+    assert "times what the run took" in shown.output and "Assumptions" in shown.output
     assert "measure on more with --sample" in shown.output
     again = invoke(app, ["curate", "sample", "--out", str(tmp_path / "run"), "--in-process", *changes])
     assert again.exit_code == 0
