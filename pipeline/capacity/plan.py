@@ -10,7 +10,7 @@ from typing import Any
 
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
-from ..engine.tasks import task_times
+from ..engine.records import task_times
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs

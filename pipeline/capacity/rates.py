@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..curate import CurateSettings, curate
-from ..engine.tasks import Engine, Executor, Silent, task_times
+from ..engine.records import task_times
+from ..engine.tasks import Engine, Executor, Silent
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
 from ..run.artifacts import STAGES, RunPaths, read_json
@@ -234,7 +235,7 @@ def _relaxed(settings: CurateSettings, root: Path) -> CurateSettings:
         mix=mix,
         limit=1.0,
         max_bad_rows=1.0 - 1e-9,
-        dedupe=replace(settings.dedupe, near_limits=()),
+        near_limits=(),
         against="",
     )
 

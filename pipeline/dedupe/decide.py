@@ -10,6 +10,7 @@ compared with all better members of their buckets, what hangs on them stays open
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numba import njit
 from ..engine.shuffle import (
     Cursor,
     RecordShuffle,
+    Shuffled,
     between,
     distinct,
     first_of_runs,
@@ -26,7 +28,7 @@ from ..engine.shuffle import (
     read_records,
     sort_records,
 )
-from ..engine.tasks import TaskResult
+from ..run.artifacts import Artifact, FileSet
 from .order import (
     BY_BETTER,
     DROP,
@@ -41,18 +43,18 @@ from .order import (
     OF_EXCLUDED,
     UNKNOWN,
     UPDATE,
+    Place,
     Plan,
     bytes_of,
+    places_of,
 )
 from .verify import SAMPLE
 
-Key = tuple[int, int]
-"""(order key, id): a place in the total order."""
 BYTES_PER_EDGE = 12 * EDGE.itemsize
 """What a verified pair takes while its range is decided: the pair, or a message of it, its nodes, sorting."""
 
 
-def ranges(samples: Sequence[Key], edges: int, memory: int) -> list[Key]:
+def ranges(samples: Sequence[Place], edges: int, memory: int) -> list[Place]:
     """Bounds that cut the order into ranges of edges that fit into `memory`.
 
     Args:
@@ -65,19 +67,35 @@ def ranges(samples: Sequence[Key], edges: int, memory: int) -> list[Key]:
     return sorted({chosen[i * len(chosen) // count] for i in range(1, count)}) if len(chosen) >= count else []
 
 
+@dataclass(frozen=True)
+class DecidedRange:
+    """What was decided of one range of the order."""
+
+    drops: tuple[Artifact, ...]
+    """`DROP`, by chunk."""
+    unknown: tuple[Artifact, ...]
+    """`ID`: what stays open, by chunk."""
+    left: tuple[Artifact, ...]
+    """`EDGE`: pairs of open documents, for the next round."""
+    messages: tuple[Artifact, ...]
+    """`EDGE`: for later ranges, by range."""
+    near_duplicates: int
+    open_pairs: int
+    edges: int
+    sample: tuple[Place, ...]
+    """Both documents of one open pair of `SAMPLE`."""
+
+
 def decide_range(
-    edges: Sequence[Path],
-    opened: Sequence[Path],
-    messages: Sequence[Path],
+    edges: FileSet,
+    opened: FileSet,
+    messages: FileSet,
     index: int,
-    bounds: Sequence[Key],
+    bounds: Sequence[Place],
     plan: Plan,
     stem: Path,
-) -> TaskResult:
+) -> DecidedRange:
     """Decide the documents of one range of the order; the ranges before it are decided.
-
-    Writes drops and what stays open, by chunk (`.drops`, `.unknown`), pairs of open documents for the next round
-    (`.left`), and messages by range (`.messages`).
 
     Args:
         edges: sorted by the better document.
@@ -129,7 +147,7 @@ def decide_range(
     later = ours[~inside & (better_state != DROPPED)]
     later["order"] |= np.where(better_state[~inside & (better_state != DROPPED)] == UNKNOWN, MAYBE, np.uint64(0))
 
-    outputs = []
+    written: dict[str, tuple[Artifact, ...]] = {}
     for name, records, parts, part, by in (
         ("drops", drops, chunks, plan.chunks.of(drops["id"]), ("id",)),
         ("unknown", unknown, chunks, plan.chunks.of(unknown["id"]), ("id",)),
@@ -138,15 +156,10 @@ def decide_range(
     ):
         out = RecordShuffle(stem.with_name(f"{stem.name}.{name}"), parts, records.dtype, by)
         out.add(records, part)
-        outputs += out.close()
-    counts = {"near_duplicates": near, "open_pairs": len(left), "edges": len(ours)}
+        written[name] = out.close()
     picked = left[SAMPLE - 1 :: SAMPLE]
-    sample = [
-        key
-        for order, id_ in (("better_order", "better"), ("order", "id"))
-        for key in zip(picked[order].tolist(), picked[id_].tolist(), strict=True)
-    ]
-    return TaskResult(tuple(outputs), counts, {"sample": sample})
+    sample = (*places_of(picked, "better_order", "better"), *places_of(picked, "order", "id"))
+    return DecidedRange(**written, near_duplicates=near, open_pairs=len(left), edges=len(ours), sample=sample)
 
 
 def _one_per_pair(edges: np.ndarray) -> np.ndarray:
@@ -169,7 +182,7 @@ def _nodes(edges: np.ndarray, order: str = "order", id_: str = "id") -> np.ndarr
     return nodes
 
 
-def _keys(pairs: Sequence[Key] | np.ndarray) -> np.ndarray:
+def _keys(pairs: Sequence[Place] | np.ndarray) -> np.ndarray:
     """Places in the order that numpy can search: complex numbers compare by real, then by imaginary part, but hold 53
     bits only; so the 64-bit keys go in as big-endian bytes.
     """
@@ -215,14 +228,14 @@ def _walk(
 
 
 def tell_buckets(
-    drops: Sequence[Path],
-    unknown: Sequence[Path],
-    members: Sequence[Path],
+    drops: FileSet,
+    unknown: FileSet,
+    members: FileSet,
     chunk: int,
     partitions: int,
     plan: Plan,
     stem: Path,
-) -> TaskResult:
+) -> Shuffled:
     """What a round decided about a chunk's documents, for the partitions that have them in a live bucket."""
     out = RecordShuffle(stem, partitions, UPDATE, ("id",))
     changes = []
@@ -242,4 +255,4 @@ def tell_buckets(
         told = np.empty(len(rows), UPDATE)
         told["id"], told["state"] = rows["id"], piece["state"][found[hit]]
         out.add(told, rows["state"].astype(np.int64))
-    return TaskResult(tuple(out.close()))
+    return Shuffled(out.close())

@@ -8,13 +8,15 @@ the leaders of nodes that may are joined by edges of similarity 1. Also counts w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import RecordShuffle, by_hash_range, merged, read_records
-from ..engine.tasks import TaskResult
+from ..engine.shuffle import RecordShuffle, Shuffled, by_hash_range, merged, read_records
+from ..run.artifacts import Artifact, FileSet
 from ..signals.hashing import halves
 from .order import (
     BY_BETTER,
@@ -39,8 +41,8 @@ OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora")
 
 
 def shuffle_contents(
-    parts: Sequence[Part], followers: Sequence[Path], chunk: int, partitions: int, plan: Plan, stem: Path
-) -> TaskResult:
+    parts: Sequence[Part], followers: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
+) -> Shuffled:
     """Map: every document of some parts, by ranges of its content hash. Those a newer copy of their URL replaces are
     no documents of dedupe any more.
     """
@@ -55,15 +57,15 @@ def shuffle_contents(
             if part.old:
                 records = records[(order & INELIGIBLE) == 0]
             out.add(records, by_hash_range(records["h0"], partitions))
-    return TaskResult(tuple(out.close()))
+    return Shuffled(out.close())
 
 
-def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path) -> TaskResult:
+def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path) -> Shuffled:
     """Map: documents of the corpora whose newest copy of a URL stays, by ranges of the URL's hash, newest first."""
     out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
     corpora = plan.corpora()
     for part in parts:
-        if part.group.corpus not in plan.settings.url:
+        if part.group.corpus not in plan.settings.url.corpora:
             continue
         for batch, order, code in ordered_batches(part, plan, ["url_hash", "timestamp"]):
             url = batch.column("url_hash").to_numpy()
@@ -78,7 +80,7 @@ def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path)
             # The newest that may stay: a document that was taken out says nothing of the others of its URL.
             records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0) & (order >= NOT_EXCLUDED)]
             out.add(records, by_hash_range(records["h0"], partitions))
-    return TaskResult(tuple(out.close()))
+    return Shuffled(out.close())
 
 
 def _contents(
@@ -91,7 +93,32 @@ def _contents(
     return records
 
 
-def find_classes(files: Sequence[Path], partition: int, by_url: bool, plan: Plan, stem: Path) -> TaskResult:
+class OverlapCell(NamedTuple):
+    """Documents of one subset (or corpus) that stand with documents of another."""
+
+    of: int
+    beside: int
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of equal documents of one partition."""
+
+    members: tuple[Artifact, ...]
+    """Followers by their own chunk."""
+    leaders: tuple[Artifact, ...]
+    """Followers by the chunk of their leader."""
+    edges: tuple[Artifact, ...]
+    """`EDGE`: leaders that may stand for each other."""
+    duplicates: int
+    """Documents that go as their leader goes, twins apart."""
+    overlaps: dict[str, tuple[OverlapCell, ...]]
+    """By kind of overlap (`OVERLAPS`); none of classes by URL."""
+
+
+def find_classes(files: FileSet, partition: int, by_url: bool, plan: Plan, stem: Path) -> Classes:
     """Reduce: the followers of every class, its exact edges, and the overlap of subsets and corpora.
 
     Followers are written twice: by the chunk of their own id (`<stem>.members`), for whoever must leave them out, and
@@ -127,14 +154,13 @@ def find_classes(files: Sequence[Path], partition: int, by_url: bool, plan: Plan
         edges.add(pairs)
     _close_class(*state[2:7])
     overlaps = {} if by_url else {name: sparse(m) for name, m in zip(OVERLAPS, state.matrix, strict=True)}
-    outputs = (*members.close(), *leaders.close(), *edges.close())
-    return TaskResult(outputs, {"url_duplicates" if by_url else "exact_duplicates": found}, {"overlaps": overlaps})
+    return Classes(members.close(), leaders.close(), edges.close(), found, overlaps)
 
 
-def sparse(matrix: np.ndarray) -> list[list[int]]:
-    """[row, column, documents, bytes] of the cells that hold anything, from an int64 [n, n, 2]."""
+def sparse(matrix: np.ndarray) -> tuple[OverlapCell, ...]:
+    """The cells that hold anything, from an int64 [n, n, 2] of documents and bytes."""
     at = np.argwhere(matrix[:, :, 0])
-    return np.column_stack([at, matrix[at[:, 0], at[:, 1]]]).tolist()
+    return tuple(OverlapCell(*cell) for cell in np.column_stack([at, matrix[at[:, 0], at[:, 1]]]).tolist())
 
 
 class _State(tuple[np.ndarray, ...]):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..run.artifacts import RunPaths
 from ..run.identity import MAX_ROWS, ROW_BITS, Group, SourceFile
 from ..text.excerpts import beginning, edited_text
+from .result import Cluster
 
 AT_LEAST = 100
 """Fewer lost documents are no reason to stop, whatever share they are of a small subset."""
@@ -29,7 +30,7 @@ def limit_of(cell: str, limits: Sequence[tuple[str, float]]) -> float:
 def check_losses(
     kept: Mapping[str, int],
     lost: Mapping[str, int],
-    largest: Mapping[str, list[list[int]]],
+    largest: Mapping[str, Sequence[Cluster]],
     limits: Sequence[tuple[str, float]],
     groups: Sequence[Group],
     paths: RunPaths,
@@ -56,11 +57,10 @@ def check_losses(
             )
 
 
-def _describe(cluster: list[int], files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
-    leader, count, member = cluster
+def _describe(cluster: Cluster, files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
     return [
-        f"  {count:,} near copies of {_document(leader, files, paths)}",
-        f"      one: {_document(member, files, paths)}",
+        f"  {cluster.copies:,} near copies of {_document(cluster.leader, files, paths)}",
+        f"      one: {_document(cluster.example, files, paths)}",
     ]
 
 

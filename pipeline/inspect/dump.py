@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...tokenize.chat import Template, rendered
-from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..engine.tasks import Engine, Task
 from ..mix.index import segments_between
-from ..run.artifacts import RunPaths, parquet_writer, read_json, write_json
+from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, write_json
 from ..run.identity import Group
 from ..sources.domains import CHAT
-from ..text.survivors import read_survivors
+from ..text.survivors import DecidedFile, read_survivors
 from .run import index_parts, phase_named, phase_names
 
 VERSION = 1
@@ -59,24 +60,20 @@ def dump(run: RunPaths, groups: Sequence[Group], phase: str, template: Template,
     names = phase_names(run)
     number = 0 if phase == ALL else names.index(phase) + 1
     _claim(engine.paths, phase)
-    parts = index_parts(run, manifest)
-    artifacts = manifest["artifacts"]
+    listed = manifest["artifacts"]
+    index = FileSet.of(
+        Artifact(str(p), **listed[p.relative_to(run.root).as_posix()]) for p in index_parts(run, manifest)
+    )
     tasks = []
     for g in groups:
         if g.held_out:
             continue
-        inputs = [
-            [f.identity(), artifacts[p.relative_to(run.root).as_posix()]["hash"]]
-            for f in g.files
-            for p in (run.decisions(f.corpus, f.path), run.signals(f.corpus, f.path))
-        ]
-        hashes = [artifacts[p.relative_to(run.root).as_posix()]["hash"] for p in parts]
-        key = task_key("dump", VERSION, [number, names, template], [inputs, hashes])
+        files = [DecidedFile.of_run(f, run, listed) for f in g.files]
         path = engine.paths.root / f"{g.name}.parquet"
-        tasks.append(Task(g.name, key, dump_group, (g, run, parts, names, number, template, path), max(g.size, 1)))
-    results = engine.run("dump", tasks)
+        tasks.append(Task(g.name, dump_group, (files, index, names, number, template, path), max(g.size, 1)))
+    dumped = engine.run("dump", VERSION, tasks)
     _remove_others(engine, {task.name for task in tasks})
-    return sum(r.counts["documents"] for r in results), sum(a.bytes for r in results for a in r.outputs)
+    return sum(d.documents for d in dumped), sum(d.file.bytes for d in dumped if d.file)
 
 
 def dumped_phase(run: RunPaths, asked: str) -> str:
@@ -107,15 +104,24 @@ def _remove_others(engine: Engine, names: set[str]) -> None:
             record.unlink()
 
 
+@dataclass(frozen=True)
+class DumpedGroup:
+    """The kept documents of a group."""
+
+    file: Artifact | None
+    """`SCHEMA`; None where there is no document."""
+    documents: int
+
+
 def dump_group(
-    group: Group, run: RunPaths, parts: Sequence[Path], names: Sequence[str], phase: int, template: Template, path: Path
-) -> TaskResult:
+    files: Sequence[DecidedFile], index: FileSet, names: Sequence[str], phase: int, template: Template, path: Path
+) -> DumpedGroup:
     """The kept documents of a group, in file and row order."""
-    counts = {"documents": 0}
+    documents = 0
     with parquet_writer(path, SCHEMA) as out:
-        for batch in read_survivors(group.files, run, FACTS):
+        for batch in read_survivors(files, FACTS):
             ids = batch.doc_ids
-            used = segments_between(parts, int(ids[0]), int(ids[-1]))
+            used = segments_between(index.files, int(ids[0]), int(ids[-1]))
             # Rows by document and phase, each once.
             pairs = np.unique(np.stack([used["doc_id"], used["phase"].astype(np.uint64)], 1), axis=0)
             begins = np.searchsorted(pairs[:, 0], ids)
@@ -147,10 +153,10 @@ def dump_group(
             }
             found = pa.RecordBatch.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
             found = found.filter(pa.array(keep))
-            counts["documents"] += found.num_rows
+            documents += found.num_rows
             out.write(found)
-    if not counts["documents"]:
+    if not documents:
         # Readers of a folder fall over files without rows.
         path.unlink(missing_ok=True)
-        return TaskResult((), counts)
-    return TaskResult((out.artifact,), counts)
+        return DumpedGroup(None, 0)
+    return DumpedGroup(out.artifact, documents)

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +19,19 @@ from numba import njit
 
 from ...tokenize.shards import TOKEN_SCHEMA, token_batches
 from ..engine.shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
-from ..engine.tasks import TaskResult
-from ..run.artifacts import Artifact, publish
+from ..run.artifacts import Artifact, FileSet, publish
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
-from .select import PhaseClaims, read_documents, taken_by
+from .select import CellCount, CellShard, PhaseClaims, read_documents, taken_by
 
 PARTITION_DOCUMENTS = 1 << 16
 PARTITION_TOKENS = 32 << 20
 MAX_COPIES = 64
 QUALITY_CLASSES = 20
 """Of equal width, in the distributions that the ledger shows."""
+
+ALL_SURVIVORS = -1
+"""In place of a phase's number."""
 
 ENTRY_SCHEMA = pa.schema(
     [
@@ -89,17 +92,82 @@ def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int
     return out
 
 
-def tally(path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> TaskResult:
-    """Map: what will stand where, of one `DOC` file, before any block is written.
+@dataclass(frozen=True)
+class SetCount:
+    """Copies of documents that go from a cell, through a pool of a phase, to a set, and their tokens."""
 
-    Its data: `sets`, copies and tokens by `phase/pool/cell/set`; `unused`, documents and tokens that no phase takes, by
-    cell; `lengths` and `quality`, documents and tokens by `phase/domain/class`, each document once, phase -1 being all.
-    """
-    docs = read_documents(path)
+    phase: int
+    pool: int
+    cell: int
+    set_index: int
+    copies: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Documents of a domain that are in a class, each once, and their tokens."""
+
+    phase: int
+    """`ALL_SURVIVORS`: whatever the phase, if any."""
+    domain: str
+    level: int
+    """Of lengths: the power of two below a document's tokens; of quality: a twentieth of the scale."""
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What will stand where, before any block is written."""
+
+    sets: tuple[SetCount, ...]
+    unused: tuple[CellCount, ...]
+    """What no phase takes."""
+    lengths: tuple[ClassCount, ...]
+    quality: tuple[ClassCount, ...]
+
+    @classmethod
+    def sum(cls, parts: Sequence[Tally]) -> Tally:
+        """The same over all documents."""
+        sets, unused, lengths, quality = (_Sums() for _ in range(4))
+        for part in parts:
+            for s in part.sets:
+                sets.add((s.phase, s.pool, s.cell, s.set_index), s.copies, s.tokens)
+            for c in part.unused:
+                unused.add((c.cell,), c.documents, c.tokens)
+            for into, classes in ((lengths, part.lengths), (quality, part.quality)):
+                for k in classes:
+                    into.add((k.phase, k.domain, k.level), k.documents, k.tokens)
+        return cls(
+            tuple(SetCount(*row) for row in sets.rows()),
+            tuple(CellCount(*row) for row in unused.rows()),
+            tuple(ClassCount(*row) for row in lengths.rows()),
+            tuple(ClassCount(*row) for row in quality.rows()),
+        )
+
+
+class _Sums:
+    """Documents and tokens by key."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[Any, ...], list[int]] = {}
+
+    def add(self, key: tuple[Any, ...], documents: int, tokens: int) -> None:
+        sums = self._sums.setdefault(key, [0, 0])
+        sums[0] += documents
+        sums[1] += tokens
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        return ((*key, *sums) for key, sums in sorted(self._sums.items()))
+
+
+def tally(documents: Artifact, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> Tally:
+    """Map: what will stand where, of one `DOC` file."""
+    docs = read_documents(documents)
     domains = [c.domain for c in cells]
-    sets: dict[str, list[int]] = {}
-    lengths: dict[str, list[int]] = {}
-    quality: dict[str, list[int]] = {}
+    sets: list[SetCount] = []
+    lengths, quality = _Sums(), _Sums()
     tokens = docs["tokens"].astype(np.int64)
     length_class = np.floor(np.log2(np.maximum(tokens, 1))).astype(np.int64)
     quality_class = docs["quality"].astype(np.int64) * QUALITY_CLASSES >> 16
@@ -108,22 +176,22 @@ def tally(path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequ
         for into, classes in ((lengths, length_class), (quality, quality_class)):
             facts = np.stack([docs["cell"][rows].astype(np.int64), classes[rows]])
             for (cell, level), n, t in _sums(facts, tokens[rows]):
-                count = into.setdefault(f"{phase}/{domains[cell]}/{level}", [0, 0])
-                count[0] += n
-                count[1] += t
+                into.add((phase, domains[cell], level), n, t)
 
-    distribute(-1, np.arange(len(docs)))
+    distribute(ALL_SURVIVORS, np.arange(len(docs)))
     used = np.zeros(len(docs), bool)
     for phase, pool, copies in claimed_copies(docs, settings, cells, claims):
         facts = np.stack([pool[copies.row], docs["cell"][copies.row].astype(np.int64), copies.set_index])
         for key, n, t in _sums(facts, copies.take):
-            sets["/".join(map(str, (phase, *key)))] = [n, t]
+            pool_number, cell, set_index = key
+            sets.append(SetCount(phase, pool_number, cell, set_index, n, t))
         once = np.unique(copies.row)
         used[once] = True
         distribute(phase, once)
     left = np.flatnonzero(~used)
-    unused = {str(cell): [n, t] for (cell,), n, t in _sums(docs["cell"][left].astype(np.int64)[None], tokens[left])}
-    return TaskResult((), {}, {"sets": sets, "unused": unused, "lengths": lengths, "quality": quality})
+    unused = (CellCount(cell, n, t) for (cell,), n, t in _sums(docs["cell"][left].astype(np.int64)[None], tokens[left]))
+    classes = (tuple(ClassCount(*row) for row in sums.rows()) for sums in (lengths, quality))
+    return Tally(tuple(sets), tuple(unused), *classes)
 
 
 def _sums(facts: np.ndarray, tokens: np.ndarray) -> Iterator[tuple[list[int], int, int]]:
@@ -138,18 +206,27 @@ def _sums(facts: np.ndarray, tokens: np.ndarray) -> Iterator[tuple[list[int], in
         yield found[:, k].tolist(), int(n[k]), int(t[k])
 
 
+@dataclass(frozen=True)
+class ShuffledDocuments:
+    """The claimed copies of some documents, by (set, partition)."""
+
+    files: tuple[Artifact, ...]
+    """Shuffle files of `ENTRY_SCHEMA`."""
+    digests: Artifact
+    """uint64 [partitions]: what each partition gets."""
+
+
 def shuffle_documents(
-    shards: Sequence[tuple[Path, int]],
-    documents: Path,
+    shards: Sequence[CellShard],
+    documents: Artifact,
     settings: MixSettings,
     cells: Sequence[Cell],
     claims: Sequence[PhaseClaims],
     partitions: Sequence[int],
     epochs: Sequence[int],
     stem: Path,
-) -> TaskResult:
-    """Map: the tokens of all claimed copies of some token shards, by (set, partition); and, as the last output, a digest of
-    what each partition gets (uint64 [partitions]).
+) -> ShuffledDocuments:
+    """Map: the tokens of all claimed copies of some token shards, by (set, partition).
 
     Args:
         partitions: partitions of every set; a set's begin after those of the sets before it.
@@ -190,8 +267,8 @@ def shuffle_documents(
         held, held_where, size = [], [], 0
 
     at = 0
-    for path, cell in shards:
-        for batch in token_batches(path):
+    for shard, cell in shards:
+        for batch in token_batches(shard.file):
             first, last = np.searchsorted(row, [at, at + batch.num_rows])
             local = pa.array(row[first:last] - at)
             at += batch.num_rows
@@ -219,7 +296,7 @@ def shuffle_documents(
                 spill()
     if held or not outputs:
         spill()
-    return TaskResult((*outputs, _publish_digests(digests, stem)), {"copies": len(row)})
+    return ShuffledDocuments(tuple(outputs), _publish_digests(digests, stem))
 
 
 @njit(cache=True, nogil=True)
@@ -253,10 +330,17 @@ def _publish_digests(digests: np.ndarray, stem: Path) -> Artifact:
     return out.artifact
 
 
-def sum_digests(files: Sequence[Path], stem: Path) -> TaskResult:
+@dataclass(frozen=True)
+class Digests:
+    """uint64 [partitions of all sets]: what each partition holds."""
+
+    file: Artifact
+
+
+def sum_digests(files: FileSet, stem: Path) -> Digests:
     """Reduce: the digest of every partition over all map tasks (`<stem>.digests`)."""
     digests = np.stack([read_digests(file) for file in files]).sum(axis=0, dtype=np.uint64)
-    return TaskResult((_publish_digests(digests, stem),))
+    return Digests(_publish_digests(digests, stem))
 
 
 def read_digests(file: Path) -> np.ndarray:
@@ -283,7 +367,7 @@ def ipc_bytes(table: pa.Table, schema: pa.Schema, always: bool = False) -> memor
     return memoryview(sink.getvalue())
 
 
-def read_entries(files: Sequence[Path], partition: int) -> pa.Table:
+def read_entries(files: FileSet, partition: int) -> pa.Table:
     """All copies of one partition, in their order there: by place, then id."""
     tables = [pa.Table.from_batches([], ENTRY_SCHEMA)]
     for file in files:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..prepare.tokenizer import PreparedTokenizer
 from .budget import Cell, MixSettings, quotas
 from .select import pools_of
 
@@ -139,3 +140,29 @@ def estimated_needs(
             for n, p in zip(left, pool_of, strict=True)
         ]
     return needs
+
+
+ESTIMATE_MARGIN = 2.0
+"""How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
+
+
+def check_estimate(
+    settings: MixSettings, kept_bytes: Mapping[str, int], formats: Mapping[str, str], measured: PreparedTokenizer
+) -> None:
+    """The second feasibility check, after dedupe: bytes that survive times measured tokens per byte.
+
+    Args:
+        kept_bytes: by `corpus/subset`.
+        formats: of the corpora.
+
+    Raises:
+        BudgetShort: some pool cannot give what its phase wants, by far.
+    """
+    if not measured.measured_bytes:
+        return
+    rate = measured.measured_tokens / measured.measured_bytes
+    names = [name.split("/", 1) for name in kept_bytes]
+    cells = [Cell.of(corpus, subset, formats[corpus]) for corpus, subset in names]
+    needs = estimated_needs(settings, cells, [int(size * rate) for size in kept_bytes.values()], ESTIMATE_MARGIN)
+    if any(n.short for n in needs):
+        raise BudgetShort(needs, "after dedupe, by measured tokens per byte")

@@ -13,11 +13,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import fsspec
 import msgspec
 
+from ...storage.fields import Derived, OneOf
 from ..sources.formats import open_source
 
 Row = Mapping[str, Any]
@@ -25,16 +26,25 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """One benchmark of the recipe: files, or a data set by name."""
+    """One benchmark, whose items training must not have seen: files, or a data set by name."""
 
-    name: str
-    format: str
+    name: Annotated[str, Derived()]
+    format: Annotated[str, OneOf(tuple(ADAPTERS))]
+    """Whose rows they are; `question_answer` takes items of your own."""
     files: tuple[str, ...] = ()
     """Paths, globs or URLs of JSON lines or CSV files."""
     dataset: str = ""
+    """Name of a data set to read through `datasets`, instead of files."""
     config: str = ""
+    """Configuration of the data set."""
     split: str = "test"
+    """Split of the data set."""
     revision: str = ""
+    """Revision of the data set."""
+
+    def __post_init__(self) -> None:
+        if bool(self.files) == bool(self.dataset):
+            raise ValueError("give `files` or `dataset`")
 
 
 @dataclass(frozen=True)

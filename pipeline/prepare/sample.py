@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 import xxhash
 
-from ..filter.judge import Exclusion
 from ..run.identity import SourceFile, file_hash
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -18,6 +18,13 @@ DOCUMENT_CHARS = 100_000
 """A longer document gives its beginning: one book must not be a corpus's whole share."""
 
 
+class SubsetName(NamedTuple):
+    """A subset of a corpus, by name."""
+
+    corpus: str
+    name: str
+
+
 def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[SourceFile]:
     """At most `FILES` training files of a corpus, in an order given by hash."""
     mine = [f for f in files if f.corpus == corpus and not f.held_out]
@@ -25,20 +32,19 @@ def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[So
 
 
 def sample_text(
-    files: Sequence[SourceFile], excluded: Sequence[Exclusion], sample_bytes: int, seed: int
+    files: Sequence[SourceFile], barred: Sequence[SubsetName], sample_bytes: int, seed: int
 ) -> Iterator[str]:
     """Documents, of each corpus an equal share of `sample_bytes`, in file and row order.
 
     Held-out files and subsets the licence policy excludes are never in it.
     """
-    barred = {(e.corpus, e.subset) for e in excluded}
     corpora = sorted({f.corpus for f in files if not f.held_out})
     for corpus in corpora:
         mine = chosen_files(files, corpus, seed)
         budget = sample_bytes // len(corpora)
         for left, file in zip(range(len(mine), 0, -1), mine, strict=True):
             used = 0
-            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: (c, subset) not in barred):  # type: ignore[misc]
+            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: SubsetName(c, subset) not in barred):  # type: ignore[misc]
                 yield text
                 used += len(text)
                 if used >= budget // left:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from ...storage import lease
-from .artifacts import FINAL, RunPaths, is_finished, read_json, write_json
+from .artifacts import FINAL, Artifact, RunPaths, is_finished, read_json, write_json
 
 INTERMEDIATE = ("dedupe", "mix")
 """Folders of shuffle files: large, and read again only where a changed recipe makes a step anew."""
@@ -50,6 +53,18 @@ def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) 
             for name in sorted(found, key=lambda n: not n.startswith("records/")):
                 (paths.root / name).unlink()
         return found, size
+
+
+def remove_stale(finished: Mapping[str, Sequence[Artifact]], *folders: Path) -> None:
+    """Delete what an earlier mixture left in the folders that users open: its files have other names and counts.
+
+    Args:
+        finished: what the run has published, by step.
+    """
+    current = {a.path for outputs in finished.values() for a in outputs}
+    for path in (p for folder in folders for p in folder.rglob("*")):
+        if path.is_file() and str(path) not in current:
+            path.unlink()
 
 
 def _passing(name: str) -> bool:

@@ -46,7 +46,8 @@ class SourceFile:
 
     def identity(self) -> str:
         """The file's identity as an input of a task: names, size and version, not its place."""
-        return f"{self.corpus}\0{self.path}\0{self.size}\0{self.version}\0{self.format}\0{self.held_out}"
+        facts = (self.corpus, self.path, self.size, self.version, self.format, self.held_out, self.file_hash)
+        return "\0".join(map(str, facts))
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -95,6 +96,11 @@ class Group:
     @property
     def size(self) -> int:
         return sum(file.size for file in self.files)
+
+    @property
+    def format(self) -> str:
+        """Of its files, which are of one corpus."""
+        return self.files[0].format
 
 
 def group_files(files: Sequence[SourceFile]) -> list[Group]:

@@ -15,11 +15,12 @@ the n-gram has one shingle of all it has; one without words its content hash. Ov
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numba import njit
 
+from ...storage.fields import Bounds
 from .gopher import repetition_counts
 from .hashing import mix64, murmur3_128
 from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
@@ -36,12 +37,16 @@ class MinHashSettings:
 
     unit: Literal["word", "char"] = "word"
     """What an n-gram counts."""
-    ngram: int = 5
-    bands: int = 14
-    rows: int = 8
-    sketch_size: int = 128
-    """k of the bottom-k sketch."""
+    ngram: Annotated[int, Bounds(ge=1, le=32)] = 5
+    """Units of a shingle. FineWeb: word, 5, 14 x 8; SlimPajama: char, 13, 9 x 13."""
+    bands: Annotated[int, Bounds(ge=1, le=64)] = 14
+    """Bands: documents that are equal in one are compared."""
+    rows: Annotated[int, Bounds(ge=1, le=512)] = 8
+    """Minima of a band."""
+    sketch_size: Annotated[int, Bounds(ge=16, le=4096)] = 128
+    """k of the bottom-k sketch that candidates are verified with."""
     seed: int = 1
+    """Chooses the hash functions."""
 
 
 PRESETS = {

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from ...storage.fields import OneOf
+
 DOMAINS = (
     "web",
     "code",
@@ -15,6 +19,7 @@ DOMAINS = (
     "instruction",
     "other",
 )
+Domain = Annotated[str, OneOf(DOMAINS)]
 
 CHAT = "chat"
 """The source format of conversations."""

@@ -7,38 +7,55 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import fsspec
 
+from ...storage.fields import Arguments, Derived, OneOf
 from ..run.identity import SourceFile, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
+from .rows import ADAPTERS
 
 
 @dataclass(frozen=True)
 class SourceSettings:
     """Where one corpus (or its held-out part) lies."""
 
-    corpus: str
-    format: str
+    corpus: Annotated[str, Derived()]
+    format: Annotated[str, OneOf(tuple(ADAPTERS))]
+    """How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`, `chat` conversations."""
     root: str = ""
+    """Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced."""
     files: tuple[str, ...] = ("**/*",)
     """Globs over paths relative to the root; they select from a listing or a URL list alike."""
     urls: str = ""
-    """A list of file URLs, one a line; used when no local root is there."""
-    held_out: bool = False
+    """A list of file URLs, one a line; used where no local root is given."""
+    held_out: Annotated[bool, Derived()] = False
     revision: str = ""
-    """Of a hub data set; resolved to a commit when planning."""
+    """Revision of a hub data set; resolved to a commit when a run is planned."""
     dataset: str = ""
     """Name of a data set to stream through `datasets`, instead of root and files."""
     config: str = ""
+    """Configuration of the data set."""
     split: str = "train"
+    """Split of the data set."""
     reader: str = ""
-    """Dotted path of a datatrove reader, for the format `datatrove`."""
-    arguments: str = "{}"
-    """JSON object: arguments of the reader besides its folder."""
+    """Dotted path of a datatrove reader of files, e.g. datatrove.pipeline.readers.CSVReader."""
+    arguments: Arguments = "{}"
+    """Arguments of the reader besides its folder."""
+
+    def __post_init__(self) -> None:
+        if not (self.root or self.urls or self.dataset):
+            raise ValueError("give `root`, `urls` or `dataset`")
+        if self.dataset and self.format != "huggingface":
+            raise ValueError("a streamed `dataset` needs `format: huggingface`")
+        if bool(self.reader) != (self.format == "datatrove"):
+            raise ValueError("`format: datatrove` and `reader` belong together")
+        if self.reader and not self.root:
+            raise ValueError("a `reader` needs `root`, the folder it reads")
 
 
 def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[SourceFile]:
@@ -186,6 +203,22 @@ def current_version(file: SourceFile) -> tuple[int, str]:
         return file.size, file.version
     stat = os.stat(file.url)
     return stat.st_size, str(stat.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A small file that a recipe names, such as a list or a model, as planning saw it."""
+
+    url: str
+    version: str
+
+    @classmethod
+    def of(cls, url: str) -> NamedFile:
+        return cls(url, file_version(url))
+
+    def identity(self) -> str:
+        """What the file holds, as far as planning can tell; not where it lies."""
+        return self.version
 
 
 def file_version(url: str) -> str:

@@ -7,7 +7,7 @@ the corpora. What a dropped duplicate equals is read back from the run's own tok
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
-from ..engine.tasks import TaskResult
 from ..inspect.run import Run, row_of, take_rows
 from ..inspect.what_if import value_behind
 from ..run.artifacts import RunPaths
@@ -24,6 +23,7 @@ from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.edits import apply_edits
+from ..text.survivors import DecidedFile
 
 FILES = 2
 BYTES = 16 << 20
@@ -56,10 +56,18 @@ def pick_files(files: Sequence[SourceFile]) -> list[SourceFile]:
     return sorted(files, key=lambda f: int(mix_array(np.array([f.file_hash], np.uint64), 5)[0]))[:FILES]
 
 
-def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
+@dataclass(frozen=True)
+class FileExamples:
+    """Examples from one file, by reason."""
+
+    examples: dict[str, tuple[Example, ...]]
+
+
+def gather_examples(decided_file: DecidedFile) -> FileExamples:
     """Map: of one file, the `EACH` documents with the least hash for every reason, `kept` among them."""
-    decisions = pq.read_table(paths.decisions(file.corpus, file.path)).combine_chunks()
-    sizes = pq.read_table(paths.signals(file.corpus, file.path), columns=["raw_bytes"]).column(0).to_numpy()
+    file = decided_file.source
+    decisions = pq.read_table(decided_file.decisions.file).combine_chunks()
+    sizes = pq.read_table(decided_file.signals.file, columns=["raw_bytes"]).column(0).to_numpy()
     near = int(np.searchsorted(np.cumsum(sizes), BYTES, "right")) + 1
     decisions = decisions.slice(0, near)
     order = mix_array(decisions.column("doc_id").to_numpy(), 6)
@@ -70,8 +78,8 @@ def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
         if len(mine) < EACH:
             mine.append(i)
     rows = {decisions.column("row")[i].as_py(): i for mine in chosen.values() for i in mine}
-    facts = take_rows(paths.signals(file.corpus, file.path), list(rows.values()))
-    found: dict[str, list[dict[str, Any]]] = {}
+    facts = take_rows(decided_file.signals.file, list(rows.values()))
+    found: dict[str, list[Example]] = {}
     for batch in read_rows(file, Quarantine(file)):
         for k, row in enumerate(batch.column("row").to_pylist()):
             if row not in rows:
@@ -91,18 +99,18 @@ def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
                 round(decided["similarity"], 4),
                 decided["cluster_size"],
             )
-            found.setdefault(reasons[i] or KEPT, []).append(vars(example))
+            found.setdefault(reasons[i] or KEPT, []).append(example)
         if not rows:
             break
-    return TaskResult((), {}, {"examples": found})
+    return FileExamples({reason: tuple(examples) for reason, examples in found.items()})
 
 
-def examples_json(results: Sequence[TaskResult], paths: RunPaths) -> dict[str, Any]:
+def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, Any]:
     """`stats/examples.json`: reason -> documents, those with the least hash; duplicates with the copy that stays."""
     merged: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        for reason, examples in result.data["examples"].items():
-            merged.setdefault(reason, []).extend(examples)
+    for part in parts:
+        for reason, found in part.examples.items():
+            merged.setdefault(reason, []).extend(map(asdict, found))
     run, encoder = Run(paths), Encoder(paths.tokenizer, fast=False)
     for reason, examples in merged.items():
         # Kept documents of every corpus; of a rule those with the least hash.

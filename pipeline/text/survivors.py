@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..run.artifacts import RunPaths
+from ..run.artifacts import Artifact, RunPaths
 from ..run.identity import SourceFile
 from ..signals.scan import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from .edits import apply_edits
+
+
+@dataclass(frozen=True)
+class DecidedFile:
+    """A source file with what scan and dedupe say of its documents."""
+
+    source: SourceFile
+    signals: Artifact
+    decisions: Artifact
+
+    @classmethod
+    def of_run(cls, source: SourceFile, paths: RunPaths, listed: Mapping[str, Any]) -> DecidedFile:
+        """A file of a finished run.
+
+        Args:
+            listed: the artifacts of its manifest.
+
+        Raises:
+            ValueError: the run has not decided the file.
+        """
+        found = []
+        for path in (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path)):
+            name = path.relative_to(paths.root).as_posix()
+            if name not in listed:
+                raise ValueError(f"{paths.root} has no {name}; finish the run with `fox1 curate`")
+            found.append(Artifact(str(path), **listed[name]))
+        return cls(source, *found)
 
 
 @dataclass(frozen=True)
@@ -36,7 +64,7 @@ class Survivors:
         return self.rows.column("subset")
 
 
-def read_survivors(files: Sequence[SourceFile], paths: RunPaths, columns: Sequence[str] = ()) -> Iterator[Survivors]:
+def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Survivors]:
     """Kept documents of some files, batch by batch; batches without any are left out.
 
     Args:
@@ -45,10 +73,11 @@ def read_survivors(files: Sequence[SourceFile], paths: RunPaths, columns: Sequen
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
-    for file in files:
+    for decided_file in files:
+        file = decided_file.source
         check_unchanged(file)
-        decisions = pq.read_table(paths.decisions(file.corpus, file.path), columns=["row", "doc_id", "kept"])
-        facts = pq.read_table(paths.signals(file.corpus, file.path), columns=["edits", *columns])
+        decisions = pq.read_table(decided_file.decisions.file, columns=["row", "doc_id", "kept"])
+        facts = pq.read_table(decided_file.signals.file, columns=["edits", *columns])
         at = 0
         for batch in read_rows(file, Quarantine(file)):
             n = batch.num_rows
@@ -59,13 +88,13 @@ def read_survivors(files: Sequence[SourceFile], paths: RunPaths, columns: Sequen
             kept = decided.column("kept").combine_chunks()
             rows = batch.filter(kept)
             if rows.num_rows:
-                its = fact.filter(kept).combine_chunks()
+                stored = fact.filter(kept).combine_chunks()
                 yield Survivors(
                     file,
-                    apply_edits(rows.column("text"), its.column("edits").combine_chunks()),
+                    apply_edits(rows.column("text"), stored.column("edits").combine_chunks()),
                     rows,
                     decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                    its.drop_columns(["edits"]),
+                    stored.drop_columns(["edits"]),
                 )
         check_unchanged(file)
         if at != decisions.num_rows:

@@ -270,7 +270,7 @@ def test_five_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path
     write_sample(tmp_path / "sample", megabytes=26.0)
     data = repeated(tmp_path / "sample", tmp_path / "five", 5)
     probe = (
-        "import sys; from fox1.cli import main; from fox1.pipeline.memory import peak_bytes\n"
+        "import sys; from fox1.commands.app import main; from fox1.pipeline.engine.memory import peak_bytes\n"
         "sys.argv = ['fox1', *sys.argv[1:]]\n"
         "try:\n    main()\nfinally:\n    print('peak', peak_bytes(), file=sys.stderr)\n"
     )
