@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from ..storage.fields import Bounds, Quantity
-from ..trainer.settings import MicroBatch, ModelSettings, OptimizerSettings, Routine, ScheduleSettings
+from ..trainer.settings import MicroBatchTokens, ModelSettings, OptimizerSettings, Routine, ScheduleSettings
 from .curation import Strict
 
 SHAPE = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim")
@@ -29,7 +29,7 @@ class Size(Strict):
     """Shape of the model."""
     batch_tokens: dict[str, Annotated[Quantity, Bounds(ge=1)]]
     """Phase and the tokens of a batch."""
-    micro_batch_tokens: MicroBatch
+    micro_batch_tokens: MicroBatchTokens
     """Tokens that a device takes at once."""
     optimizer: OptimizerSettings
     """How weights follow the gradient."""

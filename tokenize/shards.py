@@ -141,7 +141,7 @@ def read_set(folder: Path) -> SetInfo:
     try:
         return SetInfo.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError:
-        raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` writes them") from None
+        raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` makes them") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({printable(first_line(error))}); run `fox1 curate` again") from None
 
@@ -346,8 +346,8 @@ def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                 raise pa.ArrowInvalid("a column contains nulls")
             yield batch
     except (OSError, pa.ArrowException, MemoryError, UnicodeDecodeError) as error:
-        reason = printable(first_line(error))
-        raise ValueError(f"{path} is damaged ({reason}); run `fox1 curate` again to rebuild it") from None
+        first = printable(first_line(error))
+        raise ValueError(f"{path} is damaged ({first}); run `fox1 curate` again to rebuild it") from None
 
 
 def file_names(count: int) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from ..storage.fields import Bounds, Quantity, Share
 
 STOPPED = 75
-"""Exit status after SIGTERM or SIGINT: the state is saved, run again to go on (EX_TEMPFAIL)."""
+"""Exit status after SIGTERM or SIGINT: the state is saved; the same command resumes (EX_TEMPFAIL)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PhaseTraining:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW."""
+    """Settings of AdamW."""
 
     learning_rate: Annotated[float, Bounds(gt=0)]
     """The rate between warm-up and decay."""
@@ -72,7 +72,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Warm-up, stable, decay over all phases as one plan."""
+    """Warm-up, stable, decay, over all phases as one schedule."""
 
     warmup_steps: Annotated[int, Bounds(ge=0)]
     """Steps over which the rate rises from zero."""
@@ -82,16 +82,16 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class Options:
-    """What a call of `fox1 train` chooses; none of it changes what is learned."""
+    """The choices of one call of `fox1 train`; none of them changes what is learned."""
 
     resume: str = "auto"
-    """auto: from the newest checkpoint of the folder; else the checkpoint to begin from where the folder has none."""
+    """The checkpoint to start from if the folder has none; `auto`: from the beginning."""
     stop_after: int = 0
-    """Leave after this step; 0: at the end."""
+    """Stop after this step; 0: train to the end."""
     force: bool = False
-    """Go on although the data is not what a checkpoint was trained on."""
+    """Continue although the data is not what the checkpoint was trained on."""
     profile: int = 0
-    """Steps to trace."""
+    """Number of steps to trace."""
 
     def arguments(self) -> list[str]:
         """As arguments of `python -m fox1.trainer.train`."""
@@ -99,7 +99,7 @@ class Options:
         return [*words, "--force"] if self.force else words
 
 
-MicroBatch = Annotated[Quantity, Bounds(ge=1)]
+MicroBatchTokens = Annotated[Quantity, Bounds(ge=1)]
 """Tokens that a device takes at once."""
 
 
@@ -109,7 +109,7 @@ class _BySize:
 
     model: ModelSettings
     phases: tuple[PhaseTraining, ...]
-    micro_batch_tokens: MicroBatch
+    micro_batch_tokens: MicroBatchTokens
     optimizer: OptimizerSettings
     schedule: ScheduleSettings
 
@@ -176,4 +176,6 @@ class TrainSettings(Routine, _BySize):
                 }
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"training settings are not those of this version: {error}") from None
+            raise ValueError(
+                f"training.json does not fit this version of fox1 ({error}); run `fox1 curate` again to rewrite it"
+            ) from None

@@ -245,14 +245,14 @@ def test_a_terminal_shows_one_live_line_and_what_is_said_above_it(small: Path, t
     import pty
 
     out = tmp_path / "out"
-    reader, terminal = pty.openpty()
+    ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--stop-after", "10"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", "COLUMNS": "120"}
-    process = subprocess.Popen(command, env=environment, stderr=terminal, stdout=terminal)
-    os.close(terminal)
+    process = subprocess.Popen(command, env=environment, stderr=theirs, stdout=theirs)
+    os.close(theirs)
     shown = b""
     try:
-        while part := os.read(reader, 65536):
+        while part := os.read(ours, 65536):
             shown += part
     except OSError:  # the other side is closed
         pass

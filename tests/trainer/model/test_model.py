@@ -201,7 +201,7 @@ def test_chunked_loss_and_gradients_equal_full_logits_in_float64(chunk: int, dty
     expected_grads = torch.autograd.grad(expected / 3, wide)
     loss, losses = linear_cross_entropy(hidden, weight, targets, chunk)
     grads = torch.autograd.grad(loss / 3, (hidden, weight))
-    # The loss itself is fp32; logits and gradients have the precision of reference operands.
+    # The loss itself is fp32; logits and gradients have the precision of their operands.
     near = {"rtol": 1e-5, "atol": 1e-5} if dtype is torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
     assert loss.dtype is torch.float32
     torch.testing.assert_close(loss.double(), expected, **near)
@@ -219,7 +219,7 @@ def test_chunked_loss_holds_one_chunk_of_logits() -> None:
 import sys, torch
 import torch.nn.functional as F
 from fox1.pipeline.engine.memory import peak_bytes
-from fox1.trainer.loss import linear_cross_entropy
+from fox1.trainer.model.loss import linear_cross_entropy
 way, tokens, pieces = sys.argv[1], 4096, 32000
 torch.manual_seed(0)
 hidden = torch.randn(tokens, 64, requires_grad=True)
@@ -238,7 +238,7 @@ print(peak_bytes() - before)
         done = subprocess.run([sys.executable, "-c", script, way], capture_output=True, text=True, check=True)
         took[way] = int(done.stdout)
     logits = 4096 * 32000 * 4
-    # Full: logits and reference gradient at least. Chunks: reference part of the logits a few times, and the weight's gradient.
+    # Full: logits and their gradient at least. Chunks: their part of the logits a few times, and the weight's gradient.
     assert took["full"] > 1.8 * logits
     assert took["256"] < logits / 16 * 4 + 6 * 32000 * 64 * 4, took
     assert took["1024"] < logits / 4 * 3 + 6 * 32000 * 64 * 4, took
