@@ -1,6 +1,6 @@
 """The whole scan against datatrove's same steps on the same documents, one core each, in one run.
 
-    FOX1_DATA=... python benchmarks/bench_scan.py [--megabytes 30] [--default-megabytes 4] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.bench_scan [--megabytes 30] [--default-megabytes 4] [--pairs 3]
 
 fox1: everything scan computes (words and lines, Gopher quality and repetition, C4, FineWeb, code, personal data, language, quality
 model, contamination, URL rules, edits, content hash, signature, sketch) as Arrow columns. datatrove: its Gopher quality,
