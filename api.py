@@ -21,8 +21,7 @@ from .commands.show.stats import read_stats
 from .pipeline.engine.on_ray import ray_session
 from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent, record_run
 from .pipeline.inspect import lookup, provenance
-from .pipeline.inspect.run import Run as _Run
-from .pipeline.inspect.run import phase_names, shard_set
+from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths
 from .pipeline.run.identity import SourceFile
 from .pipeline.sources.listing import list_sources
@@ -109,7 +108,7 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.paths = RunPaths(root)
-        self._opened = _Run(self.paths, self._listed)
+        self._opened = FinishedRun(self.paths, self._listed)
 
     def __repr__(self) -> str:
         return f"Run({store.shown(self.paths.root)!r}: {', '.join(self.phases)})"

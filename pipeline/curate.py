@@ -30,9 +30,9 @@ from .engine.tasks import Engine, Task, TaskResult, task_key
 from .filter import judge as filter
 from .filter.exclude import load_excluded, prepare_exclude, read_lists
 from .filter.judge import FilterSettings
-from .inspect.lookup import write_lookup
 from .mix.budget import Cell, MixSettings
 from .mix.feasibility import BudgetShort, estimated_needs
+from .mix.lookup_index import write_lookup
 from .mix.stage import Mixer, TokenGroup, Vocabulary
 from .prepare.benchmarks import benchmark_files
 from .prepare.contamination import ContaminationSettings, prepare_contamination

@@ -1,111 +1,26 @@
 """`fox1 find`: from a URL, a native id or a content hash to documents and what became of them.
 
-Mix writes, beside the blocks of every document, an index of each kind: (key, doc_id), sorted, in parts by ranges of the
-key. So a lookup reads one row group of one file, however many documents a run has.
+`mix/lookup_index.py` writes the indices that are read here: one row group of one file per lookup.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..engine.shuffle import RecordShuffle, by_hash_range, read_records
-from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..engine.shuffle import by_hash_range
 from ..filter.exclude import index_key, read_entries
-from ..run.artifacts import Artifact, RunPaths, parquet_writer, row_groups
-from ..run.identity import ROW_BITS, Group
-from ..signals.hashing import halves
+from ..mix.lookup_index import KINDS as KINDS
+from ..run.artifacts import row_groups
+from ..run.identity import ROW_BITS
+from ..run.parquet_rows import row_of, uint64s
 from ..signals.scan import content_hashes
 from .provenance import Placed, placed
-from .run import Run, index_parts, row_of, uint64s
-
-VERSION = 1
-KINDS = {"url": "url_hash", "id": "native_id_hash", "hash": "content_hash"}
-"""Kind of a lookup -> the column of signals that it is by."""
-PART_ROWS = 1 << 20
-_RECORD = np.dtype([("key", "<u8"), ("id", "<u8")])
-_SCHEMA = pa.schema([pa.field("key", pa.uint64(), nullable=False), pa.field("doc_id", pa.uint64(), nullable=False)])
-
-
-def write_lookup(engine: Engine, groups: Sequence[Group], scans: dict[str, TaskResult]) -> None:
-    """Write the indices of a run. `scans`: by file name."""
-    paths = engine.paths
-    parts = max(1, -(-sum(r.counts["documents"] for r in scans.values()) // PART_ROWS))
-    inputs = {g.name: [scans[f.name].outputs[0].hash for f in g.files] for g in groups}
-    moved = engine.run(
-        "mix.lookup_shuffle",
-        [
-            Task(
-                g.name,
-                task_key("mix.lookup_shuffle", VERSION, None, [inputs[g.name], parts]),
-                shuffle_keys,
-                (g, parts, paths),
-            )
-            for g in groups
-        ],
-    )
-    files: dict[str, list[Artifact]] = {kind: [] for kind in KINDS}
-    for result in moved:
-        outputs = iter(result.outputs)
-        for kind in KINDS:
-            files[kind] += itertools.islice(outputs, result.data["files"][kind])
-    engine.run(
-        "mix.lookup",
-        [
-            Task(
-                f"{kind}-{part:05d}",
-                task_key("mix.lookup", VERSION, None, [[a.hash for a in files[kind]], part, parts]),
-                write_part,
-                ([a.file for a in files[kind]], part, paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet")),
-            )
-            for kind in KINDS
-            for part in range(parts)
-        ],
-    )
-
-
-def shuffle_keys(group: Group, parts: int, paths: RunPaths) -> TaskResult:
-    """Map: the keys of all documents of a group, by kind and range."""
-    outputs: list[Artifact] = []
-    counts = {}
-    for kind, column in KINDS.items():
-        out = RecordShuffle(paths.mix(f"lookup/{kind}/{group.name}"), parts, _RECORD)
-        for file in group.files:
-            table = pq.read_table(paths.signals(file.corpus, file.path), columns=["doc_id", column])
-            keys = _keys(table.column(column).combine_chunks())
-            rows = np.empty(len(keys), _RECORD)
-            rows["key"], rows["id"] = keys, table.column("doc_id").to_numpy()
-            rows = rows[keys != 0]
-            out.add(rows, by_hash_range(rows["key"], parts))
-        written = out.close()
-        counts[kind] = len(written)
-        outputs += written
-    return TaskResult(tuple(outputs), {}, {"files": counts})
-
-
-def _keys(values: pa.Array) -> np.ndarray:
-    """uint64 [n]: hashes as they are, the first eight bytes of longer ones."""
-    if pa.types.is_uint64(values.type):
-        return values.to_numpy()
-    return halves(values)[0]
-
-
-def write_part(files: Sequence[Path], part: int, path: Path) -> TaskResult:
-    """Reduce: one sorted part of an index."""
-    rows = read_records(files, part, _RECORD)
-    rows = rows[np.lexsort((rows["id"], rows["key"]))]
-    with parquet_writer(path, _SCHEMA) as out:
-        table = pa.Table.from_arrays([pa.array(rows["key"]), pa.array(rows["id"])], schema=_SCHEMA)
-        for batch in table.to_batches(1 << 16):
-            out.write(batch)
-    return TaskResult((out.artifact,), {"keys": len(rows)})
+from .run import FinishedRun, index_parts
 
 
 @dataclass(frozen=True)
@@ -125,7 +40,7 @@ class Found:
         return any(p.phase != "held_out" for p in [*self.blocks, *self.copy_blocks])
 
 
-def find(run: Run, kind: str, value: str) -> list[Found]:
+def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
     """Documents with a URL (normalised as by the scan), a native id or a content hash (hexadecimal, or of a text).
 
     Args:
@@ -154,7 +69,7 @@ def find(run: Run, kind: str, value: str) -> list[Found]:
     return found
 
 
-def describe(run: Run, doc_id: int) -> Found:
+def describe(run: FinishedRun, doc_id: int) -> Found:
     """What became of a document, and of the kept copy that stands for it."""
     file = run.file(doc_id)
     decision = row_of(run.paths.decisions(file.corpus, file.path), doc_id)
@@ -180,7 +95,7 @@ class Listed:
     """Documents that are recorded as copies of those, or of which those are."""
 
 
-def find_listed(run: Run, listed: str) -> Listed:
+def find_listed(run: FinishedRun, listed: str) -> Listed:
     """The documents that an exclude list names, and their recorded copies. Reads the decisions of the whole run.
 
     Raises:
@@ -207,7 +122,7 @@ def find_listed(run: Run, listed: str) -> Listed:
     return Listed(named, [describe(run, doc_id) for doc_id in copies])
 
 
-def _look_up(run: Run, kind: str, key: int) -> list[int]:
+def _look_up(run: FinishedRun, kind: str, key: int) -> list[int]:
     parts = index_parts(run.paths, run.manifest, kind)
     if not parts:
         raise ValueError(f"{run.paths.root} has no index of its documents; run `fox1 curate` again to make it")

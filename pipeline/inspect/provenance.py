@@ -13,12 +13,13 @@ from ...tokenize.chat import ChatEncoder
 from ...tokenize.encode import Encoder
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import block_batches, read_set, rows_per_file
+from ..filter.reasons import value_behind
 from ..mix.index import part_of
 from ..run.artifacts import row_groups
+from ..run.parquet_rows import row_of, uint64s
 from ..sources.domains import CHAT
 from ..text.edits import EDIT_KINDS, apply_edits, raw_span
-from .run import Run, index_parts, phase_names, row_of, shard_set, uint64s
-from .what_if import value_behind
+from .run import FinishedRun, index_parts, phase_names, shard_set
 
 BINARY = ("band_signature", "sketch", "contamination_items")
 """Columns of signals that tell a person nothing."""
@@ -49,7 +50,7 @@ class Why:
     blocks: list[Placed] = field(default_factory=list)
 
 
-def why(run: Run, name: str) -> Why:
+def why(run: FinishedRun, name: str) -> Why:
     """Signals, failed rules, decision and blocks of a document.
 
     Raises:
@@ -80,7 +81,7 @@ def why(run: Run, name: str) -> Why:
     )
 
 
-def placed(run: Run, doc_id: int) -> list[Placed]:
+def placed(run: FinishedRun, doc_id: int) -> list[Placed]:
     """The segments of a document in all phases, by the index."""
     parts = index_parts(run.paths, run.manifest)
     if not parts:
@@ -115,7 +116,7 @@ class Traced:
     """Kinds of edits inside of the raw span."""
 
 
-def trace(run: Run, asked: str | int, block: int, length: int = 0, source: bool = False) -> list[Traced]:
+def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, source: bool = False) -> list[Traced]:
     """The documents of a block, with the spans of their text that it holds.
 
     The text comes from the run's own token shards, so that nothing has to be read up to a row; from the source where they
@@ -160,7 +161,7 @@ def trace(run: Run, asked: str | int, block: int, length: int = 0, source: bool 
 
 @dataclass(frozen=True)
 class _Tracer:
-    run: Run
+    run: FinishedRun
     encoder: Encoder
     settings: TokenizerSettings
     source: bool

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..filter.exclude import EXCLUDED, Excluded, excluded_of
-from ..filter.judge import FilterSettings, judge, signal_batches, signal_of
+from ..filter.judge import FilterSettings, judge, signal_batches
+from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths, merge_counts
 from ..run.identity import Group, SourceFile
-from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..text.excerpts import beginning, edited_text
 
 
@@ -125,18 +125,6 @@ def _first(verdicts: list[tuple[str, np.ndarray]], n: int) -> list[str]:
         for i in hit.nonzero()[0].tolist():
             reasons[i] = name
     return reasons
-
-
-def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
-    """The signal behind a reason with its value, of row i of a batch of signals; empty where there is none."""
-    if reason == "languages":
-        return f"language {batch.column('language')[i]}"
-    signal = signal_of(reason)
-    if not signal:
-        return ""
-    # Not `to_numpy`: see `runs.uint64s`.
-    one = {c: np.array([batch.column(c)[i].as_py()]) for c in batch.schema.names if c in SIGNAL_COUNTS}
-    return f"{signal} {SIGNALS[signal](one)[0]:.4g}"
 
 
 def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> Example:

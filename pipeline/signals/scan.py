@@ -27,7 +27,7 @@ from ..engine.tasks import TaskResult
 from ..run.artifacts import EDIT_TYPE, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile
 from ..sources.domains import domain_of
-from ..sources.listing import current_version
+from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
@@ -168,12 +168,6 @@ def scan_file(
     counts["quarantined"] = quarantine.rows
     counts["damaged_files"] = int(bool(quarantine.damage))
     return TaskResult(tuple(outputs), counts, {"damage": quarantine.damage} if quarantine.damage else {})
-
-
-def check_unchanged(file: SourceFile) -> None:
-    """Raise ValueError if a local file is not what planning saw."""
-    if current_version(file) != (file.size, file.version):
-        raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
 
 
 def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -188,6 +188,12 @@ def current_version(file: SourceFile) -> tuple[int, str]:
     return stat.st_size, str(stat.st_mtime_ns)
 
 
+def check_unchanged(file: SourceFile) -> None:
+    """Raise ValueError if a local file is no longer the one that planning saw."""
+    if current_version(file) != (file.size, file.version):
+        raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
+
+
 def file_version(url: str) -> str:
     """What changes when a named file changes: size and mtime of a local one; of others only the name."""
     if "://" in url or not os.path.exists(url):

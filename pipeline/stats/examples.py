@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
 from ..engine.tasks import TaskResult
-from ..inspect.run import Run, row_of, take_rows
-from ..inspect.what_if import value_behind
+from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
+from ..run.documents import Documents
 from ..run.identity import ROW_BITS, SourceFile
+from ..run.parquet_rows import row_of, take_rows
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -103,7 +104,7 @@ def examples_json(results: Sequence[TaskResult], paths: RunPaths) -> dict[str, A
     for result in results:
         for reason, examples in result.data["examples"].items():
             merged.setdefault(reason, []).extend(examples)
-    run, encoder = Run(paths), Encoder(paths.tokenizer, fast=False)
+    documents, encoder = Documents(paths), Encoder(paths.tokenizer, fast=False)
     for reason, examples in merged.items():
         # Kept documents of every corpus; of a rule those with the least hash.
         best = sorted(examples, key=lambda e: int(e["order"]))
@@ -112,18 +113,18 @@ def examples_json(results: Sequence[TaskResult], paths: RunPaths) -> dict[str, A
             del example["order"]
             copy = example.pop("duplicate_of")
             if copy:
-                example["stays"] = run.name(copy)
-                example["stays_text"] = _text(run, encoder, copy)
+                example["stays"] = documents.name(copy)
+                example["stays_text"] = _text(documents, encoder, copy)
     return {"reasons": dict(sorted(merged.items()))}
 
 
-def _text(run: Run, encoder: Encoder, doc_id: int) -> str:
+def _text(documents: Documents, encoder: Encoder, doc_id: int) -> str:
     """The beginning of a kept document by its tokens; empty where they cannot tell (another run's, conversations)."""
-    if doc_id >> ROW_BITS not in run.files:
+    if doc_id >> ROW_BITS not in documents.files:
         return ""
-    file = run.file(doc_id)
-    signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["subset"])
-    ids = run.ids(doc_id, signals.column("subset")[0].as_py()) if signals else None
+    file = documents.file(doc_id)
+    signals = row_of(documents.paths.signals(file.corpus, file.path), doc_id, ["subset"])
+    ids = documents.ids(doc_id, signals.column("subset")[0].as_py()) if signals else None
     if ids is None:
         return ""
     return encoder.decode(ids[:LETTERS]).decode(errors="replace")[:LETTERS]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ..run.artifacts import RunPaths
 from ..run.identity import SourceFile
-from ..signals.scan import check_unchanged
+from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from .edits import apply_edits

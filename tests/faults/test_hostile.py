@@ -26,7 +26,7 @@ from fox1.pipeline.curate import curate as curate_run
 from fox1.pipeline.curate import run_files
 from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.inspect.lookup import find
-from fox1.pipeline.inspect.run import Run
+from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.stats.report import write_report
@@ -120,7 +120,7 @@ def shown(*arguments: object) -> str:
 
 
 def test_no_document_name_or_id_steers_a_terminal(hostile: Path) -> None:
-    opened = Run(RunPaths(hostile))
+    opened = FinishedRun(RunPaths(hostile))
     traced = 0
     for row in hostile_rows(hostile)[::3]:
         said = shown("why", hostile, row["doc_id"])
@@ -156,7 +156,7 @@ def test_no_text_runs_in_the_report_or_closes_a_part_of_it(hostile: Path, tmp_pa
 
 
 def test_no_control_or_reserved_id_comes_from_a_document(hostile: Path) -> None:
-    opened = Run(RunPaths(hostile))
+    opened = FinishedRun(RunPaths(hostile))
     encoder = Encoder(opened.paths.tokenizer, opened.tokenizer.reserved)
     barred = {0, 1, 2, 3, *encoder.reserved_ids.values()}
     wanted, seen = {row["doc_id"]: row["row"] for row in hostile_rows(hostile)}, 0
