@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .commands.show.stats import read_stats
 from .pipeline.engine.on_ray import ray_session
 from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent, record_run
 from .pipeline.inspect import lookup, provenance
@@ -25,6 +24,7 @@ from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths
 from .pipeline.run.identity import SourceFile
 from .pipeline.sources.listing import list_sources
+from .pipeline.stats.ledger import read_stats
 from .storage import store
 
 if TYPE_CHECKING:

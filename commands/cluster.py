@@ -56,7 +56,7 @@ def jobs(context: typer.Context, address: Dashboard = DEFAULT_ADDRESS) -> None:
     """List the jobs of a cluster, show their logs, end them."""
     if context.invoked_subcommand is None:
         from ..cluster.jobs import list_jobs
-        from .show.documents import print_jobs
+        from .show.runs import print_jobs
 
         print_jobs(list_jobs(address))
 

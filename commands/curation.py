@@ -52,7 +52,8 @@ def curate(
     from ..recipes.check import undrawn_sources
     from ..recipes.load import load_recipe
     from ..recipes.units import quantity, share
-    from .show.documents import StageBars, print_summary
+    from .show.bars import StageBars
+    from .show.runs import print_summary
 
     for line in undrawn_sources(load_recipe(recipe, overrides or [])[0]):
         print(f"warning: {line}", file=sys.stderr)
@@ -132,7 +133,7 @@ def dump(
     from ..recipes.load import stored_recipe
     from ..recipes.settings import curate_settings
     from ..storage.lease import held
-    from .show.documents import StageBars
+    from .show.bars import StageBars
 
     paths = RunPaths(run)
     settings = curate_settings(stored_recipe(paths.recipe)[0])

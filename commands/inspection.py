@@ -16,7 +16,8 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show what became of every document and token: funnel, overlap of the corpora, mixture by phase."""
-    from .show.stats import print_tables, read_stats
+    from ..pipeline.stats.ledger import read_stats
+    from .show.stats import print_tables
 
     warn_unfinished(run)
     values = read_stats(run)
@@ -64,7 +65,7 @@ def filter_command(
     from ..pipeline.run.artifacts import RunPaths
     from ..recipes.load import change_filters
     from ..recipes.settings import curate_settings
-    from .show.documents import print_what_if
+    from .show.runs import print_what_if
 
     paths = RunPaths(run)
     now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, changes))

@@ -154,14 +154,15 @@ def eval_command(
 
     # lm-eval's bar for each of MMLU's 57 subjects tells nothing; ours do. tqdm reads this when it is first imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from ..trainer.evaluate.evaluate import as_json, choose, evaluate, measure_generation, print_scores
+    from ..trainer.evaluate.evaluate import as_json, choose, evaluate, measure_generation
     from ..trainer.evaluate.text_model import open_model
+    from .show.scores import print_scores, track_items
 
     benchmarks = choose(tasks)
     if data and not data.is_dir():
         raise ValueError(f"--data {data} is no folder")
     model = open_model(checkpoint, dtype)
-    scores = evaluate(model, benchmarks, data, limit, sys.stderr.isatty())
+    scores = evaluate(model, benchmarks, data, limit, track_items)
     generation = measure_generation(model.model)
     print_scores(scores, generation)
     if out:

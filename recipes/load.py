@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ..storage.wording import printable
 from .check import absent_pools
 from .presets import PRESETS, expand
 from .schema import Recipe
@@ -28,14 +29,9 @@ class RecipeError(ValueError):
     """What is wrong with a recipe, one problem a line in `problems`."""
 
     def __init__(self, path: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(_line(p) for p in problems)
+        self.problems = tuple(printable(p) for p in problems)
         more = f" (and {len(problems) - 1} more; see `fox1 recipe check`)" if len(problems) > 1 else ""
-        super().__init__(f"{_line(path)}: {self.problems[0]}{more}")
-
-
-def _line(text: str) -> str:
-    """Text that may quote a recipe, as one line that cannot steer a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        super().__init__(f"{printable(path)}: {self.problems[0]}{more}")
 
 
 def find(name: str, beside: Path | None = None) -> Path:
@@ -50,7 +46,7 @@ def find(name: str, beside: Path | None = None) -> Path:
             if place.is_file():
                 return place
     own = ", ".join(sorted(p.name for p in PACKAGE.glob("*.yaml")))
-    raise ValueError(f"no recipe {_line(name)}; give a path, or one of the package's: {own}")
+    raise ValueError(f"no recipe {printable(name)}; give a path, or one of the package's: {own}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -157,7 +153,7 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
 def _set(value: dict[str, Any], assignment: str) -> None:
     """Apply one `--set a.b.c=value`; the value is YAML."""
     key, equals, text = assignment.partition("=")
-    told = f"--set {_line(assignment[:200])}"
+    told = f"--set {printable(assignment[:200])}"
     if not equals or not key:
         raise ValueError(f"{told}: write key=value, for example phases.phase1.tokens=1B")
     if key == "extends":
@@ -173,14 +169,14 @@ def _set(value: dict[str, Any], assignment: str) -> None:
             else None
         )
         if not isinstance(at, dict | list):
-            raise ValueError(f"{told}: {_line(part)} is not a mapping")
+            raise ValueError(f"{told}: {printable(part)} is not a mapping")
     try:
         new = _yaml(text)
     except ValueError as error:
-        raise ValueError(f"{told}: the value is not YAML ({_line(str(error))}); quote it") from None
+        raise ValueError(f"{told}: the value is not YAML ({printable(str(error))}); quote it") from None
     if isinstance(at, list):
         if not last.isdigit() or int(last) >= len(at):
-            raise ValueError(f"{told}: {_line(last)} is not a place in the list")
+            raise ValueError(f"{told}: {printable(last)} is not a place in the list")
         at[int(last)] = new
     else:
         at[last] = new

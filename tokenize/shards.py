@@ -18,6 +18,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
+from ..storage.wording import first_line, printable
+
 
 def _column(name: str, type_: pa.DataType) -> pa.Field:
     return pa.field(name, type_, nullable=False)
@@ -141,7 +143,7 @@ def read_set(folder: Path) -> SetInfo:
     except FileNotFoundError:
         raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` makes them") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({ascii(str(error))[1:-1]}); run `fox1 curate` again") from None
+        raise ValueError(f"{path} is damaged ({printable(first_line(error))}); run `fox1 curate` again") from None
 
 
 def _typed(value: dict[str, Any], **types: type) -> dict[str, Any]:
@@ -344,7 +346,7 @@ def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                 raise pa.ArrowInvalid("nulls")
             yield batch
     except (OSError, pa.ArrowException, MemoryError, UnicodeDecodeError) as error:
-        first = ascii(next(iter(str(error).splitlines()), type(error).__name__))[1:-1]
+        first = printable(first_line(error))
         raise ValueError(f"{path} is damaged ({first}); run `fox1 curate` again to rebuild it") from None
 
 

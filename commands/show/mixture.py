@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-
-def new_console() -> Console:
-    """Standard output; what stands in brackets or between colons is text. Names from data go through `printable`, too."""
-    # A log file has no width: eighty columns would cut numbers.
-    return Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
-
-
-def new_table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    return table
+from ...pipeline.stats.ledger import documents_by_class
+from .terminal import new_table
 
 
 def mixture_tables(values: dict[str, Any]) -> list[Table]:
@@ -113,15 +101,6 @@ def _shares(title: str, label: str, phases: Sequence[dict[str, Any]], rows: Iter
         parts = [(f"{n:,}", f"{100 * n / max(p['tokens'], 1):.2f} %") for n, p in zip(row, phases, strict=True)]
         table.add_row(name, *(x for part in parts for x in part))
     return table
-
-
-def documents_by_class(of: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[int, int]:
-    """Documents by class of length or quality, over all domains of a distribution of `stats/mixture.json`."""
-    found: dict[int, int] = {}
-    for classes in of.values():
-        for level, (documents, _) in classes.items():
-            found[int(level)] = found.get(int(level), 0) + documents
-    return found
 
 
 def _classes(title: str, kind: str, mixture: dict[str, Any]) -> Table:

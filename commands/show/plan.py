@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from ...pipeline.capacity.plan import Actual, Plan
-from .mixture import new_console, new_table
+from .terminal import new_console, new_table
 
 ENOUGH_BYTES = 5e6
 """Of text that rates can be taken from."""

@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ...pipeline.dedupe.order import DUPLICATES
-from ...pipeline.run.artifacts import RunPaths, read_json
 from ...pipeline.stats.tokenizer import SubsetTokens
 from ...tokenize.model import Pieces
-from .mixture import mixture_tables, new_console, new_table
-
-NAMES = (
-    "funnel",
-    "filter",
-    "prepared",
-    "dedupe",
-    "overlap",
-    "mixture",
-    "tokens",
-    "languages",
-    "examples",
-    "settings",
-)
-
-
-def read_stats(run: Path) -> dict[str, Any]:
-    """All statistics of a run.
-
-    Raises:
-        ValueError: the run has none (yet).
-    """
-    paths = RunPaths(run)
-    if not run.is_dir():
-        raise ValueError(f"no run at {run}; `fox1 curate RECIPE --out {run}` makes one")
-    values = {name: read_json(paths.stats(name)) for name in NAMES}
-    if "contamination" in values["prepared"]:
-        values["contamination"] = read_json(paths.stats("contamination"))
-    return values
+from .mixture import mixture_tables
+from .terminal import new_console, new_table
 
 
 def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:

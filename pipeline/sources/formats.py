@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
-from ...storage.wording import first_line
+from ...storage.wording import first_line, printable
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
@@ -200,7 +200,7 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
             # Of a damaged size, memory that no machine has is asked for.
             if store.error:
                 raise store.error from None
-            first = ascii(first_line(error))[1:-1]
+            first = printable(first_line(error))
             raise Damaged(f"{type(error).__name__}: {first}", -1) from None
 
 

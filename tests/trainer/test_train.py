@@ -244,7 +244,6 @@ def test_a_trace_of_some_steps_is_written(small: Path, tmp_path: Path) -> None:
 def test_a_terminal_shows_one_live_line_and_what_is_said_above_it(small: Path, tmp_path: Path) -> None:
     import pty
 
-    pytest.importorskip("rich")
     out = tmp_path / "out"
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--stop-after", "10"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,9 @@ from ..model.model import Fox1
 from . import benchmark_data as data
 from .generate import Cache, next_logits
 from .text_model import TextModel
+
+if TYPE_CHECKING:
+    from .harness import Track
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,14 @@ def choose(names: str) -> list[Benchmark]:
 
 
 def evaluate(
-    model: TextModel, benchmarks: list[Benchmark], folder: Path | None, limit: int = 0, show: bool = False
+    model: TextModel, benchmarks: list[Benchmark], folder: Path | None, limit: int = 0, track: Track | None = None
 ) -> list[Score]:
     """Scores of a model.
 
     Args:
         folder: of the benchmarks' published files; None: lm-eval fetches them from the Hugging Face hub.
         limit: items of each task; 0: all. Few items measure nothing, they show that it runs.
-        show: progress on the terminal.
+        track: shows the progress over items, as `commands.show.scores.track_items` does.
 
     Raises:
         ValueError: lm-eval is not installed, or items are missing or unreadable.
@@ -100,10 +103,10 @@ def evaluate(
         from lm_eval.tasks import TaskManager
     except ImportError:
         raise ValueError("`fox1 eval` needs lm-eval: pip install 'fox1[eval]'") from None
-    from .harness import HarnessModel
+    from .harness import HarnessModel, untracked
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager, adapted = TaskManager(), HarnessModel(model, show)
+    manager, adapted = TaskManager(), HarnessModel(model, track or untracked)
     scores = []
     for benchmark in benchmarks:
         specs = _specs(benchmark, folder, manager.all_tasks)
@@ -185,29 +188,3 @@ def as_json(scores: list[Score], generation: Generation) -> dict[str, Any]:
             "published_tokens_per_second": PUBLISHED_TOKENS_PER_SECOND,
         },
     }
-
-
-def print_scores(scores: list[Score], generation: Generation) -> None:
-    """Two tables, each beside what is published of Fox-1."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("benchmark", *(_right(n) for n in ("shots", "items", "score %", "± (1 s.e.)", "Fox-1, published %")))
-    for s in scores:
-        cells = (str(s.shots), f"{s.items:,}", f"{s.per_cent:.2f}", f"{s.standard_error:.2f}", f"{s.published:.2f}")
-        table.add_row(s.benchmark, *cells)
-    takes = Table(
-        "generation", _right(f"here, {generation.dtype} on {generation.device}"), _right("published, bf16, H100")
-    )
-    takes.add_row("memory, MiB", f"{generation.memory_mib:,.0f}", f"{PUBLISHED_MEMORY_MIB:,}")
-    takes.add_row("tokens/s", f"{generation.tokens_per_second:,.1f}", f"> {PUBLISHED_TOKENS_PER_SECOND}")
-    console = Console()
-    if scores:
-        console.print(table)
-    console.print(takes)
-
-
-def _right(name: str) -> Any:
-    from rich.table import Column
-
-    return Column(name, justify="right")

@@ -6,6 +6,7 @@ key-value cache from one to the next.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -13,10 +14,17 @@ import pyarrow as pa
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
-from rich.progress import track
 
 from .generate import Cache, generate, score
 from .text_model import TextModel
+
+Track = Callable[[Sequence[Any], str], Iterable[Any]]
+"""Passes items on, one by one, and shows how far what is named has come."""
+
+
+def untracked(items: Sequence[Any], what: str) -> Iterable[Any]:
+    """A `Track` that shows nothing."""
+    return items
 
 
 def _common(a: list[int], b: list[int]) -> int:
@@ -32,9 +40,9 @@ def _common(a: list[int], b: list[int]) -> int:
 class HarnessModel(TemplateLM):
     """lm-eval's view of a model and its tokenizer; a text begins with bos where it did in training."""
 
-    def __init__(self, model: TextModel, show: bool = False) -> None:
+    def __init__(self, model: TextModel, track: Track = untracked) -> None:
         super().__init__()
-        self._model, self._show = model, show
+        self._model, self._track = model, track
         self._room = model.model.settings.max_positions
 
     @property
@@ -68,7 +76,7 @@ class HarnessModel(TemplateLM):
         cached: list[int] = []
         found: list[tuple[float, bool]] = [(0.0, False)] * len(items)
         groups = [(ids, list(group)) for ids, group in groupby(items, key=lambda item: item[0])]
-        for ids, group in track(groups, "scoring", disable=not self._show, transient=True):
+        for ids, group in self._track(groups, "scoring"):
             shared = min(_common(cached, ids), len(ids) - 1)
             cache.length, cached = shared, ids
             scores = score(
@@ -92,7 +100,7 @@ class HarnessModel(TemplateLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations until one of the stop texts."""
         made = []
-        for request in track(requests, "generating", disable=not self._show, transient=True):
+        for request in self._track(requests, "generating"):
             context, options = request.args
             until = options.get("until", [])
             most = int(options.get("max_gen_toks", 256))

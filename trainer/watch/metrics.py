@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from ...storage import store
 from ...storage.disk import writing
+from .live import LiveLine
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 FLOP/s by a part of the device's name. An unknown device has no MFU rather than a wrong one."""
@@ -42,7 +43,7 @@ class Metrics:
             self._log = _appended(root / LOG)
         self._board: Any = None
         self._wandb: Any = None
-        self._live: Any = None
+        self._live: LiveLine | None = None
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -62,22 +63,7 @@ class Metrics:
             except ImportError:
                 self.say("WANDB_PROJECT is set, but wandb is not installed: pip install wandb")
         if sys.stderr.isatty():
-            try:
-                from rich.console import Console
-                from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-                self._live = Progress(
-                    TextColumn("{task.fields[phase]} step {task.completed:,.0f}/{task.total:,.0f}"),
-                    BarColumn(24),
-                    TextColumn("{task.fields[shown]}"),
-                    TimeRemainingColumn(),
-                    console=Console(stderr=True),
-                    transient=True,
-                )
-                self._task = self._live.add_task("train", total=None, phase="", shown="", visible=False)
-                self._live.start()
-            except ImportError:
-                pass
+            self._live = LiveLine(sys.stderr)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append one record; nested mappings become `a/b` in TensorBoard and W&B."""
@@ -110,7 +96,7 @@ class Metrics:
             self.say(line)
         else:
             self._append(self._log, line)
-            self._live.update(self._task, completed=step, total=total, phase=values["phase"], shown=shown, visible=True)
+            self._live.update(values["phase"], step, total, shown)
 
     @staticmethod
     def _append(file: IO[bytes], line: str) -> None:
@@ -133,7 +119,7 @@ class Metrics:
         if self._live is None:
             print(text, file=sys.stderr, flush=True)
         else:
-            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._live.print(text)
 
     def keep(self) -> None:
         """Where the folder lies in a store: upload what is appended to."""
@@ -147,7 +133,7 @@ class Metrics:
         self._file.close()
         self._log.close()
         if self._live is not None:
-            self._live.stop()
+            self._live.close()
         if self._board is not None:
             # Of a disk that refuses it has been said; this must not take its place.
             with suppress(OSError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from ....commands.show.mixture import documents_by_class
+from ..ledger import documents_by_class
 from .facts import Link, RunFacts, shares_of
 
 WIDTH = 1120

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ....commands.show.mixture import documents_by_class
-from ....commands.show.stats import read_stats
 from ...dedupe.order import DUPLICATES
 from ...engine.tasks import task_times
 from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
+from ..ledger import documents_by_class, read_stats
 
 FILTERED = "filtered"
 FLOW_NAMES = {

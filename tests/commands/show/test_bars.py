@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fox1.commands.show import documents as progress
-from fox1.commands.show.documents import StageBars
+from fox1.commands.show import bars as progress
+from fox1.commands.show.bars import StageBars
 from fox1.pipeline.engine import tasks as engine
 
 

@@ -1,0 +1,87 @@
+"""What a run ends with, what another filter would change in it, and the jobs of a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from ...storage.store import shown
+from ...storage.wording import printable
+from .terminal import new_console
+
+if TYPE_CHECKING:
+    from ...cluster.jobs import Job
+    from ...pipeline.curate import Summary
+    from ...pipeline.inspect.what_if import WhatIf
+
+
+def print_summary(summary: Summary, run: Path) -> None:
+    """What a run ends with: what was kept, what was read badly, what each phase holds."""
+    console = new_console()
+    table = Table("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for f in summary.funnels:
+        name = f"{f.corpus} (held out)" if f.held_out else f.corpus
+        table.add_row(name, f"{f.rows:,}", f"{f.kept:,}", f"{sum(f.dropped.values()):,}", f"{f.quarantined:,}")
+    console.print(table)
+    for funnel in summary.funnels:
+        for damage in funnel.damaged:
+            console.print(f"damaged: {printable(damage)}; rows before the damage were used", style="yellow")
+    for note in summary.notes:
+        console.print(printable(note), style="yellow", highlight=False)
+    for phase in summary.mixture.get("phases", []):
+        sets = ", ".join(f"{s['blocks']:,} blocks of {s['block_length']:,}" for s in phase["sets"])
+        console.print(f"{phase['name']}: {phase['tokens']:,} tokens in {sets}", highlight=False)
+        if phase["given_away"]:
+            names = printable(", ".join(phase["given_away"]))
+            console.print(f"  nothing there of {names}: its share went to the other pools", highlight=False)
+    reused = sum(r for r, _ in summary.reused.values())
+    total = sum(t for _, t in summary.reused.values())
+    console.print(
+        f"{shown(run)}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False, soft_wrap=True
+    )
+
+
+def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
+    """What another filter would change: totals, by reason and subset, examples, and what a real change would redo."""
+    console = new_console()
+    lost, won = sum(result.dropped.values()), sum(result.restored.values())
+    console.print(printable(f"what if {', '.join(changes)}"), style="bold", highlight=False)
+    console.print(
+        f"{result.documents:,} documents, {result.kept:,} pass the filters now; {lost:,} more would be dropped, {won:,} would "
+        f"pass again ({result.bytes / 1e6:+,.2f} MB of text)",
+        highlight=False,
+    )
+    for title, counts in (("dropped for", result.dropped), ("no longer dropped for", result.restored)):
+        for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            console.print(f"  {n:,} {title} {reason}", highlight=False)
+    if result.by_subset:
+        table = Table("subset", "dropped", "passes again", box=None, header_style="bold")
+        for cell, (dropped, restored) in sorted(result.by_subset.items()):
+            table.add_row(printable(cell), f"{dropped:,}", f"{restored:,}")
+        console.print(table)
+    for example in result.examples:
+        about = printable(f"{example.name}  {example.reason}  {example.value}")
+        console.print(about, style="cyan", highlight=False)
+        console.print(f"    {printable(example.text)}", highlight=False)
+    redo = f"filter, dedupe, tokens of about {result.changed_groups} of {result.groups} groups, mix and stats"
+    console.print(
+        f"a real change would redo {redo}; the scan would be reused" if lost or won else "nothing would change",
+        highlight=False,
+    )
+
+
+def print_jobs(jobs: Sequence[Job]) -> None:
+    """Jobs of a cluster, the newest first."""
+    table = Table("job", "status", "started", "took", "command", box=None, header_style="bold")
+    for job in jobs:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started)) if job.started else ""
+        minutes, seconds = divmod(int(job.seconds), 60)
+        took = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        table.add_row(job.id, job.status.lower(), started, took, printable(job.command))
+    new_console().print(table)
