@@ -31,7 +31,7 @@ ENDS = (700 / LENGTH, 1500 / LENGTH, 1.0)
 FOX1 = """
 import sys, time, torch
 from pathlib import Path
-from fox1.trainer.data import PhaseData
+from fox1.trainer.data.order import PhaseData
 folder, mode, seconds, batch = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 data = PhaseData(folder, 1)
 first = data.units if "shuffled" in mode else 0

@@ -247,7 +247,7 @@ def measure(arm: str, seed: int, root: Path) -> dict[str, Any]:
     import numpy as np
     import torch
     import torch.distributed as dist
-    from fox1.trainer.checks.held_out import HeldOut
+    from fox1.trainer.checks.held_out_loss import HeldOutLoss
     from fox1.trainer.data.order import PhaseData
     from fox1.trainer.evaluate.text_model import open_model
     from fox1.trainer.parallel import start_processes
@@ -270,7 +270,7 @@ def measure(arm: str, seed: int, root: Path) -> dict[str, Any]:
     result["tokens"] = sum(p["tokens"] for p in fox1.open_run(run).stats["mixture"]["phases"])
     for name, of in (("whole", "raw-0"), ("clean", "phases-0")):
         data = PhaseData(root / "runs" / of / "held_out", 0)
-        found = HeldOut(data, EVALUATED_BLOCKS, bytes_of).measure(model, torch.device("cpu"))
+        found = HeldOutLoss(data, EVALUATED_BLOCKS, bytes_of).measure(model, torch.device("cpu"))
         result[name] = {
             "bits_per_byte": found["bits_per_byte"],
             "by_domain": found["bits_per_byte_by_domain"],

@@ -180,9 +180,9 @@ class ChatEncoder:
             bounds.pop()
         return [*bounds, len(text.encode())]
 
-    def _plan(self, text: str) -> list[_Part]:
+    def _plan(self, text: str) -> list[_TurnPart]:
         """Pieces and text of a rendered conversation; neighbouring text is joined."""
-        plan: list[_Part] = []
+        plan: list[_TurnPart] = []
         held = ""
         opens = -1
         inside: list[tuple[int, int, int]] = []
@@ -191,7 +191,7 @@ class ChatEncoder:
         def flush() -> None:
             nonlocal held, opens
             if held:
-                plan.append(_Part(text=held, opens=opens, said=tuple(inside)))
+                plan.append(_TurnPart(text=held, opens=opens, said=tuple(inside)))
                 held, opens = "", -1
                 inside.clear()
 
@@ -204,7 +204,7 @@ class ChatEncoder:
             for part in before:
                 if isinstance(part, int):
                     flush()
-                    plan.append(_Part(piece=part))
+                    plan.append(_TurnPart(piece=part))
                 else:
                     held += part
             if role == LEARNED:
@@ -216,10 +216,10 @@ class ChatEncoder:
                 if isinstance(part, int):
                     if not held and opens >= 0:
                         # Nothing is said: the span begins with the piece that ends the turn.
-                        plan.append(_Part(text="", opens=0))
+                        plan.append(_TurnPart(text="", opens=0))
                         opens = -1
                     flush()
-                    plan.append(_Part(piece=part, closes=not closed))
+                    plan.append(_TurnPart(piece=part, closes=not closed))
                     closed = True
                 else:
                     held += part
@@ -232,7 +232,7 @@ class ChatEncoder:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _TurnPart:
     """A piece of the template, or text to encode."""
 
     piece: int = -1

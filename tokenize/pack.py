@@ -22,7 +22,7 @@ TOLERANCE = 256
 
 
 @dataclass(frozen=True)
-class Segments:
+class PackedSegments:
     """Pieces of documents, in block and offset order (or without a block: leftovers)."""
 
     document: np.ndarray
@@ -42,9 +42,9 @@ class Segments:
 class Packed:
     """What became of a list of documents."""
 
-    segments: Segments
+    segments: PackedSegments
     n_blocks: int
-    leftover: Segments
+    leftover: PackedSegments
     """Less than one block; `block` is 0. The caller packs the leftovers of all its lists once more."""
     cut: int
     """Pieces cut although they fit a block."""
@@ -62,7 +62,7 @@ def pack(lengths: np.ndarray, block_length: int, max_docs: int, packing: Packing
     run = _best_fit if packing == "best_fit" else _concatenate
     rows, n_blocks, n_left, cut = run(lengths.astype(np.int64), block_length, max_docs, last)
     split = len(rows) - n_left
-    return Packed(Segments(*_columns(rows[:split])), n_blocks, Segments(*_columns(rows[split:])), cut)
+    return Packed(PackedSegments(*_columns(rows[:split])), n_blocks, PackedSegments(*_columns(rows[split:])), cut)
 
 
 def _columns(rows: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -1,7 +1,7 @@
-"""Training as workers of a Ray cluster, by Ray Train: as many as there is room for, again after one is lost.
+"""Starts a training on a Ray cluster, through Ray Train: as many workers as there is room for, restarted when one is lost.
 
-Checkpoints go straight to the shared folder. A group of workers that is restarted, larger or smaller, goes on from the
-newest one with the next unit of the data, since neither batch nor order depends on their number.
+Checkpoints go straight to the shared folder. A restarted group of workers, larger or smaller, continues from the newest
+checkpoint with the next unit of the data, since neither batch nor order depends on the number of workers.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from .settings import Options
 from .watch.metrics import LOG
 
 OUTCOME = "outcome.json"
-"""In the folder of checkpoints: what the last group of workers ended with."""
+"""File in the folder of checkpoints: the exit status of the last group of workers, and its error."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Which workers a training runs on, and what it survives."""
+    """The workers that a training runs on, and the failures that it survives."""
 
     least: int
     most: int
     gpus: int
-    """Of each worker: 1, or 0 on CPUs."""
+    """GPUs of each worker: 1, or 0 for training on CPUs."""
     cpus: int = 1
-    """Of each worker."""
+    """CPU cores of each worker."""
     max_failures: int = 3
-    """Lost workers and errors after which it ends; nodes that announce their end do not count."""
+    """Lost workers and errors after which the training ends; nodes that announce their end do not count."""
     resize_seconds: float = 60.0
-    """How often it is looked whether there is room for more."""
+    """Seconds between checks for room for more workers."""
 
     @classmethod
     def parse(cls, text: str, gpus: int, cpus: int = 1, max_failures: int = 3) -> Workers:
-        """`4`, or `2:8` for as many as there is room for.
+        """Workers by the text of `--ray`: `4`, or `2:8` for as many as there is room for.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: it is neither a number nor a range.
         """
         least, _, most = text.partition(":")
         if not (least.isdigit() and (most or least).isdigit() and 1 <= int(least) <= int(most or least)):
-            raise ValueError(f"--ray {text}: give a number of workers, or the least and the most, e.g. 2:8")
+            raise ValueError(f"--ray {text}: give a number of workers, or a minimum and a maximum, e.g. 2:8")
         return cls(int(least), int(most or least), gpus, cpus, max_failures)
 
 
 def load_kernels() -> None:
-    """Use MKL once. It loads its kernels when they are first used, and in the driver of a job that fails after Ray's."""
+    """Use MKL once: it loads its kernels at their first use, which fails in the driver of a job once Ray is loaded."""
     import torch
 
     torch.ones(64, 64) @ torch.ones(64, 64)
 
 
 def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: Options) -> int:
-    """Train on the Ray session that stands; the exit status: 0 done, 75 stopped with the state saved.
+    """Train on the Ray session of this process; the exit status: 0 for done, 75 for stopped with the state saved.
 
     Raises:
         ValueError: the run or the options do not fit, or the training failed more often than allowed.
@@ -87,7 +87,7 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
             elastic_resize_monitor_interval_s=workers.resize_seconds,
         ),
         run_config=RunConfig(
-            # Ray's own notes of this call; what is trained lies in the folder itself.
+            # Only Ray's own notes go there; checkpoints lie in the folder itself.
             name=f"call-{time.time_ns():x}",
             **_ray_storage(out / "ray"),
             failure_config=FailureConfig(max_failures=workers.max_failures),
@@ -100,8 +100,8 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
         if type(error).__module__.partition(".")[0] != "ray":
             raise
         raise ValueError(
-            f"the training ended after {workers.max_failures} restarts: {str(error).strip().splitlines()[-1]}; "
-            "run again to go on from the last checkpoint"
+            f"the training failed more often than --max-failures {workers.max_failures} allows: "
+            f"{str(error).strip().splitlines()[-1]}; run the same command again to resume from the last checkpoint"
         ) from error
     outcome = json.loads((out / OUTCOME).read_text())
     if outcome["error"]:
@@ -110,7 +110,7 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
 
 
 def _ray_storage(folder: Path) -> dict[str, Any]:
-    """Where Ray Train keeps its notes, with the credentials that fox1 uses."""
+    """Where Ray Train keeps its notes, reached with the credentials that fox1 uses."""
     if not isinstance(folder, store.Mirrored):
         return {"storage_path": str(folder)}
     from pyarrow.fs import FSSpecHandler, PyFileSystem
@@ -121,12 +121,12 @@ def _ray_storage(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _followed(path: Path) -> Iterator[None]:
-    """Print what is appended to a file as long as the block lasts: the log that rank 0 writes on the shared folder."""
+    """Print what is appended to a file while the block runs: the log that rank 0 writes to the shared folder."""
 
     def more(begin: int) -> bytes:
         try:
             return store.read_range(path, begin, None)
-        except (OSError, ValueError):  # not there yet, or nothing behind its end
+        except (OSError, ValueError):  # the file is not there yet, or has nothing new
             return b""
 
     shown = len(more(0))
@@ -147,23 +147,23 @@ def _followed(path: Path) -> Iterator[None]:
 
 
 def _work(task: dict[str, Any]) -> None:
-    """What each worker runs. An error that all ranks find is no reason to start again: it is the outcome."""
+    """What each worker runs. An error that all ranks find is the outcome, since a restart would meet it again."""
     import ray.train
 
     from .train import train
 
-    status, wrong = 1, ""
+    status, problem = 1, ""
     try:
         options = Options(**task["options"])
         status = train(as_path(task["run"]), as_path(task["out"]), task["numbers"], options, _announced())
     except ValueError as error:
-        wrong = str(error)
+        problem = str(error)
     if ray.train.get_context().get_world_rank() == 0:
-        (as_path(task["out"]) / OUTCOME).write_text(json.dumps({"status": status, "error": wrong}))
+        (as_path(task["out"]) / OUTCOME).write_text(json.dumps({"status": status, "error": problem}))
 
 
 def _announced() -> Callable[[dict[str, Any]], bool]:
-    """Asked on every rank after each report: True, once, where a node says that it is about to go."""
+    """A function for every rank to call after each report: True, once, where a node is about to be reclaimed."""
     import ray.train
 
     seen: list[Any] = []

@@ -1,4 +1,4 @@
-"""The loop over phases and steps: what a training does between its first step and its last."""
+"""The loop over phases and steps, from the first step of a training to its last."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from .checkpoints.checkpoint import Checkpointer, Manifest, Progress
-from .checks.held_out import HeldOut
+from .checkpoints.checkpoint import Checkpointer, CheckpointManifest, TrainingProgress
+from .checks.held_out_loss import HeldOutLoss
 from .checks.sanity import check_weights
 from .checks.stability import Guard
 from .data.order import Loader, MicroBatch, PhaseData
 from .data.source_losses import CORPUS, means, sums_by_source
 from .model.model import Fox1, flops_per_token
-from .schedule import Plan
+from .schedule import LearningRateSchedule
 from .settings import TrainSettings
 from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
@@ -31,12 +31,12 @@ LOG_EVERY = 10
 
 @dataclass
 class Stop:
-    """Set by a signal; ranks agree on it before they act."""
+    """Whether a signal asked the training to stop; ranks agree on it before they act."""
 
     asked: bool = False
 
     def install(self) -> None:
-        """Listen to SIGTERM and SIGINT; where this is not the main thread, whoever owns that one does."""
+        """Listen to SIGTERM and SIGINT; in another thread than the main one, that is left to who owns the main thread."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.asked = True
@@ -48,32 +48,33 @@ class Stop:
 
 @dataclass
 class Trainer:
-    """A training under way."""
+    """A training: its model, its data, and where it stands."""
 
     settings: TrainSettings
     model: Fox1
     optimizer: torch.optim.AdamW
     phases: list[PhaseData]
-    held_out: HeldOut | None
-    plan: Plan
+    held_out: HeldOutLoss | None
+    schedule: LearningRateSchedule
     checkpointer: Checkpointer
     metrics: Metrics | None
-    """Of rank 0."""
+    """None on every rank but 0."""
     device: torch.device
     stop: Stop
-    progress: Progress
+    progress: TrainingProgress
     guard: Guard
     profiler: Profiler
     stop_after: int = 0
     ask: Callable[[dict[str, Any]], bool] | None = None
-    """Called on every rank alike with what is logged; True: save now, the machine is about to go."""
+    """Called on every rank alike with what is logged; returns True where a node is about to be reclaimed: save now."""
 
-    def manifest(self) -> Manifest:
+    def manifest(self) -> CheckpointManifest:
+        """What a checkpoint of the present state says of itself."""
         data = {p.name: d.info.data_identity for p, d in zip(self.settings.phases, self.phases, strict=True)}
-        return Manifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
+        return CheckpointManifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
 
     def stops(self) -> bool:
-        """Whether any rank was asked to stop: all agree. A checkpoint that all have written is published on the way."""
+        """Whether any rank was asked to stop, agreed by all. Also publishes a checkpoint that all have finished writing."""
         flags = torch.tensor([int(self.stop.asked), int(self.checkpointer.writing)])
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         if not flags[1]:
@@ -81,7 +82,7 @@ class Trainer:
         return bool(flags[0])
 
     def save(self) -> None:
-        """Start a checkpoint of a state that all ranks hold alike."""
+        """Start saving a checkpoint, once it is known that all ranks hold the same weights."""
         check_weights(self.model, self.progress)
         self.checkpointer.save(self.model, self.optimizer, self.manifest(), self.guard.state())
 
@@ -89,13 +90,16 @@ class Trainer:
         """Train phase `number` (from 0) to its end; False if asked to stop before it."""
         phase, data = self.settings.phases[number], self.phases[number]
         batch_units = phase.batch_tokens // data.unit_tokens
-        rest = data.units % batch_units
+        unused = data.units % batch_units
         if self.progress.phase != number or self.progress.phase_done:
-            self.progress = Progress(number, 0, self.progress.step, self.progress.tokens)
-        self.say(
-            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.plan.steps[number]} steps of "
-            f"{phase.batch_tokens:,}; {rest} units beyond the last whole batch are not used"
+            self.progress = TrainingProgress(number, 0, self.progress.step, self.progress.tokens)
+        line = (
+            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.schedule.steps[number]} steps of "
+            f"{phase.batch_tokens:,} tokens"
         )
+        if unused:
+            line += f"; {unused} unit{'s' if unused > 1 else ''} left over after the last whole batch"
+        self.say(line)
         world, rank = dist.get_world_size(), dist.get_rank()
         micro_units = self.settings.micro_batch_tokens // data.unit_tokens
         with Loader(data, self.progress.units, batch_units, micro_units, rank, world, self.device) as loader:
@@ -135,7 +139,7 @@ class Trainer:
         valid = torch.tensor([sum(b.valid for b in batches)])
         dist.all_reduce(valid)
         window.data_seconds += time.monotonic() - began
-        rate = self.settings.optimizer.learning_rate * self.plan.factor(self.progress.step)
+        rate = self.settings.optimizer.learning_rate * self.schedule.factor(self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         summed = torch.zeros((), device=self.device)
@@ -169,16 +173,14 @@ class Trainer:
         """Report the steps since the last report, if any: the only place where losses leave the device."""
         if not window.targets:
             return
-        sums = torch.stack([window.loss_sum, *window.by_source.reshape(-1)])
-        sums = sums.cpu()
+        sums = torch.stack([window.loss_sum, *window.by_source.reshape(-1)]).cpu()
         dist.all_reduce(sums)
         loss = float(sums[0]) / window.targets
         skipped, in_a_row = self.guard.counts[1:].tolist()
         if in_a_row >= self.settings.max_skipped:
             raise ValueError(
-                f"{in_a_row} steps in a row had a loss or gradient norm that is no number or a spike (step "
-                f"{self.progress.step}); lower the learning rate, or raise `training.skip_sigma`; the last checkpoint is "
-                "from before"
+                f"skipped {in_a_row} steps in a row, up to step {self.progress.step}: loss or gradient norm was NaN, infinite "
+                "or a spike. The last checkpoint predates them. Lower the learning rate, or raise `training.skip_sigma`"
             )
         by_source = sums[1:].reshape(2, -1).numpy()
         seconds = time.monotonic() - window.began
@@ -193,19 +195,19 @@ class Trainer:
             "tokens_per_second": window.tokens / seconds,
             "data_wait": window.data_seconds / seconds,
             "skipped_steps": skipped,
-            **self._of_device(data, window, window.tokens / seconds),
+            **self._device_values(data, window, window.tokens / seconds),
         }
         window.reset()
         if self.metrics:
             self.metrics.write("train", self.progress.step, values)
-            self.metrics.show_step(self.progress.step, self.plan.total, values)
+            self.metrics.show_step(self.progress.step, self.schedule.total, values)
         if self.ask and self.ask({"step": self.progress.step, **values}):
-            self.say(f"step {self.progress.step}: a machine is about to go; saving")
+            self.say(f"step {self.progress.step}: a node is about to be reclaimed; saving a checkpoint")
             self.save()
             self.checkpointer.finish()
 
-    def _of_device(self, data: PhaseData, window: _Window, rate: float) -> dict[str, Any]:
-        """Memory and utilisation of a GPU: of the FLOPs that documents take, and of those that full blocks would (PaLM)."""
+    def _device_values(self, data: PhaseData, window: _Window, rate: float) -> dict[str, Any]:
+        """Memory and utilisation of a GPU: by the FLOPs that documents take, and by those of full blocks (PaLM)."""
         if self.device.type != "cuda":
             return {}
         name = torch.cuda.get_device_name(self.device)
@@ -219,7 +221,7 @@ class Trainer:
         return values
 
     def evaluate(self, phase: str) -> None:
-        """Report the held-out loss."""
+        """Report the held-out loss, where the run has held-out data."""
         if self.held_out is None:
             return
         values = {"phase": phase, **self.held_out.measure(self.model, self.device)}
@@ -232,13 +234,13 @@ class Trainer:
             )
 
     def say(self, text: str) -> None:
-        """Tell the user, once."""
+        """Print a line for the user, on rank 0 only."""
         if self.metrics:
             self.metrics.say(text)
 
 
 class _Window:
-    """Sums since the last report; tensors stay on the device."""
+    """Sums over the steps since the last report; tensors stay on the device."""
 
     def __init__(self, device: torch.device, sources: int) -> None:
         self._device, self._sources = device, sources
@@ -255,7 +257,7 @@ class _Window:
         self.began = time.monotonic()
 
     def add(self, loss: torch.Tensor, losses: torch.Tensor, batch: MicroBatch) -> None:
-        # A skipped step's loss may be no number; it would hide those of all others.
+        # The loss of a skipped step may be NaN, which would hide the losses of all others.
         self.loss_sum += loss.nan_to_num(0.0, 0.0, 0.0)
         self.by_source += sums_by_source(losses, batch, self._sources).nan_to_num(0.0, 0.0, 0.0)
         self.squares += batch.square_lengths

@@ -1,4 +1,4 @@
-"""Processes, the mesh they stand in, and the model and optimizer sharded over it."""
+"""The process group, the mesh over it, and the model and optimizer sharded on that mesh."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from .model.model import Fox1
 from .settings import TrainSettings
 
 BACKEND = "cpu:gloo,cuda:nccl"
-"""Of a process with a GPU: flags and counts travel over gloo, so that they wait for no kernel."""
+"""Backends of a process with a GPU: flags and counts travel over gloo, so that they wait for no kernel."""
 
 
 def start_processes() -> torch.device:
-    """Join the process group: one that stands already (Ray Train's), torchrun's, or one of this process alone."""
+    """Join the process group: the one that Ray Train has set up, torchrun's, or one of this process alone.
+
+    Returns:
+        The device of this process.
+    """
     cuda = torch.cuda.is_available()
     backend = BACKEND if cuda else "gloo"
-    standing = dist.is_initialized()
-    if standing:
-        pass
-    elif "RANK" in os.environ:
+    joined = dist.is_initialized()
+    if not joined and "RANK" in os.environ:
         dist.init_process_group(backend)
-    else:
+    elif not joined:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     if not cuda:
         return torch.device("cpu")
-    if standing:
+    if joined:
         return torch.device("cuda", torch.cuda.current_device())
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
@@ -38,13 +40,19 @@ def start_processes() -> torch.device:
 
 
 def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox1:
-    """The sharded model: one FSDP group per block, one for the tied embedding and the final norm (the root)."""
+    """The sharded model: one FSDP group per block, and the root's for the tied embedding and the final norm.
+
+    Raises:
+        ValueError: the processes do not divide into `training.replicas` groups.
+    """
     model = Fox1(settings.model, vocab_size)
     model.initialise(settings.seed)
     model.to(device)
     world, replicas = dist.get_world_size(), settings.replicas
     if world % replicas:
-        raise ValueError(f"training.replicas is {replicas}, which does not divide {world} processes")
+        raise ValueError(
+            f"training.replicas is {replicas}, which does not divide the number of processes ({world}); change one of them"
+        )
     # With replicas, parameters are sharded within each and gradients summed across: less traffic between machines.
     mesh = (
         init_device_mesh(device.type, (replicas, world // replicas), mesh_dim_names=("replicate", "shard"))
@@ -57,7 +65,8 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
         else MixedPrecisionPolicy()
     )
     for i, block in enumerate(model.blocks):
-        # Recomputed in the backward pass: every block, or every second one.
+        # Activations recomputed in the backward pass: of every block, or of every second one.
+
         if settings.activation_checkpointing == "full" or (settings.activation_checkpointing == "selective" and i % 2):
             model.blocks[i] = checkpoint_wrapper(block)
     for block in model.blocks:

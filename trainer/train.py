@@ -1,4 +1,4 @@
-"""Training, from what a run and a folder of checkpoints hold to the last checkpoint: one process, torchrun or Ray Train.
+"""Trains the phases of a run: from its shard sets and the newest checkpoint of a folder to the folder's last checkpoint.
 
     python -m fox1.trainer.train RUN CKPT [--phases 1,2,3]
     torchrun --nproc-per-node 2 -m fox1.trainer.train ...
@@ -22,14 +22,22 @@ import torch
 import torch.distributed as dist
 
 from ..storage import lease, store
-from .checkpoints.checkpoint import Checkpointer, Progress, checkpoints, load, newest_whole, read_manifest, verify
+from .checkpoints.checkpoint import (
+    Checkpointer,
+    TrainingProgress,
+    checkpoints,
+    load,
+    newest_whole,
+    read_manifest,
+    verify,
+)
 from .checkpoints.export import TokenizerFacts, keep_tokenizer
-from .checks.held_out import open_held_out
+from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData
 from .loop import Stop, Trainer
 from .parallel import build, build_optimizer, start_processes
-from .schedule import plan_steps
+from .schedule import schedule_over
 from .settings import STOPPED, Options, TrainSettings
 from .watch.metrics import Metrics
 from .watch.profile import Profiler
@@ -41,21 +49,22 @@ def read_settings(run: Path) -> TrainSettings:
     """The training settings of a run.
 
     Raises:
-        ValueError: it has none, or those of another version.
+        ValueError: the run has no training.json, or one that is damaged or of another version.
     """
+    path = run / "training.json"
     try:
-        return TrainSettings.from_json(json.loads((run / "training.json").read_text()))
+        return TrainSettings.from_json(json.loads(path.read_text()))
     except FileNotFoundError:
         raise ValueError(f"{run} has no training.json; `fox1 curate RECIPE --out {run}` writes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{run}/training.json is damaged ({error}); run `fox1 curate` again to rewrite it") from None
+        raise ValueError(f"{path} is damaged ({error}); run `fox1 curate` again to rewrite it") from None
 
 
 def phase_numbers(settings: TrainSettings, phase: str) -> list[int]:
-    """Phases from 0 that `all`, a number from 1 or a name, or some with commas tell.
+    """The phases, counted from 0, that `--phase` asks for: `all`, or numbers from 1 and names, separated by commas.
 
     Raises:
-        ValueError: no such phase.
+        ValueError: the run has no such phase.
     """
     count = len(settings.phases)
     if phase == "all":
@@ -63,95 +72,100 @@ def phase_numbers(settings: TrainSettings, phase: str) -> list[int]:
     names = [p.name for p in settings.phases]
     words = [str(names.index(word) + 1) if word in names else word for word in phase.split(",")]
     if not all(word.isdigit() and 1 <= int(word) <= count for word in words):
-        raise ValueError(f"--phase {phase}: give a number from 1 to {count}, {', '.join(names)}, or all")
+        raise ValueError(f"--phase {phase}: choose a number from 1 to {count}, a name ({', '.join(names)}), or all")
     return [int(word) - 1 for word in words]
 
 
 def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
-    """The phase sets of a run; their vocabularies agree.
+    """The phase sets of a run, checked against the settings.
 
     Raises:
-        ValueError: a set is missing, or its shapes do not fit the settings.
+        ValueError: a set is missing, or its block lengths or its size do not fit the settings.
     """
     phases = [PhaseData(run / "phases" / p.name, settings.seed) for p in settings.phases]
+    micro, positions = settings.micro_batch_tokens, settings.model.max_positions
     for phase, data in zip(settings.phases, phases, strict=True):
-        unit, micro = data.unit_tokens, settings.micro_batch_tokens
+        unit = data.unit_tokens
         if phase.batch_tokens % micro or micro % unit:
             raise ValueError(
-                f"{phase.name}: a batch of {phase.batch_tokens} tokens does not split into micro-batches of {micro} "
-                f"tokens (units of {unit})"
+                f"{phase.name}: a batch of {phase.batch_tokens} tokens must be a whole number of micro-batches of {micro} "
+                f"tokens, and a micro-batch a whole number of blocks of {unit}; change the sizes in `training` of the recipe"
             )
-        if unit > settings.model.max_positions:
+        if unit > positions:
             raise ValueError(
-                f"{phase.name}: blocks of {unit} exceed the model's {settings.model.max_positions} positions"
+                f"{phase.name}: blocks of {unit} tokens are longer than the {positions} positions of the model; choose "
+                "shorter blocks for the phase, or a model with more `max_positions`, in the recipe"
             )
         if data.units * unit < phase.batch_tokens:
-            raise ValueError(f"{phase.name} holds less than one batch of {phase.batch_tokens} tokens")
+            raise ValueError(
+                f"{phase.name} holds {data.units * unit:,} tokens, less than one batch of {phase.batch_tokens:,}; curate "
+                "more tokens for it, or choose a smaller batch in the recipe"
+            )
     return phases
 
 
-def _by_rank_zero(work: Callable[[], T]) -> T | None:
-    """What rank 0 makes of `work`, there only; what it finds wrong is raised on every rank.
+def _on_rank_zero(work: Callable[[], T]) -> T | None:
+    """Do `work` on rank 0 only, and return its result there; an error of it is raised on every rank.
 
     Raises:
-        ValueError: rank 0 raised it, or an OSError.
+        ValueError: rank 0 met a ValueError or an OSError.
     """
-    made, wrong = None, [""]
+    result, problem = None, [""]
     if dist.get_rank() == 0:
         try:
-            made = work()
+            result = work()
         except (ValueError, OSError) as error:
-            wrong = [str(error)]
-    dist.broadcast_object_list(wrong)
-    if wrong[0]:
-        raise ValueError(wrong[0])
-    return made
+            problem = [str(error)]
+    dist.broadcast_object_list(problem)
+    if problem[0]:
+        raise ValueError(problem[0])
+    return result
 
 
-def _start(root: Path, asked: str, say: Callable[[str], None]) -> Path | None:
-    """The checkpoint to go on from, verified."""
-    path, wrong = newest_whole(root)
+def _find_start(root: Path, asked: str, say: Callable[[str], None]) -> Path | None:
+    """The verified checkpoint to continue from: the newest whole one of `root`, else what `--resume` names."""
+    path, problems = newest_whole(root)
     if path is None and asked != "auto":
         path = store.open_root(asked)
         if checkpoints(path):
-            path, wrong = newest_whole(path)
+            path, problems = newest_whole(path)
         else:
             verify(path, read_manifest(path))
-    for problem in wrong:
-        say(f"{problem}; it was set aside, and training goes on from the one before")
+    for problem in problems:
+        say(f"{problem}; moved aside, resuming from the previous checkpoint")
     return path
 
 
 def resume(root: Path, trainer: Trainer, options: Options) -> None:
-    """Go on from the newest checkpoint, or begin from the one that the options name.
+    """Continue from the newest checkpoint of `root`, or from the one that the options name.
 
     Raises:
-        ValueError: it is damaged, or of another model or other data.
+        ValueError: it is damaged, or of another model, or was trained on other data.
     """
-    found = [_by_rank_zero(lambda: _start(root, options.resume, trainer.say))]
+    found = [_on_rank_zero(lambda: _find_start(root, options.resume, trainer.say))]
     # One rank reads every byte to verify it; the others take its word.
     dist.broadcast_object_list(found)
-    chosen = found[0]
-    if chosen is None:
+    start = found[0]
+    if start is None:
         return
-    manifest, mine = read_manifest(chosen), trainer.manifest()
-    if manifest.settings["model"] != mine.settings["model"] or manifest.vocab_size != mine.vocab_size:
-        raise ValueError(f"{chosen} holds another model shape; choose another --out")
+    manifest, expected = read_manifest(start), trainer.manifest()
+    if manifest.settings["model"] != expected.settings["model"] or manifest.vocab_size != expected.vocab_size:
+        raise ValueError(f"{start} holds a model of another shape; choose another --out")
     for name in [p.name for p in trainer.settings.phases][: manifest.progress.phase + 1]:
-        # A model that was imported has seen no data of ours.
-        if not manifest.data or manifest.data.get(name) == mine.data[name]:
+        # An imported model has seen no data of ours.
+        if not manifest.data or manifest.data.get(name) == expected.data[name]:
             continue
         if not options.force:
             raise ValueError(
-                f"{chosen} was trained on another {name} than the run holds now; choose another --out, or --force to go "
-                "on: blocks are then counted on from where the old data stood, so documents may be seen twice or never"
+                f"{start} was trained on different {name} data. Choose another --out, or pass --force to continue at the "
+                "same position in the new data (documents may repeat or be missed)"
             )
-        trainer.say(f"forced: {name} is not the data that {chosen.name} was trained on")
-    if load(chosen, trainer.model, trainer.optimizer, trainer.guard.state()):
+        trainer.say(f"--force: continuing although {start.name} was trained on different {name} data")
+    if load(start, trainer.model, trainer.optimizer, trainer.guard.state()):
         trainer.progress = manifest.progress
-        trainer.say(f"resumed from {chosen}")
+        trainer.say(f"resumed from {start}")
     else:
-        trainer.say(f"begins with the weights of {chosen}")
+        trainer.say(f"starting from the weights of {start}")
 
 
 def train(
@@ -164,86 +178,95 @@ def train(
     """Train the phases `numbers` (from 0) of a run; the exit status.
 
     Args:
-        ask: called on every rank with what is logged; True: save now, the machine is about to go.
+        ask: called on every rank with what is logged; returns True where the node is about to be reclaimed, so that a
+            checkpoint is saved now.
 
     Raises:
         ValueError: the run, a checkpoint or the options do not fit; on every rank.
     """
     options = options or Options()
     settings = read_settings(run)
-    if bad := [n + 1 for n in numbers if not 0 <= n < len(settings.phases)]:
-        raise ValueError(f"no phase {bad[0]}; the run has phases 1 to {len(settings.phases)}")
+    if absent := [n + 1 for n in numbers if not 0 <= n < len(settings.phases)]:
+        raise ValueError(f"there is no phase {absent[0]}; the run has phases 1 to {len(settings.phases)}")
     torch.manual_seed(settings.seed)
-    standing = dist.is_initialized()
+    joined = dist.is_initialized()
     device = start_processes()
-    first = dist.get_rank() == 0
-    metrics: Metrics | None = None
-    lock = ExitStack()
-    profiler: Profiler | None = None
-    try:
+    with ExitStack() as closing:
+        if not joined:
+            closing.callback(dist.destroy_process_group)
         # Before anything of another training in the folder is touched, its log for one.
-        _by_rank_zero(lambda: lock.enter_context(lease.held(out)))
-        metrics = Metrics(out) if first else None
-        stop = Stop()
-        stop.install()
-        phases = open_phases(run, settings)
-        facts = phases[0].info
-        model = build(settings, facts.vocab_size, device)
-        batches = [p.batch_tokens // d.unit_tokens for p, d in zip(settings.phases, phases, strict=True)]
-        checkpointer = Checkpointer(out, settings.keep_last, settings.keep_every)
+        _on_rank_zero(lambda: closing.enter_context(lease.held(out)))
+        metrics = Metrics(out) if dist.get_rank() == 0 else None
+        if metrics:
+            closing.callback(metrics.close)
         profiler = Profiler(out / "profile", options.profile, metrics.say if metrics else lambda text: None)
-        trainer = Trainer(
-            settings=settings,
-            model=model,
-            optimizer=build_optimizer(model, settings),
-            phases=phases,
-            held_out=open_held_out(run, settings),
-            plan=plan_steps([d.units for d in phases], batches, settings.schedule),
-            checkpointer=checkpointer,
-            metrics=metrics,
-            device=device,
-            stop=stop,
-            progress=Progress(),
-            guard=Guard(settings.skip_sigma, settings.skip_window, device),
-            profiler=profiler,
-            stop_after=options.stop_after,
-            ask=ask,
-        )
-        if first:
-            keep_tokenizer(run, out, TokenizerFacts(facts.pad, facts.eos, facts.bos, settings.chat, settings.add_bos))
+        closing.callback(profiler.close)
+        trainer = _make_trainer(run, out, settings, options, device, metrics, profiler, ask)
         resume(out, trainer, options)
-        parameters = sum(p.numel() for p in model.parameters())
+        parameters, world = sum(p.numel() for p in trainer.model.parameters()), dist.get_world_size()
         trainer.say(
-            f"{parameters:,} parameters, {trainer.plan.total} steps, {dist.get_world_size()} process(es) on {device.type}"
+            f"{parameters:,} parameters, {trainer.schedule.total} steps, {world} process{'es' if world > 1 else ''} on "
+            f"{device.type}"
         )
-        if not _run_phases(trainer, numbers):
-            checkpointer.finish()
-            trainer.say(f"stopped at step {trainer.progress.step}; run again to go on")
+        finished = _run_phases(trainer, numbers)
+        trainer.checkpointer.finish()
+        if not finished:
+            trainer.say(f"stopped at step {trainer.progress.step}; run the same command again to continue")
             return STOPPED
-        checkpointer.finish()
         if metrics:
             metrics.say(f"last checkpoint: {checkpoints(out)[-1]}")
         return 0
-    finally:
-        if profiler:
-            profiler.close()
-        if metrics:
-            metrics.close()
-        lock.close()
-        if not standing:
-            dist.destroy_process_group()
+
+
+def _make_trainer(
+    run: Path,
+    out: Path,
+    settings: TrainSettings,
+    options: Options,
+    device: torch.device,
+    metrics: Metrics | None,
+    profiler: Profiler,
+    ask: Callable[[dict[str, Any]], bool] | None,
+) -> Trainer:
+    """A training at its very beginning: data opened, model initialised, the run's tokenizer copied beside the checkpoints."""
+    stop = Stop()
+    stop.install()
+    phases = open_phases(run, settings)
+    facts = phases[0].info
+    model = build(settings, facts.vocab_size, device)
+    batches = [p.batch_tokens // d.unit_tokens for p, d in zip(settings.phases, phases, strict=True)]
+    trainer = Trainer(
+        settings=settings,
+        model=model,
+        optimizer=build_optimizer(model, settings),
+        phases=phases,
+        held_out=open_held_out(run, settings),
+        schedule=schedule_over([d.units for d in phases], batches, settings.schedule),
+        checkpointer=Checkpointer(out, settings.keep_last, settings.keep_every),
+        metrics=metrics,
+        device=device,
+        stop=stop,
+        progress=TrainingProgress(),
+        guard=Guard(settings.skip_sigma, settings.skip_window, device),
+        profiler=profiler,
+        stop_after=options.stop_after,
+        ask=ask,
+    )
+    if metrics:
+        keep_tokenizer(run, out, TokenizerFacts(facts.pad, facts.eos, facts.bos, settings.chat, settings.add_bos))
+    return trainer
 
 
 def _run_phases(trainer: Trainer, numbers: list[int]) -> bool:
     """Train what is left of some phases; False if asked to stop before their end.
 
     Raises:
-        ValueError: one comes before the end of the phase it starts from.
+        ValueError: a phase is asked for before the one it starts from is finished.
     """
     for number in numbers:
         at = trainer.progress
         if number < at.phase or (number == at.phase and at.phase_done):
-            trainer.say(f"{trainer.settings.phases[number].name} is done")
+            trainer.say(f"{trainer.settings.phases[number].name} is already trained")
             continue
         if not (number == 0 or number == at.phase or (number == at.phase + 1 and at.phase_done)):
             raise ValueError(f"phase {number + 1} starts from the end of phase {number}; train that first")
@@ -253,21 +276,22 @@ def _run_phases(trainer: Trainer, numbers: list[int]) -> bool:
 
 
 def main() -> None:
-    """Command of one process (torchrun starts several)."""
+    """The command of one process (torchrun starts several)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("run", type=store.open_root)
-    parser.add_argument("out", type=store.open_root)
-    parser.add_argument("--phases", default="all", help="all, or numbers from 1 with commas")
-    parser.add_argument("--resume", default="auto", help="auto, or a checkpoint to begin from where OUT has none")
-    parser.add_argument("--stop-after", type=int, default=0, help="leave after this step")
-    parser.add_argument("--force", action="store_true", help="go on although the data has changed")
-    parser.add_argument("--profile", type=int, default=0, help="steps to trace")
-    a = parser.parse_args()
+    parser.add_argument("run", type=store.open_root, help="folder or URL of a finished run")
+    parser.add_argument("out", type=store.open_root, help="folder or URL of the checkpoints; resumes from the newest")
+    parser.add_argument("--phases", default="all", help="all, or numbers (from 1) and names separated by commas")
+    parser.add_argument("--resume", default="auto", help="checkpoint to start from if OUT has none (default: none)")
+    parser.add_argument("--stop-after", type=int, default=0, help="stop after this step (default: train to the end)")
+    parser.add_argument("--force", action="store_true", help="continue although the data has changed")
+    parser.add_argument("--profile", type=int, default=0, help="number of steps to trace into OUT/profile")
+    arguments = parser.parse_args()
     try:
-        numbers = phase_numbers(read_settings(a.run), a.phases)
-        sys.exit(train(a.run, a.out, numbers, Options(a.resume, a.stop_after, a.force, a.profile)))
+        numbers = phase_numbers(read_settings(arguments.run), arguments.phases)
+        options = Options(arguments.resume, arguments.stop_after, arguments.force, arguments.profile)
+        sys.exit(train(arguments.run, arguments.out, numbers, options))
     except (ValueError, OSError) as error:
-        # What every rank finds wrong is said once.
+        # A ValueError is raised on every rank; only rank 0 prints it.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, ValueError):
             print(f"error: {store.shown(error)}", file=sys.stderr)
         sys.exit(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ...tokenize.pack import Packed, Packing, Segments, fill, loss_spans, pack, streams
+from ...tokenize.pack import Packed, PackedSegments, Packing, fill, loss_spans, pack, streams
 from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
 from ..engine.shuffle import by_hash_range, read_partition, write_shuffle
 from ..engine.tasks import TaskResult
@@ -74,7 +74,7 @@ class Material:
     span_offsets: np.ndarray
     """int64 [n + 1]: where each one's begin in `spans`; none: all of it."""
 
-    def batch(self, segments: Segments, n_blocks: int, shape: SetShape) -> pa.RecordBatch:
+    def batch(self, segments: PackedSegments, n_blocks: int, shape: SetShape) -> pa.RecordBatch:
         """Blocks of these segments, as rows of a set."""
         blocks, ends = fill(
             segments.document,
@@ -150,14 +150,14 @@ def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Pa
         order = np.array(run, np.int64)
         packed = pack(np.diff(material.offsets)[order], shape.block_length, shape.max_docs, "concatenate", last=True)
         s = packed.segments
-        parts.append(Segments(order[s.document], s.start, s.length, s.block + n_blocks))
+        parts.append(PackedSegments(order[s.document], s.start, s.length, s.block + n_blocks))
         n_blocks += packed.n_blocks
         cut += packed.cut
     nothing = np.empty(0, np.int64)
     joined = [
         np.concatenate([nothing, *(getattr(p, f) for p in parts)]) for f in ("document", "start", "length", "block")
     ]
-    whole = Packed(Segments(*joined), n_blocks, Segments(nothing, nothing, nothing, nothing), cut)
+    whole = Packed(PackedSegments(*joined), n_blocks, PackedSegments(nothing, nothing, nothing, nothing), cut)
     return _write(material, whole, number, shape, stem, leftovers=False)
 
 
@@ -219,7 +219,7 @@ def _write(material: Material, packed: Packed, number: int, shape: SetShape, ste
     return TaskResult(tuple(outputs), counts, data)
 
 
-def _leftover(material: Material, left: Segments) -> pa.Table:
+def _leftover(material: Material, left: PackedSegments) -> pa.Table:
     pieces = [
         material.stream[material.offsets[d] + s : material.offsets[d] + s + n]
         for d, s, n in zip(left.document, left.start, left.length, strict=True)

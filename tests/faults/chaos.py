@@ -277,7 +277,7 @@ class Chaos:
             if command.status == 0:
                 break
             print(f"    heal {attempt + 1}: exit {command.status}: {command.said()[-300:].strip()}", flush=True)
-            if "remove its checkpoints to begin anew" in command.said():
+            if "remove its checkpoints to start over" in command.said():
                 for folder in place.glob("step-*"):
                     shutil.rmtree(folder)
         else:

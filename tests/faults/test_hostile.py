@@ -356,7 +356,7 @@ def test_the_fuzz_targets_tell_right_from_wrong(tmp_path: Path, monkeypatch: pyt
     """Whole files are read, and an answer that is wrong is found."""
     from fox1.pipeline.sources import rows
     from fox1.trainer.checkpoints import checkpoint
-    from fox1.trainer.data import blocks
+    from fox1.trainer.data import block_reader
 
     files = stored.phase_set()[0]
     name = next(n for n in files if n.startswith("64/") and n.endswith(".arrow"))
@@ -371,7 +371,7 @@ def test_the_fuzz_targets_tell_right_from_wrong(tmp_path: Path, monkeypatch: pyt
     assert run_case("phase-set", damaged, tmp_path) == "refused"
     other = Case("manifest.json", saved.data.replace(b'"units": 40', b'"units": 41'))
     assert run_case("checkpoint", other, tmp_path) == "refused"
-    monkeypatch.setattr(blocks.SplitReader, "_checked", lambda self, tokens, numbers: tokens)
+    monkeypatch.setattr(block_reader.SplitReader, "_checked", lambda self, tokens, numbers: tokens)
     monkeypatch.setattr(
         checkpoint, "_checksum", lambda value: value.get("checksum", json.loads(other.data)["checksum"])
     )

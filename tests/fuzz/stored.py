@@ -130,10 +130,10 @@ def _model() -> Any:
 
 @functools.cache
 def checkpoint_files() -> dict[str, bytes]:
-    from fox1.trainer.checkpoints.checkpoint import Progress, write_whole
+    from fox1.trainer.checkpoints.checkpoint import TrainingProgress, write_whole
 
     with tempfile.TemporaryDirectory() as made:
-        folder = write_whole(Path(made), _model(), Progress(1, 40, 7, 1 << 20), {"seed": 1, "lr": 1e-3}, 1000)
+        folder = write_whole(Path(made), _model(), TrainingProgress(1, 40, 7, 1 << 20), {"seed": 1, "lr": 1e-3}, 1000)
         return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 

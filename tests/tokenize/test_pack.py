@@ -6,14 +6,14 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from fox1.tokenize.pack import Packing, Segments, fill, pack, streams
+from fox1.tokenize.pack import PackedSegments, Packing, fill, pack, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=0, max_size=120)
 
 
-def covered(lengths: np.ndarray, *parts: Segments) -> None:
+def covered(lengths: np.ndarray, *parts: PackedSegments) -> None:
     """Every position of every document is in exactly one segment."""
     seen = [np.zeros(n, int) for n in lengths]
     for part in parts:

@@ -1,0 +1,9 @@
+"""The state of a training on disk, and models in the layout of `transformers`.
+
+In: a sharded model with its optimizer, and where the training stands; or a folder in the layout of `LlamaForCausalLM`.
+Out: checkpoint folders that are whole or absent, verified before they are read, loaded on any number of processes.
+
+    checkpoint.py  the manifest; saving, publishing, pruning and loading
+    reader.py      reads what torch wrote without running anything that a file names
+    export.py      to and from `LlamaForCausalLM`; the tokenizer kept beside the checkpoints
+"""

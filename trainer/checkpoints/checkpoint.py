@@ -1,10 +1,10 @@
-"""Checkpoints: distributed, asynchronous, checked, and complete or absent.
+"""Checkpoints: distributed, asynchronous, with checksums, and either complete or absent.
 
     CKPT/step-00000120/   distributed checkpoint files, and manifest.json, written last
-    CKPT/.step-00000120/  one being written; never read
+    CKPT/.step-00000120/  being written; never read
 
 The state is (phase, units consumed, step); nothing is kept per rank, so batch and world size may change anywhere. The
-manifest names the data each phase was trained on and has a checksum of every file.
+manifest names the data that each phase was trained on, and has a checksum of every file.
 
 Saving runs on a gloo group of its own: on the training group it can interleave with collectives and hang.
 """
@@ -41,30 +41,31 @@ from .reader import load_state, names_in
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands."""
 
     phase: int = 0
-    """From 0: the phase the next step belongs to (of a finished phase, that phase)."""
+    """Counted from 0: the phase that the next step belongs to, or that was just finished."""
     units: int = 0
-    """Units of the phase consumed."""
+    """Units of the phase that were consumed."""
     step: int = 0
-    """Steps over all phases: serves the schedule only."""
+    """Steps over all phases: only the schedule needs it."""
     tokens: int = 0
+    """Tokens over all phases."""
     phase_done: bool = False
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint is."""
+class CheckpointManifest:
+    """`manifest.json`: what a checkpoint is."""
 
-    progress: Progress
+    progress: TrainingProgress
     settings: dict[str, Any]
     vocab_size: int
     data: dict[str, str]
-    """Phase -> data identity of the set it was (or is being) trained on."""
+    """Phase -> data identity of the set that it was (or is being) trained on; empty for an imported model."""
     files: dict[str, str] = field(default_factory=dict)
-    """File -> SHA-256."""
+    """File name -> SHA-256."""
 
     def to_json(self) -> str:
         value = asdict(self)
@@ -72,7 +73,7 @@ class Manifest:
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
-    """Of what a manifest says: a wrong digit in it would begin somewhere else, unseen."""
+    """SHA-256 of a manifest's contents: a wrong digit in it would resume from somewhere else, unnoticed."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
@@ -80,33 +81,33 @@ def _folder(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
 
-def read_manifest(checkpoint: Path) -> Manifest:
+def read_manifest(checkpoint: Path) -> CheckpointManifest:
     """The manifest of a checkpoint folder.
 
     Raises:
-        ValueError: it is no (whole) checkpoint.
+        ValueError: the folder is not a whole checkpoint.
     """
     try:
         value = json.loads((checkpoint / "manifest.json").read_bytes())
         if value.pop("checksum") != _checksum(value):
-            raise ValueError("manifest.json is damaged")
-        return Manifest(**{**value, "progress": Progress(**value["progress"])})
+            raise ValueError("manifest.json does not match its checksum")
+        return CheckpointManifest(**{**value, "progress": TrainingProgress(**value["progress"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{checkpoint} is not a whole checkpoint ({error})") from None
 
 
 def refuse_run(folder: Path) -> None:
-    """Raise ValueError for a folder of `fox1 curate` where one of checkpoints is wanted."""
+    """Raise ValueError for a run of `fox1 curate` where a folder of checkpoints is wanted."""
     if (folder / "recipe.yaml").exists():
-        raise ValueError(f"{folder} is a run, not the checkpoints of a training: name the --out of `fox1 train`")
+        raise ValueError(f"{folder} is a run, not a folder of checkpoints; give the --out of `fox1 train` instead")
 
 
-def verify(checkpoint: Path, manifest: Manifest) -> None:
-    """Raise ValueError naming the first file whose checksum is wrong."""
+def verify(checkpoint: Path, manifest: CheckpointManifest) -> None:
+    """Raise ValueError naming the first file that does not match its checksum."""
     for name, expected in manifest.files.items():
         path = checkpoint / name
         if not path.exists() or _sha256(path) != expected:
-            raise ValueError(f"{path} is damaged: its bytes are not those that were written")
+            raise ValueError(f"{path} is damaged: it is missing, or does not match its checksum")
 
 
 def checkpoints(root: Path) -> list[Path]:
@@ -115,33 +116,33 @@ def checkpoints(root: Path) -> list[Path]:
 
 
 def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose files are as they were written, and what is wrong with newer ones.
+    """The newest whole checkpoint, and what is wrong with newer ones.
 
-    Damaged ones are set aside as `.damaged-step-N`: training repeats from the one before what they held.
+    Newer ones are moved aside as `.damaged-step-N`; training repeats what they held.
 
     Raises:
-        ValueError: there are some, but none is whole.
+        ValueError: there are checkpoints, but none is whole.
     """
-    wrong: list[str] = []
+    problems: list[str] = []
     found = checkpoints(root)
     for path in reversed(found):
         try:
             verify(path, read_manifest(path))
         except ValueError as error:
-            wrong.append(str(error))
+            problems.append(str(error))
         else:
             for damaged in found[found.index(path) + 1 :]:
-                _set_aside(damaged)
-            return path, wrong
-    if wrong:
+                _move_aside(damaged)
+            return path, problems
+    if problems:
         raise ValueError(
-            f"no checkpoint in {root} is whole: {wrong[0]}; remove its checkpoints to begin anew, or choose another --out"
+            f"no checkpoint in {root} is whole: {problems[0]}; remove its checkpoints to start over, or choose another --out"
         )
     return None, []
 
 
-def _set_aside(checkpoint: Path) -> None:
-    """Let a damaged checkpoint be none, without losing what is left of it."""
+def _move_aside(checkpoint: Path) -> None:
+    """Make a damaged checkpoint invisible, without losing what is left of it."""
     if isinstance(checkpoint, store.Mirrored):
         (checkpoint / "damaged-manifest.json").write_bytes((checkpoint / "manifest.json").read_bytes())
         (checkpoint / "manifest.json").unlink()
@@ -160,16 +161,16 @@ def _sha256(path: Path) -> str:
 
 
 class Checkpointer:
-    """Saves at most one checkpoint at a time, keeps the last few and every n-th for good.
+    """Saves at most one checkpoint at a time; keeps the last few, every n-th, and those at the end of a phase.
 
-    Neither writing nor publishing holds up the training: each rank writes in a thread; once all have written, rank 0 sums
-    the files and gives the checkpoint its name, in a thread as well.
+    Neither writing nor publishing holds up the training: each rank writes and hashes its files in a thread; once all have
+    written, rank 0 writes the manifest and gives the checkpoint its name, in a thread as well.
     """
 
     def __init__(self, root: Path, keep_last: int, keep_every: int) -> None:
         self._root, self._keep_last, self._keep_every = root, keep_last, keep_every
         self._group = dist.new_group(backend="gloo")
-        self._pending: tuple[Any, Manifest] | None = None
+        self._pending: tuple[Any, CheckpointManifest] | None = None
         self._thread = ThreadPoolExecutor(1, "publish")
         self._published: Future[None] | None = None
 
@@ -177,13 +178,13 @@ class Checkpointer:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        manifest: Manifest,
+        manifest: CheckpointManifest,
         guard: dict[str, torch.Tensor],
     ) -> None:
-        """Start saving; the state is copied before this returns. One that is still under way is waited for."""
+        """Start saving; the state is copied before this returns. Waits for an earlier save that is still running."""
         self.finish()
         folder = _working(_folder(self._root, manifest.progress.step))
-        # Of a killed attempt; on nodes that share no disk each removes its own.
+        # What a killed attempt left; on nodes that share no disk each removes its own.
         if dist.get_rank() == 0:
             shutil.rmtree(str(folder), ignore_errors=True)
         dist.barrier(self._group)
@@ -195,10 +196,10 @@ class Checkpointer:
 
     @staticmethod
     def _finish_part(written: Any, folder: Path) -> dict[str, str]:
-        """Checksums of what this rank wrote, once it has; in a thread.
+        """Checksums of what this rank wrote, once it is written; runs in a thread.
 
         Raises:
-            ValueError: a disk refuses to be written, on every rank alike.
+            ValueError: a disk cannot be written; on every rank alike.
         """
         try:
             written.result()
@@ -209,11 +210,11 @@ class Checkpointer:
 
     @property
     def writing(self) -> bool:
-        """Whether this rank's part of a checkpoint is not written yet."""
+        """Whether this rank is still writing its part of a checkpoint."""
         return self._pending is not None and not self._pending[0].done()
 
     def publish(self) -> None:
-        """Start to publish what is written, if anything is: manifest, then name. No rank may be `writing`."""
+        """Start publishing what is written, if anything is: manifest, then name. No rank may be `writing`."""
         if self._pending is None:
             return
         future, manifest = self._pending
@@ -225,7 +226,7 @@ class Checkpointer:
             self._published = self._thread.submit(self._give_name, replace(manifest, files=files))
 
     def finish(self) -> None:
-        """Wait for the save under way, if any."""
+        """Wait for a save that is still running, and publish it."""
         if self._pending is not None:
             self._pending[0].result()
             self.publish()
@@ -234,7 +235,7 @@ class Checkpointer:
             self._published = None
         dist.barrier(self._group)
 
-    def _give_name(self, manifest: Manifest) -> None:
+    def _give_name(self, manifest: CheckpointManifest) -> None:
         _publish(_folder(self._root, manifest.progress.step), manifest)
         self._prune()
 
@@ -244,21 +245,21 @@ class Checkpointer:
         for path in every[: -self._keep_last]:
             step = int(path.name.removeprefix("step-"))
             if path not in phase_ends and not (self._keep_every and step % self._keep_every == 0):
-                # First what makes it one: a reader never finds half of it.
+                # The manifest first, so that a reader never finds half a checkpoint.
                 (path / "manifest.json").unlink()
                 store.remove_tree(path)
 
 
 def _why_not_written(folder: Path, error: BaseException) -> str:
-    """One line; of a full disk `torch.save` may know no more than that it is not where it should be in its file."""
-    if isinstance(error, OSError) and (said := refusal(folder, error)):
-        return said
+    """Why a checkpoint could not be written, in one line; for a full disk `torch.save` may give a wrong file position only."""
+    if isinstance(error, OSError) and (reason := refusal(folder, error)):
+        return reason
     line = f"{type(error).__name__}: {first_line(error)}"
-    return f"{folder} cannot be written ({line}); is the disk full? Then run the same command again"
+    return f"{folder} cannot be written ({line}); is the disk full? Make room, and run the same command again"
 
 
 def _ends_a_phase(checkpoint: Path) -> bool:
-    """Also true of what cannot be read: a damaged checkpoint is not removed for its age."""
+    """Whether a checkpoint ends a phase. Also true for an unreadable one, so that it is not removed for its age."""
     try:
         return read_manifest(checkpoint).progress.phase_done
     except ValueError:
@@ -266,10 +267,10 @@ def _ends_a_phase(checkpoint: Path) -> bool:
 
 
 def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, guard: dict[str, torch.Tensor]) -> bool:
-    """Load weights, optimizer state, statistics of skipped steps and random state; the checkpoint may be of any world size.
+    """Load weights, optimizer state, statistics of skipped steps and random state, saved by any number of processes.
 
     Returns:
-        False if the checkpoint holds a model alone (an imported one): then only the weights are loaded.
+        False if the checkpoint holds only a model (an imported one): then only the weights are loaded.
     """
     if dist.get_node_local_rank(0) == 0:
         store.fetch_tree(checkpoint)
@@ -279,7 +280,7 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, g
     state: dict[str, Any] = _state(model, optimizer)
     whole = any(name.startswith("optimizer.") for name in names)
     if whole:
-        # Of the devices that the checkpoint knows: a GPU has a random state, the CPU it may go on with has none.
+        # Only for devices that the checkpoint has a state of: one saved on a CPU has none of a GPU.
         state |= {"guard": guard, "rng": {k: v for k, v in _rng().items() if f"rng.{k}" in names}}
         load_state(checkpoint, state)
         set_state_dict(
@@ -293,7 +294,7 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, g
 
 
 def _rng() -> dict[str, torch.Tensor]:
-    """States of the random generators, by device; alike on all ranks, which begin with one seed."""
+    """States of the random generators, by device; alike on all ranks, which start from one seed."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -313,20 +314,22 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]
     return {"model": weights, "optimizer": moments}
 
 
-def write_whole(root: Path, model: nn.Module, progress: Progress, settings: dict[str, Any], vocab_size: int) -> Path:
-    """Write a model alone, without optimizer, as a checkpoint of one process; the folder."""
+def write_whole(
+    root: Path, model: nn.Module, progress: TrainingProgress, settings: dict[str, Any], vocab_size: int
+) -> Path:
+    """Write a model without optimizer state as a checkpoint, from this process alone; the folder."""
     final = _folder(root, progress.step)
     folder = _working(final)
     shutil.rmtree(str(folder), ignore_errors=True)
     folder.mkdir(parents=True)
     with alone():
         dcp.save({"model": model.state_dict()}, checkpoint_id=str(folder), no_dist=True)
-    _publish(final, Manifest(progress, settings, vocab_size, {}, _finished(folder, ("__", ".metadata"))))
+    _publish(final, CheckpointManifest(progress, settings, vocab_size, {}, _finished(folder, ("__", ".metadata"))))
     return final
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
-    """Load a model alone, in this process."""
+    """Load only the weights of a checkpoint, in this process alone."""
     store.fetch_tree(checkpoint)
     state = {"model": model.state_dict()}
     with alone():
@@ -336,19 +339,19 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Without the warning that a single process is meant: it is."""
+    """Without torch's warning that only a single process takes part: that is meant."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
 
 
 def _working(final: Path) -> Path:
-    """Where a checkpoint is written. In a store there is no rename: its manifest, written last, makes it one."""
+    """Where a checkpoint is written. A store has no rename: there the manifest, written last, completes it."""
     return final if isinstance(final, store.Mirrored) else final.with_name(f".{final.name}")
 
 
-def _publish(final: Path, manifest: Manifest) -> None:
-    """Write the manifest of a checkpoint whose files are all there, and give it its name."""
+def _publish(final: Path, manifest: CheckpointManifest) -> None:
+    """Write the manifest of a checkpoint whose files are all written, and give the folder its name."""
     folder = _working(final)
     with writing(final):
         (folder / "manifest.json").write_text(manifest.to_json())
@@ -358,7 +361,8 @@ def _publish(final: Path, manifest: Manifest) -> None:
 
 
 def _finished(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """Put what this node wrote of a checkpoint, in files whose names begin so, where it belongs; their checksums."""
+    """Upload what this node wrote of a checkpoint (files whose names begin so), if it goes to a store; their checksums."""
+
     written = sorted(store.as_path(p) for p in Path(str(folder)).iterdir() if p.name.startswith(names))
     for path in written:
         store.upload(path)

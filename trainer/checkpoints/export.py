@@ -1,7 +1,7 @@
 """Checkpoints to and from folders that `transformers` and vLLM load as `LlamaForCausalLM`.
 
-Inside, queries, keys and values are one matrix, and so are gate and up; outside they are apart. RoPE has the half-split
-layout on both sides, so no rows move. The embedding is tied: it is written once. Special ids are those of the tokenizer.
+Here, queries, keys and values are one matrix, and so are gate and up; there they are separate. RoPE has the half-split
+layout on both sides, so no rows move. The tied embedding is written once. Special ids are those of the tokenizer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 from ...storage.disk import writing
 from ..model.model import Fox1
 from ..settings import ModelSettings
-from .checkpoint import Progress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
+from .checkpoint import TrainingProgress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOKENIZER = "tokenizer.model"
 FACTS = "tokenizer.json"
-"""Beside the checkpoints: what the trainer knows of the run's tokenizer."""
+"""File beside the checkpoints: what the trainer knows of the run's tokenizer (`TokenizerFacts`)."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class TokenizerFacts:
     bos: int
     chat: tuple[tuple[str, str, str], ...] = ()
     add_bos: bool = True
-    """Documents began with bos in training."""
+    """In training, documents began with bos."""
 
     @property
     def prefix(self) -> int:
-        """What stands before the first token of a text."""
+        """The id that the first token of a text is predicted from."""
         return self.bos if self.add_bos else self.eos
 
     @property
     def opening(self) -> list[int]:
-        """What a text begins with."""
+        """The ids that a text begins with."""
         return [self.bos] if self.add_bos else []
 
 
@@ -62,25 +62,25 @@ def _keep(path: Path, data: bytes) -> None:
 
 
 def newest(checkpoint: Path) -> Path:
-    """A checkpoint by its folder, or the newest of a training's.
+    """The folder itself if it is a checkpoint, else the newest checkpoint in it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the folder has no checkpoint.
     """
     refuse_run(checkpoint)
     if (checkpoint / "manifest.json").exists():
         return checkpoint
     found = checkpoints(checkpoint) if checkpoint.is_dir() else []
     if not found:
-        raise ValueError(f"no checkpoint in {checkpoint}; `fox1 train RUN --out {checkpoint}` makes one")
+        raise ValueError(f"no checkpoint in {checkpoint}; `fox1 train RUN --out {checkpoint}` writes one")
     return found[-1]
 
 
 def load_checkpoint(checkpoint: Path) -> tuple[Fox1, TokenizerFacts | None]:
-    """The model of a checkpoint (or of the newest of a training), whole, fp32, on the CPU.
+    """The model of a checkpoint (or of the newest one in a folder), unsharded, fp32, on the CPU.
 
     Raises:
-        ValueError: there is none, or it is damaged.
+        ValueError: there is no checkpoint, or it is damaged.
     """
     folder = newest(checkpoint)
     manifest = read_manifest(folder)
@@ -94,8 +94,12 @@ def _facts(root: Path) -> TokenizerFacts | None:
     path = root / FACTS
     if not path.exists():
         return None
-    value = json.loads(path.read_text())
-    return TokenizerFacts(**{**value, "chat": tuple((r, b, a) for r, b, a in value["chat"])})
+    try:
+        value = json.loads(path.read_text())
+        chat = tuple((role, before, after) for role, before, after in value["chat"])
+        return TokenizerFacts(**{**value, "chat": chat})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run `fox1 train` again to rewrite it") from None
 
 
 def to_llama(state: dict[str, Tensor], s: ModelSettings) -> dict[str, Tensor]:
@@ -103,19 +107,19 @@ def to_llama(state: dict[str, Tensor], s: ModelSettings) -> dict[str, Tensor]:
     out = {"model.embed_tokens.weight": state["embedding"], "model.norm.weight": state["norm.weight"]}
     sizes = [n * s.head_dim for n in (s.heads, s.kv_heads, s.kv_heads)]
     for i in range(s.layers):
-        mine, theirs = f"blocks.{i}", f"model.layers.{i}"
-        q, k, v = state[f"{mine}.attention.qkv.weight"].split(sizes)
-        gate, up = state[f"{mine}.mlp.gate_up.weight"].chunk(2)
+        here, there = f"blocks.{i}", f"model.layers.{i}"
+        q, k, v = state[f"{here}.attention.qkv.weight"].split(sizes)
+        gate, up = state[f"{here}.mlp.gate_up.weight"].chunk(2)
         out |= {
-            f"{theirs}.input_layernorm.weight": state[f"{mine}.attention_norm.weight"],
-            f"{theirs}.self_attn.q_proj.weight": q,
-            f"{theirs}.self_attn.k_proj.weight": k,
-            f"{theirs}.self_attn.v_proj.weight": v,
-            f"{theirs}.self_attn.o_proj.weight": state[f"{mine}.attention.out.weight"],
-            f"{theirs}.post_attention_layernorm.weight": state[f"{mine}.mlp_norm.weight"],
-            f"{theirs}.mlp.gate_proj.weight": gate,
-            f"{theirs}.mlp.up_proj.weight": up,
-            f"{theirs}.mlp.down_proj.weight": state[f"{mine}.mlp.down.weight"],
+            f"{there}.input_layernorm.weight": state[f"{here}.attention_norm.weight"],
+            f"{there}.self_attn.q_proj.weight": q,
+            f"{there}.self_attn.k_proj.weight": k,
+            f"{there}.self_attn.v_proj.weight": v,
+            f"{there}.self_attn.o_proj.weight": state[f"{here}.attention.out.weight"],
+            f"{there}.post_attention_layernorm.weight": state[f"{here}.mlp_norm.weight"],
+            f"{there}.mlp.gate_proj.weight": gate,
+            f"{there}.mlp.up_proj.weight": up,
+            f"{there}.mlp.down_proj.weight": state[f"{here}.mlp.down.weight"],
         }
     return out
 
@@ -124,7 +128,7 @@ def from_llama(state: dict[str, Tensor], s: ModelSettings) -> dict[str, Tensor]:
     """The inverse of `to_llama`.
 
     Raises:
-        ValueError: a weight is missing, or one is there that Fox-1 has no place for.
+        ValueError: a weight is missing, or Fox-1 has no place for one.
     """
     left = dict(state)
 
@@ -132,26 +136,28 @@ def from_llama(state: dict[str, Tensor], s: ModelSettings) -> dict[str, Tensor]:
         try:
             return left.pop(name)
         except KeyError:
-            raise ValueError(f"the model has no weight {name}; is it a Llama of {s.layers} layers?") from None
+            raise ValueError(f"the model has no weight {name}; it is not a Llama of {s.layers} layers") from None
 
     out = {"embedding": take("model.embed_tokens.weight"), "norm.weight": take("model.norm.weight")}
     for i in range(s.layers):
-        mine, theirs = f"blocks.{i}", f"model.layers.{i}"
-        parts = [take(f"{theirs}.self_attn.{n}_proj.weight") for n in "qkv"]
+        here, there = f"blocks.{i}", f"model.layers.{i}"
+        parts = [take(f"{there}.self_attn.{n}_proj.weight") for n in "qkv"]
         out |= {
-            f"{mine}.attention_norm.weight": take(f"{theirs}.input_layernorm.weight"),
-            f"{mine}.attention.qkv.weight": torch.cat(parts),
-            f"{mine}.attention.out.weight": take(f"{theirs}.self_attn.o_proj.weight"),
-            f"{mine}.mlp_norm.weight": take(f"{theirs}.post_attention_layernorm.weight"),
-            f"{mine}.mlp.gate_up.weight": torch.cat([take(f"{theirs}.mlp.{n}_proj.weight") for n in ("gate", "up")]),
-            f"{mine}.mlp.down.weight": take(f"{theirs}.mlp.down_proj.weight"),
+            f"{here}.attention_norm.weight": take(f"{there}.input_layernorm.weight"),
+            f"{here}.attention.qkv.weight": torch.cat(parts),
+            f"{here}.attention.out.weight": take(f"{there}.self_attn.o_proj.weight"),
+            f"{here}.mlp_norm.weight": take(f"{there}.post_attention_layernorm.weight"),
+            f"{here}.mlp.gate_up.weight": torch.cat([take(f"{there}.mlp.{n}_proj.weight") for n in ("gate", "up")]),
+            f"{here}.mlp.down.weight": take(f"{there}.mlp.down_proj.weight"),
         }
     # Some exports write the tied matrix twice.
     head = left.pop("lm_head.weight", out["embedding"])
     if not torch.equal(head, out["embedding"]):
-        raise ValueError("lm_head.weight differs from the embedding: Fox-1 ties them")
+        raise ValueError("lm_head.weight differs from the embedding; only models that tie the two can be imported")
     if left:
-        raise ValueError(f"the model has a weight that Fox-1 has no place for: {next(iter(left))}")
+        raise ValueError(
+            f"the model has a weight that Fox-1 has no place for: {next(iter(left))}; it cannot be imported"
+        )
     return out
 
 
@@ -188,19 +194,21 @@ def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path 
     """Write a checkpoint as a folder for `transformers` and vLLM; the number of parameters.
 
     Args:
-        dtype: of `DTYPES`.
-        tokenizer: the SentencePiece model, where the training did not keep one.
+        dtype: a name in `DTYPES`.
+        tokenizer: the SentencePiece model, if there is none beside the checkpoints.
 
     Raises:
-        ValueError: there is no such checkpoint, or no tokenizer to take ids from.
+        ValueError: there is no such checkpoint or dtype, or no tokenizer to take ids from.
     """
     from safetensors.torch import save_file
 
     root = newest(checkpoint).parent
     model, ids = load_checkpoint(checkpoint)
     source = tokenizer or root / TOKENIZER
-    if ids is None or not source.exists():
-        raise ValueError(f"{root} has no tokenizer; name the run's with --tokenizer RUN/prepare/tokenizer.model")
+    if ids is None:
+        raise ValueError(f"{root} has no {FACTS}, which holds the special ids; `fox1 train RUN --out {root}` writes it")
+    if not source.exists():
+        raise ValueError(f"no tokenizer at {source}; give the run's with --tokenizer RUN/prepare/{TOKENIZER}")
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: choose {' or '.join(DTYPES)}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +223,7 @@ def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path 
     }
     for name, value in values.items():
         (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    # safetensors writes for its user alone.
+    # safetensors makes the file readable for its owner only.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
     shutil.copyfile(source, folder / TOKENIZER)
     return sum(p.numel() for p in model.parameters())
@@ -240,7 +248,7 @@ def _tokenizer_config(model: Path, ids: TokenizerFacts) -> dict[str, Any]:
 
 
 def jinja_template(chat: tuple[tuple[str, str, str], ...], add_bos: bool = True) -> str:
-    """The chat template in the form `transformers` renders."""
+    """The chat template in the form that `transformers` renders."""
     quoted = {
         role: (json.dumps(before, ensure_ascii=False), json.dumps(after, ensure_ascii=False))
         for role, before, after in chat
@@ -262,22 +270,39 @@ def jinja_template(chat: tuple[tuple[str, str, str], ...], add_bos: bool = True)
 
 
 def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox1, TokenizerFacts]:
-    """The model of a folder in the layout of `LlamaForCausalLM`, on the CPU; nothing is held twice.
+    """The model of a folder in the layout of `LlamaForCausalLM`, on the CPU; no weight is held twice.
 
     Raises:
-        ValueError: it is no such folder, or its shapes are not a Fox-1's.
+        ValueError: the folder does not hold such a model, or one whose shapes are not a Fox-1's.
     """
     from safetensors.torch import load_file
 
     try:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
-        raise ValueError(f"{folder} has no config.json; is it a model of `transformers`?") from None
+        raise ValueError(f"{folder} has no config.json; give the folder of a model for `transformers`") from None
     if config.get("model_type") != "llama" or not config.get("tie_word_embeddings"):
-        raise ValueError(f"{folder} is no Llama with tied embeddings, which Fox-1 is")
+        raise ValueError(
+            f"{folder}/config.json is not that of a Llama with tied embeddings; no other model can be imported"
+        )
+    settings = _model_settings(config)
+    state: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        state |= load_file(file)
+    if not state:
+        raise ValueError(f"{folder} has no *.safetensors; save the model in this format")
+    with torch.device("meta"):
+        model = Fox1(settings, config["vocab_size"])
+    weights = {name: value.to(dtype) for name, value in from_llama(state, settings).items()}
+    model.load_state_dict(weights, assign=True)
+    return model.eval(), _exported_facts(folder, config)
+
+
+def _model_settings(config: dict[str, Any]) -> ModelSettings:
+    """The shape of the model that a `config.json` describes."""
     rope = config.get("rope_parameters") or {}
     heads = config["num_attention_heads"]
-    settings = ModelSettings(
+    return ModelSettings(
         config["num_hidden_layers"],
         config["hidden_size"],
         config["intermediate_size"],
@@ -289,16 +314,11 @@ def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox
         config["rms_norm_eps"],
         config.get("initializer_range", 0.02),
     )
-    state: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        state |= load_file(file)
-    if not state:
-        raise ValueError(f"{folder} has no *.safetensors")
-    with torch.device("meta"):
-        model = Fox1(settings, config["vocab_size"])
-    weights = {name: value.to(dtype) for name, value in from_llama(state, settings).items()}
-    model.load_state_dict(weights, assign=True)
-    # Released configs may have other ids than their tokenizer (Fox-1's has bos 1 and eos 2): the tokenizer is right.
+
+
+def _exported_facts(folder: Path, config: dict[str, Any]) -> TokenizerFacts:
+    """Special ids of an exported folder, and whether its texts begin with bos."""
+    # A released config may have other ids than its tokenizer (Fox-1's has bos 1 and eos 2): the tokenizer is right.
     source = folder / TOKENIZER
     if source.exists():
         from ...tokenize.model import load, specials
@@ -307,22 +327,23 @@ def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox
         ids = TokenizerFacts(found.pad, found.eos, found.bos)
     else:
         ids = TokenizerFacts(config.get("pad_token_id") or 0, config["eos_token_id"], config["bos_token_id"])
-    told = folder / "tokenizer_config.json"
-    add_bos = json.loads(told.read_text()).get("add_bos_token", True) if told.exists() else True
-    return model.eval(), replace(ids, add_bos=bool(add_bos))
+    path = folder / "tokenizer_config.json"
+    add_bos = json.loads(path.read_text()).get("add_bos_token", True) if path.exists() else True
+    return replace(ids, add_bos=bool(add_bos))
 
 
 def import_model(folder: Path, out: Path) -> int:
-    """Write a folder of `transformers` as a checkpoint that training, `generate` and `export` read; its parameters.
+    """Write a model for `transformers` as a checkpoint that training, `generate` and `export` read; its parameters.
 
     Raises:
-        ValueError: it is no Fox-1, or `out` has checkpoints already.
+        ValueError: the model is not a Fox-1, or `out` has checkpoints already.
     """
     if out.is_dir() and checkpoints(out):
-        raise ValueError(f"{out} has checkpoints already; choose another folder")
+        raise ValueError(f"{out} already has checkpoints; choose another folder")
+
     model, ids = read_exported(folder)
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out, model, Progress(), {"model": asdict(model.settings)}, model.vocab_size)
+    write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)
     if (folder / TOKENIZER).exists():
         (out / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
     (out / FACTS).write_text(json.dumps(asdict(ids), indent=1) + "\n")

@@ -21,23 +21,23 @@ import torch
 from ...tokenize.shards import SetInfo, read_set
 from ..model.attention import Documents
 from ..model.loss import IGNORE
-from .blocks import Blocks, SplitReader
+from .block_reader import Blocks, SplitReader
 from .permutation import permute
 
 WINDOW = 4096
-"""Units whose order is worked out at once."""
+"""Number of units whose order is computed at once."""
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Units one after the other, as T tokens. Padding of a block is a segment of its own."""
+class UnitStream:
+    """Consecutive units as T tokens. The padding of a block is a segment of its own."""
 
     tokens: np.ndarray
     """int32 [T]."""
     ends: np.ndarray
-    """int64 [segments], ascending: exclusive ends; with 0 before them, the cumulative lengths."""
+    """int64 [segments], ascending: exclusive ends."""
     sources: np.ndarray
-    """int64 [segments]: source code; of padding, that of the segment before it."""
+    """int64 [segments]: source code; for padding, that of the segment before it."""
     padding: np.ndarray
     """bool [segments]."""
     learned: np.ndarray | None = None
@@ -45,7 +45,7 @@ class Stream:
 
 
 def interleave(index: np.ndarray, counts: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(split, number in the split) of the units at `index` (int64 [n]) of the interleaved sequence.
+    """(split, number within the split) of the units at `index` (int64 [n]) of the interleaved sequence.
 
     Two splits take turns in integer proportion (Bresenham); more are nested: the first against the rest.
     """
@@ -56,10 +56,10 @@ def interleave(index: np.ndarray, counts: tuple[int, ...]) -> tuple[np.ndarray, 
         # Units of the first split among the first n.
         before, after = ((number[rest] + n) * first + total // 2 for n in (0, 1))
         before, after = before // total, after // total
-        mine = after > before
-        split[rest[mine]], number[rest[mine]] = k, before[mine]
-        number[rest[~mine]] -= before[~mine]
-        rest = rest[~mine]
+        taken = after > before
+        split[rest[taken]], number[rest[taken]] = k, before[taken]
+        number[rest[~taken]] -= before[~taken]
+        rest = rest[~taken]
         total -= first
         if not len(rest):
             return split, number
@@ -86,7 +86,7 @@ class PhaseData:
         return self.info.max_docs_per_block[str(block_length)]
 
     def places(self, first: int, count: int) -> np.ndarray:
-        """int64 [count]: places in the sequence of a set's units; indices past the end begin further epochs."""
+        """int64 [count]: places in the set of units ``first .. first + count - 1``; past the end, those of further epochs."""
         if first + count <= self.units:
             return np.arange(first, first + count)
         parts = []
@@ -99,7 +99,7 @@ class PhaseData:
         return np.concatenate(parts)
 
     def _permuted(self, epoch: int, window: int) -> np.ndarray:
-        """The places of one window of an epoch; the last one asked for is remembered."""
+        """The places of one window of an epoch; the last window is remembered."""
         if self._window[0] != (epoch, window):
             places = np.arange(window * WINDOW, min((window + 1) * WINDOW, self.units))
             if epoch:
@@ -107,7 +107,7 @@ class PhaseData:
             self._window = ((epoch, window), places)
         return self._window[1]
 
-    def stream(self, first: int, count: int) -> Stream:
+    def stream(self, first: int, count: int) -> UnitStream:
         """Units ``first .. first + count - 1``."""
         places = self.places(first, count)
         if len(self._splits) == 1:
@@ -140,11 +140,11 @@ class PhaseData:
         return to_micro_batch(self.stream(first, count), max(lengths), slots, device)
 
 
-def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned: np.ndarray | None) -> Stream:
-    """The segments of blocks in the order of the stream.
+def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned: np.ndarray | None) -> UnitStream:
+    """The segments of blocks, in the order of the stream.
 
     Args:
-        parts: (token at which each block begins, blocks).
+        parts: (token at which each block begins, the blocks), by split.
     """
     if len(parts) == 1:
         begins, blocks = parts[0]
@@ -153,7 +153,7 @@ def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned:
         if (blocks.ends[lasts] == length).all():
             # In order and without padding: nothing has to move.
             ends = blocks.ends + np.repeat(begins, counts)
-            return Stream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_), learned)
+            return UnitStream(tokens, ends, blocks.sources.astype(np.int64), np.zeros(len(ends), np.bool_), learned)
     begins = np.concatenate([b for b, _ in parts])
     counts = np.concatenate([b.counts for _, b in parts])
     lengths = np.concatenate([np.full(len(b.counts), b.tokens.shape[1]) for _, b in parts])
@@ -173,32 +173,37 @@ def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned:
     out_ends[own], out_sources[own] = ends + np.repeat(begins, counts), sources
     out_ends[extra], out_sources[extra] = (begins + lengths)[padded], out_sources[extra - 1]
     padding[extra] = True
-    return Stream(tokens, out_ends, out_sources, padding, learned)
+    return UnitStream(tokens, out_ends, out_sources, padding, learned)
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A flat stream of a fixed number of tokens T."""
+    """What one forward pass takes: a flat stream of a fixed number of tokens T."""
 
     tokens: torch.Tensor
     """int64 [T]."""
     targets: torch.Tensor
-    """int64 [T]; -100 for the last token of a segment, for padding, and before what is not trained on."""
+    """int64 [T]: the next token; -100 where it is in another segment, padding, or not trained on."""
     documents: Documents
     sources: torch.Tensor
-    """int64 [T]: source code of every token (of padding, that of the last segment)."""
+    """int64 [T]: source code of every token (for padding, that of the segment before it)."""
     valid: int
-    """Targets that count."""
+    """Number of targets that count."""
     square_lengths: int
-    """Sum of squared segment lengths: what attention really costs."""
+    """Sum of squared segment lengths, which the FLOPs of attention are proportional to."""
 
     def idle(self) -> MicroBatch:
-        """The same shapes with nothing to learn: what a rank runs that has no micro-batch left."""
+        """The same shapes without any target: for a rank that has no micro-batch left in this step."""
         return replace(self, targets=torch.full_like(self.targets, IGNORE), valid=0, square_lengths=0)
 
 
-def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.device) -> MicroBatch:
-    """Positions that restart with every segment, and targets that end with it."""
+def to_micro_batch(stream: UnitStream, longest: int, slots: int, device: torch.device) -> MicroBatch:
+    """A micro-batch on a device: positions restart with every segment, and targets end with it.
+
+    Args:
+        longest: an upper bound of the segments' lengths, constant for a block length.
+        slots: an upper bound of the number of segments, constant for a block length.
+    """
     size = len(stream.tokens)
     begins = np.r_[0, stream.ends[:-1]]
     sizes = stream.ends - begins
@@ -239,9 +244,9 @@ def to_micro_batch(stream: Stream, longest: int, slots: int, device: torch.devic
 
 
 def units_of_step(units: int, batch_units: int, micro_units: int, rank: int, world: int) -> list[int | None]:
-    """First units of the micro-batches a rank takes in the step after `units` consumed ones.
+    """The first unit of every micro-batch that a rank takes in the step that follows `units` consumed ones.
 
-    All ranks take equally many, since they gather parameters together; None where a batch has none left.
+    All ranks take equally many, since they gather parameters together; None where the batch has none left.
     """
     micro = batch_units // micro_units
     rounds = -(-micro // world)
@@ -250,7 +255,7 @@ def units_of_step(units: int, batch_units: int, micro_units: int, rank: int, wor
 
 
 class Loader:
-    """The micro-batches of a rank, step by step, made one step ahead in a thread of its own. Holds no state but units."""
+    """The micro-batches of a rank, step by step, prepared one step ahead in a thread. Its only state is the units consumed."""
 
     def __init__(
         self,
@@ -277,7 +282,8 @@ class Loader:
         ]
 
     def next_step(self) -> list[MicroBatch]:
-        """What this rank trains on in the next step."""
+        """The micro-batches that this rank trains on in the next step."""
+
         ready = self._next or self._thread.submit(self._make, self._units)
         self._units += self._batch_units
         self._next = self._thread.submit(self._make, self._units)

@@ -1,4 +1,4 @@
-"""A pseudo-random permutation of 0..n-1 that answers for any indices: a Feistel network with cycle walking."""
+"""A pseudo-random permutation of 0..n-1, computed for any index alone: a Feistel network with cycle walking."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ def _mix(value: np.ndarray) -> np.ndarray:
 
 
 def permute(index: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Images (int64) of `index` (int64 [k], each in 0..n-1) under the permutation of 0..n-1 that `seed` names."""
+    """Images (int64) of `index` (int64 [k], each in 0..n-1) under the permutation of 0..n-1 that `seed` selects."""
     if len(index) and not (int(index.min()) >= 0 and int(index.max()) < n):
         raise ValueError(f"an index is not in 0..{n - 1}")
     half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
     low = (np.uint64(1) << half) - np.uint64(1)
     out = index.astype(np.uint64)
-    # What falls outside goes through once more, until it is inside.
+    # Images outside 0..n-1 go through the network again until they are inside.
+
     walking = np.arange(len(out))
     while len(walking):
         left, right = out[walking] >> half, out[walking] & low

@@ -1,4 +1,4 @@
-"""Losses by where their tokens come from: sums by source code, means by corpus or domain."""
+"""Losses by the source of their tokens: sums by source code, means by corpus or domain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...tokenize.shards import SetInfo
 from .order import MicroBatch
 
 CORPUS, DOMAIN = 0, 2
-"""Parts of a source of a set."""
+"""Places in a set's (corpus, subset, domain)."""
 
 
 def sums_by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> torch.Tensor:
@@ -21,7 +21,8 @@ def sums_by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> tor
 
 
 def means(sums: np.ndarray, info: SetInfo, part: int) -> dict[str, float]:
-    """Sums over counts ([2, sources]) by corpus or domain, of what has any."""
+    """Means by corpus or domain, from (sums, counts) [2, sources]; names without any count are left out."""
+
     found = {}
     for name in sorted({source[part] for source in info.sources}):
         codes = [i for i, source in enumerate(info.sources) if source[part] == name]

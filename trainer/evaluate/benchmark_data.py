@@ -19,7 +19,7 @@ EVAL, SHOTS = "test", "shots"
 
 
 @dataclass(frozen=True)
-class Items:
+class BenchmarkItems:
     """Rows to evaluate on, and rows for few-shot examples; None: the same rows."""
 
     rows: list[Row]
@@ -49,7 +49,7 @@ def _json_lines(paths: Iterable[Path]) -> list[Row]:
     return rows
 
 
-def arc(folder: Path) -> Items:
+def arc(folder: Path) -> BenchmarkItems:
     """ARC Challenge: question stems with labelled choices."""
 
     def row(value: Row) -> Row:
@@ -62,15 +62,17 @@ def arc(folder: Path) -> Items:
 
     shots = _find(folder, ["*Challenge-Train*.jsonl", "*Challenge-Dev*.jsonl"], needed=False)
     rows = [row(v) for v in _json_lines(_find(folder, ["*Challenge-Test*.jsonl"]))]
-    return Items(rows, [row(v) for v in _json_lines(shots)] or None)
+    return BenchmarkItems(rows, [row(v) for v in _json_lines(shots)] or None)
 
 
-def gsm8k(folder: Path) -> Items:
+def gsm8k(folder: Path) -> BenchmarkItems:
     """GSM8k: questions and worked answers."""
-    return Items(_json_lines(_find(folder, ["test.jsonl"])), _json_lines(_find(folder, ["train.jsonl"], False)) or None)
+    return BenchmarkItems(
+        _json_lines(_find(folder, ["test.jsonl"])), _json_lines(_find(folder, ["train.jsonl"], False)) or None
+    )
 
 
-def hellaswag(folder: Path) -> Items:
+def hellaswag(folder: Path) -> BenchmarkItems:
     """HellaSwag: as published (ctx_a, ctx_b), or with the context joined to one text."""
 
     def row(value: Row) -> Row:
@@ -86,10 +88,10 @@ def hellaswag(folder: Path) -> Items:
 
     shots = _json_lines(_find(folder, ["*train*.jsonl"], needed=False))
     rows = [row(v) for v in _json_lines(_find(folder, ["*val*.jsonl"]))]
-    return Items(rows, [row(v) for v in shots] or None)
+    return BenchmarkItems(rows, [row(v) for v in shots] or None)
 
 
-def truthfulqa(folder: Path) -> Items:
+def truthfulqa(folder: Path) -> BenchmarkItems:
     """TruthfulQA, multiple choice: every correct answer against every incorrect one."""
 
     def split(text: str) -> list[str]:
@@ -112,17 +114,19 @@ def truthfulqa(folder: Path) -> Items:
                     "mc2_targets": {"choices": [*right, *wrong], "labels": labels},
                 }
             )
-    return Items(rows)
+    return BenchmarkItems(rows)
 
 
-def winogrande(folder: Path) -> Items:
+def winogrande(folder: Path) -> BenchmarkItems:
     """WinoGrande: sentences with a gap and two options."""
     keys = ("sentence", "option1", "option2", "answer")
 
     def rows(paths: list[Path]) -> list[Row]:
         return [{k: v[k] for k in keys} for v in _json_lines(paths)]
 
-    return Items(rows(_find(folder, ["dev.jsonl"])), rows(_find(folder, ["train_xl.jsonl"], needed=False)) or None)
+    return BenchmarkItems(
+        rows(_find(folder, ["dev.jsonl"])), rows(_find(folder, ["train_xl.jsonl"], needed=False)) or None
+    )
 
 
 def mmlu_subjects(folder: Path) -> list[str]:
@@ -130,7 +134,7 @@ def mmlu_subjects(folder: Path) -> list[str]:
     return [p.name.removesuffix("_test.csv") for p in _find(folder, ["test/*_test.csv"])]
 
 
-def mmlu(folder: Path, subject: str) -> Items:
+def mmlu(folder: Path, subject: str) -> BenchmarkItems:
     """One subject of MMLU: four choices, the answer a letter or its number; with or without a line of names."""
 
     def rows(split: str) -> list[Row]:
@@ -146,10 +150,10 @@ def mmlu(folder: Path, subject: str) -> Items:
                 found.append({"question": cells[0], "choices": cells[1:5], "answer": answer, "subject": subject})
         return found
 
-    return Items(rows("test"), rows("dev"))
+    return BenchmarkItems(rows("test"), rows("dev"))
 
 
-def overrides(read: Callable[[], Items]) -> dict[str, Any]:
+def local_splits(read: Callable[[], BenchmarkItems]) -> dict[str, Any]:
     """What a task of lm-eval changes to use local rows."""
     from datasets import Dataset
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class PublishedBenchmark:
     """A benchmark as Fox-1 was measured on it."""
 
     name: str
@@ -33,16 +33,16 @@ class Benchmark:
     metric: str
     published: float
     """Per cent, of the released Fox-1 (arXiv 2411.05281)."""
-    read: Callable[..., data.Items]
+    read: Callable[..., data.BenchmarkItems]
 
 
 BENCHMARKS = (
-    Benchmark("arc", "arc_challenge", 25, "acc_norm,none", 41.21, data.arc),
-    Benchmark("hellaswag", "hellaswag", 10, "acc_norm,none", 62.82, data.hellaswag),
-    Benchmark("truthfulqa", "truthfulqa_mc2", 0, "acc,none", 38.66, data.truthfulqa),
-    Benchmark("mmlu", "mmlu_", 5, "acc,none", 43.05, data.mmlu),
-    Benchmark("winogrande", "winogrande", 5, "acc,none", 60.62, data.winogrande),
-    Benchmark("gsm8k", "gsm8k", 5, "exact_match,strict-match", 36.39, data.gsm8k),
+    PublishedBenchmark("arc", "arc_challenge", 25, "acc_norm,none", 41.21, data.arc),
+    PublishedBenchmark("hellaswag", "hellaswag", 10, "acc_norm,none", 62.82, data.hellaswag),
+    PublishedBenchmark("truthfulqa", "truthfulqa_mc2", 0, "acc,none", 38.66, data.truthfulqa),
+    PublishedBenchmark("mmlu", "mmlu_", 5, "acc,none", 43.05, data.mmlu),
+    PublishedBenchmark("winogrande", "winogrande", 5, "acc,none", 60.62, data.winogrande),
+    PublishedBenchmark("gsm8k", "gsm8k", 5, "exact_match,strict-match", 36.39, data.gsm8k),
 )
 PUBLISHED_MEMORY_MIB, PUBLISHED_TOKENS_PER_SECOND = 3703, 200
 """Of the released model in bf16 on one H100."""
@@ -72,7 +72,7 @@ class Generation:
     tokens_per_second: float
 
 
-def choose(names: str) -> list[Benchmark]:
+def choose(names: str) -> list[PublishedBenchmark]:
     """Benchmarks by their names with commas; none: all.
 
     Raises:
@@ -86,7 +86,11 @@ def choose(names: str) -> list[Benchmark]:
 
 
 def evaluate(
-    model: TextModel, benchmarks: list[Benchmark], folder: Path | None, limit: int = 0, track: Track | None = None
+    model: TextModel,
+    benchmarks: list[PublishedBenchmark],
+    folder: Path | None,
+    limit: int = 0,
+    track: Track | None = None,
 ) -> list[Score]:
     """Scores of a model.
 
@@ -130,7 +134,7 @@ def evaluate(
     return scores
 
 
-def _specs(benchmark: Benchmark, folder: Path | None, known: list[str]) -> list[Any]:
+def _specs(benchmark: PublishedBenchmark, folder: Path | None, known: list[str]) -> list[Any]:
     """lm-eval's tasks of a benchmark, with local rows where there is a folder."""
     if benchmark.name != "mmlu":
         if folder is None:
@@ -145,13 +149,13 @@ def _specs(benchmark: Benchmark, folder: Path | None, known: list[str]) -> list[
     return _local({benchmark.task + s: partial(benchmark.read, where, s) for s in subjects})
 
 
-def _local(readers: dict[str, Callable[[], data.Items]]) -> list[Any]:
+def _local(readers: dict[str, Callable[[], data.BenchmarkItems]]) -> list[Any]:
     """Tasks of lm-eval over local rows: as members of a group, since only there an override joins what is registered."""
-    members = [{"task": task, **data.overrides(read)} for task, read in readers.items()]
+    members = [{"task": task, **data.local_splits(read)} for task, read in readers.items()]
     return [{"group": "local", "task": members}]
 
 
-def _score(benchmark: Benchmark, found: dict[str, Any]) -> Score:
+def _score(benchmark: PublishedBenchmark, found: dict[str, Any]) -> Score:
     """The mean over the items of all tasks, as MMLU is published; its error that of a mean of zeros and ones."""
     counts = {task: found["n-samples"][task]["effective"] for task in found["n-samples"]}
     total = sum(counts.values())

@@ -15,14 +15,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fox1.trainer.checkpoints.checkpoint import Checkpointer, Manifest, Progress, newest_whole, read_manifest
+from fox1.trainer.checkpoints.checkpoint import (
+    Checkpointer,
+    CheckpointManifest,
+    TrainingProgress,
+    newest_whole,
+    read_manifest,
+)
 from fox1.trainer.launch import run_processes
 from fox1.trainer.train import read_settings
 from fox1.trainer.watch.curves import read_metrics
 from fox1.trainer.watch.metrics import Metrics
 from torch.distributed.checkpoint.api import CheckpointException
 
-MANIFEST = Manifest(Progress(phase=1, units=72, step=9, tokens=18432), {"seed": 1}, 1024, {"phase1": "x"})
+MANIFEST = CheckpointManifest(
+    TrainingProgress(phase=1, units=72, step=9, tokens=18432), {"seed": 1}, 1024, {"phase1": "x"}
+)
 
 
 def checkpoint(root: Path, step: int = 9) -> Path:
@@ -53,7 +61,7 @@ def test_a_manifest_with_another_byte_is_no_checkpoint(tmp_path: Path, old: str,
 def test_where_no_checkpoint_is_whole_it_is_said_what_to_do(tmp_path: Path) -> None:
     (checkpoint(tmp_path) / "manifest.json").write_text("")
     with pytest.raises(
-        ValueError, match=r"is whole: .*step-00000009 .*; remove its checkpoints to begin anew, or choose"
+        ValueError, match=r"is whole: .*step-00000009 .*; remove its checkpoints to start over, or choose"
     ):
         newest_whole(tmp_path)
 

@@ -15,7 +15,7 @@ from fox1.commands.app import app
 from fox1.tokenize.chat import TEMPLATES, compose, rendered
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import load
-from fox1.trainer.checkpoints.checkpoint import Progress, checkpoints, read_manifest, write_whole
+from fox1.trainer.checkpoints.checkpoint import TrainingProgress, checkpoints, read_manifest, write_whole
 from fox1.trainer.checkpoints.export import (
     FACTS,
     TokenizerFacts,
@@ -50,7 +50,7 @@ def made(chat_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
             p.mul_(1.0 if p.ndim == 1 else 12.0)  # so that logits differ clearly
             if p.ndim == 1:
                 p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(p))))
-    write_whole(root, model, Progress(), {"model": vars(SHAPE)}, 370)
+    write_whole(root, model, TrainingProgress(), {"model": vars(SHAPE)}, 370)
     (root / FACTS).write_text(json.dumps(vars(IDS)))
     (root / "tokenizer.model").write_bytes(chat_tokenizer.read_bytes())
     return model, root

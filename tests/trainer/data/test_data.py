@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 from fox1.tokenize import shards
-from fox1.trainer.data import blocks
+from fox1.trainer.data import block_reader
 from fox1.trainer.data import order as data_module
 from fox1.trainer.data.order import Loader, PhaseData, interleave
 from fox1.trainer.data.permutation import permute
 from fox1.trainer.model.loss import IGNORE
-from fox1.trainer.schedule import Plan, plan_steps
+from fox1.trainer.schedule import LearningRateSchedule, schedule_over
 from fox1.trainer.settings import ScheduleSettings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,13 +76,13 @@ def test_padding_counts_for_nothing(run: Path) -> None:
 
 
 def test_the_schedule_rises_holds_and_falls() -> None:
-    plan = plan_steps([1000, 400], [10, 4], ScheduleSettings(20, 0.1))
-    assert plan == Plan((100, 100), ScheduleSettings(20, 0.1))
-    assert plan.factor(0) == pytest.approx(1 / 20)
-    assert plan.factor(19) == plan.factor(100) == plan.factor(180) == 1.0
-    assert plan.factor(190) == pytest.approx(0.5)
-    assert plan.factor(199) == pytest.approx(0.05)
-    assert plan.first_step(1) == 100
+    schedule = schedule_over([1000, 400], [10, 4], ScheduleSettings(20, 0.1))
+    assert schedule == LearningRateSchedule((100, 100), ScheduleSettings(20, 0.1))
+    assert schedule.factor(0) == pytest.approx(1 / 20)
+    assert schedule.factor(19) == schedule.factor(100) == schedule.factor(180) == 1.0
+    assert schedule.factor(190) == pytest.approx(0.5)
+    assert schedule.factor(199) == pytest.approx(0.05)
+    assert schedule.first_step(1) == 100
 
 
 def test_a_missing_set_is_a_plain_error(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_any_range_of_units_is_its_blocks_however_many_files_they_lie_in(
 ) -> None:
     monkeypatch.setattr(shards, "FILE_TOKENS", 64 * 8)
     monkeypatch.setattr(shards, "BATCH_TOKENS", 64 * 2)
-    monkeypatch.setattr(blocks, "OPEN_FILES", 5)
+    monkeypatch.setattr(block_reader, "OPEN_FILES", 5)
     monkeypatch.setattr(data_module, "WINDOW", 16)
     known = write_set(tmp_path, lengths)
     data = PhaseData(tmp_path, 3)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from fox1.commands.app import app
-from fox1.trainer.checkpoints.checkpoint import Progress, write_whole
+from fox1.trainer.checkpoints.checkpoint import TrainingProgress, write_whole
 from fox1.trainer.checkpoints.export import FACTS, TOKENIZER, export
 from fox1.trainer.evaluate import benchmark_data
 from fox1.trainer.evaluate.evaluate import BENCHMARKS, choose, evaluate, measure_generation
@@ -43,7 +43,7 @@ def checkpoint(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.mkdir()
     model = Fox1(SHAPE, 1024)
     model.initialise(3)
-    write_whole(out, model, Progress(), {"model": asdict(SHAPE)}, 1024)
+    write_whole(out, model, TrainingProgress(), {"model": asdict(SHAPE)}, 1024)
     shutil.copyfile(run / "prepare" / "tokenizer.model", out / TOKENIZER)
     ids = specials(load(out / TOKENIZER))
     (out / FACTS).write_text(json.dumps({"pad": ids.pad, "eos": ids.eos, "bos": ids.bos, "chat": []}))

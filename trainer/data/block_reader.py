@@ -1,7 +1,7 @@
-"""Random access to the blocks of a phase set: memory-mapped files, opened when they are needed.
+"""Random access to the blocks of a phase set, in memory-mapped files that are opened when they are needed.
 
-Files of a set hold a constant number of blocks, record batches of a file too, so a block's place follows from its number.
-Needs numpy and pyarrow only.
+All files of a set but the last hold the same number of blocks, and so do the record batches of a file: a block's place
+follows from its number.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ OPEN_FILES = 64
 
 @dataclass(frozen=True)
 class Blocks:
-    """Consecutive blocks. Segments are flat: those of a block stand together, in its order."""
+    """Some blocks. Segments are flat arrays: those of a block stand together, in its order."""
 
     tokens: np.ndarray
     """int32 [n, L]."""
     counts: np.ndarray
-    """int64 [n]: segments of every block."""
+    """int64 [n]: number of segments in every block."""
     ends: np.ndarray
-    """int32 [segments]: exclusive end in its block; what follows a block's last is padding."""
+    """int32 [segments]: exclusive end of a segment in its block; after a block's last segment comes padding."""
     sources: np.ndarray
     """uint16 [segments]: source code."""
     learned: np.ndarray | None = None
@@ -35,22 +35,22 @@ class Blocks:
 
 
 class _File:
-    """A mapped file: views of its tokens by record batch; the small columns as arrays over all its blocks."""
+    """A mapped file: views of its tokens by record batch, and the small columns as arrays over all its blocks."""
 
     def __init__(self, batches: list[pa.RecordBatch], block_length: int, masked: bool) -> None:
         self.spans = [_lists(batch.column("loss_spans")) for batch in batches] if masked else []
-        """By record batch: begins and exclusive ends of what is trained on, and where each block's begin."""
+        """By record batch: begins and exclusive ends of what is trained on, and the offset of each block's in them."""
         self.tokens: list[np.ndarray] = []
         offsets, ends, sources = [np.zeros(1, np.int64)], [], []
         held = 0
         for batch in batches:
-            ids, its_ends, its_sources = (batch.column(name) for name in ("input_ids", "doc_ends", "doc_sources"))
+            ids, end_lists, source_lists = (batch.column(name) for name in ("input_ids", "doc_ends", "doc_sources"))
             begin = ids.offset * block_length
             flat = ids.values.to_numpy()[begin : begin + len(ids) * block_length]
             self.tokens.append(flat.reshape(len(ids), block_length))
-            bounds = its_ends.offsets.to_numpy().astype(np.int64)
-            ends.append(its_ends.values.to_numpy()[bounds[0] : bounds[-1]])
-            sources.append(its_sources.values.to_numpy()[bounds[0] : bounds[-1]])
+            bounds = end_lists.offsets.to_numpy().astype(np.int64)
+            ends.append(end_lists.values.to_numpy()[bounds[0] : bounds[-1]])
+            sources.append(source_lists.values.to_numpy()[bounds[0] : bounds[-1]])
             offsets.append(bounds[1:] - bounds[0] + held)
             held += int(bounds[-1] - bounds[0])
         self.offsets = np.concatenate(offsets)
@@ -67,8 +67,8 @@ def _lists(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
 class SplitReader:
     """The blocks of one split of a set.
 
-    What it gives can be trained on: segments in order, ids of the vocabulary, sources of the table. Ids are looked at when
-    they are read, all else when a file is opened. That they are those that were written is for `fox1 verify` to tell.
+    Everything that it returns is safe to train on: segments in order, ids of the vocabulary, sources of the table. Ids are
+    checked when they are read, all else when a file is opened. `fox1 verify` checks that files are as they were written.
     """
 
     def __init__(self, folder: Path, split: Split, info: SetInfo) -> None:
@@ -81,10 +81,10 @@ class SplitReader:
             raise ValueError(f"{missing} is missing; run `fox1 curate` again to rebuild it")
         self._per_file, self._per_batch = rows_per_file(split.block_length), rows_per_batch(split.block_length)
         self.open_files: dict[int, _File] = {}
-        """By number; the one opened first leaves first."""
+        """Open files by number; the one opened first is closed first."""
 
     def _open(self, number: int) -> _File:
-        """Map a file that is not.
+        """Map a file that is not open.
 
         Raises:
             ValueError: the file is damaged; the message names it.
@@ -94,17 +94,21 @@ class SplitReader:
         batches = list(block_batches(path, self.block_length, self._masked))
         rows, there = min(self._per_file, self.blocks - number * self._per_file), sum(b.num_rows for b in batches)
         if there != rows or any(b.num_rows != self._per_batch for b in batches[:-1]):
-            raise ValueError(f"{path} has {there} blocks, fox1.json says {rows}; run `fox1 curate` again")
+            raise ValueError(
+                f"{path} has {there} blocks, not {rows} as fox1.json says; run `fox1 curate` again to rebuild it"
+            )
         file = _File(batches, self.block_length, self._masked)
         if not self._sound(file):
-            raise ValueError(f"{path} is damaged (segments that lead out of their block); run `fox1 curate` again")
+            raise ValueError(
+                f"{path} is damaged (segments that do not fit their blocks); run `fox1 curate` again to rebuild it"
+            )
         if len(self.open_files) >= OPEN_FILES:
             del self.open_files[next(iter(self.open_files))]
         self.open_files[number] = file
         return file
 
     def _sound(self, file: _File) -> bool:
-        """Whether segments are in order in their blocks, as many as there may be, of sources that the table has."""
+        """Whether segments are in order and within their blocks, not too many, and of sources in the table."""
         counts = np.diff(file.offsets)
         if len(file.sources) != len(file.ends) or not ((counts > 0) & (counts <= self._max_segments)).all():
             return False
@@ -117,18 +121,23 @@ class SplitReader:
         return bool(inside and whole and within and (file.sources < self._sources).all())
 
     def _checked(self, tokens: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Tokens [n, L] of blocks, if all are of the vocabulary."""
-        # As unsigned numbers those below zero are the largest: one pass tells.
+        """Tokens [n, L] of blocks.
+
+        Raises:
+            ValueError: an id is not in the vocabulary; the message names the file.
+        """
+        # As unsigned numbers, negative ids are the largest: one pass finds both kinds.
         if tokens.size and int(tokens.view(np.uint32).max()) >= self._vocab_size:
             wrong = numbers[((tokens < 0) | (tokens >= self._vocab_size)).any(axis=1)][0]
             path = self._paths[int(wrong) // self._per_file]
             raise ValueError(
-                f"{path} is damaged (block {wrong} has no such ids); run `fox1 curate` again to rebuild it"
+                f"{path} is damaged (block {wrong} has ids outside the vocabulary); run `fox1 curate` again to rebuild it"
             )
         return tokens
 
     def _learned(self, numbers: np.ndarray) -> np.ndarray | None:
-        """bool [n, L]: what is trained on of some blocks; their files are open or opened again."""
+        """bool [n, L]: positions of some blocks that are trained on; None: all."""
+
         if not self._masked:
             return None
         learned = np.zeros((len(numbers), self.block_length), np.bool_)

@@ -18,24 +18,24 @@ from ..settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What a run held out, and how much of it an evaluation reads."""
+class HeldOutLoss:
+    """The held-out set of a run, and how much of it an evaluation reads."""
 
     data: PhaseData
     blocks: int
     piece_bytes: torch.Tensor | None
-    """int64 [vocabulary]: UTF-8 bytes that each piece stands for; None where the run does not say."""
+    """int64 [vocabulary]: UTF-8 bytes that each piece stands for; None where the run has no such file."""
 
     @torch.no_grad()
     def measure(self, model: Fox1, device: torch.device) -> dict[str, Any]:
-        """Losses of the model over blocks that lie evenly in the set, the same on every rank."""
+        """Losses of the model over blocks spread evenly over the set; the same on every rank."""
         data, info = self.data, self.data.info
         world, rank = dist.get_world_size(), dist.get_rank()
         units = min(data.units, self.blocks)
         total = torch.zeros(2, dtype=torch.float64)
         seen = torch.zeros(model.vocab_size, dtype=torch.int64)
         by_source = torch.zeros(2, len(info.sources), dtype=torch.float64)
-        text = torch.zeros(len(info.sources), dtype=torch.float64)
+        text_bytes = torch.zeros(len(info.sources), dtype=torch.float64)
         # Every rank makes the same number of forward passes, which gather parameters together.
         for i in range(-(-units // world)):
             index = i * world + rank
@@ -50,8 +50,8 @@ class HeldOut:
             seen += torch.bincount(targets, minlength=len(seen))
             by_source += sums_by_source(losses, batch, len(info.sources)).cpu()
             if self.piece_bytes is not None:
-                text.index_add_(0, batch.sources[valid].cpu(), self.piece_bytes[targets].double())
-        for sums in (total, seen, by_source, text):
+                text_bytes.index_add_(0, batch.sources[valid].cpu(), self.piece_bytes[targets].double())
+        for sums in (total, seen, by_source, text_bytes):
             dist.all_reduce(sums)
         share = seen[seen > 0].double() / seen.sum()
         values: dict[str, Any] = {
@@ -61,16 +61,17 @@ class HeldOut:
             "loss_by_corpus": means(by_source.numpy(), info, CORPUS),
             "loss_by_domain": means(by_source.numpy(), info, DOMAIN),
         }
-        if float(text.sum()):
-            # Bits that the model needs for a byte of text: the one measure that tokenizers share.
-            bits = torch.stack([by_source[0] / math.log(2), text]).numpy()
+        if float(text_bytes.sum()):
+            # Bits that the model needs for a byte of text: comparable between models of different tokenizers.
+            bits = torch.stack([by_source[0] / math.log(2), text_bytes]).numpy()
+
             values["bits_per_byte"] = float(bits[0].sum() / bits[1].sum())
             values["bits_per_byte_by_corpus"] = means(bits, info, CORPUS)
             values["bits_per_byte_by_domain"] = means(bits, info, DOMAIN)
         return values
 
 
-def open_held_out(run: Path, settings: TrainSettings) -> HeldOut | None:
+def open_held_out(run: Path, settings: TrainSettings) -> HeldOutLoss | None:
     """The held-out set of a run; None where it has none."""
     if not (run / "held_out" / "fox1.json").exists():
         return None
@@ -79,4 +80,4 @@ def open_held_out(run: Path, settings: TrainSettings) -> HeldOut | None:
         return None
     sizes = run / "prepare" / "piece_bytes.npy"
     known = torch.from_numpy(np.load(sizes, allow_pickle=False).astype(np.int64)) if sizes.exists() else None
-    return HeldOut(data, settings.evaluate_blocks, known)
+    return HeldOutLoss(data, settings.evaluate_blocks, known)
