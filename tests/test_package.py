@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -134,15 +133,17 @@ def test_an_issue_form_has_what_a_form_needs(form: Path) -> None:
     assert all(part["attributes"]["label"] for part in questions)
 
 
-def test_help_answers_in_under_a_second() -> None:
+def test_help_takes_little_work() -> None:
     command = [sys.executable, "-m", "fox1", "--help"]
     subprocess.run(command, check=True, capture_output=True)
     seconds = []
     for _ in range(3):
-        began = time.monotonic()
+        # Of the processor, not of the clock: other tests run at the same time.
+        before = os.times()
         subprocess.run(command, check=True, capture_output=True)
-        seconds.append(time.monotonic() - began)
-    assert min(seconds) < 1.0
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(seconds) < 0.6
 
 
 @pytest.mark.slow
