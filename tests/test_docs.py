@@ -73,8 +73,8 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     assert done.returncode == 0, done.stderr
     check = [sys.executable, "-m", "fox1", "recipe", "check", str(tmp_path / "shouting.yaml")]
     done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert "budgets: the sources hold bytes enough" in done.stdout
-    assert "plug-in calm: shouting.calm, loaded" in done.stdout
+    assert "budgets: the sources" in done.stdout
+    assert "plug-in calm: " in done.stdout and "shouting.py:calm, loaded" in done.stdout
     import pyarrow.parquet as pq
 
     tables = [pq.read_table(p, columns=["reasons"]) for p in (tmp_path / "run" / "filtered").rglob("*.parquet")]
