@@ -8,7 +8,7 @@ buckets, clusters, filter, at its defaults (English words by spaCy) and in its f
 space). rensa: its LSH deduplicator over texts in memory, 5-grams of words split at white space. Imports and compilation
 are excluded. The last line is JSON.
 
-Needs `pip install datatrove spacy rensa`.
+Needs `pip install spacy rensa`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ FineWeb filters, four MinHash stages, and tokenization to its format with the sa
 packs nothing. At its defaults (English words by spaCy) and in its fastest setting (words split at white space). fox1 on
 the whole data is measured beside. Imports and compilation are excluded. The last line is JSON.
 
-Needs `pip install datatrove spacy tokenizers`.
+Needs `pip install spacy tokenizers`.
 """
 
 from __future__ import annotations

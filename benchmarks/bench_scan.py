@@ -8,7 +8,7 @@ Gopher repetition, C4 and FineWeb filters and MinHash signatures; each at its de
 fastest setting (words split at white space). Imports and kernel compilation are excluded on both sides; texts are in
 memory as each side wants them. The last line is JSON.
 
-Needs `pip install datatrove spacy` (and rensa, to compare MinHash alone).
+Needs `pip install spacy` (and rensa, to compare MinHash alone).
 """
 
 from __future__ import annotations
