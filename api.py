@@ -80,6 +80,7 @@ def curate(
     from .pipeline.curate import run_files
     from .recipes.load import load_recipe
     from .recipes.settings import curate_settings, training_json
+    from .recipes.travel import keep_lists
 
     parsed, resolved = load_recipe(str(recipe), changes)
     settings = curate_settings(parsed, limit)
@@ -97,6 +98,7 @@ def curate(
     with session(address, workers, in_process) as executor:
         engine = Engine(paths, executor, progress or Silent(), memory)
         cores = executor.cores
+        keep_lists(resolved, paths.root)
         summary = run_stages(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
     reused = sum(n for n, _ in summary.reused.values())
     record_run(paths, began, cores, summary.seconds, reused, set(chosen) == set(STAGES))

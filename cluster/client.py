@@ -35,15 +35,19 @@ def authentication_headers(environment: Mapping[str, str] = os.environ) -> dict[
         with suppress(OSError, UnicodeDecodeError):
             token = path.read_text(encoding="utf-8").strip()
         if not token and named:
-            raise SubmitError(f"RAY_AUTH_TOKEN_PATH names {named}, which holds no token: put the cluster's token there")
+            raise SubmitError(
+                f"RAY_AUTH_TOKEN_PATH names {named}, which holds no token: write the cluster's token there"
+            )
     if not token:
         raise SubmitError(
-            "no token for the cluster: copy its token to ~/.ray/auth_token, or make one for a new cluster with "
+            "found no token for the cluster: copy its token to ~/.ray/auth_token, or generate one for a new cluster with "
             "`ray get-auth-token --generate`"
         )
     if not re.fullmatch(r"[!-~]+", token):
         # Refused here, since the HTTP library's own complaint quotes the header.
-        raise SubmitError("the token has spaces or other characters a header cannot carry: copy the cluster's again")
+        raise SubmitError(
+            "the token contains spaces or other characters that an HTTP header cannot hold: copy the cluster's token again"
+        )
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -53,7 +57,7 @@ def connect(address: str) -> Any:
     Raises `SubmitError` if nothing answers there, if the token is wrong or if the cluster's Ray is another version.
     """
     if not re.match(r"https?://[^/]", address):
-        raise SubmitError(f"{address!r} is no address of a cluster's dashboard: write http://HOST:8265")
+        raise SubmitError(f"{address!r} is not the address of a cluster's dashboard: write http://HOST:8265")
     headers = authentication_headers()
 
     import requests
@@ -68,7 +72,9 @@ def connect(address: str) -> Any:
     with suppress(ValueError, TypeError, KeyError):
         version = answer.json()["ray_version"]
     if not isinstance(version, str):
-        raise SubmitError(f"what answers at {address} is no Ray dashboard: give the head's port 8265 or its tunnel")
+        raise SubmitError(
+            f"the server at {address} is not a Ray dashboard: give port 8265 of the head, or the tunnel that leads to it"
+        )
     check_versions({"ray": version}, {"ray": importlib.metadata.version("ray")})
     for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
         # They report each package and connection on stderr, between the lines of the job's log.
@@ -79,7 +85,7 @@ def connect(address: str) -> Any:
 
 @contextmanager
 def _address_from_caller() -> Iterator[None]:
-    """Hides the variables by which Ray's client would go to another cluster than the one it is given."""
+    """Hides the variables that would send Ray's client to another cluster than the one it is given."""
     hidden = {name: os.environ.pop(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if name in os.environ}
     try:
         yield
@@ -98,16 +104,17 @@ def one_line_errors(address: str) -> Iterator[None]:
         raise _wrong_token(address) from error
     except OSError as error:
         raise SubmitError(
-            f"no cluster answers at {address} ({type(error).__name__}): start it, or open its tunnel with "
+            f"no cluster answers at {address} ({type(error).__name__}): start it, or open a tunnel to it with "
             "`ray dashboard ray_cluster.yaml`"
         ) from error
     except RuntimeError as error:
-        raise SubmitError(f"the cluster at {address} refused: {last_line(str(error))}") from error
+        raise SubmitError(f"the cluster at {address} refused the request: {last_line(str(error))}") from error
 
 
 def _wrong_token(address: str) -> SubmitError:
     return SubmitError(
-        f"the cluster at {address} refused the token: set RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token to the cluster's"
+        f"the cluster at {address} refused the token: put the cluster's token into ~/.ray/auth_token, or into the file that "
+        "RAY_AUTH_TOKEN_PATH names"
     )
 
 

@@ -1,4 +1,4 @@
-"""`fox1 jobs`: what a cluster runs and has run, the log of a job, and its end."""
+"""`fox1 jobs`: list the jobs of a cluster, show the log of one, stop one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, TextIO
 
 from .client import connect, one_line_errors
 from .entry import SubmitError
-from .submit import follow_job
+from .submit import ENTRY, follow_job
 
 STOP_SECONDS = 60
-"""How long a job has to end after it was asked to."""
-ENTRY = "python -m fox1.cluster.entry -- "
+"""How long a job has to end after it was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def list_jobs(address: str) -> list[Job]:
     """All jobs that a cluster knows, the newest first.
 
     Raises:
-        SubmitError: no cluster answers, or it refuses.
+        SubmitError: no cluster answers, or it refuses the request.
     """
     client = connect(address)
     with one_line_errors(address):
@@ -48,21 +47,21 @@ def list_jobs(address: str) -> list[Job]:
 
 
 def _known(client: Any, job: str, address: str) -> Any:
-    """Facts of a job.
+    """What Ray knows of a job.
 
     Raises:
-        SubmitError: there is none of that id.
+        SubmitError: there is no job of that id.
     """
     with one_line_errors(address):
         ids = {j.submission_id for j in client.list_jobs()}
     if job not in ids:
-        raise SubmitError(f"the cluster at {address} knows no job {job}; `fox1 jobs` lists them")
+        raise SubmitError(f"the cluster at {address} has no job {job}; `fox1 jobs` lists them")
     with one_line_errors(address):
         return client.get_job_info(job)
 
 
 def job_log(job: str, address: str, follow: bool, out: TextIO) -> int:
-    """Write a job's log; with `follow` until it ends, and then its exit status is given.
+    """Write a job's log, with `follow` until the job ends; returns the job's exit status, without `follow` 0.
 
     Raises:
         SubmitError: there is no such job.
@@ -77,7 +76,7 @@ def job_log(job: str, address: str, follow: bool, out: TextIO) -> int:
 
 
 def stop_job(job: str, address: str) -> str:
-    """Ask a job to end and wait for it; its status afterwards. What it finished is kept: the same command goes on.
+    """Stop a job and wait for its end; returns its status. What it finished is kept: the same command resumes it.
 
     Raises:
         SubmitError: there is no such job, or it does not end.
@@ -93,4 +92,6 @@ def stop_job(job: str, address: str) -> str:
             status = client.get_job_status(job)
     if status.is_terminal():
         return str(status.value)
-    raise SubmitError(f"job {job} has not ended {STOP_SECONDS} seconds after it was asked to; ask again")
+    raise SubmitError(
+        f"job {job} is still running {STOP_SECONDS} seconds after it was asked to stop; run the command again"
+    )

@@ -13,13 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 _NOT_STAGED = {"tests", "benchmarks", "docs", "build", "dist", "__pycache__"}
 
 
-def stage_package(destination: Path) -> Path:
-    """Copies the package's own files to `destination`/fox1 (returned), modification times kept.
+def stage_package(destination: Path, root: Path = ROOT) -> Path:
+    """Copies the files of the package at `root` to `destination`/fox1 (returned), modification times kept.
 
     An installed wheel is copied by its RECORD; a checkout or editable install by its tree, without tests, benchmarks,
     documents and whatever else lies beside the code.
     """
-    root = ROOT
     staged = destination / "fox1"
     for file in _recorded_files(root) or _tree_files(root):
         target = staged / file
@@ -44,14 +43,14 @@ def _recorded_files(root: Path) -> list[Path]:
 def _tree_files(root: Path) -> list[Path]:
     """The package's files in a checkout, relative to `root`: what the wheel built from it would hold."""
     project = root / "pyproject.toml"
-    # What travelled with a job has none: there all files are the package's.
+    # What travelled with a job has none; there, every file belongs to the package.
     tool = tomllib.loads(project.read_text(encoding="utf-8"))["tool"] if project.exists() else {}
     declared = tool.get("setuptools", {}).get("package-data", {})
     data = {Path(*package.split(".")[1:]): patterns for package, patterns in declared.items()}
     files: list[Path] = []
     for folder, folders, names in os.walk(root):
         here = Path(folder)
-        # `tokenize` has no __init__.py on purpose, so a folder's files, not its __init__.py, make it a part of ours.
+        # `tokenize` has no __init__.py on purpose, so a folder counts by its files, not by its __init__.py.
         folders[:] = [
             name
             for name in sorted(folders)

@@ -3,11 +3,13 @@
 Two folders travel with a job, both through its runtime environment:
 
     py_modules    fox1/           the package's own files, so that the cluster runs this code and no other
-    working_dir   versions.json   what the client runs (see `check_versions`)
+    working_dir   versions.json   the client's versions (see `check_versions`)
                   recipe.yaml     the recipe as the client resolved it, if the command takes one
+                  files/...       small files that the recipe names
 
 Dependencies do not travel: they come from the cluster's image. The job's entry point is
-`python -m fox1.cluster.entry -- COMMAND`, which compares versions and then becomes `python -m fox1 COMMAND`.
+`"$FOX1_PYTHON" -m fox1.cluster.entry -- COMMAND`, which compares versions and then becomes `python -m fox1 COMMAND`, in
+the working directory.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from .client import DEFAULT_ADDRESS, connect, last_line, one_line_errors
-from .entry import VERSIONS_FILE, SubmitError, installed_versions
+from .entry import PYTHON, VERSIONS_FILE, SubmitError, installed_versions
 from .package import stage_package
 
 #: Exit status for a job that was stopped, or that the user stopped following: that of a program ended by Ctrl-C.
@@ -32,81 +35,53 @@ INTERRUPTED = 130
 #: How often a broken log connection is made again.
 RECONNECTIONS = 10
 
-_RECIPE_FILE = "recipe.yaml"
+#: How the entry point of every job begins.
+ENTRY = f'"${PYTHON}" -m fox1.cluster.entry -- '
+
+#: Called by Ray when it starts a process for a job; see `entry.export_python`.
+SETUP_HOOK = "fox1.cluster.entry.export_python"
 
 
-# -- what travels ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Submission:
+    """A command as the cluster is to run it."""
+
+    command: Sequence[str]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """What else the job's working directory holds, by relative path."""
+
+    @property
+    def entry(self) -> str:
+        """The shell command that starts the job."""
+        return ENTRY + shlex.join(self.command)
 
 
-def stage_job(destination: Path, command: Sequence[str], recipe_yaml: bytes | None) -> list[str]:
-    """Writes the job's working directory to `destination`; returns the command as the cluster is to run it.
-
-    With `recipe_yaml`, the argument after the subcommand is the recipe, and becomes the path of the one that travels.
-    """
-    destination.mkdir(parents=True, exist_ok=True)
-    (destination / VERSIONS_FILE).write_text(json.dumps(installed_versions(), indent=1), encoding="utf-8")
-    if recipe_yaml is None:
-        return list(command)
-    if len(command) < 2 or command[1].startswith("-"):
-        subcommand = command[0] if command else "curate"
-        raise SubmitError(f"the recipe comes first after {subcommand}: fox1 submit -- {subcommand} RECIPE ...")
-    (destination / _RECIPE_FILE).write_bytes(recipe_yaml)
-    return _with_recipe(command)
+def stage_job(destination: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the working directory of a job."""
+    for name, content in {VERSIONS_FILE: json.dumps(installed_versions(), indent=1).encode(), **files}.items():
+        (destination / name).parent.mkdir(parents=True, exist_ok=True)
+        (destination / name).write_bytes(content)
 
 
-def _with_recipe(command: Sequence[str]) -> list[str]:
-    """A command with the recipe that travels along in place of the one it names."""
-    return [command[0], _RECIPE_FILE, *command[2:]]
-
-
-def _check_output(command: Sequence[str]) -> None:
-    """Refuses a relative `--out`: the job runs in a folder that Ray deletes after it."""
-    for word, following in zip(command, [*command[1:], ""], strict=True):
-        value = following if word == "--out" else word[len("--out=") :] if word.startswith("--out=") else None
-        if value and "://" not in value and not Path(value).is_absolute():
-            raise SubmitError(f"--out {value} is relative: name a URL or an absolute path that all nodes share")
-
-
-# -- versions ----------------------------------------------------------------------------------------------------
-
-
-# -- the cluster -------------------------------------------------------------------------------------------------
-
-
-# -- the job -----------------------------------------------------------------------------------------------------
-
-
-def submit(
-    command: Sequence[str],
-    *,
-    address: str,
-    name: str | None,
-    recipe_yaml: bytes | None,
-    follow: bool = True,
-    out: TextIO,
-) -> int:
-    """Runs `fox1 COMMAND` as a job of the cluster at `address`; writes its log to `out`; returns its exit status.
+def submit(submission: Submission, *, address: str, name: str | None = None, follow: bool = True, out: TextIO) -> int:
+    """Runs a command as a job of the cluster at `address`; writes its log to `out`; returns its exit status.
 
     Without `follow` the status is 0 as soon as the job is accepted. Ctrl-C stops following, not the job. `name` is the
-    job's id; a job of that name that still runs is followed instead, and after one that has ended the next is called
-    NAME-2, NAME-3 and so on, so that the same command given again goes on where it was. `recipe_yaml` replaces the
-    argument after the subcommand. Raises `SubmitError`.
+    job's id. While a job of that name runs, it is followed instead; after it has ended, the next one is called NAME-2,
+    NAME-3 and so on, so that the same command given again resumes the work. Raises `SubmitError`.
     """
-    if not command:
-        raise SubmitError("no command to submit: write it after --, as in fox1 submit -- curate RECIPE --out RUN")
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise SubmitError(f"{name!r} cannot name a job: use letters, digits, '.', '_' and '-'")
-    _check_output(command)
     client = connect(address)
     running = None
     if name is not None:
         name, running = _next_of_name(client, name, address)
     if running:
-        _must_run(client, running, command, recipe_yaml, address)
+        _must_run(client, running, submission, address)
         print(f"job {running} is running at {address}", file=out, flush=True)
         job = running
     else:
-        job = _send(client, command, address, name, recipe_yaml)
+        job = _send(client, submission, address, name)
         print(f"job {job} submitted to {address}", file=out, flush=True)
     return follow_job(client, job, address, out) if follow else 0
 
@@ -125,33 +100,37 @@ def _next_of_name(client: Any, name: str, address: str) -> tuple[str, str | None
     return f"{name}-{last + 1}", running
 
 
-def _must_run(client: Any, job: str, command: Sequence[str], recipe_yaml: bytes | None, address: str) -> None:
+def _must_run(client: Any, job: str, submission: Submission, address: str) -> None:
     """Raises `SubmitError` if a job runs another command."""
-    wanted = _entry(_with_recipe(command) if recipe_yaml else command)
     with one_line_errors(address):
         running = client.get_job_info(job).entrypoint
-    if running != wanted:
-        said = running.rpartition(" -- ")[2]
-        raise SubmitError(f"job {job} is running another command ({said}); choose another --name, or wait for its end")
+    if running != submission.entry:
+        command = running.removeprefix(ENTRY)
+        raise SubmitError(
+            f"job {job} is running another command ({command}): choose another --name, or wait until it ends"
+        )
 
 
-def _entry(command: Sequence[str]) -> str:
-    """What a job runs on the cluster."""
-    return shlex.join(["python", "-m", "fox1.cluster.entry", "--", *command])
-
-
-def _send(client: Any, command: Sequence[str], address: str, name: str | None, recipe_yaml: bytes | None) -> str:
+def _send(client: Any, submission: Submission, address: str, name: str | None) -> str:
     """Submits a command with what travels along; the job's id."""
+    # Given as a variable, since Ray reads the key `worker_process_setup_hook` only in a driver: the process that runs the
+    # entry point would start without it.
+    from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
+
     with tempfile.TemporaryDirectory(prefix="fox1-submit-") as folder:
         package = stage_package(Path(folder) / "package")
         working = Path(folder) / "job"
-        remote_command = stage_job(working, command, recipe_yaml)
+        stage_job(working, submission.files)
         with one_line_errors(address):
             return str(
                 client.submit_job(
-                    entrypoint=_entry(remote_command),
+                    entrypoint=submission.entry,
                     submission_id=name,
-                    runtime_env={"py_modules": [str(package)], "working_dir": str(working)},
+                    runtime_env={
+                        "py_modules": [str(package)],
+                        "working_dir": str(working),
+                        "env_vars": {WORKER_PROCESS_SETUP_HOOK_ENV_VAR: SETUP_HOOK},
+                    },
                 )
             )
 
@@ -161,7 +140,7 @@ def follow_job(client: Any, job: str, address: str, out: TextIO) -> int:
     try:
         details = _follow(client, job, address, out)
     except KeyboardInterrupt:
-        print(f"\nno longer following; job {job} goes on: {_how_to_attach(job, address)}", file=out, flush=True)
+        print(f"\nno longer following; job {job} keeps running: {_how_to_attach(job, address)}", file=out, flush=True)
         return INTERRUPTED
     return _exit_status(details, job, out)
 
@@ -196,7 +175,9 @@ def _follow(client: Any, job: str, address: str, out: TextIO) -> Any:
         except (RuntimeError, OSError, aiohttp.ClientError):
             failures = 1 if written > before else failures + 1
         time.sleep(1)
-    raise SubmitError(f"lost the connection to {address}; job {job} may go on: {_how_to_attach(job, address)}")
+    raise SubmitError(
+        f"lost the connection to {address}; job {job} may still be running: {_how_to_attach(job, address)}"
+    )
 
 
 def _how_to_attach(job: str, address: str) -> str:
@@ -213,7 +194,7 @@ def _exit_status(details: Any, job: str, out: TextIO) -> int:
         print(f"job {job} was stopped", file=out, flush=True)
         return INTERRUPTED
     if code is None:
-        # No driver ran (its environment could not be made) or its node died: the log says nothing of it.
+        # No driver ran (its environment could not be made) or its node died: the log does not say so.
         print(f"job {job} failed: {last_line(details.message or '')}", file=out, flush=True)
         return 1
     # A negative code is a signal's number; a shell reports it above 128.

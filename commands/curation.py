@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
-from .options import AsJson, OneProcess, Overrides, RayAddress, RunFolder, Workers, resumable, warn_unfinished
+from .options import (
+    AsJson,
+    OneProcess,
+    Overrides,
+    Place,
+    RayAddress,
+    Recipe,
+    RunFolder,
+    Workers,
+    resumable,
+    warn_unfinished,
+)
 
 
 def sample(
@@ -26,7 +37,7 @@ def sample(
 
 
 def curate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or fox1, mini, sample.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or fox1, mini, sample."), Recipe()],
     out: Annotated[
         Path,
         typer.Option(metavar="RUN", parser=open_root, help="The run's folder or URL; an unfinished run is resumed."),
@@ -75,7 +86,12 @@ def curate(
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a finished run to compare with.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a finished run to compare with."),
+        Recipe(),
+        Place(),
+    ],
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     cores: Annotated[int | None, typer.Option(min=1, help="Of a machine; default: this one's.")] = None,
     sample_share: Annotated[str, typer.Option("--sample", help="Share of the inputs to measure on, e.g. 2%.")] = "",

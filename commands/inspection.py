@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
-from .options import AsJson, RunFolder, warn_unfinished
+from .options import AsJson, Place, RunFolder, warn_unfinished
 
 
 def stats(
@@ -114,7 +114,9 @@ def find(
     content: Annotated[str, typer.Option("--hash", help="Content hash, as `fox1 why` shows it.")] = "",
     text: Annotated[Path | None, typer.Option(help="A file with the document's text.")] = None,
     exclude: Annotated[
-        str, typer.Option(metavar="LIST", help="An exclude list: what its entries name, and their copies.")
+        str,
+        typer.Option(metavar="LIST", help="An exclude list: what its entries name, and their copies."),
+        Place(("",)),
     ] = "",
 ) -> None:
     """Tell whether a document is in a run and was trained on, itself or as a copy. Exit status 1: it was not."""

@@ -5,12 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..storage.store import open_root, shown
+
+
+@dataclass(frozen=True)
+class Place:
+    """Marks a text that names a folder, file or URL, as a `Path` does by its type: in a job it must not be relative."""
+
+    words: tuple[str, ...] = ()
+    """What may stand instead, e.g. `auto`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Marks a text that names a recipe: a job gets it resolved. With a `Place`, the text may name a run instead."""
+
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. phases.phase1.tokens=1B.")

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from .options import Overrides, RunFolder
+from .options import Overrides, Place, Recipe, RunFolder
 
 
 def recipe_check(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE"), Recipe()],
     overrides: Overrides = None,
 ) -> None:
     """Validate a recipe, list its sources and refuse budgets that their bytes can never meet."""
@@ -39,7 +39,9 @@ def recipe_schema() -> None:
 
 
 def tokenizer_inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL (hf://...), or a run.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL (hf://...), or a run."), Place()
+    ],
     longest: Annotated[int, typer.Option(help="How many of the longest pieces to show.")] = 10,
 ) -> None:
     """Show a model's special ids and kinds of pieces; of a run's, how it does on the run's text."""

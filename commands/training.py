@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
-from .options import RayAddress, RunFolder, resumable, warn_unfinished
+from .options import Place, RayAddress, RunFolder, resumable, warn_unfinished
 
 
 def train(
@@ -29,7 +29,9 @@ def train(
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="With --ray.")] = 1,
     max_failures: Annotated[int, typer.Option(min=0, help="With --ray: lost workers that are survived.")] = 3,
     resume: Annotated[
-        str, typer.Option(metavar="auto|CKPT", help="Where a new folder begins: auto: anew; else from a checkpoint.")
+        str,
+        typer.Option(metavar="auto|CKPT", help="Where a new folder begins: auto: anew; else from a checkpoint."),
+        Place(("auto",)),
     ] = "auto",
     stop_after: Annotated[int, typer.Option(help="Leave after this step (0: at the end).")] = 0,
     force: Annotated[

@@ -17,7 +17,7 @@ from ..storage.wording import printable
 from .check import absent_pools
 from .presets import PRESETS, expand
 from .schema import Recipe
-from .settings import list_file
+from .travel import find_lists, find_plugins
 
 PACKAGE = Path(__file__).parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
@@ -112,6 +112,7 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RecipeError(str(path), ["`extends` goes in a circle"])
     value = _read(path)
     parent = value.pop("extends", "")
+    find_plugins(value, path.parent)
     value = _expanded(value)
     if not parent:
         return value
@@ -206,6 +207,8 @@ def load_recipe(
     value = _substitute(value, os.environ if variables is None else variables, "", problems)
     if problems:
         raise RecipeError(str(path), _once(problems))
+    find_plugins(value, path.parent)  # of a `--set` or a variable
+    find_lists(value, path.parent)
     recipe = parse(value, str(path))
     if absent := absent_pools(recipe):
         raise RecipeError(str(path), absent)
@@ -268,6 +271,7 @@ def stored_recipe(stored: Path) -> tuple[Recipe, dict[str, Any]]:
     if not stored.exists():
         raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
     value = _read(stored)
+    find_lists(value, stored.parent)
     return parse(value, str(stored)), value
 
 
@@ -286,26 +290,6 @@ def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe
             )
         _set(changed, change)
     return before, parse(changed, "--what-if")
-
-
-def require_absolute(resolved: Mapping[str, Any]) -> None:
-    """Refuse relative data paths of a resolved recipe: a job runs in another folder.
-
-    Raises:
-        ValueError: naming the key.
-    """
-    places = [(f"sources.{n}.{k}", s.get(k, "")) for n, s in resolved["sources"].items() for k in ("root", "urls")]
-    places += [(f"held_out.{n}.root", s.get("root", "")) for n, s in resolved.get("held_out", {}).items()]
-    places.append(("tokenizer.model", resolved.get("tokenizer", {}).get("model", "")))
-    benchmarks = resolved.get("contamination", {}).get("benchmarks", {})
-    places += [
-        (f"contamination.benchmarks.{n}.files", f) for n, b in benchmarks.items() if b for f in b.get("files", [])
-    ]
-    places += [("url_lists", f) for f in resolved.get("url_lists", []) if list_file(f) == f]
-    places += [("exclude.lists", f) for f in resolved.get("exclude", {}).get("lists", [])]
-    for key, value in places:
-        if value and "://" not in value and not value.startswith("/"):
-            raise ValueError(f"{key}: {value} is relative; a job needs an absolute path or a URL")
 
 
 def parse(value: dict[str, Any], path: str) -> Recipe:

@@ -1,21 +1,30 @@
 """Plug-ins: filters of other makers that judge documents during scan; their verdicts are columns of `signals/`.
 
-A plug-in is a datatrove filter class (`datatrove.pipeline.filters.X`, with its arguments) or any importable function
+A plug-in is a datatrove filter class (`datatrove.pipeline.filters.X`, with its arguments) or any function
 `(text, row) -> bool | str`: True or an empty string keeps the document, False or a reason rejects it. Both see the
 edited text, one Python call per document: they are the slow part of a scan that has any.
+
+The recipe names it by a dotted path of an installed package, or by a file beside the recipe (`shouting.py:calm`), which
+`plugin_files.py` loads.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
 import inspect
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import xxhash
+
+from .plugin_files import code_digest, load_file, split_target
 
 Row = Mapping[str, Any]
 
@@ -26,13 +35,13 @@ class PluginSettings:
 
     name: str
     target: str
-    """Dotted path of a function or of a datatrove filter class."""
+    """A function or a datatrove filter class: its dotted path, or `FILE.py:NAME`."""
     arguments: str = "{}"
     """JSON object: arguments of the class; of a function, keyword arguments after text and row."""
     domains: tuple[str, ...] = ()
     """Judge only documents of these domains; empty: of all."""
     version: str = ""
-    """What changes when the plug-in's code changes; filled by `with_version` when a run is planned."""
+    """What changes when the plug-in's code changes; set by `with_version` when a run is planned."""
 
     @property
     def column(self) -> str:
@@ -87,6 +96,8 @@ def load_plugins(settings: Sequence[PluginSettings]) -> tuple[Plugin, ...]:
 
 def with_version(settings: PluginSettings) -> PluginSettings:
     """The settings with a hash of the code they name, its whole package or else its file: a task's key changes with it."""
+    if named := split_target(settings.target):
+        return replace(settings, version=code_digest(named[0]))
     target = _resolve(settings)
     source = inspect.getsourcefile(target)
     package = importlib.import_module(target.__module__.split(".")[0])
@@ -96,16 +107,47 @@ def with_version(settings: PluginSettings) -> PluginSettings:
     hashed = xxhash.xxh3_64()
     for file in files:
         hashed.update(file.read_bytes())
-    found = hashed.hexdigest()
-    return PluginSettings(settings.name, settings.target, settings.arguments, settings.domains, found)
+    return replace(settings, version=hashed.hexdigest())
 
 
 def _resolve(settings: PluginSettings) -> Any:
-    module, _, attribute = settings.target.replace(":", ".").rpartition(".")
+    """The function or class that a plug-in names.
+
+    Raises:
+        ValueError: it cannot be imported; names plug-in and target.
+    """
     try:
+        if named := split_target(settings.target):
+            file, attribute = named
+            return getattr(load_file(file, settings.version), attribute)
+        module, _, attribute = settings.target.replace(":", ".").rpartition(".")
+        _check_installed(module.partition(".")[0])
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module of others may fail in any way while it is imported
         raise ValueError(f"plug-in {settings.name}: cannot import {settings.target}: {error}") from None
+
+
+def _check_installed(package: str) -> None:
+    """Refuse a module that is found only because Python searches the folder it was started in.
+
+    Raises:
+        ImportError: the current folder holds the module, and neither an installation nor PYTHONPATH names that folder.
+    """
+    if not package or package in sys.modules:
+        return
+    spec = importlib.util.find_spec(package)
+    places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
+    here = Path.cwd()
+    asked = [Path(p).resolve() for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    if (
+        any(place and Path(place).resolve().parent == here for place in places)
+        and here not in asked
+        and package not in importlib.metadata.packages_distributions()
+    ):
+        raise ImportError(
+            f"{package} is a module of the current folder and not installed; name its file beside the recipe, as in "
+            f"{package}.py:NAME"
+        )
 
 
 def _load(settings: PluginSettings) -> Callable[[str, Row], Any]:
@@ -118,7 +160,7 @@ def _load(settings: PluginSettings) -> Callable[[str, Row], Any]:
         raise ValueError(f"plug-in {settings.name}: {settings.target}: {type(error).__name__}: {error}") from None
     if not hasattr(judge, "filter"):
         raise ValueError(
-            f"plug-in {settings.name}: {settings.target} is no datatrove filter: it has no method `filter`"
+            f"plug-in {settings.name}: {settings.target} is not a datatrove filter: it has no method `filter`"
         )
     from datatrove.data import Document
 

@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import fsspec
 
 from ..run.identity import SourceFile, check_collisions, file_hash
+from ..run.verify import hash_file
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
@@ -195,11 +197,11 @@ def check_unchanged(file: SourceFile) -> None:
 
 
 def file_version(url: str) -> str:
-    """What changes when a named file changes: size and mtime of a local one; of others only the name."""
-    if "://" in url or not os.path.exists(url):
+    """What changes when a named file changes: a hash of a local one, since a file that travels with a job gets another
+    time in each; of others only the name."""
+    if "://" in url or not os.path.isfile(url):
         return url
-    stat = os.stat(url)
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
+    return hash_file(Path(url))
 
 
 def sample_files(files: Sequence[SourceFile], share: float, seed: int) -> list[SourceFile]:

@@ -249,9 +249,7 @@ class Bucket:
 def open_cluster(store: dict[str, str], corpora: Path, places: Iterator[Host] | None = None) -> Iterator[Nodes]:
     """A head and two workers."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    # The job's `python` is the cluster's, found by its PATH.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PATH": path, "FOX1_DATA": str(corpora), **store}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "FOX1_DATA": str(corpora), **store}
     # A lost node is noticed in seconds, not half a minute.
     environment |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
     environment |= {"RAY_grpc_client_keepalive_time_ms": "10000", "RAY_grpc_client_keepalive_timeout_ms": "5000"}

@@ -249,7 +249,7 @@ def test_jobs_are_listed_shown_and_stopped(nodes: Nodes) -> None:
     assert shown.returncode == 0 and "fox1" in shown.stdout + shown.stderr
     assert jobs("logs", "stopped").returncode == 130
     nothing = jobs("logs", "never")
-    assert nothing.returncode == 1 and "knows no job never" in nothing.stderr and len(nothing.stderr.splitlines()) == 1
+    assert nothing.returncode == 1 and "has no job never" in nothing.stderr and len(nothing.stderr.splitlines()) == 1
 
 
 # -- a store that fails for a while -------------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fox1.cluster import submit
+from fox1.cluster import client, entry, package, submit
+from fox1.cluster.entry import SubmitError
+from fox1.cluster.submit import Submission
 
-ROOT = Path(submit.__file__).parent
+ROOT = package.ROOT
 
 # Stands in for the command line of a staged copy: shows what arrived, joins the cluster, exits with its own status.
 PROBE = """
@@ -30,6 +32,7 @@ if "join" in sys.argv:
     import ray
     ray.init(log_to_driver=False)
     print("cpus", int(ray.cluster_resources()["CPU"]), flush=True)
+    print("pythons", sys.executable, ray.get(ray.remote(lambda: sys.executable).remote()), flush=True)
 if "recipe.yaml" in sys.argv:
     print("recipe", Path("recipe.yaml").read_text(), flush=True)
 if "wait" in sys.argv:
@@ -38,18 +41,15 @@ sys.exit(7)
 """
 
 
-stage_package = submit.stage_package  # kept, since tests put `staged_probe` in its place
-
-
 def staged_probe(destination: Path) -> Path:
-    package = stage_package(destination)
-    (package / "__main__.py").write_text(PROBE)
-    return package
+    staged = package.stage_package(destination)
+    (staged / "__main__.py").write_text(PROBE)
+    return staged
 
 
-def run_job(folder: Path, package: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def run_job(folder: Path, staged: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """Runs a job's entry point as the cluster does: in the job's folder, with only the staged package to import."""
-    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(staged.parent)}
     command = [sys.executable, "-m", "fox1.cluster.entry", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -57,8 +57,8 @@ def run_job(folder: Path, package: Path, arguments: list[str]) -> subprocess.Com
 # -- the package -------------------------------------------------------------------------------------------------
 
 
-def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    staged = submit.stage_package(tmp_path)
+def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
+    staged = package.stage_package(tmp_path)
     assert staged == tmp_path / "fox1"
     here = [file.relative_to(ROOT) for file in ROOT.rglob("*.py")]
     beside = {"tests", "benchmarks", "docs", "build", "dist"}
@@ -72,12 +72,11 @@ def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path, monkeypatch:
     data = {p.relative_to(ROOT) for folder, patterns in places for one in patterns for p in (ROOT / folder).glob(one)}
     assert rest == {file for file in data if (ROOT / file).is_file() and file.suffix != ".py"}
     assert not (staged / "tokenize" / "__init__.py").exists()
-    monkeypatch.setattr(submit, "__file__", str(staged / "submit.py"))
-    again = submit.stage_package(tmp_path / "again")
+    again = package.stage_package(tmp_path / "again", root=staged)
     assert {f.relative_to(again) for f in again.rglob("*")} == {f.relative_to(staged) for f in staged.rglob("*")}
 
 
-def test_staging_leaves_out_what_lies_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_staging_leaves_out_what_lies_beside_the_code(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     kept = {"submit.py", "py.typed", "recipes/mini.yaml", "tokenize/pack.py", "pipeline/sample/passages/melville.txt"}
     kept |= {"pipeline/stats/report/page.css"}
@@ -87,30 +86,28 @@ def test_staging_leaves_out_what_lies_beside_the_code(tmp_path: Path, monkeypatc
         (tree / name).write_text("")
     shutil.copy(ROOT / "pyproject.toml", tree)
     os.utime(tree / "submit.py", (1_000_000_000, 1_000_000_000))
-    monkeypatch.setattr(submit, "__file__", str(tree / "submit.py"))
-    staged = submit.stage_package(tmp_path / "staged")
+    staged = package.stage_package(tmp_path / "staged", root=tree)
     assert {file.relative_to(staged).as_posix() for file in staged.rglob("*") if file.is_file()} == kept
     assert (staged / "submit.py").stat().st_mtime == 1_000_000_000
 
 
 def test_an_installed_wheel_is_staged_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package, info = tmp_path / "site" / "fox1", tmp_path / "site" / "fox1-0.1.0.dist-info"
-    package.mkdir(parents=True)
+    installed, info = tmp_path / "site" / "fox1", tmp_path / "site" / "fox1-0.1.0.dist-info"
+    installed.mkdir(parents=True)
     info.mkdir()
     for name in ("__init__.py", "submit.py", "stray.py"):
-        (package / name).write_text("")
+        (installed / name).write_text("")
     (info / "METADATA").write_text("Name: fox1\nVersion: 0.1.0\n")
     (info / "RECORD").write_text(
         "fox1/__init__.py,,\nfox1/submit.py,,\nfox1/__pycache__/submit.cpython-311.pyc,,\nfox1-0.1.0.dist-info/RECORD,,\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    monkeypatch.setattr(submit, "__file__", str(package / "submit.py"))
-    staged = submit.stage_package(tmp_path / "staged")
+    staged = package.stage_package(tmp_path / "staged", root=installed)
     assert {file.name for file in staged.rglob("*")} == {"__init__.py", "submit.py"}
 
 
 def test_the_staged_copy_runs_with_nothing_but_its_path(tmp_path: Path) -> None:
-    staged = submit.stage_package(tmp_path / "staged")
+    staged = package.stage_package(tmp_path / "staged")
     program = "import fox1, fox1.commands.app, fox1.cluster.entry, tokenize; print(fox1.__file__); tokenize.open"
     environment = {**os.environ, "PYTHONPATH": str(staged.parent)}
     for arguments in (["-c", program], ["-m", "fox1", "--help"]):
@@ -122,39 +119,22 @@ def test_the_staged_copy_runs_with_nothing_but_its_path(tmp_path: Path) -> None:
             assert Path(done.stdout.strip()) == staged / "__init__.py"
 
 
-# -- the recipe --------------------------------------------------------------------------------------------------
+# -- the job's folder --------------------------------------------------------------------------------------------
 
 
-def test_the_recipe_travels_and_takes_its_argument_s_place(tmp_path: Path) -> None:
+def test_a_job_runs_beside_the_files_that_travel(tmp_path: Path) -> None:
     recipe = "seed: 7\n" + "# Fölie\n" * 100_000
-    command = submit.stage_job(
-        tmp_path / "job", ["curate", "mine/recipe.yml", "--out", "s3://run"], recipe.encode("utf-8")
-    )
-    assert command == ["curate", "recipe.yaml", "--out", "s3://run"]
+    command = ["curate", "recipe.yaml", "--out", "s3://run"]
+    submit.stage_job(tmp_path / "job", {"recipe.yaml": recipe.encode(), "files/0/list.txt": b"x"})
+    assert (tmp_path / "job" / "files" / "0" / "list.txt").read_bytes() == b"x"
     done = run_job(tmp_path / "job", staged_probe(tmp_path / "staged"), ["--", *command])
     assert done.returncode == 7, done.stderr
     assert done.stdout == f"probe {command}\nrecipe {recipe}\n"
 
 
-def test_a_command_without_a_recipe_travels_unchanged(tmp_path: Path) -> None:
-    assert submit.stage_job(tmp_path, ["train", "/runs/1", "--phase", "1"], None) == [
-        "train",
-        "/runs/1",
-        "--phase",
-        "1",
-    ]
-    assert [file.name for file in tmp_path.iterdir()] == ["versions.json"]
-
-
-def test_a_recipe_that_does_not_come_first_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(submit.SubmitError, match="the recipe comes first after curate"):
-        submit.stage_job(tmp_path, ["curate", "--stages", "a", "recipe.yaml"], b"seed: 7\n")
-
-
-@pytest.mark.parametrize("out", [["--out", "runs/1"], ["--out=runs/1"]])
-def test_a_relative_output_is_refused_before_anything_is_sent(out: list[str]) -> None:
-    with pytest.raises(submit.SubmitError, match="runs/1 is relative"):
-        submit.submit(["train", "/runs/1", *out], address="http://x", name=None, recipe_yaml=None, out=io.StringIO())
+def test_a_command_without_a_recipe_takes_only_its_versions_along(tmp_path: Path) -> None:
+    submit.stage_job(tmp_path / "job", {})
+    assert [file.name for file in (tmp_path / "job").iterdir()] == ["versions.json"]
 
 
 # -- versions ----------------------------------------------------------------------------------------------------
@@ -162,8 +142,8 @@ def test_a_relative_output_is_refused_before_anything_is_sent(out: list[str]) ->
 
 def test_differing_versions_are_named_in_one_line() -> None:
     local = {"python": "3.11", "ray": "2.60.0", "torch": "2.13.0+cpu", "numba": "0.68.1"}
-    with pytest.raises(submit.SubmitError) as error:
-        submit.check_versions({"python": "3.12", "ray": "2.60.0", "torch": "2.12.0+cu128"}, local)
+    with pytest.raises(SubmitError) as error:
+        entry.check_versions({"python": "3.12", "ray": "2.60.0", "torch": "2.12.0+cu128"}, local)
     message = str(error.value)
     assert "\n" not in message and "ray" not in message
     assert "the cluster has python 3.12, torch 2.12.0+cu128, numba not installed" in message
@@ -171,16 +151,16 @@ def test_differing_versions_are_named_in_one_line() -> None:
 
 
 def test_a_build_label_is_no_difference() -> None:
-    submit.check_versions({"torch": "2.13.0+cu128", "extra": "1"}, {"torch": "2.13.0+cpu"})
-    submit.check_versions(submit.installed_versions(), submit.installed_versions())
+    entry.check_versions({"torch": "2.13.0+cu128", "extra": "1"}, {"torch": "2.13.0+cpu"})
+    entry.check_versions(entry.installed_versions(), entry.installed_versions())
 
 
 def test_a_job_on_other_versions_exits_with_one_line_before_the_command(tmp_path: Path) -> None:
-    submit.stage_job(tmp_path, ["--help"], None)
+    submit.stage_job(tmp_path, {})
     versions = {**json.loads((tmp_path / "versions.json").read_text()), "pyarrow": "1.0.0"}
     (tmp_path / "versions.json").write_text(json.dumps(versions))
     done = run_job(tmp_path, staged_probe(tmp_path / "staged"), ["--", "--help"])
-    assert done.returncode == submit.VERSION_MISMATCH
+    assert done.returncode == entry.VERSION_MISMATCH
     assert done.stdout == "" and done.stderr.startswith("fox1 submit: the cluster has pyarrow")
     assert done.stderr.count("\n") == 1
 
@@ -194,35 +174,35 @@ def test_the_token_is_looked_up_in_ray_s_order(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "other").write_text("from-path\n")
     (tmp_path / ".ray" / "auth_token").write_text("from-home\n")
     environment = {"RAY_AUTH_TOKEN": "from-variable", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")}
-    assert submit.authentication_headers(environment) == {"Authorization": "Bearer from-variable"}
+    assert client.authentication_headers(environment) == {"Authorization": "Bearer from-variable"}
     del environment["RAY_AUTH_TOKEN"]
-    assert submit.authentication_headers(environment) == {"Authorization": "Bearer from-path"}
-    assert submit.authentication_headers({}) == {"Authorization": "Bearer from-home"}
-    assert submit.authentication_headers({"RAY_AUTH_MODE": "disabled"}) == {}
+    assert client.authentication_headers(environment) == {"Authorization": "Bearer from-path"}
+    assert client.authentication_headers({}) == {"Authorization": "Bearer from-home"}
+    assert client.authentication_headers({"RAY_AUTH_MODE": "disabled"}) == {}
 
 
 def test_a_missing_token_is_one_line_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    with pytest.raises(submit.SubmitError, match="`ray get-auth-token --generate`"):
-        submit.authentication_headers({})
-    with pytest.raises(submit.SubmitError, match="RAY_AUTH_TOKEN_PATH names /nowhere"):
-        submit.authentication_headers({"RAY_AUTH_TOKEN_PATH": "/nowhere"})
+    with pytest.raises(SubmitError, match="`ray get-auth-token --generate`"):
+        client.authentication_headers({})
+    with pytest.raises(SubmitError, match="RAY_AUTH_TOKEN_PATH names /nowhere"):
+        client.authentication_headers({"RAY_AUTH_TOKEN_PATH": "/nowhere"})
 
 
 def test_a_token_no_header_can_carry_is_not_shown() -> None:
-    with pytest.raises(submit.SubmitError) as error:
-        submit.authentication_headers({"RAY_AUTH_TOKEN": "secret\nsecond"})
+    with pytest.raises(SubmitError) as error:
+        client.authentication_headers({"RAY_AUTH_TOKEN": "secret\nsecond"})
     assert "secret" not in str(error.value)
 
 
 def test_an_address_where_nothing_answers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "any")
     [port] = free_ports(1)
-    with pytest.raises(submit.SubmitError, match=rf"no cluster answers at http://127.0.0.1:{port}") as error:
-        submit.connect(f"http://127.0.0.1:{port}")
+    with pytest.raises(SubmitError, match=rf"no cluster answers at http://127.0.0.1:{port}") as error:
+        client.connect(f"http://127.0.0.1:{port}")
     assert "\n" not in str(error.value)
-    with pytest.raises(submit.SubmitError, match="write http://HOST:8265"):
-        submit.connect("auto")
+    with pytest.raises(SubmitError, match="write http://HOST:8265"):
+        client.connect("auto")
 
 
 # -- the cluster file --------------------------------------------------------------------------------------------
@@ -291,9 +271,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     token.write_text("a-token-of-this-test\n")
     port, dashboard, agent, client = free_ports(4)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    # The job's `python` is the cluster's, found by its PATH.
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    # Started by its path: the environment that holds Ray is not activated, and PATH leads to other Pythons or to none.
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PATH": "/usr/bin:/bin"}
     # A short folder: Ray puts Unix sockets below it, whose paths end at 107 characters.
     with tempfile.TemporaryDirectory(prefix="fx", dir="/tmp", ignore_cleanup_errors=True) as temporary:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
@@ -348,38 +327,31 @@ def address(cluster: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.slow
 def test_a_job_s_log_and_exit_status_are_the_command_s(address: str) -> None:
     out = io.StringIO()
-    assert submit.submit(["--help"], address=address, name="help", recipe_yaml=None, out=out) == 0
+    assert submit.submit(Submission(["--help"]), address=address, name="help", out=out) == 0
     assert out.getvalue().startswith(f"job help submitted to {address}\n")
-    assert "python -m fox1.cluster.entry -- --help" in out.getvalue()
+    assert '"$FOX1_PYTHON" -m fox1.cluster.entry -- --help' in out.getvalue()
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:9"
 
     # A name is given again: the job before it has ended.
     out = io.StringIO()
-    assert submit.submit(["--help"], address=address, name="help", recipe_yaml=None, out=out) == 0
+    assert submit.submit(Submission(["--help"]), address=address, name="help", out=out) == 0
     assert out.getvalue().startswith(f"job help-2 submitted to {address}\n")
 
     out = io.StringIO()
-    assert submit.submit(["no-such-command"], address=address, name=None, recipe_yaml=None, out=out) == 2
+    assert submit.submit(Submission(["no-such-command"]), address=address, out=out) == 2
 
 
 @pytest.mark.slow
 def test_a_job_gets_its_recipe_and_joins_the_cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit, "stage_package", staged_probe)
     out = io.StringIO()
-    command = ["curate", "mine.yml", "join"]
-    assert submit.submit(command, address=address, name=None, recipe_yaml=b"seed: 7", out=out) == 7
+    sent = Submission(["curate", "recipe.yaml", "join"], {"recipe.yaml": b"seed: 7"})
+    assert submit.submit(sent, address=address, out=out) == 7
     assert "probe ['curate', 'recipe.yaml', 'join']" in out.getvalue()
     assert "cpus 2\n" in out.getvalue() and "recipe seed: 7\n" in out.getvalue()
-
-
-def test_a_relative_source_is_refused_before_anything_is_sent(address: str) -> None:
-    command = [sys.executable, "-m", "fox1", "submit", "--address", address, "--"]
-    command += ["curate", "sample", "--out", "/shared/run"]
-    environment = {**os.environ, "FOX1_DATA": "relative"}
-    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("error: sources.redpajama.root: relative/redpajama is relative; a job needs")
-    assert len(refused.stderr.splitlines()) == 1
+    # The head was started by its path, with another Python or none on its PATH.
+    python, of_tasks = next(line.split()[1:] for line in out.getvalue().splitlines() if line.startswith("pythons"))
+    assert python == of_tasks and Path(python).parent == Path(sys.executable).parent
 
 
 @pytest.mark.slow
@@ -392,25 +364,25 @@ def test_ctrl_c_stops_following_but_not_the_job(address: str, monkeypatch: pytes
 
     monkeypatch.setattr(submit, "stage_package", staged_probe)
     out = Interrupted()
-    assert submit.submit(["wait"], address=address, name="long", recipe_yaml=None, out=out) == submit.INTERRUPTED
+    assert submit.submit(Submission(["wait"]), address=address, name="long", out=out) == submit.INTERRUPTED
     last = out.getvalue().splitlines()[-1]
-    assert "job long goes on" in last and f"fox1 jobs logs long --address {address}" in last
+    assert "job long keeps running" in last and f"fox1 jobs logs long --address {address}" in last
 
-    client = submit.connect(address)
-    assert client.get_job_status("long").value == "RUNNING"
+    ray = client.connect(address)
+    assert ray.get_job_status("long").value == "RUNNING"
     # Following again, a job that someone stops exits as an interrupted program does.
-    client.stop_job("long")
+    ray.stop_job("long")
     out = io.StringIO()
-    assert submit._exit_status(submit._follow(client, "long", address, out), "long", out) == submit.INTERRUPTED
+    assert submit._exit_status(submit._follow(ray, "long", address, out), "long", out) == submit.INTERRUPTED
     assert "probe ['wait']" in out.getvalue() and "job long was stopped" in out.getvalue()
 
 
 @pytest.mark.slow
 def test_a_wrong_token_is_refused_in_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "not-the-token")
-    with pytest.raises(submit.SubmitError, match="refused the token") as error:
-        submit.submit(["--help"], address=address, name=None, recipe_yaml=None, out=io.StringIO())
+    with pytest.raises(SubmitError, match="refused the token") as error:
+        submit.submit(Submission(["--help"]), address=address, out=io.StringIO())
     assert "\n" not in str(error.value) and "not-the-token" not in str(error.value)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with pytest.raises(submit.SubmitError, match="refused the token"):
-        submit.connect(address)
+    with pytest.raises(SubmitError, match="refused the token"):
+        client.connect(address)
