@@ -5,7 +5,7 @@ curation.py           sample, curate, plan, dump, verify, gc
 inspection.py         stats, report, filter, why, trace, find
 training.py           train, curves, export, import, generate, eval
 recipes.py            recipe check and schema; tokenizer train and inspect
-cluster.py            submit, jobs
+cluster.py            submit, jobs; remote.py: the submitted command, parsed before anything is sent
 doctor.py             is this machine ready?
 options.py            arguments that several commands share
 compile_kernels.py    run while installing: compiles every Numba kernel

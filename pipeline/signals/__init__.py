@@ -9,7 +9,7 @@ minhash.py, hashing.py                   content hash, band signature, sketch
 pii.py, matchers.py, marked.py           personal data and secrets; words that signals look for
 contamination.py, urls.py                benchmark n-grams; block lists
 counts.py, ratios.py                     which counts are stored; the ratios that filters form from them
-plugins.py                               filters of other makers, one Python call per document
+plugins.py, plugin_files.py              filters of other makers, one Python call per document; those named by file
 
 Every kernel takes a batch (UTF-8 bytes and int64 offsets) and returns columns; no Python object per document. Stored
 facts are integers: ratios are formed from them by the filters, so no byte of the output depends on rounding.
