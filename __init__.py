@@ -46,3 +46,8 @@ def __getattr__(name: str) -> Any:
     from . import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """The public API, before and after it is imported."""
+    return sorted([*__all__, "__version__"])

@@ -1,6 +1,6 @@
 """fox1 from Python: curate a recipe, open a run, load a phase. The commands of the same names call these.
 
-summary = fox1.curate("mini", "/runs/mini", changes=["scale=0.001"])
+summary = fox1.curate("mini", "/runs/mini", overrides=["scale=0.001"])
 run = fox1.open_run("/runs/mini")
 run.stats["mixture"], run.why("pile/train/00.jsonl.zst#12"), run.decisions().to_table(columns=["reason"])
 blocks = fox1.load_phase(run, "phase1")            # a datasets.DatasetDict, a split per block length
@@ -12,8 +12,9 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .pipeline.engine.on_ray import ray_session
 from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent, record_run
 from .pipeline.inspect import lookup, provenance
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
-from .pipeline.run.artifacts import STAGES, RunPaths
+from .pipeline.run.artifacts import STAGES, RunPaths, read_json
 from .pipeline.run.identity import SourceFile
 from .pipeline.sources.listing import list_sources
 from .pipeline.stats.ledger import read_stats
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     import pyarrow.dataset
 
     from .pipeline.curate import Summary
+    from .recipes.resolve import ResolvedRecipe
 
 LEAST_MEMORY = 512 << 20
-"""Bytes that a task needs."""
+"""Bytes that a task needs at least."""
 
 
 def session(address: str | None, workers: int | None, in_process: bool) -> AbstractContextManager[Executor]:
@@ -46,7 +48,7 @@ def curate(
     recipe: str | Path,
     out: str | Path,
     *,
-    changes: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     stages: Sequence[str] = (),
     limit: float = 1.0,
     address: str | None = None,
@@ -61,48 +63,83 @@ def curate(
     Args:
         recipe: a YAML file, or the name of one of the package (`fox1`, `mini`, `sample`).
         out: folder or URL of the run; an unfinished one is resumed.
-        changes: `key=value`, as `--set` takes them.
-        stages: up to these; none: all.
+        overrides: `key=value`, as `--set` takes them.
+        stages: the stages to run, and those before that they need; none: all.
         limit: share of whole source files to use, by seed.
-        address: of a running Ray cluster; None: one of this machine.
+        address: of a running Ray cluster; None: one is started on this machine.
         workers: local processes; None: one per core.
-        in_process: one process, without Ray. The bytes are the same.
-        against: a finished run; documents that duplicate its are dropped.
-        memory: bytes that a task of dedupe may take; no result depends on it.
-        progress: what is told of stages and tasks; None: nothing is.
+        in_process: run in one process, without Ray. The bytes are the same.
+        against: a finished run; documents that duplicate one of its are dropped.
+        memory: bytes that one task of dedupe may use; no result depends on it.
+        progress: receives the begin and end of stages and tasks; None: nothing does.
 
     Raises:
         ValueError: a bad recipe, bad input, a budget that cannot be met or a failed task; one line.
         OSError: the folder of the run cannot be written.
     """
     # Here, so that a look at a run does not wait for the stages and the schema of recipes.
+    from .recipes.resolve import resolve
+
+    return curate_resolved(
+        resolve(recipe, overrides, limit),
+        out,
+        stages=stages,
+        address=address,
+        workers=workers,
+        in_process=in_process,
+        against=against,
+        memory=memory,
+        progress=progress,
+    )
+
+
+def curate_resolved(
+    recipe: ResolvedRecipe,
+    out: str | Path,
+    *,
+    stages: Sequence[str] = (),
+    address: str | None = None,
+    workers: int | None = None,
+    in_process: bool = False,
+    against: str | Path | None = None,
+    memory: int = 1 << 30,
+    progress: Progress | None = None,
+) -> Summary:
+    """`curate` with a recipe that was resolved before."""
     from .pipeline.curate import curate as run_stages
     from .pipeline.curate import run_files
-    from .recipes.load import load_recipe
-    from .recipes.settings import curate_settings, training_json
     from .recipes.travel import keep_lists
 
-    parsed, resolved = load_recipe(str(recipe), changes)
-    settings = curate_settings(parsed, limit)
+    settings = recipe.settings
     if against:
         settings = replace(settings, against=str(store.open_root(against)))
     if memory < LEAST_MEMORY:
-        raise ValueError(f"{memory >> 20} MiB of memory are less than the 512 MiB that a task needs")
+        raise ValueError(f"{memory >> 20} MiB of memory are too little: a task needs at least 512 MiB")
     paths, chosen, began = RunPaths(store.open_root(out)), tuple(stages) or STAGES, time.time()
     for source in settings.sources:
         root = Path(source.root).absolute() if source.root and "://" not in source.root else None
         if root and root in (paths.root, *paths.root.parents):
             raise ValueError(
-                f"--out {paths.root} lies in the data of {source.corpus} ({root}): give the run another folder"
+                f"--out {paths.root} lies within the data of {source.corpus} ({root}); give the run another folder"
             )
     with session(address, workers, in_process) as executor:
         engine = Engine(paths, executor, progress or Silent(), memory)
         cores = executor.cores
-        keep_lists(resolved, paths.root)
-        summary = run_stages(settings, engine, chosen, run_files(paths, resolved, training_json(parsed)))
+        keep_lists(recipe.mapping, paths.root)
+        summary = run_stages(settings, engine, chosen, run_files(paths, recipe.mapping, recipe.training))
     reused = sum(n for n, _ in summary.reused.values())
     record_run(paths, began, cores, summary.seconds, reused, set(chosen) == set(STAGES))
     return summary
+
+
+@dataclass(frozen=True)
+class _Overview:
+    """What a run shows of itself."""
+
+    kept: int
+    rows: int
+    """Documents read, damaged ones included."""
+    phase_tokens: list[tuple[str, int]]
 
 
 class Run:
@@ -113,7 +150,36 @@ class Run:
         self._opened = FinishedRun(self.paths, self._listed)
 
     def __repr__(self) -> str:
-        return f"Run({store.shown(self.paths.root)!r}: {', '.join(self.phases)})"
+        overview = self._overview()
+        if overview is None:
+            return f"Run({self._place!r}: not finished)"
+        phases = ", ".join(f"{name} {tokens:,} tokens" for name, tokens in overview.phase_tokens)
+        return f"Run({self._place!r}: {overview.kept:,} of {overview.rows:,} documents kept; {phases})"
+
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        overview = self._overview()
+        if overview is None:
+            return f"<p>Run <code>{escape(self._place)}</code>: not finished</p>"
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{tokens:,}</td></tr>" for name, tokens in overview.phase_tokens)
+        return (
+            f"<table><caption>Run <code>{escape(self._place)}</code>: {overview.kept:,} of {overview.rows:,} documents kept"
+            f"</caption><thead><tr><th>phase</th><th>tokens</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+    @property
+    def _place(self) -> str:
+        return store.shown(self.paths.root)
+
+    def _overview(self) -> _Overview | None:
+        """Read from two small files; None where the run has not come as far as its statistics."""
+        try:
+            corpora = read_json(self.paths.stats("funnel"))["corpora"]
+            phases = read_json(self.paths.stats("mixture"))["phases"]
+        except ValueError:
+            return None
+        kept, rows = (sum(corpus[name] for corpus in corpora) for name in ("kept", "rows"))
+        return _Overview(kept, rows, [(phase["name"], phase["tokens"]) for phase in phases])
 
     def _listed(self) -> list[SourceFile]:
         from .recipes.load import stored_recipe
@@ -155,18 +221,29 @@ class Run:
         return provenance.why(self._opened, document)
 
     def trace(self, phase: str | int, block: int, length: int = 0, source: bool = False) -> list[provenance.Traced]:
-        """The documents of a block with the bytes it was made of; see `pipeline.provenance.trace`."""
+        """The documents of a block with the bytes it was made of; see `pipeline.inspect.provenance.trace`."""
         return provenance.trace(self._opened, phase, block, length, source)
 
-    def find(self, **by: str) -> list[lookup.Found]:
-        """Documents by one of `url`, `id`, `hash` or `text`, and whether they were trained on.
+    def find(
+        self, *, url: str | None = None, id: str | None = None, hash: str | None = None, text: str | None = None
+    ) -> list[lookup.Found]:
+        """Documents by exactly one of these, and whether they were trained on.
+
+        Args:
+            url: of the page; compared after normalisation.
+            id: the id that the source gives the document.
+            hash: content hash as 32 hexadecimal digits, as `why` shows it.
+            text: the whole text of the document.
 
         Raises:
-            ValueError: not one of these is given.
+            ValueError: none of these is given, or several are.
         """
-        if len(by) != 1 or not set(by) <= {*lookup.KINDS, "text"}:
-            raise ValueError(f"find takes one of {', '.join(lookup.KINDS)} and text")
-        return lookup.find(self._opened, *next(iter(by.items())))
+        given = {"url": url, "id": id, "hash": hash, "text": text}
+        named = [(kind, value) for kind, value in given.items() if value is not None]
+        if len(named) != 1:
+            count = "none" if not named else " and ".join(kind for kind, _ in named)
+            raise ValueError(f"find takes exactly one of {', '.join(given)}; given: {count}")
+        return lookup.find(self._opened, *named[0])
 
     def find_listed(self, exclude: str) -> lookup.Listed:
         """The documents that an exclude list names, and their copies."""

@@ -16,7 +16,6 @@ app = typer.Typer(
     name="fox1",
     help="Curate five public corpora into three curriculum shard sets, and train Fox-1 on them, phase by phase.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -46,14 +45,14 @@ for name, command in COMMANDS.items():
 # What follows `--` is a command of its own.
 app.command("submit", context_settings={"ignore_unknown_options": True})(cluster.submit)
 
-jobs = typer.Typer(help="List the jobs of a cluster, show their logs, end them.")
+jobs = typer.Typer(help="List the jobs of a cluster, print their logs, stop them.")
 jobs.callback(invoke_without_command=True)(cluster.jobs)
 jobs.command("logs")(cluster.jobs_logs)
 jobs.command("stop")(cluster.jobs_stop)
-recipe = typer.Typer(help="Validate recipes; print their JSON Schema.", no_args_is_help=True)
+recipe = typer.Typer(help="Validate a recipe; print the JSON Schema of recipes.", no_args_is_help=True)
 recipe.command("check")(recipes.recipe_check)
 recipe.command("schema")(recipes.recipe_schema)
-tokenizer = typer.Typer(help="Train and look at SentencePiece models.", no_args_is_help=True)
+tokenizer = typer.Typer(help="Train and inspect SentencePiece models.", no_args_is_help=True)
 tokenizer.command("train")(recipes.tokenizer_train)
 tokenizer.command("inspect")(recipes.tokenizer_inspect)
 for name, group in {"jobs": jobs, "recipe": recipe, "tokenizer": tokenizer}.items():
@@ -68,8 +67,10 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     pass
 
@@ -78,7 +79,7 @@ def main() -> None:
     """Entry point: one line per error, a traceback only with --debug."""
     debug = "--debug" in sys.argv
     try:
-        app()
+        app(prog_name="fox1")
     except (ValueError, OSError) as error:
         if debug:
             raise

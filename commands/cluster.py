@@ -10,15 +10,21 @@ import typer
 from ..cluster.client import DEFAULT_ADDRESS
 from .options import Dashboard
 
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, as `fox1 jobs` lists it.")]
+
 
 def submit(
     context: typer.Context,
     command: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND...", help="Any fox1 command, e.g. curate fox1 --out /data/run.")
+        list[str], typer.Argument(metavar="-- COMMAND", help="Any fox1 command, e.g. curate fox1 --out /data/run.")
     ],
     address: Dashboard = DEFAULT_ADDRESS,
     name: Annotated[
-        str | None, typer.Option(help="Reuse the name to follow a running job, or to resume after it ended.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the job; reuse it to follow the job while it runs, or to resume after it ended.",
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option(help="Print the job's log until it ends, and exit with its status.")] = True,
 ) -> None:
@@ -31,7 +37,7 @@ def submit(
 
 
 def jobs(context: typer.Context, address: Dashboard = DEFAULT_ADDRESS) -> None:
-    """List the jobs of a cluster, show their logs, stop them."""
+    """List the jobs of a cluster, print their logs, stop them."""
     if context.invoked_subcommand is None:
         from ..cluster.jobs import list_jobs
         from .show.runs import print_jobs
@@ -40,7 +46,7 @@ def jobs(context: typer.Context, address: Dashboard = DEFAULT_ADDRESS) -> None:
 
 
 def jobs_logs(
-    job: Annotated[str, typer.Argument(metavar="JOB")],
+    job: JobId,
     follow: Annotated[bool, typer.Option(help="Follow until the job ends and exit with its status.")] = True,
     address: Dashboard = DEFAULT_ADDRESS,
 ) -> None:
@@ -50,8 +56,11 @@ def jobs_logs(
     raise typer.Exit(job_log(job, address, follow, sys.stdout))
 
 
-def jobs_stop(job: Annotated[str, typer.Argument(metavar="JOB")], address: Dashboard = DEFAULT_ADDRESS) -> None:
-    """Stop a job. What it finished is kept: submit the same command again to resume."""
+def jobs_stop(job: JobId, address: Dashboard = DEFAULT_ADDRESS) -> None:
+    """Stop a job.
+
+    What it finished is kept: submit the same command again to resume.
+    """
     from ..cluster.jobs import stop_job
 
     print(f"job {job}: {stop_job(job, address)}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
+from .complete import phase_names, recipe_names
 from .options import (
     AsJson,
     OneProcess,
@@ -16,6 +17,7 @@ from .options import (
     Place,
     RayAddress,
     Recipe,
+    RecipeName,
     RunFolder,
     Workers,
     resumable,
@@ -24,10 +26,13 @@ from .options import (
 
 
 def sample(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
-    megabytes: Annotated[float, typer.Option(help="Text over all five corpora.")] = 26.0,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; it must be empty or new.")],
+    megabytes: Annotated[float, typer.Option(metavar="MB", help="Megabytes of text, over all five corpora.")] = 26.0,
 ) -> None:
-    """Write five sample corpora, in their native formats, from text found on this machine."""
+    """Write five sample corpora from text found on this machine.
+
+    Each is in its native format.
+    """
     from ..pipeline.sample import write_sample
 
     summary = write_sample(directory, megabytes=megabytes)
@@ -37,44 +42,58 @@ def sample(
 
 
 def curate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or fox1, mini, sample."), Recipe()],
+    recipe: RecipeName,
     out: Annotated[
         Path,
-        typer.Option(metavar="RUN", parser=open_root, help="The run's folder or URL; an unfinished run is resumed."),
+        typer.Option(metavar="RUN", parser=open_root, help="Folder or URL of the run; an unfinished run is resumed."),
     ],
-    stages: Annotated[str, typer.Option(help="Comma-separated: only up to these, e.g. scan,filter.")] = "",
+    stages: Annotated[
+        str,
+        typer.Option(
+            metavar="STAGE,...", help="Stages to run, after those that they need, e.g. scan,filter (default: all)."
+        ),
+    ] = "",
     overrides: Overrides = None,
-    limit: Annotated[str, typer.Option(help="Use a seeded share of whole files, e.g. 0.1%.")] = "100%",
+    limit: Annotated[
+        str, typer.Option(metavar="SHARE", help="Share of the source files to use, chosen by the seed, e.g. 0.1%.")
+    ] = "100%",
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
     against: Annotated[
         Path | None,
         typer.Option(
-            metavar="OLD_RUN", parser=open_root, help="A finished run; what duplicates its documents is dropped."
+            metavar="OLD_RUN",
+            parser=open_root,
+            help="A finished run; documents that duplicate one of that run are dropped.",
         ),
     ] = None,
     memory: Annotated[
-        str, typer.Option(help="Of a task of dedupe, at least 512Mi; results do not depend on it.")
+        str,
+        typer.Option(
+            metavar="SIZE", help="Memory one task of dedupe may use, at least 512Mi; results do not depend on it."
+        ),
     ] = "1Gi",
 ) -> None:
-    """Run the stages prepare, scan, filter, dedupe, tokenize, mix and stats over a recipe's sources."""
-    from ..api import curate as curate_recipe
+    """Curate the corpora of a recipe into the shard sets of its phases.
+
+    The stages are prepare, scan, filter, dedupe, tokenize, mix and stats. The same command resumes an interrupted run.
+    """
+    from ..api import curate_resolved
     from ..recipes.check import undrawn_sources
-    from ..recipes.load import load_recipe
+    from ..recipes.resolve import resolve
     from ..recipes.units import quantity, share
     from .show.bars import StageBars
     from .show.runs import print_summary
 
-    for line in undrawn_sources(load_recipe(recipe, overrides or [])[0]):
+    resolved = resolve(recipe, overrides or [], share(limit))
+    for line in undrawn_sources(resolved.recipe):
         print(f"warning: {line}", file=sys.stderr)
     with resumable(), StageBars() as bars:
-        summary = curate_recipe(
-            recipe,
+        summary = curate_resolved(
+            resolved,
             out,
-            changes=overrides or [],
             stages=[s.strip() for s in stages.split(",") if s.strip()],
-            limit=share(limit),
             address=address,
             workers=workers,
             in_process=in_process,
@@ -88,26 +107,44 @@ def curate(
 def plan(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a finished run to compare with."),
+        typer.Argument(
+            metavar="RECIPE|RUN",
+            help="A recipe, or a finished run, which is compared with its plan.",
+            autocompletion=recipe_names,
+        ),
         Recipe(),
         Place(),
     ],
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    cores: Annotated[int | None, typer.Option(min=1, help="Of a machine; default: this one's.")] = None,
-    sample_share: Annotated[str, typer.Option("--sample", help="Share of the inputs to measure on, e.g. 2%.")] = "",
-    rates: Annotated[Path | None, typer.Option(help="Use the rates that --save wrote, instead of measuring.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep the measured rates as JSON.")] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="For the training.")] = 8,
-    gpu: Annotated[str, typer.Option(help="H100, H200 or A100.")] = "H200",
-    utilisation: Annotated[str, typer.Option(help="Share of the GPU's peak that the training reaches.")] = "40%",
-    memory: Annotated[str, typer.Option(help="Of a task.")] = "1Gi",
+    nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Number of machines.")] = 1,
+    cores: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Cores per machine (default: this machine's).")
+    ] = None,
+    sample_share: Annotated[
+        str, typer.Option("--sample", metavar="SHARE", help="Share of the inputs to measure on, e.g. 5% (default: 2%).")
+    ] = "",
+    rates: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Use the rates that --save wrote to this file, instead of measuring."),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the measured rates to this file, as JSON.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, metavar="N", help="Number of GPUs for training.")] = 8,
+    gpu: Annotated[str, typer.Option(metavar="NAME", help="Model of the GPUs: H100, H200 or A100.")] = "H200",
+    utilisation: Annotated[
+        str, typer.Option(metavar="SHARE", help="Share of the GPUs' peak FLOP/s that training reaches.")
+    ] = "40%",
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory one task may use, e.g. 1Gi.")] = "1Gi",
     as_json: AsJson = False,
     overrides: Overrides = None,
 ) -> None:
-    """Tell what a curation and its training will take, from rates measured on a sample of the inputs."""
+    """Estimate time, disk and GPU-days of a run.
+
+    The rates are measured on a sample of its inputs.
+    """
     import json
 
-    from ..pipeline.capacity.plan import as_json as plan_json
+    from ..pipeline.capacity.estimate import as_json as plan_json
     from ..pipeline.run.artifacts import write_json
     from ..recipes.plan import plan_recipe
     from ..recipes.units import quantity, share
@@ -129,17 +166,25 @@ def dump(
     out: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", parser=open_root, help="Folder of the Parquet files; an unfinished dump is resumed."
+            metavar="DIR", parser=open_root, help="Folder or URL for the Parquet files; an unfinished dump is resumed."
         ),
     ],
     phase: Annotated[
-        str, typer.Option(help="Only documents of this phase, by number or name; all: all that are kept.")
+        str,
+        typer.Option(
+            metavar="PHASE",
+            help="Phase whose documents to write, by number or name; all: every kept document.",
+            autocompletion=phase_names,
+        ),
     ] = "all",
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
 ) -> None:
-    """Write the curated documents as Parquet, with where each came from."""
+    """Write the curated documents as Parquet files.
+
+    Each row names the source file and row that its document comes from.
+    """
     from ..api import session
     from ..pipeline.curate import planned_groups
     from ..pipeline.engine.tasks import Engine
@@ -164,9 +209,9 @@ def dump(
 
 
 def verify(run: RunFolder) -> None:
-    """Read every file of a run again and compare it with the checksums of the manifest."""
+    """Compare every file of a run with its checksum in the manifest."""
     from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.run.verify import verify as verify_run
+    from ..pipeline.run.checksums import verify as verify_run
 
     warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))
@@ -174,9 +219,10 @@ def verify(run: RunFolder) -> None:
         print(f"{shown(run)}/{problem}", file=sys.stderr)
     if problems:
         raise ValueError(
-            f"{len(problems)} of {files:,} files of {shown(run)} are not what was written: delete them and run `fox1 curate` again"
+            f"{len(problems)} of {files:,} files in {shown(run)} do not match their checksums; delete them and run `fox1 curate` "
+            "again"
         )
-    print(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all as written")
+    print(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all match their checksums")
 
 
 def gc(
@@ -184,12 +230,16 @@ def gc(
     intermediate: Annotated[
         bool,
         typer.Option(
-            "--intermediate", help="Also what only a changed recipe would use again: shuffles of dedupe, mix."
+            "--intermediate",
+            help="Also delete what only a changed recipe would use again: the shuffle files of dedupe and mix.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; list the files.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files without deleting them.")] = False,
 ) -> None:
-    """Delete the files of a finished run that belong to no stage of it any more, e.g. of an earlier recipe."""
+    """Delete files that a finished run no longer uses.
+
+    They are leftovers of an earlier recipe, for example.
+    """
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.garbage import collect
 

@@ -15,11 +15,11 @@ import typer
 from packaging.requirements import Requirement
 
 from ..storage import store
-from ..storage.wording import first_line
+from ..storage.wording import first_line, printable
 from .options import RayAddress
 
 State = Literal["ok", "note", "missing"]
-"""`note`: something works in another way or only in part; `missing`: a command that needs it will fail."""
+"""`note`: something works in another way or only in part; `missing`: a command that needs it fails."""
 CORPORA = ("redpajama", "slimpajama", "dolma", "pile", "refinedweb")
 OPTIONAL = {"s3": "data in S3", "eval": "`fox1 eval`", "tensorboard": "training curves", "wandb": "training curves"}
 TASK_MEMORY = 1 << 30
@@ -69,12 +69,19 @@ def _packages() -> Iterator[Check]:
                 extra.setdefault(name, []).append(requirement)
     lacking = list(filter(None, map(_lacks, required)))
     if lacking:
-        yield Check("packages", "missing", "; ".join(lacking), "pip install --upgrade fox1, or `make install`")
+        yield Check(
+            "packages",
+            "missing",
+            "; ".join(lacking),
+            "run `make install` in the checkout, or install the fox1 wheel again",
+        )
     else:
         yield Check("packages", "ok", ", ".join(f"{n} {_version(n)}" for n in ("ray", "pyarrow", "numba", "torch")))
     for name, requirements in extra.items():
         if any(map(_lacks, requirements)):
-            yield Check(f"extra {name}", "note", f"not installed; {OPTIONAL[name]}", f"pip install 'fox1[{name}]'")
+            yield Check(
+                f"extra {name}", "note", f"not installed; needed for {OPTIONAL[name]}", f"pip install 'fox1[{name}]'"
+            )
 
 
 def _version(name: str) -> str:
@@ -105,9 +112,11 @@ def _memory() -> Iterator[Check]:
     cores = os.cpu_count() or 1
     found = f"{total / 2**30:.1f} GiB, {min(free, total) / 2**30:.1f} free"
     if fit < 2:
-        yield Check("memory", "missing", found, "a task declares 1 GiB: add memory")
+        yield Check("memory", "missing", found, "a task needs 1 GiB; add memory")
     elif fit < cores:
-        yield Check("memory", "note", found, f"{fit} tasks of 1 GiB fit, fewer than cores; --workers {fit} says so")
+        yield Check(
+            "memory", "note", found, f"{fit} tasks of 1 GiB fit, fewer than there are cores; pass --workers {fit}"
+        )
     else:
         yield Check("memory", "ok", found)
 
@@ -122,7 +131,12 @@ def _disk() -> Iterator[Check]:
                 name, "missing", f"{there} cannot be written", "choose another folder (FOX1_SCRATCH for scratch)"
             )
         elif free < FREE_BYTES:
-            yield Check(name, "note", found, "a run takes about 1.5 times its stored inputs; `fox1 plan RECIPE` tells")
+            yield Check(
+                name,
+                "note",
+                found,
+                "a run takes about 1.5 times the size of its stored inputs; `fox1 plan RECIPE` estimates it",
+            )
         else:
             yield Check(name, "ok", found)
 
@@ -135,10 +149,13 @@ def _kernels() -> Check:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        return Check("kernels", "missing", str(error), "point NUMBA_CACHE_DIR to a writable folder")
+        return Check("kernels", "missing", str(error), "set NUMBA_CACHE_DIR to a writable folder")
     if not any(folder.rglob("*.nbi")):
         return Check(
-            "kernels", "note", f"none compiled in {folder}", "python -m fox1.commands.compile_kernels (about a minute)"
+            "kernels",
+            "note",
+            f"none compiled in {folder}",
+            "run `python -m fox1.commands.compile_kernels` (about a minute)",
         )
     return Check("kernels", "ok", f"compiled in {folder}")
 
@@ -153,11 +170,15 @@ def _ray(address: str | None) -> Check:
 
             host = ray.get(ray.remote(num_cpus=1)(platform.node).remote(), timeout=60)
             return Check(
-                "ray", "ok", f"a task ran on {host}; {executor.cores} cores in the {'cluster' if where else 'test'}"
+                "ray",
+                "ok",
+                f"a task ran on {host}; {executor.cores} cores in the {'cluster' if where else 'trial session'}",
             )
     except Exception as error:
         first = first_line(error)
-        remedy = f"is the cluster at {where} up, and of this Ray?" if where else "fox1 curate --in-process needs no Ray"
+        remedy = "`fox1 curate --in-process` needs no Ray"
+        if where:
+            remedy = f"check that the cluster at {where} is running, with the same version of Ray"
         return Check("ray", "missing", first[:200], remedy)
 
 
@@ -167,12 +188,17 @@ def _gpu() -> Check:
     from ..trainer.watch.metrics import peak_flops
 
     if not torch.cuda.is_available():
-        return Check("gpu", "note", "none: training runs on the CPU", "tiny models only; see docs/training.md")
+        return Check("gpu", "note", "none; training runs on the CPU", "train tiny models only; see docs/training.md")
     name = torch.cuda.get_device_name()
     if not torch.cuda.is_bf16_supported():
         return Check("gpu", "missing", f"{name} cannot compute in bf16", "use an A100, H100 or newer")
     if peak_flops(name) is None:
-        return Check("gpu", "note", f"{name}: its peak is not known", "MFU is not told; see PEAK_FLOPS in metrics.py")
+        return Check(
+            "gpu",
+            "note",
+            f"{name}, whose peak FLOP/s is not known",
+            "MFU is not reported; see PEAK_FLOPS in trainer/watch/metrics.py",
+        )
     return Check("gpu", "ok", f"{torch.cuda.device_count()} x {name}")
 
 
@@ -180,14 +206,14 @@ def _data() -> Iterator[Check]:
     root = os.environ.get("FOX1_DATA")
     if not root:
         yield Check(
-            "data", "note", "FOX1_DATA is not set", "export FOX1_DATA=FOLDER, or begin with `fox1 sample FOLDER`"
+            "data", "note", "FOX1_DATA is not set", "export FOX1_DATA=FOLDER, or start with `fox1 sample FOLDER`"
         )
         return
     folder = store.open_root(root)
     lacking = [name for name in CORPORA if not (folder / name).is_dir()]
     if lacking:
         yield Check(
-            "data", "missing", f"{root} has no {', '.join(lacking)}", "lay the corpora out as docs/recipes.md says"
+            "data", "missing", f"{root} has no {', '.join(lacking)}", "lay out the corpora as docs/recipes.md describes"
         )
     else:
         yield Check("data", "ok", f"the five corpora are in {root}")
@@ -197,32 +223,34 @@ def _tokenizer() -> Check:
     name = os.environ.get("FOX1_TOKENIZER")
     if not name:
         return Check(
-            "tokenizer", "note", "FOX1_TOKENIZER is not set", "fox1.yaml needs Gemma's .model file; others train one"
+            "tokenizer",
+            "note",
+            "FOX1_TOKENIZER is not set",
+            "fox1.yaml needs Gemma's .model file; the other recipes train their own",
         )
     from ..tokenize.model import load
 
     try:
         return Check("tokenizer", "ok", f"{name}: {load(name).get_piece_size():,} pieces")
     except (ValueError, OSError) as error:
-        return Check("tokenizer", "missing", first_line(error), "point FOX1_TOKENIZER to a SentencePiece model")
+        return Check("tokenizer", "missing", first_line(error), "set FOX1_TOKENIZER to a SentencePiece model")
 
 
 def _credentials() -> Iterator[Check]:
     if _version("s3fs"):
         found = _aws()
-        yield Check(
-            "s3", "ok" if found else "note", found or "no credentials", "" if found else "aws configure, or AWS_*"
-        )
+        remedy = "" if found else "run `aws configure`, or export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        yield Check("s3", "ok" if found else "note", found or "no credentials", remedy)
     token = os.environ.get("HF_TOKEN") or (Path.home() / ".cache" / "huggingface" / "token").exists()
-    found = "a token is there" if token else "no token"
+    found = "a token is set" if token else "no token"
     yield Check(
         "hugging face", "ok" if token else "note", found, "" if token else "export HF_TOKEN=... for gated data sets"
     )
-    mode = os.environ.get("RAY_AUTH_MODE", "")
-    there = os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()
-    if mode == "token" or there:
-        yield Check("ray token", "ok" if there else "missing", "there" if there else "RAY_AUTH_MODE is token, but there is none",
-                    "" if there else "export RAY_AUTH_TOKEN_PATH, or ray get-auth-token --generate")  # fmt: skip
+    if os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists():
+        yield Check("ray token", "ok", "a token is set")
+    elif os.environ.get("RAY_AUTH_MODE") == "token":
+        remedy = "export RAY_AUTH_TOKEN_PATH, or run `ray get-auth-token --generate`"
+        yield Check("ray token", "missing", "RAY_AUTH_MODE is token, but no token is set", remedy)
 
 
 def _aws() -> str:
@@ -241,13 +269,16 @@ def report(checks: Iterator[Check], show: Callable[[str], None]) -> bool:
     fine = True
     for check in checks:
         fine &= check.state != "missing"
-        show(f"{check.state:8}{check.name:14}{check.found}" + (f"\n{'':22}-> {check.remedy}" if check.remedy else ""))
+        found = printable(check.found)
+        show(f"{check.state:8}{check.name:14}{found}" + (f"\n{'':22}-> {check.remedy}" if check.remedy else ""))
     return fine
 
 
 def doctor(address: RayAddress = None) -> None:
-    """Check Python, packages, memory, disk, Ray, GPU, data, tokenizer and credentials, and say what to do. Exit status 1:
-    something is missing.
+    """Check whether this machine is ready, and say what to do.
+
+    The checks are of Python, packages, memory, disk, Ray, GPU, data, tokenizer and credentials. The exit
+    status is 1 if something is missing.
     """
     if not report(check_machine(address), print):
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
+from .complete import phase_names
 from .options import AsJson, Place, RunFolder, warn_unfinished
 
 
@@ -15,7 +16,10 @@ def stats(
     run: RunFolder,
     as_json: AsJson = False,
 ) -> None:
-    """Show what became of every document and token: funnel, overlap of the corpora, mixture by phase."""
+    """Show what became of every document and token, as tables.
+
+    Among them are the funnel, the overlap of the corpora, and the mixture of each phase.
+    """
     from ..pipeline.stats.ledger import read_stats
     from .show.stats import print_tables
 
@@ -32,16 +36,21 @@ def stats(
 def report(
     run: RunFolder,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[RUN_B]", parser=open_root, help="A second run, to show beside the first.")
+        Path | None, typer.Argument(metavar="RUN_B", parser=open_root, help="A second run, to show beside the first.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            parser=open_root, help="The HTML file; default: report.html, for two report-RUN_B.html, in the run."
+            parser=open_root,
+            metavar="FILE",
+            help="HTML file to write (default: report.html in RUN; for two runs report-RUN_B.html).",
         ),
     ] = None,
 ) -> None:
-    """Write one HTML file that shows a run, or two side by side: funnel, mixture, overlap, examples, timings."""
+    """Write one HTML file about a run, or about two side by side.
+
+    It shows the funnel, the mixture, the overlap of the corpora, examples and timings, and needs no network.
+    """
     from ..pipeline.stats.report import write_report
 
     runs = [run, other] if other else [run]
@@ -54,12 +63,20 @@ def report(
 
 def filter_command(
     run: RunFolder,
-    changes: Annotated[
-        list[str], typer.Option("--what-if", metavar="KEY=VALUE", help="e.g. filters.web.min_words=80; repeatable.")
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--what-if", metavar="KEY=VALUE", help="Threshold to change, e.g. filters.web.min_words=80; repeatable."
+        ),
     ],
-    examples: Annotated[int, typer.Option(help="Documents to show of each kind of change.")] = 5,
+    examples: Annotated[
+        int, typer.Option(metavar="N", help="Number of example documents for each kind of change.")
+    ] = 5,
 ) -> None:
-    """Show what another filter would change, with examples, from the stored signals; nothing is written."""
+    """Show what other filter thresholds would change.
+
+    The stored signals are filtered again and examples are shown; nothing is written.
+    """
     from ..pipeline.curate import planned_groups
     from ..pipeline.inspect.what_if import what_if
     from ..pipeline.run.artifacts import RunPaths
@@ -68,17 +85,20 @@ def filter_command(
     from .show.runs import print_what_if
 
     paths = RunPaths(run)
-    now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, changes))
+    now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, overrides))
     result = what_if(planned_groups(now, paths), paths, now.filter, then.filter, examples)
-    print_what_if(result, changes)
+    print_what_if(result, overrides)
 
 
 def why(
     run: RunFolder,
-    document: Annotated[str, typer.Argument(metavar="DOC", help="corpus/file#row, or a document id.")],
+    document: Annotated[str, typer.Argument(metavar="DOC", help="The document as corpus/file#row, or its id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what became of a document: decision, failed rules, blocks it went to, signals."""
+    """Show why a document was kept or dropped, and where it went.
+
+    This is its decision, the rules it fails, the blocks it is in, and its signals.
+    """
     from ..api import open_run
     from .show.documents import print_why
 
@@ -94,13 +114,28 @@ def why(
 
 def trace(
     run: RunFolder,
-    phase: Annotated[str, typer.Argument(metavar="PHASE", help="By number or name (1 or phase1), or held_out.")],
-    block: Annotated[int, typer.Argument(metavar="BLOCK", help="Number of the block in its split, from 0.")],
-    length: Annotated[int, typer.Option(help="Block length of the split, where the set has several.")] = 0,
-    full: Annotated[bool, typer.Option("--full", help="Print the whole text, not its beginnings.")] = False,
-    source: Annotated[bool, typer.Option("--source", help="Read the source files, too, and compare.")] = False,
+    phase: Annotated[
+        str,
+        typer.Argument(
+            metavar="PHASE", help="Phase by number or name (1 or phase1), or held_out.", autocompletion=phase_names
+        ),
+    ],
+    block: Annotated[int, typer.Argument(metavar="BLOCK", help="Number of the block within its split, from 0.")],
+    length: Annotated[
+        int,
+        typer.Option(
+            metavar="L", help="Block length of the split; needed where the phase has several.", show_default=False
+        ),
+    ] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Print each text in full, not only its beginning.")] = False,
+    source: Annotated[
+        bool, typer.Option("--source", help="Also read the source files and compare them with the block.")
+    ] = False,
 ) -> None:
-    """Show the documents of a block, with file and row, and the bytes of their text that it holds."""
+    """Show the documents that a block was made of.
+
+    Each comes with its file and row, and with the bytes of its text that the block holds.
+    """
     from ..api import open_run
     from .show.documents import print_trace
 
@@ -109,17 +144,24 @@ def trace(
 
 def find(
     run: RunFolder,
-    url: Annotated[str, typer.Option(help="Of the page; compared in normal form.")] = "",
-    native_id: Annotated[str, typer.Option("--id", help="The id that the source gives the document.")] = "",
-    content: Annotated[str, typer.Option("--hash", help="Content hash, as `fox1 why` shows it.")] = "",
-    text: Annotated[Path | None, typer.Option(help="A file with the document's text.")] = None,
+    url: Annotated[str, typer.Option(metavar="URL", help="URL of the page; compared after normalisation.")] = "",
+    native_id: Annotated[
+        str, typer.Option("--id", metavar="ID", help="The id that the source gives the document.")
+    ] = "",
+    content: Annotated[
+        str, typer.Option("--hash", metavar="HASH", help="Content hash of the document, as `fox1 why` shows it.")
+    ] = "",
+    text: Annotated[Path | None, typer.Option(metavar="FILE", help="File with the document's text.")] = None,
     exclude: Annotated[
         str,
-        typer.Option(metavar="LIST", help="An exclude list: what its entries name, and their copies."),
+        typer.Option(metavar="LIST", help="An exclude list; finds the documents that it names, and their copies."),
         Place(("",)),
     ] = "",
 ) -> None:
-    """Tell whether a document is in a run and was trained on, itself or as a copy. Exit status 1: it was not."""
+    """Show whether a document is in a run, and was trained on.
+
+    A copy of it counts, too. The exit status is 1 if neither was trained on.
+    """
     from ..api import open_run
     from .show.documents import print_found, print_listed
 
@@ -127,11 +169,11 @@ def find(
     by_text = _read_text(text) if text else ""
     asked = [(k, v) for k, v in (("url", url), ("id", native_id), ("hash", content), ("text", by_text)) if v]
     if len(asked) + bool(exclude) != 1:
-        raise ValueError("give one of --url, --id, --hash, --text and --exclude")
+        raise ValueError("give exactly one of --url, --id, --hash, --text and --exclude")
     if exclude:
         listed = opened.find_listed(exclude)
         print_listed(listed)
-        found = [f for of in listed.named.values() for f in of] + listed.copies
+        found = [f for documents in listed.named.values() for f in documents] + listed.copies
     else:
         found = opened.find(**dict(asked))
         print_found(found)
@@ -145,7 +187,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"--text {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); convert it first") from None
+        raise ValueError(f"--text {path} is not UTF-8 (byte {error.start}); convert it first") from None
     if not text:
-        raise ValueError(f"{path} is empty: there is no text to look for")
+        raise ValueError(f"--text {path} is empty; there is no text to look for")
     return text

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
+from .complete import recipe_names
 
 
 @dataclass(frozen=True)
@@ -27,22 +28,45 @@ class Recipe:
     """Marks a text that names a recipe: a job gets it resolved. With a `Place`, the text may name a run instead."""
 
 
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A YAML file, or one of the package: fox1, mini, sample.", autocompletion=recipe_names
+    ),
+    Recipe(),
+]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. phases.phase1.tokens=1B.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. phases.phase1.tokens=1B; repeatable."
+    ),
 ]
-RayAddress = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray cluster; default: local.")]
-Workers = Annotated[int | None, typer.Option(help="Local worker processes; default: one per core.")]
-OneProcess = Annotated[bool, typer.Option("--in-process", help="One process, without Ray.")]
-Dashboard = Annotated[str, typer.Option(help="Of the cluster's dashboard.", envvar="FOX1_DASHBOARD")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Address of a running Ray cluster (default: start one on this machine)."),
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of local worker processes (default: one per core).")
+]
+OneProcess = Annotated[bool, typer.Option("--in-process", help="Run everything in this process, without Ray.")]
+Dashboard = Annotated[str, typer.Option(metavar="URL", help="URL of the cluster's dashboard.", envvar="FOX1_DASHBOARD")]
 RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", parser=open_root, help="Folder that `fox1 curate` wrote, or its URL.")
+    Path, typer.Argument(metavar="RUN", parser=open_root, help="Folder or URL of a run that `fox1 curate` wrote.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ModelFolder = Annotated[
+    Path,
+    typer.Argument(metavar="CKPT", parser=open_root, help="Folder of a training, or of an exported model."),
+]
+ComputeType = Annotated[
+    str,
+    typer.Option(metavar="TYPE", help="Type to compute in: bf16 or fp32 (default: bf16 on a GPU, else fp32)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C leaves with 130 and says how to go on."""
+    """Ctrl-C exits with status 130 and says how to resume."""
     try:
         yield
     except KeyboardInterrupt:
@@ -51,13 +75,13 @@ def resumable() -> Iterator[None]:
 
 
 def warn_unfinished(run: Path) -> None:
-    """Tell of a run whose last `curate` did not come to its end: what lies there may be of an earlier recipe."""
+    """Warn of a run whose last `curate` did not finish: some of its files may be those of an earlier recipe."""
     from ..pipeline.run.artifacts import RunPaths, is_finished, read_json
 
     paths = RunPaths(run)
     if paths.manifest.exists() and not is_finished(read_json(paths.manifest)):
         print(
-            f"warning: the last `fox1 curate` of {shown(run)} did not come to its end: stages after it are of an earlier "
-            "one, or missing; run it again",
+            f"warning: the last `fox1 curate` of {shown(run)} did not finish; later stages are missing or out of date. "
+            "Run it again.",
             file=sys.stderr,
         )

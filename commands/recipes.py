@@ -1,4 +1,4 @@
-"""Recipes and tokenizers: validate, print, train, look at."""
+"""Commands about recipes and tokenizers: check, schema; train, inspect."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Annotated
 
 import typer
 
-from .options import Overrides, Place, Recipe, RunFolder
+from .options import Overrides, Place, RecipeName, RunFolder
 
 
 def recipe_check(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE"), Recipe()],
+    recipe: RecipeName,
     overrides: Overrides = None,
 ) -> None:
-    """Validate a recipe, list its sources and refuse budgets that their bytes can never meet."""
+    """Validate a recipe and list its sources.
+
+    A token budget that the bytes of the sources can never meet is refused.
+    """
     from ..recipes.check import check_recipe
     from ..recipes.load import RecipeError, load_recipe
 
@@ -40,20 +43,23 @@ def recipe_schema() -> None:
 
 def tokenizer_inspect(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL (hf://...), or a run."), Place()
+        str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL such as hf://..., or a run."), Place()
     ],
-    longest: Annotated[int, typer.Option(help="How many of the longest pieces to show.")] = 10,
+    longest: Annotated[int, typer.Option(metavar="N", help="Number of the longest pieces to show.")] = 10,
 ) -> None:
-    """Show a model's special ids and kinds of pieces; of a run's, how it does on the run's text."""
+    """Show the special ids and the kinds of pieces of a tokenizer.
+
+    For a run, also show tokens and bytes per token of its text.
+    """
     from ..pipeline.inspect.run import stored_run
     from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.stats.tokenizer import subset_tokens
+    from ..pipeline.stats.tokenizer_figures import subset_tokens
     from ..tokenize.model import load, pieces
     from .show.stats import print_tokenizer
 
     run = stored_run(model)
     if run is None and "://" not in model and not Path(model).exists():
-        raise ValueError(f"no model or run at {model}")
+        raise ValueError(f"there is no model and no run at {model}")
     processor = load(RunPaths(run).tokenizer if run else model)
     print_tokenizer(pieces(processor, longest), subset_tokens(RunPaths(run)) if run else [])
 
@@ -61,15 +67,23 @@ def tokenizer_inspect(
 def tokenizer_train(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="MODEL", help="The .model file to write.")],
-    vocab_size: Annotated[str, typer.Option(help="Pieces, e.g. 16000 or 256K.")] = "",
-    sample_bytes: Annotated[str, typer.Option(help="Text to train on, e.g. 1Gi.")] = "",
+    vocab_size: Annotated[
+        str, typer.Option(metavar="N", help="Number of pieces, e.g. 16000 or 256K (default: as the run's recipe says).")
+    ] = "",
+    sample_bytes: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="Amount of text to train on, e.g. 1Gi (default: as the run's recipe says)."),
+    ] = "",
 ) -> None:
-    """Train a BPE model of Gemma's kind on the documents a run kept."""
+    """Train a SentencePiece model on the documents that a run kept.
+
+    It is a BPE model like Gemma's.
+    """
     from dataclasses import replace
 
     from ..pipeline.curate import planned_groups
     from ..pipeline.run.artifacts import RunPaths, publish
-    from ..pipeline.stats.tokenizer import train_on_survivors
+    from ..pipeline.stats.tokenizer_figures import train_on_survivors
     from ..recipes.load import stored_recipe
     from ..recipes.settings import curate_settings
     from ..recipes.units import quantity

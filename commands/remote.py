@@ -45,8 +45,8 @@ def submission(root: Any, words: Sequence[str]) -> Submission:
     files: dict[str, bytes] = {}
     for name, kinds in _kinds(command).items():
         if name in given and Recipe in kinds and not (Place in kinds and _is_run(given[name])):
-            changes = next((p.name for p in command.params if "--set" in p.opts), "")
-            files = _packed(given[name], given.pop(changes, None) or [])
+            overrides = next((p.name for p in command.params if "--set" in p.opts), "")
+            files = _packed(given[name], given.pop(overrides, None) or [])
             given[name] = RECIPE
     return Submission([*options, *path, *_words(command.params, given)], files)
 
@@ -167,14 +167,14 @@ def _is_run(text: str) -> bool:
     return "://" in text or (text.startswith("/") and not text.endswith((".yaml", ".yml")) and not Path(text).is_file())
 
 
-def _packed(recipe: str, changes: Sequence[str]) -> dict[str, bytes]:
-    """What a job needs of a recipe: one YAML without `extends`, variables and changes, and the small files that it names."""
+def _packed(recipe: str, overrides: Sequence[str]) -> dict[str, bytes]:
+    """What a job needs of a recipe: one YAML without `extends`, variables and overrides, and the small files that it names."""
     import yaml
 
     from ..recipes.load import load_recipe
     from ..recipes.travel import pack
 
-    packed, files = pack(load_recipe(recipe, changes)[1])
+    packed, files = pack(load_recipe(recipe, overrides)[1])
     return {RECIPE: yaml.safe_dump(packed, sort_keys=False, allow_unicode=True).encode(), **files}
 
 

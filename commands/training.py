@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
-from .options import Place, RayAddress, RunFolder, resumable, warn_unfinished
+from .complete import phase_names
+from .options import ComputeType, ModelFolder, Place, RayAddress, RunFolder, resumable, warn_unfinished
 
 
 def train(
@@ -17,40 +18,66 @@ def train(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="CKPT", parser=open_root, help="Folder or URL of the checkpoints; an unfinished one resumes."
+            metavar="CKPT",
+            parser=open_root,
+            help="Folder or URL of the checkpoints; an unfinished training is resumed.",
         ),
     ],
-    phase: Annotated[str, typer.Option(metavar="PHASE", help="A phase by number or name, or all.")] = "all",
-    nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    phase: Annotated[
+        str,
+        typer.Option(metavar="PHASE", help="Phase to train, by number or name, or all.", autocompletion=phase_names),
+    ] = "all",
+    nproc: Annotated[int, typer.Option(min=1, metavar="N", help="Number of processes on this machine.")] = 1,
     ray: Annotated[
-        str, typer.Option(metavar="N|N:M", help="Workers of a Ray cluster instead; N:M: as many as there is room for.")
+        str,
+        typer.Option(
+            metavar="N|N:M",
+            help="Train on N workers of a Ray cluster, or on N to M, as many as it has room for.",
+        ),
     ] = "",
     address: RayAddress = None,
-    cpus_per_worker: Annotated[int, typer.Option(min=1, help="With --ray.")] = 1,
-    max_failures: Annotated[int, typer.Option(min=0, help="With --ray: lost workers that are survived.")] = 3,
+    cpus_per_worker: Annotated[int, typer.Option(min=1, metavar="N", help="With --ray: CPUs per worker.")] = 1,
+    max_failures: Annotated[
+        int, typer.Option(min=0, metavar="N", help="With --ray: number of lost workers to survive.")
+    ] = 3,
     resume: Annotated[
         str,
-        typer.Option(metavar="auto|CKPT", help="Where a new folder begins: auto: anew; else from a checkpoint."),
+        typer.Option(
+            metavar="auto|CKPT",
+            help="Where a training in a new folder starts: at the beginning (auto), or at the checkpoint CKPT.",
+        ),
         Place(("auto",)),
     ] = "auto",
-    stop_after: Annotated[int, typer.Option(help="Leave after this step (0: at the end).")] = 0,
+    stop_after: Annotated[
+        int, typer.Option(metavar="STEP", help="Save and stop after this step; 0: train to the end.")
+    ] = 0,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although the data is not what a checkpoint was trained on.")
+        bool,
+        typer.Option(
+            "--force", help="Continue although the run now holds other data than the checkpoint was trained on."
+        ),
     ] = False,
-    profile: Annotated[int, typer.Option(min=0, metavar="STEPS", help="Trace so many steps into CKPT/profile.")] = 0,
+    profile: Annotated[
+        int,
+        typer.Option(min=0, metavar="STEPS", help="Number of steps to profile, with traces written to CKPT/profile."),
+    ] = 0,
 ) -> None:
-    """Train Fox-1 on a run's shard sets, phase by phase; goes on from the newest checkpoint of CKPT.
+    """Train Fox-1 on a run's shard sets, phase by phase.
 
-    Exit status 75: stopped by a signal, with the state saved.
+    The training resumes from the newest checkpoint in CKPT.
+
+    The exit status is 75 if a signal stopped the training after it saved its state.
     """
     from ..trainer.settings import Options
 
     if (out / "recipe.yaml").exists():
-        raise ValueError(f"--out {shown(out)} is a run of `fox1 curate`: give checkpoints a folder of their own")
+        raise ValueError(f"--out {shown(out)} is a run of `fox1 curate`; give the checkpoints a folder of their own")
     warn_unfinished(run)
     options = Options(resume, stop_after, force, profile)
     if ray and nproc > 1:
-        raise ValueError("give --nproc for processes on this machine, or --ray for workers of a cluster, not both")
+        raise ValueError(
+            "--nproc and --ray exclude each other: give --nproc for processes on this machine, or --ray for workers of a cluster"
+        )
     if ray:
         from ..trainer.launch_ray import Workers, launch_on_ray, load_kernels
 
@@ -72,11 +99,16 @@ def train(
 
 def curves(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CKPT...", parser=open_root, help="Folders of trainings.")
+        list[Path], typer.Argument(metavar="CKPT", parser=open_root, help="Folders or URLs of trainings.")
     ],
-    out: Annotated[Path, typer.Option(parser=open_root, help="An .svg or .png file.")] = Path("curves.svg"),
+    out: Annotated[Path, typer.Option(parser=open_root, metavar="FILE", help="The .svg or .png file to write.")] = Path(
+        "curves.svg"
+    ),
 ) -> None:
-    """Draw losses and throughput of trainings over their tokens."""
+    """Draw the losses and the throughput of trainings.
+
+    The horizontal axis is the number of tokens seen.
+    """
     from ..trainer.watch.curves import draw_curves
 
     draw_curves(checkpoints, out)
@@ -85,13 +117,21 @@ def curves(
 
 def export_command(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", parser=open_root, help="A training's folder, or one checkpoint of it.")
+        Path,
+        typer.Argument(
+            metavar="CKPT", parser=open_root, help="Folder of a training (its newest checkpoint), or of one checkpoint."
+        ),
     ],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="For transformers and vLLM.")],
-    dtype: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
-    tokenizer: Annotated[Path | None, typer.Option(help="The SentencePiece model, if CKPT has none.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write, which transformers and vLLM load.")],
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="Type of the weights: bf16 or fp32.")] = "bf16",
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="The SentencePiece model, needed where CKPT has none.")
+    ] = None,
 ) -> None:
-    """Write a checkpoint as a Llama of `transformers`: safetensors, config, tokenizer, generation config."""
+    """Write a checkpoint as a Llama model of transformers.
+
+    The folder holds safetensors, config, tokenizer and generation config.
+    """
     from ..trainer.checkpoints.export import export
 
     parameters = export(checkpoint, folder, dtype, tokenizer)
@@ -99,27 +139,33 @@ def export_command(
 
 
 def import_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A Llama of transformers with tied embeddings.")],
-    out: Annotated[Path, typer.Argument(metavar="CKPT", parser=open_root, help="New folder of checkpoints.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a Llama model of transformers with tied embeddings.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="CKPT", parser=open_root, help="New folder or URL for the checkpoint.")
+    ],
 ) -> None:
-    """Read a model of `transformers` as a checkpoint."""
+    """Turn a model of transformers into a checkpoint to train from."""
     from ..trainer.checkpoints.export import import_model
 
     print(f"{shown(out)}: {import_model(folder, out):,} parameters")
 
 
 def generate_command(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", parser=open_root, help="A training's folder, or an exported one.")
-    ],
-    text: Annotated[str, typer.Argument(help="What the model goes on from.")],
-    tokens: Annotated[int, typer.Option(min=1, help="At most.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0, help="0: always the likeliest token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Sample among the likeliest tokens of this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option()] = 0,
-    dtype: Annotated[str, typer.Option(help="bf16 or fp32; default: bf16 on a GPU, else fp32.")] = "",
+    checkpoint: ModelFolder,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Prompt.")],
+    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of new tokens.")] = 128,
+    temperature: Annotated[
+        float, typer.Option(min=0, metavar="T", help="Sampling temperature; 0: always take the likeliest token.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(metavar="P", help="Sample among the likeliest tokens whose probabilities add up to P.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the sampling.")] = 0,
+    dtype: ComputeType = "",
 ) -> None:
-    """Let a model go on from a text."""
+    """Generate text from a prompt."""
     import time
 
     from ..storage.wording import printable
@@ -132,29 +178,41 @@ def generate_command(
         print(printable(piece, "\n\t"), end="", flush=True)
         made += 1
     print()
-    print(f"{made} tokens, {made / max(time.monotonic() - began, 1e-9):,.1f} a second", file=sys.stderr)
+    print(f"{made} tokens, {made / max(time.monotonic() - began, 1e-9):,.1f} per second", file=sys.stderr)
 
 
 def eval_command(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", parser=open_root, help="A training's folder, or an exported one.")
-    ],
+    checkpoint: ModelFolder,
     tasks: Annotated[
-        str, typer.Option(help="Comma-separated: arc, hellaswag, truthfulqa, mmlu, winogrande, gsm8k; default: all.")
+        str,
+        typer.Option(
+            metavar="TASK,...", help="Tasks to run: arc, hellaswag, truthfulqa, mmlu, winogrande, gsm8k (default: all)."
+        ),
     ] = "",
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", envvar="FOX1_EVAL", help="The benchmarks' published files; default: fetched."),
+        typer.Option(
+            metavar="DIR",
+            envvar="FOX1_EVAL",
+            help="Folder of the benchmarks' published files (default: they are downloaded).",
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Items of each task, to see that it runs; 0: all.")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON, too.")] = None,
-    dtype: Annotated[str, typer.Option(help="bf16 or fp32; default: bf16 on a GPU, else fp32.")] = "",
+    limit: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of items per task, for a quick trial; 0: all.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the scores to this file, as JSON.")
+    ] = None,
+    dtype: ComputeType = "",
 ) -> None:
-    """Score a model on six benchmarks, by lm-eval with the published numbers of examples, beside the released Fox-1."""
+    """Score a model on six benchmarks, beside the released Fox-1.
+
+    lm-eval runs them, with as many examples in the prompt as the published scores were made with.
+    """
     import json
     import os
 
-    # lm-eval's bar for each of MMLU's 57 subjects tells nothing; ours do. tqdm reads this when it is first imported.
+    # lm-eval's bar for each of MMLU's 57 subjects says nothing; ours do. tqdm reads this when it is first imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
     from ..trainer.evaluate.evaluate import as_json, choose, evaluate, measure_generation
     from ..trainer.evaluate.text_model import open_model
@@ -162,7 +220,7 @@ def eval_command(
 
     benchmarks = choose(tasks)
     if data and not data.is_dir():
-        raise ValueError(f"--data {data} is no folder")
+        raise ValueError(f"--data {data} is not a folder")
     model = open_model(checkpoint, dtype)
     scores = evaluate(model, benchmarks, data, limit, track_items)
     generation = measure_generation(model.model)

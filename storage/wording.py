@@ -8,6 +8,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 task`, `2,000 tasks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def printable(text: str, besides: str = "") -> str:
     """Text that cannot steer a terminal: control characters, escapes among them, are shown as U+FFFD.
 

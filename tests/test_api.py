@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import fox1
@@ -11,8 +13,8 @@ import pytest
 from fox1.commands.app import app
 from fox1.commands.doctor import check_machine
 from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect
-from fox1.pipeline.run.verify import verify
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL, hashes
@@ -22,7 +24,7 @@ def test_a_run_is_made_opened_and_loaded_from_python(
     tmp_path: Path, corpora: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOX1_DATA", str(corpora))
-    summary = fox1.curate("sample", tmp_path / "run", changes=SMALL, in_process=True)
+    summary = fox1.curate("sample", tmp_path / "run", overrides=SMALL, in_process=True)
     assert hashes(tmp_path / "run") == hashes(run)
     assert sum(f.kept for f in summary.funnels) > 0 and set(summary.seconds) == set(summary.stages)
 
@@ -45,12 +47,48 @@ def test_a_run_is_made_opened_and_loaded_from_python(
 
     with pytest.raises(ValueError, match="no phase phase9; it has phase1"):
         fox1.load_phase(opened, "phase9")
-    with pytest.raises(ValueError, match="one of url, id, hash and text"):
-        opened.find(name="x")
+    with pytest.raises(ValueError, match="exactly one of url, id, hash, text; given: none"):
+        opened.find()
+    with pytest.raises(ValueError, match="exactly one of url, id, hash, text; given: url and hash"):
+        opened.find(url="https://a.org", hash=content)
     with pytest.raises(ValueError, match=r"manifest.json is missing"):
         fox1.open_run(tmp_path / "nothing")
     with pytest.raises(AttributeError, match="no attribute 'curat'"):
         fox1.curat  # noqa: B018
+
+
+def test_the_package_lists_its_api_without_importing_it() -> None:
+    code = "import fox1, sys; print(*dir(fox1)); assert 'fox1.api' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["Run", "__version__", "curate", "load_phase", "open_run"]
+    assert all(hasattr(fox1, name) for name in dir(fox1))
+
+
+def test_a_run_shows_its_phases_and_what_it_kept(tmp_path: Path, run: Path) -> None:
+    opened = fox1.open_run(run)
+    funnel, mixture = opened.stats["funnel"]["corpora"], opened.stats["mixture"]["phases"]
+    kept = f"{sum(c['kept'] for c in funnel):,} of {sum(c['rows'] for c in funnel):,} documents kept"
+    assert (
+        repr(opened)
+        == f"Run('{run}': {kept}; " + ", ".join(f"{p['name']} {p['tokens']:,} tokens" for p in mixture) + ")"
+    )
+    page = opened._repr_html_()
+    assert kept in page and all(f"<th>{p['name']}</th><td>{p['tokens']:,}</td>" in page for p in mixture)
+
+
+def test_a_run_in_a_notebook_is_text_whatever_its_names_hold(tmp_path: Path, run: Path) -> None:
+    out = tmp_path / "<b>run"
+    shutil.copytree(run / "stats", out / "stats")
+    shutil.copy(run / "manifest.json", out)
+    mixture = json.loads((out / "stats" / "mixture.json").read_text())
+    mixture["phases"][0]["name"] = "<script>"
+    (out / "stats" / "mixture.json").write_text(json.dumps(mixture))
+    page = fox1.open_run(out)._repr_html_()
+    assert "<b>" not in page and "&lt;b&gt;run" in page and "<script>" not in page and "&lt;script&gt;" in page
+
+    (out / "stats" / "mixture.json").unlink()
+    unfinished = fox1.open_run(out)
+    assert repr(unfinished) == f"Run('{out}': not finished)" and "not finished" in unfinished._repr_html_()
 
 
 def test_gc_deletes_what_no_stage_names_and_leaves_the_run_whole(tmp_path: Path, run: Path, corpora: Path) -> None:
@@ -63,8 +101,8 @@ def test_gc_deletes_what_no_stage_names_and_leaves_the_run_whole(tmp_path: Path,
     record.write_text(json.dumps({"outputs": [{"path": "decisions/pile/gone.jsonl.parquet"}], "key": "x"}))
     (out / "notes.txt").write_text("mine")
 
-    told = CliRunner().invoke(app, ["gc", str(out), "--dry-run"])
-    assert told.exit_code == 0 and "decisions/pile/gone.jsonl.parquet" in told.output and stale.exists()
+    listed = CliRunner().invoke(app, ["gc", str(out), "--dry-run"])
+    assert listed.exit_code == 0 and "decisions/pile/gone.jsonl.parquet" in listed.output and stale.exists()
     files, size = collect(RunPaths(out))
     assert set(files) == {"decisions/pile/gone.jsonl.parquet", "records/dedupe.decisions/99999.json"} and size > 0
     assert not stale.exists() and not record.exists() and (out / "notes.txt").exists()
@@ -97,8 +135,8 @@ def test_doctor_says_what_is_missing_and_what_to_do(
     assert found["data"].state == "ok" and found["packages"].state == "ok" and "torch" in found["packages"].found
     assert found["tokenizer"].state == "missing" and "none.model" in found["tokenizer"].found
     assert all(c.remedy for c in found.values() if c.state != "ok")
-    told = CliRunner().invoke(app, ["doctor"])
-    assert told.exit_code == 1 and "missing tokenizer" in told.output and "-> point FOX1_TOKENIZER" in told.output
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert shown.exit_code == 1 and "missing tokenizer" in shown.output and "-> set FOX1_TOKENIZER" in shown.output
 
     monkeypatch.setenv("FOX1_DATA", str(tmp_path))
     monkeypatch.delenv("FOX1_TOKENIZER")
@@ -123,5 +161,5 @@ def test_doctor_says_that_a_cluster_does_not_answer(monkeypatch: pytest.MonkeyPa
     assert (
         found.state == "missing"
         and found.found == "cannot reach ray://nowhere:10001"
-        and "is the cluster" in found.remedy
+        and "check that the cluster" in found.remedy
     )

@@ -9,8 +9,10 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ...storage.wording import counted, printable
+
 LOG_SECONDS = 30.0
-"""Between lines on a stage where no bar can be drawn, such as the log of a job."""
+"""Between two lines about a stage where no bar can be drawn, as in the log of a job."""
 
 
 class StageBars:
@@ -29,7 +31,7 @@ class StageBars:
         self._part = ""
         self._part_began = self._began = time.monotonic()
         self._done = self._whole = self._tasks_done = self._tasks = 0
-        self._told = self._began
+        self._last_line = self._began
         self._reused = self._ran = 0
 
     def __enter__(self) -> StageBars:
@@ -53,7 +55,7 @@ class StageBars:
             self._reused = self._ran = 0
         self._reused += reused
         self._ran += tasks
-        self._began = self._told = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self._done, self._whole, self._tasks_done, self._tasks = 0, max(weight, 1), 0, tasks
         if self._bars:
             self._bar = self._bars.add_task(name, total=max(weight, 1), rate="")
@@ -66,11 +68,11 @@ class StageBars:
         rate = f"{self._done / seconds / 1e6:.1f} MB/s" if self._done > 1 << 16 else ""
         if self._bars and self._bar is not None:
             self._bars.update(self._bar, advance=weight, rate=rate)
-        elif not self._bars and now - self._told > LOG_SECONDS and self._tasks_done < self._tasks:
-            self._told = now
+        elif not self._bars and now - self._last_line > LOG_SECONDS and self._tasks_done < self._tasks:
+            self._last_line = now
             left = seconds * (self._whole - self._done) / max(self._done, 1)
-            told = [f"{self._tasks_done:,} of {self._tasks:,} tasks", rate, f"{timedelta(seconds=int(left))} left"]
-            self._console.print(f"{name}: {', '.join(t for t in told if t)}", highlight=False)
+            parts = [f"{self._tasks_done:,} of {self._tasks:,} tasks", rate, f"{timedelta(seconds=int(left))} left"]
+            self._console.print(f"{name}: {', '.join(part for part in parts if part)}", highlight=False)
 
     def stage_done(self, name: str, seconds: float) -> None:
         if self._bars and self._bar is not None:
@@ -79,11 +81,14 @@ class StageBars:
 
     def slow(self, name: str, task: str, seconds: float) -> None:
         self._console.print(
-            f"{name}: {task} has been under way for {seconds:.0f} s, much longer than the others took", highlight=False
+            f"{name}: {printable(task)} has been running for {seconds:.0f} s, far longer than the other tasks",
+            highlight=False,
         )
 
     def _close_part(self) -> None:
         if self._part:
             seconds = time.monotonic() - self._part_began
             reused = f", {self._reused} reused" if self._reused else ""
-            self._console.print(f"{self._part:10} {seconds:7.1f} s  {self._ran} tasks{reused}", highlight=False)
+            self._console.print(
+                f"{self._part:10} {seconds:7.1f} s  {counted(self._ran, 'task')}{reused}", highlight=False
+            )

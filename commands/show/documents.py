@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...pipeline.text.edits import EDIT_KINDS
 from ...pipeline.text.excerpts import beginning
-from ...storage.wording import printable
+from ...storage.wording import counted, printable
 
 if TYPE_CHECKING:
     from ...pipeline.inspect.lookup import Found, Listed
@@ -21,10 +21,10 @@ def print_why(found: Why) -> None:
     decision = found.decision
     print(f"{printable(found.name)} (id {found.doc_id})")
     if not decision:
-        print("  not decided yet: the run has no dedupe stage")
+        print("  not decided yet: the dedupe stage has not run")
     elif decision["kept"]:
         size = decision["cluster_size"]
-        print(f"  kept; stands for {size:,} documents, itself included" if size > 1 else "  kept; no other is its copy")
+        print(f"  kept; represents {size:,} documents, itself included" if size > 1 else "  kept; it has no duplicates")
     elif found.duplicate_of:
         print(
             f"  dropped: {decision['reason']}, {decision['kind']} copy of {printable(found.duplicate_of)}, "
@@ -33,20 +33,20 @@ def print_why(found: Why) -> None:
     else:
         print(f"  dropped: {decision['reason']}")
     for rule, value in found.failed:
-        print(f"  fails {rule}" + (f": {value}" if value else ""))
+        print(printable(f"  fails {rule}" + (f": {value}" if value else "")))
     for p in found.blocks:
         print(
             f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens, "
-            f"its tokens {p.doc_start:,} to {p.doc_start + p.length:,}"
+            f"with tokens {p.doc_start:,} to {p.doc_start + p.length:,} of the document"
         )
     if decision.get("kept") and not found.blocks:
-        print("  in no phase: the budgets did not need it")
+        print("  not used in any phase: the budgets were filled without it")
     for name, value in _facts(found.signals):
         print(f"    {name:28} {value}")
 
 
 def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
-    """Signals as a person reads them: fractions, dates, kinds of edits; counts of nothing in one line."""
+    """Signals as a person reads them: fractions, dates, kinds of edits; those that are empty or 0 as one count."""
     facts, nothing = [], 0
     for name, value in signals.items():
         if name in ("doc_id", "row", "url_hash", "native_id_hash", "language_score"):
@@ -83,32 +83,31 @@ def _date(seconds: int) -> str:
 def print_found(found: Sequence[Found]) -> None:
     """Documents that were looked for."""
     if not found:
-        print("not in the run: no document of its sources has it")
+        print("not found: no document of the run matches")
     for f in found:
         _print_found(f)
 
 
 def _print_found(f: Found) -> None:
     print(f"{printable(f.name)} (id {f.doc_id}): " + ("trained on" if f.trained_on else "not trained on"))
-    if not f.decision.get("kept"):
-        print(
-            f"  dropped: {f.decision.get('reason', 'not decided yet')}"
-            + (f", copy of {printable(f.copy)}" if f.copy else "")
-        )
+    if not f.decision:
+        print("  not decided yet: the dedupe stage has not run")
+    elif not f.decision["kept"]:
+        print(f"  dropped: {f.decision['reason']}" + (f", copy of {printable(f.copy)}" if f.copy else ""))
     for name, blocks in (("", f.blocks), (f.copy, f.copy_blocks)):
         for p in blocks:
-            of = f" of {printable(name)}" if name else ""
-            print(f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens{of}")
+            whose = f", with {printable(name)}" if name else ""
+            print(f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens{whose}")
 
 
 def print_listed(listed: Listed) -> None:
     """What a run has of an exclude list."""
     for entry, found in listed.named.items():
-        print(f"{printable(entry)}: {len(found)} documents" if len(found) != 1 else f"{printable(entry)}: 1 document")
+        print(f"{printable(entry)}: {counted(len(found), 'document')}")
         for f in found:
             _print_found(f)
     if listed.copies:
-        print(f"and their copies: {len(listed.copies)}")
+        print(f"copies of these: {counted(len(listed.copies), 'document')}")
     for f in listed.copies:
         _print_found(f)
 
@@ -119,6 +118,6 @@ def print_trace(segments: Sequence[Traced], full: bool) -> None:
         edits = f", edits inside: {', '.join(s.edits)}" if s.edits else ""
         print(
             f"{printable(s.name)}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
-            f"({s.edited[0]:,} to {s.edited[1]:,} edited){edits}"
+            f"({s.edited[0]:,} to {s.edited[1]:,} of the edited text){edits}"
         )
         print(printable(s.text, "\n\t") if full else f"  {beginning(s.text)}")

@@ -25,13 +25,14 @@ def mixture_tables(values: dict[str, Any]) -> list[Table]:
         rows = [(key(c), i, c["tokens"]) for i, p in enumerate(phases) for c in p["cells"]]
         tables.append(_shares(title, label, phases, rows))
     languages = values["languages"]["languages"]
-    rows = [(name, i, of.get(str(i + 1), 0)) for name, of in languages.items() for i in range(len(phases))]
+    rows = [(name, i, counts.get(str(i + 1), 0)) for name, counts in languages.items() for i in range(len(phases))]
     tables.append(_shares("Languages", "language", phases, [r for r in rows if r[2]]))
     for kind, title in (("lengths", "Lengths of documents"), ("quality", "Quality of documents")):
         tables.append(_classes(title, kind, mixture))
     table = new_table("Tokens per byte", "subset", "tokens", "bytes", "tokens per byte")
-    for name, of in values["tokens"]["subsets"].items():
-        table.add_row(name, f"{of['tokens']:,}", f"{of['bytes']:,}", f"{of['tokens'] / max(of['bytes'], 1):.3f}")
+    for name, subset in values["tokens"]["subsets"].items():
+        rate = subset["tokens"] / max(subset["bytes"], 1)
+        table.add_row(name, f"{subset['tokens']:,}", f"{subset['bytes']:,}", f"{rate:.3f}")
     return [*tables, table]
 
 
@@ -41,9 +42,9 @@ def _funnel(values: dict[str, Any]) -> Table:
     table = new_table("Funnel to trained tokens", "", "documents", "tokens")
     kept = sum(c["kept"] for c in corpora)
     table.add_row("rows", f"{sum(c['rows'] for c in corpora):,}", "")
-    table.add_row("kept, held-out ones among them", f"{kept:,}", f"{values['tokens']['tokens']:,}")
+    table.add_row("kept, including held-out documents", f"{kept:,}", f"{values['tokens']['tokens']:,}")
     unused = [sum(c[k] for c in mixture["unused"]) for k in ("documents", "tokens")]
-    table.add_row("of them in no phase", *(f"{n:,}" for n in unused))
+    table.add_row("of these, not used in any phase", *(f"{n:,}" for n in unused))
     for p in mixture["phases"]:
         once = sum(documents_by_class(p["lengths"]).values())
         table.add_row(f"{p['name']}, BOS and EOS included", f"{once:,}", f"{p['tokens']:,}")
@@ -87,7 +88,7 @@ def _pools(phases: Sequence[dict[str, Any]]) -> Table:
                 f"{pool['max_epochs']:g}",
             )
         if p["given_away"]:
-            table.add_row(p["name"], f"nothing there of {', '.join(p['given_away'])}", *[""] * 6)
+            table.add_row(p["name"], f"no documents for {', '.join(p['given_away'])}", *[""] * 6)
     return table
 
 
@@ -108,8 +109,8 @@ def _classes(title: str, kind: str, mixture: dict[str, Any]) -> Table:
     series = [("kept", mixture["survivors"][kind]), *((p["name"], p[kind]) for p in mixture["phases"])]
     counts = [documents_by_class(domains) for _, domains in series]
     table = new_table(title, "tokens" if kind == "lengths" else "quality", *(name for name, _ in series))
-    for level in sorted({level for of in counts for level in of}):
+    for level in sorted({level for documents in counts for level in documents}):
         low, high = (2**level, 2 ** (level + 1) - 1) if kind == "lengths" else (level / 20, (level + 1) / 20)
         name = f"{low:,} to {high:,}" if kind == "lengths" else f"{low:.2f} to {high:.2f}"
-        table.add_row(name, *(f"{of.get(level, 0):,}" for of in counts))
+        table.add_row(name, *(f"{documents.get(level, 0):,}" for documents in counts))
     return table

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from ...pipeline.capacity.plan import Actual, Plan
+from ...pipeline.capacity.estimate import Actual, CapacityPlan
 from .terminal import new_console, new_table
 
 ENOUGH_BYTES = 5e6
-"""Of text that rates can be taken from."""
+"""Of text: rates measured on less are a rough guess."""
 
 
-def print_plan(plan: Plan, then: Actual | None) -> None:
+def print_plan(plan: CapacityPlan, then: Actual | None) -> None:
     """Print a plan, beside what a run took where one is given."""
     console = new_console()
     for table in (_corpora(plan), _stages(plan, then), _disk(plan, then), _pools(plan), _training(plan)):
@@ -19,29 +19,30 @@ def print_plan(plan: Plan, then: Actual | None) -> None:
             console.print(table)
             console.print()
     rates = plan.rates
-    measured = sum(of["text"] for of in rates.corpora.values())
+    measured = sum(corpus["text"] for corpus in rates.corpora.values())
     if measured < ENOUGH_BYTES:
         console.print(
-            f"Rates are of {_size(measured)} of text only, where what a task costs in itself hides the rest: take this for a "
-            "rough guess, or measure on more with --sample",
+            f"The rates come from only {_size(measured)} of text, where the fixed cost of each task hides the rest: take this "
+            "plan as a rough guess, or measure on more with --sample.",
             style="yellow",
             highlight=False,
         )
     console.print("Assumptions", style="bold")
     for line in (
-        f"rates: {rates.source}, {100 * rates.sample_share:.2g} % of the stored bytes, curated here; the machines planned "
-        "for have cores like this one's",
-        "work is spread evenly over the cores and storage keeps up with them; what survives dedupe is taken from the "
-        "sample, which has few of the copies, unless the recipe's `expected` says it",
-        f"a task of dedupe stays within {_size(plan.memory_bytes)} (`--memory`); "
-        f"the sample's largest took {_size(plan.largest_task_bytes)}",
-        f"training: {plan.gpus} x {plan.gpu} at {100 * plan.utilisation:.0f} % of the dense bf16 peak by causal FLOPs; the "
-        "share is assumed, not measured",
+        f"rates: measured here on {rates.source}, {100 * rates.sample_share:.2g} % of the stored bytes; the planned machines "
+        "have cores like this one's",
+        "work: spread evenly over the cores, with storage that keeps up with them",
+        "survivors of dedupe: as in the sample, which holds few of the duplicates, unless the recipe's `expected` states "
+        "them",
+        f"memory: a task of dedupe stays within {_size(plan.memory_bytes)} (`--memory`); "
+        f"the largest task of the sample took {_size(plan.largest_task_bytes)}",
+        f"training: {plan.gpus} x {plan.gpu} at {100 * plan.utilisation:.0f} % of the dense bf16 peak by causal FLOPs, "
+        "a share that is assumed, not measured",
     ):
         console.print(f"  - {line}", highlight=False)
 
 
-def _corpora(plan: Plan) -> Table:
+def _corpora(plan: CapacityPlan) -> Table:
     table = new_table("Inputs", "corpus", "files", "stored", "text", "documents", "tokens kept", "figures from")
     for c in plan.corpora:
         table.add_row(
@@ -56,7 +57,7 @@ def _corpora(plan: Plan) -> Table:
     return table
 
 
-def _stages(plan: Plan, then: Actual | None) -> Table:
+def _stages(plan: CapacityPlan, then: Actual | None) -> Table:
     columns = ["stage", "tasks", "core-hours", "wall"]
     if then:
         columns += ["tasks, actual", "core-hours, actual", "wall, actual"]
@@ -83,22 +84,22 @@ def _stages(plan: Plan, then: Actual | None) -> Table:
         total = ("", sum(s[1] for s in then.stages.values()), then.wall_seconds)
     row("all", "", plan.cpu_seconds, plan.wall_seconds, total)
     if then:
-        table.caption = f"wall: the plan says {plan.wall_seconds / then.wall_seconds:.2f} times what it took"
+        table.caption = f"wall: the plan says {plan.wall_seconds / then.wall_seconds:.2f} times what the run took"
         table.caption_justify = "left"
     return table
 
 
-def _disk(plan: Plan, then: Actual | None) -> Table:
+def _disk(plan: CapacityPlan, then: Actual | None) -> Table:
     table = new_table("Bytes and files of the run", "folder", "planned", *(["actual"] if then else []))
     for folder, size in plan.folders.items():
         table.add_row(folder, _size(size), *([_size(then.folders.get(folder, 0.0))] if then else []))
     table.add_row("all", _size(plan.disk_bytes), *([_size(sum(then.folders.values()))] if then else []))
-    table.add_row("of it shuffle", _size(plan.shuffle_bytes), *([""] if then else []))
+    table.add_row("of which shuffle", _size(plan.shuffle_bytes), *([""] if then else []))
     table.add_row("files", f"{plan.objects:,.0f}", *([f"{then.objects:,}"] if then else []))
     return table
 
 
-def _pools(plan: Plan) -> Table:
+def _pools(plan: CapacityPlan) -> Table:
     table = new_table(
         "Pools by what is expected to survive", "phase", "pool", "wanted", "expected", "epochs", "allowed", ""
     )
@@ -109,7 +110,7 @@ def _pools(plan: Plan) -> Table:
     return table
 
 
-def _training(plan: Plan) -> Table:
+def _training(plan: CapacityPlan) -> Table:
     table = new_table(f"Training on {plan.gpus} x {plan.gpu}", "phase", "tokens", "FLOPs", "GPU-hours", "days")
     for p in plan.phases:
         table.add_row(p.name, f"{p.tokens:,}", f"{p.flops:.3g}", f"{p.gpu_hours:,.4g}", f"{p.days:,.3g}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from ...storage.store import shown
-from ...storage.wording import printable
+from ...storage.wording import counted, printable
 from .terminal import new_console
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def print_summary(summary: Summary, run: Path) -> None:
         console.print(f"{phase['name']}: {phase['tokens']:,} tokens in {sets}", highlight=False)
         if phase["given_away"]:
             names = printable(", ".join(phase["given_away"]))
-            console.print(f"  nothing there of {names}: its share went to the other pools", highlight=False)
+            console.print(f"  no documents for {names}: the other pools got the share", highlight=False)
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
     console.print(
@@ -47,11 +47,11 @@ def print_summary(summary: Summary, run: Path) -> None:
     )
 
 
-def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
+def print_what_if(result: WhatIf, overrides: Sequence[str]) -> None:
     """What another filter would change: totals, by reason and subset, examples, and what a real change would redo."""
     console = new_console()
     lost, won = sum(result.dropped.values()), sum(result.restored.values())
-    console.print(printable(f"what if {', '.join(changes)}"), style="bold", highlight=False)
+    console.print(printable(f"what if {', '.join(overrides)}"), style="bold", highlight=False)
     console.print(
         f"{result.documents:,} documents, {result.kept:,} pass the filters now; {lost:,} more would be dropped, {won:,} would "
         f"pass again ({result.bytes / 1e6:+,.2f} MB of text)",
@@ -69,9 +69,11 @@ def print_what_if(result: WhatIf, changes: Sequence[str]) -> None:
         about = printable(f"{example.name}  {example.reason}  {example.value}")
         console.print(about, style="cyan", highlight=False)
         console.print(f"    {printable(example.text)}", highlight=False)
-    redo = f"filter, dedupe, tokens of about {result.changed_groups} of {result.groups} groups, mix and stats"
+    redo = (
+        f"filter, dedupe, tokens of about {result.changed_groups} of {counted(result.groups, 'group')}, mix and stats"
+    )
     console.print(
-        f"a real change would redo {redo}; the scan would be reused" if lost or won else "nothing would change",
+        f"a curation with this change would reuse the scan and redo {redo}" if lost or won else "nothing would change",
         highlight=False,
     )
 

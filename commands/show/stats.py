@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from ...pipeline.dedupe.order import DUPLICATES
-from ...pipeline.stats.tokenizer import SubsetTokens
+from ...pipeline.stats.tokenizer_figures import SubsetTokens
+from ...storage.wording import counted
 from ...tokenize.model import Pieces
 from .mixture import mixture_tables
 from .terminal import new_console, new_table
@@ -19,7 +20,7 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
     console = new_console()
     normal = pieces.total - len(pieces.control) - pieces.user_defined - pieces.bytes
     console.print(
-        f"{pieces.total:,} pieces: {normal:,} ordinary, {pieces.user_defined:,} user-defined, {pieces.bytes:,} of byte "
+        f"{pieces.total:,} pieces: {normal:,} ordinary, {pieces.user_defined:,} user-defined, {pieces.bytes:,} for byte "
         f"fallback, {len(pieces.control)} special: " + ", ".join(f"{i} {p}" for i, p in pieces.control),
         highlight=False,
     )
@@ -31,16 +32,16 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
         totals.setdefault(row.domain, []).append(row)
     table = new_table("Tokens", "text", "domain", "tokens", "bytes per token", "unknown", "byte fallback")
     groups = [(f"{r.corpus}/{r.subset}", r.domain, [r]) for r in rows]
-    groups += [("all of it", domain, of) for domain, of in sorted(totals.items())] + [("all", "", list(rows))]
-    for name, domain, of in groups:
-        tokens, seen = sum(r.tokens for r in of), max(sum(r.seen for r in of), 1)
+    groups += [("all", domain, subsets) for domain, subsets in sorted(totals.items())] + [("all", "", list(rows))]
+    for name, domain, subsets in groups:
+        tokens, seen = sum(r.tokens for r in subsets), max(sum(r.seen for r in subsets), 1)
         table.add_row(
             name,
             domain,
             f"{tokens:,}",
-            f"{sum(r.bytes for r in of) / max(tokens, 1):.2f}",
-            f"{100 * sum(r.unknown for r in of) / seen:.3f} %",
-            f"{100 * sum(r.byte_fallback for r in of) / seen:.3f} %",
+            f"{sum(r.bytes for r in subsets) / max(tokens, 1):.2f}",
+            f"{100 * sum(r.unknown for r in subsets) / seen:.3f} %",
+            f"{100 * sum(r.byte_fallback for r in subsets) / seen:.3f} %",
         )
     console.print(table)
 
@@ -64,9 +65,9 @@ def print_tables(values: dict[str, Any]) -> None:
 def _funnel(values: dict[str, Any]) -> Table:
     tokens: dict[str, int] = {}
     # Held-out documents are among the kept, and so are their tokens.
-    for name, of in values["tokens"]["subsets"].items():
+    for name, subset in values["tokens"]["subsets"].items():
         corpus = name.split("/", 1)[0]
-        tokens[corpus] = tokens.get(corpus, 0) + of["tokens"]
+        tokens[corpus] = tokens.get(corpus, 0) + subset["tokens"]
     table = new_table(
         "Funnel by corpus",
         "corpus",
@@ -134,12 +135,12 @@ def _prepared(values: dict[str, Any]) -> list[Table]:
     tables = []
     models = values["prepared"].get("quality", {"models": {}, "skipped": {}})
     if models["models"] or models["skipped"]:
-        table = new_table("Quality models", "domain", "good", "ordinary", "right on held-out documents")
+        table = new_table("Quality models", "domain", "good", "ordinary", "correct on held-out documents")
         for domain, m in models["models"].items():
             right = f"{m['correct']:,} of {m['held_out']:,} ({100 * m['correct'] / max(m['held_out'], 1):.1f} %)"
             table.add_row(domain, f"{m['good']:,}", f"{m['ordinary']:,}", right)
         for domain, why in models["skipped"].items():
-            table.add_row(domain, "", "", f"none, the formula instead: {why}")
+            table.add_row(domain, "", "", f"none; the formula is used: {why}")
         tables.append(table)
     if "contamination" in values:
         table = new_table("Benchmark items in the corpora", "benchmark", "items", "too short", "found", "documents")
@@ -168,13 +169,13 @@ def _overlaps(overlap: dict[str, Any]) -> list[Table]:
 
 def _dedupe(figures: dict[str, Any]) -> list[Table]:
     """Clusters by size, and the rounds of near-dedupe."""
-    sizes = new_table("Cluster sizes", "documents", "survivors that stand for as many")
+    sizes = new_table("Cluster sizes", "documents", "kept documents that represent as many")
     for size, n in sorted(figures["cluster_sizes"].items(), key=lambda e: int(e[0])):
         sizes.add_row(size if int(size) < 4 else f"{int(size):,}-{2 * int(size) - 1:,}", f"{n:,}")
     rounds = new_table("Rounds of near-dedupe", "round", "window", "bucket rows left", "pairs", "verified", "dropped")
     for i, r in enumerate(figures["rounds"], 1):
         names = ("window", "bucket_rows_walked_again", "candidate_pairs", "verified_pairs", "dropped")
         rounds.add_row(str(i), *(f"{r[name]:,}" for name in names))
-    capped = f"{figures['kept_past_a_cap']:,} kept past the cap of a bucket"
+    capped = f"{counted(figures['kept_past_a_cap'], 'document')} kept past the cap of a bucket"
     rounds.caption, rounds.caption_justify = capped, "left"
     return [sizes, rounds]

@@ -20,7 +20,7 @@ from ..mix.budget import MixSettings, Weight
 from ..run.artifacts import STAGES, RunPaths, read_json
 from ..run.identity import SourceFile
 from ..sources.listing import SourceSettings, list_sources
-from .sample import write_sample
+from .small_copy import copy_beginnings
 
 FEW_TOKENS = 200_000
 """Of a phase, where only what tasks cost in themselves is asked for."""
@@ -137,8 +137,8 @@ def measure(
         say: told what goes on.
     """
     say(f"taking a sample of {len(files):,} files")
-    taken, there = write_sample(files, share, folder / "sample")
-    write_sample(files, 0.0, folder / "rows")
+    taken, there = copy_beginnings(files, share, folder / "sample")
+    copy_beginnings(files, 0.0, folder / "rows")
     whole = _relaxed(settings, folder / "sample")
     few = _relaxed(settings, folder / "rows")
     began = time.monotonic()

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from ...storage import store
 from ...storage.disk import writing
 from ..run.artifacts import Artifact, RunPaths, content_key, read_json, write_json
-from ..run.verify import hash_file
+from ..run.checksums import hash_file
 from .memory import peak_bytes
 
 ATTEMPTS = 4

@@ -20,7 +20,7 @@ from ..text.excerpts import beginning, edited_text
 
 
 @dataclass(frozen=True)
-class Example:
+class VerdictChange:
     """A document whose verdict would change."""
 
     name: str
@@ -51,7 +51,7 @@ class WhatIf:
     groups: int = 0
     changed_groups: int = 0
     """Groups of files with a document whose verdict changes: those whose tokens a real change would make anew."""
-    examples: list[Example] = field(default_factory=list)
+    examples: list[VerdictChange] = field(default_factory=list)
 
 
 def what_if(
@@ -127,5 +127,5 @@ def _first(verdicts: list[tuple[str, np.ndarray]], n: int) -> list[str]:
     return reasons
 
 
-def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> Example:
-    return Example(f"{file.name}#{row}", reason, value, beginning(edited_text(paths, file, row)))
+def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> VerdictChange:
+    return VerdictChange(f"{file.name}#{row}", reason, value, beginning(edited_text(paths, file, row)))

@@ -7,6 +7,6 @@ select.py   which documents each phase claims, from histograms in bounded memory
 assign.py   claimed documents to pack partitions, through the file shuffle
 blocks.py   partitions to blocks, blocks to files in their global order
 held_out.py the held-out documents, in file order
-index.py    which blocks a document went to
+index.py    which blocks a document went to; lookup_index.py: which documents have a URL, a native id or a content hash
 ledger.py   what was reached beside what was wanted
 """

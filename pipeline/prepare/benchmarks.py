@@ -20,7 +20,7 @@ import msgspec
 
 from ..sources.formats import open_source
 
-Row = Mapping[str, Any]
+BenchmarkRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ Parts = tuple[tuple[str, ...], str, tuple[str, ...]]
 """Wordings of the question, right answer, choices."""
 
 
-def _choices(row: Row) -> tuple[str, tuple[str, ...]]:
+def _choices(row: BenchmarkRow) -> tuple[str, tuple[str, ...]]:
     """(right answer, choices) of a multiple-choice row: ARC's and MMLU's shapes."""
     question, answer = row.get("question"), row.get("answerKey", row.get("answer"))
     if isinstance(question, Mapping):
@@ -79,36 +79,36 @@ def _choices(row: Row) -> tuple[str, tuple[str, ...]]:
     return str(labels.get(str(answer), "")), tuple(map(str, texts))
 
 
-def _multiple_choice(row: Row) -> Parts:
+def _multiple_choice(row: BenchmarkRow) -> Parts:
     question = row["question"]
     return (question["stem"] if isinstance(question, Mapping) else question,), *_choices(row)
 
 
-def _gsm8k(row: Row) -> Parts:
+def _gsm8k(row: BenchmarkRow) -> Parts:
     # <<3*4=12>> is the calculator's note, which copies leave out as often as not.
     return (row["question"],), re.sub(r"<<[^>]*>>", "", row["answer"]), ()
 
 
-def _hellaswag(row: Row) -> Parts:
+def _hellaswag(row: BenchmarkRow) -> Parts:
     label = str(row["label"])
     return (row["ctx"],), row["endings"][int(label)] if label.isdigit() else "", ()
 
 
-def _winogrande(row: Row) -> Parts:
+def _winogrande(row: BenchmarkRow) -> Parts:
     sentence = row["sentence"]
     return (sentence, *(sentence.replace("_", row[o]) for o in ("option1", "option2"))), "", ()
 
 
-def _truthfulqa(row: Row) -> Parts:
+def _truthfulqa(row: BenchmarkRow) -> Parts:
     question = row["Question"] if "Question" in row else row["question"]
     return (question,), row.get("Best Answer", row.get("best_answer")) or "", ()
 
 
-def _question_answer(row: Row) -> Parts:
+def _question_answer(row: BenchmarkRow) -> Parts:
     return (row["question"],), str(row.get("answer") or ""), ()
 
 
-ADAPTERS: dict[str, Callable[[Row], Parts]] = {
+ADAPTERS: dict[str, Callable[[BenchmarkRow], Parts]] = {
     "arc": _multiple_choice,
     "gsm8k": _gsm8k,
     "hellaswag": _hellaswag,
@@ -161,20 +161,20 @@ def benchmark_files(settings: BenchmarkSettings) -> list[str]:
     return sorted(set(found))
 
 
-def _sources(settings: BenchmarkSettings) -> Iterator[tuple[str, Iterator[Row]]]:
+def _sources(settings: BenchmarkSettings) -> Iterator[tuple[str, Iterator[BenchmarkRow]]]:
     if settings.dataset:
         yield f"{settings.dataset}/{settings.config or 'default'}/{settings.split}", _streamed(settings)
     for path in benchmark_files(settings):
         yield PurePosixPath(path).name, _file_rows(path, settings.name)
 
 
-def _streamed(settings: BenchmarkSettings) -> Iterator[Row]:
+def _streamed(settings: BenchmarkSettings) -> Iterator[BenchmarkRow]:
     from ..sources.huggingface import open_dataset
 
     yield from open_dataset(settings.dataset, settings.config or None, settings.split, settings.revision or None)
 
 
-def _file_rows(path: str, benchmark: str) -> Iterator[Row]:
+def _file_rows(path: str, benchmark: str) -> Iterator[BenchmarkRow]:
     try:
         with open_source(path) as file:
             text = file.read().decode("utf-8-sig")

@@ -16,7 +16,7 @@ from ..run.identity import SourceFile
 from ..signals import quality
 from ..signals.scan import text_buffers
 from ..signals.segment import segment
-from .sample import chosen_files, sampled_rows
+from .text_sample import chosen_files, sampled_rows
 
 MIN_DOCUMENTS = 40
 """Of each kind. A domain with fewer keeps the formula, and the summary says so."""

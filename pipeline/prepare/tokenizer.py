@@ -16,7 +16,7 @@ from ..engine.tasks import TaskResult
 from ..filter.judge import Exclusion
 from ..run.artifacts import RunPaths, publish
 from ..run.identity import SourceFile
-from .sample import sample_text
+from .text_sample import sample_text
 
 MEASURED_BYTES = 1 << 20
 PIECE_BYTES = "piece_bytes.npy"

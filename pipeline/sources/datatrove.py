@@ -22,7 +22,7 @@ from .adapter import Adapter, Facts, as_text, as_timestamp
 READ_ROWS = 512
 
 
-class Row(msgspec.Struct, gc=False):
+class DatatroveRow(msgspec.Struct, gc=False):
     text: str
     id: Any = None
     url: Any = None
@@ -30,12 +30,12 @@ class Row(msgspec.Struct, gc=False):
     date: Any = None
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: DatatroveRow, path: str) -> Facts:
     subset = as_text(row.subset) or (path.split("/")[0] if "/" in path else "default")
     return Facts(subset, as_text(row.id), as_text(row.url), as_timestamp(row.date))
 
 
-ADAPTER = Adapter(Row, "text", _facts)
+ADAPTER = Adapter(DatatroveRow, "text", _facts)
 
 
 def reader_url(reader: str, arguments: str, root: str, path: str) -> str:

@@ -20,18 +20,18 @@ from .adapter import Adapter, Facts, as_text, as_timestamp
 STREAM_ROWS = 512
 
 
-class Row(msgspec.Struct, gc=False):
+class HubRow(msgspec.Struct, gc=False):
     text: str
     id: msgspec.Raw = msgspec.Raw()
     url: msgspec.Raw = msgspec.Raw()
     timestamp: msgspec.Raw = msgspec.Raw()
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: HubRow, path: str) -> Facts:
     return Facts(path.split("/")[0], as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
 
 
-ADAPTER = Adapter(Row, "text", _facts)
+ADAPTER = Adapter(HubRow, "text", _facts)
 
 
 def resolve_commit(repository: str, revision: str | None) -> str:

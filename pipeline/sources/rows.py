@@ -189,7 +189,7 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
         values = {c: _in_seconds(table.column(c)) for c in others}
         for i in pc.indices_nonzero(good).to_pylist():
             try:
-                its = adapter.facts(_Row({c: _plain(column[i]) for c, column in values.items()}), file.path)
+                its = adapter.facts(_TableRow({c: _plain(column[i]) for c, column in values.items()}), file.path)
             except UnicodeDecodeError:
                 quarantine.row(first + i, -1, "invalid UTF-8 in metadata")
                 continue
@@ -220,7 +220,7 @@ def _composed(tables: Iterator[pa.RecordBatch], adapter: Adapter) -> Iterator[pa
         yield pa.RecordBatch.from_arrays([*arrays, pa.array(texts, pa.large_string())], [*others, adapter.text])
 
 
-class _Row:
+class _TableRow:
     """A row of a table with the attribute access of a decoded JSON row; absent columns are None."""
 
     def __init__(self, values: dict[str, Any]) -> None:

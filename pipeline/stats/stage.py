@@ -11,7 +11,7 @@ from ..dedupe.stage import DedupeResult
 from ..engine.tasks import Engine, Task, TaskResult, task_key
 from ..run.artifacts import Artifact, RunPaths, content_key, merge_counts, write_json
 from ..run.identity import Group, SourceFile
-from .contamination import report_contamination
+from .benchmark_items import report_contamination
 from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json

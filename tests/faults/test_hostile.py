@@ -2,7 +2,7 @@
 
 The table of what bad input does is DESIGN's; its other rows are tested beside the parts: quarantine and damage in
 test_sources.py, files that change and limits in test_curate.py, a full disk in test_engine.py, lost nodes in test_cluster.py,
-short budgets in test_mix.py, damaged checkpoints in test_elastic.py, damaged files of a run in test_verify.py.
+short budgets in test_mix.py, damaged checkpoints in test_elastic.py, damaged files of a run in test_checksums.py.
 """
 
 from __future__ import annotations

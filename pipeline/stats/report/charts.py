@@ -10,7 +10,7 @@ from ..ledger import documents_by_class
 from .facts import Link, RunFacts, shares_of
 
 WIDTH = 1120
-"""Of the funnel, in units of its drawing."""
+"""Width of the funnel, in units of its drawing."""
 
 
 def short(value: float) -> str:
@@ -126,7 +126,7 @@ def histogram(run: RunFacts, kind: str) -> Markup:
         return Markup("<p>No documents.</p>")
     classes = list(range(classes[0], classes[-1] + 1))
     shares = [(name, {c: n / max(sum(counts.values()), 1) for c, n in counts.items()}) for name, counts in series]
-    most = max(s for _, of in shares for s in of.values())
+    most = max(share for _, by_class in shares for share in by_class.values())
     width, height, left, bottom = 640, 250, 44, 44
     step = (width - left - 8) / len(classes)
     scale = (height - bottom - 12) / most
@@ -138,9 +138,9 @@ def histogram(run: RunFacts, kind: str) -> Markup:
             f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{100 * most * tick / 4:.0f} %</text>'
         )
     bar = step * 0.84 / len(shares)
-    for k, (name, of) in enumerate(shares):
+    for k, (name, by_class) in enumerate(shares):
         for i, level in enumerate(classes):
-            share = of.get(level, 0.0)
+            share = by_class.get(level, 0.0)
             if not share:
                 continue
             x = left + i * step + step * 0.08 + k * bar

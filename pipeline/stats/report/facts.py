@@ -48,7 +48,7 @@ class StageTime:
     """From the first task's begin to the last one's end."""
     peak_bytes: int
     bytes_per_second: float
-    """Raw text over CPU seconds; 0 where it says nothing."""
+    """Raw text over CPU seconds; 0 where that measures nothing."""
     retried: int
 
 
@@ -72,7 +72,7 @@ class RunFacts:
     """Those that occur, in the order of the table."""
     corpora: list[str]
     rules: list[tuple[str, int, int, int]]
-    """(rule, documents it is the reason of, that fail it, that fail it alone), most first."""
+    """(rule, documents that it drops, that fail it, that fail only it), the most frequent first."""
     languages: list[tuple[str, dict[str, int]]]
     stages: list[StageTime]
     overlaps: dict[str, list[list[int]]] = field(default_factory=dict)
@@ -159,14 +159,14 @@ def _stage_times(paths: RunPaths, raw_bytes: int) -> list[StageTime]:
     last = {(entry["stage"], entry["task"]): entry for entry in task_times(paths)}
     found = []
     for stage in STAGES:
-        mine = [e for e in last.values() if e["part"] == stage and not e["error"]]
-        if not mine:
+        entries = [e for e in last.values() if e["part"] == stage and not e["error"]]
+        if not entries:
             continue
-        cpu = sum(e["seconds"] for e in mine)
-        wall = max(e["ended"] for e in mine) - min(e["ended"] - e["seconds"] for e in mine)
+        cpu = sum(e["seconds"] for e in entries)
+        wall = max(e["ended"] for e in entries) - min(e["ended"] - e["seconds"] for e in entries)
         speed = raw_bytes / cpu if cpu and stage not in ("prepare", "stats") else 0.0
-        peak = max(e["peak_bytes"] for e in mine)
-        found.append(StageTime(stage, len(mine), cpu, wall, peak, speed, sum(e["attempt"] > 1 for e in mine)))
+        peak = max(e["peak_bytes"] for e in entries)
+        found.append(StageTime(stage, len(entries), cpu, wall, peak, speed, sum(e["attempt"] > 1 for e in entries)))
     return found
 
 

@@ -1,30 +1,30 @@
-"""What is told of a run while it goes on."""
+"""What is shown of a run while it goes on."""
 
 from __future__ import annotations
 
 import pytest
-from fox1.commands.show import bars as progress
+from fox1.commands.show import bars as bars_module
 from fox1.commands.show.bars import StageBars
 from fox1.pipeline.engine import tasks as engine
 
 
-def test_a_log_is_told_how_far_a_long_stage_is(
+def test_a_log_says_how_far_a_long_stage_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(bars_module.time, "monotonic", lambda: clock[0])
     with StageBars() as bars:
-        told: engine.Progress = bars
-        told.stage("scan", 4, 4_000_000, 2)
+        progress: engine.Progress = bars
+        progress.stage("scan", 4, 4_000_000, 2)
         for seconds in (20, 20, 20, 20):
             clock[0] += seconds
-            told.task_done("scan", 1_000_000)
-        told.stage_done("scan", 80.0)
-        told.stage("filter", 1, 1, 0)
-        told.task_done("filter", 1)
+            progress.task_done("scan", 1_000_000)
+        progress.stage_done("scan", 80.0)
+        progress.stage("filter", 1, 1, 0)
+        progress.task_done("filter", 1)
     # The second task ends 40 s after the stage began; the third 20 s after that line; after the last nothing is left.
     assert capsys.readouterr().err.splitlines() == [
         "scan: 2 of 4 tasks, 0.1 MB/s, 0:00:40 left",
         "scan          80.0 s  4 tasks, 2 reused",
-        "filter         0.0 s  1 tasks",
+        "filter         0.0 s  1 task",
     ]

@@ -122,7 +122,7 @@ def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.Monk
     assert re.search(r"quality +0\.\d{4}\n +language +[a-z]+ \(confidence [01]\.\d{4}\)\n", result.output)
     assert re.search(r"none or 0 +\d+ more, which --json shows\n$", result.output)
     alone = next(r for r in decisions(run) if r["kept"] and r["cluster_size"] == 1)
-    assert "kept; no other is its copy" in CliRunner().invoke(app, ["why", str(run), str(alone["doc_id"])]).output
+    assert "kept; it has no duplicates" in CliRunner().invoke(app, ["why", str(run), str(alone["doc_id"])]).output
     assert CliRunner().invoke(app, ["why", str(run), str(near["doc_id"]), "--json"]).output.startswith("{")
     result = CliRunner().invoke(app, ["trace", str(run), "phase1", "0", "--full"])
     assert result.exit_code == 0 and "of the raw text" in result.output

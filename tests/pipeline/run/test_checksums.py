@@ -9,8 +9,8 @@ import pytest
 import sentencepiece
 from fox1.commands.app import app
 from fox1.pipeline.run.artifacts import RunPaths, read_json
-from fox1.pipeline.run.verify import verify
-from fox1.pipeline.stats.tokenizer import subset_tokens
+from fox1.pipeline.run.checksums import verify
+from fox1.pipeline.stats.tokenizer_figures import subset_tokens
 from typer.testing import CliRunner
 
 

@@ -25,7 +25,7 @@ EXAMPLE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class Corpus:
+class CorpusEstimate:
     """What is known of a corpus before it is read."""
 
     name: str
@@ -63,10 +63,10 @@ class PhasePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CapacityPlan:
     """What it will take."""
 
-    corpora: tuple[Corpus, ...]
+    corpora: tuple[CorpusEstimate, ...]
     stages: tuple[StagePlan, ...]
     start_seconds: float
     cores: int
@@ -103,7 +103,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingWorkload:
     """What the training needs to be planned."""
 
     phases: tuple[tuple[str, int, float], ...]
@@ -114,7 +114,7 @@ class Training:
     utilisation: float
 
 
-def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[Corpus]:
+def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[CorpusEstimate]:
     """Corpora by the sizes of their files and what the sample's held."""
     found = []
     for name in sorted({f.corpus for f in files}):
@@ -126,7 +126,7 @@ def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[Corpus]:
         scale = stored / max(of["stored"], 1.0)
         kept = {k: of[k] * scale for k in ("kept_bytes", "kept_tokens")}
         found.append(
-            Corpus(
+            CorpusEstimate(
                 name,
                 len(mine),
                 stored,
@@ -142,13 +142,13 @@ def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[Corpus]:
 
 def make_plan(
     settings: CurateSettings,
-    corpora: Sequence[Corpus],
+    corpora: Sequence[CorpusEstimate],
     rates: Rates,
-    training: Training,
+    training: TrainingWorkload,
     nodes: int,
     cores: int,
     memory: int,
-) -> Plan:
+) -> CapacityPlan:
     """Rates times sizes.
 
     Args:
@@ -200,7 +200,7 @@ def make_plan(
     for name, tokens, flops in training.phases:
         hours = tokens * flops / (training.peak_flops * training.utilisation) / 3600
         phases.append(PhasePlan(name, tokens, tokens * flops, hours, hours / training.gpus / 24))
-    return Plan(
+    return CapacityPlan(
         tuple(corpora),
         tuple(stages),
         rates.start_seconds,
@@ -227,7 +227,7 @@ def _prepare_seconds(settings: CurateSettings, task: str, measured: float, text:
     return measured
 
 
-def _needs(settings: CurateSettings, corpora: Sequence[Corpus]) -> list[PoolNeed]:
+def _needs(settings: CurateSettings, corpora: Sequence[CorpusEstimate]) -> list[PoolNeed]:
     """The pools against what is expected to survive."""
     cells, tokens = [], []
     for corpus in corpora:
@@ -270,7 +270,7 @@ def actual(paths: RunPaths) -> Actual:
     return Actual(stages, whole["seconds"], whole["cores"], folders, sum(counts.values()))
 
 
-def as_json(plan: Plan, then: Actual | None) -> dict[str, Any]:
+def as_json(plan: CapacityPlan, then: Actual | None) -> dict[str, Any]:
     """A plan for programs."""
     value: dict[str, Any] = {
         "wall_seconds": plan.wall_seconds,

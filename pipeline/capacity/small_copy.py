@@ -26,7 +26,7 @@ CHUNK_BYTES = 16 << 10
 """Text that is compressed and counted at once."""
 
 
-def write_sample(files: Sequence[SourceFile], share: float, root: Path) -> tuple[int, int]:
+def copy_beginnings(files: Sequence[SourceFile], share: float, root: Path) -> tuple[int, int]:
     """Write about `share` of the stored bytes of every corpus below ``root/<corpus>``; 0: a few rows of each file.
 
     Returns:

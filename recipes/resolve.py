@@ -1,0 +1,39 @@
+"""A recipe resolved for a run: read once, and handed on as what the stages and the trainer take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..pipeline.curate import CurateSettings
+from .load import load_recipe
+from .schema import Recipe
+from .settings import curate_settings, training_json
+
+
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """One reading of a recipe."""
+
+    recipe: Recipe
+    mapping: dict[str, Any]
+    """Without `extends` and variables: what a run stores as its `recipe.yaml`."""
+    settings: CurateSettings
+    training: dict[str, Any]
+    """What a run stores as its `training.json`."""
+
+
+def resolve(name: str | Path, overrides: Sequence[str] = (), limit: float = 1.0) -> ResolvedRecipe:
+    """Read a recipe by its path or name.
+
+    Args:
+        overrides: `key=value`, as `--set` takes them.
+        limit: share of whole source files to use, by seed.
+
+    Raises:
+        RecipeError: naming the key and what to do.
+    """
+    recipe, mapping = load_recipe(str(name), overrides)
+    return ResolvedRecipe(recipe, mapping, curate_settings(recipe, limit), training_json(recipe))
