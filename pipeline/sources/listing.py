@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from ..run.identity import SourceFile, check_collisions, file_hash
-from ..run.verify import hash_file
+from ..run.checksums import hash_file
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
