@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import fsspec
 
-from ..run.identity import SourceFile, check_collisions, file_hash
 from ..run.checksums import hash_file
+from ..run.identity import SourceFile, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
