@@ -1,7 +1,7 @@
 """Where Numba keeps a compiled kernel: by the contents of its file, not by its place.
 
 Ray unpacks the package of every job into a new folder. Numba by itself would look for the kernels of that folder, and each
-node would compile them anew for each job; so equal files share one entry, whatever unpacked them, and what an image or
+node would compile them again for each job; so equal files share one entry, whatever unpacked them, and what an image or
 `make install` compiled serves jobs as well. `fox1/__init__.py` names this class to Numba.
 """
 

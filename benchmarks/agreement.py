@@ -1,6 +1,6 @@
 """How often fox1's rules and datatrove's filters decide alike, rule by rule, at the same thresholds on the same documents.
 
-    FOX1_DATA=... python benchmarks/agreement.py [--megabytes 15] [--recipe mini] [--out FILE.json]
+    FOX1_DATA=... python -m benchmarks.agreement [--megabytes 15] [--recipe mini] [--out FILE.json]
 
 Every datatrove rule is run alone, at its default threshold, on the raw text (English words by spaCy); fox1's is the threshold of
 `signals/ratios.py` that stands for it. Prints documents both drop, only one drops, and the share decided alike.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_scan import stratified  # type: ignore[import-not-found]  # beside this script
+from fox1.benchmarks.bench_scan import stratified
 from fox1.pipeline.signals import scan
 from fox1.pipeline.signals.ratios import SIGNAL_COUNTS, SIGNALS
 from fox1.pipeline.sources.listing import list_sources

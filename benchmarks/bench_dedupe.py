@@ -1,6 +1,6 @@
 """The whole near-dedupe, from text to decisions, against datatrove's four MinHash stages, one core each, in one run.
 
-    FOX1_DATA=... python benchmarks/bench_dedupe.py [--megabytes 30] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.bench_dedupe [--megabytes 30] [--pairs 3]
 
 The same documents in the same JSON lines files, word 5-grams, 14 bands of 8 rows on both sides. fox1: the whole scan (which
 computes all other signals as well), filter without rules, exact and near dedupe, decisions on disk. datatrove: signatures,
@@ -8,7 +8,7 @@ buckets, clusters, filter, at its defaults (English words by spaCy) and in its f
 space). rensa: its LSH deduplicator over texts in memory, 5-grams of words split at white space. Imports and compilation
 are excluded. The last line is JSON.
 
-Needs `pip install datatrove spacy rensa`.
+Needs `pip install spacy rensa`.
 """
 
 from __future__ import annotations

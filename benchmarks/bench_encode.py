@@ -1,6 +1,6 @@
 """Encoding against sentencepiece, HF tokenizers, gigatoken and kitoken on the same documents, one core, in one run.
 
-    FOX1_DATA=... python benchmarks/bench_encode.py --model gemma.model [--megabytes 30] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.bench_encode --model gemma.model [--megabytes 30] [--pairs 3]
 
 fox1 takes Arrow arrays and gives flat ids; the peers take Python strings (gigatoken also the Arrow array, its fastest
 input) and give what they give. Cold is the first pass over the documents, warm a later one. Every peer's ids are

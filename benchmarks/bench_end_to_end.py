@@ -1,6 +1,6 @@
 """Five corpora to three shard sets against the same steps in datatrove, one core each, on the same documents, in one run.
 
-    FOX1_DATA=... python benchmarks/bench_end_to_end.py --model gemma.model [--megabytes 20] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.bench_end_to_end --model gemma.model [--megabytes 20] [--pairs 3]
 
 fox1: all stages, from the five native formats to packed curriculum sets, provenance index and statistics; benchmark items
 and quality models, which datatrove has no step for, are off. datatrove: its Gopher repetition, Gopher quality, C4 and
@@ -8,7 +8,7 @@ FineWeb filters, four MinHash stages, and tokenization to its format with the sa
 packs nothing. At its defaults (English words by spaCy) and in its fastest setting (words split at white space). fox1 on
 the whole data is measured beside. Imports and compilation are excluded. The last line is JSON.
 
-Needs `pip install datatrove spacy tokenizers`.
+Needs `pip install spacy tokenizers`.
 """
 
 from __future__ import annotations

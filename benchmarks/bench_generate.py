@@ -1,6 +1,6 @@
 """Memory and speed of generating with the exported model of 1.6B parameters in bf16, beside transformers.
 
-    python benchmarks/bench_generate.py [--tokens 32] [--pairs 3]
+    python -m benchmarks.bench_generate [--tokens 32] [--pairs 3]
 
 The weights are random, which costs as much as trained ones. Each system loads the same folder in a process of its own and
 generates one text greedily with a key-value cache. Memory is that of the device on a GPU; on the CPU what the process

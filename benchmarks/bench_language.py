@@ -1,6 +1,6 @@
 """Language identification: fox1's kernel beside the packages it could have used, on documents whose language is known.
 
-    FOX1_DATA=... python benchmarks/bench_language.py --truth TRUTH.jsonl
+    FOX1_DATA=... python -m benchmarks.bench_language --truth TRUTH.jsonl
 
 TRUTH has a line per row with `file` (`<corpus>/<file>`), `row`, `key` (the document) and `lang`. Prints, for each
 candidate that is installed, documents per second, how many English documents are called English, how many others get

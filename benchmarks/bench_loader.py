@@ -1,6 +1,6 @@
 """Loading blocks: tokens per second and memory, against HF datasets with a DataLoader and MosaicML Streaming.
 
-    python benchmarks/bench_loader.py [--tokens 256Mi] [--seconds 5] [--mosaic VENV]
+    python -m benchmarks.bench_loader [--tokens 256Mi] [--seconds 5] [--mosaic VENV]
 
 The same blocks of 2,048 tokens for all: fox1's set as curate writes it, the same folder through `datasets.load_from_disk`, and
 an MDS copy. In order and shuffled, batches of 16 blocks, one process. Each loader runs in a process of its own, whose

@@ -1,6 +1,6 @@
 """How long `fox1 why`, `find` and `trace` take on a run of many documents, each as a whole command, imports included.
 
-    python benchmarks/bench_lookup.py [--documents 1000000] [--runs 5]
+    python -m benchmarks.bench_lookup [--documents 1000000] [--runs 5]
 
 Makes a corpus of short documents, curates it once without near-dedupe, and asks for documents of its last rows and for
 blocks of its phases. Peers have no such commands: a run of theirs is searched by reading it.

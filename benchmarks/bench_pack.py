@@ -1,6 +1,6 @@
 """Packing: padding, cut documents and speed of best fit beside concatenate-and-chunk; tokens to blocks beside `datasets`.
 
-    python benchmarks/bench_pack.py [--run RUN] [--documents 1M] [--pairs 3]
+    python -m benchmarks.bench_pack [--run RUN] [--documents 1M] [--pairs 3]
 
 Lengths are those of a run's token shards, else made up: log-normal with a heavy tail, as web documents have. Partitions of
 64k documents, as mix makes them; what they leave over is packed once more. The peer is the grouping of texts that the

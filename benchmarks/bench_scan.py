@@ -1,6 +1,6 @@
 """The whole scan against datatrove's same steps on the same documents, one core each, in one run.
 
-    FOX1_DATA=... python benchmarks/bench_scan.py [--megabytes 30] [--default-megabytes 4] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.bench_scan [--megabytes 30] [--default-megabytes 4] [--pairs 3]
 
 fox1: everything scan computes (words and lines, Gopher quality and repetition, C4, FineWeb, code, personal data, language, quality
 model, contamination, URL rules, edits, content hash, signature, sketch) as Arrow columns. datatrove: its Gopher quality,
@@ -8,7 +8,7 @@ Gopher repetition, C4 and FineWeb filters and MinHash signatures; each at its de
 fastest setting (words split at white space). Imports and kernel compilation are excluded on both sides; texts are in
 memory as each side wants them. The last line is JSON.
 
-Needs `pip install datatrove spacy` (and rensa, to compare MinHash alone).
+Needs `pip install spacy` (and rensa, to compare MinHash alone).
 """
 
 from __future__ import annotations

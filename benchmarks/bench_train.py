@@ -1,6 +1,6 @@
 """Training throughput beside Hugging Face's Trainer and torchtitan's Llama 3, on the same blocks.
 
-    python benchmarks/bench_train.py [--size 1.6b] [--lengths 2048,4096,8192] [--pairs 3]
+    python -m benchmarks.bench_train [--size 1.6b] [--lengths 2048,4096,8192] [--pairs 3]
 
 On a GPU: Fox-1 of 1.6B parameters, 256,000 pieces, bf16 over fp32 master weights; the peers get compile, flash attention where
 it is installed, and the best of several micro-batches. On the CPU it runs small: the tiny size, 16,000 pieces, fp32, eager.

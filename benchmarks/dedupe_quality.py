@@ -1,6 +1,6 @@
 """Recall and precision of dedupe on data with a truth file, by true Jaccard computed from the text.
 
-    FOX1_DATA=.../corpora python benchmarks/dedupe_quality.py --truth .../truth.jsonl [--set dedupe.jaccard=0.7] [--plot curve.svg]
+    FOX1_DATA=.../corpora python -m benchmarks.dedupe_quality --truth .../truth.jsonl [--set dedupe.jaccard=0.7] [--plot curve.svg]
 
 Filters are off. The truth file has a JSON object a line: `corpus`, `file` (`<corpus>/<file>` of the decisions), `row`,
 `key` (rows of one document), `how` (what was done to it) and optionally `natural_cluster`. Words are casefolded runs of

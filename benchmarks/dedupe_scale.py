@@ -1,6 +1,6 @@
 """Time, memory and disk of dedupe on made-up signatures of any number of documents: what a task takes stays bounded.
 
-    python benchmarks/dedupe_scale.py [--documents 100K 1M 10M] [--memory 1Gi] [--workers 2] [--folder DIR]
+    python -m benchmarks.dedupe_scale [--documents 100K 1M 10M] [--memory 1Gi] [--workers 2] [--folder DIR]
 
 Clusters are Zipf-like, one holds a tenth of all documents. Members of a cluster have up to an eighth of their shingles
 of their own; a third of them are exact copies. Signatures, sketches and hashes are those that scan would make of such

@@ -1,6 +1,6 @@
 """Does curation help? One model and one number of tokens, trained on the raw corpora and on curations of them.
 
-    FOX1_DATA=... python benchmarks/efficacy.py --out DIR [--seeds 3] [--share 0.125] [--truth truth.jsonl]
+    FOX1_DATA=... python -m benchmarks.efficacy --out DIR [--seeds 3] [--share 0.125] [--truth truth.jsonl]
 
 Arms, all of the same documents, tokenizer, model, steps and tokens, without the licence policy's subsets, the copies of
 held-out documents and the benchmarks' items:

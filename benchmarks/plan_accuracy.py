@@ -1,6 +1,6 @@
 """How near a plan comes: `fox1 plan` from a small sample of the inputs, then the run itself, then one beside the other.
 
-    FOX1_DATA=... python benchmarks/plan_accuracy.py [--recipe mini] [--sample 2%] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.plan_accuracy [--recipe mini] [--sample 2%] [--pairs 3]
 
 Every pair measures rates anew before its run. Prints the planned over the actual wall time of each pair, the median last.
 """

@@ -1,6 +1,6 @@
 """How much a user writes for the same job: fox1's recipe of the demo's kind against the code that datatrove needs for its part.
 
-    python benchmarks/recipe_lines.py
+    python -m benchmarks.recipe_lines
 
 Counted are lines that are neither blank nor comment nor docstring. fox1: a recipe for one's own copies of the five corpora,
 as the README shows it; it filters, dedupes, decontaminates, tokenizes, mixes, packs and says how to train. datatrove: the

@@ -1,6 +1,6 @@
 """What the engine costs: the scan of shards of 64 MB on 1, 2 and 4 Ray nodes of this machine, and a driver with many tasks.
 
-    python benchmarks/scaling.py [--shards 8] [--tasks 100000] [--data DIR]
+    python -m benchmarks.scaling [--shards 8] [--tasks 100000] [--data DIR]
 
 Nodes are processes of this machine (`ray.cluster_utils.Cluster`) that share its cores, so more of them can only cost. The
 overhead of a stage is the share of its wall time, times the cores, that was not spent in tasks. The text is that of

@@ -1,6 +1,6 @@
 """How fast each stage of fox1 is: one curation in one process, MB of text per second by stage, medians of several runs.
 
-    FOX1_DATA=... python benchmarks/stages.py [--recipe mini] [--runs 3]
+    FOX1_DATA=... python -m benchmarks.stages [--recipe mini] [--runs 3]
 
 Imports and kernel compilation are excluded (compile with `python -m fox1.commands.compile_kernels`); reading, decompression and
 writing are not.

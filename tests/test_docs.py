@@ -1,25 +1,30 @@
-"""What the documentation shows, as it stands: its code runs, the files it names are there, its links lead somewhere."""
+"""What the documentation shows, as it stands: its code runs, the files it names exist, its links lead somewhere."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import SMALL
-from tests.test_package import ROOT, copy_of_the_tree
+from tests.test_package import PARTS, ROOT, copy_of_the_tree
 
 BLOCK = re.compile(r"^```\w+ name=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PATH = re.compile(
-    r"`((?:pipeline|trainer|tokenize|recipes|tests|benchmarks|docs|commands)/[\w/.*-]+|[\w-]+\.(?:py|md))`"
-)
+FOLDERS = (*PARTS, "tests", "benchmarks", "docs")
+PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w/.*-]*|[\w-]+\.py)`")
+MODULE = re.compile(r"python -m ((?:fox1|tests|benchmarks)(?:\.[a-z_]+)*)(?![\w.])")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").rglob("*.md")})
+PAGES.append(ROOT / "benchmarks" / "README.md")
+COLUMNS = 100
 
 
 def blocks() -> dict[str, str]:
@@ -60,7 +65,7 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     assert len(given["shouting.py"].splitlines()) <= 10
     for name in ("shouting.py", "shouting.yaml"):
         (tmp_path / name).write_text(given[name])
-    environment = {"FOX1_DATA": str(corpora), "PYTHONPATH": str(tmp_path)}
+    environment = {"FOX1_DATA": str(corpora)}
     model = f"tokenizer.model={run / 'prepare' / 'tokenizer.model'}"
     command = [sys.executable, "-m", "fox1", "curate", str(tmp_path / "shouting.yaml"), "--out", str(tmp_path / "run")]
     options = ["--in-process", "--stages", "filter", *(w for s in (*SMALL, model) for w in ("--set", s))]
@@ -68,10 +73,8 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     assert done.returncode == 0, done.stderr
     check = [sys.executable, "-m", "fox1", "recipe", "check", str(tmp_path / "shouting.yaml")]
     done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert "budgets: the sources hold bytes enough" in done.stdout
-    assert "plug-in calm: shouting.calm, loaded" in done.stdout
-    done = subprocess.run(check, env={**os.environ, "FOX1_DATA": str(corpora)}, capture_output=True, text=True)
-    assert done.returncode == 1 and "plug-in calm: cannot import shouting.calm" in done.stderr
+    assert "budgets: the sources" in done.stdout
+    assert "plug-in calm: " in done.stdout and "shouting.py:calm, loaded" in done.stdout
     import pyarrow.parquet as pq
 
     tables = [pq.read_table(p, columns=["reasons"]) for p in (tmp_path / "run" / "filtered").rglob("*.parquet")]
@@ -81,13 +84,11 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     ]
     verdicts = [v for c in columns for v in c.to_pylist()]
     assert dropped == sum(v != "" for v in verdicts) and set(verdicts) <= {"", "shouts"}
-    sys.path.insert(0, str(tmp_path))
-    try:
-        from shouting import calm
-
-        assert calm("A QUIET WORD", {}) == "shouts" and calm("A quiet word", {}) is True
-    finally:
-        sys.path.remove(str(tmp_path))
+    calm = runpy.run_path(str(tmp_path / "shouting.py"))["calm"]
+    assert calm("A QUIET WORD", {}) == "shouts" and calm("A quiet word", {}) is True
+    (tmp_path / "shouting.py").unlink()
+    done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 1 and "plug-in calm" in done.stderr and "shouting.py" in done.stderr
 
 
 @pytest.mark.slow
@@ -127,16 +128,46 @@ def test_a_sixth_corpus_of_the_documentation_is_curated(tmp_path: Path, corpora:
     assert [s["domain"] for s in signals] == ["dialogue", "q&a", "dialogue"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_files_and_links_that_a_page_names_are_there(page: Path) -> None:
+def named_files(page: Path) -> Iterator[tuple[str, bool]]:
+    """Files, folders and modules that a page names, and whether they exist."""
     text = page.read_text()
     for name in PATH.findall(text):
-        found = [p for base in (ROOT, ROOT / "docs", ROOT / "benchmarks", page.parent) for p in base.glob(name)]
-        found += [
-            p
-            for part in ("pipeline", "trainer", "tokenize", "recipes")
-            for p in (ROOT / part).rglob(name.split("/")[-1])
-        ]
-        assert found or name in blocks(), f"{page.name} names {name}, which is not there"
-    for link in LINK.findall(text):
-        assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
+        if "/" in name:
+            yield name, any(ROOT.glob(name.rstrip("/"))) or name in blocks()
+        else:
+            yield name, any(p for part in FOLDERS for p in (ROOT / part).rglob(name)) or name in blocks()
+    for name in MODULE.findall(text):
+        path = ROOT.joinpath(*name.removeprefix("fox1").strip(".").split("."))
+        yield name, path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+    for name in LINK.findall(text):
+        yield name, (page.parent / name).exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_and_links_that_a_page_names_exist(page: Path) -> None:
+    assert [name for name, exists in named_files(page) if not exists] == []
+
+
+@pytest.mark.parametrize(
+    "contract", sorted(p for part in PARTS for p in (ROOT / part).rglob("__init__.py")), ids=lambda p: p.parent.name
+)
+def test_files_that_the_contract_of_a_part_lists_exist(contract: Path) -> None:
+    names = re.findall(r"(?:\w+/)*\w+\.py\b", ast.get_docstring(ast.parse(contract.read_text())) or "")
+    places = (contract.parent, contract.parent.parent, ROOT)
+    assert [name for name in names if not any((place / name).exists() for place in places)] == []
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """Lines of a page with their numbers, without code, tables and pictures."""
+    fenced = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith(("    ", "|", "![")):
+            yield number, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_prose_wraps(page: Path) -> None:
+    long = [f"{page.name}:{number}" for number, line in prose(page.read_text()) if len(line) > COLUMNS]
+    assert long == [], f"prose is wider than {COLUMNS} columns"

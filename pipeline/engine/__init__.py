@@ -1,0 +1,11 @@
+"""Runs the tasks of a stage, and none that is finished.
+
+tasks.py      a task and its key; which tasks are due; running them, in this process or by an executor
+on_ray.py     the executor on a Ray cluster or a session of this machine; the only file of curation that imports Ray
+shuffle.py    how rows move between tasks: files with an offset table
+memory.py     how much a process took at most, and how it keeps what it freed
+
+In: functions with their artifacts and settings. Out: published artifacts, each with a completion record that holds the key
+of its task. A task whose record has its key, and whose files are in place, is not run again. The bytes do not depend on
+the executor, the number of workers, or retries.
+"""

@@ -1,4 +1,15 @@
-"""Per-document facts, computed in one pass over Arrow string buffers by Numba kernels.
+"""Signals: per-document facts, computed in one pass over Arrow string buffers by Numba kernels.
+
+stage.py            plans a task per group of source files; returns the tables with their counts
+scan.py             a task: source files in, one row of facts per document out
+segment.py          words, lines and paragraphs, cut once for all kernels; unicode.py: character classes
+gopher.py, c4.py, fineweb.py, code.py    the rules of the papers, as counts
+language.py, quality.py                  language with confidence; the learned quality score
+minhash.py, hashing.py                   content hash, band signature, sketch
+pii.py, matchers.py, marked.py           personal data and secrets; words that signals look for
+contamination.py, urls.py                benchmark n-grams; block lists
+counts.py, ratios.py                     which counts are stored; the ratios that filters form from them
+plugins.py, plugin_files.py              filters of other makers, one Python call per document; those named by file
 
 Every kernel takes a batch (UTF-8 bytes and int64 offsets) and returns columns; no Python object per document. Stored
 facts are integers: ratios are formed from them by the filters, so no byte of the output depends on rounding.

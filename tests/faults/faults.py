@@ -1,4 +1,4 @@
-"""Faults done to a run on purpose, and the commands they are done to; `chaos.py` draws them, counts them and compares.
+"""Faults done to a run on purpose, and the commands they are done to; chaos.py draws them, counts them and compares.
 
 A fault is a generator: it strikes when it is first asked, yields the seconds after which it acts again, and undoes what
 must not last when it is closed. It counts only if it says that it landed, with proof: a process seen stopped or dead, bytes

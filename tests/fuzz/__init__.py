@@ -1,4 +1,4 @@
-"""What hostile bytes are thrown at, for test_hostile.py and its long form, benchmarks/fuzz.py.
+"""What hostile bytes are thrown at, for test_hostile.py and its long form, `python -m tests.fuzz`.
 
 A target damages a valid file (`make`) and reads it (`judge`). Reading gives what is right, or a ValueError of one line that
 names the file; anything else is a `Fault`. Cases follow from a random generator alone, so a seed repeats them.

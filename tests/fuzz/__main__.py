@@ -1,6 +1,6 @@
-"""Hostile bytes for everything that reads what others wrote: the long form of the fuzz tests (tests/fuzz).
+"""Hostile bytes for everything that reads what others wrote: the long form of the fuzz tests.
 
-    python benchmarks/fuzz.py [--cases 1000000] [--seconds N] [--seed S] [--jobs 2] [--targets a,b] [--keep DIR]
+    python -m tests.fuzz [--cases 1000000] [--seconds N] [--seed S] [--jobs 2] [--targets a,b] [--keep DIR]
 
 Workers are processes of their own, so that a crash or a hang is found as well as a wrong answer. A case follows from (seed,
 target, number); the input of each that fails is kept in DIR. Prints what came of the cases of each target, and JSON last.
@@ -21,12 +21,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-# Behind all else: folders and modules of the root have common names.
-sys.path.append(str(ROOT))
+from tests.fuzz import TARGETS, Case, Fault, run_case
 
-from tests.fuzz import TARGETS, Case, Fault, run_case  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[2]
 SLICE = 50
 """Cases of a target that a worker runs in one go."""
 HANG_SECONDS = 30
@@ -107,8 +104,8 @@ class Fuzzer:
         """One worker at a time, as long as there are cases; a new one for each that crashed or hung."""
         asked = self._slice()
         while asked:
-            command = [sys.executable, __file__, "--work", str(self._seed)]
-            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            command = [sys.executable, "-m", "tests.fuzz", "--work", str(self._seed)]
+            worker = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             try:
                 while asked:
                     asked = self._run_slice(worker, *asked) or self._slice()
