@@ -60,7 +60,7 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     assert len(given["shouting.py"].splitlines()) <= 10
     for name in ("shouting.py", "shouting.yaml"):
         (tmp_path / name).write_text(given[name])
-    environment = {"FOX1_DATA": str(corpora), "PYTHONPATH": str(tmp_path)}
+    environment = {"FOX1_DATA": str(corpora)}
     model = f"tokenizer.model={run / 'prepare' / 'tokenizer.model'}"
     command = [sys.executable, "-m", "fox1", "curate", str(tmp_path / "shouting.yaml"), "--out", str(tmp_path / "run")]
     options = ["--in-process", "--stages", "filter", *(w for s in (*SMALL, model) for w in ("--set", s))]
@@ -69,9 +69,11 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     check = [sys.executable, "-m", "fox1", "recipe", "check", str(tmp_path / "shouting.yaml")]
     done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
     assert "budgets: the sources hold bytes enough" in done.stdout
-    assert "plug-in calm: shouting.calm, loaded" in done.stdout
-    done = subprocess.run(check, env={**os.environ, "FOX1_DATA": str(corpora)}, capture_output=True, text=True)
-    assert done.returncode == 1 and "plug-in calm: cannot import shouting.calm" in done.stderr
+    assert f"plug-in calm: {tmp_path}/shouting.py:calm, loaded" in done.stdout
+    gone = tmp_path / "elsewhere.yaml"
+    gone.write_text(given["shouting.yaml"].replace("shouting.py", "elsewhere.py"))
+    done = subprocess.run([*check[:-1], str(gone)], env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 1 and "plug-in calm: cannot import" in done.stderr and "there is no file" in done.stderr
     import pyarrow.parquet as pq
 
     tables = [pq.read_table(p, columns=["reasons"]) for p in (tmp_path / "run" / "filtered").rglob("*.parquet")]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import fox1
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from fox1.cluster import client, entry, package, submit
@@ -352,6 +355,51 @@ def test_a_job_gets_its_recipe_and_joins_the_cluster(address: str, monkeypatch: 
     # The head was started by its path, with another Python or none on its PATH.
     python, of_tasks = next(line.split()[1:] for line in out.getvalue().splitlines() if line.startswith("pythons"))
     assert python == of_tasks and Path(python).parent == Path(sys.executable).parent
+
+
+@pytest.mark.slow
+def test_what_a_recipe_names_travels_with_the_job(address: str, tmp_path: Path) -> None:
+    """A plug-in, a URL list and an exclude list beside the recipe; the run is resumed by a second job, and looked at later."""
+    data, mine, run = tmp_path / "data", tmp_path / "mine", tmp_path / "run"
+    data.mkdir()
+    mine.mkdir()
+    rows = [{"text": f"A note about the {animal}. " * 40, "id": animal} for animal in ("fox", "hound", "hare")]
+    (data / "notes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (mine / "urls.txt").write_text(f"file://{data}/notes.jsonl\n")
+    (mine / "gone.txt").write_text("id:hound\n")
+    (mine / "rules").mkdir()
+    (mine / "rules" / "__init__.py").write_text("")
+    (mine / "rules" / "words.py").write_text("WORDS = ['hare']\n")
+    rule = "from .words import WORDS\n\n\ndef judge(text, row):\n    return not any(w in text for w in WORDS)\n"
+    (mine / "rules" / "hares.py").write_text(rule)
+    others = dict.fromkeys(("redpajama", "slimpajama", "dolma", "pile", "refinedweb"))
+    weights = {"weights": [{"corpus": "notes", "weight": 1}]}
+    recipe = {
+        "extends": "sample.yaml",
+        "sources": {**others, "notes": {"format": "huggingface", "urls": "urls.txt"}},
+        "exclude": {"lists": ["gone.txt"]},
+        "plugins": {"no_hares": {"target": "rules/hares.py:judge"}},
+        "contamination": {"benchmarks": {"sample": None}},
+        "phases": {f"phase{k}": {**weights, "blocks": [{"length": 512}]} for k in (1, 2, 3)},
+        "tokenizer": {"vocab_size": 300},
+    }
+    (mine / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    command = [sys.executable, "-m", "fox1", "submit", "--address", address, "--"]
+    command += ["curate", "mine.yaml", "--out", str(run), "--stages", "filter"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=mine, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    reused, total = (int(n) for n in re.findall(r"(\d+) of (\d+) tasks reused", done.stdout)[-1])
+    assert reused == total, done.stdout
+    shutil.rmtree(mine)
+    opened = fox1.open_run(run)
+    (filtered,) = (run / "filtered").rglob("*.parquet")
+    reasons = pq.read_table(filtered).sort_by("doc_id")["reasons"].to_pylist()
+    assert ["excluded" in r for r in reasons] == [False, True, False]
+    assert ["no_hares" in r for r in reasons] == [False, False, True]
+    # The URL list is gone with the folder of the recipe, and the jobs' folders are not the run's.
+    assert "A note about the fox." in opened._opened.text(opened._opened.doc_id("notes/notes.jsonl#0"))[0].as_py()
+    assert sorted(p.name for p in (run / "files").rglob("*") if p.is_file()) == ["gone.txt", "urls.txt"]
 
 
 @pytest.mark.slow
