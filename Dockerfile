@@ -8,11 +8,11 @@
 ARG PYTHON=311
 FROM rayproject/ray:2.60.0-py${PYTHON}
 
-# CUDA comes with torch.
+# CUDA comes with torch. boto3 is for the autoscaler of ray_cluster.yaml.
 COPY pyproject.toml constraints.txt /tmp/fox1/
 RUN pip install --no-cache-dir uv \
     && uv pip install --system --no-cache -r /tmp/fox1/pyproject.toml --extra s3 --constraint /tmp/fox1/constraints.txt \
-       'ray[default]==2.60.0'
+       'ray[default]==2.60.0' boto3
 
 # Kernels are found by the contents of their files, so that no job compiles those that it shares with this checkout.
 COPY __init__.py kernel_cache.py /tmp/fox1/

@@ -1,5 +1,6 @@
 """Submitting: what travels with a job, what is refused before it starts, and one real cluster of one host."""
 
+import ast
 import io
 import json
 import os
@@ -223,9 +224,6 @@ def test_the_cluster_file_fits_ray_s_own_schema_and_this_version() -> None:
 
     types = config["available_node_types"]
     assert types[config["head_node_type"]]["resources"]["CPU"] == 0
-    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
-    [ray] = [line for line in constraints if line.startswith("ray==")]
-    assert any(ray.replace("ray==", "ray[default]==") in command for command in config["setup_commands"])
     for start in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         assert any("export RAY_AUTH_MODE=token" in command and "ray start" in command for command in start)
         assert any(all(f"{name}={value}" in command for name, value in KEEPALIVE.items()) for command in start)
@@ -252,6 +250,47 @@ def test_the_kubernetes_cluster_has_the_settings_of_the_other_one() -> None:
         assert container["env"] == [*keepalive, {"name": "FOX1_SCRATCH", "value": "/scratch/fox1"}]
     starts = [*other["head_start_ray_commands"], *other["worker_start_ray_commands"]]
     assert sum("FOX1_SCRATCH=" in command for command in starts) == 2
+
+
+def test_the_image_has_one_name_and_the_versions_of_the_constraints() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    cluster = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text(encoding="utf-8"))
+    kubernetes = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    head = kubernetes["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (built,) = set(re.findall(r"(\S+/fox1-ray:\S+)", dockerfile))
+    assert built == cluster["docker"]["image"] == head["image"]
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    ray = built.rpartition(":")[2]
+    assert f"ray=={ray}" in constraints and f"FROM rayproject/ray:{ray}-py" in dockerfile
+    assert f"ray[default]=={ray}" in dockerfile
+
+
+@pytest.mark.slow
+def test_the_image_can_compile_the_kernels_from_what_it_copies(tmp_path: Path) -> None:
+    for line in re.findall(r"^COPY (.*)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE):
+        *sources, target = line.split()
+        place = tmp_path / Path(target).relative_to("/tmp")
+        for source in sources:
+            assert (ROOT / source).exists(), f"the Dockerfile copies {source}, which is not there"
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, place)
+    # What it imports, without the minute that compiling takes.
+    tree = ast.parse((tmp_path / "fox1" / "commands" / "compile_kernels.py").read_text(encoding="utf-8"))
+    needed = [f"fox1.{n.module}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 2]
+    assert len(needed) > 5
+    program = f"import {', '.join(needed)}; print(fox1.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == str(tmp_path / "fox1" / "__init__.py"), done.stderr
 
 
 # -- a real cluster ----------------------------------------------------------------------------------------------
