@@ -192,7 +192,7 @@ class _Run:
         model = Path(s.tokenizer.model)
         if s.tokenizer.model and "://" not in s.tokenizer.model and model.exists():
             # A named model does not depend on the corpora, apart from the sample that measures it.
-            used.append(content_key(model.stat().st_size, model.stat().st_mtime_ns))
+            used.append(file_version(s.tokenizer.model))
         key = task_key("prepare", prepare.VERSION, [s.tokenizer, s.seed, s.filter.excluded], used)
         args = (self.files, s.filter.excluded, s.tokenizer, s.seed, self.paths)
         tasks = [Task("tokenizer", key, prepare_tokenizer, args)]

@@ -152,7 +152,10 @@ class Contamination(Strict):
 class Plugin(Strict):
     """A datatrove filter class or a function (text, row) -> bool | reason; one Python call per document: slow."""
 
-    target: str = Field(description="Dotted path, e.g. datatrove.pipeline.filters.RegexFilter.")
+    target: str = Field(
+        description="FILE.py:NAME, by the file's path from the recipe, or a dotted path, e.g. "
+        "datatrove.pipeline.filters.RegexFilter."
+    )
     arguments: dict[str, Any] = {}
     domains: list[Domain] = []
 

@@ -1,8 +1,10 @@
 """Submitting: what travels with a job, what is refused before it starts, and one real cluster of one host."""
 
+import ast
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import fox1
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from fox1.cluster import client, entry, package, submit
@@ -220,9 +224,6 @@ def test_the_cluster_file_fits_ray_s_own_schema_and_this_version() -> None:
 
     types = config["available_node_types"]
     assert types[config["head_node_type"]]["resources"]["CPU"] == 0
-    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
-    [ray] = [line for line in constraints if line.startswith("ray==")]
-    assert any(ray.replace("ray==", "ray[default]==") in command for command in config["setup_commands"])
     for start in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         assert any("export RAY_AUTH_MODE=token" in command and "ray start" in command for command in start)
         assert any(all(f"{name}={value}" in command for name, value in KEEPALIVE.items()) for command in start)
@@ -249,6 +250,47 @@ def test_the_kubernetes_cluster_has_the_settings_of_the_other_one() -> None:
         assert container["env"] == [*keepalive, {"name": "FOX1_SCRATCH", "value": "/scratch/fox1"}]
     starts = [*other["head_start_ray_commands"], *other["worker_start_ray_commands"]]
     assert sum("FOX1_SCRATCH=" in command for command in starts) == 2
+
+
+def test_the_image_has_one_name_and_the_versions_of_the_constraints() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    cluster = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text(encoding="utf-8"))
+    kubernetes = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text(encoding="utf-8"))
+    head = kubernetes["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (built,) = set(re.findall(r"(\S+/fox1-ray:\S+)", dockerfile))
+    assert built == cluster["docker"]["image"] == head["image"]
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    ray = built.rpartition(":")[2]
+    assert f"ray=={ray}" in constraints and f"FROM rayproject/ray:{ray}-py" in dockerfile
+    assert f"ray[default]=={ray}" in dockerfile
+
+
+@pytest.mark.slow
+def test_the_image_can_compile_the_kernels_from_what_it_copies(tmp_path: Path) -> None:
+    for line in re.findall(r"^COPY (.*)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE):
+        *sources, target = line.split()
+        place = tmp_path / Path(target).relative_to("/tmp")
+        for source in sources:
+            assert (ROOT / source).exists(), f"the Dockerfile copies {source}, which is not there"
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, place)
+    # What it imports, without the minute that compiling takes.
+    tree = ast.parse((tmp_path / "fox1" / "commands" / "compile_kernels.py").read_text(encoding="utf-8"))
+    needed = [f"fox1.{n.module}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 2]
+    assert len(needed) > 5
+    program = f"import {', '.join(needed)}; print(fox1.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == str(tmp_path / "fox1" / "__init__.py"), done.stderr
 
 
 # -- a real cluster ----------------------------------------------------------------------------------------------
@@ -352,6 +394,51 @@ def test_a_job_gets_its_recipe_and_joins_the_cluster(address: str, monkeypatch: 
     # The head was started by its path, with another Python or none on its PATH.
     python, of_tasks = next(line.split()[1:] for line in out.getvalue().splitlines() if line.startswith("pythons"))
     assert python == of_tasks and Path(python).parent == Path(sys.executable).parent
+
+
+@pytest.mark.slow
+def test_what_a_recipe_names_travels_with_the_job(address: str, tmp_path: Path) -> None:
+    """A plug-in, a URL list and an exclude list beside the recipe; the run is resumed by a second job, and looked at later."""
+    data, mine, run = tmp_path / "data", tmp_path / "mine", tmp_path / "run"
+    data.mkdir()
+    mine.mkdir()
+    rows = [{"text": f"A note about the {animal}. " * 40, "id": animal} for animal in ("fox", "hound", "hare")]
+    (data / "notes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (mine / "urls.txt").write_text(f"file://{data}/notes.jsonl\n")
+    (mine / "gone.txt").write_text("id:hound\n")
+    (mine / "rules").mkdir()
+    (mine / "rules" / "__init__.py").write_text("")
+    (mine / "rules" / "words.py").write_text("WORDS = ['hare']\n")
+    rule = "from .words import WORDS\n\n\ndef judge(text, row):\n    return not any(w in text for w in WORDS)\n"
+    (mine / "rules" / "hares.py").write_text(rule)
+    others = dict.fromkeys(("redpajama", "slimpajama", "dolma", "pile", "refinedweb"))
+    weights = {"weights": [{"corpus": "notes", "weight": 1}]}
+    recipe = {
+        "extends": "sample.yaml",
+        "sources": {**others, "notes": {"format": "huggingface", "urls": "urls.txt"}},
+        "exclude": {"lists": ["gone.txt"]},
+        "plugins": {"no_hares": {"target": "rules/hares.py:judge"}},
+        "contamination": {"benchmarks": {"sample": None}},
+        "phases": {f"phase{k}": {**weights, "blocks": [{"length": 512}]} for k in (1, 2, 3)},
+        "tokenizer": {"vocab_size": 300},
+    }
+    (mine / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    command = [sys.executable, "-m", "fox1", "submit", "--address", address, "--"]
+    command += ["curate", "mine.yaml", "--out", str(run), "--stages", "filter"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=mine, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    reused, total = (int(n) for n in re.findall(r"(\d+) of (\d+) tasks reused", done.stdout)[-1])
+    assert reused == total, done.stdout
+    shutil.rmtree(mine)
+    opened = fox1.open_run(run)
+    (filtered,) = (run / "filtered").rglob("*.parquet")
+    reasons = pq.read_table(filtered).sort_by("doc_id")["reasons"].to_pylist()
+    assert ["excluded" in r for r in reasons] == [False, True, False]
+    assert ["no_hares" in r for r in reasons] == [False, False, True]
+    # The URL list is gone with the folder of the recipe, and the jobs' folders are not the run's.
+    assert "A note about the fox." in opened._opened.text(opened._opened.doc_id("notes/notes.jsonl#0"))[0].as_py()
+    assert sorted(p.name for p in (run / "files").rglob("*") if p.is_file()) == ["gone.txt", "urls.txt"]
 
 
 @pytest.mark.slow

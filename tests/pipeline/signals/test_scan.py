@@ -103,13 +103,13 @@ def broken(text: str, row: dict[str, Any]) -> int:
     return 3
 
 
-HERE = "tests.pipeline.test_scan"
+HERE = f"{Path(__file__)}:"
 
 
 def test_plugins_are_functions_and_datatrove_filters() -> None:
     plugins = (
-        PluginSettings("foxes", f"{HERE}.keep_foxes"),
-        PluginSettings("hounds", f"{HERE}.keep_foxes", '{"animal": "hound"}', ("code",)),
+        PluginSettings("foxes", f"{HERE}keep_foxes"),
+        PluginSettings("hounds", f"{HERE}keep_foxes", '{"animal": "hound"}', ("code",)),
         PluginSettings("lower", "datatrove.pipeline.filters.RegexFilter", '{"regex_exp": "SECRET"}'),
         PluginSettings("gopher", "datatrove.pipeline.filters.GopherQualityFilter", '{"min_doc_words": 4}'),
     )
@@ -138,10 +138,10 @@ def test_any_change_of_a_plugin_s_package_is_another_version(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        (f"{HERE}.broken", "returned int"),
-        (f"{HERE}.nosuch", "cannot import"),
+        (f"{HERE}broken", "returned int"),
+        (f"{HERE}nosuch", "cannot import"),
         ("nosuch.module.f", "cannot import"),
-        ("pathlib.Path", "no datatrove filter"),
+        ("pathlib.Path", "not a datatrove filter"),
     ],
 )
 def test_a_bad_plugin_is_named(target: str, says: str) -> None:
