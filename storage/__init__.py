@@ -4,6 +4,7 @@ store.py      a store as a local mirror: what is opened is fetched, what is publ
 lease.py      one writer of a run, or of a folder of checkpoints, at a time
 disk.py       errors of a disk that refuses to be written
 wording.py    an error as one line; text that cannot steer a terminal
+fields.py     marks on fields of settings: units, bounds and choices of what a recipe may write
 
 In: a path or a URL. Out: local paths to read and write. A file is there whole or not at all, and two attempts at one file
 may both win, since they write equal bytes.

@@ -74,7 +74,7 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     check = [sys.executable, "-m", "fox1", "recipe", "check", str(tmp_path / "shouting.yaml")]
     done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
     assert "budgets: the sources" in done.stdout
-    assert "plug-in calm: " in done.stdout and "shouting.py:calm, loaded" in done.stdout
+    assert f"plug-in calm: {tmp_path}/shouting.py:calm, loaded" in done.stdout
     gone = tmp_path / "elsewhere.yaml"
     gone.write_text(given["shouting.yaml"].replace("shouting.py", "elsewhere.py"))
     done = subprocess.run([*check[:-1], str(gone)], env={**os.environ, **environment}, capture_output=True, text=True)
@@ -90,9 +90,6 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     assert dropped == sum(v != "" for v in verdicts) and set(verdicts) <= {"", "shouts"}
     calm = runpy.run_path(str(tmp_path / "shouting.py"))["calm"]
     assert calm("A QUIET WORD", {}) == "shouts" and calm("A quiet word", {}) is True
-    (tmp_path / "shouting.py").unlink()
-    done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert done.returncode == 1 and "plug-in calm" in done.stderr and "shouting.py" in done.stderr
 
 
 @pytest.mark.slow
@@ -158,7 +155,8 @@ def test_files_and_links_that_a_page_names_exist(page: Path) -> None:
 def test_files_that_the_contract_of_a_part_lists_exist(contract: Path) -> None:
     names = re.findall(r"(?:\w+/)*\w+\.py\b", ast.get_docstring(ast.parse(contract.read_text())) or "")
     places = (contract.parent, contract.parent.parent, ROOT)
-    assert [name for name in names if not any((place / name).exists() for place in places)] == []
+    lost = [n for n in names if not any((p / n).exists() for p in places) and not any(contract.parent.rglob(n))]
+    assert lost == []
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:

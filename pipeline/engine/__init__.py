@@ -1,6 +1,8 @@
 """Runs the tasks of a stage, and none that is finished.
 
-tasks.py      a task and its key; which tasks are due; running them, in this process or by an executor
+tasks.py      which tasks are due; running them, in this process or by an executor
+keys.py       a task's key, derived from the artifacts and settings it is given
+records.py    completion records, and the logs of a run's times
 on_ray.py     the executor on a Ray cluster or a session of this machine; the only file of curation that imports Ray
 shuffle.py    how rows move between tasks: files with an offset table
 memory.py     how much a process took at most, and how it keeps what it freed

@@ -3,6 +3,7 @@
 stage.py      plans a task per group of files; returns what was kept and the funnel
 judge.py      a task: for every document the first rule that failed, in recipe order, and all that failed
 exclude.py    documents removed on request: lists of rows, URLs, native ids and content hashes
+reasons.py    the signal and value behind a reason
 
 In: `signals/` and the recipe's sections of thresholds. Out: `filtered/`, a row per document with `reason` and `reasons`, and
 counts by reason that balance with the rows scanned.
