@@ -49,7 +49,7 @@ def test_a_typo_is_refused_in_one_line(words: str, says: str) -> None:
         ("curate sample --out /run --against=old", "'--against': old is relative"),
         ("train run --out /ckpt", "'RUN': run is relative"),
         ("train /run --out /ckpt --resume old", "'--resume': old is relative"),
-        ("curves /a b --out /c.svg", "'CKPT...': b is relative"),
+        ("curves /a b --out /c.svg", "'CKPT': b is relative"),
         ("curves /a", "'--out': curves.svg is relative"),
         ("export /ckpt model", "'DIR': model is relative"),
         ("export /ckpt s3://bucket/model", "'DIR': s3://bucket/model is a URL"),
