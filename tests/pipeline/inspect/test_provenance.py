@@ -131,7 +131,7 @@ def test_the_commands_show_it(run: Path, corpora: Path, monkeypatch: pytest.Monk
 def test_a_look_at_a_run_loads_little(run: Path) -> None:
     """What would take longer than the answer is not imported: pandas by `to_numpy`, Ray, torch, the stages."""
     code = (
-        "import sys; from fox1.cli import app; from typer.testing import CliRunner; "
+        "import sys; from fox1.commands.app import app; from typer.testing import CliRunner; "
         "done = CliRunner().invoke(app, sys.argv[1:]); "
         "loaded = {'pandas', 'ray', 'torch', 'datasets', 'fox1.pipeline.curate'} & {*sys.modules}; "
         "sys.exit(done.output if done.exit_code else ' '.join(loaded) or 0)"

@@ -226,9 +226,9 @@ def test_a_short_item_is_matched_with_its_answer_or_choices_or_listed() -> None:
 PROBE = """
 import json, sys
 from pathlib import Path
-from fox1.pipeline.artifacts import RunPaths
-from fox1.pipeline.identity import SourceFile
-from fox1.pipeline.memory import peak_bytes
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.engine.memory import peak_bytes
 from fox1.pipeline.signals.scan import EditSettings, ScanSettings, scan_file
 from fox1.pipeline.sources.listing import current_version
 path = sys.argv[1]

@@ -218,7 +218,7 @@ def test_chunked_loss_holds_one_chunk_of_logits() -> None:
     script = """
 import sys, torch
 import torch.nn.functional as F
-from fox1.pipeline.memory import peak_bytes
+from fox1.pipeline.engine.memory import peak_bytes
 from fox1.trainer.loss import linear_cross_entropy
 way, tokens, pieces = sys.argv[1], 4096, 32000
 torch.manual_seed(0)
