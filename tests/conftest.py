@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import zstandard
@@ -50,19 +51,18 @@ def run_command(*words: object, **variables: str) -> subprocess.CompletedProcess
 
     status: object = 0
     with (
-        pytest.MonkeyPatch.context() as patch,
+        # The whole environment is put back, also what the command sets for libraries that it is about to import.
+        mock.patch.dict(os.environ, variables),
+        mock.patch.object(sys, "argv", ["fox1", *map(str, words)]),
         redirect_stdout(io.StringIO()) as out,
         redirect_stderr(io.StringIO()) as err,
     ):
-        patch.setattr(sys, "argv", ["fox1", *map(str, words)])
-        for name, value in variables.items():
-            patch.setenv(name, value)
         try:
             main()
         except SystemExit as end:
             status = end.code or 0
     code = status if isinstance(status, int) else 1
-    return subprocess.CompletedProcess(sys.argv[:1], code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(["fox1", *map(str, words)], code, out.getvalue(), err.getvalue())
 
 
 def as_set(*changes: str) -> list[str]:
