@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from .commands.show.stats import read_stats
 from .pipeline.engine.on_ray import ray_session
-from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent, record_run
+from .pipeline.engine.records import record_run
+from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent
 from .pipeline.inspect import lookup, provenance
-from .pipeline.inspect.run import Run as _Run
-from .pipeline.inspect.run import phase_names, shard_set
+from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
+from .pipeline.mix.lookup_index import KINDS
 from .pipeline.run.artifacts import STAGES, RunPaths
 from .pipeline.run.identity import SourceFile
 from .pipeline.sources.listing import list_sources
@@ -78,7 +79,7 @@ def curate(
     """
     # Here, so that a look at a run does not wait for the stages and the schema of recipes.
     from .pipeline.curate import curate as run_stages
-    from .pipeline.curate import run_files
+    from .pipeline.run.manifest import run_files
     from .recipes.load import load_recipe
     from .recipes.settings import curate_settings, training_json
 
@@ -109,7 +110,7 @@ class Run:
 
     def __init__(self, root: Path) -> None:
         self.paths = RunPaths(root)
-        self._opened = _Run(self.paths, self._listed)
+        self._opened = FinishedRun(self.paths, self._listed)
 
     def __repr__(self) -> str:
         return f"Run({store.shown(self.paths.root)!r}: {', '.join(self.phases)})"
@@ -163,8 +164,8 @@ class Run:
         Raises:
             ValueError: not one of these is given.
         """
-        if len(by) != 1 or not set(by) <= {*lookup.KINDS, "text"}:
-            raise ValueError(f"find takes one of {', '.join(lookup.KINDS)} and text")
+        if len(by) != 1 or not set(by) <= {*KINDS, "text"}:
+            raise ValueError(f"find takes one of {', '.join(KINDS)} and text")
         return lookup.find(self._opened, *next(iter(by.items())))
 
     def find_listed(self, exclude: str) -> lookup.Listed:

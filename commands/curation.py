@@ -90,7 +90,7 @@ def plan(
     """Tell what a curation and its training will take, from rates measured on a sample of the inputs."""
     import json
 
-    from ..pipeline.capacity.plan import as_json as plan_json
+    from ..pipeline.capacity.estimate import as_json as plan_json
     from ..pipeline.run.artifacts import write_json
     from ..recipes.plan import plan_recipe
     from ..recipes.units import quantity, share
@@ -149,7 +149,7 @@ def dump(
 def verify(run: RunFolder) -> None:
     """Read every file of a run again and compare it with the checksums of the manifest."""
     from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.run.verify import verify as verify_run
+    from ..pipeline.run.checksums import verify as verify_run
 
     warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))

@@ -45,7 +45,7 @@ def tokenizer_inspect(
     """Show a model's special ids and kinds of pieces; of a run's, how it does on the run's text."""
     from ..pipeline.inspect.run import stored_run
     from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.stats.tokenizer import subset_tokens
+    from ..pipeline.stats.tokenizer_figures import subset_tokens
     from ..tokenize.model import load, pieces
     from .show.stats import print_tokenizer
 
@@ -67,7 +67,7 @@ def tokenizer_train(
 
     from ..pipeline.curate import planned_groups
     from ..pipeline.run.artifacts import RunPaths, publish
-    from ..pipeline.stats.tokenizer import train_on_survivors
+    from ..pipeline.stats.tokenizer_figures import train_on_survivors
     from ..recipes.load import stored_recipe
     from ..recipes.settings import curate_settings
     from ..recipes.units import quantity

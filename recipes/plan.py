@@ -8,7 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..pipeline.capacity.plan import Actual, Corpus, Plan, Training, actual, corpora_of, make_plan, stored_rates
+from ..pipeline.capacity.estimate import (
+    Actual,
+    CapacityPlan,
+    CorpusEstimate,
+    TrainingWorkload,
+    actual,
+    corpora_of,
+    make_plan,
+    stored_rates,
+)
 from ..pipeline.capacity.rates import Rates, measure
 from ..pipeline.engine.on_ray import ray_session
 from ..pipeline.inspect.run import stored_run
@@ -35,7 +44,7 @@ def plan_recipe(
     share: float | None,
     rates_file: Path | None,
     say: Callable[[str], None] = lambda _: None,
-) -> tuple[Plan, Actual | None]:
+) -> tuple[CapacityPlan, Actual | None]:
     """A plan of a recipe; of a finished run, with what it took.
 
     The files are listed where they can be; else the recipe's `expected` stands for them, and rates come from the sample
@@ -107,18 +116,20 @@ def _measure(recipe: Recipe, share: float, unknown: bool, say: Callable[[str], N
         return measure(settings, files, share, ray_session(None, cores), cores, Path(folder), source, say)
 
 
-def _expected(recipe: Recipe) -> list[Corpus]:
+def _expected(recipe: Recipe) -> list[CorpusEstimate]:
     found = []
     for name, e in recipe.expected.items():
         tokens = float(sum(e.survivors.values()))
         # Four bytes a token: published counts are of tokens, the second read of bytes.
         found.append(
-            Corpus(name, e.files, e.stored, e.text, e.documents, 4.0 * tokens, tokens, dict(e.survivors), e.source)
+            CorpusEstimate(
+                name, e.files, e.stored, e.text, e.documents, 4.0 * tokens, tokens, dict(e.survivors), e.source
+            )
         )
     return found
 
 
-def _training(recipe: Recipe, gpus: int, gpu: str, peak: float, utilisation: float) -> Training:
+def _training(recipe: Recipe, gpus: int, gpu: str, peak: float, utilisation: float) -> TrainingWorkload:
     settings = train_settings(recipe)
     phases = []
     for phase in settings.phases:
@@ -127,4 +138,4 @@ def _training(recipe: Recipe, gpus: int, gpu: str, peak: float, utilisation: flo
         phases.append(
             (phase.name, phase.tokens, flops_per_token(settings.model, recipe.tokenizer.vocab_size, float(longest)))
         )
-    return Training(tuple(phases), gpus, gpu, peak, utilisation)
+    return TrainingWorkload(tuple(phases), gpus, gpu, peak, utilisation)

@@ -201,8 +201,8 @@ def curate() -> Callable[..., Any]:
 
 def curate_sample(out: Path, data: Path, *changes: str) -> None:
     """Curate the sample recipe in this process, as `fox1 curate` does."""
-    from fox1.pipeline.curate import run_files
     from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.manifest import run_files
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import curate_settings, training_json
 

@@ -11,8 +11,8 @@ import pytest
 from fox1.commands.app import app
 from fox1.commands.doctor import check_machine
 from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect
-from fox1.pipeline.run.verify import verify
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL, hashes

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import sentencepiece
+
+from ..storage.fields import Derived, OneOf, Pairs, Quantity
 
 TRAINING_THREADS = 2
 """A constant, because the trained model file records it."""
@@ -20,25 +22,43 @@ SENTENCE_BYTES = 4000
 """SentencePiece drops longer sentences; documents are cut below this at line ends or spaces."""
 
 
+Special = Annotated[str, OneOf(("pad", "eos", "bos", "unk"))]
+
+
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """Which tokenizer a run uses."""
+    """Which tokenizer a run uses, and what it adds to a document."""
 
     model: str = ""
-    """Path (or fsspec URL) of a `.model`; empty: `prepare` trains one."""
-    vocab_size: int = 16_000
-    sample_bytes: int = 32 << 20
+    """Path (or fsspec URL) of a SentencePiece `.model`; empty: `prepare` trains one from the run's text."""
+    vocab_size: Quantity = 16_000
+    """Pieces of a model that is trained."""
+    sample_bytes: Quantity = 32 << 20
     """Text that training sees, over all sources."""
     reserved: tuple[str, ...] = ("<start_of_turn>", "<end_of_turn>")
     """Pieces of the chat template: in a document's text they come out split, as ordinary text."""
-    chat: tuple[tuple[str, str, str], ...] = ()
+    chat: Annotated[tuple[tuple[str, str, str], ...], Derived()] = ()
     """The chat template: (role, before its turns, after them)."""
     bos: bool = True
     """Open a document's first segment with BOS."""
     eos: bool = True
     """Close a document's last segment with EOS."""
-    specials: tuple[tuple[str, int], ...] = ()
-    """(pad, eos, bos or unk; id) that the model must have; -1: none."""
+    specials: Annotated[tuple[tuple[Special, int], ...], Pairs()] = ()
+    """Ids the model must have, by name (-1: none); a model with others is refused."""
+
+    @property
+    def of_model(self) -> TokenizerSettings:
+        """What making the model acts on; the rest is as if nobody had chosen it."""
+        settings = replace(self, chat=(), bos=True, eos=True)
+        return replace(settings, vocab_size=0, sample_bytes=0) if self.model else settings
+
+    def of_encoding(self, chat: bool) -> TokenizerSettings:
+        """What encoding acts on besides the model's file.
+
+        Args:
+            chat: conversations, for which the template matters, or other text.
+        """
+        return TokenizerSettings(reserved=self.reserved, chat=self.chat if chat else ())
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TokenizerSettings:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from ...pipeline.capacity.plan import Actual, Plan
+from ...pipeline.capacity.estimate import Actual, CapacityPlan
 from .mixture import new_console, new_table
 
 ENOUGH_BYTES = 5e6
 """Of text that rates can be taken from."""
 
 
-def print_plan(plan: Plan, then: Actual | None) -> None:
+def print_plan(plan: CapacityPlan, then: Actual | None) -> None:
     """Print a plan, beside what a run took where one is given."""
     console = new_console()
     for table in (_corpora(plan), _stages(plan, then), _disk(plan, then), _pools(plan), _training(plan)):
@@ -41,7 +41,7 @@ def print_plan(plan: Plan, then: Actual | None) -> None:
         console.print(f"  - {line}", highlight=False)
 
 
-def _corpora(plan: Plan) -> Table:
+def _corpora(plan: CapacityPlan) -> Table:
     table = new_table("Inputs", "corpus", "files", "stored", "text", "documents", "tokens kept", "figures from")
     for c in plan.corpora:
         table.add_row(
@@ -56,7 +56,7 @@ def _corpora(plan: Plan) -> Table:
     return table
 
 
-def _stages(plan: Plan, then: Actual | None) -> Table:
+def _stages(plan: CapacityPlan, then: Actual | None) -> Table:
     columns = ["stage", "tasks", "core-hours", "wall"]
     if then:
         columns += ["tasks, actual", "core-hours, actual", "wall, actual"]
@@ -88,7 +88,7 @@ def _stages(plan: Plan, then: Actual | None) -> Table:
     return table
 
 
-def _disk(plan: Plan, then: Actual | None) -> Table:
+def _disk(plan: CapacityPlan, then: Actual | None) -> Table:
     table = new_table("Bytes and files of the run", "folder", "planned", *(["actual"] if then else []))
     for folder, size in plan.folders.items():
         table.add_row(folder, _size(size), *([_size(then.folders.get(folder, 0.0))] if then else []))
@@ -98,7 +98,7 @@ def _disk(plan: Plan, then: Actual | None) -> Table:
     return table
 
 
-def _pools(plan: Plan) -> Table:
+def _pools(plan: CapacityPlan) -> Table:
     table = new_table(
         "Pools by what is expected to survive", "phase", "pool", "wanted", "expected", "epochs", "allowed", ""
     )
@@ -109,7 +109,7 @@ def _pools(plan: Plan) -> Table:
     return table
 
 
-def _training(plan: Plan) -> Table:
+def _training(plan: CapacityPlan) -> Table:
     table = new_table(f"Training on {plan.gpus} x {plan.gpu}", "phase", "tokens", "FLOPs", "GPU-hours", "days")
     for p in plan.phases:
         table.add_row(p.name, f"{p.tokens:,}", f"{p.flops:.3g}", f"{p.gpu_hours:,.4g}", f"{p.days:,.3g}")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ...pipeline.dedupe.order import DUPLICATES
 from ...pipeline.run.artifacts import RunPaths, read_json
-from ...pipeline.stats.tokenizer import SubsetTokens
+from ...pipeline.stats.tokenizer_figures import SubsetTokens
 from ...tokenize.model import Pieces
 from .mixture import mixture_tables, new_console, new_table
 

@@ -1,0 +1,8 @@
+"""Looking at a finished run: nothing here writes to it, and no stage imports it.
+
+run.py          a run opened by its manifest: its phases, documents and their text
+provenance.py   `fox1 why` and `fox1 trace`: a document's fate, and a block's sources
+lookup.py       `fox1 find`: documents by URL, native id, content hash or text
+what_if.py      `fox1 filter --what-if`: what another threshold would change
+dump.py         `fox1 dump`: the curated documents as Parquet
+"""

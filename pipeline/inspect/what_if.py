@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from ..filter.exclude import EXCLUDED, Excluded, excluded_of
-from ..filter.judge import FilterSettings, judge, signal_batches, signal_of
+from ..filter.judge import FilterSettings, judge, signal_batches
+from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths, merge_counts
 from ..run.identity import Group, SourceFile
-from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..text.excerpts import beginning, edited_text
 
 
 @dataclass(frozen=True)
-class Example:
+class VerdictChange:
     """A document whose verdict would change."""
 
     name: str
@@ -39,7 +39,7 @@ class WhatIf:
 
     documents: int = 0
     kept: int = 0
-    """Documents the run's filter keeps."""
+    """Documents that the run's filter keeps."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> documents that would be dropped for it and are kept now."""
     restored: dict[str, int] = field(default_factory=dict)
@@ -47,11 +47,11 @@ class WhatIf:
     by_subset: dict[str, tuple[int, int]] = field(default_factory=dict)
     """corpus/subset -> (dropped, restored)."""
     bytes: int = 0
-    """Of edited text: restored less dropped."""
+    """Bytes of edited text: restored less dropped."""
     groups: int = 0
     changed_groups: int = 0
-    """Groups of files with a document whose verdict changes: those whose tokens a real change would make anew."""
-    examples: list[Example] = field(default_factory=list)
+    """Groups of files with a document whose verdict changes: a real change would tokenize these again."""
+    examples: list[VerdictChange] = field(default_factory=list)
 
 
 def what_if(
@@ -60,7 +60,7 @@ def what_if(
     """Compare two filters on a run's signals.
 
     Args:
-        examples: of dropped and of restored documents, so many each, spread over the files.
+        examples: how many dropped and how many restored documents to show, spread over the files.
 
     Raises:
         ValueError: a file has not been scanned.
@@ -96,7 +96,7 @@ def _compare(
     found: dict[bool, list[tuple[SourceFile, int, str, str]]],
     taken: dict[bool, int],
 ) -> bool:
-    """Add what changes in a batch; whether anything does."""
+    """Add what changes in a batch to `result` and `found`; returns whether anything does."""
     taken_out = (EXCLUDED, excluded.match(batch)[0])
     before, after = ([taken_out, *judge(batch, file.corpus, s)] for s in (now, then))
     first = [_first(verdicts, batch.num_rows) for verdicts in (before, after)]
@@ -127,17 +127,5 @@ def _first(verdicts: list[tuple[str, np.ndarray]], n: int) -> list[str]:
     return reasons
 
 
-def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
-    """The signal behind a reason with its value, of row i of a batch of signals; empty where there is none."""
-    if reason == "languages":
-        return f"language {batch.column('language')[i]}"
-    signal = signal_of(reason)
-    if not signal:
-        return ""
-    # Not `to_numpy`: see `runs.uint64s`.
-    one = {c: np.array([batch.column(c)[i].as_py()]) for c in batch.schema.names if c in SIGNAL_COUNTS}
-    return f"{signal} {SIGNALS[signal](one)[0]:.4g}"
-
-
-def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> Example:
-    return Example(f"{file.name}#{row}", reason, value, beginning(edited_text(paths, file, row)))
+def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> VerdictChange:
+    return VerdictChange(f"{file.name}#{row}", reason, value, beginning(edited_text(paths, file, row)))

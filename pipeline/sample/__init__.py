@@ -4,8 +4,9 @@ harvest     which files may be read: the standard library and fox1's own depende
 extract     files -> documents: docstrings, reference pages, READMEs, licences, source code
 invent      documents that no package holds: poor ones, arithmetic, and the shipped `passages/`
 compose     documents -> rows of the corpora, which overlap, repeat and differ slightly as the real ones do
+variants    light edits that turn a copy into a near-duplicate
 corpora     rows -> files, laid out and encoded as each corpus is
-write       the whole of it
+write       all of these in order
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from .edits import edited
 from .extract import Document, Kind
 from .harvest import rank
 from .passages import passages
+from .variants import edited
 
 
 class Corpus(StrEnum):
@@ -61,17 +61,17 @@ HOMES: Mapping[Kind, Mapping[Corpus, tuple[str, ...]]] = {
 """Subsets a document of each kind can be in, by corpus; SlimPajama follows from RedPajama."""
 
 EVERYWHERE = 2
-"""So many documents of each kind are in all of their corpora, so that no file of the sample is empty."""
+"""This many documents of each kind are in all of their corpora, so that no file of the sample is empty."""
 EDITED_PERCENT = 18
 TWICE_PERCENT = 6
 SLIM_PERCENT = 85
 SLIM_CHARS = 200
 PLANTED_EVERY = 40
-"""One web document in so many ends with personal data, and one in so many with a benchmark item."""
+"""One web document in this many ends with personal data, and as many with a benchmark item."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SampleRow:
     """One row of one corpus, without the metadata that its format adds."""
 
     corpus: Corpus
@@ -90,7 +90,7 @@ class Row:
 class Composer:
     """Gathers rows, and counts the bytes of their text."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SampleRow] = field(default_factory=list)
     written: Counter[Corpus] = field(default_factory=Counter)
     """Bytes of UTF-8 text by corpus."""
     documents: Counter[Kind] = field(default_factory=Counter)
@@ -100,7 +100,7 @@ class Composer:
         self._planted = [[text for _, text in passages(name)] for name in ("personal", "benchmarks")]
 
     def add(self, document: Document) -> int:
-        """Put a document into its corpora; returns the bytes of text that it came to."""
+        """Put a document into its corpora; returns the bytes of text that were added."""
         before = self.written.total()
         document = self._plant(document)
         key, homes = document.key, HOMES[document.kind]
@@ -134,17 +134,17 @@ class Composer:
         if corpus is Corpus.REDPAJAMA:
             if not text.isascii() and seed % 2:
                 text = unicodedata.normalize("NFD", text)
-            self._slim(Row(corpus, subset, text, document))
-        self._append(Row(corpus, subset, text, document))
+            self._slim(SampleRow(corpus, subset, text, document))
+        self._append(SampleRow(corpus, subset, text, document))
 
-    def _slim(self, row: Row) -> None:
+    def _slim(self, row: SampleRow) -> None:
         text = unicodedata.normalize("NFC", row.text)
         if len(text) < SLIM_CHARS or text in self._in_slim or rank("slim", row.document.key) % 100 >= SLIM_PERCENT:
             return
         self._in_slim.add(text)
         self._append(replace(row, corpus=Corpus.SLIMPAJAMA, text=text))
 
-    def _append(self, row: Row) -> None:
+    def _append(self, row: SampleRow) -> None:
         self.rows.append(row)
         self.written[row.corpus] += len(row.text.encode())
 

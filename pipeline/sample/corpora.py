@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from .compose import Corpus, Row
+from .compose import Corpus, SampleRow
 from .harvest import rank
 
 Json = dict[str, Any]
@@ -71,7 +71,7 @@ REFINEDWEB_SCHEMA = pa.schema(REFINEDWEB_FIELDS)
 ZSTD_LEVEL, GZIP_LEVEL = 3, 2
 
 
-def write_corpora(root: Path, rows: Iterable[Row]) -> None:
+def write_corpora(root: Path, rows: Iterable[SampleRow]) -> None:
     """Write the rows of all corpora below `root`, a folder for each corpus."""
     # Subsets are mixed inside a file, so rows are shuffled: by a hash, with the rest of the row to break ties.
     ordered = sorted(rows, key=lambda r: (rank("row", r.seed), r.subset, r.document.key, r.text))
@@ -79,13 +79,13 @@ def write_corpora(root: Path, rows: Iterable[Row]) -> None:
         write(root / corpus, [r for r in ordered if r.corpus is corpus])
 
 
-def _redpajama(root: Path, rows: Sequence[Row]) -> None:
+def _redpajama(root: Path, rows: Sequence[SampleRow]) -> None:
     for subset, names in REDPAJAMA_FILES.items():
         for name, part in _deal([r for r in rows if r.subset == subset], names).items():
             _write(root / subset / name, _lines(part, _redpajama_row))
 
 
-def _slimpajama(root: Path, rows: Sequence[Row]) -> None:
+def _slimpajama(root: Path, rows: Sequence[SampleRow]) -> None:
     for name, part in _held_out(rows, SLIMPAJAMA_HELD_OUT, SLIMPAJAMA_TRAIN).items():
         _write(
             root / name,
@@ -93,18 +93,18 @@ def _slimpajama(root: Path, rows: Sequence[Row]) -> None:
         )
 
 
-def _dolma(root: Path, rows: Sequence[Row]) -> None:
+def _dolma(root: Path, rows: Sequence[SampleRow]) -> None:
     for source in sorted({r.subset for r in rows}):
         part = [r for r in rows if r.subset == source]
         _write(root / f"{source}-0000.json.gz", _lines(part, partial(_dolma_row, seen=Counter())))
 
 
-def _pile(root: Path, rows: Sequence[Row]) -> None:
+def _pile(root: Path, rows: Sequence[SampleRow]) -> None:
     for name, part in _held_out(rows, PILE_HELD_OUT, PILE_TRAIN).items():
         _write(root / name, _lines(part, lambda r: {"text": r.text, "meta": {"pile_set_name": r.subset}}))
 
 
-def _refinedweb(root: Path, rows: Sequence[Row]) -> None:
+def _refinedweb(root: Path, rows: Sequence[SampleRow]) -> None:
     for index in range(REFINEDWEB_FILES):
         name = f"train-{index:05}-of-{REFINEDWEB_FILES:05}-{rank('refinedweb', index):016x}.parquet"
         part = rows[index::REFINEDWEB_FILES]
@@ -114,7 +114,7 @@ def _refinedweb(root: Path, rows: Sequence[Row]) -> None:
         _rename_into(root / "data" / name, buffer.getvalue())
 
 
-_WRITERS: dict[Corpus, Callable[[Path, Sequence[Row]], None]] = {
+_WRITERS: dict[Corpus, Callable[[Path, Sequence[SampleRow]], None]] = {
     Corpus.REDPAJAMA: _redpajama,
     Corpus.SLIMPAJAMA: _slimpajama,
     Corpus.DOLMA: _dolma,
@@ -123,14 +123,14 @@ _WRITERS: dict[Corpus, Callable[[Path, Sequence[Row]], None]] = {
 }
 
 
-def _redpajama_row(row: Row) -> Json:
+def _redpajama_row(row: SampleRow) -> Json:
     meta = _redpajama_meta(row)
     value = REDPAJAMA_META[row.subset](meta) if row.subset in REDPAJAMA_META else meta
     named = {} if row.subset in REDPAJAMA_NO_SUBSET else {"red_pajama_subset": row.subset}
     return {"text": row.text, "meta": value, **named}
 
 
-def _redpajama_meta(row: Row) -> Json:
+def _redpajama_meta(row: SampleRow) -> Json:
     seed, date = row.seed, _date(row)
     match row.subset:
         case "arxiv":
@@ -161,7 +161,7 @@ def _redpajama_meta(row: Row) -> Json:
             return {"title": row.document.title, "url": _url(row), "language": "en", "timestamp": "20230320"}
 
 
-def _github_meta(row: Row) -> Json:
+def _github_meta(row: SampleRow) -> Json:
     owner, _, path = row.document.key.partition("/")
     lengths = [len(line) for line in row.text.split("\n")]
     return {
@@ -185,7 +185,7 @@ def _github_meta(row: Row) -> Json:
     }
 
 
-def _dolma_row(row: Row, seen: Counter[str]) -> Json:
+def _dolma_row(row: SampleRow, seen: Counter[str]) -> Json:
     """`id` is a hash of the document, the same in every source that holds it; a repeat in one source is numbered."""
     seed, identity = row.seed, _sha1(row.document.key)
     number = seen[identity]
@@ -210,7 +210,7 @@ def _dolma_row(row: Row, seen: Counter[str]) -> Json:
     }
 
 
-def _refinedweb_row(row: Row) -> Json:
+def _refinedweb_row(row: SampleRow) -> Json:
     seed, date = row.seed, _date(row)
     url = _url(row)
     images = [[f"{url}/figure-{seed % 7}.png", row.document.title]] if seed % 5 == 0 else []
@@ -224,13 +224,13 @@ def _refinedweb_row(row: Row) -> Json:
     }
 
 
-def _url(row: Row) -> str:
+def _url(row: SampleRow) -> str:
     """An address of the document; the top-level domain is reserved, so it leads nowhere."""
     owner, _, path = row.document.key.partition("/")
     return f"https://{owner.replace('_', '-')}.example/{quote(path, safe='/')}"
 
 
-def _date(row: Row) -> datetime:
+def _date(row: SampleRow) -> datetime:
     return datetime(2014, 1, 1) + timedelta(seconds=row.seed % (9 * 365 * 86_400))
 
 
@@ -238,12 +238,14 @@ def _sha1(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _deal(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Sequence[Row]]:
+def _deal(rows: Sequence[SampleRow], names: Sequence[str]) -> dict[str, Sequence[SampleRow]]:
     """Rows dealt to the files in turn."""
     return {name: rows[i :: len(names)] for i, name in enumerate(names)}
 
 
-def _held_out(rows: Sequence[Row], held_out: Sequence[str], train: Sequence[str]) -> dict[str, Sequence[Row]]:
+def _held_out(
+    rows: Sequence[SampleRow], held_out: Sequence[str], train: Sequence[str]
+) -> dict[str, Sequence[SampleRow]]:
     """A small share of the rows to the held-out files, the rest to those of training.
 
     Rows with one text stay on one side, so that nothing held out is trained on.
@@ -254,7 +256,7 @@ def _held_out(rows: Sequence[Row], held_out: Sequence[str], train: Sequence[str]
     return _deal(rows[:count], held_out) | _deal(kept, train)
 
 
-def _lines(rows: Iterable[Row], shape: Callable[[Row], Json]) -> bytes:
+def _lines(rows: Iterable[SampleRow], shape: Callable[[SampleRow], Json]) -> bytes:
     return "".join(json.dumps(shape(row), ensure_ascii=False) + "\n" for row in rows).encode()
 
 

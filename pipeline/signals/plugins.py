@@ -13,25 +13,28 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import xxhash
+
+from ...storage.fields import Arguments, Derived
+from ..sources.domains import Domain
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class PluginSettings:
-    """A plug-in as the recipe names it."""
+    """A datatrove filter class or a function (text, row) -> bool | reason; one Python call per document: slow."""
 
-    name: str
+    name: Annotated[str, Derived()]
     target: str
-    """Dotted path of a function or of a datatrove filter class."""
-    arguments: str = "{}"
-    """JSON object: arguments of the class; of a function, keyword arguments after text and row."""
-    domains: tuple[str, ...] = ()
+    """Dotted path of a function or of a datatrove filter class, e.g. datatrove.pipeline.filters.RegexFilter."""
+    arguments: Arguments = "{}"
+    """Arguments of the class; of a function, keyword arguments after text and row."""
+    domains: tuple[Domain, ...] = ()
     """Judge only documents of these domains; empty: of all."""
-    version: str = ""
+    version: Annotated[str, Derived()] = ""
     """What changes when the plug-in's code changes; filled by `with_version` when a run is planned."""
 
     @property

@@ -24,10 +24,10 @@ _PAIRS = (
 )
 """(field that asks, fields that may answer)."""
 MAX_LINE = 16 << 20
-"""Turns are objects: a line of empty ones takes more than twenty times its bytes."""
+"""Turns become objects: a line of empty ones takes more than twenty times its own bytes in memory."""
 
 
-class Row(msgspec.Struct, gc=False):
+class ChatRow(msgspec.Struct, gc=False):
     messages: list[dict[str, Any]] | None = None
     conversations: list[dict[str, Any]] | None = None
     system: str | None = None
@@ -51,7 +51,7 @@ class Row(msgspec.Struct, gc=False):
         self.text = compose([*([("system", self.system)] if self.system else []), *_turns(self)])
 
 
-def _turns(row: Row) -> list[tuple[str, str]]:
+def _turns(row: ChatRow) -> list[tuple[str, str]]:
     if row.messages is not None:
         return [_turn(m.get("role"), m.get("content")) for m in row.messages]
     if row.conversations is not None:
@@ -71,8 +71,8 @@ def _turn(role: object, said: object) -> tuple[str, str]:
     return _ROLES.get(role, role), said
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: ChatRow, path: str) -> Facts:
     return Facts(row.source or "train", as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
 
 
-ADAPTER = Adapter(Row, "text", _facts, composed=True, max_line=MAX_LINE)
+ADAPTER = Adapter(ChatRow, "text", _facts, composed=True, max_line=MAX_LINE)

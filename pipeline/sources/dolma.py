@@ -7,22 +7,22 @@ import msgspec
 from .adapter import Adapter, Facts, as_text, as_timestamp
 
 
-class Metadata(msgspec.Struct, gc=False):
+class DolmaMetadata(msgspec.Struct, gc=False):
     url: msgspec.Raw = msgspec.Raw()
 
 
-class Row(msgspec.Struct, gc=False):
+class DolmaRow(msgspec.Struct, gc=False):
     text: str
     id: msgspec.Raw = msgspec.Raw()
     source: str | None = None
     created: msgspec.Raw = msgspec.Raw()
     added: msgspec.Raw = msgspec.Raw()
-    metadata: Metadata | None = None
+    metadata: DolmaMetadata | None = None
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: DolmaRow, path: str) -> Facts:
     url = as_text(row.metadata.url) if row.metadata else ""
     return Facts(row.source or "unknown", as_text(row.id), url, as_timestamp(row.created) or as_timestamp(row.added))
 
 
-ADAPTER = Adapter(Row, "text", _facts)
+ADAPTER = Adapter(DolmaRow, "text", _facts)

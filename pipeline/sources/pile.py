@@ -7,17 +7,17 @@ import msgspec
 from .adapter import Adapter, Facts
 
 
-class Meta(msgspec.Struct, gc=False):
+class PileMeta(msgspec.Struct, gc=False):
     pile_set_name: str | None = None
 
 
-class Row(msgspec.Struct, gc=False):
+class PileRow(msgspec.Struct, gc=False):
     text: str
-    meta: Meta | None = None
+    meta: PileMeta | None = None
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: PileRow, path: str) -> Facts:
     return Facts((row.meta and row.meta.pile_set_name) or "unknown", "", "")
 
 
-ADAPTER = Adapter(Row, "text", _facts)
+ADAPTER = Adapter(PileRow, "text", _facts)

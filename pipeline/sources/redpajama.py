@@ -10,8 +10,8 @@ from .adapter import META_BYTES, Adapter, Facts, as_text, as_timestamp
 from .domains import SUBSET_DOMAINS
 
 
-class Meta(msgspec.Struct, gc=False):
-    """What we read of `meta`; which keys there are differs by subset."""
+class RedPajamaMeta(msgspec.Struct, gc=False):
+    """The keys of `meta` that are read; which of them exist differs by subset."""
 
     url: msgspec.Raw = msgspec.Raw()
     arxiv_id: msgspec.Raw = msgspec.Raw()
@@ -19,37 +19,37 @@ class Meta(msgspec.Struct, gc=False):
     timestamp: msgspec.Raw = msgspec.Raw()
 
 
-class Row(msgspec.Struct, gc=False):
+class RedPajamaRow(msgspec.Struct, gc=False):
     text: str
-    meta: Meta | str | None = None
+    meta: RedPajamaMeta | str | None = None
     red_pajama_subset: str | None = None
 
 
-def _meta(value: Meta | str | None) -> Meta:
-    if isinstance(value, Meta):
+def _meta(value: RedPajamaMeta | str | None) -> RedPajamaMeta:
+    if isinstance(value, RedPajamaMeta):
         return value
     if not value or len(value) > META_BYTES:
-        return Meta()
+        return RedPajamaMeta()
     try:
-        return msgspec.json.decode(value, type=Meta)
+        return msgspec.json.decode(value, type=RedPajamaMeta)
     except msgspec.MsgspecError:
         pass
     # Some shards hold the repr of a Python dictionary.
     try:
         found = ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return Meta()
-    known = {k: v for k, v in found.items() if k in Meta.__struct_fields__} if isinstance(found, dict) else {}
-    return Meta(**known)
+        return RedPajamaMeta()
+    known = {k: v for k, v in found.items() if k in RedPajamaMeta.__struct_fields__} if isinstance(found, dict) else {}
+    return RedPajamaMeta(**known)
 
 
 def subset_of_path(path: str) -> str:
-    """The first folder that is the name of a subset; "unknown" where none is."""
+    """The first folder that is named like a subset; "unknown" if there is none."""
     known = SUBSET_DOMAINS["redpajama"]
     return next((part for part in path.split("/") if part in known), "unknown")
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: RedPajamaRow, path: str) -> Facts:
     meta = _meta(row.meta)
     native_id = as_text(meta.arxiv_id) or as_text(meta.id)
     return Facts(
@@ -57,4 +57,4 @@ def _facts(row: Row, path: str) -> Facts:
     )
 
 
-ADAPTER = Adapter(Row, "text", _facts)
+ADAPTER = Adapter(RedPajamaRow, "text", _facts)

@@ -7,14 +7,14 @@ import msgspec
 from .adapter import Adapter, Facts, as_text, as_timestamp
 
 
-class Row(msgspec.Struct, gc=False):
+class RefinedWebRow(msgspec.Struct, gc=False):
     content: str
     url: msgspec.Raw = msgspec.Raw()
     timestamp: msgspec.Raw = msgspec.Raw()
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: RefinedWebRow, path: str) -> Facts:
     return Facts("train", "", as_text(row.url), as_timestamp(row.timestamp))
 
 
-ADAPTER = Adapter(Row, "content", _facts)
+ADAPTER = Adapter(RefinedWebRow, "content", _facts)

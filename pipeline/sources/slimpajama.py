@@ -7,17 +7,17 @@ import msgspec
 from .adapter import Adapter, Facts
 
 
-class Meta(msgspec.Struct, gc=False):
+class SlimPajamaMeta(msgspec.Struct, gc=False):
     redpajama_set_name: str | None = None
 
 
-class Row(msgspec.Struct, gc=False):
+class SlimPajamaRow(msgspec.Struct, gc=False):
     text: str
-    meta: Meta | None = None
+    meta: SlimPajamaMeta | None = None
 
 
-def _facts(row: Row, path: str) -> Facts:
+def _facts(row: SlimPajamaRow, path: str) -> Facts:
     return Facts((row.meta and row.meta.redpajama_set_name) or "unknown", "", "")
 
 
-ADAPTER = Adapter(Row, "text", _facts)
+ADAPTER = Adapter(SlimPajamaRow, "text", _facts)

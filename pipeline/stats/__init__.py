@@ -1,7 +1,10 @@
-"""What a run can say of itself: counts that every stage leaves, put together; nothing is counted twice.
+"""What a run can say of itself: the counts that every stage leaves, put together; nothing is counted twice.
 
-stage.py          stats/*.json from the stages' counts
-ledger.py         the check that they balance
-contamination.py, examples.py, languages.py, mixture.py, tokenizer.py    their parts
-tables.py         the same as tables for a terminal; report/: as a page
+stage.py              stats/*.json from the stages' counts
+ledger.py             the check that the counts balance
+benchmark_items.py    which benchmark items stand in which documents
+examples.py           a few documents of every reason
+languages.py          documents and tokens by language
+tokenizer_figures.py  how the tokenizer does on the run's own text
+report/               the same as a page
 """

@@ -2,7 +2,7 @@
 
 The table of what bad input does is DESIGN's; its other rows are tested beside the parts: quarantine and damage in
 test_sources.py, files that change and limits in test_curate.py, a full disk in test_engine.py, lost nodes in test_cluster.py,
-short budgets in test_mix.py, damaged checkpoints in test_elastic.py, damaged files of a run in test_verify.py.
+short budgets in test_mix.py, damaged checkpoints in test_elastic.py, damaged files of a run in test_checksums.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 import zstandard
 from fox1.commands.app import app
 from fox1.pipeline.inspect.lookup import find
-from fox1.pipeline.inspect.run import Run
+from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.stats.report import write_report
@@ -115,7 +115,7 @@ def shown(*arguments: object) -> str:
 
 
 def test_no_document_name_or_id_steers_a_terminal(hostile: Path) -> None:
-    opened = Run(RunPaths(hostile))
+    opened = FinishedRun(RunPaths(hostile))
     traced = 0
     for row in hostile_rows(hostile)[::3]:
         said = shown("why", hostile, row["doc_id"])
@@ -151,7 +151,7 @@ def test_no_text_runs_in_the_report_or_closes_a_part_of_it(hostile: Path, tmp_pa
 
 
 def test_no_control_or_reserved_id_comes_from_a_document(hostile: Path) -> None:
-    opened = Run(RunPaths(hostile))
+    opened = FinishedRun(RunPaths(hostile))
     encoder = Encoder(opened.paths.tokenizer, opened.tokenizer.reserved)
     barred = {0, 1, 2, 3, *encoder.reserved_ids.values()}
     wanted, seen = {row["doc_id"]: row["row"] for row in hostile_rows(hostile)}, 0
@@ -184,7 +184,7 @@ def test_no_name_leads_out_of_a_run(hostile: Path) -> None:
 )
 def test_a_list_of_urls_names_files_below_its_folder(line: str, tmp_path: Path) -> None:
     (tmp_path / "urls.txt").write_text(f"https://x/a/b.jsonl\n{line}\n")
-    with pytest.raises(ValueError, match=r"leaves the folder|has control characters") as caught:
+    with pytest.raises(ValueError, match=r"leaves the folder|contains control characters") as caught:
         list_sources([SourceSettings("c", "pile", urls=str(tmp_path / "urls.txt"))])
     assert not CONTROL.search(str(caught.value))
 
@@ -203,7 +203,7 @@ from pathlib import Path
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.engine.memory import peak_bytes
-from fox1.pipeline.signals.scan import EditSettings, ScanSettings, scan_file
+from fox1.pipeline.signals.scan import EditSettings, ModelFiles, ScanSettings, scan_file
 from fox1.pipeline.sources.listing import current_version
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
@@ -212,8 +212,8 @@ for path in sys.argv[3:]:
     file = SourceFile(format, name, path, *current_version(SourceFile("", "", path, 0, "", "", False, 1)), format, False, 1)
     if sys.argv[1] == "scan":
         edits = EditSettings((("email", "x"),), (("web", ("javascript",)), ("code", ("javascript",))))
-        counts = scan_file(file, ScanSettings(edits=edits), RunPaths(Path(sys.argv[2]))).counts
-        found = [counts["documents"], counts["quarantined"], ""]
+        scanned = scan_file(file, ScanSettings(edits=edits), ModelFiles.installed(), RunPaths(Path(sys.argv[2])))
+        found = [scanned.documents, scanned.quarantined, ""]
     else:
         quarantine = Quarantine(file)
         rows = sum(batch.num_rows for batch in read_rows(file, quarantine))

@@ -191,7 +191,7 @@ def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp
         assert bool(table) == ("budget" in says)
         assert "Traceback" not in done.stderr
     nowhere = run_command("curate", "sample", "--out", "s3://", "--in-process", FOX1_DATA=str(corpora))
-    assert nowhere.returncode == 2 and "s3:// is no folder of a store" in nowhere.stderr
+    assert nowhere.returncode == 2 and "s3:// is not a folder of a store" in nowhere.stderr
     nothing = str(tmp_path / "nothing")
     missing = run_command("curate", "sample", "--out", tmp_path / "b", "--in-process", FOX1_DATA=nothing)
     assert missing.returncode == 1 and "set `root` (or FOX1_DATA)" in missing.stderr

@@ -11,7 +11,7 @@ from typing import Any
 from ....commands.show.mixture import documents_by_class
 from ....commands.show.stats import read_stats
 from ...dedupe.order import DUPLICATES
-from ...engine.tasks import task_times
+from ...engine.records import task_times
 from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from fox1.commands.app import app
-from fox1.pipeline.capacity.plan import Training, actual, corpora_of, make_plan, stored_rates
+from fox1.pipeline.capacity.estimate import TrainingWorkload, actual, corpora_of, make_plan, stored_rates
 from fox1.pipeline.capacity.rates import Rates, measure
-from fox1.pipeline.capacity.sample import write_sample
+from fox1.pipeline.capacity.small_copy import copy_beginnings
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import STAGES, RunPaths, write_json
 from fox1.pipeline.sources.listing import list_sources
@@ -24,12 +24,12 @@ from typer.testing import CliRunner
 
 from tests.conftest import SMALL
 
-TRAINING = Training((("phase1", 1000, 2e9),), 8, "H200", 989e12, 0.4)
+TRAINING = TrainingWorkload((("phase1", 1000, 2e9),), 8, "H200", 989e12, 0.4)
 
 
 def test_a_sample_is_the_beginning_of_its_files(settings_of: Callable[..., Any], tmp_path: Path) -> None:
     files = list_sources(settings_of().sources)
-    written, there = write_sample(files, 0.2, tmp_path)
+    written, there = copy_beginnings(files, 0.2, tmp_path)
     assert there == sum(f.size for f in files) and 0.1 < written / there < 0.6
     for file in files:
         copy = tmp_path / file.corpus / file.path
@@ -97,7 +97,7 @@ def test_what_a_plan_cannot_be_made_of(run: Path, tmp_path: Path, monkeypatch: p
     invoke = CliRunner().invoke
     monkeypatch.setenv("FOX1_DATA", str(tmp_path / "nowhere"))
     lost = invoke(app, ["plan", "mini"])
-    assert isinstance(lost.exception, ValueError) and "no folder" in str(lost.exception)
+    assert isinstance(lost.exception, ValueError) and "does not exist" in str(lost.exception)
     monkeypatch.delenv("FOX1_DATA")
     for arguments, message in (
         ([str(run)], "was not made in one go"),
@@ -111,7 +111,7 @@ def test_what_a_plan_cannot_be_made_of(run: Path, tmp_path: Path, monkeypatch: p
 
 def test_the_full_recipe_expects_what_it_wants() -> None:
     """By the survivors that fox1.yaml expects, every pool can give what its phase wants, and nobody repeats past four."""
-    from fox1.pipeline.capacity.plan import _needs
+    from fox1.pipeline.capacity.estimate import _needs
     from fox1.recipes.plan import _expected
     from fox1.recipes.settings import curate_settings
 

@@ -14,7 +14,7 @@ from fox1.pipeline.filter.judge import Exclusion, FilterSettings, Section, judge
 from fox1.pipeline.run.artifacts import EDIT_TYPE
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.signals.ratios import SIGNALS
-from fox1.pipeline.signals.scan import Prepared, ScanSettings, scan_piece, signals_schema
+from fox1.pipeline.signals.scan import Models, ScanSettings, scan_piece, signals_schema
 from fox1.pipeline.sources.rows import TEXT_SCHEMA
 from fox1.pipeline.text.edits import apply_edits
 
@@ -34,7 +34,7 @@ def signals(*rows: tuple[str, str]) -> pa.RecordBatch:
     ]
     batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
     settings = ScanSettings()
-    return scan_piece(batch, FILE, settings, signals_schema(settings), Prepared.nothing())
+    return scan_piece(batch, FILE, settings, signals_schema(settings), Models.nothing())
 
 
 def failed(batch: pa.RecordBatch, settings: FilterSettings) -> list[list[str]]:

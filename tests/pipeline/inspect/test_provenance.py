@@ -18,7 +18,7 @@ from fox1.commands.app import app
 from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.provenance import placed, trace, why
-from fox1.pipeline.inspect.run import Run
+from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import EDIT_TYPE, RunPaths
 from fox1.pipeline.run.identity import MAX_ROWS, SourceFile
 from fox1.pipeline.sources.listing import list_sources
@@ -40,8 +40,8 @@ def made_with(run: Path) -> CurateSettings:
 
 
 @pytest.fixture(scope="module")
-def opened(run: Path, made_with: CurateSettings) -> Run:
-    return Run(RunPaths(run), lambda: list_sources(made_with.sources, made_with.id_salt))
+def opened(run: Path, made_with: CurateSettings) -> FinishedRun:
+    return FinishedRun(RunPaths(run), lambda: list_sources(made_with.sources, made_with.id_salt))
 
 
 def decisions(run: Path) -> list[dict[str, Any]]:
@@ -50,11 +50,11 @@ def decisions(run: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_every_block_comes_from_the_bytes_that_its_trace_names(
-    run: Path, opened: Run, made_with: CurateSettings, monkeypatch: pytest.MonkeyPatch
+    run: Path, opened: FinishedRun, made_with: CurateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: dict[int, pa.LargeStringArray] = {}
-    read = Run.text
-    monkeypatch.setattr(Run, "text", lambda self, i: texts.setdefault(i, read(self, i)))
+    read = FinishedRun.text
+    monkeypatch.setattr(FinishedRun, "text", lambda self, i: texts.setdefault(i, read(self, i)))
     edited = 0
     for phase in ("phase1", "phase2", "phase3", "held_out"):
         folder = run / phase if phase == "held_out" else run / "phases" / phase
@@ -63,7 +63,7 @@ def test_every_block_comes_from_the_bytes_that_its_trace_names(
                 segments = trace(opened, phase, block, split.block_length, source=True)
                 assert segments
                 # The token shards tell the same without the source.
-                assert trace(Run(opened.paths), phase, block, split.block_length) == segments
+                assert trace(FinishedRun(opened.paths), phase, block, split.block_length) == segments
                 for s in segments:
                     raw = texts[opened.doc_id(s.name)][0].as_py().encode()
                     if s.edits:
@@ -74,7 +74,7 @@ def test_every_block_comes_from_the_bytes_that_its_trace_names(
     assert edited
 
 
-def test_a_kept_document_is_where_its_blocks_say(run: Path, opened: Run, made_with: CurateSettings) -> None:
+def test_a_kept_document_is_where_its_blocks_say(run: Path, opened: FinishedRun, made_with: CurateSettings) -> None:
     shown = 0
     for row in decisions(run):
         if not row["kept"] or not (places := placed(opened, row["doc_id"])):
@@ -93,7 +93,7 @@ def test_a_kept_document_is_where_its_blocks_say(run: Path, opened: Run, made_wi
 
 
 def test_why_names_the_duplicate_the_rule_and_what_it_does_not_know(
-    run: Path, opened: Run, made_with: CurateSettings
+    run: Path, opened: FinishedRun, made_with: CurateSettings
 ) -> None:
     rows = decisions(run)
     near = next(r for r in rows if r["kind"] == "near")
@@ -110,7 +110,7 @@ def test_why_names_the_duplicate_the_rule_and_what_it_does_not_know(
         trace(opened, "phase1", 99_999, 0)
     with pytest.raises(ValueError, match=r"no phase phase9; it has phase1, phase2, phase3, by number"):
         trace(opened, "phase9", 0, 0)
-    with pytest.raises(ValueError, match=r"say which with --length"):
+    with pytest.raises(ValueError, match=r"choose one with --length"):
         trace(opened, "phase2", 0, 0)
 
 
@@ -142,7 +142,7 @@ def test_a_look_at_a_run_loads_little(run: Path) -> None:
         assert done.returncode == 0, (words, done.stderr)
 
 
-def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: Run) -> None:
+def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: FinishedRun) -> None:
     """Every row of the signals that has a key is found by it, with its decision; what is not there is not."""
     seen = {"url": 0, "id": 0}
     for path in sorted((run / "signals").rglob("*.parquet")):
@@ -167,11 +167,11 @@ def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: Run) -> 
         find(opened, "hash", "abc")
 
 
-def list_files(opened: Run) -> list[SourceFile]:
+def list_files(opened: FinishedRun) -> list[SourceFile]:
     return list(opened._sources())
 
 
-def test_what_a_copy_stands_for_is_trained_on(run: Path, opened: Run) -> None:
+def test_what_a_copy_stands_for_is_trained_on(run: Path, opened: FinishedRun) -> None:
     near = [r for r in decisions(run) if r["kind"] == "near"]
     results = []
     for row in near[:50]:
@@ -191,7 +191,7 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     out = invoke(app, ["dump", str(run), str(tmp_path / "all"), "--in-process"])
     assert out.exit_code == 0, out.output
     rows = [r for p in sorted((tmp_path / "all").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
-    held_out = {f["corpus"] + "/" + f["path"] for f in Run(RunPaths(run)).manifest["files"] if f["held_out"]}
+    held_out = {f["corpus"] + "/" + f["path"] for f in FinishedRun(RunPaths(run)).manifest["files"] if f["held_out"]}
     kept = {r["doc_id"] for r in decisions(run) if r["kept"] and f"{r['corpus']}/{r['file']}" not in held_out}
     assert {r["doc_id"] for r in rows} == kept and len(rows) == len(kept)
     index = [r for p in (run / "index").glob("blocks-*") for r in pq.read_table(p).to_pylist()]
@@ -203,7 +203,7 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     third = [r for p in sorted((tmp_path / "three").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
     assert third == [r for r in rows if "phase3" in r["phases"]]
     other = invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "phase1", "--in-process"])
-    assert "holds the dump of phase3" in str(other.exception)
+    assert "holds a dump of phase3" in str(other.exception)
     # Into the folder of a dump that had more groups.
     stale, record = (
         tmp_path / "three" / "old" / "web.parquet",

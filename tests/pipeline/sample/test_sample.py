@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.sample import SampleSummary, write_sample
-from fox1.pipeline.sample.edits import edited
 from fox1.pipeline.sample.harvest import PYTHON, closure, harvest
 from fox1.pipeline.sample.passages import NAMES, passages
+from fox1.pipeline.sample.variants import edited
 from fox1.pipeline.sources.domains import SUBSET_DOMAINS
 from packaging.requirements import Requirement
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from fox1.pipeline.inspect.provenance import trace
-from fox1.pipeline.inspect.run import Run
+from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.sources.listing import list_sources
@@ -154,7 +154,7 @@ def test_the_trainer_s_targets_are_those(chat_run: tuple[Path, Any]) -> None:
 
 def test_a_block_of_talks_is_traced_to_their_turns(chat_run: tuple[Path, Any]) -> None:
     run, settings = chat_run
-    opened = Run(RunPaths(run), lambda: list_sources(settings.sources, settings.id_salt))
+    opened = FinishedRun(RunPaths(run), lambda: list_sources(settings.sources, settings.id_salt))
     length = read_set(run / "phases" / "phase3").splits[0].block_length
     traced = [s for b in range(3) for s in trace(opened, "phase3", b, length)]
     talks = [s for s in traced if s.name.startswith("talks/")]

@@ -1,0 +1,21 @@
+"""What stands behind a reason: the signal that a failed rule bounds, with its value."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from .judge import signal_of
+
+
+def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
+    """The signal behind a reason with its value, of row i of a batch of signals; empty where there is none."""
+    if reason == "languages":
+        return f"language {batch.column('language')[i]}"
+    signal = signal_of(reason)
+    if not signal:
+        return ""
+    # Not `to_numpy`, which imports pandas: see `run.parquet_rows.uint64s`.
+    one = {c: np.array([batch.column(c)[i].as_py()]) for c in batch.schema.names if c in SIGNAL_COUNTS}
+    return f"{signal} {SIGNALS[signal](one)[0]:.4g}"

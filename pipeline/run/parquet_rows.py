@@ -1,0 +1,56 @@
+"""Single rows of a run's Parquet files, by their place or by the document they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .artifacts import ROW_GROUP_ROWS, row_groups
+
+
+def take_rows(path: Path, rows: Sequence[int]) -> dict[int, pa.RecordBatch]:
+    """Rows of a Parquet file of ours by their places, each row group read once."""
+    found: dict[int, pa.RecordBatch] = {}
+    with pq.ParquetFile(path) as file:
+        for group in sorted({row // ROW_GROUP_ROWS for row in rows}):
+            table = file.read_row_group(group).combine_chunks()
+            for row in rows:
+                if row // ROW_GROUP_ROWS == group:
+                    found[row] = table.slice(row % ROW_GROUP_ROWS, 1).to_batches()[0]
+    return found
+
+
+def row_of(path: Path, doc_id: int, columns: Sequence[str] | None = None) -> pa.RecordBatch | None:
+    """The row of a document in a Parquet file of ours, found by the statistics of its row groups.
+
+    Args:
+        columns: in this order; None: all.
+
+    Returns:
+        None if the file has no such row, or is not there (yet).
+    """
+    if not path.exists():
+        return None
+    for file, group in row_groups(path, "doc_id", doc_id, doc_id):
+        at = place_of(file.read_row_group(group, columns=["doc_id"]).column(0), doc_id)
+        if at >= 0:
+            table = file.read_row_group(group, columns=columns).slice(at, 1).combine_chunks()
+            return table.select(columns).to_batches()[0] if columns else table.to_batches()[0]
+    return None
+
+
+def place_of(ids: pa.Array | pa.ChunkedArray, doc_id: int) -> int:
+    """Where a document first stands in a column of ids; -1 if it is not there."""
+    at = np.flatnonzero(uint64s(ids) == doc_id)
+    return int(at[0]) if len(at) else -1
+
+
+def uint64s(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A column of uint64 without nulls as numpy. Not `to_numpy`: that imports pandas, which takes longer than a lookup."""
+    parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    views = [np.frombuffer(part.buffers()[1], np.uint64)[part.offset : part.offset + len(part)] for part in parts]
+    return np.concatenate([np.empty(0, np.uint64), *views])
