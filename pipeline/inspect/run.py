@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from ...storage.store import open_root
 from ..run.artifacts import RunPaths, read_json
-from ..run.documents import Documents
+from ..run.documents import RunDocuments
 from ..run.identity import MAX_ROWS, SourceFile
 from ..text.excerpts import raw_text
 
 
-class FinishedRun(Documents):
+class FinishedRun(RunDocuments):
     """A finished run, by its manifest: its documents, and their text from the sources."""
 
     def __init__(self, paths: RunPaths, sources: Callable[[], Sequence[SourceFile]] = tuple) -> None:

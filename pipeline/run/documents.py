@@ -9,7 +9,7 @@ from .identity import MAX_ROWS, ROW_BITS, SourceFile, group_files
 from .parquet_rows import place_of
 
 
-class Documents:
+class RunDocuments:
     """The documents of a finished run, from its manifest and its token shards. No source is read."""
 
     def __init__(self, paths: RunPaths) -> None:

@@ -64,7 +64,7 @@ class Document:
     text: str
 
 
-class Entry(NamedTuple):
+class Docstring(NamedTuple):
     """A docstring and the dotted name of what it documents."""
 
     name: str
@@ -142,7 +142,7 @@ def reference(sources: Iterable[SourceText], *, standard: bool) -> Iterator[Docu
             yield Document(Kind.BOOK, unit, f"The book of {PurePosixPath(unit).name}", text)
 
 
-def docstrings(source: SourceText) -> Iterator[Entry]:
+def docstrings(source: SourceText) -> Iterator[Docstring]:
     """Docstrings of a Python file in order: of the module, its classes, functions and methods, or passed to a call.
 
     Extension modules are documented from Python by calls such as NumPy's ``add_newdoc("numpy", "sin", "...")``.
@@ -158,7 +158,7 @@ def docstrings(source: SourceText) -> Iterator[Entry]:
             name = getattr(node, "name", PurePosixPath(source.path).stem)
             text = ast.get_docstring(node) or ""
         if text and is_clean(text):
-            yield Entry(name, text)
+            yield Docstring(name, text)
 
 
 def _documented(
@@ -200,7 +200,7 @@ def _web_kind(key: str) -> Kind:
     return Kind.C4 if rank("web", key) % 5 < 2 else Kind.CRAWL
 
 
-def _section(entry: Entry) -> str:
+def _section(entry: Docstring) -> str:
     return f"{entry.name}\n\n{entry.text}"
 
 

@@ -17,7 +17,7 @@ from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
 from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
-from ..run.documents import Documents
+from ..run.documents import RunDocuments
 from ..run.identity import ROW_BITS, SourceFile
 from ..run.parquet_rows import row_of, take_rows
 from ..signals.hashing import mix_array
@@ -112,7 +112,7 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
     for part in parts:
         for reason, found in part.examples.items():
             merged.setdefault(reason, []).extend(map(asdict, found))
-    documents, encoder = Documents(paths), Encoder(paths.tokenizer, fast=False)
+    documents, encoder = RunDocuments(paths), Encoder(paths.tokenizer, fast=False)
     for reason, examples in merged.items():
         # Kept documents of every corpus; of a rule those with the least hash.
         best = sorted(examples, key=lambda e: int(e["order"]))
@@ -126,7 +126,7 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
     return {"reasons": dict(sorted(merged.items()))}
 
 
-def _text(documents: Documents, encoder: Encoder, doc_id: int) -> str:
+def _text(documents: RunDocuments, encoder: Encoder, doc_id: int) -> str:
     """The beginning of a kept document from its tokens; empty if the run has none (another run's document)."""
     if doc_id >> ROW_BITS not in documents.files:
         return ""

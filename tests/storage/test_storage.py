@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fox1.pipeline.engine.tasks import InProcess, Outcome, Task, attempt
+from fox1.pipeline.engine.tasks import InProcess, Outcome, Planned, attempt
 from fox1.storage import lease, store
 from fox1.storage.store import Mirrored, open_root
 
@@ -193,12 +193,10 @@ def test_a_folder_has_one_writer_and_is_free_after_its_end_or_death(
 class Forgetful(InProcess):
     """Every task on a node of its own, that has nothing yet."""
 
-    def run(
-        self, tasks: Sequence[tuple[int, Task]], paths: Any, stage: str, progress: Any
-    ) -> Iterator[tuple[int, Outcome]]:
-        for index, task in tasks:
+    def run(self, tasks: Sequence[Planned], paths: Any, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
+        for planned in tasks:
             another_node(paths.root)
-            yield index, attempt(task, paths, stage)
+            yield planned.index, attempt(planned.task, planned.key, paths, step)
             another_node(paths.root)
 
 
