@@ -12,11 +12,11 @@ from ..storage.store import open_root, shown
 from .complete import phase_names, recipe_names
 from .options import (
     AsJson,
+    HoldsPlace,
+    HoldsRecipe,
     OneProcess,
     Overrides,
-    Place,
     RayAddress,
-    Recipe,
     RecipeName,
     RunFolder,
     Workers,
@@ -112,8 +112,8 @@ def plan(
             help="A recipe, or a finished run, which is compared with its plan.",
             autocompletion=recipe_names,
         ),
-        Recipe(),
-        Place(),
+        HoldsRecipe(),
+        HoldsPlace(),
     ],
     nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Number of machines.")] = 1,
     cores: Annotated[

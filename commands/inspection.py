@@ -9,7 +9,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import phase_names
-from .options import AsJson, Place, RunFolder, warn_unfinished
+from .options import AsJson, HoldsPlace, RunFolder, warn_unfinished
 
 
 def stats(
@@ -155,7 +155,7 @@ def find(
     exclude: Annotated[
         str,
         typer.Option(metavar="LIST", help="An exclude list; finds the documents that it names, and their copies."),
-        Place(("",)),
+        HoldsPlace(("",)),
     ] = "",
 ) -> None:
     """Show whether a document is in a run, and was trained on.

@@ -16,7 +16,7 @@ from .complete import recipe_names
 
 
 @dataclass(frozen=True)
-class Place:
+class HoldsPlace:
     """Marks a text that names a folder, file or URL, as a `Path` does by its type: in a job it must not be relative."""
 
     words: tuple[str, ...] = ()
@@ -24,8 +24,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Marks a text that names a recipe: a job gets it resolved. With a `Place`, the text may name a run instead."""
+class HoldsRecipe:
+    """Marks a text that names a recipe: a job gets it resolved. With a `HoldsPlace`, the text may name a run instead."""
 
 
 RecipeName = Annotated[
@@ -33,7 +33,7 @@ RecipeName = Annotated[
     typer.Argument(
         metavar="RECIPE", help="A YAML file, or one of the package: fox1, mini, sample.", autocompletion=recipe_names
     ),
-    Recipe(),
+    HoldsRecipe(),
 ]
 Overrides = Annotated[
     list[str] | None,

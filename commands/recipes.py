@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Overrides, Place, RecipeName, RunFolder
+from .options import HoldsPlace, Overrides, RecipeName, RunFolder
 
 
 def recipe_check(
@@ -43,7 +43,7 @@ def recipe_schema() -> None:
 
 def tokenizer_inspect(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL such as hf://..., or a run."), Place()
+        str, typer.Argument(metavar="MODEL|RUN", help="A .model file, a URL such as hf://..., or a run."), HoldsPlace()
     ],
     longest: Annotated[int, typer.Option(metavar="N", help="Number of the longest pieces to show.")] = 10,
 ) -> None:

@@ -2,8 +2,8 @@
 
 What a parameter holds is read from its declaration, so a new command needs no entry in a list:
 
-    Path, or a `Place` beside the option      a file, folder or URL: the job reads or writes it, so it cannot be relative
-    a `Recipe` beside the argument            resolved here, and sent with the small files that it names
+    Path, or a `HoldsPlace` beside the option      a file, folder or URL: the job reads or writes it, so it cannot be relative
+    a `HoldsRecipe` beside the argument            resolved here, and sent with the small files that it names
 
 Parsing has no effects: a place stays the text that it is, and is not opened.
 """
@@ -20,7 +20,7 @@ import typer
 
 from ..cluster.submit import Submission
 from ..storage.store import open_root
-from .options import Place, Recipe
+from .options import HoldsPlace
 
 RECIPE = "recipe.yaml"
 """The recipe that travels, in the job's folder."""
@@ -44,7 +44,7 @@ def submission(root: Any, words: Sequence[str]) -> Submission:
     given = {p.name: context.params[p.name] for p in command.params if _is_given(context, p)}
     files: dict[str, bytes] = {}
     for name, kinds in _kinds(command).items():
-        if name in given and Recipe in kinds and not (Place in kinds and _is_run(given[name])):
+        if name in given and HoldsRecipe in kinds and not (HoldsPlace in kinds and _is_run(given[name])):
             overrides = next((p.name for p in command.params if "--set" in p.opts), "")
             files = _packed(given[name], given.pop(overrides, None) or [])
             given[name] = RECIPE
@@ -89,7 +89,7 @@ def _hints(command: Any) -> dict[str, Any]:
 
 
 def _kinds(command: Any) -> dict[str, set[type]]:
-    """Parameter -> what it is declared to hold: of `Place` and `Recipe`."""
+    """Parameter -> what it is declared to hold: of `HoldsPlace` and `HoldsRecipe`."""
     return {name: {type(m) for m in getattr(hint, "__metadata__", ())} for name, hint in _hints(command).items()}
 
 
@@ -124,8 +124,8 @@ def _declared(hint: Any) -> Any:
             entry = copy.copy(entry)
             # Variables of this machine are not those of the job.
             entry.envvar = None
-            marks = [m for m in metadata if isinstance(m, Place)]
-            if Recipe in map(type, metadata) and marks:
+            marks = [m for m in metadata if isinstance(m, HoldsPlace)]
+            if HoldsRecipe in map(type, metadata) and marks:
                 entry.parser = str  # which of the two is not known yet
             elif marks or _holds_paths(held):
                 words, urls = marks[0].words if marks else (), bool(marks) or entry.parser is open_root

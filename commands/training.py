@@ -10,7 +10,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import phase_names
-from .options import ComputeType, ModelFolder, Place, RayAddress, RunFolder, resumable, warn_unfinished
+from .options import ComputeType, HoldsPlace, ModelFolder, RayAddress, RunFolder, resumable, warn_unfinished
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
             metavar="auto|CKPT",
             help="Where a training in a new folder starts: at the beginning (auto), or at the checkpoint CKPT.",
         ),
-        Place(("auto",)),
+        HoldsPlace(("auto",)),
     ] = "auto",
     stop_after: Annotated[
         int, typer.Option(metavar="STEP", help="Save and stop after this step; 0: train to the end.")

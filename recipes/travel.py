@@ -31,7 +31,7 @@ MOST = 64 << 20
 _TRAVELLED = re.compile(r"files/[0-9a-f]{16}/.+")
 
 
-class Kind(Enum):
+class NamedAs(Enum):
     DATA = "data"
     LIST = "list"
     MODEL = "model"
@@ -40,19 +40,19 @@ class Kind(Enum):
 
 #: Values of a recipe that name something outside it; `*` is any key of a mapping or place in a list.
 _NAMED = {
-    "sources.*.root": Kind.DATA,
-    "held_out.*.root": Kind.DATA,
-    "contamination.benchmarks.*.files.*": Kind.DATA,
-    "sources.*.urls": Kind.LIST,
-    "url_lists.*": Kind.LIST,
-    "exclude.lists.*": Kind.LIST,
-    "tokenizer.model": Kind.MODEL,
-    "plugins.*.target": Kind.CODE,
+    "sources.*.root": NamedAs.DATA,
+    "held_out.*.root": NamedAs.DATA,
+    "contamination.benchmarks.*.files.*": NamedAs.DATA,
+    "sources.*.urls": NamedAs.LIST,
+    "url_lists.*": NamedAs.LIST,
+    "exclude.lists.*": NamedAs.LIST,
+    "tokenizer.model": NamedAs.MODEL,
+    "plugins.*.target": NamedAs.CODE,
 }
 
 
 @dataclass(frozen=True)
-class _Name:
+class _Mention:
     """A value of a recipe that names something outside it."""
 
     holder: Any
@@ -60,7 +60,7 @@ class _Name:
     key: str | int
     where: str
     """Its dotted key, for messages."""
-    kind: Kind
+    kind: NamedAs
 
     @property
     def text(self) -> str:
@@ -70,13 +70,13 @@ class _Name:
         self.holder[self.key] = text
 
 
-def _names(resolved: Mapping[str, Any]) -> Iterator[_Name]:
+def _names(resolved: Mapping[str, Any]) -> Iterator[_Mention]:
     """What a resolved recipe names, in the order of `_NAMED`."""
     for pattern, kind in _NAMED.items():
         yield from _matches(resolved, pattern.split("."), "", kind)
 
 
-def _matches(holder: Any, path: list[str], where: str, kind: Kind) -> Iterator[_Name]:
+def _matches(holder: Any, path: list[str], where: str, kind: NamedAs) -> Iterator[_Mention]:
     keys = holder if isinstance(holder, Mapping) else range(len(holder)) if isinstance(holder, list) else ()
     for key in keys:
         if path[0] not in ("*", key):
@@ -86,7 +86,7 @@ def _matches(holder: Any, path: list[str], where: str, kind: Kind) -> Iterator[_
         if path[1:]:
             yield from _matches(holder[key], path[1:], inside, kind)
         elif isinstance(holder[key], str) and holder[key]:
-            yield _Name(holder, key, inside, kind)
+            yield _Mention(holder, key, inside, kind)
 
 
 def pack(resolved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -98,7 +98,7 @@ def pack(resolved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]
     packed = copy.deepcopy(dict(resolved))
     files: dict[str, bytes] = {}
     for name in _names(packed):
-        if name.kind is Kind.CODE:
+        if name.kind is NamedAs.CODE:
             _pack_code(name, files)
         elif not _stays(name):
             path = Path(name.text)
@@ -109,7 +109,7 @@ def pack(resolved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]
     return packed, files
 
 
-def _stays(name: _Name) -> bool:
+def _stays(name: _Mention) -> bool:
     """Whether a job reads this where its name says.
 
     Raises:
@@ -118,7 +118,7 @@ def _stays(name: _Name) -> bool:
     text, absolute = name.text, name.text.startswith("/")
     if "://" in text or (name.where == "url_lists" and list_file(text) != text):
         return True
-    if name.kind is Kind.DATA:
+    if name.kind is NamedAs.DATA:
         if not absolute:
             raise ValueError(
                 f"{name.where}: {text} is relative; a job needs a URL, or an absolute path that all nodes share"
@@ -133,7 +133,7 @@ def _stays(name: _Name) -> bool:
     return not here
 
 
-def _pack_code(name: _Name, files: dict[str, bytes]) -> None:
+def _pack_code(name: _Mention, files: dict[str, bytes]) -> None:
     if not (target := split_target(name.text)):
         return  # of a package that the cluster's image has
     try:
@@ -151,7 +151,7 @@ def _place(contents: dict[str, bytes], name: str) -> str:
     return f"files/{digest_of(contents)}/{name}"
 
 
-def _check_size(name: _Name, size: int, files: Mapping[str, bytes]) -> None:
+def _check_size(name: _Mention, size: int, files: Mapping[str, bytes]) -> None:
     if size + sum(map(len, files.values())) > MOST:
         raise ValueError(
             f"{name.where}: {name.text} ({size / 1e6:,.0f} MB) is too large to travel with a job, which takes {MOST >> 20} MiB "
@@ -162,7 +162,7 @@ def _check_size(name: _Name, size: int, files: Mapping[str, bytes]) -> None:
 def keep_lists(resolved: Mapping[str, Any], run: Path) -> None:
     """Put the lists that travelled with a recipe into the folder of its run."""
     for name in _names(resolved):
-        if name.kind is Kind.LIST and _TRAVELLED.fullmatch(name.text):
+        if name.kind is NamedAs.LIST and _TRAVELLED.fullmatch(name.text):
             content = Path(name.text).read_bytes()
             if not (run / name.text).exists():
                 with publish(run / name.text) as out:
@@ -172,7 +172,7 @@ def keep_lists(resolved: Mapping[str, Any], run: Path) -> None:
 def find_lists(resolved: dict[str, Any], folder: Path) -> None:
     """Let a recipe name the lists that travelled with it where they lie: beside it, in its run or its job."""
     for name in _names(resolved):
-        if name.kind is Kind.LIST and _TRAVELLED.fullmatch(name.text) and (folder / name.text).exists():
+        if name.kind is NamedAs.LIST and _TRAVELLED.fullmatch(name.text) and (folder / name.text).exists():
             name.rename(os.fspath(folder / name.text))
 
 
@@ -182,7 +182,7 @@ def find_plugins(resolved: dict[str, Any], folder: Path) -> None:
     What travelled keeps its name: workers find it in the folder of the job, which they all have as their current one.
     """
     for name in _names(resolved):
-        target = split_target(name.text) if name.kind is Kind.CODE else None
+        target = split_target(name.text) if name.kind is NamedAs.CODE else None
         if (
             target
             and not target[0].is_absolute()
