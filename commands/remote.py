@@ -20,7 +20,7 @@ import typer
 
 from ..cluster.submit import Submission
 from ..storage.store import open_root
-from .options import HoldsPlace
+from .options import HoldsPlace, HoldsRecipe
 
 RECIPE = "recipe.yaml"
 """The recipe that travels, in the job's folder."""

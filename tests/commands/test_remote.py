@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 from fox1.commands.app import app
-from fox1.commands.options import Place, Recipe
+from fox1.commands.options import HoldsPlace
 from fox1.commands.remote import _holds_paths, _kinds, submission
 from fox1.storage import store
 
@@ -155,7 +155,7 @@ def test_every_parameter_that_is_shown_as_a_place_is_declared_as_one() -> None:
         for parameter in command.params:
             shown = set((parameter.metavar or "").strip("[]").removesuffix("...").split("|"))
             if shown & {"RUN", "RUN_B", "OLD_RUN", "CKPT", "DIR", "FILE", "MODEL", "LIST"}:
-                declared = _holds_paths(hints[parameter.name]) or Place in kinds[parameter.name]
-                assert declared, f"{name}: mark {parameter.metavar} with `Place()`"
+                declared = _holds_paths(hints[parameter.name]) or HoldsPlace in kinds[parameter.name]
+                assert declared, f"{name}: mark {parameter.metavar} with `HoldsPlace()`"
             if "RECIPE" in shown:
                 assert Recipe in kinds[parameter.name], f"{name}: mark {parameter.metavar} with `Recipe()`"
