@@ -158,4 +158,4 @@ def test_every_parameter_that_is_shown_as_a_place_is_declared_as_one() -> None:
                 declared = _holds_paths(hints[parameter.name]) or HoldsPlace in kinds[parameter.name]
                 assert declared, f"{name}: mark {parameter.metavar} with `HoldsPlace()`"
             if "RECIPE" in shown:
-                assert Recipe in kinds[parameter.name], f"{name}: mark {parameter.metavar} with `Recipe()`"
+                assert HoldsRecipe in kinds[parameter.name], f"{name}: mark {parameter.metavar} with `HoldsRecipe()`"
