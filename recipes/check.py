@@ -29,13 +29,17 @@ def check_recipe(recipe: Recipe) -> list[str]:
     lines = [f"{recipe.name}: valid"]
     most: dict[str, float] = {}
     for corpus in sorted({f.corpus for f in files}):
-        mine = [f for f in files if f.corpus == corpus and not f.held_out]
+        training = [f for f in files if f.corpus == corpus and not f.held_out]
         held = sum(1 for f in files if f.corpus == corpus and f.held_out)
-        size = sum(f.size for f in mine)
+        size = sum(f.size for f in training)
         # A store that tells no sizes cannot refuse a budget.
-        known = all(f.size for f in mine)
-        most[corpus] = sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in mine) if known else float("inf")
-        lines.append(f"  {corpus}: {len(mine)} files, {size / 1e6:,.1f} MB" + (f", {held} held out" if held else ""))
+        known = all(f.size for f in training)
+        most[corpus] = (
+            sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in training) if known else float("inf")
+        )
+        lines.append(
+            f"  {corpus}: {len(training)} files, {size / 1e6:,.1f} MB" + (f", {held} held out" if held else "")
+        )
     lines += [f"  {line}" for line in undrawn_sources(recipe, settings.mix)]
     needs = []
     for phase in settings.mix.phases:

@@ -155,11 +155,11 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
 def _set(value: dict[str, Any], assignment: str) -> None:
     """Apply one `--set a.b.c=value`; the value is YAML."""
     key, equals, text = assignment.partition("=")
-    told = f"--set {printable(assignment[:200])}"
+    shown = f"--set {printable(assignment[:200])}"
     if not equals or not key:
-        raise ValueError(f"{told}: write key=value, for example phases.phase1.tokens=1B")
+        raise ValueError(f"{shown}: write key=value, for example phases.phase1.tokens=1B")
     if key == "extends":
-        raise ValueError(f"{told}: name the recipe that is extended in a file")
+        raise ValueError(f"{shown}: name the recipe that is extended in a file")
     *path, last = key.split(".")
     at: Any = value
     for part in path:
@@ -171,14 +171,14 @@ def _set(value: dict[str, Any], assignment: str) -> None:
             else None
         )
         if not isinstance(at, dict | list):
-            raise ValueError(f"{told}: {printable(part)} is not a mapping")
+            raise ValueError(f"{shown}: {printable(part)} is not a mapping")
     try:
         new = _yaml(text)
     except ValueError as error:
-        raise ValueError(f"{told}: the value is not YAML ({printable(str(error))}); quote it") from None
+        raise ValueError(f"{shown}: the value is not YAML ({printable(str(error))}); quote it") from None
     if isinstance(at, list):
         if not last.isdigit() or int(last) >= len(at):
-            raise ValueError(f"{told}: {printable(last)} is not a place in the list")
+            raise ValueError(f"{shown}: {printable(last)} is not a place in the list")
         at[int(last)] = new
     else:
         at[last] = new

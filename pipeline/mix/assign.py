@@ -81,14 +81,14 @@ def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int
     share = (place & np.uint64(0xFFFF)).astype(np.float64) / 65_536
     index = {s: i for i, s in enumerate(settings.sets)}
     for code, cell in enumerate(cells):
-        mine = docs["cell"] == code
-        if not mine.any():
+        in_cell = docs["cell"] == code
+        if not in_cell.any():
             continue
         rules = settings.phases[phase].rules_of(cell)
         for rule in rules:
             takes = (docs["tokens"] >= rule.min_tokens) | (share < rule.fill)
-            out[mine & takes & (out < 0)] = index[phase, rule.length]
-        out[mine & (out < 0)] = index[phase, rules[-1].length]
+            out[in_cell & takes & (out < 0)] = index[phase, rule.length]
+        out[in_cell & (out < 0)] = index[phase, rules[-1].length]
     return out
 
 

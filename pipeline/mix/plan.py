@@ -90,13 +90,13 @@ class Planner:
         floors = []
         for phase in self.settings.phases:
             pools = phase.pools
-            mine = [pools[p] if p >= 0 else None for p in select.pools_of(phase, self.cells)]
+            pool_of_cell = [pools[p] if p >= 0 else None for p in select.pools_of(phase, self.cells)]
             floors.append(
                 tuple(
                     max(select.floor_for(table[domains.index(c.domain)], p.top), round(p.min_quality * select.BEST))
                     if p
                     else 0
-                    for c, p in zip(self.cells, mine, strict=True)
+                    for c, p in zip(self.cells, pool_of_cell, strict=True)
                 )
             )
         return floors
@@ -149,13 +149,13 @@ class Planner:
         rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
         claims = []
         for pool, prefix in enumerate(search.prefixes):
-            mine = rows[rows[:, 0] == pool]
-            if prefix < 0 or not len(mine):
+            in_pool = rows[rows[:, 0] == pool]
+            if prefix < 0 or not len(in_pool):
                 claims.append(Claim(pool, epochs[pool], 0, 0, 0))
                 continue
-            at, below = select.cross(mine[:, 3].astype(np.int64), left[pool])
-            take = min(left[pool] - below, int(mine[at, 3]))
-            claims.append(Claim(pool, epochs[pool], int(mine[at, 1]), int(mine[at, 2]), take))
+            at, below = select.cross(in_pool[:, 3].astype(np.int64), left[pool])
+            take = min(left[pool] - below, int(in_pool[at, 3]))
+            claims.append(Claim(pool, epochs[pool], int(in_pool[at, 1]), int(in_pool[at, 2]), take))
         return tuple(claims)
 
     def _search(

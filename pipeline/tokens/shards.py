@@ -162,12 +162,12 @@ def tokenize_group(
             for code, subset in enumerate(subsets.dictionary.to_pylist()):
                 if subset not in shards:
                     shards[subset] = _Shard(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
-                mine = np.flatnonzero(which == code)
+                of_subset = np.flatnonzero(which == code)
                 lists = [(encoded.ids, encoded.offsets), spans]
-                if len(mine) < len(which):
-                    lists = [gather(values, bounds[mine], np.diff(bounds)[mine]) for values, bounds in lists]
-                shards[subset].add(batch.doc_ids[mine], quality[mine], *lists[0], *lists[1])
-                shards[subset].bytes += int(sizes[mine].sum())
+                if len(of_subset) < len(which):
+                    lists = [gather(values, bounds[of_subset], np.diff(bounds)[of_subset]) for values, bounds in lists]
+                shards[subset].add(batch.doc_ids[of_subset], quality[of_subset], *lists[0], *lists[1])
+                shards[subset].bytes += int(sizes[of_subset].sum())
             counts["with_control"] += encoded.with_control
             counts["with_reserved"] += encoded.with_reserved
             counts["documents"] += len(which)

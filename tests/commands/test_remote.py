@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 from fox1.commands.app import app
-from fox1.commands.options import HoldsPlace
+from fox1.commands.options import HoldsPlace, HoldsRecipe
 from fox1.commands.remote import _holds_paths, _kinds, submission
 from fox1.storage import store
 
