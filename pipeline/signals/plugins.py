@@ -46,6 +46,11 @@ class PluginSettings:
     version: Annotated[str, Derived()] = ""
     """What changes when the plug-in's code changes; filled by `with_version` when a run is planned."""
 
+    def identity(self) -> object:
+        """What its verdicts depend on: the code, by `version`, not the folder that a file of it lies in."""
+        by_file = split_target(self.target)
+        return [self.name, by_file[1] if by_file else self.target, self.arguments, self.domains, self.version]
+
     @property
     def column(self) -> str:
         return f"plugin_{self.name}"

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fox1.pipeline.engine.keys import identity_of
 from fox1.pipeline.signals.plugin_files import split_target
 from fox1.pipeline.signals.plugins import PluginSettings, load_plugins, with_version
 
@@ -88,3 +89,12 @@ def test_a_file_that_fails_while_it_is_imported_is_named(tmp_path: Path) -> None
         ValueError, match=r"plug-in ours: cannot import .*rule\.py:judge: No module named 'no_such_module'"
     ):
         load_plugins([PluginSettings("ours", f"{tmp_path}/rule.py:judge")])
+
+
+def test_a_key_depends_on_the_code_of_a_plugin_and_not_on_its_folder(tmp_path: Path) -> None:
+    keys = {}
+    for folder, code in (("a", "True"), ("b", "True"), ("c", "False")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rule.py").write_text(f"def judge(text, row): return {code}\n")
+        keys[folder] = identity_of(with_version(PluginSettings("ours", f"{tmp_path}/{folder}/rule.py:judge")))
+    assert keys["a"] == keys["b"] != keys["c"]
