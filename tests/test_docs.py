@@ -68,7 +68,7 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     assert done.returncode == 0, done.stderr
     check = [sys.executable, "-m", "fox1", "recipe", "check", str(tmp_path / "shouting.yaml")]
     done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert "budgets: the sources hold bytes enough" in done.stdout
+    assert "budgets: the sources are large enough" in done.stdout
     assert "plug-in calm: shouting.calm, loaded" in done.stdout
     done = subprocess.run(check, env={**os.environ, "FOX1_DATA": str(corpora)}, capture_output=True, text=True)
     assert done.returncode == 1 and "plug-in calm: cannot import shouting.calm" in done.stderr
