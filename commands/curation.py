@@ -146,11 +146,11 @@ def plan(
 
     from ..pipeline.capacity.estimate import as_json as plan_json
     from ..pipeline.run.artifacts import write_json
-    from ..recipes.plan import plan_recipe
+    from ..recipes.plan import Machine, plan_recipe
     from ..recipes.units import quantity, share
     from .show.plan import print_plan
 
-    machine = (nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
+    machine = Machine(nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
     part = share(sample_share) if sample_share else None
     made, then = plan_recipe(recipe, overrides or [], machine, part, rates, lambda text: print(text, file=sys.stderr))
     if save:

@@ -1,4 +1,4 @@
-"""`fox1 recipe check`: sources that exist, and the first, hopeful, feasibility check, before any text is read."""
+"""`fox1 recipe check`: do the sources exist, and could their bytes ever meet the budgets? No text is read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         training = [f for f in files if f.corpus == corpus and not f.held_out]
         held = sum(1 for f in files if f.corpus == corpus and f.held_out)
         size = sum(f.size for f in training)
-        # A store that tells no sizes cannot refuse a budget.
+        # Where a store lists no sizes, no budget can be refused.
         known = all(f.size for f in training)
         most[corpus] = (
             sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in training) if known else float("inf")
@@ -48,7 +48,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         held_by = [_corpora(recipe, pool) for pool in pools]
         for pool, corpora in zip(pools, held_by, strict=True):
             if pool.if_present and not corpora:
-                lines.append(f"    {pool.name}: no source has it; its share goes to the other pools")
+                lines.append(f"    {pool.name}: in no source; its share goes to the other pools")
         if not any(held_by):
             continue
         # No pool can give more tokens than the sources that may hold it have bytes; an estimate far above the truth.
@@ -58,9 +58,9 @@ def check_recipe(recipe: Recipe) -> list[str]:
             PoolNeed(phase.name, p.name, w, a, p.max_epochs) for p, w, a in zip(pools, wanted, available, strict=True)
         ]
     if any(n.short for n in needs):
-        raise BudgetShort(needs, "by far, even if every byte of the sources were a token")
+        raise BudgetShort(needs, "even if every byte of the sources were a token")
     if needs:
-        lines.append("  budgets: the sources hold bytes enough; whether enough of them survives, `fox1 plan` estimates")
+        lines.append("  budgets: the sources are large enough; `fox1 plan` estimates how much survives")
     for plugin in load_plugins(settings.scan.plugins):
         lines.append(f"  plug-in {plugin.settings.name}: {plugin.settings.target}, loaded")
     return lines

@@ -73,9 +73,9 @@ def _yaml(text: str) -> Any:
         where = f"line {mark.line + 1} " if mark else ""
         raise ValueError(f"{where}{getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError("it is nested too deeply") from None
     except Exception as error:  # constructors of dates and numbers fail in ways of their own
-        raise ValueError(f"a value that its kind cannot have ({type(error).__name__}: {error})") from None
+        raise ValueError(f"it has a value that cannot be read ({type(error).__name__}: {error})") from None
     _check_values(value)
     return value
 
@@ -88,13 +88,13 @@ def _check_values(value: Any) -> None:
         part, depth = left.pop()
         seen += 1
         if seen > MAX_VALUES or depth > MAX_DEPTH:
-            raise ValueError("aliases or nesting make it too large")
+            raise ValueError("it is nested too deeply, or too large once its aliases are written out")
         if isinstance(part, str) and len(part) > MAX_TEXT:
-            raise ValueError("a value of more than a million letters")
+            raise ValueError("it has a value of more than a million characters")
         if not isinstance(part, dict | list | str | int | float | None):
             raise ValueError(f"{part} is a {type(part).__name__}; quote it")
         if isinstance(part, dict) and (key := next((k for k in part if not isinstance(k, str)), "")) != "":
-            raise ValueError(f"the key {key!r} is no text; quote it")
+            raise ValueError(f"the key {key!r} is not text; quote it")
         parts = [*part, *part.values()] if isinstance(part, dict) else part if isinstance(part, list) else ()
         left += [(p, depth + 1) for p in parts]
 
@@ -147,7 +147,7 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
         for _ in range(4):
             value = _VARIABLE.sub(one, value)
             if len(value) > MAX_TEXT:
-                raise ValueError(f"{where}: its variables make it too long")
+                raise ValueError(f"{where}: too long once its variables are replaced")
         return value
     return value
 
@@ -155,11 +155,11 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
 def _set(value: dict[str, Any], assignment: str) -> None:
     """Apply one `--set a.b.c=value`; the value is YAML."""
     key, equals, text = assignment.partition("=")
-    shown = f"--set {printable(assignment[:200])}"
+    option = f"--set {printable(assignment[:200])}"
     if not equals or not key:
-        raise ValueError(f"{shown}: write key=value, for example phases.phase1.tokens=1B")
+        raise ValueError(f"{option}: write key=value, for example phases.phase1.tokens=1B")
     if key == "extends":
-        raise ValueError(f"{shown}: name the recipe that is extended in a file")
+        raise ValueError(f"{option}: write `extends` in a recipe file")
     *path, last = key.split(".")
     at: Any = value
     for part in path:
@@ -171,14 +171,14 @@ def _set(value: dict[str, Any], assignment: str) -> None:
             else None
         )
         if not isinstance(at, dict | list):
-            raise ValueError(f"{shown}: {printable(part)} is not a mapping")
+            raise ValueError(f"{option}: {printable(part)} is not a mapping")
     try:
         new = _yaml(text)
     except ValueError as error:
-        raise ValueError(f"{shown}: the value is not YAML ({printable(str(error))}); quote it") from None
+        raise ValueError(f"{option}: the value is not YAML ({printable(str(error))}); quote it") from None
     if isinstance(at, list):
         if not last.isdigit() or int(last) >= len(at):
-            raise ValueError(f"{shown}: {printable(last)} is not a place in the list")
+            raise ValueError(f"{option}: {printable(last)} is not an index of the list")
         at[int(last)] = new
     else:
         at[last] = new
@@ -287,7 +287,7 @@ def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe
     for change in changes:
         if not change.startswith(("filters.", "licence.")):
             raise ValueError(
-                f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE and licence keys need no new scan"
+                f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE and licence keys can change without a new scan"
             )
         _set(changed, change)
     return before, parse(changed, "--what-if")

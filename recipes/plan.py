@@ -1,11 +1,11 @@
-"""`fox1 plan`: a recipe or a run, its inputs or what is published of them, and the machines, to a plan."""
+"""`fox1 plan`: from a recipe or a run, its inputs (or what is published about them) and the machines to a plan."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..pipeline.capacity.estimate import (
@@ -31,10 +31,22 @@ from .schema import Recipe
 from .settings import curate_settings, train_settings
 
 SHARE = 0.02
-"""Of the inputs that rates are measured on."""
+"""Share of the inputs that rates are measured on."""
 
-Machine = tuple[int, int | None, int, str, float, int]
-"""Nodes, cores of a node (None: this one's), GPUs, their name, their utilisation, bytes of a task."""
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run would be given."""
+
+    nodes: int = 1
+    cores: int | None = None
+    """Cores of a node; None: those of this one."""
+    gpus: int = 8
+    gpu: str = "H200"
+    utilisation: float = 0.4
+    """Share of the GPU's peak that the training reaches."""
+    memory: int = 1 << 30
+    """Bytes that a task may take."""
 
 
 def plan_recipe(
@@ -59,14 +71,13 @@ def plan_recipe(
         recipe = stored_recipe(paths.recipe)[0]
         then = actual(paths)
         if overrides:
-            raise ValueError("a run is planned with its own recipe: leave --set out")
+            raise ValueError("a run is planned with its own recipe; leave out --set, or name a recipe")
     else:
         recipe = load_recipe(name, overrides)[0]
     settings = curate_settings(recipe)
-    nodes, cores, gpus, gpu, utilisation, memory = machine
-    peak = peak_flops(gpu)
+    peak = peak_flops(machine.gpu)
     if peak is None:
-        raise ValueError(f"--gpu {gpu}: its peak is not known; choose H100, H200 or A100")
+        raise ValueError(f"--gpu {machine.gpu}: the peak of this GPU is not known; choose H100, H200 or A100")
     try:
         files = list_sources(settings.sources, settings.id_salt)
         unknown = not all(f.size for f in files)
@@ -77,9 +88,9 @@ def plan_recipe(
         unknown, files = True, []
     if unknown and set(recipe.expected) != set(recipe.sources):
         raise ValueError(
-            "the stores tell no sizes; give every corpus an entry in `expected`, or set FOX1_DATA to the data"
+            "the sizes of the files cannot be listed; give every corpus an entry in `expected`, or set FOX1_DATA to the data"
         )
-    workers = then.cores if then and cores is None else cores
+    cores = then.cores if then and machine.cores is None else machine.cores
     if rates_file:
         rates = stored_rates(rates_file)
     else:
@@ -89,10 +100,10 @@ def plan_recipe(
         settings,
         corpora,
         rates,
-        _training(recipe, gpus, gpu, peak, utilisation),
-        nodes,
-        workers or os.cpu_count() or 1,
-        memory,
+        _training(recipe, machine, peak),
+        machine.nodes,
+        cores or os.cpu_count() or 1,
+        machine.memory,
     )
     return made, then
 
@@ -129,7 +140,7 @@ def _expected(recipe: Recipe) -> list[CorpusEstimate]:
     return found
 
 
-def _training(recipe: Recipe, gpus: int, gpu: str, peak: float, utilisation: float) -> TrainingWorkload:
+def _training(recipe: Recipe, machine: Machine, peak: float) -> TrainingWorkload:
     settings = train_settings(recipe)
     phases = []
     for phase in settings.phases:
@@ -138,4 +149,4 @@ def _training(recipe: Recipe, gpus: int, gpu: str, peak: float, utilisation: flo
         phases.append(
             (phase.name, phase.tokens, flops_per_token(settings.model, recipe.tokenizer.vocab_size, float(longest)))
         )
-    return TrainingWorkload(tuple(phases), gpus, gpu, peak, utilisation)
+    return TrainingWorkload(tuple(phases), machine.gpus, machine.gpu, peak, machine.utilisation)

@@ -213,7 +213,9 @@ class Recipe(Strict):
                 self._subset(f"quality.{domain}", corpus, subset)
         for name in self.plugins:
             if name in RESERVED_REASONS or signal_of(name) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} cannot name a plug-in: it is the reason of what it drops")
+                raise ValueError(
+                    f"{name!r} cannot name a plug-in: choose letters, digits and _, and no reason that fox1 itself gives"
+                )
         for name, phase in self.phases.items():
             where = f"phases.{name}"
             pools = list(_all(phase.weights))

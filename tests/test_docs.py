@@ -73,7 +73,7 @@ def test_a_filter_of_the_documentation_drops_what_it_says(tmp_path: Path, corpor
     assert done.returncode == 0, done.stderr
     check = [sys.executable, "-m", "fox1", "recipe", "check", str(tmp_path / "shouting.yaml")]
     done = subprocess.run(check, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert "budgets: the sources" in done.stdout
+    assert "budgets: the sources are large enough" in done.stdout
     assert f"plug-in calm: {tmp_path}/shouting.py:calm, loaded" in done.stdout
     gone = tmp_path / "elsewhere.yaml"
     gone.write_text(given["shouting.yaml"].replace("shouting.py", "elsewhere.py"))

@@ -313,7 +313,7 @@ RECIPES = {
     "an object of Python's": ("a: !!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
     "bytes that are no text": (b"name: \xff\n", "not YAML"),
     "a date": ("extends: sample\nname: 2024-01-01\n", "is a date; quote it"),
-    "no date": ("extends: sample\nname: 2024-99-99\n", "a value that its kind cannot have"),
+    "no date": ("extends: sample\nname: 2024-99-99\n", "a value that cannot be read"),
     "a key that steers a terminal": ('extends: sample\n"\\e[2J\\nx": 1\n', "\ufffd[2J\ufffdx: unknown key"),
     "a parent that no file can be": (f"extends: {'x' * 5000}\n", "no recipe xxx"),
     "infinity": ("extends: sample\nscale: .inf\n", "scale|number"),

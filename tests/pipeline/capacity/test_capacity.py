@@ -102,7 +102,7 @@ def test_what_a_plan_cannot_be_made_of(run: Path, tmp_path: Path, monkeypatch: p
     for arguments, message in (
         ([str(run)], "was not made in one go"),
         (["mini"], "FOX1_DATA"),
-        (["fox1", "--gpu", "T4", "--set", "tokenizer.model=x"], "its peak is not known"),
+        (["fox1", "--gpu", "T4", "--set", "tokenizer.model=x"], "the peak of this GPU is not known"),
         (["nosuch"], "no recipe nosuch"),
     ):
         found = invoke(app, ["plan", *arguments])
