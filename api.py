@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .pipeline.engine.on_ray import ray_session
-from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent, record_run
+from .pipeline.engine.records import record_run
+from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent
 from .pipeline.inspect import lookup, provenance
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json
@@ -107,7 +108,7 @@ def curate_resolved(
 ) -> Summary:
     """`curate` with a recipe that was resolved before."""
     from .pipeline.curate import curate as run_stages
-    from .pipeline.curate import run_files
+    from .pipeline.run.manifest import run_files
     from .recipes.travel import keep_lists
 
     settings = recipe.settings

@@ -71,13 +71,14 @@ def write_corpus(folder: Path, documents: int) -> None:
 
 def curate(root: Path) -> None:
     """One corpus, few tokens a phase, no rules: what is looked up is a matter of documents, not of text."""
-    from fox1.pipeline.curate import CurateSettings, run_files
+    from fox1.pipeline.curate import CurateSettings
     from fox1.pipeline.curate import curate as run_curate
     from fox1.pipeline.dedupe.order import DedupeSettings
     from fox1.pipeline.engine.on_ray import ray_session
     from fox1.pipeline.engine.tasks import Engine
     from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
     from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.manifest import run_files
     from fox1.pipeline.sources.listing import SourceSettings
     from fox1.tokenize.model import TokenizerSettings
 

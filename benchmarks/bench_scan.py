@@ -30,7 +30,6 @@ import numpy as np
 import pyarrow as pa
 from fox1.benchmarks.peers import signature_step, timed, whitespace_words
 from fox1.pipeline.engine.memory import keep_freed_memory
-from fox1.pipeline.engine.tasks import TaskResult
 from fox1.pipeline.prepare.contamination import prepare_contamination
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
@@ -109,19 +108,18 @@ class Datatrove:
         return seconds
 
 
-def prepared_for(settings: Any, paths: RunPaths) -> scan.Prepared:
+def prepared_for(settings: Any, paths: RunPaths) -> scan.Models:
     """The contamination index of the recipe, and a quality model of the right size."""
-    nothing = scan.Prepared.nothing()
+    nothing = scan.Models.nothing()
     weights = np.random.default_rng(0).integers(-100, 100, (1, quality.BUCKETS)).astype(np.int16)
     index = None
     if settings.contamination.benchmarks:
-        result: TaskResult = prepare_contamination(settings.contamination, paths)
-        grams, pairs = (Path(a.path) for a in result.outputs[:2])
-        index = contamination.read_index(grams, pairs, settings.contamination.ngram)
-    return scan.Prepared(quality.QualityModels(("web",), weights), index, nothing.urls)
+        made = prepare_contamination(settings.contamination, (), paths)
+        index = contamination.read_index(made.index.file, made.pairs.file, settings.contamination.ngram)
+    return scan.Models(quality.QualityModels(("web",), weights), index, nothing.urls)
 
 
-def kernels(batches: list[Batch], prepared: scan.Prepared) -> dict[str, float]:
+def kernels(batches: list[Batch], prepared: scan.Models) -> dict[str, float]:
     """Seconds of every kernel by itself, over segmented pieces."""
     seconds: dict[str, float] = {}
 
@@ -215,7 +213,7 @@ def main() -> None:
 
         def from_disk() -> None:
             for file in files:
-                scan.scan_file(file, settings.scan, paths)
+                scan.scan_file(file, settings.scan, scan.ModelFiles.installed(), paths)
 
         disk = statistics.median(timed(from_disk) for _ in range(options.pairs))
         try:

@@ -33,8 +33,6 @@ from fox1.recipes.load import load_recipe
 from fox1.recipes.training import Size
 from fox1.trainer.model.model import flops_per_token
 from fox1.trainer.settings import (
-    ModelSettings,
-    OptimizerSettings,
     PhaseTraining,
     ScheduleSettings,
     TrainSettings,
@@ -67,10 +65,10 @@ def run_fox1(run: Path, size: Size, batch: int, steps: int, micro: int) -> tuple
     from fox1.trainer.train import train
 
     settings = TrainSettings(
-        ModelSettings(**size.model.model_dump()),
+        size.model,
         (PhaseTraining("phase1", 0, batch, 1),),
         micro,
-        OptimizerSettings(**size.optimizer.model_dump()),
+        size.optimizer,
         ScheduleSettings(10),
         checkpoint_every=10**9,
     )
@@ -295,7 +293,7 @@ def main() -> None:
         for p in peers
         for n in lengths
     }
-    shape, peak = ModelSettings(**size.model.model_dump()), peak_flops(device)
+    shape, peak = size.model, peak_flops(device)
     for key, value in medians.items():
         kind = key.split(" ", 1)[1]
         length = sets[kind][0][-1]

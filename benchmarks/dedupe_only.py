@@ -8,36 +8,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fox1.pipeline.dedupe.order import DedupeSettings
-from fox1.pipeline.dedupe.stage import DedupeResult, run_dedupe
-from fox1.pipeline.engine.tasks import Engine, Task
-from fox1.pipeline.filter.judge import FilterSettings, filter_group
+from fox1.pipeline.dedupe.stage import Decided
+from fox1.pipeline.dedupe.stage import dedupe as decide
+from fox1.pipeline.engine.tasks import Engine
+from fox1.pipeline.filter.judge import FilterSettings
+from fox1.pipeline.filter.stage import filter_documents
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile, group_files
-from fox1.pipeline.signals.scan import ScanSettings, scan_file
+from fox1.pipeline.signals.scan import ModelFiles, ScanSettings
+from fox1.pipeline.signals.stage import scan as scan_files
 
 
-def scan_and_dedupe(
-    files: Sequence[SourceFile], engine: Engine, scan: ScanSettings, dedupe: DedupeSettings
-) -> DedupeResult:
+def scan_and_dedupe(files: Sequence[SourceFile], engine: Engine, scan: ScanSettings, dedupe: DedupeSettings) -> Decided:
     """Decisions of `files` in the engine's run, where no filter drops anything."""
-    paths = engine.paths
-    scans = engine.run("scan", [Task(f.name, f.name, scan_file, (f, scan, paths)) for f in files])
-    by_name = {f.name: r for f, r in zip(files, scans, strict=True)}
     groups = group_files(files)
-    filtered = engine.run(
-        "filter", [Task(g.name, g.name, filter_group, (g, FilterSettings(), "", paths)) for g in groups]
-    )
-    counts = [[by_name[f.name].counts for f in g.files] for g in groups]
-    return run_dedupe(
-        engine,
-        groups,
-        [(sum(c["bytes"] for c in of), sum(c["documents"] for c in of)) for of in counts],
-        {g.name: [r.outputs[0].hash] for g, r in zip(groups, filtered, strict=True)},
-        {key.rsplit("|", 1)[0] for r in filtered for key in r.counts},
-        dedupe,
-        scan.minhash.bands,
-        scan.minhash.sketch_size,
-    )
+    scanned = scan_files(engine, files, scan, ModelFiles.installed())
+    filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
+    return decide(engine, groups, scanned.files, filtered.groups, dedupe, scan.minhash)
 
 
 def decisions(root: Path, files: Sequence[SourceFile]) -> pa.Table:

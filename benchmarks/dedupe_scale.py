@@ -21,14 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fox1.pipeline.dedupe.order import DedupeSettings
-from fox1.pipeline.dedupe.stage import run_dedupe
+from fox1.pipeline.dedupe.stage import dedupe
 from fox1.pipeline.engine.on_ray import ray_session
 from fox1.pipeline.engine.tasks import Engine
-from fox1.pipeline.filter.judge import FILTERED_SCHEMA
-from fox1.pipeline.run.artifacts import ROW_GROUP_ROWS, RunPaths
+from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
+from fox1.pipeline.run.artifacts import ROW_GROUP_ROWS, Artifact, RunPaths
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
 from fox1.pipeline.signals.hashing import mix64
 from fox1.pipeline.signals.minhash import MinHashSettings, _update_minima, coefficients
+from fox1.pipeline.signals.scan import FileSignals
 from fox1.recipes.units import quantity
 from numba import njit, prange
 
@@ -87,20 +88,19 @@ def signatures(
     return bands, content, sizes, sketches
 
 
-def write_signals(root: Path, documents: int) -> tuple[list[Group], list[tuple[int, int]]]:
-    """Signals and filter results of made-up documents; (groups, sizes)."""
+def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, FileSignals], dict[str, FilteredGroup]]:
+    """(groups, signals by file name, filter results by group) of made-up documents."""
     paths = RunPaths(root)
     clusters = cluster_of(documents)
     a, b = coefficients(SHAPE)
     files = []
-    counts = {}
+    signals: dict[str, FileSignals] = {}
     for start in range(0, documents, DOCUMENTS_PER_FILE):
         mine = clusters[start : start + DOCUMENTS_PER_FILE]
         n = len(mine)
         name = f"{start // DOCUMENTS_PER_FILE:06d}"
         file = SourceFile("web", name, "", 32 << 20, "", "pile", False, file_hash("web", name))
         files.append(file)
-        counts[name] = n
         ids = np.arange(start, start + n)
         bands, content, sizes, sketches = signatures(mine, ids, a, b, SHAPE.bands, SHAPE.sketch_size)
         held = np.minimum(sizes, SHAPE.sketch_size).astype(np.int64)
@@ -126,18 +126,20 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], list[tuple[i
         path = paths.signals("web", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path, row_group_size=ROW_GROUP_ROWS, compression="lz4")
+        signals[file.name] = FileSignals(Artifact(str(path), 0, n, name), None, n, 4000 * n, 0, 0)
     groups = group_files(files)
-    sizes_of = []
+    filtered: dict[str, FilteredGroup] = {}
     for group in groups:
-        n = sum(counts[f.path] for f in group.files)
-        sizes_of.append((4000 * n, n))
+        n = sum(signals[f.name].documents for f in group.files)
         path = paths.filtered(group.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         list_type = FILTERED_SCHEMA.field("reasons").type
         empty = pa.ListArray.from_arrays(np.zeros(n + 1, np.int32), pa.array([], pa.string()), type=list_type)
         columns = [pa.array(np.zeros(n, np.uint64)), pa.repeat("", n), empty]
         pq.write_table(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), path)
-    return groups, sizes_of
+        kept = (Verdict("web", "crawl", "", n),)
+        filtered[group.name] = FilteredGroup(Artifact(str(path), 0, n, group.name), kept, RuleCounts({}, {}, ()), ())
+    return groups, signals, filtered
 
 
 def _fixed(values: np.ndarray) -> pa.Array:
@@ -146,22 +148,13 @@ def _fixed(values: np.ndarray) -> pa.Array:
 
 def measure(root: Path, documents: int, memory: int, workers: int) -> dict[str, Any]:
     began = time.monotonic()
-    groups, sizes = write_signals(root, documents)
+    groups, signals, filtered = write_signals(root, documents)
     print(f"{documents:,} documents: signatures written in {time.monotonic() - began:.0f} s")
     paths = RunPaths(root)
     with ray_session(None, workers) as executor:
         began = time.monotonic()
         engine = Engine(paths, executor, memory=memory)
-        result = run_dedupe(
-            engine,
-            groups,
-            sizes,
-            {g.name: [g.name] for g in groups},
-            ["web/crawl"],
-            DedupeSettings(),
-            SHAPE.bands,
-            SHAPE.sketch_size,
-        )
+        result = dedupe(engine, groups, signals, filtered, DedupeSettings(), SHAPE)
         seconds = time.monotonic() - began
     steps: dict[str, list[float]] = {}
     peak = 0
@@ -180,7 +173,7 @@ def measure(root: Path, documents: int, memory: int, workers: int) -> dict[str, 
         size = disk.get(name, 0)
         print(f"  {name:12} {spent:8.1f} task-s {size / documents:8.1f} bytes/document {most:8.0f} MiB at most")
     print(f"  rounds: {json.dumps(result.figures['rounds'])}")
-    kept = sum(n for r in result.decisions for key, n in r.counts.items() if key.endswith("|"))
+    kept = sum(v.documents for v in result.verdicts.listed() if not v.reason)
     figures = {
         "documents": documents,
         "seconds": round(seconds, 1),

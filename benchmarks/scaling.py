@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ import zstandard
 from fox1.pipeline.curate import CurateSettings, curate
 from fox1.pipeline.engine.memory import peak_bytes
 from fox1.pipeline.engine.on_ray import OnRay
-from fox1.pipeline.engine.tasks import Engine, Silent, Task, TaskResult, task_times
+from fox1.pipeline.engine.records import task_times
+from fox1.pipeline.engine.tasks import Engine, Silent, Task
 from fox1.pipeline.mix.budget import MixSettings
-from fox1.pipeline.run.artifacts import RunPaths, write_json
+from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
 from fox1.pipeline.sources.listing import SourceSettings
 
 SHARD_BYTES = 64 << 20
@@ -92,8 +94,16 @@ def scan_on(nodes: int, shards: Path, out: Path, cores: int) -> tuple[float, flo
         cluster.shutdown()
 
 
-def small(path: Path, number: int) -> TaskResult:
-    return TaskResult((write_json(path, number),), {"n": 1}, {"number": number})
+@dataclass(frozen=True)
+class Small:
+    """What a task of the drive returns."""
+
+    file: Artifact
+    number: int
+
+
+def small(path: Path, number: int) -> Small:
+    return Small(write_json(path, number), number)
 
 
 def drive(tasks: int, out: Path) -> dict[str, float]:
@@ -103,13 +113,13 @@ def drive(tasks: int, out: Path) -> dict[str, float]:
     with ray_session(None, None) as executor:
         before = peak_bytes()
         engine = Engine(RunPaths(out), executor, Silent())
-        work = [Task(f"t{n:06d}", "k", small, (out / "files" / f"{n % 1000:03d}" / str(n), n)) for n in range(tasks)]
+        work = [Task(f"t{n:06d}", small, (out / "files" / f"{n % 1000:03d}" / str(n), n)) for n in range(tasks)]
         began = time.monotonic()
-        assert len(engine.run("s", work)) == tasks
+        assert len(engine.run("s", 1, work)) == tasks
         seconds = time.monotonic() - began
         peak = peak_bytes()
         began = time.monotonic()
-        Engine(RunPaths(out), executor, Silent()).run("s", work)
+        Engine(RunPaths(out), executor, Silent()).run("s", 1, work)
         again = time.monotonic() - began
     return {
         "tasks": tasks,

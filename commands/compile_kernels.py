@@ -27,11 +27,11 @@ def main() -> None:
         [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
     )
     index, _ = build([Item("b", "f", 0, "", (words,), "")], 13)
-    edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), "cut")
+    edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), True)
     for shape in minhash.PRESETS.values():
         settings = scan.ScanSettings(shape, edits)
         weights = np.zeros((1, quality.BUCKETS), np.int16)
-        prepared = scan.Prepared(quality.QualityModels(("web",), weights), index, urls.parse_rules(["x.org", "word"]))
+        prepared = scan.Models(quality.QualityModels(("web",), weights), index, urls.parse_rules(["x.org", "word"]))
         file = SourceFile("pile", "x", "", 0, "", "pile", False, 1)
         scan.scan_piece(batch, file, settings, scan.signals_schema(settings), prepared)
     s = segment(*scan.text_buffers(batch.column("text")))
@@ -59,33 +59,28 @@ def _dedupe(texts: list[str]) -> None:
     from pathlib import Path
 
     from ..pipeline.dedupe.order import DedupeSettings
-    from ..pipeline.dedupe.stage import run_dedupe
+    from ..pipeline.dedupe.stage import dedupe
     from ..pipeline.engine.tasks import Engine, InProcess
-    from ..pipeline.filter.judge import FilterSettings, filter_group
+    from ..pipeline.filter.judge import FilterSettings
+    from ..pipeline.filter.stage import filter_documents
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.identity import group_files
-    from ..pipeline.signals.scan import ScanSettings, scan_file
+    from ..pipeline.signals.scan import ModelFiles, ScanSettings
+    from ..pipeline.signals.stage import scan
     from ..pipeline.sources.listing import SourceSettings, list_sources
 
     with tempfile.TemporaryDirectory() as folder:
         rows = [json.dumps({"text": text, "meta": {"pile_set_name": "Pile-CC"}}) for text in texts]
         Path(folder, "a.jsonl").write_text("\n".join(rows))
         files = list_sources((SourceSettings("pile", "pile", folder, ("*.jsonl",)),))
-        paths, groups, settings = RunPaths(Path(folder, "run")), group_files(files), ScanSettings()
-        for file in files:
-            scan_file(file, settings, paths)
-        filtered = {g.name: [a.hash for a in filter_group(g, FilterSettings(), "", paths).outputs] for g in groups}
-        shape = settings.minhash
-        run_dedupe(
-            Engine(paths, InProcess()),
-            groups,
-            [(1, len(texts))] * len(groups),
-            filtered,
-            ["pile/Pile-CC"],
-            DedupeSettings(),
-            shape.bands,
-            shape.sketch_size,
+        engine, groups, settings = (
+            Engine(RunPaths(Path(folder, "run")), InProcess()),
+            group_files(files),
+            ScanSettings(),
         )
+        scanned = scan(engine, files, settings, ModelFiles.installed())
+        filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
+        dedupe(engine, groups, scanned.files, filtered.groups, DedupeSettings(), settings.minhash)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def curate(
     from .show.runs import print_summary
 
     resolved = resolve(recipe, overrides or [], share(limit))
-    for line in undrawn_sources(resolved.recipe):
+    for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
         print(f"warning: {line}", file=sys.stderr)
     with resumable(), StageBars() as bars:
         summary = curate_resolved(

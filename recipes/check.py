@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..pipeline.mix.budget import Cell, Weight, quotas
+from ..pipeline.mix.budget import Cell, MixSettings, Weight, quotas
 from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
 from ..pipeline.signals.plugins import load_plugins
 from ..pipeline.sources.domains import SUBSET_DOMAINS
@@ -36,7 +36,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         known = all(f.size for f in mine)
         most[corpus] = sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in mine) if known else float("inf")
         lines.append(f"  {corpus}: {len(mine)} files, {size / 1e6:,.1f} MB" + (f", {held} held out" if held else ""))
-    lines += [f"  {line}" for line in undrawn_sources(recipe)]
+    lines += [f"  {line}" for line in undrawn_sources(recipe, settings.mix)]
     needs = []
     for phase in settings.mix.phases:
         lines.append(f"  {phase.name}: {phase.tokens:,} tokens, blocks of {', '.join(map(str, phase.block_lengths))}")
@@ -76,9 +76,9 @@ def _corpora(recipe: Recipe, pool: Weight) -> list[str]:
     return found
 
 
-def undrawn_sources(recipe: Recipe) -> list[str]:
+def undrawn_sources(recipe: Recipe, mix: MixSettings) -> list[str]:
     """A line for each source that no phase can take a document of."""
-    pools = [pool for phase in curate_settings(recipe).mix.phases for pool in phase.pools]
+    pools = [pool for phase in mix.phases for pool in phase.pools]
     drawn = {name for pool in pools for name in _corpora(recipe, pool)}
     return [
         f"no phase draws on {name}: give a phase a weight such as {{corpus: {name}, weight: 1}}"

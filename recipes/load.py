@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ..storage.wording import printable
 from .check import absent_pools
+from .json_schema import nearest
 from .presets import PRESETS, expand
 from .schema import Recipe
 from .travel import find_lists, find_plugins
@@ -292,6 +293,18 @@ def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe
     return before, parse(changed, "--what-if")
 
 
+_KINDS = {
+    "tuple_type": "write a list, such as [a, b]",
+    "list_type": "write a list, such as [a, b]",
+    "dict_type": "write a mapping, such as {key: value}",
+    "dataclass_type": "write a mapping, such as {key: value}",
+    "model_type": "write a mapping, such as {key: value}",
+    "missing": "is required and missing",
+    "too_short": "must not be empty",
+}
+"""Kinds of errors whose own words are those of Python."""
+
+
 def parse(value: dict[str, Any], path: str) -> Recipe:
     """Check a resolved mapping against the schema."""
     try:
@@ -301,30 +314,13 @@ def parse(value: dict[str, Any], path: str) -> Recipe:
         problems: dict[str, str] = {}
         for e in error.errors():
             where = ".".join(str(p) for p in e["loc"] if not str(p).startswith(("function-", "constrained")))
-            message = e["msg"].removeprefix("Value error, ")
-            if e["type"] == "extra_forbidden":
-                message = f"unknown key{_nearest(e['loc'])}"
+            message = _KINDS.get(e["type"], e["msg"].removeprefix("Value error, "))
+            if e["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+                message = f"unknown key{nearest(Recipe.model_json_schema(), e['loc'])}"
             before = problems.get(where)
             problems[where or message] = (
                 f"{before} (or: {message})" if before else f"{where}: {message}" if where else message
             )
         raise RecipeError(path, list(problems.values())) from None
     except ArithmeticError as error:
-        raise RecipeError(path, [f"a number that nothing can be computed with ({error})"]) from None
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    """ " (did you mean x?)" for a misspelt key."""
-    import difflib
-
-    model: Any = Recipe
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is not None:
-            model = field.annotation
-        args = getattr(model, "__args__", ())
-        if args and field is not None:
-            model = next((a for a in args if hasattr(a, "model_fields")), model)
-    names = list(getattr(model, "model_fields", {}))
-    close = difflib.get_close_matches(str(location[-1]), names, 1)
-    return f" (did you mean `{close[0]}`?)" if close else f"; known keys: {', '.join(names)}" if names else ""
+        raise RecipeError(path, [f"a number is too large or too small to compute with ({error})"]) from None

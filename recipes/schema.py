@@ -1,36 +1,29 @@
-"""The recipe schema: every key, its type and its meaning; unknown keys are errors. Wraps the settings of the parts."""
+"""The recipe schema: every key, its type and its meaning; unknown keys are errors. The settings of the parts as they stand, and how
+they refer to each other."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DUPLICATES
 from ..pipeline.filter.judge import ALL, LANGUAGES, signal_of
-from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS
-from .curation import (
-    Contamination,
-    Dedupe,
-    Domain,
-    Edits,
-    Exclude,
-    HeldOut,
-    Licence,
-    Mix,
-    Phase,
-    Plugin,
-    QualityModel,
-    Signals,
-    Source,
-    Strict,
-    Thresholds,
-    Tokenizer,
-    Weight,
-)
+from ..pipeline.mix.budget import MixSettings, Phase, Weight
+from ..pipeline.prepare.quality import DomainSubsets
+from ..pipeline.signals.plugins import PluginSettings
+from ..pipeline.signals.scan import EditSettings
+from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, Domain
+from ..pipeline.sources.listing import SourceSettings
+from ..storage.fields import Bounds, Keyed, Quantity, quantity, share
+from .curation import Contamination, Dedupe, Exclude, HeldOut, Licence, Signals, Strict, Thresholds, Tokenizer
+from .json_schema import RecipeJsonSchema
 from .training import Training
-from .units import Quantity, RowsOrShare
+from .units import RowsOrShare
 
 RESERVED_REASONS = (
     "excluded",
@@ -43,64 +36,145 @@ RESERVED_REASONS = (
 )
 
 
-def _all(weights: list[Weight]) -> Iterator[Weight]:
+GIVEN_BY_A_GROUP = ("domain", "corpus", "subset", "if_present", "max_epochs", "top", "min_quality", "reuse")
+"""What the pools of a group have from it, unless they say otherwise (null and "" say nothing)."""
+
+
+def _all(weights: Iterable[Weight]) -> Iterator[Weight]:
     for weight in weights:
         yield weight
         yield from _all(weight.within)
 
 
+def _spread(weights: Any, group: Mapping[str, Any]) -> Any:
+    """Weights as written, with what they have from their group."""
+    if not isinstance(weights, list):
+        return weights
+    spread = []
+    for weight in weights:
+        if isinstance(weight, Mapping):
+            own = {k: v for k, v in weight.items() if k not in GIVEN_BY_A_GROUP or v not in (None, "")}
+            weight = {**group, **own}
+            if "within" in weight:
+                below = {k: weight[k] for k in GIVEN_BY_A_GROUP if k in weight}
+                weight["within"] = _spread(weight["within"], below)
+        spread.append(weight)
+    return spread
+
+
+def _absolute(where: str, tokens: Any, total: Any) -> Any:
+    """A phase's tokens as a number, if a share is what is written; else what is written."""
+    with suppress(ValueError):
+        return quantity(tokens)
+    try:
+        part = share(tokens)
+    except ValueError as error:
+        if "%" in str(tokens):
+            raise ValueError(f"{where}: {error}") from None
+        return tokens
+    if not total:
+        raise ValueError(f"{where} is a share; give `total_tokens`")
+    return round(part * quantity(total))
+
+
 class Expected(Strict):
     """What is known of a corpus before it is read; `fox1 plan` uses it where the files cannot be listed."""
 
-    files: int = Field(ge=1)
-    stored: Quantity = Field(description="Bytes as stored.")
-    text: Quantity = Field(description="Bytes of text.")
+    files: Annotated[int, Bounds(ge=1)]
+    """Number of files."""
+    stored: Quantity
+    """Bytes as stored."""
+    text: Quantity
+    """Bytes of text."""
     documents: Quantity
-    survivors: dict[Domain, Quantity] = Field({}, description="Domain -> tokens that filters and dedupe leave.")
-    source: str = Field(description="Where the figures are from.")
+    """Number of documents."""
+    survivors: dict[Domain, Quantity] = Field({})
+    """Domain and the tokens that filters and dedupe leave of it."""
+    source: str
+    """Where the figures are from."""
 
 
 class Recipe(Strict):
     """A whole recipe."""
 
-    extends: str = Field("", description="A recipe this one changes; a name beside it or of the package.")
+    extends: str = ""
+    """A recipe that this one changes; a name beside it or of the package."""
     name: str
-    seed: int = 0
-    id_salt: int = 0
-    scale: float = Field(1.0, gt=0, description="Multiplies the phases' token budgets and nothing else.")
-    total_tokens: Quantity = Field(0, description="What the phases' shares are shares of.")
-    expected: dict[str, Expected] = Field({}, description="By corpus.")
-    max_bad_rows: RowsOrShare = Field(0.001, description="Bad rows a corpus may have: a number, or a share.")
-    sources: dict[str, Source] = Field(min_length=1)
+    """What the recipe is called."""
+    seed: int = CurateSettings.seed
+    """Chooses samples, and which documents a phase takes."""
+    id_salt: int = CurateSettings.id_salt
+    """Changes all document ids, where two files' ids collide."""
+    scale: Annotated[float, Bounds(gt=0)] = 1.0
+    """Multiplies the phases' token budgets and nothing else."""
+    total_tokens: Quantity = 0
+    """What the phases' shares are shares of."""
+    expected: dict[str, Expected] = Field({})
+    """By corpus, what is known before it is read."""
+    max_bad_rows: RowsOrShare = CurateSettings.max_bad_rows
+    """Bad rows a corpus may have: a number, or a share."""
+    sources: Annotated[dict[str, SourceSettings], Keyed("corpus"), Bounds(min_length=1)]
+    """Corpora by name; null takes one out, with all that is said of it by name."""
     held_out: dict[str, HeldOut] = Field({})
+    """By source, files that validation reads."""
     licence: Licence = Licence()
+    """Subsets that may not be used."""
     signals: Signals = Signals()
-    edits: Edits = Edits()
-    quality: dict[Domain, QualityModel] = Field({})
+    """What scan stores."""
+    edits: EditSettings = EditSettings()
+    """What is cut from the text or replaced in it."""
+    quality: Annotated[dict[Domain, DomainSubsets], Keyed("domain")] = Field({})
+    """By domain, what a quality model learns from; without one a formula judges."""
     contamination: Contamination = Contamination()
-    url_lists: list[str] = Field(
-        [],
-        description="Block lists of URL domains and words: the package's own by its bare name (blocked_urls.txt), others by "
-        "a path (./mine.txt).",
-    )
+    """Benchmarks that training must not have seen."""
+    url_lists: tuple[str, ...] = ()
+    """Block lists of URL domains and words: the package's own by its bare name (blocked_urls.txt), others by a path
+    (./mine.txt)."""
     exclude: Exclude = Exclude()
-    plugins: dict[str, Plugin] = Field({})
-    filters: dict[str, Thresholds] = Field(
-        {}, description="Section (`all`, a domain, or corpus/subset) -> thresholds; the narrowest section counts."
-    )
+    """Documents to take out."""
+    plugins: Annotated[dict[str, PluginSettings], Keyed("name")] = Field({})
+    """Filters of other makers by name, which is the reason of what they drop."""
+    filters: dict[str, Thresholds] = Field({})
+    """Section (`all`, a domain, or corpus/subset) and its thresholds; the narrowest section counts."""
     dedupe: Dedupe = Dedupe()
+    """What is a duplicate."""
     tokenizer: Tokenizer = Tokenizer()
-    mix: Mix = Mix()
-    phases: dict[str, Phase] = Field(min_length=1)
+    """How text becomes tokens."""
+    mix: MixSettings = MixSettings()
+    """How documents become blocks."""
+    phases: Annotated[dict[str, Phase], Keyed("name"), Bounds(min_length=1)]
+    """The curriculum, in order."""
     training: Training
+    """The model and how it is trained."""
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        return super().model_json_schema(*arguments, **{"schema_generator": RecipeJsonSchema, **options})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _write_out(cls, value: Any) -> Any:
+        """With what pools have from their group, and shares of `total_tokens` as tokens."""
+        phases = value.get("phases") if isinstance(value, Mapping) else None
+        if not isinstance(phases, Mapping):
+            return value
+        written = {}
+        for name, phase in phases.items():
+            if isinstance(phase, Mapping):
+                phase = {**phase, "weights": _spread(phase["weights"], {})} if "weights" in phase else dict(phase)
+                if "tokens" in phase:
+                    where = f"phases.{name}.tokens"
+                    phase["tokens"] = _absolute(where, phase["tokens"], value.get("total_tokens"))
+            written[name] = phase
+        return {**value, "phases": written}
 
     @model_validator(mode="after")
     def _references(self) -> Recipe:
-        def known(kind: str, where: str, names: list[str], valid: list[str]) -> None:
+        def known(kind: str, where: str, names: Iterable[str], valid: Sequence[str]) -> None:
             for name in names:
                 if name not in valid:
                     raise ValueError(
-                        f"{where} names the {kind} {name!r}, which is not there; choose from {', '.join(valid)}"
+                        f"{where} names the {kind} {name!r}, which does not exist; choose from {', '.join(valid)}"
                     )
 
         corpora, phases = list(self.sources), list(self.phases)
@@ -113,7 +187,7 @@ class Recipe(Strict):
         named = {
             "dedupe.priority": self.dedupe.priority,
             "dedupe.exempt": self.dedupe.exempt,
-            "dedupe.near_limits": [n for n in self.dedupe.near_limits if n != ALL],
+            "dedupe.near_limits": [n for n, _ in self.dedupe.near_limits if n != ALL],
         }
         for where, names in named.items():
             known("corpus", where, [n.split("/")[0] for n in names], corpora)
@@ -135,10 +209,7 @@ class Recipe(Strict):
                     f"filters has the section {where!r}; choose {ALL}, corpus/subset or {', '.join(DOMAINS)}"
                 )
         for domain, model in self.quality.items():
-            for entry in (*model.good, *model.ordinary):
-                corpus, slash, subset = entry.partition("/")
-                if not slash:
-                    raise ValueError(f"quality.{domain}: write corpus/subset, not {entry!r}")
+            for corpus, subset in (*model.good, *model.ordinary):
                 self._subset(f"quality.{domain}", corpus, subset)
         for name in self.plugins:
             if name in RESERVED_REASONS or signal_of(name) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
@@ -156,13 +227,9 @@ class Recipe(Strict):
                     self._subset(f"{where}.weights", weight.corpus, weight.subset)
             claims = self.mix.claim_order or phases[::-1]
             earlier = claims[: claims.index(name)]
-            known(
-                "earlier claiming phase", f"{where}.weights.reuse", [p for w in pools for p in w.reuse or []], earlier
-            )
-            if isinstance(phase.tokens, float) and not self.total_tokens:
-                raise ValueError(f"{where}.tokens is a share; give `total_tokens`")
+            known("earlier claiming phase", f"{where}.weights.reuse", [p for w in pools for p in w.reuse], earlier)
         known("size", "training.size", [self.training.size], list(self.training.sizes))
-        size = self.training.sizes[self.training.size]
+        size = self.training.chosen
         for name, phase in self.phases.items():
             if name not in size.batch_tokens:
                 raise ValueError(f"training.sizes.{self.training.size}.batch_tokens has no {name}")
@@ -172,7 +239,9 @@ class Recipe(Strict):
                     f"{name}: batch and micro-batch tokens must be multiples of the longest block, {longest}"
                 )
             if batch % size.micro_batch_tokens:
-                raise ValueError(f"{name}: the batch of {batch} tokens is no multiple of the micro-batch")
+                raise ValueError(
+                    f"{name}: the batch of {batch} tokens is not a multiple of the micro-batch of {size.micro_batch_tokens}"
+                )
             if self.phase_tokens(name) < batch:
                 raise ValueError(
                     f"{name} has {self.phase_tokens(name):,} tokens, less than one batch of {batch:,}; raise `scale`"
@@ -189,6 +258,4 @@ class Recipe(Strict):
 
     def phase_tokens(self, name: str) -> int:
         """The token budget of a phase, scaled."""
-        tokens = self.phases[name].tokens
-        whole = tokens * self.total_tokens if isinstance(tokens, float) else tokens
-        return round(whole * self.scale)
+        return round(self.phases[name].tokens * self.scale)

@@ -1,4 +1,4 @@
-"""What to say of a disk that refuses to be written."""
+"""Errors of a disk that cannot be written, as one line that names the file and the remedy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _UNWRITABLE = {
     errno.EROFS: "make it writable",
     errno.EACCES: "make it writable",
     errno.EPERM: "make it writable",
-    errno.EEXIST: "it is a file where a folder should be: name another",
-    errno.ENOTDIR: "a part of it is a file where a folder should be: name another",
+    errno.EEXIST: "choose another path, since a file is where its folder should be",
+    errno.ENOTDIR: "choose another path, since a file is where one of its folders should be",
 }
 
 
 def refusal(path: Path, error: OSError) -> str:
-    """What to say of a disk that refuses to be written: which file it was, and what helps; empty for other errors."""
+    """The message for a disk that cannot be written: the file and the remedy; empty for other errors."""
     if (remedy := _UNWRITABLE.get(error.errno or 0)) is None:
         return ""
     return f"{path} cannot be written ({os.strerror(error.errno or 0)}); {remedy}, and run the same command again"
@@ -28,7 +28,7 @@ def refusal(path: Path, error: OSError) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Where a disk refuses, say what: the error of a write knows neither the file nor what helps.
+    """Turn a disk's refusal into a message with file and remedy, since the error of a write knows neither.
 
     Raises:
         OSError: one line.

@@ -18,15 +18,15 @@ from . import store
 from .disk import writing
 
 BEAT = 5.0
-"""Seconds between signs of life of who holds a folder; three without one and it is free."""
+"""Seconds between the heartbeats of a folder's holder; after three missed ones the folder is free."""
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold `folder` as its only writer as long as the block lasts; it is made where it is missing.
+    """Hold `folder` as its only writer while the block lasts; it is created if it is missing.
 
     Raises:
-        ValueError: another process writes it, or it cannot be written.
+        ValueError: another process is writing it, or it cannot be written.
     """
     with _held_in_a_store(folder) if isinstance(folder, store.Mirrored) else _held_on_a_disk(folder):
         yield
@@ -52,16 +52,16 @@ def _held_on_a_disk(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # Only a word of who it was; a disk that fails now fails nobody.
+            # This only says who held the folder: a disk that fails now harms nobody.
             with suppress(OSError):
                 file.truncate(0)
 
 
 @contextmanager
 def _held_in_a_store(folder: store.Mirrored) -> Iterator[None]:
-    """An object that only one can create, with signs of life.
+    """An object that only one process can create, kept alive by heartbeats.
 
-    Who stops giving them (killed, or cut off) loses the folder after three; both would write the same bytes.
+    A holder that stops (killed, or cut off) loses the folder after three missed ones; both would write the same bytes.
     """
     path = folder / ".lease"
     objects, key = store.store_of(path.url)
@@ -82,7 +82,7 @@ def _held_in_a_store(folder: store.Mirrored) -> Iterator[None]:
             break
         except FileExistsError:
             before = read()
-            if before.get("own") == own:  # an answer was lost, the object was made
+            if before.get("own") == own:  # the object was created, only the answer was lost
                 break
             if not (before.get("host") == host and not _alive(int(before.get("process", 0)))):
                 time.sleep(3 * BEAT)
@@ -107,7 +107,9 @@ def _held_in_a_store(folder: store.Mirrored) -> Iterator[None]:
 
 
 def _refused(folder: object, holder: str) -> ValueError:
-    return ValueError(f"{store.shown(folder)} is being written by {holder}; wait for it, or choose another --out")
+    return ValueError(
+        f"{store.shown(folder)} is being written by {holder}; wait until it ends, or choose another --out"
+    )
 
 
 def _alive(process: int) -> bool:

@@ -9,8 +9,8 @@ is such a path:
     removing      removes both
 
 A session is one command of a user: what its nodes fetch is never older than it, and a file does not change within it once
-written. Mirrors are bounded: what was opened longest ago goes first, since the store has it. Errors of the store are tried
-again with growing pauses.
+written. Mirrors are bounded: what was opened longest ago is removed first, since the store has it. Failed requests are
+retried with growing pauses.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .wording import first_line
 T = TypeVar("T")
 
 TRIES = 7
-"""Of one request; the pauses between them sum to about half a minute."""
+"""Attempts at one request; the pauses between them sum to about half a minute."""
 FIRST_PAUSE = 0.5
 STALE_HOURS = 24
-"""After which a session's mirror that nobody touched is removed."""
+"""A session's mirror that nobody touched for this long is removed."""
 ROOM_EVERY = 256 << 20
-"""Bytes fetched between two looks at how full the scratch folder is."""
+"""Bytes fetched between two checks of how full the scratch folder is."""
 
 
 def scratch() -> Path:
@@ -89,7 +89,7 @@ class Mirrored(PosixPath):
             return self.local.stat()
         known = size(self)
         if known is None:
-            raise FileNotFoundError(f"{self.url} is not there")
+            raise FileNotFoundError(f"{self.url} does not exist")
         return os.stat_result((0o100644, 0, 0, 1, 0, 0, known, 0, 0, 0))
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
@@ -136,7 +136,7 @@ def open_root(text: str | Path) -> Path:
     """A folder by path or URL; of a URL, its place in this session's mirror.
 
     Raises:
-        ValueError: the URL names no folder of a store.
+        ValueError: the URL does not name a folder of a store.
     """
     text = str(text)
     if "://" not in text:
@@ -144,7 +144,7 @@ def open_root(text: str | Path) -> Path:
     scheme, _, rest = text.partition("://")
     rest = rest.strip("/")
     if not scheme or not rest or any(part in ("", ".", "..") for part in rest.split("/")):
-        raise ValueError(f"{text} is no folder of a store: write s3://BUCKET/FOLDER")
+        raise ValueError(f"{text} is not a folder of a store; write s3://BUCKET/FOLDER")
     return Mirrored(_session_folder(), f"@{scheme}", *rest.split("/"))
 
 
@@ -167,7 +167,7 @@ def _prefix(scheme: str) -> str:
 
 
 def _session_folder() -> Path:
-    """This process's session: a folder that ends with it."""
+    """This process's session folder, removed when the process ends."""
     global _session
     if not _session:
         _session = f"session-{uuid.uuid4().hex[:12]}"
@@ -196,16 +196,16 @@ def store_of(url: str) -> tuple[Any, str]:
     """(filesystem of fsspec, key) of a URL."""
     import fsspec
 
-    # A listing that is remembered would not show what other nodes wrote.
+    # A cached listing would not show what other nodes wrote.
     store, key = fsspec.core.url_to_fs(url, use_listings_cache=False)
     return store, str(key)
 
 
 def retried(call: Callable[[], T], url: str) -> T:
-    """Call until it succeeds, is told that there is no such object, or is refused.
+    """Call until it succeeds, finds that the object does not exist, or is refused.
 
     Raises:
-        OSError: the store fails for good; one line.
+        OSError: the store keeps failing; one line.
     """
     for attempt in range(TRIES):
         try:
@@ -215,18 +215,19 @@ def retried(call: Callable[[], T], url: str) -> T:
         except Exception as error:
             if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
                 raise PermissionError(
-                    f"{url}: the store refuses ({first_line(error)}); are the credentials right?"
+                    f"{url}: the store refused access ({first_line(error)}); check the credentials"
                 ) from error
             if attempt == TRIES - 1:
                 raise OSError(
-                    f"{url}: the store fails after {TRIES} tries ({type(error).__name__}: {first_line(error)})"
+                    f"{url}: the store failed {TRIES} times in a row ({type(error).__name__}: {first_line(error)}); "
+                    "run the same command again when it responds"
                 ) from error
         time.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
     raise AssertionError
 
 
 def upload(path: Path) -> None:
-    """Put a finished file of a mirror into the store, whole; other paths are where they belong already."""
+    """Upload a finished file of a mirror to the store; other paths already lie where they belong."""
     if isinstance(path, Mirrored):
         store, key = store_of(path.url)
         retried(lambda: store.put_file(str(path.local), key), path.url)
@@ -235,7 +236,7 @@ def upload(path: Path) -> None:
 
 
 def size(path: Mirrored) -> int | None:
-    """Bytes of an object; None where there is none."""
+    """Bytes of an object; None if it does not exist."""
     known = _known.get(path.url)
     if known is not None:
         return known
@@ -248,11 +249,11 @@ def size(path: Mirrored) -> int | None:
 
 
 _known: dict[str, int] = {}
-"""URL -> bytes, of what `remember` listed: a driver asks for the outputs of a hundred thousand tasks."""
+"""URL -> bytes of what `remember` listed, since a driver asks for the outputs of a hundred thousand tasks."""
 
 
 def size_at_start(path: Path) -> int | None:
-    """Bytes of a file, None where it is not there; of a store, as `remember` found it."""
+    """Bytes of a file, None if it does not exist; in a store, as `remember` listed it."""
     if isinstance(path, Mirrored):
         return _known.get(path.url)
     try:
@@ -262,7 +263,7 @@ def size_at_start(path: Path) -> int | None:
 
 
 def modified(path: Path) -> int:
-    """When a file was written, in nanoseconds; 0 where it is not there, and in a store: objects change as a whole."""
+    """When a file was written, in nanoseconds; 0 if it does not exist or lies in a store, where objects change as a whole."""
     if isinstance(path, Mirrored):
         return 0
     try:
@@ -272,7 +273,7 @@ def modified(path: Path) -> int:
 
 
 def remember(root: Path) -> None:
-    """List a folder once, so that the sizes of what it holds need no request each."""
+    """List a folder once, so that the sizes of its files need no request each."""
     if isinstance(root, Mirrored):
         _known.update({path.url: bytes_ for path, bytes_ in _objects(root)})
 
@@ -290,7 +291,7 @@ def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, int]]:
         return
     for name, facts in found.items():
         inside = bare(name).removeprefix(bare(key) + "/")
-        # Keys are any text: none may lead out of the mirror.
+        # Keys may be any text; none may lead out of the mirror.
         if ".." not in inside.split("/"):
             yield folder / inside, int(facts["size"])
 
@@ -333,11 +334,11 @@ def fetch_tree(folder: Path) -> None:
 
 
 def _fetched(path: Mirrored) -> Path:
-    """The file in the mirror, fetched if it is only in the store; whoever opens it learns if it is in neither."""
+    """The file in the mirror, fetched first if only the store has it; opening it fails if neither has it."""
     local = path.local
     with suppress(OSError):
         facts = os.lstat(local)
-        # The time of the last use, coarsely: what is in use is not removed to make room.
+        # Note the last use, coarsely: files in use are not removed to make room.
         if time.time() - facts.st_mtime > 60:
             os.utime(local)
         return local
@@ -355,7 +356,7 @@ def _fetched(path: Mirrored) -> Path:
     except IsADirectoryError:
         return local
     else:
-        # Some stores answer for a folder with one.
+        # Some stores answer a request for a folder with a folder.
         if temporary.is_dir():
             temporary.rmdir()
             return local
@@ -371,7 +372,7 @@ _since_look = ROOM_EVERY
 
 
 def _make_room(fetched: int) -> None:
-    """Remove what was used longest ago, where mirrors take more than they may."""
+    """Remove the least recently used files if the mirrors exceed their limit."""
     global _since_look
     _since_look += fetched
     if _since_look < min(ROOM_EVERY, scratch_limit() // 4):
@@ -396,7 +397,7 @@ def _make_room(fetched: int) -> None:
 
 @contextmanager
 def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run `work` in a thread as long as the block lasts; it is told of the end, and waited for."""
+    """Run `work` in a thread while the block lasts; at its end the event is set and the thread joined."""
     ended = threading.Event()
     thread = threading.Thread(target=work, args=(ended,), daemon=True)
     thread.start()

@@ -1,10 +1,10 @@
-"""Words for a terminal: what an error says, in a line, and text that cannot steer the terminal."""
+"""Text for a terminal: the first line of an error, and strings that cannot steer the terminal."""
 
 from __future__ import annotations
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; its type where it says nothing."""
+    """The first line of an error's message; its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -17,6 +17,6 @@ def printable(text: str, besides: str = "") -> str:
     """Text that cannot steer a terminal: control characters, escapes among them, are shown as U+FFFD.
 
     Args:
-        besides: characters that stay although they are not printable.
+        besides: unprintable characters to keep.
     """
     return "".join(c if c.isprintable() or c in besides else "\ufffd" for c in text)

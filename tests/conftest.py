@@ -133,9 +133,10 @@ def curate() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, settings_of: Callable[..., Any], corpora: Path) -> Path:
     """A finished run of the small corpora. Tests only read it."""
-    from fox1.pipeline.curate import curate, run_files
+    from fox1.pipeline.curate import curate
     from fox1.pipeline.engine.tasks import Engine, InProcess
     from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.manifest import run_files
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import training_json
 

@@ -1,9 +1,9 @@
-"""Conversations: one string between stages, a chat template's pieces when they become tokens.
+"""Conversations: one string between stages, and a chat template's pieces once they become tokens.
 
-A conversation is its turns back to back, each after a mark that says who speaks: a control character, white space to
-every signal, so that words, lines and hashes are those of what is said. Its tokens are the template's: a literal of the
-template becomes the model's own piece (`<start_of_turn>`), the same literal in what somebody says never does. Only
-what the assistant says, and the piece that ends its turn, is trained on.
+A conversation is its turns back to back, each after a mark that names the speaker: a control character, which every signal
+takes for white space, so that words, lines and hashes are those of what is said. Tokens follow the template: a literal of
+the template becomes the model's own piece (`<start_of_turn>`); the same literal within a turn never does. Only the
+assistant's turns, with the piece that ends them, are trained on.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import pyarrow as pa
 from .encode import Encoder
 
 MARKS = {"system": "\x1c", "user": "\x1d", "assistant": "\x1e", "tool": "\x1f"}
-"""Role -> the character before its turns."""
+"""Role -> the mark before its turns."""
 ROLES = {mark: role for role, mark in MARKS.items()}
 _MARK = re.compile("[\x1c-\x1f]")
 LEARNED = "assistant"
 """The role whose turns are trained on."""
 
 Template = tuple[tuple[str, str, str], ...]
-"""(role, what comes before its turns, what comes after)."""
+"""(role, what the template writes before its turns, what after them)."""
 
 TEMPLATES: dict[str, Template] = {
-    # Gemma's own has no system turn; ours is written like its other two.
+    # Gemma's own template has no system turn; ours is written like its other two.
     "gemma": (
         ("system", "<start_of_turn>system\n", "<end_of_turn>\n"),
         ("user", "<start_of_turn>user\n", "<end_of_turn>\n"),
@@ -40,10 +40,11 @@ TEMPLATES: dict[str, Template] = {
 
 
 def compose(turns: Sequence[tuple[str, str]]) -> str:
-    """One string of (role, what is said).
+    """One string from turns (role, what is said).
 
     Raises:
-        ValueError: no such role, a control character that is a mark, or nothing that the assistant says.
+        ValueError: an unknown role, a control character that is a mark, or no turn of the assistant. The quarantine of a run
+            holds these texts.
     """
     parts = []
     for role, said in turns:
@@ -58,7 +59,7 @@ def compose(turns: Sequence[tuple[str, str]]) -> str:
 
 
 def turns_of(text: str) -> list[tuple[str, str]]:
-    """(role, what is said) of a composed conversation; what stands before the first mark is the user's."""
+    """The turns (role, what is said) of a composed conversation; text before the first mark is the user's."""
     found = [(ROLES[m.group()], m.end()) for m in _MARK.finditer(text)]
     if not found or not _MARK.match(text):
         found.insert(0, ("user", 0))
@@ -67,49 +68,53 @@ def turns_of(text: str) -> list[tuple[str, str]]:
 
 
 def spoken(text: str) -> str:
-    """A composed conversation for people to read."""
+    """A composed conversation as a person reads it."""
     return _MARK.sub(lambda m: f"\n[{ROLES[m.group()]}] ", text).lstrip("\n")
 
 
 def rendered(text: str, template: Template) -> str:
-    """A composed conversation as the template writes it."""
+    """A composed conversation as text in the form of the template."""
     around = {role: (before, after) for role, before, after in template}
     return "".join(said.join(around.get(role, ("", ""))) for role, said in turns_of(text))
 
 
 @dataclass(frozen=True)
 class EncodedChats:
-    """Ids of a batch of conversations, and which of them are trained on."""
+    """The ids of a batch of conversations, and which of them are trained on."""
 
     ids: np.ndarray
     """int32 [total]."""
     offsets: np.ndarray
     """int64 [n + 1]."""
     spans: np.ndarray
-    """int32 [2 s]: begin and exclusive end of every span, relative to its conversation."""
+    """int32 [2 s]: begin and exclusive end of every span that is trained on, relative to its conversation."""
     span_offsets: np.ndarray
-    """int64 [n + 1], in `spans`."""
+    """int64 [n + 1]: where the spans of each conversation begin in `spans`."""
     with_control: int
+    """Stretches of text between template pieces that held a literal of a control piece."""
     with_reserved: int
+    """Stretches of text between template pieces that held a literal of a reserved piece."""
 
 
 class ChatEncoder:
-    """Renders conversations by a template.
+    """Encodes conversations by a template.
 
     Text between two pieces of the template is encoded in one go, as it is when a rendered prompt is tokenized.
 
     Raises:
-        ValueError: the model puts a space before what it encodes, so that parts cannot be encoded apart.
+        ValueError: the model puts a space before everything it encodes, so that parts cannot be encoded one by one.
     """
 
     def __init__(self, encoder: Encoder, template: Template) -> None:
         if encoder.prefixed:
-            raise ValueError("conversations need a tokenizer without a dummy prefix")
+            raise ValueError(
+                "conversations need a tokenizer without a dummy prefix; name another one in `tokenizer.model`"
+            )
         self._encoder = encoder
         self._template = {role: (self._parts(before), self._parts(after)) for role, before, after in template}
 
     def _parts(self, literal: str) -> list[int | str]:
-        """A template's literal as ids of reserved pieces and the text between them."""
+        """A literal of the template as ids of reserved pieces, and the text between them."""
         if not self._encoder.reserved_ids:
             return [literal]
         pattern = "(" + "|".join(map(re.escape, self._encoder.reserved_ids)) + ")"
@@ -119,7 +124,7 @@ class ChatEncoder:
         """Encode composed conversations in order.
 
         Raises:
-            ValueError: a role that the template does not have.
+            ValueError: a conversation has a role that the template does not have.
         """
         plans = [self._plan(text) for text in texts.to_pylist()]
         units = [part.text for plan in plans for part in plan if part.piece < 0]
@@ -128,29 +133,29 @@ class ChatEncoder:
         ids: list[np.ndarray] = [np.empty(0, np.int32)]
         lengths, spans, span_counts = [], [], []
         for plan in plans:
-            at, open_at, mine = 0, -1, 0
+            at, open_at, span_count = 0, -1, 0
             for part in plan:
                 if part.piece >= 0:
-                    own = np.array([part.piece], np.int32)
+                    part_ids = np.array([part.piece], np.int32)
                 else:
-                    own = encoded.ids[encoded.offsets[unit] : encoded.offsets[unit + 1]]
+                    part_ids = encoded.ids[encoded.offsets[unit] : encoded.offsets[unit + 1]]
                     unit += 1
                 if part.opens >= 0:
                     # A token that straddles the header's end belongs to the answer.
-                    inside = np.cumsum(self._encoder.piece_bytes[own])
+                    inside = np.cumsum(self._encoder.piece_bytes[part_ids])
                     open_at = at + int(np.searchsorted(inside, part.opens, "right"))
-                ids.append(own)
-                at += len(own)
+                ids.append(part_ids)
+                at += len(part_ids)
                 if part.closes and open_at >= 0:
                     spans += [open_at, at]
-                    mine += 2
+                    span_count += 2
                     open_at = -1
-            if not mine:
-                # An empty list would say that all of it is trained on.
+            if not span_count:
+                # An empty list would mean that all of it is trained on.
                 spans += [0, 0]
-                mine = 2
+                span_count = 2
             lengths.append(at)
-            span_counts.append(mine)
+            span_counts.append(span_count)
         return EncodedChats(
             np.concatenate(ids),
             np.r_[0, np.cumsum(lengths)].astype(np.int64),
@@ -162,7 +167,7 @@ class ChatEncoder:
 
     def byte_bounds(self, text: str) -> list[int]:
         """Where every token of a composed conversation begins in its UTF-8, and where the last one ends; what the template
-        adds has no length."""
+        adds has length zero."""
         bounds, at = [], 0
         for part in self._plan(text):
             if part.piece >= 0:
@@ -181,7 +186,7 @@ class ChatEncoder:
         return [*bounds, len(text.encode())]
 
     def _plan(self, text: str) -> list[_TurnPart]:
-        """Pieces and text of a rendered conversation; neighbouring text is joined."""
+        """The pieces and texts of a rendered conversation, in order; adjacent texts are joined."""
         plan: list[_TurnPart] = []
         held = ""
         opens = -1
@@ -198,7 +203,7 @@ class ChatEncoder:
         for role, said in turns_of(text):
             where += int(bool(where) or text[:1] in ROLES)
             if role not in self._template:
-                raise ValueError(f"the chat template has no role {role!r}; add it to `tokenizer.chat_template`")
+                raise ValueError(f"the chat template has no role {role!r}; add the role to `tokenizer.chat_template`")
             before, after = self._template[role]
             closed = role != LEARNED
             for part in before:
@@ -215,7 +220,7 @@ class ChatEncoder:
             for part in after:
                 if isinstance(part, int):
                     if not held and opens >= 0:
-                        # Nothing is said: the span begins with the piece that ends the turn.
+                        # An empty turn: the span begins with the piece that ends it.
                         plan.append(_TurnPart(text="", opens=0))
                         opens = -1
                     flush()
@@ -224,7 +229,7 @@ class ChatEncoder:
                 else:
                     held += part
             if not closed and held:
-                # A template without a piece after the turn: it ends with its text.
+                # A template without a piece after the turn: the span ends with the text.
                 flush()
                 plan[-1] = replace(plan[-1], closes=True)
         flush()
@@ -236,10 +241,11 @@ class _TurnPart:
     """A piece of the template, or text to encode."""
 
     piece: int = -1
+    """Id of the piece; -1: this is text."""
     text: str = ""
     opens: int = -1
-    """Bytes of the text before what the assistant says; -1: it says nothing here."""
+    """Bytes of the text before the assistant's turn begins in it; -1: none begins here."""
     closes: bool = False
-    """What is trained on ends with it."""
+    """Whether a span that is trained on ends here."""
     said: tuple[tuple[int, int, int], ...] = ()
-    """(byte of the text, byte of the conversation, bytes) of what of it is said."""
+    """(byte in the text, byte in the conversation, length in bytes) of every turn in it."""

@@ -1,9 +1,10 @@
 """Text to ids, exactly as `sentencepiece` gives them, except that a document can never spell a control or reserved id.
 
 gigatoken encodes Arrow buffers many times faster than SentencePiece, with the same ids but for one thing: it maps literals
-of control pieces (`<eos>`, `<s>`), which SentencePiece leaves text. SentencePiece in turn maps user-defined pieces, among
-them those of a chat template (`<start_of_turn>`). So documents that hold a literal of either kind are found first and
-encoded by SentencePiece; a `reserved` literal is split after its first character, and comes out as ordinary text.
+of control pieces (`<eos>`, `<s>`) to their ids, while SentencePiece leaves them text. SentencePiece in turn maps
+user-defined pieces, among them those of a chat template (`<start_of_turn>`). So documents that hold a literal of either
+kind are found first and encoded by SentencePiece; a `reserved` literal is split after its first character, so that it is
+encoded as ordinary text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numba import njit
 from .model import load, specials
 
 CONTROL, RESERVED = 1, 2
-"""A document holds a literal of a control piece, of a reserved one."""
+"""Marks of a document that holds a literal of a control piece, or of a reserved one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class Encoder:
     """Encodes batches of documents; adds no BOS or EOS (packing does, at a document's ends).
 
     Args:
-        fast: whether gigatoken may be used. It is not for models it cannot read (unigram, no byte fallback).
+        model: the SentencePiece model.
+        reserved: pieces that no document's text may become.
+        fast: use gigatoken where it is installed and can read the model (it cannot read unigram models, or those without
+            byte fallback).
     """
 
     def __init__(self, model: Path, reserved: Sequence[str] = (), fast: bool = True) -> None:
@@ -60,7 +64,7 @@ class Encoder:
         self._literals = _Literals([(c, CONTROL) for c in control] + [(r, RESERVED) for r in present])
         self._reserved = re.compile("|".join(map(re.escape, present))) if present else None
         self.reserved_ids = {r: self._processor.piece_to_id(r) for r in present}
-        """Of the pieces of the chat template that the model has."""
+        """Ids of the reserved pieces that the model has."""
         self.prefixed = bool(self._processor.encode("a", out_type=str)[0].startswith("▁"))
         self._fast = _gigatoken(self._processor) if fast else None
 
@@ -69,7 +73,7 @@ class Encoder:
         return self._fast is not None
 
     def encode(self, texts: pa.LargeStringArray) -> Encoded:
-        """Encode documents in order, without making strings of them."""
+        """Encode documents in order, without making Python strings of them."""
         if not len(texts):
             return Encoded(np.empty(0, np.int32), np.zeros(1, np.int64))
         marks = self._literals.find(texts)
@@ -98,7 +102,7 @@ class Encoder:
 
     @functools.cached_property
     def piece_bytes(self) -> np.ndarray:
-        """int64 [vocabulary]: UTF-8 bytes that a piece stands for, a space being one; 0 for control pieces and what is unknown."""
+        """int64 [vocabulary]: UTF-8 bytes that a piece stands for, a space being one; 0 for control pieces and unk."""
         p = self._processor
         return np.array(
             [
@@ -114,7 +118,7 @@ class Encoder:
 
     @functools.cached_property
     def is_lossless(self) -> bool:
-        """Whether ids give back the text, but for the character that stands for a space."""
+        """Whether ids decode to the text they were made from (except for the character that stands for a space)."""
         from sentencepiece import sentencepiece_model_pb2 as proto
 
         model = proto.ModelProto()
@@ -126,7 +130,7 @@ class Encoder:
         )
 
     def decode(self, ids: Sequence[int]) -> bytes:
-        """The text of ids, where `is_lossless` holds; invalid UTF-8 where a character is cut."""
+        """The text of ids, if the model `is_lossless`; invalid UTF-8 where a character is cut."""
         p = self._processor
         return b"".join(
             bytes([int(p.id_to_piece(i)[3:-1], 16)])
@@ -141,7 +145,7 @@ class Encoder:
         """Where every token of a document's text begins in its UTF-8, and where the last one ends.
 
         Args:
-            ids: what `encode` gives for it.
+            ids: what `encode` returns for it.
         """
         bounds, at = [], 0
         for number, i in enumerate(ids):
@@ -153,7 +157,7 @@ class Encoder:
                 if character != "▁":
                     at += len(character.encode())
                 elif not (self.prefixed and number == k == 0):
-                    # A space, unless the text itself has the character that stands for one.
+                    # A space, unless the text itself contains the character that stands for one.
                     at += 3 if text.startswith(b"\xe2\x96\x81", at) else 1
         return [*bounds, at]
 
@@ -172,7 +176,10 @@ class Encoder:
             return ids
         assert self._reserved
         if self.prefixed:
-            raise ValueError("reserved pieces need a tokenizer without a dummy prefix; empty `tokenizer.reserved`")
+            raise ValueError(
+                "reserved pieces need a tokenizer without a dummy prefix; name another one in `tokenizer.model`, or leave "
+                "`tokenizer.reserved` empty"
+            )
         cuts = [0, *(m.start() + 1 for m in self._reserved.finditer(text)), len(text)]
         return [i for a, b in itertools.pairwise(cuts) for i in self._processor.encode(text[a:b])]
 
@@ -181,7 +188,7 @@ _kept: dict[tuple[str, tuple[str, ...]], Encoder] = {}
 
 
 def encoder_of(model: Path, model_hash: str, reserved: tuple[str, ...]) -> Encoder:
-    """The encoder of a model file with this hash. A process keeps the last one: 256,000 pieces load in seconds."""
+    """The encoder of the model file with this hash. A process keeps the last one, since 256,000 pieces take seconds to load."""
     key = (model_hash, reserved)
     if key not in _kept:
         _kept.clear()
@@ -190,7 +197,7 @@ def encoder_of(model: Path, model_hash: str, reserved: tuple[str, ...]) -> Encod
 
 
 def _gigatoken(processor: sentencepiece.SentencePieceProcessor):  # type: ignore[no-untyped-def]
-    """A gigatoken tokenizer of the same model; None where there is none."""
+    """A gigatoken tokenizer for the same model; None where gigatoken is missing or cannot read the model."""
     try:
         import awkward  # noqa: F401
         import gigatoken
@@ -199,12 +206,12 @@ def _gigatoken(processor: sentencepiece.SentencePieceProcessor):  # type: ignore
     try:
         return gigatoken.Tokenizer.from_sentencepiece(processor.serialized_model_proto())
     except (ValueError, RuntimeError, NotImplementedError, KeyError):
-        # A model it cannot read (unigram, no byte fallback): SentencePiece encodes all.
+        # A model that it cannot read (unigram, or without byte fallback): SentencePiece encodes everything.
         return None
 
 
 class _Literals:
-    """Finds documents that hold one of some literals, each with a mark."""
+    """Finds the documents that hold one of some literals, each of which has a mark."""
 
     def __init__(self, literals: Sequence[tuple[str, int]]) -> None:
         encoded = [(text.encode(), mark) for text, mark in literals if text]
@@ -215,7 +222,7 @@ class _Literals:
         self._first[[t[0] for t, _ in encoded]] = True
 
     def find(self, texts: pa.LargeStringArray) -> np.ndarray:
-        """uint8 [n]: the marks of the literals a document holds, or-ed."""
+        """uint8 [n]: the marks of the literals that each document holds, or-ed."""
         _, offsets, data = texts.buffers()
         bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
         text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)

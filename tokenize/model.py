@@ -1,18 +1,21 @@
-"""The SentencePiece model: loading one, checking its special ids, training one of Gemma's kind.
+"""The SentencePiece model: loading one, checking its special ids, and training one of Gemma's kind.
 
-Ids come from the model, never from a model config: Fox-1's released config says bos 1 and eos 2, but its (Gemma's)
-tokenizer has pad 0, eos 1, bos 2, unk 3.
+Special ids come from this model, never from the config of a language model: Fox-1's released config says bos 1 and eos 2,
+but its tokenizer (Gemma's) has pad 0, eos 1, bos 2, unk 3.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import sentencepiece
+
+from ..storage.fields import Derived, OneOf, Pairs, Quantity
+from ..storage.wording import first_line
 
 TRAINING_THREADS = 2
 """A constant, because the trained model file records it."""
@@ -20,25 +23,43 @@ SENTENCE_BYTES = 4000
 """SentencePiece drops longer sentences; documents are cut below this at line ends or spaces."""
 
 
+Special = Annotated[str, OneOf(("pad", "eos", "bos", "unk"))]
+
+
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """Which tokenizer a run uses."""
+    """Which tokenizer a run uses, and what it adds to a document."""
 
     model: str = ""
-    """Path (or fsspec URL) of a `.model`; empty: `prepare` trains one."""
-    vocab_size: int = 16_000
-    sample_bytes: int = 32 << 20
+    """Path (or fsspec URL) of a SentencePiece `.model`; empty: `prepare` trains one from the run's text."""
+    vocab_size: Quantity = 16_000
+    """Pieces of a model that is trained."""
+    sample_bytes: Quantity = 32 << 20
     """Text that training sees, over all sources."""
     reserved: tuple[str, ...] = ("<start_of_turn>", "<end_of_turn>")
     """Pieces of the chat template: in a document's text they come out split, as ordinary text."""
-    chat: tuple[tuple[str, str, str], ...] = ()
+    chat: Annotated[tuple[tuple[str, str, str], ...], Derived()] = ()
     """The chat template: (role, before its turns, after them)."""
     bos: bool = True
     """Open a document's first segment with BOS."""
     eos: bool = True
     """Close a document's last segment with EOS."""
-    specials: tuple[tuple[str, int], ...] = ()
-    """(pad, eos, bos or unk; id) that the model must have; -1: none."""
+    specials: Annotated[tuple[tuple[Special, int], ...], Pairs()] = ()
+    """Ids the model must have, by name (-1: none); a model with others is refused."""
+
+    @property
+    def of_model(self) -> TokenizerSettings:
+        """What making the model acts on; the rest is as if nobody had chosen it."""
+        settings = replace(self, chat=(), bos=True, eos=True)
+        return replace(settings, vocab_size=0, sample_bytes=0) if self.model else settings
+
+    def of_encoding(self, chat: bool) -> TokenizerSettings:
+        """What encoding acts on besides the model's file.
+
+        Args:
+            chat: conversations, for which the template matters, or other text.
+        """
+        return TokenizerSettings(reserved=self.reserved, chat=self.chat if chat else ())
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TokenizerSettings:
@@ -49,7 +70,7 @@ class TokenizerSettings:
 
 @dataclass(frozen=True)
 class Specials:
-    """Ids that no document's text may become."""
+    """Special ids, which no document's text may become."""
 
     pad: int
     eos: int
@@ -61,7 +82,7 @@ def read_model(model: Path | str) -> bytes:
     """The bytes of a `.model` file, by path or by any URL fsspec opens (`hf://google/gemma-2b/tokenizer.model`).
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the file is missing or cannot be read.
     """
     try:
         if isinstance(model, str) and "://" in model:
@@ -73,62 +94,65 @@ def read_model(model: Path | str) -> bytes:
         return (model if isinstance(model, Path) else Path(model)).read_bytes()
     except FileNotFoundError:
         raise ValueError(f"no tokenizer model at {model}; set `tokenizer.model` to a .model file") from None
-    except Exception as error:  # every store has errors of its own kinds
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"cannot read the tokenizer model {model}: {first}") from None
+    except Exception as error:  # every store raises errors of its own kinds
+        raise ValueError(f"cannot read the tokenizer model {model}: {first_line(error)}") from None
 
 
 def load(model: Path | str) -> sentencepiece.SentencePieceProcessor:
     """Load a `.model` file.
 
     Raises:
-        ValueError: the file is missing or no SentencePiece model.
+        ValueError: the file is missing, or is not a SentencePiece model.
     """
     data = read_model(model)
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(data)
     except RuntimeError as error:
-        raise ValueError(f"{model} is not a SentencePiece model: {error}") from None
+        raise ValueError(f"{model} is not a SentencePiece model ({error}); set `tokenizer.model` to one") from None
     return processor
 
 
 def specials(processor: sentencepiece.SentencePieceProcessor) -> Specials:
-    """The special ids of a model; padding falls back to EOS where a model has none (Llama's)."""
+    """The special ids of a model; padding falls back to EOS where a model has no piece for it (Llama's).
+
+    Raises:
+        ValueError: the model has no BOS or no EOS.
+    """
     pad = processor.pad_id()
     found = Specials(
         pad if pad >= 0 else processor.eos_id(), processor.eos_id(), processor.bos_id(), processor.unk_id()
     )
     if found.eos < 0 or found.bos < 0:
-        raise ValueError("the tokenizer model has no BOS or EOS piece; train it with both")
+        raise ValueError("the tokenizer model lacks a BOS or EOS piece; name one that has both in `tokenizer.model`")
     return found
 
 
 def check_specials(processor: sentencepiece.SentencePieceProcessor, wanted: Sequence[tuple[str, int]]) -> None:
-    """Refuse a model whose special ids are not those the recipe states.
+    """Refuse a model whose special ids are not those that the recipe states.
 
     Raises:
         ValueError: naming every id that differs, and the remedy.
     """
     there = {"pad": processor.pad_id(), "eos": processor.eos_id(), "bos": processor.bos_id(), "unk": processor.unk_id()}
-    wrong = [f"{name} is {there[name]}, the recipe says {id_}" for name, id_ in wanted if there[name] != id_]
-    if wrong:
+    differing = [f"{name} is {there[name]}, the recipe says {id_}" for name, id_ in wanted if there[name] != id_]
+    if differing:
         raise ValueError(
-            f"the tokenizer model has other special ids: {'; '.join(wrong)}. Name the right model in `tokenizer.model`, or "
-            "correct `tokenizer.specials`"
+            f"the tokenizer model has other special ids than the recipe: {'; '.join(differing)}. Name the right model in "
+            "`tokenizer.model`, or correct `tokenizer.specials`"
         )
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """What a model consists of."""
+    """The pieces of a model, counted by kind."""
 
     total: int
     control: tuple[tuple[int, str], ...]
-    """(id, piece) of control pieces and of the one for what is unknown."""
+    """(id, piece) of control pieces and of unk."""
     user_defined: int
     bytes: int
-    """Pieces of byte fallback; 256, or 0 for a model without."""
+    """Pieces of the byte fallback: 256, or 0 for a model without it."""
     longest: tuple[tuple[int, str], ...]
     """(id, piece) of the longest ordinary pieces, longest first."""
 
@@ -155,7 +179,7 @@ def pieces(processor: sentencepiece.SentencePieceProcessor, longest: int = 10) -
 
 
 def sentences(document: str) -> Iterator[str]:
-    """Cut a document into pieces SentencePiece accepts, at line ends or spaces where there are any."""
+    """Cut a document into sentences that SentencePiece accepts, at line ends or spaces where there are any."""
     start = 0
     while start < len(document):
         # Characters take up to four bytes.
@@ -168,10 +192,10 @@ def sentences(document: str) -> Iterator[str]:
 
 
 def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
-    """Train a BPE model with Gemma's settings: byte fallback, digits split, identity, white space kept.
+    """Train a BPE model with Gemma's settings: byte fallback, digits split, no normalisation, white space kept.
 
     Returns:
-        The model file's bytes: a function of the documents' order and the settings alone.
+        The bytes of the model file, which depend on the documents, their order and the settings alone.
 
     Raises:
         ValueError: there is too little text for the vocabulary.
@@ -179,7 +203,7 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
     out = io.BytesIO()
     failed: list[Exception] = []
 
-    def pieces_of() -> Iterator[str]:
+    def all_sentences() -> Iterator[str]:
         try:
             for document in documents:
                 yield from sentences(document)
@@ -189,7 +213,7 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
 
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=pieces_of(),
+            sentence_iterator=all_sentences(),
             model_writer=out,
             model_type="bpe",
             vocab_size=settings.vocab_size,
@@ -218,6 +242,6 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
             raise failed[0] from None
         raise ValueError(
             f"cannot train a tokenizer of {settings.vocab_size} pieces: {str(error).strip().splitlines()[-1]}; "
-            "give it more text (`tokenizer.sample_bytes`) or a smaller `tokenizer.vocab_size`"
+            "give it more text (`tokenizer.sample_bytes`), or choose a smaller `tokenizer.vocab_size`"
         ) from None
     return out.getvalue()

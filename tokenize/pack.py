@@ -1,9 +1,9 @@
 """Packing: documents of any length into blocks of one length.
 
 `best_fit` is best-fit decreasing (Ding et al. 2024, "Fewer Truncations Improve Language Modeling"): a document is cut
-only where it is longer than a block, and then at block size; every piece goes into the fullest block that still holds
-it. What best fit leaves badly filled (the tail of any bin packing) is concatenated and chunked, so that padding is
-bounded by construction: at most L / 256 in a block, plus one tail block a set. `concatenate` chunks everything.
+only if it is longer than a block, and then at block size; every piece goes into the fullest block that still has room
+for it. Blocks that best fit leaves badly filled (the tail of any bin packing) are concatenated and chunked, so that
+padding is bounded by construction: at most L / 256 in a block, plus one tail block a set. `concatenate` chunks everything.
 
 Lengths count BOS and EOS. Results are flat arrays of segments; `fill` turns them into token blocks.
 """
@@ -23,10 +23,10 @@ TOLERANCE = 256
 
 @dataclass(frozen=True)
 class PackedSegments:
-    """Pieces of documents, in block and offset order (or without a block: leftovers)."""
+    """Pieces of documents, in the order of blocks and of offsets in them (leftovers have no block)."""
 
     document: np.ndarray
-    """int64 [s]: index into the packed lengths."""
+    """int64 [s]: index of the document in the packed lengths."""
     start: np.ndarray
     """int64 [s]: offset in the document."""
     length: np.ndarray
@@ -40,14 +40,14 @@ class PackedSegments:
 
 @dataclass(frozen=True)
 class Packed:
-    """What became of a list of documents."""
+    """The blocks made of a list of documents, and what is left over."""
 
     segments: PackedSegments
     n_blocks: int
     leftover: PackedSegments
-    """Less than one block; `block` is 0. The caller packs the leftovers of all its lists once more."""
+    """Segments of less than one block in all; their `block` is 0. The caller packs the leftovers of all its lists again."""
     cut: int
-    """Pieces cut although they fit a block."""
+    """Pieces that were cut although they fit a block."""
 
 
 def pack(lengths: np.ndarray, block_length: int, max_docs: int, packing: Packing, last: bool = False) -> Packed:
@@ -57,10 +57,10 @@ def pack(lengths: np.ndarray, block_length: int, max_docs: int, packing: Packing
         lengths: int64 [n], tokens of each document, at least 1.
         block_length: L.
         max_docs: segments a block may hold at most.
-        last: there is no later list: an underfull last block is closed with padding instead of left over.
+        last: whether no other list follows: then the last block is padded instead of left over.
     """
-    run = _best_fit if packing == "best_fit" else _concatenate
-    rows, n_blocks, n_left, cut = run(lengths.astype(np.int64), block_length, max_docs, last)
+    kernel = _best_fit if packing == "best_fit" else _concatenate
+    rows, n_blocks, n_left, cut = kernel(lengths.astype(np.int64), block_length, max_docs, last)
     split = len(rows) - n_left
     return Packed(PackedSegments(*_columns(rows[:split])), n_blocks, PackedSegments(*_columns(rows[split:])), cut)
 
@@ -110,7 +110,7 @@ def _concatenate(lengths: np.ndarray, block_length: int, max_docs: int, last: bo
 
 @njit(cache=True, nogil=True)
 def _fullest(occupied: np.ndarray, size: int) -> int:
-    """The smallest room >= size that some block has; -1 where none has it."""
+    """The smallest room >= size that some block has; -1 if no block has so much."""
     word = size >> 6
     bits = occupied[word] >> np.uint64(size & 63) << np.uint64(size & 63)
     while bits == 0:
@@ -258,15 +258,15 @@ def loss_spans(
     spans: np.ndarray,
     span_offsets: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is trained on in every block.
+    """The spans of every block that are trained on.
 
     Args:
         document, start, length, block: the segments, as in `fill`.
-        spans: int64 [2 m], begins and exclusive ends in a document's stream; a document without any counts whole.
-        span_offsets: int64 [n + 1], where each document's begin in `spans`.
+        spans: int64 [2 m], begins and exclusive ends in a document's stream; a document without any is trained on whole.
+        span_offsets: int64 [n + 1], where the spans of each document begin in `spans`.
 
     Returns:
-        Begins and exclusive ends in the blocks, back to back, and where each block's begin, int64 [n_blocks + 1].
+        Begins and exclusive ends in the blocks, back to back, and int64 [n_blocks + 1] where those of each block begin.
     """
     most = 0
     for s in range(len(document)):

@@ -1,8 +1,8 @@
 """Shards on disk: token shards between stages, and the phase sets that trainers read.
 
 A phase set is a folder that `datasets.load_from_disk` opens as a `DatasetDict`, one split per block length; its files
-are Arrow IPC streams that plain pyarrow memory-maps. On-disk order is training order. `fox1.json` beside them holds what
-a loader needs besides the rows.
+are Arrow IPC streams that plain pyarrow memory-maps. On-disk order is training order. `fox1.json` beside them holds
+everything else that a loader needs.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ TOKEN_SCHEMA = pa.schema(
     ]
 )
 """Token shards: one row per surviving document of a (group, subset), without BOS and EOS. `loss_spans` are begins and
-exclusive ends, back to back, of the tokens that are trained on; none where all are."""
+exclusive ends, back to back, of the tokens that are trained on; empty where all are."""
 
 _FILE_NAME = re.compile(r"data-[0-9]{5,9}(-of-[0-9]{5,9})?\.arrow")
-"""Of a phase set, and of what is held out."""
+"""Names of the Arrow files of a phase set and of a held-out set."""
 BATCH_TOKENS = 1 << 18
-"""Tokens of a record batch of a phase set: a constant of the format."""
+"""Tokens in a record batch of a phase set: a constant of the format."""
 FILE_TOKENS = 1 << 24
-"""Tokens of a file of a phase set: 64 MiB of ids."""
+"""Tokens in a file of a phase set: 64 MiB of ids."""
 
 
 def block_schema(block_length: int, masked: bool = False) -> pa.Schema:
-    """Columns of a phase set (sources are codes of the set's table).
+    """Columns of a phase set (`doc_sources` are codes into the set's table of sources).
 
     Args:
-        masked: the set has instruction data: `loss_spans` are begins and exclusive ends, back to back, of the positions
-            that are trained on, as targets.
+        masked: whether the set has instruction data: then `loss_spans` are begins and exclusive ends, back to back, of the
+            positions that are trained on, as targets.
     """
     columns = [
         _column("input_ids", pa.list_(pa.field("item", pa.int32(), nullable=False), block_length)),
@@ -74,9 +74,9 @@ class Split:
     tokens: int
     """Positions that are not padding."""
     files: tuple[str, ...]
-    """Relative to the split's folder, in training order."""
+    """Names in the split's folder, in training order."""
     hash: str
-    """Over the contents of the files, in order: part of the data identity checkpoints pin."""
+    """Hash of the contents of the files, in order: part of the data identity that checkpoints pin."""
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,23 @@ class SetInfo:
     name: str
     splits: tuple[Split, ...]
     sources: tuple[tuple[str, str, str], ...]
-    """(corpus, subset, domain) by code."""
+    """(corpus, subset, domain), by source code."""
     max_docs_per_block: dict[str, int]
-    """Block length -> segments a block may hold."""
+    """Block length -> segments that a block may hold."""
     vocab_size: int
     pad: int
     eos: int
     bos: int
     data_identity: str
     masked: bool = False
-    """Blocks have `loss_spans`: only what they name is trained on."""
+    """Whether blocks have `loss_spans`: then only what these cover is trained on."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SetInfo:
-        """Raises ValueError, TypeError, KeyError or AttributeError for what is no description of a set."""
+        """Raise ValueError, TypeError, KeyError or AttributeError for anything but the description of a set."""
         splits = tuple(
             Split(**{**_typed(s, block_length=int, blocks=int, tokens=int, hash=str), "files": tuple(s["files"])})
             for s in value["splits"]
@@ -114,9 +114,9 @@ class SetInfo:
         return info
 
     def check(self) -> None:
-        """Raise ValueError for what no phase set says of itself."""
+        """Raise ValueError for values that no phase set has."""
         if not all(isinstance(part, str) for source in self.sources for part in source):
-            raise ValueError("a source that is no text")
+            raise ValueError("the name of a source is not text")
         for split in self.splits:
             length, name = split.block_length, str(split.block_length)
             if length < 1 or length & (length - 1) or split.blocks < 0:
@@ -124,18 +124,18 @@ class SetInfo:
             if len(set(split.files)) != -(-split.blocks // rows_per_file(length)):
                 raise ValueError(f"{split.blocks} blocks of {length} tokens in {len(split.files)} files")
             if outside := next((f for f in split.files if not _FILE_NAME.fullmatch(f)), None):
-                raise ValueError(f"{outside[:100]} is no file of its folder")
+                raise ValueError(f"{outside[:100]} is not the name of a data file")
             if self.max_docs_per_block.get(name, 0) < 1:
-                raise ValueError(f"no segments in blocks of {length} tokens")
+                raise ValueError(f"blocks of {length} tokens may hold no segments")
         if not self.splits or len({s.block_length for s in self.splits}) < len(self.splits):
-            raise ValueError("no split, or two of a length")
+            raise ValueError("there is no split, or there are two of one block length")
 
 
 def read_set(folder: Path) -> SetInfo:
     """The description of a phase set.
 
     Raises:
-        ValueError: the folder is no phase set, or its description is damaged.
+        ValueError: the folder is not a phase set, or its description is damaged.
     """
     path = folder / "fox1.json"
     try:
@@ -147,7 +147,7 @@ def read_set(folder: Path) -> SetInfo:
 
 
 def _typed(value: dict[str, Any], **types: type) -> dict[str, Any]:
-    """`value`, if what it names has these types. (The trainer has no library for this.)"""
+    """Check the types of some fields of `value`, and return it. (The trainer has no library for this.)"""
     for name, type_ in types.items():
         if type(value[name]) is not type_:
             raise TypeError(f"{name} is {value[name]!r}")
@@ -155,12 +155,12 @@ def _typed(value: dict[str, Any], **types: type) -> dict[str, Any]:
 
 
 def rows_per_file(block_length: int) -> int:
-    """Blocks of every file of a split but its last."""
+    """Number of blocks in every file of a split but the last."""
     return max(1, FILE_TOKENS // block_length)
 
 
 def rows_per_batch(block_length: int) -> int:
-    """Blocks of every record batch of a file but its last."""
+    """Number of blocks in every record batch of a file but the last."""
     return max(1, BATCH_TOKENS // block_length)
 
 
@@ -179,7 +179,7 @@ def blocks_to_batch(
         blocks: int32 [n, L].
         segments: int64 [n + 1], where each block's segments begin in the flat arrays that follow.
         doc_ids, starts, ends, codes: [s].
-        loss: of a masked set, `loss_spans` back to back and where each block's begin, int64 [n + 1].
+        loss: for a masked set, `loss_spans` back to back, and int64 [n + 1] where those of each block begin.
     """
     n, length = blocks.shape
     schema = block_schema(length, loss is not None)
@@ -222,7 +222,7 @@ def write_blocks(out: IO[bytes] | Any, table: pa.Table, block_length: int, maske
 def set_metadata(info: SetInfo, bytes_of: dict[str, int]) -> dict[str, dict[str, Any]]:
     """The JSON files that make a folder a `DatasetDict`: path relative to the set -> value.
 
-    `_fingerprint` is ours, from content, so that equal data has equal bytes.
+    `_fingerprint` is our own, derived from the content, so that equal data has equal bytes.
     """
     from datasets import Features
 
@@ -259,10 +259,10 @@ def set_metadata(info: SetInfo, bytes_of: dict[str, int]) -> dict[str, dict[str,
 
 
 def dataset_card(info: SetInfo, tokens: dict[int, dict[int, int]]) -> str:
-    """`README.md` of a phase set: what is in it, for whoever finds the folder.
+    """`README.md` of a phase set: what is in it, for anyone who finds the folder.
 
     Args:
-        tokens: block length -> source code -> tokens; what is not listed is not in the tables.
+        tokens: block length -> source code -> tokens; without them the card has no tables of corpora and domains.
     """
     whole = sum(s.tokens for s in info.splits)
     lines = [
@@ -334,16 +334,16 @@ def block_batches(path: Path, block_length: int, masked: bool) -> Iterator[pa.Re
 
 
 def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    # Trouble of the store is an OSError, here; what Arrow says after this is of the bytes.
+    # A store that fails raises OSError here; what Arrow raises after this is about the bytes.
     source = pa.memory_map(os.fspath(path))
     try:
         for batch in pa.ipc.open_stream(source):
             if batch.schema != schema:
-                raise pa.ArrowInvalid("other columns than a shard's")
-            # Arrow trusts lengths and offsets; reading what they lead to could end the process.
+                raise pa.ArrowInvalid("not the columns of a shard")
+            # Arrow trusts lengths and offsets; following damaged ones could crash the process.
             batch.validate(full=True)
             if any(column.null_count for column in batch.columns):
-                raise pa.ArrowInvalid("nulls")
+                raise pa.ArrowInvalid("a column contains nulls")
             yield batch
     except (OSError, pa.ArrowException, MemoryError, UnicodeDecodeError) as error:
         first = printable(first_line(error))
@@ -351,5 +351,5 @@ def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def file_names(count: int) -> list[str]:
-    """Names of the files of a split, as `datasets` gives them."""
+    """Names of the files of a split, as `datasets` writes them."""
     return [f"data-{i:05d}-of-{count:05d}.arrow" for i in range(count)]

@@ -48,7 +48,7 @@ class Stop:
 
 @dataclass
 class Trainer:
-    """A training: its model, its data, and where it stands."""
+    """A training: its model, its data, and how far it has come."""
 
     settings: TrainSettings
     model: Fox1

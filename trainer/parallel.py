@@ -66,7 +66,6 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
     )
     for i, block in enumerate(model.blocks):
         # Activations recomputed in the backward pass: of every block, or of every second one.
-
         if settings.activation_checkpointing == "full" or (settings.activation_checkpointing == "selective" and i % 2):
             model.blocks[i] = checkpoint_wrapper(block)
     for block in model.blocks:

@@ -39,5 +39,4 @@ def schedule_over(units: Sequence[int], batch_units: Sequence[int], schedule: Sc
         units: units of every phase.
         batch_units: units of a batch of every phase.
     """
-
     return LearningRateSchedule(tuple(u // b for u, b in zip(units, batch_units, strict=True)), schedule)

@@ -1,12 +1,17 @@
-"""Settings of a training, as plain frozen dataclasses that travel as JSON with the run and with every checkpoint."""
+"""Settings of a training, as plain frozen dataclasses that travel as JSON with the run and with every checkpoint.
+
+A recipe is checked against them as they stand; see `storage/fields.py`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from ..storage.fields import Bounds, Quantity, Share
 
 STOPPED = 75
-"""Exit status after SIGTERM or SIGINT: the state is saved, run again to go on (EX_TEMPFAIL)."""
+"""Exit status after SIGTERM or SIGINT: the state is saved; the same command resumes (EX_TEMPFAIL)."""
 
 
 @dataclass(frozen=True)
@@ -14,15 +19,25 @@ class ModelSettings:
     """Shape of a Fox-1; the defaults are the released model (arXiv 2411.05281)."""
 
     layers: int = 32
+    """Transformer blocks."""
     hidden: int = 2048
+    """Width of the residual stream."""
     intermediate: int = 4096
+    """Width inside the SwiGLU."""
     heads: int = 16
+    """Query heads."""
     kv_heads: int = 4
+    """Key-value heads; the query heads are divided among them."""
     head_dim: int = 128
+    """Width of a head."""
     max_positions: int = 8192
+    """Longest sequence, as the exported model declares it."""
     rope_theta: float = 10_000.0
+    """Base of the rotary embedding's wavelengths."""
     norm_eps: float = 1e-5
+    """Added to the mean square in RMSNorm."""
     init_std: float = 0.02
+    """Standard deviation of the initial weights."""
 
 
 FOX1_VOCABULARY = 256_000
@@ -41,35 +56,42 @@ class PhaseTraining:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW's."""
+    """Settings of AdamW."""
 
-    learning_rate: float
+    learning_rate: Annotated[float, Bounds(gt=0)]
+    """The rate between warm-up and decay."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of the first and second moments."""
     eps: float = 1e-8
+    """Added to the root of the second moment."""
     weight_decay: float = 0.1
+    """Decoupled weight decay of matrices."""
     clip_norm: float = 1.0
+    """Largest norm of the gradient; what is above is scaled down to it."""
 
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Warm-up, stable, decay over all phases as one plan."""
+    """Warm-up, stable, decay, over all phases as one schedule."""
 
-    warmup_steps: int
-    decay_share: float = 0.1
+    warmup_steps: Annotated[int, Bounds(ge=0)]
+    """Steps over which the rate rises from zero."""
+    decay_share: Share = 0.1
+    """Share of all steps, at the end, over which the rate falls to zero."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a call of `fox1 train` chooses; none of it changes what is learned."""
+    """The choices of one call of `fox1 train`; none of them changes what is learned."""
 
     resume: str = "auto"
-    """auto: from the newest checkpoint of the folder; else the checkpoint to begin from where the folder has none."""
+    """The checkpoint to start from if the folder has none; `auto`: from the beginning."""
     stop_after: int = 0
-    """Leave after this step; 0: at the end."""
+    """Stop after this step; 0: train to the end."""
     force: bool = False
-    """Go on although the data is not what a checkpoint was trained on."""
+    """Continue although the data is not what the checkpoint was trained on."""
     profile: int = 0
-    """Steps to trace."""
+    """Number of steps to trace."""
 
     def arguments(self) -> list[str]:
         """As arguments of `python -m fox1.trainer.train`."""
@@ -77,33 +99,57 @@ class Options:
         return [*words, "--force"] if self.force else words
 
 
+MicroBatchTokens = Annotated[Quantity, Bounds(ge=1)]
+"""Tokens that a device takes at once."""
+
+
 @dataclass(frozen=True)
-class TrainSettings:
-    """What a training is made of: `training.json` of a run. Data and device are not part of it."""
+class _BySize:
+    """What belongs to the size of the model; it comes first in `training.json`."""
 
     model: ModelSettings
     phases: tuple[PhaseTraining, ...]
-    micro_batch_tokens: int
+    micro_batch_tokens: MicroBatchTokens
     optimizer: OptimizerSettings
     schedule: ScheduleSettings
+
+
+@dataclass(frozen=True)
+class Routine:
+    """How a model of any size is trained."""
+
     seed: int = 1
-    checkpoint_every: int = 1000
-    keep_last: int = 2
-    keep_every: int = 0
-    evaluate_every: int = 500
-    evaluate_blocks: int = 512
+    """Of the initial weights, and of the order of repeated epochs."""
+    checkpoint_every: Annotated[int, Bounds(ge=1)] = 1000
+    """Steps between checkpoints."""
+    keep_last: Annotated[int, Bounds(ge=2)] = 2
+    """Newest checkpoints that are kept."""
+    keep_every: Annotated[int, Bounds(ge=0)] = 0
+    """Steps between checkpoints that are kept for good; 0: none."""
+    evaluate_every: Annotated[int, Bounds(ge=0)] = 500
+    """Steps between held-out evaluations; 0: at phase ends only."""
+    evaluate_blocks: Annotated[int, Bounds(ge=1)] = 512
+    """Held-out blocks of an evaluation."""
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
-    z_loss: float = 0.0
-    """Weight of the squared log of the softmax's sum."""
+    """What the backward pass computes again, to save memory."""
+    z_loss: Annotated[float, Bounds(ge=0)] = 0.0
+    """Weight of the squared log of the softmax's sum, e.g. 1e-4; 0: off."""
     fp8_head: bool = False
     """An experiment: the head's logits from fp8 operands (gradients stay as they are)."""
-    replicas: int = 1
-    """Copies of the sharded parameters; more than one is HSDP."""
-    skip_sigma: float = 6.0
+    replicas: Annotated[int, Bounds(ge=1)] = 1
+    """Copies of the sharded parameters (HSDP), e.g. one for each machine."""
+    skip_sigma: Annotated[float, Bounds(ge=0)] = 6.0
     """A step whose loss or gradient norm lies this many deviations above the last ones' mean is skipped; 0: none is."""
-    skip_window: int = 128
-    max_skipped: int = 16
-    """Steps skipped in a row after which the training stops."""
+    skip_window: Annotated[int, Bounds(ge=8)] = 128
+    """Steps that the deviations are taken over."""
+    max_skipped: Annotated[int, Bounds(ge=1)] = 16
+    """Skipped steps in a row after which the training stops."""
+
+
+@dataclass(frozen=True)
+class TrainSettings(Routine, _BySize):
+    """What a training is made of: `training.json` of a run. Data and device are not part of it."""
+
     chat: tuple[tuple[str, str, str], ...] = ()
     """The chat template of the data: (role, before its turns, after them); travels with what is exported."""
     add_bos: bool = True
@@ -130,4 +176,6 @@ class TrainSettings:
                 }
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"training settings are not those of this version: {error}") from None
+            raise ValueError(
+                f"training.json does not fit this version of fox1 ({error}); run `fox1 curate` again to rewrite it"
+            ) from None

@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 2 -m fox1.trainer.train ...
 
 Needs torch, numpy and pyarrow only. On CUDA: bf16 compute over fp32 master weights, blocks compiled; on the CPU fp32,
-eager. Every phase starts from where the checkpoint stands; a finished phase is skipped.
+eager. Every phase starts where the checkpoint left off; a finished phase is skipped.
 """
 
 from __future__ import annotations

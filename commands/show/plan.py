@@ -8,7 +8,7 @@ from ...pipeline.capacity.estimate import Actual, CapacityPlan
 from .terminal import new_console, new_table
 
 ENOUGH_BYTES = 5e6
-"""Of text: rates measured on less are a rough guess."""
+"""Of text: on less, the fixed cost of each task hides what its text takes."""
 
 
 def print_plan(plan: CapacityPlan, then: Actual | None) -> None:
@@ -22,8 +22,8 @@ def print_plan(plan: CapacityPlan, then: Actual | None) -> None:
     measured = sum(corpus["text"] for corpus in rates.corpora.values())
     if measured < ENOUGH_BYTES:
         console.print(
-            f"The rates come from only {_size(measured)} of text, where the fixed cost of each task hides the rest: take this "
-            "plan as a rough guess, or measure on more with --sample.",
+            f"The rates come from only {_size(measured)} of text: take this plan as a rough guess, or measure on more with "
+            "--sample.",
             style="yellow",
             highlight=False,
         )

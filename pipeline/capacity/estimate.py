@@ -10,7 +10,7 @@ from typing import Any
 
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
-from ..engine.tasks import task_times
+from ..engine.records import task_times
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
@@ -36,9 +36,9 @@ class CorpusEstimate:
     kept_bytes: float
     kept_tokens: float
     kept_by_domain: Mapping[str, float]
-    """Tokens; empty where only a run can tell."""
+    """Kept tokens by domain; empty if only a run can tell."""
     source: str
-    """Where the figures are from."""
+    """Where the figures come from."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class CapacityPlan:
-    """What it will take."""
+    """What a curation and the training on it will take."""
 
     corpora: tuple[CorpusEstimate, ...]
     stages: tuple[StagePlan, ...]
@@ -73,7 +73,7 @@ class CapacityPlan:
     nodes: int
     memory_bytes: int
     largest_task_bytes: int
-    """In the sample."""
+    """Peak memory of the largest task in the sample."""
     folders: dict[str, float]
     """Folder of the run -> bytes."""
     objects: float
@@ -82,7 +82,7 @@ class CapacityPlan:
     gpu: str
     utilisation: float
     needs: tuple[PoolNeed, ...]
-    """Pools by what is expected to survive; empty where nobody says."""
+    """Pools against what is expected to survive; empty if there is no expectation."""
     rates: Rates
 
     @property
@@ -104,7 +104,7 @@ class CapacityPlan:
 
 @dataclass(frozen=True)
 class TrainingWorkload:
-    """What the training needs to be planned."""
+    """What must be known of the training to plan it."""
 
     phases: tuple[tuple[str, int, float], ...]
     """(phase, tokens, FLOPs of a token)."""
@@ -115,23 +115,29 @@ class TrainingWorkload:
 
 
 def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[CorpusEstimate]:
-    """Corpora by the sizes of their files and what the sample's held."""
+    """Corpora at full size: the sizes of their files times what the sample's files held.
+
+    Raises:
+        ValueError: the rates do not cover a corpus.
+    """
     found = []
     for name in sorted({f.corpus for f in files}):
-        mine = [f for f in files if f.corpus == name]
-        stored = float(sum(f.size for f in mine))
-        of = rates.corpora.get(name)
-        if of is None:
-            raise ValueError(f"the rates have no corpus {name}; plan without --rates, or from a sample that has it")
-        scale = stored / max(of["stored"], 1.0)
-        kept = {k: of[k] * scale for k in ("kept_bytes", "kept_tokens")}
+        own_files = [f for f in files if f.corpus == name]
+        stored = float(sum(f.size for f in own_files))
+        measured = rates.corpora.get(name)
+        if measured is None:
+            raise ValueError(
+                f"the rates do not cover the corpus {name}; plan without --rates, or measure a sample with it"
+            )
+        scale = stored / max(measured["stored"], 1.0)
+        kept = {k: measured[k] * scale for k in ("kept_bytes", "kept_tokens")}
         found.append(
             CorpusEstimate(
                 name,
-                len(mine),
+                len(own_files),
                 stored,
-                of["text"] * scale,
-                of["documents"] * scale,
+                measured["text"] * scale,
+                measured["documents"] * scale,
                 **kept,
                 kept_by_domain={},
                 source="sample",
@@ -152,7 +158,7 @@ def make_plan(
     """Rates times sizes.
 
     Args:
-        cores: of a node.
+        cores: of each node.
     """
     documents = sum(c.documents for c in corpora)
     kept_bytes = sum(c.kept_bytes for c in corpora)
@@ -172,7 +178,7 @@ def make_plan(
     for name in STAGES:
         rate = rates.stages[name]
         if name == "prepare":
-            # Its few tasks run side by side; the slowest is what one waits for.
+            # Its few tasks run side by side: the stage lasts as long as the slowest.
             each = [_prepare_seconds(settings, task, s, units["bytes"], rates) for task, s in rates.prepare.items()]
             slots = min(workers, len(each)) or 1
             stages.append(StagePlan(name, len(each), sum(each), max(max(each, default=0.0), sum(each) / slots)))
@@ -253,13 +259,15 @@ def actual(paths: RunPaths) -> Actual:
     """The last run of a folder that reused nothing.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the folder has no such run.
     """
     log = paths.timings("runs.jsonl")
     runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     whole = next((r for r in reversed(runs) if not r["reused"]), None)
     if whole is None:
-        raise ValueError(f"{paths.root} was not made in one go: a plan is compared with a run that reused nothing")
+        raise ValueError(
+            f"{paths.root} was not made in one go; a plan can only be compared with a run that reused nothing"
+        )
     stages: dict[str, tuple[int, float, float]] = {}
     for entry in task_times(paths):
         if whole["began"] <= entry["ended"] <= whole["began"] + whole["seconds"]:
@@ -300,7 +308,7 @@ def stored_rates(path: Path) -> Rates:
     """Rates as `Rates.to_json` gives them, from a file.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the file holds something else.
     """
     value = read_json(path)
     try:

@@ -1,7 +1,7 @@
-"""Rates: a sample is curated three times, and what its tasks took is divided by what they worked on.
+"""Rates: a sample is curated three times, and the time of its tasks is divided by their work.
 
-Cold, in workers that have just started, warm, and a few rows of each file, warm. The line through the last two tells what
-tasks take in themselves and what their work takes; the first less the second is what starting takes.
+First cold, in workers that have just started; then warm; then warm with only a few rows of each file. The line through the
+last two separates the fixed cost of a task from that of its work; the first less the second is the cost of starting.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..curate import CurateSettings, curate
-from ..engine.tasks import Engine, Executor, Silent, task_times
+from ..engine.records import task_times
+from ..engine.tasks import Engine, Executor, Silent
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
 from ..run.artifacts import STAGES, RunPaths, read_json
@@ -23,9 +24,9 @@ from ..sources.listing import SourceSettings, list_sources
 from .small_copy import copy_beginnings
 
 FEW_TOKENS = 200_000
-"""Of a phase, where only what tasks cost in themselves is asked for."""
+"""Tokens of a phase when only the fixed cost of tasks is measured."""
 DEDUPE_SECONDS = 65e-6
-"""CPU seconds of a document at least: `benchmarks/dedupe_scale.py` on ten million. A small sample has hardly any buckets."""
+"""Least CPU seconds per document, as `benchmarks/dedupe_scale.py` measures on ten million: a small sample has few buckets."""
 REPEATS = 40
 """How often documents of the sample may be used, so that mix is measured on more tokens than the sample has."""
 
@@ -35,15 +36,15 @@ class StageRate:
     """What a stage takes."""
 
     per_task: float
-    """CPU seconds of a task, whatever it works on."""
+    """CPU seconds per task, whatever its work."""
     per_unit: float
-    """CPU seconds of a unit of its work (`WORK`)."""
+    """CPU seconds per unit of its work (`WORK`)."""
     tasks: int
-    """In the sample."""
+    """Tasks in the sample."""
     units: float
-    """In the sample."""
+    """Units of work in the sample."""
     peak_bytes: int
-    """Of its largest task in the sample."""
+    """Peak memory of its largest task in the sample."""
 
 
 WORK = {
@@ -80,12 +81,12 @@ class Rates:
     start_seconds: float
     """From the command to the first task, and what workers load once."""
     dispatch_seconds: float
-    """Of a core, for each task, between tasks."""
+    """Core seconds lost between tasks, per task."""
     corpora: dict[str, dict[str, float]]
     """Corpus -> documents, stored and text bytes, kept documents, bytes and tokens of the sample."""
     folders: dict[str, FolderRate]
     objects_per: dict[str, float]
-    """`file`, `task`: files that a run writes for each."""
+    """Files that a run writes per input `file` and per `task`."""
     sample_share: float
     source: str
     """What was sampled."""
@@ -132,9 +133,9 @@ def measure(
     Args:
         share: of the stored bytes.
         session: where tasks run; entered here, so that its start is measured.
-        cores: that it uses.
+        cores: how many the session uses.
         folder: scratch space; the caller removes it.
-        say: told what goes on.
+        say: called with a line for every step.
     """
     say(f"taking a sample of {len(files):,} files")
     taken, there = copy_beginnings(files, share, folder / "sample")
@@ -187,7 +188,7 @@ def measure(
 
 
 def _best(runs: Iterable[_Measured]) -> _Measured:
-    """The last of some equal runs, with the least that each stage took in any: what else the machine did counts little."""
+    """The last of several equal runs, with each stage's least time of any: other load on the machine then counts little."""
     seen = list(runs)
     last = seen[-1]
     for name in ("cpu", "wall", "prepare"):
@@ -210,12 +211,12 @@ def _units(run: _Measured, files: Sequence[SourceFile], facts: dict[str, dict[st
 
 
 def _waiting(run: _Measured, cores: int) -> float:
-    """Core seconds in which prepare has fewer tasks than cores: no cost of dispatching."""
+    """Core seconds idle because prepare has fewer tasks than cores; not a cost of dispatching."""
     return max(0.0, run.wall.get("prepare", 0.0) * cores - run.cpu.get("prepare", 0.0))
 
 
 def _relaxed(settings: CurateSettings, root: Path) -> CurateSettings:
-    """The settings over a sample: its pools may be empty, small and repeated; no guard stops it."""
+    """The settings for a sample: pools may be empty, small and repeated, and no guard stops the run."""
 
     def source(s: SourceSettings) -> SourceSettings:
         return replace(s, root=str(root / s.corpus), urls="")
@@ -234,13 +235,13 @@ def _relaxed(settings: CurateSettings, root: Path) -> CurateSettings:
         mix=mix,
         limit=1.0,
         max_bad_rows=1.0 - 1e-9,
-        dedupe=replace(settings.dedupe, near_limits=()),
+        near_limits=(),
         against="",
     )
 
 
 def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Sequence[int]) -> _Measured:
-    """Curate a sample. `wanted`: tokens of every phase, as far as the sample gives them."""
+    """Curate a sample. `wanted` are the tokens of every phase, as far as the sample has them."""
     clock = _Clock()
     engine = Engine(RunPaths(folder), executor, clock)
     began = time.monotonic()
@@ -268,7 +269,7 @@ def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Seq
 
 
 def _budgets(mix: MixSettings, wanted: Sequence[int], paths: RunPaths) -> MixSettings:
-    """The phases with as many tokens as the recipe asks for, as far as a sample can give them by repeating."""
+    """The phases with as many tokens as the recipe asks for, as far as repeating a sample can give them."""
     records = [read_json(p) for p in (paths.root / "records" / "tokenize").glob("*.json")]
     held = sum(r["counts"]["tokens"] for r in records if "/held-out-" not in r["task"])
     share = min(1.0, held * REPEATS / max(wanted))
@@ -286,10 +287,10 @@ def _facts(run: _Measured, files: Sequence[SourceFile]) -> dict[str, dict[str, f
         facts["text"] += run.scanned[file.name]["bytes"]
     for corpus in read_json(run.paths.stats("funnel"))["corpora"]:
         found[corpus["corpus"]]["kept"] += corpus["kept"]
-    for name, of in read_json(run.paths.stats("tokens"))["subsets"].items():
+    for name, subset in read_json(run.paths.stats("tokens"))["subsets"].items():
         facts = found[name.split("/")[0]]
-        facts["kept_bytes"] += of["bytes"]
-        facts["kept_tokens"] += of["tokens"]
+        facts["kept_bytes"] += subset["bytes"]
+        facts["kept_tokens"] += subset["tokens"]
     return found
 
 
@@ -309,7 +310,7 @@ GROWS = {
 def _written(
     warm: RunPaths, few: RunPaths, units: dict[str, float], few_units: dict[str, float], files: int, tasks: int
 ) -> tuple[dict[str, FolderRate], dict[str, float]]:
-    """What the folders of a run grow by, by the line through two runs; files for each input file and task."""
+    """How the folders of a run grow, by the line through two runs; files written per input file and per task."""
     sizes, counts = written(warm)
     few_sizes, _ = written(few)
     rates = {}

@@ -17,11 +17,11 @@ from ..signals.hashing import mix_array
 from ..sources.formats import is_json_lines, json_lines
 
 MOST_FILES = 64
-"""Of a corpus that a sample is taken from."""
+"""Most files of a corpus that are copied in part."""
 LEAST_BYTES = 32 << 10
-"""Taken of a file, as stored: of many small ones only some are taken."""
+"""Least stored bytes taken from a file; of many small files only some are taken."""
 FEW_BYTES = 4 << 10
-"""Taken of a file where only what a task costs in itself is asked for."""
+"""Bytes taken from a file when only the fixed cost of a task is measured."""
 CHUNK_BYTES = 16 << 10
 """Text that is compressed and counted at once."""
 
@@ -30,18 +30,18 @@ def copy_beginnings(files: Sequence[SourceFile], share: float, root: Path) -> tu
     """Write about `share` of the stored bytes of every corpus below ``root/<corpus>``; 0: a few rows of each file.
 
     Returns:
-        (bytes written, bytes there): whole rows are taken, and of many files some, chosen by hash.
+        (bytes written, bytes of all files). Whole rows are taken, and of many files some, chosen by hash.
 
     Raises:
-        ValueError: files of a kind that no sample can be taken of.
+        ValueError: a file is of a kind that cannot be copied in part.
     """
     taken = there = 0
     for corpus, held_out in sorted({(f.corpus, f.held_out) for f in files}):
-        mine = [f for f in files if (f.corpus, f.held_out) == (corpus, held_out)]
-        whole = sum(f.size for f in mine)
-        order = mix_array(np.array([f.file_hash for f in mine], np.uint64), 11)
+        candidates = [f for f in files if (f.corpus, f.held_out) == (corpus, held_out)]
+        whole = sum(f.size for f in candidates)
+        order = mix_array(np.array([f.file_hash for f in candidates], np.uint64), 11)
         most = max(1, min(MOST_FILES, int(share * whole / LEAST_BYTES))) if share else MOST_FILES
-        chosen = [mine[i] for i in np.argsort(order, kind="stable")[:most].tolist()]
+        chosen = [candidates[i] for i in np.argsort(order, kind="stable")[:most].tolist()]
         of_each = share * whole / max(sum(f.size for f in chosen), 1)
         there += whole
         for file in chosen:
@@ -53,7 +53,9 @@ def copy_beginnings(files: Sequence[SourceFile], share: float, root: Path) -> tu
             elif file.path.endswith(".parquet") and "://" not in file.url:
                 _copy_table(file, size / max(file.size, 1), out)
             else:
-                raise ValueError(f"{file.name}: a sample is taken of JSON lines and local Parquet files only")
+                raise ValueError(
+                    f"{file.name}: only JSON lines and local Parquet files can be sampled; plan with --rates, measured elsewhere"
+                )
             taken += out.stat().st_size
     return taken, there
 

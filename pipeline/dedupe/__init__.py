@@ -1,7 +1,7 @@
 """Dedupe across corpora: verified, explained, and without reading text.
 
     order.py     the total order of documents, who may stand for whom, and the records between tasks
-    exact.py     rows of one content hash (or one URL) form a class; its best-ordered member goes on
+    exact.py     rows of one content hash (or one URL) form a class; its best-ordered member stays in
     buckets.py   documents with an equal band, in rounds -> candidate pairs
     verify.py    candidate pairs, joined with sketches -> verified edges
     decide.py    the lexicographically first independent set of the verified graph

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ..run.artifacts import RunPaths, read_json
 from ..run.identity import SourceFile, group_files
+from ..text.survivors import DecidedFile
 from .order import Part
 from .stage import OldRun
 
@@ -30,35 +31,24 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     funnel = read_json(old.stats("funnel"))
     artifacts = manifest["artifacts"]
     old_files = [SourceFile.from_table(f) for f in manifest["files"]]
-    mine = {f.file_hash: f for f in files}
+    new_files = {f.file_hash: f for f in files}
     for file in old_files:
-        if other := mine.get(file.file_hash):
+        if other := new_files.get(file.file_hash):
             raise ValueError(
-                f"{other.name} has the id of {file.name} in {old.root}: leave files of the finished run out of the "
-                f"recipe's sources, or give another `id_salt`"
+                f"{other.name} has the id of {file.name} in {old.root}; remove the finished run's files from the "
+                f"recipe's sources, or set another `id_salt`"
             )
     groups = group_files(old_files)
 
-    def artifact(path: str) -> dict[str, object]:
-        if path not in artifacts:
-            raise ValueError(f"{old.root} lacks {path}; finish that run first")
-        return artifacts[path]
-
     if old_files:
         _check_schema(old, old_files[0], schema)
-    sizes, hashes = [], []
+    parts, sizes = [], []
     for group in groups:
-        of = [(artifact(_name(old, f, "signals")), artifact(_name(old, f, "decisions"))) for f in group.files]
-        documents = sum(int(str(signals["rows"])) for signals, _ in of)
-        sizes.append((3 * group.size, documents))
-        hashes.append("-".join(str(a["hash"]) for pair in of for a in pair))
+        decided = [DecidedFile.of_run(f, old, artifacts) for f in group.files]
+        parts.append(Part(group, tuple(d.signals for d in decided), None, tuple(d.decisions for d in decided)))
+        sizes.append((3 * group.size, sum(d.signals.rows for d in decided)))
     subsets = tuple(f"{c['corpus']}/{s}" for c in funnel["corpora"] for s in c["subsets"])
-    return OldRun(tuple(Part(g, old, True) for g in groups), tuple(sizes), tuple(hashes), subsets)
-
-
-def _name(old: RunPaths, file: SourceFile, kind: str) -> str:
-    path = old.signals(file.corpus, file.path) if kind == "signals" else old.decisions(file.corpus, file.path)
-    return path.relative_to(old.root).as_posix()
+    return OldRun(tuple(parts), tuple(sizes), subsets)
 
 
 def _check_schema(old: RunPaths, file: SourceFile, schema: pa.Schema) -> None:
@@ -69,6 +59,6 @@ def _check_schema(old: RunPaths, file: SourceFile, schema: pa.Schema) -> None:
         if meanings[0] != meanings[1]:
             said = [(m or {}).get(b"encoding", b"nothing").decode() for m in meanings]
             raise ValueError(
-                f"{old.root} was scanned with another {name} ({said[0]}; here {said[1]}): use the same signals.minhash, "
+                f"{old.root} was scanned with a different {name} ({said[0]}; here {said[1]}); use the same signals.minhash, "
                 f"or scan that run again"
             )

@@ -10,6 +10,7 @@ known to stay, what lies beyond is cut off by the cap: counted, and kept unless 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..engine.shuffle import (
     read_records,
     sequential,
 )
-from ..engine.tasks import TaskResult
+from ..run.artifacts import Artifact, FileSet
 from ..signals.hashing import mix64
 from .order import (
     BAND,
@@ -61,16 +62,26 @@ def window_of(round_: int, fan_out: int) -> int:
     return min((1, 8)[round_], fan_out) if round_ < 2 else fan_out
 
 
+@dataclass(frozen=True)
+class Bands:
+    """The documents of a chunk by their bands."""
+
+    files: tuple[Artifact, ...]
+    """`BAND`."""
+    compared_documents: int
+    """Of this run."""
+
+
 def shuffle_bands(
-    parts: Sequence[Part], followers: Sequence[Path], chunk: int, partitions: int, plan: Plan, stem: Path
-) -> TaskResult:
+    parts: Sequence[Part], followers: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
+) -> Bands:
     """Map: the bands of every document that filters kept and that leads its classes, by ranges of the band hash.
 
     Documents that may not stand for each other come into different buckets: those of other corpora under the scope
     `within`, and exempt ones. Held-out documents come into the buckets of all.
     """
     settings = plan.settings
-    out = RecordShuffle(stem, partitions, BAND, BY_BAND, distinct if settings.url else None)
+    out = RecordShuffle(stem, partitions, BAND, BY_BAND, distinct if settings.url.corpora else None)
     behind = read_records(followers, chunk, FOLLOWER)
     behind = behind[np.argsort(behind["id"])]
     corpora = plan.corpora()
@@ -82,13 +93,13 @@ def shuffle_bands(
         """`bands` uint64 [n, width]; a band of 0 stands for none."""
         held_out, exempt = (order & NOT_HELD_OUT) == 0, (order & EXEMPT) > 0
         for rows, salts in ((held_out, every), (exempt, [EXEMPT_SALT]), (~held_out & ~exempt, [salt])):
-            for its_salt in salts if rows.any() else ():
-                mine = bands[rows]
-                records = np.empty(mine.size, BAND)
-                records["band"] = _mix(mine.ravel() ^ its_salt) if its_salt else mine.ravel()
-                records["order"] = np.repeat(order[rows], mine.shape[1])
-                records["id"] = np.repeat(ids[rows], mine.shape[1])
-                records = records[mine.ravel() != 0]
+            for bucket_salt in salts if rows.any() else ():
+                chosen = bands[rows]
+                records = np.empty(chosen.size, BAND)
+                records["band"] = _mix(chosen.ravel() ^ bucket_salt) if bucket_salt else chosen.ravel()
+                records["order"] = np.repeat(order[rows], chosen.shape[1])
+                records["id"] = np.repeat(ids[rows], chosen.shape[1])
+                records = records[chosen.ravel() != 0]
                 out.add(records, by_hash_range(records["band"], partitions))
 
     documents = 0
@@ -103,15 +114,15 @@ def shuffle_bands(
             bands = np.frombuffer(column.buffers()[1], "<u8")[width * column.offset :][: width * batch.num_rows]
             emit(bands.reshape(-1, width)[use], order[use], ids[use], salt)
             documents += int(use.sum())
-            if part.group.corpus in settings.url:
+            if part.group.corpus in settings.url.corpora:
                 url = batch.column("url_hash").to_numpy()[:, None]
                 url = np.where(url > 0, _mix(url ^ URL_SALT), 0)
                 emit(url[use], order[use], ids[use], salt)
-                # A document that goes as its leader goes proposes for its leader.
+                # A follower goes as its leader goes, so its URL is entered for the leader.
                 leaders = behind[at[follows]]
                 known = leaders["leader_order"] > 0
                 emit(url[follows][known], leaders["leader_order"][known], leaders["leader"][known], salt)
-    return TaskResult(tuple(out.close()), {"compared_documents": 0 if parts[0].old else documents})
+    return Bands(out.close(), 0 if parts[0].old else documents)
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
@@ -127,9 +138,23 @@ def _mix_all(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def walk_buckets(
-    files: Sequence[Path], updates: Sequence[Path], partition: int, round_: int, plan: Plan, stem: Path
-) -> TaskResult:
+@dataclass(frozen=True)
+class Walked:
+    """A round over the buckets of a partition."""
+
+    pairs: tuple[Artifact, ...]
+    """`PAIR`, candidates by the chunk of the worse document."""
+    live: tuple[Artifact, ...]
+    """`BAND`: what must be walked again."""
+    members: tuple[Artifact, ...]
+    """`UPDATE`: by chunk, who is in what must be walked again; of the first round only."""
+    buckets: int
+    capped_buckets: int
+    live_rows: int
+    largest_bucket: int
+
+
+def walk_buckets(files: FileSet, updates: FileSet, partition: int, round_: int, plan: Plan, stem: Path) -> Walked:
     """One round over the buckets of a partition.
 
     Writes candidate pairs by the chunk of the worse document (`<stem>.pairs`), what must be walked again
@@ -153,21 +178,20 @@ def walk_buckets(
         else _without_dropped(files, updates, partition, limit)
     )
     corpus_of = plan.chunks.table.corpus_of if plan.settings.scope == "across" else None
-    counts = {"buckets": 0, "capped_buckets": 0, "live_rows": 0}
-    largest = 0
+    buckets = capped = live_rows = largest = 0
     for pair, rows, seen in _walk_slices(slices, window, small, plan.settings.fan_out, corpus_of):
         pairs.add(pair, plan.chunks.of(pair["id"]))
         live.add(rows)
-        counts["live_rows"] += len(rows)
-        counts["buckets"] += int(seen[0])
-        counts["capped_buckets"] += int(seen[1])
+        live_rows += len(rows)
+        buckets += int(seen[0])
+        capped += int(seen[1])
         largest = max(largest, int(seen[2]))
         if round_ == 0 and len(rows):
             inside = np.empty(len(rows), UPDATE)
             inside["id"], inside["state"] = rows["id"], partition
             members.add(inside, plan.chunks.of(inside["id"]))
-    outputs = (*pairs.close(), *live.close(), *(members.close() if round_ == 0 else ()))
-    return TaskResult(outputs, counts, {"largest_bucket": largest})
+    inside_live = members.close() if round_ == 0 else ()
+    return Walked(pairs.close(), live.close(), inside_live, buckets, capped, live_rows, largest)
 
 
 def unique_pairs(rows: np.ndarray) -> np.ndarray:
@@ -182,14 +206,14 @@ def unique_pairs(rows: np.ndarray) -> np.ndarray:
 
 
 def _without_dropped(
-    files: Sequence[Path], updates: Sequence[Path], partition: int, limit: int
+    files: FileSet, updates: FileSet, partition: int, limit: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Slices of a live file without the documents that were dropped, and whether each may still be."""
+    """Slices of a live file without the documents that were dropped, and whether each of the rest may still be."""
     changed = np.unique(read_records(updates, partition, UPDATE))
     for rows in sequential(files, 0, BAND, limit):
-        at, told = lookup(changed["id"], rows["id"])
+        at, has_update = lookup(changed["id"], rows["id"])
         state = np.zeros(len(rows), np.uint64)
-        state[told] = changed["state"][at[told]]
+        state[has_update] = changed["state"][at[has_update]]
         stay = state != DROPPED
         yield rows[stay], (state == UNKNOWN)[stay]
 

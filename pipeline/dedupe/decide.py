@@ -10,6 +10,7 @@ compared with all better members of their buckets, what hangs on them stays open
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numba import njit
 from ..engine.shuffle import (
     Cursor,
     RecordShuffle,
+    Shuffled,
     between,
     distinct,
     first_of_runs,
@@ -26,7 +28,7 @@ from ..engine.shuffle import (
     read_records,
     sort_records,
 )
-from ..engine.tasks import TaskResult
+from ..run.artifacts import Artifact, FileSet
 from .order import (
     BY_BETTER,
     DROP,
@@ -41,18 +43,18 @@ from .order import (
     OF_EXCLUDED,
     UNKNOWN,
     UPDATE,
+    Place,
     Plan,
     bytes_of,
+    places_of,
 )
 from .verify import SAMPLE
 
-Key = tuple[int, int]
-"""(order key, id): a place in the total order."""
 BYTES_PER_EDGE = 12 * EDGE.itemsize
 """What a verified pair takes while its range is decided: the pair, or a message of it, its nodes, sorting."""
 
 
-def ranges(samples: Sequence[Key], edges: int, memory: int) -> list[Key]:
+def ranges(samples: Sequence[Place], edges: int, memory: int) -> list[Place]:
     """Bounds that cut the order into ranges of edges that fit into `memory`.
 
     Args:
@@ -65,88 +67,131 @@ def ranges(samples: Sequence[Key], edges: int, memory: int) -> list[Key]:
     return sorted({chosen[i * len(chosen) // count] for i in range(1, count)}) if len(chosen) >= count else []
 
 
+@dataclass(frozen=True)
+class DecidedRange:
+    """What was decided of one range of the order."""
+
+    drops: tuple[Artifact, ...]
+    """`DROP`, by chunk."""
+    unknown: tuple[Artifact, ...]
+    """`ID`: what stays open, by chunk."""
+    left: tuple[Artifact, ...]
+    """`EDGE`: pairs of open documents, for the next round."""
+    messages: tuple[Artifact, ...]
+    """`EDGE`: for later ranges, by range."""
+    near_duplicates: int
+    open_pairs: int
+    edges: int
+    sample: tuple[Place, ...]
+    """Both documents of one open pair of `SAMPLE`."""
+
+
 def decide_range(
-    edges: Sequence[Path],
-    opened: Sequence[Path],
-    messages: Sequence[Path],
+    edges: FileSet,
+    opened: FileSet,
+    messages: FileSet,
     index: int,
-    bounds: Sequence[Key],
+    bounds: Sequence[Place],
     plan: Plan,
     stem: Path,
-) -> TaskResult:
+) -> DecidedRange:
     """Decide the documents of one range of the order; the ranges before it are decided.
-
-    Writes drops and what stays open, by chunk (`.drops`, `.unknown`), pairs of open documents for the next round
-    (`.left`), and messages by range (`.messages`).
 
     Args:
         edges: sorted by the better document.
         opened: documents that are not compared with all yet.
         messages: of the ranges before.
     """
-    first = bounds[index - 1] if index else None
-    end = bounds[index] if index < len(bounds) else None
-    ours = between(edges, 0, EDGE, BY_BETTER, None if first is None else (*first, 0, 0), end and (*end, 0, 0))
-    ours = _one_per_pair(sort_records(ours, BY_BETTER))
-    told = sort_records(read_records(messages, index, EDGE), ("order", "id", "better_order", "better"))
-    waiting = between(opened, 0, NODE, ("order", "id"), first, end)
+    part = _read_range(edges, opened, messages, index, bounds)
+    better, notified = part.number(part.edges["better"]), part.number(part.notices["id"])
+    worse = np.full(len(part.edges), -1, np.int64)
+    worse[part.inside] = part.number(part.edges["id"][part.inside])
+    chosen, state = _walk(better, worse, part.is_open, notified, part.uncertain)
 
-    where = (
-        np.searchsorted(_keys(bounds), _keys(ours[["order", "id"]]), "right") if bounds else np.zeros(len(ours), int)
-    )
-    inside = where == index
-    nodes = np.concatenate([_nodes(ours, "better_order", "better"), _nodes(ours[inside]), _nodes(told), waiting])
-    nodes = distinct(sort_records(nodes, ("order", "id")))
-    by_id = np.argsort(nodes["id"])
-
-    def number(ids: np.ndarray) -> np.ndarray:
-        return by_id[np.searchsorted(nodes["id"], ids, sorter=by_id)]
-
-    worse = np.full(len(ours), -1, np.int64)
-    worse[inside] = number(ours["id"][inside])
-    is_open = np.zeros(len(nodes), bool)
-    is_open[number(waiting["id"])] = True
-    uncertain = (told["order"] & MAYBE) > 0
-    told["order"] &= ~MAYBE
-    chosen, state = _walk(number(ours["better"]), worse, is_open, number(told["id"]), uncertain)
+    drops = _drops(part, chosen, state == DROPPED)
+    near = int((drops["kind"] % OF_EXCLUDED == NEAR).sum())
+    unknown = np.empty(int((state == UNKNOWN).sum()), ID)
+    unknown["id"] = part.nodes["id"][state == UNKNOWN]
+    # What an open document may still do to another open one is asked again in the next round.
+    local = part.inside & (state[better] == UNKNOWN)
+    local[local] = state[worse[local]] == UNKNOWN
+    left = np.concatenate([part.edges[local], part.notices[part.uncertain & (state[notified] == UNKNOWN)]])
+    onward = ~part.inside & (state[better] != DROPPED)
+    later = part.edges[onward]
+    later["order"] |= np.where(state[better][onward] == UNKNOWN, MAYBE, np.uint64(0))
 
     chunks = len(plan.chunks.members)
-    dropped = np.flatnonzero(state == DROPPED)
-    source = np.concatenate([ours, told])[chosen[dropped]]
-    drops = np.zeros(len(dropped), DROP)
-    drops["id"], drops["by"], drops["bytes"] = source["id"], source["better"], bytes_of(source["order"])
-    for name in ("shared", "examined", "code", "kind"):
-        drops[name] = source[name]
-    near = int((drops["kind"] == NEAR).sum())
-    drops["kind"][source["better_order"] < NOT_EXCLUDED] += OF_EXCLUDED
-    unknown = np.empty(int((state == UNKNOWN).sum()), ID)
-    unknown["id"] = nodes["id"][state == UNKNOWN]
-    # What an open document may still do to another open one is asked again in the next round.
-    better_state = state[number(ours["better"])]
-    local = inside & (better_state == UNKNOWN)
-    local[local] = state[worse[local]] == UNKNOWN
-    left = np.concatenate([ours[local], told[uncertain & (state[number(told["id"])] == UNKNOWN)]])
-    later = ours[~inside & (better_state != DROPPED)]
-    later["order"] |= np.where(better_state[~inside & (better_state != DROPPED)] == UNKNOWN, MAYBE, np.uint64(0))
-
-    outputs = []
-    for name, records, parts, part, by in (
+    written: dict[str, tuple[Artifact, ...]] = {}
+    for name, records, parts, target, by in (
         ("drops", drops, chunks, plan.chunks.of(drops["id"]), ("id",)),
         ("unknown", unknown, chunks, plan.chunks.of(unknown["id"]), ("id",)),
         ("left", left, 1, 0, BY_BETTER),
-        ("messages", later, len(bounds) + 1, where[~inside & (better_state != DROPPED)], ()),
+        ("messages", later, len(bounds) + 1, part.target[onward], ()),
     ):
         out = RecordShuffle(stem.with_name(f"{stem.name}.{name}"), parts, records.dtype, by)
-        out.add(records, part)
-        outputs += out.close()
-    counts = {"near_duplicates": near, "open_pairs": len(left), "edges": len(ours)}
+        out.add(records, target)
+        written[name] = out.close()
     picked = left[SAMPLE - 1 :: SAMPLE]
-    sample = [
-        key
-        for order, id_ in (("better_order", "better"), ("order", "id"))
-        for key in zip(picked[order].tolist(), picked[id_].tolist(), strict=True)
-    ]
-    return TaskResult(tuple(outputs), counts, {"sample": sample})
+    sample = (*places_of(picked, "better_order", "better"), *places_of(picked, "order", "id"))
+    return DecidedRange(**written, near_duplicates=near, open_pairs=len(left), edges=len(part.edges), sample=sample)
+
+
+@dataclass(frozen=True)
+class _Range:
+    """What one range of the order is decided from."""
+
+    edges: np.ndarray
+    """`EDGE` [edges] whose better document lies in the range, sorted by it, each pair once."""
+    target: np.ndarray
+    """int64 [edges]: the range of the worse document."""
+    inside: np.ndarray
+    """bool [edges]: the worse document lies in this range, too."""
+    notices: np.ndarray
+    """`EDGE` [notices]: what earlier ranges decided about documents of this one, the best-ordered sender first."""
+    uncertain: np.ndarray
+    """bool [notices]: the sender does not know yet whether its document stays."""
+    nodes: np.ndarray
+    """`NODE` [nodes]: the documents of the range, in order."""
+    by_id: np.ndarray
+    """int64 [nodes]: places in `nodes`, sorted by id."""
+    is_open: np.ndarray
+    """bool [nodes]: not compared with all better documents yet."""
+
+    def number(self, ids: np.ndarray) -> np.ndarray:
+        """int64: the place of every document in `nodes`."""
+        return self.by_id[np.searchsorted(self.nodes["id"], ids, sorter=self.by_id)]
+
+
+def _read_range(edges: FileSet, opened: FileSet, messages: FileSet, index: int, bounds: Sequence[Place]) -> _Range:
+    first = bounds[index - 1] if index else None
+    end = bounds[index] if index < len(bounds) else None
+    own = between(edges, 0, EDGE, BY_BETTER, None if first is None else (*first, 0, 0), end and (*end, 0, 0))
+    own = _one_per_pair(sort_records(own, BY_BETTER))
+    notices = sort_records(read_records(messages, index, EDGE), ("order", "id", "better_order", "better"))
+    waiting = between(opened, 0, NODE, ("order", "id"), first, end)
+    target = np.zeros(len(own), int)
+    if bounds:
+        target = np.searchsorted(_keys(bounds), _keys(own[["order", "id"]]), "right")
+    inside = target == index
+    nodes = np.concatenate([_nodes(own, "better_order", "better"), _nodes(own[inside]), _nodes(notices), waiting])
+    nodes = distinct(sort_records(nodes, ("order", "id")))
+    uncertain = (notices["order"] & MAYBE) > 0
+    notices["order"] &= ~MAYBE
+    is_open = np.zeros(len(nodes), bool)
+    part = _Range(own, target, inside, notices, uncertain, nodes, np.argsort(nodes["id"]), is_open)
+    is_open[part.number(waiting["id"])] = True
+    return part
+
+
+def _drops(part: _Range, chosen: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+    """`DROP` of the dropped documents (bool [nodes]), each for the edge or notice that drops it."""
+    source = np.concatenate([part.edges, part.notices])[chosen[dropped]]
+    drops = np.zeros(len(source), DROP)
+    drops["id"], drops["by"], drops["bytes"] = source["id"], source["better"], bytes_of(source["order"])
+    for name in ("shared", "examined", "code", "kind"):
+        drops[name] = source[name]
+    drops["kind"][source["better_order"] < NOT_EXCLUDED] += OF_EXCLUDED
+    return drops
 
 
 def _one_per_pair(edges: np.ndarray) -> np.ndarray:
@@ -169,9 +214,9 @@ def _nodes(edges: np.ndarray, order: str = "order", id_: str = "id") -> np.ndarr
     return nodes
 
 
-def _keys(pairs: Sequence[Key] | np.ndarray) -> np.ndarray:
-    """Places in the order that numpy can search: complex numbers compare by real, then by imaginary part, but hold 53
-    bits only; so the 64-bit keys go in as big-endian bytes.
+def _keys(pairs: Sequence[Place] | np.ndarray) -> np.ndarray:
+    """Places in the order as values that numpy can search: both 64-bit halves as big-endian bytes, which compare as the
+    pair does.
     """
     if isinstance(pairs, np.ndarray):
         columns = np.column_stack([pairs["order"] & ~MAYBE, pairs["id"]]) if len(pairs) else np.empty((0, 2), np.uint64)
@@ -182,24 +227,24 @@ def _keys(pairs: Sequence[Key] | np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _walk(
-    better: np.ndarray, worse: np.ndarray, is_open: np.ndarray, told: np.ndarray, uncertain: np.ndarray
+    better: np.ndarray, worse: np.ndarray, is_open: np.ndarray, notified: np.ndarray, uncertain: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(the edge or, behind the edges, the message that drops each document, or -1; its state: 0 is kept).
+    """(the edge or, counted on behind the edges, the notice that drops each document, or -1; its state: 0 is kept).
 
     Args:
         better: int64 [edges], ascending: documents by their place in the order.
         worse: int64 [edges]; -1 for a document of a later range.
-        told: int64 [messages], ascending, the best-ordered sender first.
+        notified: int64 [notices], ascending, the best-ordered sender first: the document that each is about.
     """
     n = len(is_open)
     chosen = np.full(n, -1, np.int64)
     state = np.zeros(n, np.uint8)
     maybe = is_open.copy()
-    for m in range(len(told)):
+    for m in range(len(notified)):
         if uncertain[m]:
-            maybe[told[m]] = True
-        elif chosen[told[m]] < 0:
-            chosen[told[m]] = len(better) + m
+            maybe[notified[m]] = True
+        elif chosen[notified[m]] < 0:
+            chosen[notified[m]] = len(better) + m
     e = 0
     for i in range(n):
         # All that is better was decided before: the notices of a document are complete.
@@ -215,14 +260,14 @@ def _walk(
 
 
 def tell_buckets(
-    drops: Sequence[Path],
-    unknown: Sequence[Path],
-    members: Sequence[Path],
+    drops: FileSet,
+    unknown: FileSet,
+    members: FileSet,
     chunk: int,
     partitions: int,
     plan: Plan,
     stem: Path,
-) -> TaskResult:
+) -> Shuffled:
     """What a round decided about a chunk's documents, for the partitions that have them in a live bucket."""
     out = RecordShuffle(stem, partitions, UPDATE, ("id",))
     changes = []
@@ -239,7 +284,7 @@ def tell_buckets(
         rows = inside.take(int(piece["id"][-1]))
         found, hit = lookup(piece["id"], rows["id"])
         rows = rows[hit]
-        told = np.empty(len(rows), UPDATE)
-        told["id"], told["state"] = rows["id"], piece["state"][found[hit]]
-        out.add(told, rows["state"].astype(np.int64))
-    return TaskResult(tuple(out.close()))
+        update = np.empty(len(rows), UPDATE)
+        update["id"], update["state"] = rows["id"], piece["state"][found[hit]]
+        out.add(update, rows["state"].astype(np.int64))
+    return Shuffled(out.close())

@@ -8,13 +8,15 @@ the leaders of nodes that may are joined by edges of similarity 1. Also counts w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import RecordShuffle, by_hash_range, merged, read_records
-from ..engine.tasks import TaskResult
+from ..engine.shuffle import RecordShuffle, Shuffled, by_hash_range, merged, read_records
+from ..run.artifacts import Artifact, FileSet
 from ..signals.hashing import halves
 from .order import (
     BY_BETTER,
@@ -39,10 +41,10 @@ OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora")
 
 
 def shuffle_contents(
-    parts: Sequence[Part], followers: Sequence[Path], chunk: int, partitions: int, plan: Plan, stem: Path
-) -> TaskResult:
-    """Map: every document of some parts, by ranges of its content hash. Those a newer copy of their URL replaces are
-    no documents of dedupe any more.
+    parts: Sequence[Part], followers: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
+) -> Shuffled:
+    """Map: every document of some parts, by ranges of its content hash. Documents that a newer copy of their URL
+    replaces take no further part in dedupe.
     """
     out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
     gone = np.sort(read_records(followers, chunk, FOLLOWER)["id"])
@@ -55,15 +57,15 @@ def shuffle_contents(
             if part.old:
                 records = records[(order & INELIGIBLE) == 0]
             out.add(records, by_hash_range(records["h0"], partitions))
-    return TaskResult(tuple(out.close()))
+    return Shuffled(out.close())
 
 
-def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path) -> TaskResult:
+def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path) -> Shuffled:
     """Map: documents of the corpora whose newest copy of a URL stays, by ranges of the URL's hash, newest first."""
     out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
     corpora = plan.corpora()
     for part in parts:
-        if part.group.corpus not in plan.settings.url:
+        if part.group.corpus not in plan.settings.url.corpora:
             continue
         for batch, order, code in ordered_batches(part, plan, ["url_hash", "timestamp"]):
             url = batch.column("url_hash").to_numpy()
@@ -75,10 +77,10 @@ def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path)
             )
             rank = (order & (NOT_OLD | NOT_HELD_OUT)) | age << np.uint64(20)
             records = _contents(url, scope, rank, batch.column("doc_id").to_numpy(), batch, code)
-            # The newest that may stay: a document that was taken out says nothing of the others of its URL.
+            # The newest that may stay: a document that was taken out says nothing about others with its URL.
             records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0) & (order >= NOT_EXCLUDED)]
             out.add(records, by_hash_range(records["h0"], partitions))
-    return TaskResult(tuple(out.close()))
+    return Shuffled(out.close())
 
 
 def _contents(
@@ -91,7 +93,32 @@ def _contents(
     return records
 
 
-def find_classes(files: Sequence[Path], partition: int, by_url: bool, plan: Plan, stem: Path) -> TaskResult:
+class OverlapCell(NamedTuple):
+    """Documents of one subset (or corpus) that stand with documents of another."""
+
+    of: int
+    beside: int
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of equal documents of one partition."""
+
+    members: tuple[Artifact, ...]
+    """Followers by their own chunk."""
+    leaders: tuple[Artifact, ...]
+    """Followers by the chunk of their leader."""
+    edges: tuple[Artifact, ...]
+    """`EDGE`: leaders that may stand for each other."""
+    duplicates: int
+    """Documents that go as their leader goes, twins apart."""
+    overlaps: dict[str, tuple[OverlapCell, ...]]
+    """By kind of overlap (`OVERLAPS`); none of classes by URL."""
+
+
+def find_classes(files: FileSet, partition: int, by_url: bool, plan: Plan, stem: Path) -> Classes:
     """Reduce: the followers of every class, its exact edges, and the overlap of subsets and corpora.
 
     Followers are written twice: by the chunk of their own id (`<stem>.members`), for whoever must leave them out, and
@@ -99,7 +126,7 @@ def find_classes(files: Sequence[Path], partition: int, by_url: bool, plan: Plan
     """
     corpora = plan.corpora()
     n_codes = max(len(plan.codes), int(corpora.max(initial=0)) + 1)
-    state = _State.empty(n_codes)
+    state = _OpenClass.empty(n_codes)
     chunks = len(plan.chunks.members)
     members = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, FOLLOWER)
     leaders = RecordShuffle(stem.with_name(f"{stem.name}.leaders"), chunks, FOLLOWER)
@@ -125,38 +152,46 @@ def find_classes(files: Sequence[Path], partition: int, by_url: bool, plan: Plan
         pairs["shared"] = pairs["examined"] = 1
         pairs["kind"] = EXACT
         edges.add(pairs)
-    _close_class(*state[2:7])
+    _close_class(state.documents, state.sizes, state.touched, state.n_touched, state.matrix)
     overlaps = {} if by_url else {name: sparse(m) for name, m in zip(OVERLAPS, state.matrix, strict=True)}
-    outputs = (*members.close(), *leaders.close(), *edges.close())
-    return TaskResult(outputs, {"url_duplicates" if by_url else "exact_duplicates": found}, {"overlaps": overlaps})
+    return Classes(members.close(), leaders.close(), edges.close(), found, overlaps)
 
 
-def sparse(matrix: np.ndarray) -> list[list[int]]:
-    """[row, column, documents, bytes] of the cells that hold anything, from an int64 [n, n, 2]."""
+def sparse(matrix: np.ndarray) -> tuple[OverlapCell, ...]:
+    """The cells that hold anything, from an int64 [n, n, 2] of documents and bytes."""
     at = np.argwhere(matrix[:, :, 0])
-    return np.column_stack([at, matrix[at[:, 0], at[:, 1]]]).tolist()
+    return tuple(OverlapCell(*cell) for cell in np.column_stack([at, matrix[at[:, 0], at[:, 1]]]).tolist())
 
 
-class _State(tuple[np.ndarray, ...]):
-    """What a walk over classes carries from slice to slice: the open class, its nodes and its counts."""
+class _OpenClass(NamedTuple):
+    """What a walk over classes carries from slice to slice, in the order in which `_classes` takes it."""
+
+    head: np.ndarray
+    """uint64 [4]: h0, h1, the number of nodes, whether a class is open."""
+    nodes: np.ndarray
+    """uint64 [nodes, 4]: key, the leader's order key, its id and its corpus."""
+    documents: np.ndarray
+    """int64 [4, n_codes]: documents of the class, for every kind of overlap."""
+    sizes: np.ndarray
+    """int64 [4, n_codes]: their bytes."""
+    touched: np.ndarray
+    """int64 [4, n_codes]: the codes that have documents."""
+    n_touched: np.ndarray
+    """int64 [4]: how many codes these are."""
+    matrix: np.ndarray
+    """int64 [4, n_codes, n_codes, 2]: the overlaps of all classes so far."""
 
     @classmethod
-    def empty(cls, n_codes: int) -> _State:
+    def empty(cls, n_codes: int) -> _OpenClass:
         return cls(
-            (
-                np.zeros(4, np.uint64),  # h0, h1, number of nodes, whether a class is open
-                np.zeros((2 * n_codes + 4, 4), np.uint64),  # node: key, leader's order, leader's id, corpus
-                np.zeros((4, n_codes), np.int64),  # documents of the open class, for every kind of overlap
-                np.zeros((4, n_codes), np.int64),  # their bytes
-                np.zeros((4, n_codes), np.int64),  # which of them are not 0
-                np.zeros(4, np.int64),  # how many are not 0
-                np.zeros((4, n_codes, n_codes, 2), np.int64),
-            )
+            np.zeros(4, np.uint64),
+            np.zeros((2 * n_codes + 4, 4), np.uint64),
+            np.zeros((4, n_codes), np.int64),
+            np.zeros((4, n_codes), np.int64),
+            np.zeros((4, n_codes), np.int64),
+            np.zeros(4, np.int64),
+            np.zeros((4, n_codes, n_codes, 2), np.int64),
         )
-
-    @property
-    def matrix(self) -> np.ndarray:
-        return self[6]
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""Limits on what near-dedupe may take from a subset: past one the run stops and shows what it took."""
+"""Limits on what near-dedupe may drop from a subset: beyond one, the run stops and shows what was dropped."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from ..run.artifacts import RunPaths
 from ..run.identity import MAX_ROWS, ROW_BITS, Group, SourceFile
 from ..text.excerpts import beginning, edited_text
+from .result import Cluster
 
 AT_LEAST = 100
-"""Fewer lost documents are no reason to stop, whatever share they are of a small subset."""
+"""Fewer lost documents never stop a run, however large their share of a small subset."""
 
 
 class NearLoss(ValueError):
@@ -21,7 +22,7 @@ class NearLoss(ValueError):
 
 
 def limit_of(cell: str, limits: Sequence[tuple[str, float]]) -> float:
-    """The limit of a `corpus/subset`: its own, its corpus's, that of `all`, else none."""
+    """The limit of a `corpus/subset`: its own, else its corpus's, else that of `all`, else 1."""
     known = dict(limits)
     return known.get(cell, known.get(cell.split("/", 1)[0], known.get("all", 1.0)))
 
@@ -29,7 +30,7 @@ def limit_of(cell: str, limits: Sequence[tuple[str, float]]) -> float:
 def check_losses(
     kept: Mapping[str, int],
     lost: Mapping[str, int],
-    largest: Mapping[str, list[list[int]]],
+    largest: Mapping[str, Sequence[Cluster]],
     limits: Sequence[tuple[str, float]],
     groups: Sequence[Group],
     paths: RunPaths,
@@ -50,17 +51,16 @@ def check_losses(
             details = [line for cluster in largest.get(cell, []) for line in _describe(cluster, files, paths)]
             raise NearLoss(
                 f"near-dedupe drops {lost[cell]:,} of {lost[cell] + kept.get(cell, 0):,} documents of {cell} "
-                f"({100 * share:.1f} %), more than its limit of {100 * limit:g} %: look at its largest clusters "
+                f"({100 * share:.1f} %), more than its limit of {100 * limit:g} %; look at its largest clusters "
                 f"above, then raise dedupe.near_limits or dedupe.jaccard, or exempt the subset",
                 [f"largest clusters of {cell}:", *details],
             )
 
 
-def _describe(cluster: list[int], files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
-    leader, count, member = cluster
+def _describe(cluster: Cluster, files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
     return [
-        f"  {count:,} near copies of {_document(leader, files, paths)}",
-        f"      one: {_document(member, files, paths)}",
+        f"  {cluster.copies:,} near copies of {_document(cluster.leader, files, paths)}",
+        f"      one of them: {_document(cluster.example, files, paths)}",
     ]
 
 

@@ -19,19 +19,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
 
+from ...storage.fields import Bounds, Derived, Share
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import signal_batches
-from ..run.artifacts import RunPaths
+from ..run.artifacts import Artifact
 from ..run.identity import ROW_BITS, FileTable, Group
 
-VERSION = 3
+
+@dataclass(frozen=True)
+class UrlSettings:
+    """What equal URLs mean."""
+
+    corpora: tuple[str, ...] = ()
+    """Corpora in which an equal URL makes two documents candidates."""
+    rule: Literal["candidates", "newest"] = "candidates"
+    """`newest`: of these corpora's documents with one URL only the newest stays, compared or not."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +48,25 @@ class DedupeSettings:
     """What counts as a duplicate and which copy survives."""
 
     priority: tuple[str, ...] = ()
-    """Corpora (or `corpus/subset`), best first; what is not named comes after, in name order."""
-    jaccard: float = 0.8
-    """A candidate pair is verified from this estimated Jaccard similarity of shingle sets on."""
-    containment: float = 1.0
-    """It is verified, too, if more than this share of the worse document's shingles is in the better one; 1: never."""
-    fan_out: int = 32
+    """Corpora (or `corpus/subset`), best first: which copy survives; what is not named comes after, in name order."""
+    jaccard: Share = 0.8
+    """Estimated Jaccard similarity of shingle sets from which a candidate pair counts as duplicates."""
+    containment: Share = 1.0
+    """A document goes, too, if more than this share of its shingles is in a better one; 1: never."""
+    fan_out: Annotated[int, Bounds(ge=1, le=1024)] = 32
     """Members of a bucket, best first, that every other is compared with; what lies beyond is kept and counted."""
     scope: Literal["all", "within", "across"] = "all"
     """Duplicates of any corpora, of the same corpus only, or of different corpora only."""
     exempt: tuple[str, ...] = ()
     """Corpora or `corpus/subset` that take no part: only copies of held-out documents are dropped of them."""
-    url: tuple[str, ...] = ()
-    """Corpora in which an equal URL makes two documents candidates."""
-    url_rule: Literal["candidates", "newest"] = "candidates"
-    """`newest`: of these corpora's documents with one URL only the newest stays, compared or not."""
-    excluded_copies: bool = True
+    url: UrlSettings = UrlSettings()
+    """What equal URLs mean."""
+    excluded_copies: Annotated[bool, Derived()] = True
     """Copies of documents that were taken out on request are dropped, too."""
-    near_limits: tuple[tuple[str, float], ...] = ()
-    """(`all`, corpus or `corpus/subset`, share of its documents that near-dedupe may drop before the run stops)."""
+
+    def __post_init__(self) -> None:
+        if self.url.rule == "newest" and self.scope == "across":
+            raise ValueError("`url.rule: newest` drops within a corpus, too; use the scope `all` or `within`")
 
 
 INELIGIBLE = np.uint64(1 << 63)
@@ -153,7 +162,7 @@ def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
     """Priority, from 1, of every name of the recipe's list, then of the other corpora in name order."""
     names = [*settings.priority, *sorted(set(corpora) - set(settings.priority))]
     if len(names) > 250:
-        raise ValueError(f"dedupe.priority has {len(names)} names; 250 is the most")
+        raise ValueError(f"dedupe.priority names {len(names)} corpora and subsets; name at most 250")
     return {name: 1 + i for i, name in enumerate(names)}
 
 
@@ -162,19 +171,48 @@ def bytes_of(order: np.ndarray) -> np.ndarray:
     return (~(order >> np.uint64(4))).astype(np.uint32)
 
 
+class Place(NamedTuple):
+    """A place in the total order."""
+
+    order: int
+    """Order key."""
+    id: int
+
+
+def places_of(rows: np.ndarray, order: str, id_: str) -> list[Place]:
+    """The places of some records' documents, by the names of the columns."""
+    return [Place(*both) for both in zip(rows[order].tolist(), rows[id_].tolist(), strict=True)]
+
+
 @dataclass(frozen=True)
 class Part:
     """A file group of this run, or of the finished run that its documents are compared with."""
 
     group: Group
-    paths: RunPaths
-    """Of the run it belongs to."""
-    old: bool = False
+    signals: tuple[Artifact, ...]
+    """Of each file of the group."""
+    filtered: Artifact | None
+    """What the filters say of the group; None for a finished run."""
+    decisions: tuple[Artifact, ...] = ()
+    """Of each file of the group, for a finished run."""
+
+    @property
+    def old(self) -> bool:
+        return self.filtered is None
+
+    def identity(self) -> str:
+        """Its name: what it holds is a part of the plan, which every task has."""
+        return f"{'old ' if self.old else ''}{self.group.name}"
+
+    def contents(self) -> list[object]:
+        """Who its documents are and what is known of them, for `Plan.layout`."""
+        hashes = [a.hash for a in (*self.signals, *([self.filtered] if self.filtered else []), *self.decisions)]
+        return [self.identity(), [f.name for f in self.group.files], hashes]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every step of dedupe knows: the settings, who documents are and which task handles them."""
+    """What every step of dedupe knows: the settings, which documents there are and which task handles them."""
 
     settings: DedupeSettings
     chunks: Chunks
@@ -184,6 +222,13 @@ class Plan:
     """`corpus/subset` by code."""
     memory: int
     """Bytes a slice of records may take; no result depends on it."""
+    layout: str
+    """A digest of who is in which chunk and of all that is known of them. Bounds of chunks are a part of what a step's
+    files hold, so every task's key has it, and no task's key needs the hashes of its own parts.
+    """
+
+    def identity(self) -> object:
+        return [self.settings, self.layout]
 
     def corpora(self) -> np.ndarray:
         """int64 [codes]: the corpus of every code, by its place in the chunks' table."""
@@ -197,17 +242,17 @@ def ordered_batches(
     part: Part, plan: Plan, columns: Sequence[str]
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
     """(batch of signals with `columns` and those the order needs, order keys, codes) over the files of a part."""
-    group, paths = part.group, part.paths
-    kept, excluded = (None, None) if part.old else _eligible(paths, group, plan.settings.excluded_copies)
+    group = part.group
+    kept, excluded = _eligible(part.filtered, plan.settings.excluded_copies) if part.filtered else (None, None)
     code = {name: i for i, name in enumerate(plan.codes)}
     at = 0
-    for file in group.files:
+    for i, signals in enumerate(part.signals):
         if part.old:
-            decided = signal_batches(paths.decisions(file.corpus, file.path), ["kept"])
+            decided = signal_batches(part.decisions[i].file, ["kept"])
             kept, at = np.concatenate([np.empty(0, bool), *(_column(b, "kept") for b in decided)]), 0
         assert kept is not None
         wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
-        for batch in signal_batches(paths.signals(file.corpus, file.path), wanted):
+        for batch in signal_batches(signals.file, wanted):
             eligible = kept[at : at + batch.num_rows]
             at += batch.num_rows
             subsets = batch.column("subset").dictionary_encode()
@@ -221,9 +266,9 @@ def ordered_batches(
             yield batch, order, np.array([code[n] for n in names], np.uint32)[which]
 
 
-def _eligible(paths: RunPaths, group: Group, excluded_copies: bool) -> tuple[np.ndarray, np.ndarray]:
+def _eligible(filtered: Artifact, excluded_copies: bool) -> tuple[np.ndarray, np.ndarray]:
     """bool [documents of a group]: who takes part in dedupe; and who was taken out and makes its copies go."""
-    reasons = [_column(b, "reason") for b in signal_batches(paths.filtered(group.name), ["reason"])]
+    reasons = [_column(b, "reason") for b in signal_batches(filtered.file, ["reason"])]
     reason = np.concatenate([np.empty(0, object), *reasons])
     excluded = (reason == EXCLUDED) & excluded_copies
     return (reason == "") | excluded, excluded
@@ -287,12 +332,12 @@ class Chunks:
         old = old or [False] * len(groups)
         members: list[tuple[int, ...]] = []
         for kind in (False, True):
-            mine = [i for i in range(len(groups)) if old[i] is kind]
-            work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in mine)]
-            count = min(len(mine), at_most, max(at_least, round(sum(work) + 0.5)))
+            same_run = [i for i in range(len(groups)) if old[i] is kind]
+            work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in same_run)]
+            count = min(len(same_run), at_most, max(at_least, round(sum(work) + 0.5)))
             chunks: list[list[int]] = [[] for _ in range(count)]
             seen = 0.0
-            for i, w in zip(mine, work, strict=True):
+            for i, w in zip(same_run, work, strict=True):
                 chunks[min(count - 1, int(seen * count / max(sum(work), 1e-9)))].append(i)
                 seen += w
             members += [tuple(c) for c in chunks if c]
@@ -314,14 +359,14 @@ def id_batches(
     Args:
         need: asked before each batch for the smallest id that is still needed; None ends the walk.
     """
-    files = sorted(((f.file_hash, part.paths, f) for part in parts for f in part.group.files), key=lambda e: e[0])
-    for file_hash, paths, file in files:
+    files = [(f.file_hash, a) for part in parts for f, a in zip(part.group.files, part.signals, strict=True)]
+    for file_hash, signals in sorted(files, key=lambda entry: entry[0]):
         first = need()
         if first is None:
             return
         if first >> ROW_BITS > file_hash:
             continue
-        with pq.ParquetFile(paths.signals(file.corpus, file.path)) as parquet:
+        with pq.ParquetFile(signals.file) as parquet:
             at = parquet.schema_arrow.names.index("doc_id")
             for group in range(parquet.num_row_groups):
                 first = need()

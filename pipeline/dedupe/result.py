@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +14,11 @@ import pyarrow.parquet as pq
 from numba import njit
 
 from ..engine.shuffle import RecordShuffle, first_of_runs, lookup, read_records
-from ..engine.tasks import TaskResult
 from ..filter.exclude import EXCLUDED
-from ..filter.judge import signal_batches
-from ..run.artifacts import DECISION_SCHEMA, merge_counts, parquet_writer
+from ..filter.judge import Verdict, Verdicts, signal_batches
+from ..run.artifacts import DECISION_SCHEMA, Artifact, FileSet, RunPaths, merge_counts, parquet_writer
 from ..run.identity import ROW_BITS, Group
-from .exact import add_overlap, sparse
+from .exact import OverlapCell, add_overlap, sparse
 from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
 
 MEMBER = np.dtype([("by", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("kind", "<u2")])
@@ -26,9 +27,19 @@ LARGEST = 5
 """Clusters that are remembered of every subset, for the report of a limit that was passed."""
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What becomes of a chunk's documents, and of those behind them."""
+
+    drops: tuple[Artifact, ...]
+    """`DROP`, by chunk."""
+    members: tuple[Artifact, ...]
+    """`MEMBER`, by the chunk of the kept document that stands for them."""
+
+
 def resolve(
-    dropped: Sequence[Path], followers: Sequence[Path], kind: int, chunk: int, first: bool, plan: Plan, stem: Path
-) -> TaskResult:
+    dropped: FileSet, followers: FileSet, kind: int, chunk: int, first: bool, plan: Plan, stem: Path
+) -> Resolved:
     """What becomes of the leaders of a chunk becomes of those behind them, wherever these are.
 
     Args:
@@ -62,19 +73,50 @@ def resolve(
     out.add(every, plan.chunks.of(every["id"]))
     clusters = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, MEMBER)
     clusters.add(members, plan.chunks.of(members["by"]))
-    return TaskResult((*out.close(), *clusters.close()))
+    return Resolved(out.close(), clusters.close())
+
+
+class Cluster(NamedTuple):
+    """A kept document that stands for near copies of one subset."""
+
+    leader: int
+    """Its document id."""
+    copies: int
+    example: int
+    """The document id of one of them."""
+
+
+@dataclass(frozen=True)
+class DecidedChunk:
+    """The decisions on a chunk's documents, and what they mean for the training data by subset (`corpus/subset`)."""
+
+    decisions: dict[str, Artifact]
+    """`DECISION_SCHEMA`, by file name."""
+    verdicts: tuple[Verdict, ...]
+    kept_bytes: dict[str, int]
+    """Bytes of the edited text of what stays."""
+    near_lost: dict[str, int]
+    """Documents that near-dedupe drops for others of the training data."""
+    sizes: dict[str, int]
+    """Clusters by the power of two below their size, held-out documents included."""
+    capped: int
+    """Documents that stay although a cap kept them from being compared with all."""
+    overlaps: dict[str, tuple[OverlapCell, ...]]
+    largest: dict[str, tuple[Cluster, ...]]
+    """The largest clusters of every subset."""
 
 
 def write_decisions(
     parts: Sequence[Part],
-    dropped: Sequence[Path],
-    clusters: Sequence[Path],
-    capped: Sequence[Path],
+    dropped: FileSet,
+    clusters: FileSet,
+    capped: FileSet,
     chunk: int,
     held_out: np.ndarray,
     plan: Plan,
-) -> TaskResult:
-    """One decision per document, as Parquet. Counts are by `<corpus>/<subset>|<reason>`, no reason meaning kept.
+    paths: RunPaths,
+) -> DecidedChunk:
+    """One decision per document, as Parquet.
 
     Args:
         capped: documents of this chunk that a cap kept from being compared with all.
@@ -86,23 +128,22 @@ def write_decisions(
     members = members[np.lexsort((members["id"], members["by"]))]
     cut_short = np.unique(read_records(capped, 0, ID)["id"])
     corpora = plan.corpora()
-    outputs, counts = [], dict[str, int]()
-    data: dict[str, dict[str, int]] = {"kept_bytes": {}, "near_lost": {}, "sizes": {}}
+    decisions, counts = dict[str, Artifact](), _Counts()
     leaders: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     n_capped = 0
     code = {name: i for i, name in enumerate(plan.codes)}
     for part in parts:
-        filtered = pq.read_table(part.paths.filtered(part.group.name), columns=["reason", "reasons"])
+        assert part.filtered
+        filtered = pq.read_table(part.filtered.file, columns=["reason", "reasons"])
         at = 0
-        for file in part.group.files:
-            with parquet_writer(part.paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:
-                columns = ["doc_id", "row", "subset", "n_bytes"]
-                for batch in signal_batches(part.paths.signals(file.corpus, file.path), columns):
+        for file, signals in zip(part.group.files, part.signals, strict=True):
+            with parquet_writer(paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:
+                for batch in signal_batches(signals.file, ["doc_id", "row", "subset", "n_bytes"]):
                     verdict = filtered.slice(at, batch.num_rows).combine_chunks()
                     at += batch.num_rows
                     decided = _decisions(batch, verdict, file.corpus, file.path, drops, members, held_out)
                     out.write(decided)
-                    _count(part.group, batch, decided, counts, data)
+                    counts.add(part.group, batch, decided)
                     size = decided.column("cluster_size").to_numpy()
                     ids = batch.column("doc_id").to_numpy()
                     kept = size > 0
@@ -111,7 +152,7 @@ def write_decisions(
                     names = batch.column("subset").to_numpy(zero_copy_only=False)[leads]
                     codes = np.array([code[f"{file.corpus}/{s}"] for s in names], np.int64)
                     leaders.append((ids[leads], codes, batch.column("n_bytes").to_numpy()[leads]))
-            outputs.append(out.artifact)
+            decisions[file.name] = out.artifact
     ids, codes, size = (np.concatenate(c) for c in zip(*leaders, strict=True)) if leaders else (np.empty(0, int),) * 3
     order = np.argsort(ids)
     near = _cluster_overlap(
@@ -124,45 +165,51 @@ def write_decisions(
         corpora,
     )
     overlaps = {"near_subsets": sparse(near[0]), "near_corpora": sparse(near[1])}
-    return TaskResult(
-        tuple(outputs),
-        counts,
-        {**data, "capped": n_capped, "overlaps": overlaps, "largest": _largest(members, plan)},
+    return DecidedChunk(
+        decisions,
+        counts.verdicts.listed(),
+        counts.kept_bytes,
+        counts.near_lost,
+        counts.sizes,
+        n_capped,
+        overlaps,
+        _largest(members, plan),
     )
 
 
-def _count(
-    group: Group,
-    batch: pa.RecordBatch,
-    decided: pa.RecordBatch,
-    counts: dict[str, int],
-    data: dict[str, dict[str, int]],
-) -> None:
-    """Add a batch to `counts` and to the bytes and losses of the training data."""
-    table = pa.table(
-        {
-            "subset": batch.column("subset"),
-            "reason": decided.column("reason"),
-            "near": pc.equal(decided.column("kind"), KINDS[NEAR]),
-            "bytes": batch.column("n_bytes"),
-        }
-    )
-    grouped = table.group_by(["subset", "reason", "near"]).aggregate([("bytes", "sum"), ("bytes", "count")])
+class _Counts:
+    """What `DecidedChunk` counts, batch by batch."""
 
-    for row in grouped.to_pylist():
-        cell = f"{group.corpus}/{row['subset']}"
-        merge_counts(counts, {f"{cell}|{row['reason']}": row["bytes_count"]})
-        if group.held_out:
-            continue
-        if not row["reason"]:
-            merge_counts(data["kept_bytes"], {cell: row["bytes_sum"]})
-        elif row["near"] and row["reason"] not in ("held_out", EXCLUDED):
-            merge_counts(data["near_lost"], {cell: row["bytes_count"]})
-    sizes, n = np.unique(decided.column("cluster_size").to_numpy(), return_counts=True)
-    for size, count in zip(sizes.tolist(), n.tolist(), strict=True):
-        if size:
-            # By powers of two from 4 on: 1, 2, 3, 4-7, 8-15, ...
-            merge_counts(data["sizes"], {str(size if size < 4 else 1 << (size.bit_length() - 1)): count})
+    def __init__(self) -> None:
+        self.verdicts = Verdicts()
+        self.kept_bytes: dict[str, int] = {}
+        self.near_lost: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+
+    def add(self, group: Group, batch: pa.RecordBatch, decided: pa.RecordBatch) -> None:
+        table = pa.table(
+            {
+                "subset": batch.column("subset"),
+                "reason": decided.column("reason"),
+                "near": pc.equal(decided.column("kind"), KINDS[NEAR]),
+                "bytes": batch.column("n_bytes"),
+            }
+        )
+        grouped = table.group_by(["subset", "reason", "near"]).aggregate([("bytes", "sum"), ("bytes", "count")])
+        for row in grouped.to_pylist():
+            cell = f"{group.corpus}/{row['subset']}"
+            self.verdicts[group.corpus, row["subset"], row["reason"]] += row["bytes_count"]
+            if group.held_out:
+                continue
+            if not row["reason"]:
+                merge_counts(self.kept_bytes, {cell: row["bytes_sum"]})
+            elif row["near"] and row["reason"] not in ("held_out", EXCLUDED):
+                merge_counts(self.near_lost, {cell: row["bytes_count"]})
+        sizes, n = np.unique(decided.column("cluster_size").to_numpy(), return_counts=True)
+        for size, count in zip(sizes.tolist(), n.tolist(), strict=True):
+            if size:
+                # By powers of two from 4 on: 1, 2, 3, 4-7, 8-15, ...
+                merge_counts(self.sizes, {str(size if size < 4 else 1 << (size.bit_length() - 1)): count})
 
 
 def _decisions(
@@ -177,12 +224,12 @@ def _decisions(
     n = batch.num_rows
     ids = batch.column("doc_id").to_numpy()
     at, dropped = lookup(drops["id"], ids)
-    mine = drops[at[dropped]]
+    causes = drops[at[dropped]]
     by, similarity, kind = np.zeros(n, np.uint64), np.zeros(n, np.float32), np.zeros(n, np.int64)
-    by[dropped], kind[dropped] = mine["by"], mine["kind"] % OF_EXCLUDED
+    by[dropped], kind[dropped] = causes["by"], causes["kind"] % OF_EXCLUDED
     of_excluded = np.zeros(n, bool)
-    of_excluded[dropped] = mine["kind"] >= OF_EXCLUDED
-    similarity[dropped] = mine["shared"] / np.maximum(mine["examined"], 1)
+    of_excluded[dropped] = causes["kind"] >= OF_EXCLUDED
+    similarity[dropped] = causes["shared"] / np.maximum(causes["examined"], 1)
     training = int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.tolist())
     behind = dropped & np.isin(by >> np.uint64(ROW_BITS), held_out) & training
     names = pa.array(["", *DUPLICATES, "held_out", EXCLUDED])
@@ -258,8 +305,8 @@ def _cluster_overlap(
     return out
 
 
-def _largest(members: np.ndarray, plan: Plan) -> dict[str, list[list[int]]]:
-    """By subset: [kept document, near copies of the subset that it stands for, one of them], the largest first."""
+def _largest(members: np.ndarray, plan: Plan) -> dict[str, tuple[Cluster, ...]]:
+    """The clusters of every subset with the most near copies, the largest first."""
     near = members[members["kind"] == NEAR]
     key = near["code"].astype(np.uint64)
     order = np.lexsort((near["id"], near["by"], key))
@@ -268,10 +315,10 @@ def _largest(members: np.ndarray, plan: Plan) -> dict[str, list[list[int]]]:
         return {}
     first = first_of_runs(near["by"], key)
     count = np.diff(np.r_[first, len(near)])
-    found: dict[str, list[list[int]]] = {}
+    found: dict[str, list[Cluster]] = {}
     for i in np.lexsort((near["by"][first], -count)).tolist():
         row = near[first[i]]
         clusters = found.setdefault(plan.codes[int(row["code"])], [])
         if len(clusters) < LARGEST:
-            clusters.append([int(row["by"]), int(count[i]), int(row["id"])])
-    return found
+            clusters.append(Cluster(int(row["by"]), int(count[i]), int(row["id"])))
+    return {name: tuple(clusters) for name, clusters in found.items()}

@@ -4,30 +4,37 @@
     bands -> [walk -> gather -> answer -> verify -> decide -> tell] ...     rounds
     resolve -> decisions
 
-The driver holds paths, keys and counts only.
+The driver holds paths, digests and counts only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..engine.shuffle import partition_count
-from ..engine.tasks import Engine, Task, TaskResult, task_key
-from ..run.artifacts import Artifact, content_key, merge_counts
+from ..engine.shuffle import Shuffled, partition_count
+from ..engine.tasks import Engine, Task
+from ..filter.judge import FilteredGroup, Verdicts
+from ..run.artifacts import Artifact, FileSet, content_key, merge_counts
 from ..run.identity import Group
+from ..signals.minhash import MinHashSettings
+from ..signals.scan import FileSignals
 from . import buckets, decide, exact, result, verify
-from .order import BAND, CONTENT, EXACT, URL, VERSION, Chunks, DedupeSettings, Part, Plan, ranks
+from .decide import DecidedRange
+from .order import BAND, CONTENT, EXACT, URL, Chunks, DedupeSettings, Part, Place, Plan, ranks
+from .verify import Gathered, Verified
 
+VERSION = 3
 MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
 BASE_MEMORY = 384 << 20
 """What a worker takes before it holds a single record: the interpreter, compiled kernels, Arrow, open shuffle files."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -37,308 +44,297 @@ class OldRun:
     parts: tuple[Part, ...]
     sizes: tuple[tuple[int, int], ...]
     """(bytes of text, documents) of every part."""
-    hashes: tuple[str, ...]
-    """Of every part's signals and decisions."""
     subsets: tuple[str, ...]
     """`corpus/subset`."""
 
 
-NO_RUN = OldRun((), (), (), ())
+NO_RUN = OldRun((), (), ())
 
 
 @dataclass(frozen=True)
-class DedupeResult:
-    """What the stage hands on: decisions per chunk, and figures for the stats."""
+class Decided:
+    """The decision on every document, and what it means."""
 
-    decisions: list[TaskResult]
+    decisions: Mapping[str, Artifact]
+    """By file name."""
+    verdicts: Verdicts
+    kept_bytes: Mapping[str, int]
+    """`corpus/subset` -> bytes of the training data that stay."""
+    near_lost: Mapping[str, int]
+    """`corpus/subset` -> training documents that near-dedupe drops for others of the training data."""
+    largest: Mapping[str, Sequence[result.Cluster]]
+    """`corpus/subset` -> its largest clusters."""
     overlap: dict[str, Any]
     """`stats/overlap.json`."""
     figures: dict[str, Any]
     """`stats/dedupe.json`."""
-    near_lost: dict[str, int]
-    """`corpus/subset` -> training documents that near-dedupe dropped for others of the training data."""
-    largest: dict[str, list[list[int]]]
-    """`corpus/subset` -> its largest clusters, as `result.write_decisions` gives them."""
 
 
-def run_dedupe(
+def dedupe(
     engine: Engine,
     groups: Sequence[Group],
-    sizes: Sequence[tuple[int, int]],
-    inputs: Mapping[str, Sequence[str]],
-    subsets: Iterable[str],
+    signals: Mapping[str, FileSignals],
+    filtered: Mapping[str, FilteredGroup],
     settings: DedupeSettings,
-    bands: int,
-    sketch_size: int,
+    shape: MinHashSettings,
     old: OldRun = NO_RUN,
-) -> DedupeResult:
+) -> Decided:
     """Decide every document of a run.
 
     Args:
-        sizes: (bytes of text, documents) of every group.
-        inputs: group name -> hashes of its signals and its filter result: what every step's key rests on.
-        subsets: `corpus/subset` of all documents.
+        signals: by file name.
+        filtered: by name of the group.
+        shape: of the signatures.
     """
-    parts = [*(Part(g, engine.paths) for g in groups), *old.parts]
-    is_old = [p.old for p in parts]
-    chunks = Chunks.build([p.group for p in parts], [*sizes, *old.sizes], is_old)
-    facts = [*([g.name, *inputs[g.name]] for g in groups), *(["old", h] for h in old.hashes)]
+    parts = [
+        *(Part(g, tuple(signals[f.name].signals for f in g.files), filtered[g.name].filtered) for g in groups),
+        *old.parts,
+    ]
+    scanned = [[signals[f.name] for f in g.files] for g in groups]
+    sizes = [(sum(s.bytes for s in files), sum(s.documents for s in files)) for files in scanned]
+    subsets = {f"{v.corpus}/{v.subset}" for g in filtered.values() for v in g.verdicts}
+    chunks = Chunks.build([p.group for p in parts], [*sizes, *old.sizes], [p.old for p in parts])
+    codes = tuple(sorted({*subsets, *old.subsets}))
+    if len(codes) > 65_535:
+        raise ValueError(f"{len(codes)} subsets are more than dedupe can tell apart (65,535)")
     plan = Plan(
-        # Limits judge what was decided: they change no step.
-        replace(settings, near_limits=()),
+        settings,
         chunks,
         ranks(settings, [p.group.corpus for p in parts]),
-        tuple(sorted({*subsets, *old.subsets})),
+        codes,
         max(MIN_MEMORY, (engine.memory - BASE_MEMORY) // 2),
+        content_key(codes, [[parts[i].contents() for i in chunk] for chunk in chunks.members]),
     )
-    if len(plan.codes) > 65_535:
-        raise ValueError(f"{len(plan.codes)} subsets are more than dedupe can tell apart (65,535)")
     documents = sum(n for _, n in (*sizes, *old.sizes))
-    return _Dedupe(engine, parts, facts, plan, documents, bands, sketch_size).run()
+    return _Dedupe(engine, [[parts[i] for i in chunk] for chunk in chunks.members], plan, documents, shape).run()
 
 
-Call = tuple[int, tuple[Any, ...], object]
-"""(index, arguments, what the key holds besides); plan and stem are added to the arguments."""
-Files = tuple[list[Path], list[str]]
-"""Paths, which go to a task, and a digest of their hashes, which goes into its key: a key per task over thousands of hashes
-would cost the driver more than the tasks."""
-
-
-def _files(results: Iterable[TaskResult], named: str = "") -> Files:
-    chosen: list[Artifact] = [a for r in results for a in r.outputs if named in a.file.name and a.rows]
-    return [a.file for a in chosen], [content_key([a.hash for a in chosen])] if chosen else []
-
-
-def _together(a: Files, b: Files) -> Files:
-    return a[0] + b[0], a[1] + b[1]
-
-
+@dataclass
 class _Dedupe:
-    def __init__(
-        self,
-        engine: Engine,
-        parts: Sequence[Part],
-        facts: Sequence[object],
-        plan: Plan,
-        documents: int,
-        bands: int,
-        sketch_size: int,
-    ) -> None:
-        self.engine, self.plan, self.documents = engine, plan, documents
-        self.bands, self.sketch_size = bands, sketch_size
-        self.parts = [[parts[i] for i in chunk] for chunk in plan.chunks.members]
-        self.new = [i for i, chunk in enumerate(self.parts) if not chunk[0].old]
-        # Chunk bounds are part of what a step's files hold, so they are part of every key.
-        self.layout = content_key(plan.codes, [[facts[i] for i in chunk] for chunk in plan.chunks.members])
-        self.counts: dict[str, int] = {}
-        self.rounds: list[dict[str, int]] = []
+    engine: Engine
+    parts: list[list[Part]]
+    """By chunk."""
+    plan: Plan
+    documents: int
+    shape: MinHashSettings
+    counts: dict[str, int] = field(default_factory=dict)
+    """For `stats/dedupe.json`."""
+    rounds: list[dict[str, int]] = field(default_factory=list)
 
     def step(
-        self,
-        name: str,
-        run: Callable[..., TaskResult],
-        calls: Sequence[Call],
-        *counts: str,
-        stem: bool = True,
-    ) -> list[TaskResult]:
-        """Run one task per call.
+        self, name: str, run: Callable[..., Result], arguments: Mapping[int, tuple[Any, ...]], writes_here: bool = True
+    ) -> list[Result]:
+        """Run a task for each number of a chunk, partition or range.
 
         Args:
-            counts: which of the tasks' counts belong to the stage's.
-            stem: whether the tasks write into `dedupe/`.
+            arguments: by number; the plan follows them, and where to write.
+            writes_here: whether the tasks write into `dedupe/`.
         """
+        paths = self.engine.paths
         tasks = [
             Task(
                 f"{i:05d}",
-                task_key(f"dedupe.{name}", VERSION, self.plan.settings, [self.layout, i, facts]),
                 run,
-                (*args, self.plan, *([self.engine.paths.dedupe(f"{name}/{i:05d}")] if stem else [])),
+                (*given, self.plan, paths.dedupe(f"{name}/{i:05d}") if writes_here else paths),
                 memory=self.engine.memory,
             )
-            for i, args, facts in calls
+            for i, given in arguments.items()
         ]
-        results = self.engine.run(f"dedupe.{name}", tasks)
-        for key in counts:
-            self.counts[key] = self.counts.get(key, 0) + sum(r.counts[key] for r in results)
-        return results
+        return self.engine.run(f"dedupe.{name}", VERSION, tasks)
 
-    def run(self) -> DedupeResult:
+    def run(self) -> Decided:
         newest = self.newest_of_urls()
-        gone, gone_keys = _files(newest, ".members.")
-        classes = self.classes(gone, gone_keys)
-        n_exact = sum(a.rows for r in classes for a in r.outputs if ".edges." in a.file.name)
-        drops, capped = self.near(_files(classes, ".edges."), n_exact, *_files([*newest, *classes], ".members."))
-        resolved = self.resolve("resolve", drops, _files(classes, ".leaders."), EXACT, True)
+        classes = self.classes(_all(c.members for c in newest))
+        followers = _all(c.members for c in [*newest, *classes])
+        edges = [a for c in classes for a in c.edges]
+        drops, capped = self.near(FileSet.filled(edges), sum(a.rows for a in edges), followers)
+        resolved = self.resolve("resolve", drops, _all(c.leaders for c in classes), EXACT, True)
         if newest:
-            moved = _files(resolved, ".drops.")
-            resolved += self.resolve("resolve_urls", moved, _files(newest, ".leaders."), URL, False)
+            moved = _all(r.drops for r in resolved)
+            resolved += self.resolve("resolve_urls", moved, _all(c.leaders for c in newest), URL, False)
         return self.decisions(classes, resolved, capped)
 
-    def newest_of_urls(self) -> list[TaskResult]:
+    def newest_of_urls(self) -> list[exact.Classes]:
         settings = self.plan.settings
-        if settings.url_rule != "newest" or not settings.url:
+        if settings.url.rule != "newest" or not settings.url.corpora:
             return []
         n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
-        calls: list[Call] = [(i, (p, n), n) for i, p in enumerate(self.parts)]
-        mapped = self.step("urls", exact.shuffle_urls, calls)
-        files, keys = _files(mapped)
-        calls = [(p, (files, p, True), keys) for p in range(n)]
-        return self.step("url_classes", exact.find_classes, calls, "url_duplicates")
+        mapped = self.step("urls", exact.shuffle_urls, {i: (p, n) for i, p in enumerate(self.parts)})
+        files = _files(mapped)
+        found = self.step("url_classes", exact.find_classes, {p: (files, p, True) for p in range(n)})
+        self.counts["url_duplicates"] = sum(c.duplicates for c in found)
+        return found
 
-    def classes(self, gone: list[Path], gone_keys: list[str]) -> list[TaskResult]:
+    def classes(self, gone: FileSet) -> list[exact.Classes]:
         n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
-        calls: list[Call] = [(i, (p, gone, i, n), [n, gone_keys]) for i, p in enumerate(self.parts)]
-        files, keys = _files(self.step("contents", exact.shuffle_contents, calls))
-        calls = [(p, (files, p, False), keys) for p in range(n)]
-        return self.step("classes", exact.find_classes, calls, "exact_duplicates")
+        mapped = self.step("contents", exact.shuffle_contents, {i: (p, gone, i, n) for i, p in enumerate(self.parts)})
+        files = _files(mapped)
+        found = self.step("classes", exact.find_classes, {p: (files, p, False) for p in range(n)})
+        self.counts["exact_duplicates"] = sum(c.duplicates for c in found)
+        return found
 
-    def near(
-        self, exact_edges: Files, n_exact: int, followers: list[Path], follower_keys: list[str]
-    ) -> tuple[Files, list[Files]]:
-        """The rounds. Returns the drops, and by chunk the documents that a cap cut short."""
-        n = partition_count(self.documents * self.bands * BAND.itemsize, len(self.parts))
-        calls: list[Call] = [(i, (p, followers, i, n), [n, follower_keys]) for i, p in enumerate(self.parts)]
-        live = [_files(self.step("bands", buckets.shuffle_bands, calls, "compared_documents"))] * n
-        updates: Files = ([], [])
-        membership: Files = ([], [])
-        left, n_left, sample = exact_edges, n_exact, list[decide.Key]()
-        drops: Files = ([], [])
-        capped: list[Files] = [([], []) for _ in self.parts]
+    def near(self, left: FileSet, n_left: int, followers: FileSet) -> tuple[FileSet, list[FileSet]]:
+        """The rounds: what is dropped, and by chunk the documents that a cap cut short.
+
+        Args:
+            left: exact edges, and `n_left` how many.
+            followers: documents that go as others go; nobody compares them.
+        """
+        n = partition_count(self.documents * self.shape.bands * BAND.itemsize, len(self.parts))
+        bands = self.step("bands", buckets.shuffle_bands, {i: (p, followers, i, n) for i, p in enumerate(self.parts)})
+        self.counts["compared_documents"] = sum(b.compared_documents for b in bands)
+        live = dict.fromkeys(range(n), _all(b.files for b in bands))
+        updates = membership = drops = FileSet()
+        sample: list[Place] = []
+        capped = [FileSet() for _ in self.parts]
         for round_ in range(MAX_ROUNDS):
             at = f"{round_:02d}"
-            calls = [
-                (p, (live[p][0], updates[0], p, round_), [round_, live[p][1], updates[1]])
-                for p in range(n)
-                if round_ == 0 or live[p][0]
-            ]
-            walked = self.step(f"walk{at}", buckets.walk_buckets, calls, "capped_buckets")
-            found = {p: r for (p, _, _), r in zip(calls, walked, strict=True)}
-            live = [_files([found[p]], ".live.") if p in found else ([], []) for p in range(n)]
+            asked = {p: (files, updates, p, round_) for p, files in live.items() if round_ == 0 or files}
+            walked = self.step(f"walk{at}", buckets.walk_buckets, asked)
+            live = {p: FileSet.filled(w.live) for p, w in zip(asked, walked, strict=True)}
             if round_ == 0:
-                membership = _files(walked, ".members.")
-                self.counts["buckets"] = sum(r.counts["buckets"] for r in walked)
-                self.counts["largest_bucket"] = max(r.data["largest_bucket"] for r in walked)
-            files, keys = _files(walked, ".pairs.")
-            if round_ and not files and not left[0]:
+                membership = _all(w.members for w in walked)
+                self.counts["buckets"] = sum(w.buckets for w in walked)
+                self.counts["largest_bucket"] = max(w.largest_bucket for w in walked)
+            capped_buckets = sum(w.capped_buckets for w in walked)
+            self.counts["capped_buckets"] = self.counts.get("capped_buckets", 0) + capped_buckets
+            pairs = _all(w.pairs for w in walked)
+            if round_ and not pairs and not left:
                 break
-            gathered = self.step(
-                f"gather{at}", verify.gather_pairs, [(i, (files, i), keys) for i in range(len(self.parts))]
-            )
-            for i, r in enumerate(gathered):
-                more = _files([r], ".capped.")
-                capped[i] = _together(capped[i], more)
+            gathered = self.step(f"gather{at}", verify.gather_pairs, {i: (pairs, i) for i in range(len(self.parts))})
+            capped = [before + FileSet.filled(g.capped) for before, g in zip(capped, gathered, strict=True)]
             verified = self.verify(at, gathered)
-            opened: Files = _files(gathered, ".open.") if round_ < MAX_ROUNDS - 1 else ([], [])
-            edges = _together(left, _files(verified))
-            sample += [(a, b) for r in verified for a, b in r.data["sample"]]
-            n_edges = n_left + sum(r.counts["verified_pairs"] for r in verified)
-            decided = self.decide(at, edges, opened, decide.ranges(sample, n_edges, self.plan.memory))
-            left, n_left = _files(decided, ".left."), sum(r.counts["open_pairs"] for r in decided)
-            sample = [(a, b) for r in decided for a, b in r.data["sample"]]
-            drops = _together(drops, _files(decided, ".drops."))
+            opened = _all(g.opened for g in gathered) if round_ < MAX_ROUNDS - 1 else FileSet()
+            sample += [place for v in verified for place in v.sample]
+            n_edges = n_left + sum(v.verified_pairs for v in verified)
+            bounds = decide.ranges(sample, n_edges, self.plan.memory)
+            decided = self.decide(at, left + _all(v.edges for v in verified), opened, bounds)
+            left, n_left = _all(d.left for d in decided), sum(d.open_pairs for d in decided)
+            sample = [place for d in decided for place in d.sample]
+            drops = drops + _all(d.drops for d in decided)
             self.rounds.append(
                 {
                     "window": buckets.window_of(round_, self.plan.settings.fan_out),
-                    "bucket_rows_walked_again": sum(r.counts["live_rows"] for r in walked),
-                    "candidate_pairs": sum(r.counts["candidate_pairs"] for r in gathered),
-                    "verified_pairs": sum(r.counts["verified_pairs"] for r in verified),
-                    "dropped": sum(r.counts["near_duplicates"] for r in decided),
+                    "bucket_rows_walked_again": sum(w.live_rows for w in walked),
+                    "candidate_pairs": sum(g.candidate_pairs for g in gathered),
+                    "verified_pairs": sum(v.verified_pairs for v in verified),
+                    "dropped": sum(d.near_duplicates for d in decided),
                 }
             )
-            if not any(paths for paths, _ in live):
+            if not any(live.values()):
                 break
             updates = self.tell(at, decided, membership, n)
         return drops, capped
 
-    def verify(self, at: str, gathered: Sequence[TaskResult]) -> list[TaskResult]:
+    def verify(self, at: str, gathered: Sequence[Gathered]) -> list[Verified]:
         """Edges of a round; nothing runs where there is no pair."""
-        asking = [i for i, r in enumerate(gathered) if r.counts["candidate_pairs"]]
+        asking = [i for i, g in enumerate(gathered) if g.candidate_pairs]
         if not asking:
             return []
-        files, keys = _files(gathered, ".requests.")
-        size = self.sketch_size
-        calls: list[Call] = [(i, (p, files, i, size), keys) for i, p in enumerate(self.parts)]
-        answers, answer_keys = _files(self.step(f"answer{at}", verify.answer, calls))
-        calls = []
-        for i in asking:
-            pairs, pair_keys = _files([gathered[i]], ".pairs.")
-            calls.append((i, (self.parts[i], pairs, answers, i, size), [pair_keys, answer_keys]))
-        return self.step(f"verify{at}", verify.verify, calls)
+        requests, size = _all(g.requests for g in gathered), self.shape.sketch_size
+        answers = _files(
+            self.step(f"answer{at}", verify.answer, {i: (p, requests, i, size) for i, p in enumerate(self.parts)})
+        )
+        return self.step(
+            f"verify{at}",
+            verify.verify,
+            {i: (self.parts[i], FileSet.filled(gathered[i].pairs), answers, i, size) for i in asking},
+        )
 
-    def decide(self, at: str, edges: Files, opened: Files, bounds: list[decide.Key]) -> list[TaskResult]:
-        """Range after range: each needs what those before it tell."""
-        done: list[TaskResult] = []
+    def decide(self, at: str, edges: FileSet, opened: FileSet, bounds: list[Place]) -> list[DecidedRange]:
+        """Range after range: each needs the messages of those before it."""
+        done: list[DecidedRange] = []
         for k in range(len(bounds) + 1):
-            told, told_keys = _files(done, ".messages.")
-            args = (edges[0], opened[0], told, k, bounds)
-            done += self.step(
-                f"decide{at}.{k:03d}", decide.decide_range, [(k, args, [edges[1], opened[1], told_keys, bounds])]
-            )
+            messages = _all(d.messages for d in done)
+            done += self.step(f"decide{at}.{k:03d}", decide.decide_range, {k: (edges, opened, messages, k, bounds)})
         return done
 
-    def tell(self, at: str, decided: Sequence[TaskResult], membership: Files, partitions: int) -> Files:
-        drops, unknown = _files(decided, ".drops."), _files(decided, ".unknown.")
-        calls: list[Call] = [
-            (i, (drops[0], unknown[0], membership[0], i, partitions), [drops[1], unknown[1], membership[1], partitions])
-            for i in range(len(self.parts))
-        ]
-        return _files(self.step(f"tell{at}", decide.tell_buckets, calls))
+    def tell(self, at: str, decided: Sequence[DecidedRange], membership: FileSet, partitions: int) -> FileSet:
+        drops, unknown = _all(d.drops for d in decided), _all(d.unknown for d in decided)
+        arguments = {i: (drops, unknown, membership, i, partitions) for i in range(len(self.parts))}
+        return _files(self.step(f"tell{at}", decide.tell_buckets, arguments))
 
-    def resolve(self, name: str, drops: Files, followers: Files, kind: int, first: bool) -> list[TaskResult]:
-        calls: list[Call] = [
-            (i, (drops[0], followers[0], kind, i, first), [drops[1], followers[1]]) for i in range(len(self.parts))
-        ]
-        return self.step(name, result.resolve, calls)
+    def resolve(self, name: str, drops: FileSet, followers: FileSet, kind: int, first: bool) -> list[result.Resolved]:
+        return self.step(name, result.resolve, {i: (drops, followers, kind, i, first) for i in range(len(self.parts))})
 
-    def decisions(self, classes: list[TaskResult], resolved: list[TaskResult], capped: list[Files]) -> DedupeResult:
+    def decisions(
+        self, classes: Sequence[exact.Classes], resolved: Sequence[result.Resolved], capped: Sequence[FileSet]
+    ) -> Decided:
         held = sorted(f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files)
-        drops, clusters = _files(resolved, ".drops."), _files(resolved, ".members.")
-        calls: list[Call] = [
-            (
-                i,
-                (self.parts[i], drops[0], clusters[0], capped[i][0], i, np.array(held, np.uint64)),
-                [drops[1], clusters[1], capped[i][1], held],
-            )
-            for i in self.new
-        ]
-        written = self.step("decisions", result.write_decisions, calls, stem=False)
-        overlaps: dict[str, dict[tuple[int, int], list[int]]] = {}
-        for r in (*classes, *written):
-            for name, cells in r.data["overlaps"].items():
-                total = overlaps.setdefault(name, {})
-                for a, b, documents, size in cells:
-                    cell = total.setdefault((a, b), [0, 0])
-                    cell[0] += documents
-                    cell[1] += size
-        sizes: dict[str, int] = {}
-        near_lost: dict[str, int] = {}
+        drops, clusters = _all(r.drops for r in resolved), _all(r.members for r in resolved)
+        written = self.step(
+            "decisions",
+            result.write_decisions,
+            {
+                i: (parts, drops, clusters, capped[i], i, np.array(held, np.uint64))
+                for i, parts in enumerate(self.parts)
+                if not parts[0].old
+            },
+            writes_here=False,
+        )
+        verdicts = Verdicts()
         kept_bytes: dict[str, int] = {}
-        largest: dict[str, list[list[int]]] = {}
-        for r in written:
-            merge_counts(sizes, r.data["sizes"])
-            merge_counts(near_lost, r.data["near_lost"])
-            merge_counts(kept_bytes, r.data["kept_bytes"])
-            for name, clusters_ in r.data["largest"].items():
-                both = sorted([*largest.get(name, []), *clusters_], key=lambda c: (-c[1], c[0]))
-                largest[name] = both[: result.LARGEST]
-        return DedupeResult(
-            written,
-            {
-                "corpora": list(self.plan.chunks.table.corpus_names),
-                "subsets": list(self.plan.codes),
-                **{name: [[a, b, *total[a, b]] for a, b in sorted(total)] for name, total in sorted(overlaps.items())},
-            },
-            {
-                **self.counts,
-                "near_duplicates": sum(r["dropped"] for r in self.rounds),
-                "candidate_pairs": sum(r["candidate_pairs"] for r in self.rounds),
-                "verified_pairs": sum(r["verified_pairs"] for r in self.rounds),
-                "kept_past_a_cap": sum(r.data["capped"] for r in written),
-                "rounds": self.rounds,
-                "cluster_sizes": dict(sorted(sizes.items(), key=lambda e: int(e[0]))),
-                "near_lost": dict(sorted(near_lost.items())),
-                "kept_bytes": dict(sorted(kept_bytes.items())),
-            },
+        near_lost: dict[str, int] = {}
+        largest: dict[str, list[result.Cluster]] = {}
+        for chunk in written:
+            verdicts.include(chunk.verdicts)
+            merge_counts(kept_bytes, chunk.kept_bytes)
+            merge_counts(near_lost, chunk.near_lost)
+            for subset, found in chunk.largest.items():
+                both = sorted([*largest.get(subset, []), *found], key=lambda c: (-c.copies, c.leader))
+                largest[subset] = both[: result.LARGEST]
+        overlap = {
+            "corpora": list(self.plan.chunks.table.corpus_names),
+            "subsets": list(self.plan.codes),
+            **_summed([*(c.overlaps for c in classes), *(c.overlaps for c in written)]),
+        }
+        return Decided(
+            {name: artifact for chunk in written for name, artifact in chunk.decisions.items()},
+            verdicts,
+            kept_bytes,
             near_lost,
             largest,
+            overlap,
+            self.figures(written, kept_bytes, near_lost),
         )
+
+    def figures(
+        self, written: Sequence[result.DecidedChunk], kept_bytes: dict[str, int], near_lost: dict[str, int]
+    ) -> dict[str, Any]:
+        """`stats/dedupe.json`."""
+        sizes: dict[str, int] = {}
+        for chunk in written:
+            merge_counts(sizes, chunk.sizes)
+        return {
+            **self.counts,
+            "near_duplicates": sum(r["dropped"] for r in self.rounds),
+            "candidate_pairs": sum(r["candidate_pairs"] for r in self.rounds),
+            "verified_pairs": sum(r["verified_pairs"] for r in self.rounds),
+            "kept_past_a_cap": sum(chunk.capped for chunk in written),
+            "rounds": self.rounds,
+            "cluster_sizes": dict(sorted(sizes.items(), key=lambda e: int(e[0]))),
+            "near_lost": dict(sorted(near_lost.items())),
+            "kept_bytes": dict(sorted(kept_bytes.items())),
+        }
+
+
+def _all(outputs: Iterable[tuple[Artifact, ...]]) -> FileSet:
+    """The files of several tasks that have rows."""
+    return FileSet.filled(a for files in outputs for a in files)
+
+
+def _files(results: Iterable[Shuffled]) -> FileSet:
+    return _all(r.files for r in results)
+
+
+def _summed(overlaps: Iterable[Mapping[str, Sequence[exact.OverlapCell]]]) -> dict[str, list[list[int]]]:
+    """By kind of overlap, every cell over all tasks, as lists."""
+    totals: dict[str, dict[tuple[int, int], list[int]]] = {}
+    for found in overlaps:
+        for kind, cells in found.items():
+            total = totals.setdefault(kind, {})
+            for cell in cells:
+                sums = total.setdefault((cell.of, cell.beside), [0, 0])
+                sums[0] += cell.documents
+                sums[1] += cell.bytes
+    return {kind: [[a, b, *total[a, b]] for a, b in sorted(total)] for kind, total in sorted(totals.items())}

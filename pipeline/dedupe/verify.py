@@ -4,20 +4,21 @@
     answer            the chunk that holds a document hands its sketch to every chunk that asked, once
     verify            a chunk compares its own sketches with those it got
 
-A sketch is sent once to a chunk, however many documents there are compared with its document.
+A sketch is sent to a chunk once, however many of the chunk's documents are compared with its document.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from ..engine.shuffle import Cursor, RecordShuffle, distinct, lookup, merged, sequential
-from ..engine.tasks import TaskResult
+from ..engine.shuffle import Cursor, RecordShuffle, Shuffled, distinct, lookup, merged, sequential
+from ..run.artifacts import Artifact, FileSet
 from ..signals.minhash import common
 from .buckets import unique_pairs
 from .order import (
@@ -31,16 +32,33 @@ from .order import (
     PAIR,
     REQUEST,
     Part,
+    Place,
     Plan,
     id_batches,
+    places_of,
     sketch_record,
 )
 
 SAMPLE = 4096
-"""Of so many edges, one tells with both its documents where the decision is cut into ranges of the order."""
+"""One edge in this many is sampled, with both its documents, to cut the decision into ranges of the order."""
 
 
-def gather_pairs(files: Sequence[Path], chunk: int, plan: Plan, stem: Path) -> TaskResult:
+@dataclass(frozen=True)
+class Gathered:
+    """The candidate pairs of a chunk."""
+
+    pairs: tuple[Artifact, ...]
+    """`PAIR`, each once."""
+    requests: tuple[Artifact, ...]
+    """`REQUEST`: for sketches, by the chunk that has them."""
+    opened: tuple[Artifact, ...]
+    """`NODE`: documents that are not compared with all better ones yet."""
+    capped: tuple[Artifact, ...]
+    """`ID`: documents that never will be."""
+    candidate_pairs: int
+
+
+def gather_pairs(files: FileSet, chunk: int, plan: Plan, stem: Path) -> Gathered:
     """A chunk's candidate pairs, each once (`<stem>.pairs`); requests for sketches, by the chunk that has them
     (`<stem>.requests`); documents that are not compared with all yet (`<stem>.open`), and never will be (`<stem>.capped`).
     """
@@ -67,11 +85,10 @@ def gather_pairs(files: Sequence[Path], chunk: int, plan: Plan, stem: Path) -> T
         wanted["id"], wanted["chunk"] = rows["better"], chunk
         requests.add(wanted, plan.chunks.of(wanted["id"]))
         n += len(rows)
-    outputs = (*pairs.close(), *requests.close(), *opened.close(), *capped.close())
-    return TaskResult(outputs, {"candidate_pairs": n})
+    return Gathered(pairs.close(), requests.close(), opened.close(), capped.close(), n)
 
 
-def answer(parts: Sequence[Part], files: Sequence[Path], chunk: int, size: int, plan: Plan, stem: Path) -> TaskResult:
+def answer(parts: Sequence[Part], files: FileSet, chunk: int, size: int, plan: Plan, stem: Path) -> Shuffled:
     """The sketches that other chunks asked this one for, by the chunk that asked."""
     dtype = sketch_record(size)
     out = RecordShuffle(stem, len(plan.chunks.members), dtype, ("id",))
@@ -86,7 +103,7 @@ def answer(parts: Sequence[Part], files: Sequence[Path], chunk: int, size: int, 
         records["n_shingles"] = batch.column("n_shingles").to_numpy()[rows]
         records["held"] = _copy_sketches(records["sketch"], rows, values, offsets)
         out.add(records, wanted["chunk"].astype(np.int64))
-    return TaskResult(tuple(out.close()))
+    return Shuffled(out.close())
 
 
 def _distinct(slices: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -111,18 +128,29 @@ def _sketches(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
     return (np.frombuffer(data, "<u4") if data else np.empty(0, np.uint32)), bounds
 
 
+@dataclass(frozen=True)
+class Verified:
+    """The verified pairs of a chunk."""
+
+    edges: tuple[Artifact, ...]
+    """`EDGE`, sorted by the better document."""
+    verified_pairs: int
+    sample: tuple[Place, ...]
+    """Both documents of one edge of `SAMPLE`."""
+
+
 def verify(
-    parts: Sequence[Part], pairs: Sequence[Path], answers: Sequence[Path], chunk: int, size: int, plan: Plan, stem: Path
-) -> TaskResult:
+    parts: Sequence[Part], pairs: FileSet, answers: FileSet, chunk: int, size: int, plan: Plan, stem: Path
+) -> Verified:
     """Compare the sketches of a chunk's pairs; pairs alike enough become edges, sorted by the better document.
 
     Jaccard is estimated from the sketches; from it and the two numbers of shingles follows which share of the worse
-    document is contained in the better one. `data` samples the edges' keys.
+    document is contained in the better one.
     """
     out = RecordShuffle(stem, 1, EDGE, BY_BETTER)
     code = {name: i for i, name in enumerate(plan.codes)}
     settings = plan.settings
-    sample: list[tuple[int, int]] = []
+    sample: list[Place] = []
     verified = 0
     # More sketches than fit are joined in several walks over the pairs, each with the next ones.
     for held in _groups(sequential(answers, chunk, sketch_record(size), plan.memory // 8), plan.memory // 3):
@@ -131,12 +159,12 @@ def verify(
         left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
         for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
             ids = batch.column("doc_id").to_numpy()
-            mine = left.take(int(ids[-1]))
-            at, here = lookup(known, mine["better"])
-            mine, at = mine[here], by_id[at[here]]
-            if not len(mine):
+            candidates = left.take(int(ids[-1]))
+            at, here = lookup(known, candidates["better"])
+            candidates, at = candidates[here], by_id[at[here]]
+            if not len(candidates):
                 continue
-            rows = np.searchsorted(ids, mine["id"])
+            rows = np.searchsorted(ids, candidates["id"])
             shared, examined = _compare(*_sketches(batch), rows, held["sketch"], held["held"], at, size)
             sizes = batch.column("n_shingles").to_numpy()[rows].astype(np.int64)
             both = sizes + held["n_shingles"][at]
@@ -146,7 +174,7 @@ def verify(
             same = np.flatnonzero(alike | inside if settings.containment < 1 else alike)
             edges = np.empty(len(same), EDGE)
             for name in PAIR.names or ():
-                edges[name] = mine[name][same]
+                edges[name] = candidates[name][same]
             edges["shared"], edges["examined"] = shared[same], examined[same]
             subsets = batch.column("subset").dictionary_encode()
             corpus = plan.chunks.table.corpus_names[int(plan.chunks.table.corpus_of(ids[:1])[0])]
@@ -154,12 +182,12 @@ def verify(
             edges["code"], edges["kind"] = codes[subsets.indices.to_numpy()[rows[same]]], NEAR
             out.add(edges)
             picked = edges[SAMPLE - 1 - verified % SAMPLE :: SAMPLE]
-            sample += zip(picked["better_order"].tolist(), picked["better"].tolist(), strict=True)
-            sample += zip(picked["order"].tolist(), picked["id"].tolist(), strict=True)
+            sample += places_of(picked, "better_order", "better")
+            sample += places_of(picked, "order", "id")
             verified += len(same)
         # The next sketches come when these are gone.
         del held
-    return TaskResult(tuple(out.close()), {"verified_pairs": verified}, {"sample": sample})
+    return Verified(out.close(), verified, tuple(sample))
 
 
 def _groups(slices: Iterator[np.ndarray], limit: int) -> Iterator[np.ndarray]:
@@ -188,7 +216,7 @@ def _compare(
     shared = np.empty(len(rows), np.int64)
     examined = np.empty(len(rows), np.int64)
     for i in range(len(rows)):
-        mine = values[offsets[rows[i]] : offsets[rows[i] + 1]]
+        own = values[offsets[rows[i]] : offsets[rows[i] + 1]]
         other = sketches[at[i]]
-        shared[i], examined[i] = common(mine, other[: held[at[i]]], limit)
+        shared[i], examined[i] = common(own, other[: held[at[i]]], limit)
     return shared, examined

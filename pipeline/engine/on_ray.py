@@ -17,7 +17,7 @@ from typing import Any
 
 from ...storage.wording import first_line
 from ..run.artifacts import RunPaths
-from .tasks import TASK_MEMORY, Outcome, Progress, Task, attempt
+from .tasks import TASK_MEMORY, Outcome, Planned, Progress, attempt
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer at all."""
@@ -52,20 +52,21 @@ class OnRay:
         return max((int(n["Resources"].get("memory", 0)) for n in self._ray.nodes() if n["Alive"]), default=TASK_MEMORY)
 
     def run(
-        self, tasks: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
+        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
     ) -> Iterator[tuple[int, Outcome]]:
         waiting = list(reversed(tasks))
         in_flight: dict[Any, int] = {}
-        stragglers = _Stragglers(stage, {index: task.name for index, task in tasks}, progress)
+        stragglers = _Stragglers(step, {p.index: p.task.name for p in tasks}, progress)
         while waiting or in_flight:
             self._look()
             window = max(2, 2 * self.cores)
             while waiting and len(in_flight) < window:
-                index, task = waiting.pop()
+                planned = waiting.pop()
                 # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
-                reference = self._attempt.options(memory=task.memory, name=stage).remote(task, paths, stage)
-                in_flight[reference] = index
-                stragglers.began(index)
+                attempting = self._attempt.options(memory=planned.task.memory, name=step)
+                reference = attempting.remote(planned.task, planned.key, paths, step)
+                in_flight[reference] = planned.index
+                stragglers.began(planned.index)
             done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
             for reference in done:
                 index = in_flight.pop(reference)

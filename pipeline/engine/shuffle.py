@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,13 @@ def write_shuffle(path: Path, parts: Sequence[bytes | memoryview], rows: int) ->
         for part in parts:
             out.write(part)
     return out.artifact
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The shuffle files of a map task."""
+
+    files: tuple[Artifact, ...]
 
 
 def partition_bounds(path: Path, partition: int) -> tuple[int, int]:
@@ -135,10 +143,10 @@ class RecordShuffle:
         views = [memoryview(part.view(np.uint8).data) if len(part) else b"" for part in parts]
         self.files.append(write_shuffle(path, views, sum(map(len, parts))))
 
-    def close(self) -> list[Artifact]:
+    def close(self) -> tuple[Artifact, ...]:
         if self._rows or not self.files:
             self._spill()
-        return self.files
+        return tuple(self.files)
 
 
 def read_records(files: Iterable[Path], partition: int, dtype: np.dtype) -> np.ndarray:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from ..engine.shuffle import first_of_runs, lookup
-from ..engine.tasks import TaskResult
-from ..run.artifacts import RunPaths, parquet_writer, read_json
+from ..run.artifacts import Artifact, RunPaths, parquet_writer, read_json
 from ..run.identity import MAX_ROWS, ROW_BITS, file_hash
 from ..signals.hashing import halves
 from ..signals.urls import normalised_hashes
@@ -166,8 +166,20 @@ def _read(name: str) -> bytes:
         raise ValueError(f"exclude list {name} cannot be read: {error}") from None
 
 
-def read_lists(lists: Sequence[str], corpora: Sequence[str], salt: int) -> list[tuple[int, int, int, str]]:
-    """(place of the kind in `KINDS`, key, second half of a content hash or 0, entry) of all lists, sorted.
+class Entry(NamedTuple):
+    """An entry of an exclude list."""
+
+    kind: int
+    """Place in `KINDS`."""
+    key: int
+    rest: int
+    """Second half of a content hash, else 0."""
+    text: str
+    """As the list has it."""
+
+
+def read_lists(lists: Sequence[str], corpora: Sequence[str], salt: int) -> list[Entry]:
+    """The entries of all lists, sorted.
 
     Args:
         corpora: of the run.
@@ -176,43 +188,52 @@ def read_lists(lists: Sequence[str], corpora: Sequence[str], salt: int) -> list[
     Raises:
         ValueError: a list cannot be read or has a line that is no entry; names both.
     """
-    found: list[tuple[int, int, int, str]] = []
+    found: list[Entry] = []
     for name in lists:
         for number, entry, kind, value in read_entries(name):
             try:
-                found.append((KINDS.index(kind), *key_of(kind, value, corpora, salt), entry))
+                found.append(Entry(KINDS.index(kind), *key_of(kind, value, corpora, salt), entry))
             except ValueError as error:
                 raise ValueError(f"exclude list {name}, line {number}: {error}") from None
     return sorted(found)
 
 
-def prepare_exclude(found: Sequence[tuple[int, int, int, str]], paths: RunPaths) -> TaskResult:
+@dataclass(frozen=True)
+class PreparedExclude:
+    """The exclude lists as one."""
+
+    file: Artifact
+    entries: int
+
+
+def prepare_exclude(found: Sequence[Entry], paths: RunPaths) -> PreparedExclude:
     """Publish ``prepare/exclude.parquet``: the entries that `read_lists` found, without repeats."""
-    kinds, key, rest = (np.array([f[i] for f in found], np.uint64) for i in range(3))
+    kinds = np.array([e.kind for e in found], np.uint64)
+    key, rest = np.array([e.key for e in found], np.uint64), np.array([e.rest for e in found], np.uint64)
     first = first_of_runs(kinds, key, rest)
     columns = [
         pa.array(kinds[first].astype(np.uint8)),
         pa.array(key[first]),
         pa.array(rest[first]),
-        pa.array([found[i][3] for i in first.tolist()], pa.string()),
+        pa.array([found[i].text for i in first.tolist()], pa.string()),
     ]
     with parquet_writer(paths.prepare(FILE), _SCHEMA) as out:
         for batch in pa.Table.from_arrays(columns, schema=_SCHEMA).to_batches(1 << 16):
             out.write(batch)
-    return TaskResult((out.artifact,), {"entries": len(first)})
+    return PreparedExclude(out.artifact, len(first))
 
 
 @functools.lru_cache(maxsize=2)
-def load_excluded(paths: RunPaths, hash_: str) -> Excluded:
-    """What `prepare` made; nothing where `hash_`, that of its artifact, is empty. A worker keeps it."""
-    if not hash_:
+def load_excluded(prepared: Artifact | None) -> Excluded:
+    """What `prepare` made of the lists; nothing where there are none. A worker keeps it."""
+    if prepared is None:
         return NOTHING
-    table = pq.read_table(paths.prepare(FILE))
+    table = pq.read_table(prepared.file)
     kind, key, rest = (table.column(name).to_numpy() for name in ("kind", "key", "rest"))
     return Excluded(kind, key, rest, tuple(table.column("entry").to_pylist()))
 
 
 def excluded_of(paths: RunPaths) -> Excluded:
     """The lists that a finished run was made with."""
-    artifact = read_json(paths.manifest)["artifacts"].get(f"prepare/{FILE}")
-    return load_excluded(paths, artifact["hash"] if artifact else "")
+    listed = read_json(paths.manifest)["artifacts"].get(f"prepare/{FILE}")
+    return load_excluded(Artifact(str(paths.prepare(FILE)), **listed) if listed else None)

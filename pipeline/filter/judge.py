@@ -8,7 +8,8 @@ the block list of URLs, benchmark items, and the verdicts of plug-ins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..engine.tasks import TaskResult
-from ..run.artifacts import RunPaths, merge_counts, parquet_writer
+from ..run.artifacts import Artifact, RunPaths, merge_counts, parquet_writer
 from ..run.identity import Group
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from .exclude import EXCLUDED, load_excluded
 
-VERSION = 4
 ALL = "all"
 LANGUAGES = "languages"
 
@@ -57,11 +56,18 @@ def signal_of(key: str) -> str:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A subset that may not be used, and why."""
+    """A subset that may not be used."""
 
     corpus: str
+    """Its corpus."""
     subset: str
+    """Its name, as its corpus writes it."""
     why: str = ""
+    """Why it may not be used."""
+
+    def identity(self) -> str:
+        """What the filter acts on: not why."""
+        return f"{self.corpus}/{self.subset}"
 
 
 @dataclass(frozen=True)
@@ -83,34 +89,87 @@ class FilterSettings:
         return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]
 
 
-def filter_group(group: Group, settings: FilterSettings, excluded: str, paths: RunPaths) -> TaskResult:
+@dataclass(frozen=True)
+class Verdict:
+    """How many documents of a subset have one verdict."""
+
+    corpus: str
+    subset: str
+    reason: str
+    """The first rule that they fail; empty: they are kept."""
+    documents: int
+
+
+class Verdicts(Counter[tuple[str, str, str]]):
+    """Documents by (corpus, subset, reason)."""
+
+    def listed(self) -> tuple[Verdict, ...]:
+        """The same as a task returns it."""
+        return tuple(Verdict(*key, documents) for key, documents in self.items())
+
+    def include(self, verdicts: Iterable[Verdict]) -> None:
+        for v in verdicts:
+            self[v.corpus, v.subset, v.reason] += v.documents
+
+
+@dataclass(frozen=True)
+class RulePair:
+    """How many documents fail two rules."""
+
+    first: str
+    second: str
+    documents: int
+
+
+@dataclass(frozen=True)
+class RuleCounts:
+    """How many documents fail which rules, whether or not a rule is the first that they fail."""
+
+    failed: dict[str, int]
+    """By rule: documents that fail it at all."""
+    alone: dict[str, int]
+    """By rule: documents that fail nothing else."""
+    both: tuple[RulePair, ...]
+
+
+@dataclass(frozen=True)
+class FilteredGroup:
+    """What the filter says of a group."""
+
+    filtered: Artifact
+    """`FILTERED_SCHEMA`."""
+    verdicts: tuple[Verdict, ...]
+    rules: RuleCounts
+    entries: tuple[int, ...]
+    """Places of the exclude list's entries that name a document."""
+
+
+def filter_group(
+    group: Group, signals: Sequence[Artifact], settings: FilterSettings, exclude: Artifact | None, paths: RunPaths
+) -> FilteredGroup:
     """Judge every document of a group into ``filtered/``.
 
-    Counts are by `<corpus>/<subset>|<reason>` (the first reason). `data` counts, by rule, documents that fail it at all
-    (`failed`) and that fail nothing else (`alone`), and by pair of rules, those that fail `both` (`a|b`); `entries` are
-    the places of the exclude list's entries that name a document.
-
     Args:
-        excluded: hash of the prepared exclude list; empty: there is none.
+        signals: of each file of the group.
+        exclude: the prepared exclude list.
     """
-    taken_out = load_excluded(paths, excluded)
+    taken_out = load_excluded(exclude)
     columns = list(dict.fromkeys([*settings.columns, *taken_out.columns]))
     entries: set[int] = set()
-    counts: dict[str, int] = {}
-    rules: dict[str, dict[str, int]] = {"failed": {}, "alone": {}, "both": {}}
+    verdicts, rules = Verdicts(), _Rules()
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
-        for file in group.files:
-            for batch in signal_batches(paths.signals(file.corpus, file.path), columns):
+        for scanned in signals:
+            for batch in signal_batches(scanned.file, columns):
                 named, by = taken_out.match(batch)
                 entries.update(by.tolist())
-                failed = [*([(EXCLUDED, named)] if excluded else []), *judge(batch, group.corpus, settings)]
+                failed = [*([(EXCLUDED, named)] if exclude else []), *judge(batch, group.corpus, settings)]
                 first, reasons = _reasons(failed)
                 tally = pa.table({"subset": batch.column("subset"), "reason": first})
                 for row in tally.group_by(["subset", "reason"]).aggregate([([], "count_all")]).to_pylist():
-                    merge_counts(counts, {f"{group.corpus}/{row['subset']}|{row['reason']}": row["count_all"]})
-                _count_rules(failed, rules)
+                    verdicts[group.corpus, row["subset"], row["reason"]] += row["count_all"]
+                rules.add(failed)
                 out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
-    return TaskResult((out.artifact,), counts, {**rules, "entries": sorted(entries)})
+    return FilteredGroup(out.artifact, verdicts.listed(), rules.counts(), tuple(sorted(entries)))
 
 
 def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[tuple[str, np.ndarray]]:
@@ -170,17 +229,28 @@ def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.L
     return names.take(pa.array(first)), pa.ListArray.from_arrays(pa.array(offsets), every, type=type_)
 
 
-def _count_rules(failed: list[tuple[str, np.ndarray]], into: dict[str, dict[str, int]]) -> None:
-    hits = np.stack([hit for _, hit in failed], axis=1).astype(np.int64)
-    alone = hits[hits.sum(axis=1) == 1].sum(axis=0)
-    together = hits.T @ hits
-    names = [name for name, _ in failed]
-    for i, name in enumerate(names):
-        merge_counts(into["failed"], {name: int(together[i, i])})
-        merge_counts(into["alone"], {name: int(alone[i])})
-        for k in range(i):
-            if together[i, k]:
-                merge_counts(into["both"], {f"{names[k]}|{name}": int(together[i, k])})
+class _Rules:
+    """Counts `RuleCounts`, batch by batch."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, int] = {}
+        self._alone: dict[str, int] = {}
+        self._both: Counter[tuple[str, str]] = Counter()
+
+    def add(self, failed: list[tuple[str, np.ndarray]]) -> None:
+        hits = np.stack([hit for _, hit in failed], axis=1).astype(np.int64)
+        alone = hits[hits.sum(axis=1) == 1].sum(axis=0)
+        together = hits.T @ hits
+        names = [name for name, _ in failed]
+        for i, name in enumerate(names):
+            merge_counts(self._failed, {name: int(together[i, i])})
+            merge_counts(self._alone, {name: int(alone[i])})
+            for k in range(i):
+                if together[i, k]:
+                    self._both[names[k], name] += int(together[i, k])
+
+    def counts(self) -> RuleCounts:
+        return RuleCounts(self._failed, self._alone, tuple(RulePair(*pair, n) for pair, n in self._both.items()))
 
 
 def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...tokenize.chat import Template, rendered
-from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..engine.tasks import Engine, Task
 from ..mix.index import segments_between
-from ..run.artifacts import RunPaths, parquet_writer, read_json, write_json
+from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, write_json
 from ..run.identity import Group
 from ..sources.domains import CHAT
-from ..text.survivors import read_survivors
+from ..text.survivors import DecidedFile, read_survivors
 from .run import index_parts, phase_named, phase_names
 
 VERSION = 1
 STATE = "__fox1"
-"""Folder of records and timings in that of the dump: readers of data sets pass over what begins so."""
+"""Folder of records and timings inside the dump; readers of data sets skip names that begin like this."""
 ALL = "all"
-"""All documents that are kept, in whichever phases or none."""
+"""All kept documents, whether or not a phase uses them."""
 FACTS = ("domain", "language", "quality", "content_hash")
 
 SCHEMA = pa.schema(
@@ -42,41 +43,37 @@ SCHEMA = pa.schema(
         pa.field("phases", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
     ]
 )
-"""The edited text, where it came from, quality from 0 to 1, and the phases it is trained on in."""
+"""The edited text, where it came from, its quality from 0 to 1, and the phases that train on it."""
 
 
 def dump(run: RunPaths, groups: Sequence[Group], phase: str, template: Template, engine: Engine) -> tuple[int, int]:
     """Write the kept documents of the training groups as `<corpus>/<group>.parquet`; (documents, bytes).
 
     Args:
-        phase: only documents of this one, as `dumped_phase` names it.
-        engine: of the folder that is written; an unfinished dump is resumed.
+        phase: a name from `dumped_phase`; only documents of this phase are written.
+        engine: the engine of the output folder; an unfinished dump is resumed.
 
     Raises:
-        ValueError: the run is not finished, or the folder holds the dump of another phase.
+        ValueError: the run is not finished, or the folder holds a dump of another phase.
     """
     manifest = read_json(run.manifest)
     names = phase_names(run)
     number = 0 if phase == ALL else names.index(phase) + 1
     _claim(engine.paths, phase)
-    parts = index_parts(run, manifest)
-    artifacts = manifest["artifacts"]
+    listed = manifest["artifacts"]
+    index = FileSet.of(
+        Artifact(str(p), **listed[p.relative_to(run.root).as_posix()]) for p in index_parts(run, manifest)
+    )
     tasks = []
     for g in groups:
         if g.held_out:
             continue
-        inputs = [
-            [f.identity(), artifacts[p.relative_to(run.root).as_posix()]["hash"]]
-            for f in g.files
-            for p in (run.decisions(f.corpus, f.path), run.signals(f.corpus, f.path))
-        ]
-        hashes = [artifacts[p.relative_to(run.root).as_posix()]["hash"] for p in parts]
-        key = task_key("dump", VERSION, [number, names, template], [inputs, hashes])
+        files = [DecidedFile.of_run(f, run, listed) for f in g.files]
         path = engine.paths.root / f"{g.name}.parquet"
-        tasks.append(Task(g.name, key, dump_group, (g, run, parts, names, number, template, path), max(g.size, 1)))
-    results = engine.run("dump", tasks)
+        tasks.append(Task(g.name, dump_group, (files, index, names, number, template, path), max(g.size, 1)))
+    dumped = engine.run("dump", VERSION, tasks)
     _remove_others(engine, {task.name for task in tasks})
-    return sum(r.counts["documents"] for r in results), sum(a.bytes for r in results for a in r.outputs)
+    return sum(d.documents for d in dumped), sum(d.file.bytes for d in dumped if d.file)
 
 
 def dumped_phase(run: RunPaths, asked: str) -> str:
@@ -89,11 +86,11 @@ def dumped_phase(run: RunPaths, asked: str) -> str:
 
 
 def _claim(paths: RunPaths, phase: str) -> None:
-    """Note what the folder is a dump of: another one would take its place file by file."""
+    """Note which phase the folder holds, so that a dump of another one cannot replace it file by file."""
     note = paths.root / STATE / "phase.json"
     before = read_json(note).get("phase", phase) if note.exists() else phase
     if before != phase:
-        raise ValueError(f"{paths.root} holds the dump of {before}; give that of {phase} another folder")
+        raise ValueError(f"{paths.root} already holds a dump of {before}; choose another folder for {phase}")
     write_json(note, {"phase": phase})
 
 
@@ -107,15 +104,24 @@ def _remove_others(engine: Engine, names: set[str]) -> None:
             record.unlink()
 
 
+@dataclass(frozen=True)
+class DumpedGroup:
+    """The kept documents of a group."""
+
+    file: Artifact | None
+    """`SCHEMA`; None where there is no document."""
+    documents: int
+
+
 def dump_group(
-    group: Group, run: RunPaths, parts: Sequence[Path], names: Sequence[str], phase: int, template: Template, path: Path
-) -> TaskResult:
+    files: Sequence[DecidedFile], index: FileSet, names: Sequence[str], phase: int, template: Template, path: Path
+) -> DumpedGroup:
     """The kept documents of a group, in file and row order."""
-    counts = {"documents": 0}
+    documents = 0
     with parquet_writer(path, SCHEMA) as out:
-        for batch in read_survivors(group.files, run, FACTS):
+        for batch in read_survivors(files, FACTS):
             ids = batch.doc_ids
-            used = segments_between(parts, int(ids[0]), int(ids[-1]))
+            used = segments_between(index.files, int(ids[0]), int(ids[-1]))
             # Rows by document and phase, each once.
             pairs = np.unique(np.stack([used["doc_id"], used["phase"].astype(np.uint64)], 1), axis=0)
             begins = np.searchsorted(pairs[:, 0], ids)
@@ -143,14 +149,16 @@ def dump_group(
                 "native_id": rows.column("native_id"),
                 "url": rows.column("url"),
                 "content_hash": pa.array([h.hex() for h in facts.column("content_hash").to_pylist()]),
-                "phases": pa.array([[names[p - 1] for p in of] for of in phases], SCHEMA.field("phases").type),
+                "phases": pa.array(
+                    [[names[p - 1] for p in numbers] for numbers in phases], SCHEMA.field("phases").type
+                ),
             }
             found = pa.RecordBatch.from_arrays([columns[f.name] for f in SCHEMA], schema=SCHEMA)
             found = found.filter(pa.array(keep))
-            counts["documents"] += found.num_rows
+            documents += found.num_rows
             out.write(found)
-    if not counts["documents"]:
-        # Readers of a folder fall over files without rows.
+    if not documents:
+        # Readers of a folder fail on files without rows.
         path.unlink(missing_ok=True)
-        return TaskResult((), counts)
-    return TaskResult((out.artifact,), counts)
+        return DumpedGroup(None, 0)
+    return DumpedGroup(out.artifact, documents)

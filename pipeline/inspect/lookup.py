@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from ..engine.shuffle import by_hash_range
 from ..filter.exclude import index_key, read_entries
-from ..mix.lookup_index import KINDS as KINDS
 from ..run.artifacts import row_groups
 from ..run.identity import ROW_BITS
 from ..run.parquet_rows import row_of, uint64s
@@ -25,14 +24,14 @@ from .run import FinishedRun, index_parts
 
 @dataclass(frozen=True)
 class Found:
-    """A document that was looked for, and whether it, or a copy of it, was trained on."""
+    """A document that was found, and whether it or its kept copy was trained on."""
 
     name: str
     doc_id: int
     decision: dict[str, Any]
     blocks: list[Placed]
     copy: str
-    """The kept document that stands for it, where it was dropped as a duplicate."""
+    """The kept document that stands for it, if it was dropped as a duplicate."""
     copy_blocks: list[Placed]
 
     @property
@@ -44,10 +43,10 @@ def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
     """Documents with a URL (normalised as by the scan), a native id or a content hash (hexadecimal, or of a text).
 
     Args:
-        kind: of `KINDS`, or `text`: documents with the content hash of this text.
+        kind: one of `mix.lookup_index.KINDS`, or `text` for the documents with this text's content hash.
 
     Raises:
-        ValueError: the run has no index, or `value` is no hash.
+        ValueError: the run has no index, or `value` is not a hash.
     """
     if kind == "text":
         kind, whole = "hash", content_hashes(pa.array([value], pa.large_string()))[0].as_py()
@@ -57,7 +56,7 @@ def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
         except ValueError:
             whole = b""
         if len(whole) != 16:
-            raise ValueError(f"{value} is no content hash: 32 hexadecimal digits, as `fox1 why` shows them")
+            raise ValueError(f"{value} is not a content hash; write 32 hexadecimal digits, as `fox1 why` shows them")
     found = []
     for doc_id in _look_up(run, kind, index_key(kind, whole.hex() if kind == "hash" else value)):
         file = run.file(doc_id)
@@ -87,19 +86,19 @@ def describe(run: FinishedRun, doc_id: int) -> Found:
 
 @dataclass(frozen=True)
 class Listed:
-    """What the run has of an exclude list."""
+    """What a run holds of an exclude list."""
 
     named: dict[str, list[Found]]
-    """Entry -> the documents that it names; none where the run has none."""
+    """Entry -> the documents that it names; empty if the run has none."""
     copies: list[Found]
-    """Documents that are recorded as copies of those, or of which those are."""
+    """Documents recorded as copies of those, or that those are recorded as copies of."""
 
 
 def find_listed(run: FinishedRun, listed: str) -> Listed:
     """The documents that an exclude list names, and their recorded copies. Reads the decisions of the whole run.
 
     Raises:
-        ValueError: the list cannot be read or has a line that is no entry.
+        ValueError: the list cannot be read or has a line that is not an entry.
     """
     named: dict[str, list[Found]] = {}
     for _, entry, kind, value in read_entries(listed):
@@ -117,19 +116,19 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
     copies: list[int] = []
     for file in sorted(run.files.values(), key=lambda f: f.name) if len(heads) else ():
         table = pq.read_table(run.paths.decisions(file.corpus, file.path), columns=["doc_id", "duplicate_of"])
-        own, of = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
-        copies += own[(np.isin(of, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
+        own, kept = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
+        copies += own[(np.isin(kept, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
     return Listed(named, [describe(run, doc_id) for doc_id in copies])
 
 
 def _look_up(run: FinishedRun, kind: str, key: int) -> list[int]:
     parts = index_parts(run.paths, run.manifest, kind)
     if not parts:
-        raise ValueError(f"{run.paths.root} has no index of its documents; run `fox1 curate` again to make it")
+        raise ValueError(f"{run.paths.root} has no index of its documents; run `fox1 curate` again to write it")
     number = int(by_hash_range(np.array([key], np.uint64), len(parts))[0])
     found: list[int] = []
     for file, group in row_groups(parts[number], "key", key, key):
         table = file.read_row_group(group)
-        mine = uint64s(table.column("key")) == key
-        found += uint64s(table.column("doc_id"))[mine].tolist()
+        matches = uint64s(table.column("key")) == key
+        found += uint64s(table.column("doc_id"))[matches].tolist()
     return found

@@ -22,7 +22,7 @@ from ..text.edits import EDIT_KINDS, apply_edits, raw_span
 from .run import FinishedRun, index_parts, phase_names, shard_set
 
 BINARY = ("band_signature", "sketch", "contamination_items")
-"""Columns of signals that tell a person nothing."""
+"""Columns of `signals/` that mean nothing to a person."""
 
 
 @dataclass(frozen=True)
@@ -105,27 +105,27 @@ class Traced:
 
     name: str
     tokens: tuple[int, int]
-    """Of the document's stream, BOS included: first, end."""
+    """First and end token in the document's stream, BOS included."""
     edited: tuple[int, int]
-    """Bytes of the edited text."""
+    """First and end byte in the edited text."""
     raw: tuple[int, int]
-    """Bytes of the raw text that these were made of."""
+    """First and end byte of the raw text that these were made of."""
     text: str
     """The edited text of the span; bytes of a character that the span cuts are shown as U+FFFD."""
     edits: list[str]
-    """Kinds of edits inside of the raw span."""
+    """Kinds of the edits inside the raw span."""
 
 
 def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, source: bool = False) -> list[Traced]:
     """The documents of a block, with the spans of their text that it holds.
 
-    The text comes from the run's own token shards, so that nothing has to be read up to a row; from the source where they
+    The text comes from the run's own token shards, so that no source is read up to a row, or from the source where the shards
     cannot give it exactly.
 
     Args:
         asked: a phase by name or number, or `held_out`.
         length: the split's block length; 0 where the set has one split.
-        source: read the source in any case, and compare.
+        source: always read the source, and compare.
 
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
@@ -135,7 +135,7 @@ def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, sourc
     info = read_set(folder)
     splits = {s.block_length: s for s in info.splits}
     if not length and len(splits) > 1:
-        raise ValueError(f"{phase} has blocks of {' and '.join(map(str, splits))} tokens: say which with --length")
+        raise ValueError(f"{phase} has blocks of {' and '.join(map(str, splits))} tokens; choose one with --length")
     split = splits.get(length or next(iter(splits)))
     if split is None or not 0 <= block < split.blocks:
         there = ", ".join(f"{s.blocks:,} of {n}" for n, s in splits.items())
@@ -150,7 +150,7 @@ def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, sourc
     if values is None:
         raise ValueError(f"{path} has fewer blocks than fox1.json says; run `fox1 curate` again to rebuild it")
     settings = run.tokenizer
-    # A few documents: SentencePiece is loaded sooner than the fast encoder, and gives the same ids.
+    # For a few documents SentencePiece loads sooner than the fast encoder, and gives the same ids.
     tracer = _Tracer(run, Encoder(run.paths.tokenizer, settings.reserved, fast=False), settings, source)
     found, begin = [], 0
     for doc_id, start, end in zip(values["doc_ids"], values["doc_starts"], values["doc_ends"], strict=True):
@@ -176,7 +176,7 @@ class _Tracer:
         special = encoder.specials
         stream = [*([special.bos] if settings.bos else []), *encoded, *([special.eos] if settings.eos else [])]
         if stream[start : start + len(ids)] != ids:
-            raise ValueError(f"{run.name(doc_id)} gives other tokens than the block holds: has its source changed?")
+            raise ValueError(f"{run.name(doc_id)} gives other tokens than the block holds; its source may have changed")
         shift = int(settings.bos)
         first = min(max(start - shift, 0), len(encoded))
         end = min(max(start + len(ids) - shift, 0), len(encoded))
@@ -187,7 +187,7 @@ class _Tracer:
         return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds)
 
     def _stored(self, doc_id: int, signals: pa.RecordBatch) -> tuple[bytes, list[int], list[int]] | None:
-        """(edited text, ids, where each begins in it) of a document by its token shard; None where that cannot tell."""
+        """(edited text, ids, where each begins in it) of a document from its token shard; None if that is not exact."""
         file = self.run.file(doc_id)
         if self.source or file.format == CHAT or not self.encoder.is_lossless:
             return None

@@ -39,7 +39,7 @@ class WhatIf:
 
     documents: int = 0
     kept: int = 0
-    """Documents the run's filter keeps."""
+    """Documents that the run's filter keeps."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason -> documents that would be dropped for it and are kept now."""
     restored: dict[str, int] = field(default_factory=dict)
@@ -47,10 +47,10 @@ class WhatIf:
     by_subset: dict[str, tuple[int, int]] = field(default_factory=dict)
     """corpus/subset -> (dropped, restored)."""
     bytes: int = 0
-    """Of edited text: restored less dropped."""
+    """Bytes of edited text: restored less dropped."""
     groups: int = 0
     changed_groups: int = 0
-    """Groups of files with a document whose verdict changes: those whose tokens a real change would make anew."""
+    """Groups of files with a document whose verdict changes: a real change would tokenize these again."""
     examples: list[VerdictChange] = field(default_factory=list)
 
 
@@ -60,7 +60,7 @@ def what_if(
     """Compare two filters on a run's signals.
 
     Args:
-        examples: of dropped and of restored documents, so many each, spread over the files.
+        examples: how many dropped and how many restored documents to show, spread over the files.
 
     Raises:
         ValueError: a file has not been scanned.
@@ -96,7 +96,7 @@ def _compare(
     found: dict[bool, list[tuple[SourceFile, int, str, str]]],
     taken: dict[bool, int],
 ) -> bool:
-    """Add what changes in a batch; whether anything does."""
+    """Add what changes in a batch to `result` and `found`; returns whether anything does."""
     taken_out = (EXCLUDED, excluded.match(batch)[0])
     before, after = ([taken_out, *judge(batch, file.corpus, s)] for s in (now, then))
     first = [_first(verdicts, batch.num_rows) for verdicts in (before, after)]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,17 +19,19 @@ from numba import njit
 
 from ...tokenize.shards import TOKEN_SCHEMA, token_batches
 from ..engine.shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
-from ..engine.tasks import TaskResult
-from ..run.artifacts import Artifact, publish
+from ..run.artifacts import Artifact, FileSet, publish
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
-from .select import PhaseClaims, read_documents, taken_by
+from .select import CellCount, CellShard, PhaseClaims, read_documents, taken_by
 
 PARTITION_DOCUMENTS = 1 << 16
 PARTITION_TOKENS = 32 << 20
 MAX_COPIES = 64
 QUALITY_CLASSES = 20
 """Of equal width, in the distributions that the ledger shows."""
+
+ALL_SURVIVORS = -1
+"""In place of a phase's number."""
 
 ENTRY_SCHEMA = pa.schema(
     [
@@ -89,17 +92,82 @@ def _sets(docs: np.ndarray, place: np.ndarray, settings: MixSettings, phase: int
     return out
 
 
-def tally(path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> TaskResult:
-    """Map: what will stand where, of one `DOC` file, before any block is written.
+@dataclass(frozen=True)
+class SetCount:
+    """Copies of documents that go from a cell, through a pool of a phase, to a set, and their tokens."""
 
-    Its data: `sets`, copies and tokens by `phase/pool/cell/set`; `unused`, documents and tokens that no phase takes, by
-    cell; `lengths` and `quality`, documents and tokens by `phase/domain/class`, each document once, phase -1 being all.
-    """
-    docs = read_documents(path)
+    phase: int
+    pool: int
+    cell: int
+    set_index: int
+    copies: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Documents of a domain that are in a class, each once, and their tokens."""
+
+    phase: int
+    """`ALL_SURVIVORS`: whatever the phase, if any."""
+    domain: str
+    level: int
+    """Of lengths: the power of two below a document's tokens; of quality: a twentieth of the scale."""
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What will stand where, before any block is written."""
+
+    sets: tuple[SetCount, ...]
+    unused: tuple[CellCount, ...]
+    """What no phase takes."""
+    lengths: tuple[ClassCount, ...]
+    quality: tuple[ClassCount, ...]
+
+    @classmethod
+    def sum(cls, parts: Sequence[Tally]) -> Tally:
+        """The same over all documents."""
+        sets, unused, lengths, quality = (_Sums() for _ in range(4))
+        for part in parts:
+            for s in part.sets:
+                sets.add((s.phase, s.pool, s.cell, s.set_index), s.copies, s.tokens)
+            for c in part.unused:
+                unused.add((c.cell,), c.documents, c.tokens)
+            for into, classes in ((lengths, part.lengths), (quality, part.quality)):
+                for k in classes:
+                    into.add((k.phase, k.domain, k.level), k.documents, k.tokens)
+        return cls(
+            tuple(SetCount(*row) for row in sets.rows()),
+            tuple(CellCount(*row) for row in unused.rows()),
+            tuple(ClassCount(*row) for row in lengths.rows()),
+            tuple(ClassCount(*row) for row in quality.rows()),
+        )
+
+
+class _Sums:
+    """Documents and tokens by key."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[Any, ...], list[int]] = {}
+
+    def add(self, key: tuple[Any, ...], documents: int, tokens: int) -> None:
+        sums = self._sums.setdefault(key, [0, 0])
+        sums[0] += documents
+        sums[1] += tokens
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        return ((*key, *sums) for key, sums in sorted(self._sums.items()))
+
+
+def tally(documents: Artifact, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> Tally:
+    """Map: what will stand where, of one `DOC` file."""
+    docs = read_documents(documents)
     domains = [c.domain for c in cells]
-    sets: dict[str, list[int]] = {}
-    lengths: dict[str, list[int]] = {}
-    quality: dict[str, list[int]] = {}
+    sets: list[SetCount] = []
+    lengths, quality = _Sums(), _Sums()
     tokens = docs["tokens"].astype(np.int64)
     length_class = np.floor(np.log2(np.maximum(tokens, 1))).astype(np.int64)
     quality_class = docs["quality"].astype(np.int64) * QUALITY_CLASSES >> 16
@@ -108,22 +176,22 @@ def tally(path: Path, settings: MixSettings, cells: Sequence[Cell], claims: Sequ
         for into, classes in ((lengths, length_class), (quality, quality_class)):
             facts = np.stack([docs["cell"][rows].astype(np.int64), classes[rows]])
             for (cell, level), n, t in _sums(facts, tokens[rows]):
-                count = into.setdefault(f"{phase}/{domains[cell]}/{level}", [0, 0])
-                count[0] += n
-                count[1] += t
+                into.add((phase, domains[cell], level), n, t)
 
-    distribute(-1, np.arange(len(docs)))
+    distribute(ALL_SURVIVORS, np.arange(len(docs)))
     used = np.zeros(len(docs), bool)
     for phase, pool, copies in claimed_copies(docs, settings, cells, claims):
         facts = np.stack([pool[copies.row], docs["cell"][copies.row].astype(np.int64), copies.set_index])
         for key, n, t in _sums(facts, copies.take):
-            sets["/".join(map(str, (phase, *key)))] = [n, t]
+            pool_number, cell, set_index = key
+            sets.append(SetCount(phase, pool_number, cell, set_index, n, t))
         once = np.unique(copies.row)
         used[once] = True
         distribute(phase, once)
     left = np.flatnonzero(~used)
-    unused = {str(cell): [n, t] for (cell,), n, t in _sums(docs["cell"][left].astype(np.int64)[None], tokens[left])}
-    return TaskResult((), {}, {"sets": sets, "unused": unused, "lengths": lengths, "quality": quality})
+    unused = (CellCount(cell, n, t) for (cell,), n, t in _sums(docs["cell"][left].astype(np.int64)[None], tokens[left]))
+    classes = (tuple(ClassCount(*row) for row in sums.rows()) for sums in (lengths, quality))
+    return Tally(tuple(sets), tuple(unused), *classes)
 
 
 def _sums(facts: np.ndarray, tokens: np.ndarray) -> Iterator[tuple[list[int], int, int]]:
@@ -138,88 +206,108 @@ def _sums(facts: np.ndarray, tokens: np.ndarray) -> Iterator[tuple[list[int], in
         yield found[:, k].tolist(), int(n[k]), int(t[k])
 
 
+@dataclass(frozen=True)
+class ShuffledDocuments:
+    """The claimed copies of some documents, by (set, partition)."""
+
+    files: tuple[Artifact, ...]
+    """Shuffle files of `ENTRY_SCHEMA`."""
+    digests: Artifact
+    """uint64 [partitions]: what each partition gets."""
+
+
 def shuffle_documents(
-    shards: Sequence[tuple[Path, int]],
-    documents: Path,
+    shards: Sequence[CellShard],
+    documents: Artifact,
     settings: MixSettings,
     cells: Sequence[Cell],
     claims: Sequence[PhaseClaims],
     partitions: Sequence[int],
     epochs: Sequence[int],
     stem: Path,
-) -> TaskResult:
-    """Map: the tokens of all claimed copies of some token shards, by (set, partition); and, as the last output, a digest of
-    what each partition gets (uint64 [partitions]).
+) -> ShuffledDocuments:
+    """Map: the tokens of all claimed copies of some token shards, by (set, partition).
 
     Args:
         partitions: partitions of every set; a set's begin after those of the sets before it.
         epochs: copies of a document that every set may hold; a divisor of its partitions.
     """
-    docs = read_documents(documents)
-    begin = np.r_[0, np.cumsum(partitions)]
-    all_copies = [copies for _, _, copies in claimed_copies(docs, settings, cells, claims)]
-    row = np.concatenate([c.row for c in all_copies])
-    order = np.argsort(row, kind="stable")
-    row = row[order]
-    sets = np.concatenate([c.set_index for c in all_copies])[order]
-    place = np.concatenate([c.place for c in all_copies])[order]
-    take = np.concatenate([c.take for c in all_copies])[order]
-    copy = np.concatenate([c.number for c in all_copies])[order]
-    where = np.empty(len(row), np.int64)
-    for s, (count, times) in enumerate(zip(partitions, epochs, strict=True)):
-        mine = sets == s
-        # Each epoch has its own partitions, so that copies of a document never meet in a block.
-        ranges = count // times
-        where[mine] = begin[s] + copy[mine] * ranges + by_hash_range(place[mine], ranges)
-
-    outputs: list[Artifact] = []
-    held: list[pa.RecordBatch] = []
-    held_where: list[np.ndarray] = []
-    digests = np.zeros(int(begin[-1]), np.uint64)
-    size = 0
-
-    def spill() -> None:
-        nonlocal held, held_where, size
-        table = pa.Table.from_batches(held, ENTRY_SCHEMA)
-        to = np.concatenate(held_where) if held_where else np.empty(0, np.int64)
-        by = np.argsort(to, kind="stable")
-        bounds = np.searchsorted(to[by], np.arange(int(begin[-1]) + 1))
-        parts = [ipc_bytes(table.take(pa.array(by[a:b])), ENTRY_SCHEMA) for a, b in itertools.pairwise(bounds)]
-        path = stem.with_name(f"{stem.name}.{len(outputs)}")
-        outputs.append(write_shuffle(path, parts, table.num_rows))
-        held, held_where, size = [], [], 0
-
+    copies = _by_row([c for _, _, c in claimed_copies(read_documents(documents), settings, cells, claims)])
+    where = _partitions_of(copies, partitions, epochs)
+    out = _EntryShuffle(stem, sum(partitions))
     at = 0
-    for path, cell in shards:
-        for batch in token_batches(path):
-            first, last = np.searchsorted(row, [at, at + batch.num_rows])
-            local = pa.array(row[first:last] - at)
+    for shard, cell in shards:
+        for batch in token_batches(shard.file):
+            first, last = np.searchsorted(copies.row, [at, at + batch.num_rows])
+            local = pa.array(copies.row[first:last] - at)
             at += batch.num_rows
             if first == last:
                 continue
             columns = [
-                pa.array(place[first:last]),
+                pa.array(copies.place[first:last]),
                 batch.column("doc_id").take(local),
                 pa.array(np.full(last - first, cell, np.uint16)),
-                pa.array(take[first:last]),
+                pa.array(copies.take[first:last]),
                 batch.column("input_ids").take(local),
                 batch.column("loss_spans").take(local),
             ]
-            held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
-            held_where.append(where[first:last])
-            _add_digests(
-                where[first:last],
-                np.stack([c.to_numpy().astype(np.uint64) for c in columns[:4]]),
-                *column_lists(columns[4]),
-                *column_lists(columns[5]),
-                digests,
-            )
-            size += held[-1].nbytes
-            if size >= SPILL_BYTES:
-                spill()
-    if held or not outputs:
-        spill()
-    return TaskResult((*outputs, _publish_digests(digests, stem)), {"copies": len(row)})
+            out.add(columns, where[first:last])
+    return out.close()
+
+
+def _by_row(parts: Sequence[Copies]) -> Copies:
+    """The copies of all phases as one, in the order of their documents."""
+    order = np.argsort(np.concatenate([c.row for c in parts]), kind="stable")
+    return Copies(*(np.concatenate([getattr(c, f.name) for c in parts])[order] for f in fields(Copies)))
+
+
+def _partitions_of(copies: Copies, partitions: Sequence[int], epochs: Sequence[int]) -> np.ndarray:
+    """int64 [n]: the partition that each copy goes to, over all sets."""
+    begin = np.r_[0, np.cumsum(partitions)]
+    where = np.empty(len(copies.row), np.int64)
+    for s, (count, times) in enumerate(zip(partitions, epochs, strict=True)):
+        in_set = copies.set_index == s
+        # Each epoch has its own partitions, so that copies of a document never meet in a block.
+        ranges = count // times
+        where[in_set] = begin[s] + copies.number[in_set] * ranges + by_hash_range(copies.place[in_set], ranges)
+    return where
+
+
+class _EntryShuffle:
+    """Shuffle files of `ENTRY_SCHEMA`, and a digest of what each partition gets."""
+
+    def __init__(self, stem: Path, partitions: int) -> None:
+        self._stem, self._partitions = stem, partitions
+        self._digests = np.zeros(partitions, np.uint64)
+        self._files: list[Artifact] = []
+        self._held: list[pa.RecordBatch] = []
+        self._held_where: list[np.ndarray] = []
+        self._size = 0
+
+    def add(self, columns: list[pa.Array], where: np.ndarray) -> None:
+        """Add rows, each for its partition."""
+        self._held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
+        self._held_where.append(where)
+        facts = np.stack([c.to_numpy().astype(np.uint64) for c in columns[:4]])
+        _add_digests(where, facts, *column_lists(columns[4]), *column_lists(columns[5]), self._digests)
+        self._size += self._held[-1].nbytes
+        if self._size >= SPILL_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        table = pa.Table.from_batches(self._held, ENTRY_SCHEMA)
+        to = np.concatenate(self._held_where) if self._held_where else np.empty(0, np.int64)
+        by = np.argsort(to, kind="stable")
+        bounds = np.searchsorted(to[by], np.arange(self._partitions + 1))
+        parts = [ipc_bytes(table.take(pa.array(by[a:b])), ENTRY_SCHEMA) for a, b in itertools.pairwise(bounds)]
+        path = self._stem.with_name(f"{self._stem.name}.{len(self._files)}")
+        self._files.append(write_shuffle(path, parts, table.num_rows))
+        self._held, self._held_where, self._size = [], [], 0
+
+    def close(self) -> ShuffledDocuments:
+        if self._held or not self._files:
+            self._spill()
+        return ShuffledDocuments(tuple(self._files), _publish_digests(self._digests, self._stem))
 
 
 @njit(cache=True, nogil=True)
@@ -253,10 +341,17 @@ def _publish_digests(digests: np.ndarray, stem: Path) -> Artifact:
     return out.artifact
 
 
-def sum_digests(files: Sequence[Path], stem: Path) -> TaskResult:
+@dataclass(frozen=True)
+class Digests:
+    """uint64 [partitions of all sets]: what each partition holds."""
+
+    file: Artifact
+
+
+def sum_digests(files: FileSet, stem: Path) -> Digests:
     """Reduce: the digest of every partition over all map tasks (`<stem>.digests`)."""
     digests = np.stack([read_digests(file) for file in files]).sum(axis=0, dtype=np.uint64)
-    return TaskResult((_publish_digests(digests, stem),))
+    return Digests(_publish_digests(digests, stem))
 
 
 def read_digests(file: Path) -> np.ndarray:
@@ -283,7 +378,7 @@ def ipc_bytes(table: pa.Table, schema: pa.Schema, always: bool = False) -> memor
     return memoryview(sink.getvalue())
 
 
-def read_entries(files: Sequence[Path], partition: int) -> pa.Table:
+def read_entries(files: FileSet, partition: int) -> pa.Table:
     """All copies of one partition, in their order there: by place, then id."""
     tables = [pa.Table.from_batches([], ENTRY_SCHEMA)]
     for file in files:

@@ -18,8 +18,7 @@ import pyarrow as pa
 from ...tokenize.pack import Packed, PackedSegments, Packing, fill, loss_spans, pack, streams
 from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
 from ..engine.shuffle import by_hash_range, read_partition, write_shuffle
-from ..engine.tasks import TaskResult
-from ..run.artifacts import publish
+from ..run.artifacts import Artifact, FileSet, publish
 from ..signals.hashing import mix_array
 from .assign import column_lists, ipc_bytes, read_entries
 
@@ -38,7 +37,7 @@ that stream is trained on."""
 
 @dataclass(frozen=True)
 class SetShape:
-    """What packing needs to know of a set."""
+    """What packing needs to know about a set."""
 
     block_length: int
     max_docs: int
@@ -46,13 +45,13 @@ class SetShape:
     buckets: int
     """Partitions of the block shuffle."""
     seed: int
-    """Of the block ranks; differs between sets."""
+    """Seed of the block ranks, another one for each set."""
     bos: int
     eos: int
     """-1: none is added."""
     pad: int
     masked: bool = False
-    """Some documents are trained on in parts: blocks say which."""
+    """Whether some documents are trained on in parts; blocks then say which."""
 
 
 def ranked_schema(block_length: int, masked: bool) -> pa.Schema:
@@ -72,7 +71,7 @@ class Material:
     spans: np.ndarray
     """int64 [2 m]: begins and exclusive ends, in a document's stream, of what is trained on."""
     span_offsets: np.ndarray
-    """int64 [n + 1]: where each one's begin in `spans`; none: all of it."""
+    """int64 [n + 1]: where each document's spans begin in `spans`; a document without any is trained on whole."""
 
     def batch(self, segments: PackedSegments, n_blocks: int, shape: SetShape) -> pa.RecordBatch:
         """Blocks of these segments, as rows of a set."""
@@ -105,13 +104,45 @@ class Material:
         )
 
 
-def pack_partition(files: Sequence[Path], partition: int, number: int, shape: SetShape, stem: Path) -> TaskResult:
+@dataclass(frozen=True)
+class PackedBlocks:
+    """Blocks by their rank, and what found no block."""
+
+    blocks: Artifact
+    """A shuffle file of `ranked_schema`, by ranges of the rank."""
+    leftovers: Artifact | None
+    """`LEFTOVER_SCHEMA`; None where nothing comes after."""
+    tokens: int
+    segments: int
+    cut_to_fill: int
+    buckets: tuple[int, ...]
+    """Blocks in every partition of the shuffle file."""
+    cells: dict[int, int]
+    """Tokens by cell code."""
+
+
+@dataclass(frozen=True)
+class PartitionDocuments:
+    """The documents of one partition, in the shuffle files of all."""
+
+    files: FileSet
+    place: int
+    """Of the partition in the files."""
+    digest: int
+    """Of its documents."""
+
+    def identity(self) -> int:
+        """A partition is packed again where its own documents changed, not where any did."""
+        return self.digest
+
+
+def pack_partition(documents: PartitionDocuments, number: int, shape: SetShape, stem: Path) -> PackedBlocks:
     """Reduce: one partition's documents to blocks (`<stem>.blocks`) and leftovers (`<stem>.left`).
 
     Args:
         number: of the partition in its set; part of the ranks of its blocks.
     """
-    entries = read_entries(files, partition)
+    entries = read_entries(documents.files, documents.place)
     lengths = entries.column("take").to_numpy()
     ids, offsets = column_lists(entries.column("input_ids"))
     spans, span_offsets = column_lists(entries.column("loss_spans"))
@@ -128,7 +159,7 @@ def pack_partition(files: Sequence[Path], partition: int, number: int, shape: Se
     return _write(material, packed, number, shape, stem, leftovers=True)
 
 
-def pack_leftovers(files: Sequence[Path], number: int, shape: SetShape, stem: Path) -> TaskResult:
+def pack_leftovers(files: FileSet, number: int, shape: SetShape, stem: Path) -> PackedBlocks:
     """What all partitions of a set left over, in partition order, to blocks; the last may be underfull."""
     tables = [pa.Table.from_batches([], LEFTOVER_SCHEMA)]
     tables += [pa.ipc.open_stream(file.read_bytes()).read_all() for file in files]
@@ -189,7 +220,9 @@ def _apart(doc_ids: Sequence[int], lengths: Sequence[int], block_length: int, ma
     return runs
 
 
-def _write(material: Material, packed: Packed, number: int, shape: SetShape, stem: Path, leftovers: bool) -> TaskResult:
+def _write(
+    material: Material, packed: Packed, number: int, shape: SetShape, stem: Path, leftovers: bool
+) -> PackedBlocks:
     """Publish blocks by rank, and (unless nothing comes after) what is left over."""
     segments = packed.segments
     batch = material.batch(segments, packed.n_blocks, shape)
@@ -199,24 +232,23 @@ def _write(material: Material, packed: Packed, number: int, shape: SetShape, ste
     table = pa.Table.from_arrays([pa.array(rank), *batch.columns], schema=schema)
     bounds = np.searchsorted(by_hash_range(rank[order], shape.buckets), np.arange(shape.buckets + 1))
     parts = [ipc_bytes(table.take(pa.array(order[a:b])), schema) for a, b in itertools.pairwise(bounds)]
-    outputs = [write_shuffle(stem.with_name(f"{stem.name}.blocks"), parts, packed.n_blocks)]
+    blocks = write_shuffle(stem.with_name(f"{stem.name}.blocks"), parts, packed.n_blocks)
+    left_over = None
     if leftovers:
         left = _leftover(material, packed.leftover)
         with publish(stem.with_name(f"{stem.name}.left"), rows=left.num_rows) as out:
             out.write(ipc_bytes(left, LEFTOVER_SCHEMA, always=True))
-        outputs.append(out.artifact)
-    counts = {
-        "blocks": packed.n_blocks,
-        "tokens": int(segments.length.sum()),
-        "segments": len(segments),
-        "cut_to_fill": packed.cut,
-    }
+        left_over = out.artifact
     by_cell = np.bincount(material.cells[segments.document], weights=segments.length).astype(np.int64)
-    data = {
-        "buckets": np.diff(bounds).tolist(),
-        "cells": {str(c): int(t) for c, t in enumerate(by_cell) if t},
-    }
-    return TaskResult(tuple(outputs), counts, data)
+    return PackedBlocks(
+        blocks,
+        left_over,
+        int(segments.length.sum()),
+        len(segments),
+        packed.cut,
+        tuple(np.diff(bounds).tolist()),
+        {cell: int(t) for cell, t in enumerate(by_cell) if t},
+    )
 
 
 def _leftover(material: Material, left: PackedSegments) -> pa.Table:
@@ -242,9 +274,16 @@ def _leftover(material: Material, left: PackedSegments) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=LEFTOVER_SCHEMA)
 
 
+@dataclass(frozen=True)
+class BlockFile:
+    """A file of blocks of a set."""
+
+    file: Artifact
+
+
 def write_file(
-    shuffles: Sequence[Path], bucket_sizes: Sequence[int], number: int, block_length: int, masked: bool, path: Path
-) -> TaskResult:
+    shuffles: FileSet, bucket_sizes: Sequence[int], number: int, block_length: int, masked: bool, path: Path
+) -> BlockFile:
     """Blocks ``number * R`` to ``(number + 1) * R - 1`` of a set in their global order, as one file of the set.
 
     Args:
@@ -267,4 +306,4 @@ def write_file(
     blocks = table.take(pa.array(wanted)).drop_columns(["rank"])
     with publish(path, rows=len(wanted)) as out:
         write_blocks(out, blocks, block_length, masked)
-    return TaskResult((out.artifact,), {"blocks": len(wanted)})
+    return BlockFile(out.artifact)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+from ...storage.fields import WITH_UNIT, Bounds, Derived, OneOf, Quantity, QuantityOrShare, Share, Written, quantity
 from ...tokenize.pack import Packing
+from ..sources.domains import CHAT, DOMAINS, Domain, domain_of
 
 
 @dataclass(frozen=True)
@@ -20,34 +22,54 @@ class Cell:
     chat: bool = False
     """Its documents are conversations, of which only the answers are trained on."""
 
+    @classmethod
+    def of(cls, corpus: str, subset: str, format: str) -> Cell:
+        """The cell of a subset of a corpus whose files have a format."""
+        return cls(corpus, subset, domain_of(format, subset), format == CHAT)
+
 
 @dataclass(frozen=True)
 class Weight:
-    """A pool of a phase and its share, or a group of pools that divide its share among them.
+    """A pool of a phase and its share, or a group of pools that divide its share among them (`within`, or `by`).
 
     A document belongs to the first pool of the phase that matches it, groups taken apart in order.
     """
 
-    weight: float
-    domain: str = ""
+    weight: Annotated[float, Bounds(gt=0)]
+    """Share among the weights of the same list."""
+    domain: Annotated[str, OneOf(("", *DOMAINS))] = ""
+    """Only documents of this domain."""
     corpus: str = ""
+    """Only documents of this corpus."""
     subset: str = ""
+    """Only documents of this subset."""
     if_present: bool = False
     """An empty pool gives its share to the others, in proportion, instead of being an error."""
-    max_epochs: float = 1.0
+    max_epochs: Annotated[float, Bounds(ge=1, le=63)] = 1.0
     """How often a document may be used in the phase."""
-    top: float = 1.0
+    top: Share = 1.0
     """Only this share of the domain's tokens, best quality first."""
-    min_quality: float = 0.0
+    min_quality: Share = 0.0
     """Only documents of at least this quality, 0 to 1."""
     reuse: tuple[str, ...] = ()
-    """Phases that claim before this one and whose documents it may take nonetheless."""
+    """Phases that claim documents before this one and whose documents this pool may take again."""
     by: Literal["", "domain", "corpus", "subset"] = ""
     """A group of one pool for each of these that the run holds, weighed by their tokens."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Bounds(gt=0)] = 1.0
     """With `by`: a pool of n tokens weighs n ** (1 / temperature)."""
     within: tuple[Weight, ...] = ()
-    """The pools of a group; they have its domain, corpus and subset."""
+    """The pools of a group, which divide its share; a recipe gives them what the group says."""
+
+    def __post_init__(self) -> None:
+        if self.by and self.within:
+            raise ValueError("a weight has `by` or `within`, not both")
+        if self.temperature != 1 and not self.by:
+            raise ValueError("`temperature` needs `by`: domain, corpus or subset")
+        for pool in self.within:
+            for kind in ("domain", "corpus", "subset"):
+                group, own = getattr(self, kind), getattr(pool, kind)
+                if group and own and group != own:
+                    raise ValueError(f"a pool of {kind} {own} cannot lie within one of {group}")
 
     @property
     def name(self) -> str:
@@ -67,16 +89,26 @@ class Weight:
             yield from weight.pools()
 
 
+def _block_length(value: Any) -> int:
+    length = quantity(value)
+    if not 64 <= length <= 65_536 or length & (length - 1):
+        raise ValueError(f"block length {length} is not a power of two between 64 and 65,536")
+    return length
+
+
 @dataclass(frozen=True)
 class BlockRule:
     """Which documents of a phase are packed into blocks of one length; the first rule that matches takes a document."""
 
-    length: int
-    min_tokens: int = 0
-    domains: tuple[str, ...] = ()
+    length: Annotated[int, Written(_block_length, (WITH_UNIT,))]
+    """Tokens of a block."""
+    min_tokens: Quantity = 0
+    """Only documents of at least this length."""
+    domains: tuple[Domain, ...] = ()
+    """Only documents of these domains; empty: of all."""
     corpora: tuple[str, ...] = ()
-    """Corpora, or corpus/subset."""
-    fill: float = 0.0
+    """Only documents of these corpora, or corpus/subset; empty: of all."""
+    fill: Share = 0.0
     """Share of the documents too short for `min_tokens` that go here too, to fill the gaps long ones leave."""
 
     def matches(self, cell: Cell) -> bool:
@@ -87,15 +119,22 @@ class BlockRule:
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of the curriculum."""
+    """One phase of the curriculum: how many tokens of which pools."""
 
-    name: str
-    tokens: int
-    """Positions that are not padding, BOS and EOS included."""
-    weights: tuple[Weight, ...]
-    blocks: tuple[BlockRule, ...]
+    name: Annotated[str, Derived()]
+    tokens: QuantityOrShare
+    """Tokens, absolute (62B) or as a share of `total_tokens` (39%): positions that are not padding, BOS and EOS included."""
+    weights: Annotated[tuple[Weight, ...], Bounds(min_length=1)]
+    """The pools that it draws on."""
+    blocks: Annotated[tuple[BlockRule, ...], Bounds(min_length=1)]
+    """Block lengths and what goes there, tried in order; the last entry takes what is left."""
     prefer: Literal["any", "long", "quality"] = "any"
     """Which documents of a pool a phase claims first."""
+
+    def __post_init__(self) -> None:
+        last = self.blocks[-1] if self.blocks else None
+        if last and (last.domains or last.corpora or last.min_tokens):
+            raise ValueError("the last entry of `blocks` must take every document: only a `length`")
 
     @property
     def pools(self) -> tuple[Weight, ...]:
@@ -115,15 +154,16 @@ class Phase:
 class MixSettings:
     """What the phases hold, and how blocks are filled."""
 
-    phases: tuple[Phase, ...]
+    phases: Annotated[tuple[Phase, ...], Derived()] = ()
     claim_order: tuple[str, ...] = ()
     """Names of the phases in the order they claim documents; empty: last phase first."""
     packing: Packing = "best_fit"
-    tokens_per_segment: int = 32
+    """`best_fit` cuts only documents longer than a block; `concatenate` cuts at every block's end."""
+    tokens_per_segment: Annotated[int, Bounds(ge=1)] = 32
     """A block of L tokens holds at most L / this segments."""
-    held_out_block_length: int = 0
-    """0: the shortest block length of the phases."""
-    seed: int = 0
+    held_out_block_length: Quantity = 0
+    """Block length of the held-out sets; 0: the shortest of the phases."""
+    seed: Annotated[int, Derived()] = 0
 
     def max_docs(self, block_length: int) -> int:
         return max(1, block_length // self.tokens_per_segment)
@@ -162,16 +202,23 @@ def _expanded(weight: Weight, cells: Sequence[Cell], tokens: Sequence[int]) -> W
             subset = cell.subset if weight.by == "subset" else weight.subset
             sizes[domain, corpus, subset] = sizes.get((domain, corpus, subset), 0) + n
     if not sizes:
-        return replace(weight, by="")
+        return replace(weight, by="", temperature=1.0)
     # Relative to the largest: a pool may hold more tokens than a power of a float can be exact about.
     most = max(sizes.values())
     within = tuple(
         replace(
-            weight, weight=(n / most) ** (1 / weight.temperature), domain=d, corpus=c, subset=s, by="", if_present=True
+            weight,
+            weight=(n / most) ** (1 / weight.temperature),
+            domain=d,
+            corpus=c,
+            subset=s,
+            by="",
+            temperature=1.0,
+            if_present=True,
         )
         for (d, c, s), n in sorted(sizes.items())
     )
-    return replace(weight, by="", within=within)
+    return replace(weight, by="", temperature=1.0, within=within)
 
 
 def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:

@@ -1,10 +1,11 @@
-"""Whether pools can give what phases want: the table of pools, and the weights that would do."""
+"""Whether pools can give what phases want: the table of pools, and the nearest weights that are feasible."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..prepare.tokenizer import PreparedTokenizer
 from .budget import Cell, MixSettings, quotas
 from .select import pools_of
 
@@ -32,12 +33,12 @@ class PoolNeed:
 
     @property
     def epochs(self) -> float:
-        """Epochs that would be needed."""
+        """Epochs of the pool that the budget needs."""
         return self.wanted / self.available if self.available else float("inf")
 
 
 NAMED = 3
-"""Short pools that the error's line names; its table has all."""
+"""Short pools named in the error's line; its table has all."""
 
 
 class BudgetShort(ValueError):
@@ -51,7 +52,7 @@ class BudgetShort(ValueError):
             for n in short[:NAMED]
         )
         more = f"; and {len(short) - NAMED} more pools" if len(short) > NAMED else ""
-        do = all(nearest_feasible(mine) for mine in self._short_phases().values())
+        do = all(nearest_feasible(pools) for pools in self._short_phases().values())
         weights = ", or use the nearest feasible weights of the table above" if do else ""
         super().__init__(
             f"budget short {when}, in tokens: {rows}{more}. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
@@ -68,15 +69,17 @@ class BudgetShort(ValueError):
         head = ("phase", "pool", "wanted", "available", "epochs needed", "allowed", "weight", "nearest feasible")
         rows = [head]
         notes = []
-        for phase, mine in self._short_phases().items():
-            whole = sum(n.wanted for n in mine)
-            nearest = nearest_feasible(mine)
+        for phase, pools in self._short_phases().items():
+            whole = sum(n.wanted for n in pools)
+            nearest = nearest_feasible(pools)
             if nearest is None:
-                most = int(sum(n.most for n in mine))
-                notes.append(f"{phase}: no weights will do; all its pools together give {most:,} of {whole:,} tokens")
-            for i, n in enumerate(mine):
+                most = int(sum(n.most for n in pools))
+                notes.append(
+                    f"{phase}: no weights are feasible; all its pools together hold {most:,} of {whole:,} tokens"
+                )
+            for i, n in enumerate(pools):
                 feasible = "-" if nearest is None else f"{100 * nearest[i] / whole:.2f} %"
-                needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "none there"
+                needed = "-" if not n.wanted else f"{n.epochs:.2f}" if n.available else "empty"
                 share = f"{100 * n.wanted / whole:.2f} %"
                 rows.append(
                     (n.phase, n.pool, f"{n.wanted:,}", f"{n.available:,}", needed, f"{n.max_epochs:g}", share, feasible)
@@ -139,3 +142,29 @@ def estimated_needs(
             for n, p in zip(left, pool_of, strict=True)
         ]
     return needs
+
+
+ESTIMATE_MARGIN = 2.0
+"""How far the estimate after dedupe may be off before it refuses a budget; the exact check follows."""
+
+
+def check_estimate(
+    settings: MixSettings, kept_bytes: Mapping[str, int], formats: Mapping[str, str], measured: PreparedTokenizer
+) -> None:
+    """The second feasibility check, after dedupe: bytes that survive times measured tokens per byte.
+
+    Args:
+        kept_bytes: by `corpus/subset`.
+        formats: of the corpora.
+
+    Raises:
+        BudgetShort: some pool cannot give what its phase wants, by far.
+    """
+    if not measured.measured_bytes:
+        return
+    rate = measured.measured_tokens / measured.measured_bytes
+    names = [name.split("/", 1) for name in kept_bytes]
+    cells = [Cell.of(corpus, subset, formats[corpus]) for corpus, subset in names]
+    needs = estimated_needs(settings, cells, [int(size * rate) for size in kept_bytes.values()], ESTIMATE_MARGIN)
+    if any(n.short for n in needs):
+        raise BudgetShort(needs, "after dedupe, by measured tokens per byte")

@@ -14,14 +14,27 @@ import pyarrow as pa
 
 from ...tokenize.pack import pack, streams
 from ...tokenize.shards import block_schema, rows_per_file, token_batches, write_blocks
-from ..engine.tasks import TaskResult
 from ..run.artifacts import Artifact, publish
 from .assign import column_lists
 from .blocks import Material, SetShape
+from .select import CellShard
 
 
-def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, folder: Path) -> TaskResult:
-    """Stream the token shards (path, cell code) of held-out groups into files of blocks, `data-00000.arrow` and on."""
+@dataclass(frozen=True)
+class HeldOutSet:
+    """The set of held-out documents."""
+
+    files: tuple[Artifact, ...]
+    documents: int
+    tokens: int
+
+    @property
+    def blocks(self) -> int:
+        return sum(a.rows for a in self.files)
+
+
+def write_held_out(shards: Sequence[CellShard], shape: SetShape, folder: Path) -> HeldOutSet:
+    """Stream the token shards of held-out groups into files of blocks, `data-00000.arrow` and on."""
     stream = _Stream(shape)
     outputs: list[Artifact] = []
     rows = rows_per_file(shape.block_length)
@@ -32,21 +45,14 @@ def write_held_out(shards: Sequence[tuple[Path, int]], shape: SetShape, folder: 
         outputs.append(out.artifact)
 
     for shard, cell in shards:
-        for batch in token_batches(shard):
+        for batch in token_batches(shard.file):
             stream.add(batch, cell)
             while stream.rows >= rows:
                 write(stream.take(rows))
     stream.finish()
     while stream.rows or not outputs:
         write(stream.take(rows))
-    counts = {
-        "documents": stream.documents,
-        "tokens": stream.tokens,
-        "segments": stream.segments,
-        "cut_to_fill": stream.cut,
-    }
-    counts["blocks"] = sum(a.rows for a in outputs)
-    return TaskResult(tuple(outputs), counts, {"cells": {str(c): t for c, t in sorted(stream.cells.items())}})
+    return HeldOutSet(tuple(outputs), stream.documents, stream.tokens)
 
 
 class _Stream:
@@ -56,8 +62,7 @@ class _Stream:
         self._shape = shape
         self._batches: list[pa.RecordBatch] = []
         self._carried: list[_Piece] = []
-        self.documents = self.tokens = self.segments = self.cut = 0
-        self.cells: dict[int, int] = {}
+        self.documents = self.tokens = 0
 
     def add(self, batch: pa.RecordBatch, cell: int) -> None:
         shape = self._shape
@@ -73,7 +78,6 @@ class _Stream:
             _Piece(doc, cell, 0, stream[bounds[k] : bounds[k + 1]], spans[at[k] : at[k + 1]])
             for k, doc in enumerate(batch.column("doc_id").to_pylist())
         ]
-        self.cells[cell] = self.cells.get(cell, 0) + int(lengths.sum())
         self._chunk([*self._carried, *pieces], last=False)
 
     def finish(self) -> None:
@@ -109,8 +113,6 @@ class _Stream:
         if packed.n_blocks:
             self._batches.append(material.batch(s, packed.n_blocks, shape))
         self.tokens += int(s.length.sum())
-        self.segments += len(s)
-        self.cut += packed.cut
         left = packed.leftover
         self._carried = [
             _Piece(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ..engine.shuffle import RecordShuffle, by_hash_range, read_records
-from ..engine.tasks import TaskResult
-from ..run.artifacts import parquet_writer, row_groups
+from ..engine.shuffle import RecordShuffle, Shuffled, by_hash_range, read_records
+from ..run.artifacts import Artifact, FileSet, parquet_writer, row_groups
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -37,12 +37,12 @@ def part_of(doc_ids: np.ndarray, parts: int) -> np.ndarray:
 
 
 def shuffle_segments(
-    file: Path, phase: int, block_length: int, first_block: int, partitions: int, stem: Path
-) -> TaskResult:
+    file: Artifact, phase: int, block_length: int, first_block: int, partitions: int, stem: Path
+) -> Shuffled:
     """Map: the segments of one file of a phase set, by ranges of the document id."""
     out = RecordShuffle(stem, partitions, _RECORD)
     at = first_block
-    with pa.memory_map(os.fspath(file)) as source:
+    with pa.memory_map(os.fspath(file.file)) as source:
         for batch in pa.ipc.open_stream(source):
             ends = batch.column("doc_ends")
             per_block = np.diff(ends.offsets.to_numpy())
@@ -57,10 +57,18 @@ def shuffle_segments(
             records["block_length"], records["phase"] = block_length, phase + 1
             out.add(records, part_of(records["id"], partitions))
             at += batch.num_rows
-    return TaskResult(tuple(out.close()))
+    return Shuffled(out.close())
 
 
-def write_index(files: Sequence[Path], partition: int, path: Path) -> TaskResult:
+@dataclass(frozen=True)
+class IndexPart:
+    """One sorted part of the index."""
+
+    file: Artifact
+    """`INDEX_SCHEMA`."""
+
+
+def write_index(files: FileSet, partition: int, path: Path) -> IndexPart:
     """Reduce: one sorted part of the index."""
     rows = read_records(files, partition, _RECORD)
     rows = rows[np.lexsort((rows["start"], rows["block"], rows["block_length"], rows["phase"], rows["id"]))]
@@ -69,7 +77,7 @@ def write_index(files: Sequence[Path], partition: int, path: Path) -> TaskResult
     with parquet_writer(path, INDEX_SCHEMA) as out:
         for batch in pa.Table.from_arrays(columns, schema=INDEX_SCHEMA).to_batches(1 << 16):
             out.write(batch)
-    return TaskResult((out.artifact,), {"segments": len(rows)})
+    return IndexPart(out.artifact)
 
 
 def segments_between(parts: Sequence[Path], first: int, last: int) -> np.ndarray:

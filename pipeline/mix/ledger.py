@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.tasks import TaskResult
 from ..run.artifacts import Artifact
+from .assign import ALL_SURVIVORS, ClassCount
+from .blocks import PackedBlocks
 from .budget import Cell, MixSettings
+from .held_out import HeldOutSet
 from .plan import MixPlan
 
 
@@ -23,10 +25,16 @@ class PackedSet:
     phase: int
     block_length: int
     masked: bool
-    results: list[TaskResult]
-    bucket_sizes: list[int]
-    folder: Path = Path()
+    parts: list[PackedBlocks]
+    """Of every partition, then of what they left over."""
+    folder: Path
     files: list[Artifact] = field(default_factory=list)
+    """Of the set, once they are written."""
+
+    @property
+    def bucket_sizes(self) -> list[int]:
+        """Blocks in every bucket, over all parts."""
+        return np.sum([part.buckets for part in self.parts], axis=0).tolist()
 
     @property
     def n_blocks(self) -> int:
@@ -34,33 +42,31 @@ class PackedSet:
 
     @property
     def tokens(self) -> int:
-        return sum(r.counts["tokens"] for r in self.results)
+        return sum(part.tokens for part in self.parts)
 
 
 def mixture_json(
-    settings: MixSettings, cells: Sequence[Cell], plan: MixPlan, packed: Sequence[PackedSet], held: TaskResult | None
+    settings: MixSettings, cells: Sequence[Cell], plan: MixPlan, packed: Sequence[PackedSet], held: HeldOutSet | None
 ) -> dict[str, Any]:
     """Wanted and reached tokens of every phase, pool, cell and set, for the stats."""
     phases = []
     for number, phase in enumerate(settings.phases):
-        mine = [p for p in packed if p.phase == number]
+        sets = [p for p in packed if p.phase == number]
         pools = [n for n in plan.needs if n.phase == phase.name]
         by_cell: dict[int, list[int]] = {}
         by_pool = np.zeros((len(phase.pools), 2), np.int64)
-        for key, value in plan.tally["sets"].items():
-            p, pool, cell, _ = map(int, key.split("/"))
-            if p == number:
-                by_pool[pool] += value
-                by_cell.setdefault(cell, [0, 0])[0] += int(value[0])
-        for packed_set in mine:
-            for result in packed_set.results:
-                for code, tokens in result.data["cells"].items():
-                    by_cell[int(code)][1] += tokens
+        for count in plan.tally.sets:
+            if count.phase == number:
+                by_pool[count.pool] += (count.copies, count.tokens)
+                by_cell.setdefault(count.cell, [0, 0])[0] += count.copies
+        for part in (part for packed_set in sets for part in packed_set.parts):
+            for cell, tokens in part.cells.items():
+                by_cell[cell][1] += tokens
         phases.append(
             {
                 "name": phase.name,
                 "wanted_tokens": phase.tokens,
-                "tokens": sum(p.tokens for p in mine),
+                "tokens": sum(p.tokens for p in sets),
                 "documents": sum(c[0] for c in by_cell.values()),
                 "pools": [
                     {
@@ -82,25 +88,28 @@ def mixture_json(
                         "blocks": p.n_blocks,
                         "tokens": p.tokens,
                         "padding": p.n_blocks * p.block_length - p.tokens,
-                        "segments": sum(r.counts["segments"] for r in p.results),
-                        "cut_to_fill": sum(r.counts["cut_to_fill"] for r in p.results),
+                        "segments": sum(part.segments for part in p.parts),
+                        "cut_to_fill": sum(part.cut_to_fill for part in p.parts),
                     }
-                    for p in mine
+                    for p in sets
                 ],
-                "lengths": _by_domain(plan, "lengths", number),
-                "quality": _by_domain(plan, "quality", number),
+                "lengths": _by_domain(plan.tally.lengths, number),
+                "quality": _by_domain(plan.tally.quality, number),
             }
         )
-    unused = {int(code): value.tolist() for code, value in plan.tally["unused"].items()}
-    held_out_tokens = held.counts["tokens"] if held else 0
+    unused = {c.cell: [c.documents, c.tokens] for c in plan.tally.unused}
+    survivors = {
+        "lengths": _by_domain(plan.tally.lengths, ALL_SURVIVORS),
+        "quality": _by_domain(plan.tally.quality, ALL_SURVIVORS),
+    }
     return {
         "phases": phases,
-        "survivors": {"lengths": _by_domain(plan, "lengths", -1), "quality": _by_domain(plan, "quality", -1)},
+        "survivors": survivors,
         "unused": _by_cell(cells, unused),
         "held_out": {
-            "tokens": held_out_tokens,
-            "blocks": held.counts["blocks"] if held else 0,
-            "documents": held.counts["documents"] if held else 0,
+            "tokens": held.tokens if held else 0,
+            "blocks": held.blocks if held else 0,
+            "documents": held.documents if held else 0,
         },
     }
 
@@ -119,12 +128,10 @@ def _by_cell(cells: Sequence[Cell], counts: Mapping[int, Sequence[int]]) -> list
     ]
 
 
-def _by_domain(plan: MixPlan, kind: str, phase: int) -> dict[str, dict[str, list[int]]]:
-    """Domain -> class -> (documents, tokens) of a phase's distribution. A class of lengths is the power of two below a
-    document's tokens; one of quality a twentieth of the scale."""
+def _by_domain(counts: Sequence[ClassCount], phase: int) -> dict[str, dict[str, list[int]]]:
+    """Domain -> class -> (documents, tokens) of a phase's distribution."""
     found: dict[str, dict[str, list[int]]] = {}
-    for key, value in sorted(plan.tally.get(kind, {}).items()):
-        number, domain, level = key.split("/")
-        if int(number) == phase:
-            found.setdefault(domain, {})[level] = value.tolist()
+    for count in counts:
+        if count.phase == phase:
+            found.setdefault(count.domain, {})[str(count.level)] = [count.documents, count.tokens]
     return found

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
-from ..engine.tasks import Engine, TaskResult
+from ..engine.tasks import Engine, Task
 from ..run.artifacts import Artifact, RunPaths
-from . import assign, select
+from . import VERSION, assign, select
 from .budget import Cell, MixSettings, quotas
 from .feasibility import BudgetShort, PoolNeed
 from .select import Claim, PhaseClaims, Search
-from .step import run_step
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,7 @@ class MixPlan:
     needs: tuple[PoolNeed, ...]
     given: dict[str, list[str]]
     """Phase -> pools that were empty and gave their share to the others."""
-    tally: dict[str, dict[str, np.ndarray]]
-    """What `assign.tally` counts, over all documents: kind -> key -> int64 [2]."""
+    tally: assign.Tally
 
 
 @dataclass
@@ -61,21 +62,15 @@ class Planner:
             claims.append(self._claims(phase, self.documents, claims, floors[phase]))
         if any(need.short for need in self.needs):
             raise BudgetShort(self.needs, "before any block was written")
-        tallies = run_step(
-            self.engine,
+        tallies = self.engine.run(
             "mix.tally",
-            self.documents,
-            lambda d: (assign.tally, (d.file, self.settings, self.cells, claims)),
-            lambda d: (d.hash, self.settings, self.cells, claims),
-            name=lambda d: str(d.file.relative_to(self.paths.mix("docs"))),
+            VERSION,
+            [
+                Task(f"{i:05d}", assign.tally, (documents, self.settings, self.cells, claims))
+                for i, documents in enumerate(self.documents)
+            ],
         )
-        tally: dict[str, dict[str, np.ndarray]] = {}
-        for result in tallies:
-            for kind, counts in result.data.items():
-                into = tally.setdefault(kind, {})
-                for key, value in counts.items():
-                    into[key] = into.get(key, np.zeros(2, np.int64)) + np.array(value, np.int64)
-        return MixPlan(tuple(claims), tuple(self.needs), self.given, tally)
+        return MixPlan(tuple(claims), tuple(self.needs), self.given, assign.Tally.sum(tallies))
 
     def _floors(self, documents: Sequence[Artifact]) -> list[tuple[int, ...]]:
         """Least quality by phase and cell code, from the weights' `top` shares."""
@@ -83,18 +78,15 @@ class Planner:
         ranked = any(pool.top < 1 for p in self.settings.phases for pool in p.pools)
         table = np.zeros((len(domains), select.LEVELS), np.int64)
         if ranked:
-            results = run_step(
-                self.engine,
-                "mix.quality",
-                list(enumerate(documents)),
-                lambda d: (
+            tasks = [
+                Task(
+                    f"{i:05d}",
                     select.quality_histogram,
-                    (d[1].file, self.cells, domains, self.paths.mix(f"quality/{d[0]:05d}")),
-                ),
-                lambda d: (d[1].hash, self.cells),
-                name=lambda d: f"{d[0]:05d}",
-            )
-            table = select.sum_tables([r.outputs[0] for r in results], len(domains))
+                    (part, self.cells, domains, self.paths.mix(f"quality/{i:05d}")),
+                )
+                for i, part in enumerate(documents)
+            ]
+            table = select.sum_tables(self.engine.run("mix.quality", VERSION, tasks), len(domains))
         floors = []
         for phase in self.settings.phases:
             pools = phase.pools
@@ -141,8 +133,8 @@ class Planner:
         return PhaseClaims(number, pools, floors, claims)
 
     def _histogram(self, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search) -> np.ndarray:
-        results = self._search("histogram", select.histogram, documents, before, search)
-        return select.sum_tables([r.outputs[0] for r in results], len(search.prefixes))
+        found = self._search("histogram", select.histogram, documents, before, search)
+        return select.sum_tables(found, len(search.prefixes))
 
     def _last(
         self,
@@ -152,8 +144,8 @@ class Planner:
         epochs: Sequence[int],
         left: Sequence[int],
     ) -> tuple[Claim, ...]:
-        results = self._search("bucket", select.last_bucket, documents, before, search)
-        rows = np.concatenate([np.fromfile(r.outputs[0].file, np.uint64).reshape(-1, 4) for r in results])
+        found = self._search("bucket", select.last_bucket, documents, before, search)
+        rows = np.concatenate([np.fromfile(bucket.file.file, np.uint64).reshape(-1, 4) for bucket in found])
         rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
         claims = []
         for pool, prefix in enumerate(search.prefixes):
@@ -169,28 +161,15 @@ class Planner:
     def _search(
         self,
         step: str,
-        function: Callable[..., TaskResult],
+        function: Callable[..., Result],
         documents: Sequence[Artifact],
         before: Sequence[PhaseClaims],
         search: Search,
-    ) -> list[TaskResult]:
+    ) -> list[Result]:
         name = self.settings.phases[search.phase].name
-        stage = f"mix.{step}"
-        before = tuple(before)
-        return run_step(
-            self.engine,
-            f"{stage}.{name}.{search.bits}",
-            list(enumerate(documents)),
-            lambda d: (
-                function,
-                (
-                    d[1].file,
-                    self.settings,
-                    before,
-                    search,
-                    self.paths.mix(f"{step}/{name}-{search.bits}/{d[0]:05d}"),
-                ),
-            ),
-            lambda d: (d[1].hash, self.settings, list(before), search),
-            name=lambda d: f"{d[0]:05d}",
-        )
+        folder = self.paths.mix(f"{step}/{name}-{search.bits}")
+        tasks = [
+            Task(f"{i:05d}", function, (part, self.settings, tuple(before), search, folder / f"{i:05d}"))
+            for i, part in enumerate(documents)
+        ]
+        return self.engine.run(f"mix.{step}.{name}.{search.bits}", VERSION, tasks)

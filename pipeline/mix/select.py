@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ...tokenize.shards import token_batches
-from ..engine.tasks import TaskResult
 from ..run.artifacts import Artifact, publish
 from ..signals.hashing import mix_array
 from .budget import Cell, MixSettings, Phase
@@ -30,7 +30,7 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Claim:
-    """What a phase takes of one pool."""
+    """What a phase takes from one pool."""
 
     pool: int
     epochs: int
@@ -40,7 +40,7 @@ class Claim:
     last_id: int
     """The document with which the quota is full (0: none); of documents with the same key those up to it count."""
     last_take: int
-    """Tokens of it that are taken."""
+    """Tokens taken of that document."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,40 @@ def pools_of(phase: Phase, cells: Sequence[Cell]) -> tuple[int, ...]:
     return tuple(next((i for i, p in enumerate(pools) if p.matches(cell)), NOBODY) for cell in cells)
 
 
-def list_documents(shards: Sequence[tuple[Path, int]], extra: int, out: Path) -> TaskResult:
-    """Map: the facts of all documents of some token shards (path, cell code), in shard order, as a `DOC` array file.
+class CellShard(NamedTuple):
+    """A token shard with the code of its cell."""
+
+    file: Artifact
+    cell: int
+
+
+@dataclass(frozen=True)
+class CellCount:
+    """Documents of a cell, and their tokens."""
+
+    cell: int
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class GroupDocuments:
+    """The surviving documents of a group."""
+
+    file: Artifact
+    """An array of `DOC`."""
+    cells: tuple[CellCount, ...]
+
+
+def list_documents(shards: Sequence[CellShard], extra: int, out: Path) -> GroupDocuments:
+    """Map: the facts of all documents of some token shards, in shard order, as a `DOC` array file.
 
     Args:
         extra: tokens that BOS and EOS add to a document.
     """
     parts = [np.empty(0, DOC)]
-    for path, cell in shards:
-        for batch in token_batches(path):
+    for shard, cell in shards:
+        for batch in token_batches(shard.file):
             rows = np.empty(batch.num_rows, DOC)
             rows["id"] = batch.column("doc_id").to_numpy()
             rows["tokens"] = np.diff(batch.column("input_ids").offsets.to_numpy()) + extra
@@ -81,13 +106,13 @@ def list_documents(shards: Sequence[tuple[Path, int]], extra: int, out: Path) ->
         file.write(docs.tobytes())
     cells, at = np.unique(docs["cell"], return_inverse=True)
     tokens = np.bincount(at, weights=docs["tokens"], minlength=len(cells)).astype(np.int64)
-    data = {"cells": {str(c): [int(n), int(t)] for c, n, t in zip(cells, np.bincount(at), tokens, strict=True)}}
-    return TaskResult((file.artifact,), {"documents": len(docs)}, data)
+    counts = zip(cells.tolist(), np.bincount(at).tolist(), tokens.tolist(), strict=True)
+    return GroupDocuments(file.artifact, tuple(CellCount(*count) for count in counts))
 
 
-def read_documents(path: Path) -> np.ndarray:
+def read_documents(documents: Artifact) -> np.ndarray:
     """Rows of `DOC` from a file."""
-    return np.fromfile(path, DOC)
+    return np.fromfile(documents.file, DOC)
 
 
 def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
@@ -105,11 +130,11 @@ def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Taken:
-    """What one phase takes of some documents."""
+    """What one phase takes from some documents."""
 
     phase: int
     pool: np.ndarray
-    """int64 [n]: pool of every document; -1 where it has none or is below its quality."""
+    """int64 [n]: pool of every document; -1 if it has none or is below the pool's quality."""
     copies: np.ndarray
     """int64 [n]: times it is taken."""
     last: np.ndarray
@@ -117,8 +142,8 @@ class Taken:
 
 
 def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClaims]) -> list[Taken]:
-    """What phases take of some documents, in claim order: a document that an earlier phase took is free for a later one
-    only where its pool says so."""
+    """What phases take from some documents, in claim order: a document that an earlier phase took is free for a later one
+    only if its pool says so."""
     before: list[Taken] = []
     for phase in claims:
         pool = _pool(docs, phase.pool_of_cell, phase.floors)
@@ -126,10 +151,10 @@ def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClai
         copies = np.zeros(len(docs), np.int64)
         last = docs["tokens"].astype(np.int64)
         for claim in phase.claims:
-            mine = pool == claim.pool
+            in_pool = pool == claim.pool
             limit = np.uint64(claim.key)
-            below = mine & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
-            copies[mine] = claim.epochs
+            below = in_pool & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
+            copies[in_pool] = claim.epochs
             copies[below] += 1
             last[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
         copies[~_free(pool, settings, phase.phase, before)] = 0
@@ -167,11 +192,18 @@ class Search:
     """Known bits: 0, 16 or 32."""
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """Tokens by row and level of a table, as int64 (row, level, tokens) of what is not zero."""
+
+    file: Artifact
+
+
 def histogram(
-    path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
-) -> TaskResult:
+    documents: Artifact, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
+) -> Histogram:
     """Map: tokens by pool and next 16 bits of the key, over one `DOC` file."""
-    docs, pool, key = _candidates(path, settings, before, search)
+    docs, pool, key = _candidates(documents, settings, before, search)
     table = np.zeros((len(search.prefixes), LEVELS), np.int64)
     level = (key >> np.uint64(48 - search.bits)) & np.uint64(LEVELS - 1)
     use = _in_prefix(pool, key, search)
@@ -179,30 +211,37 @@ def histogram(
     return _write_table(table, out)
 
 
-def _write_table(table: np.ndarray, out: Path) -> TaskResult:
-    """Publish a histogram [rows, 65536] as int64 (row, level, value) triples of what is not zero."""
+def _write_table(table: np.ndarray, out: Path) -> Histogram:
+    """Publish an int64 [rows, 65536]."""
     row, level = np.nonzero(table)
     triples = np.stack([row, level, table[row, level]], axis=1).astype(np.int64)
     with publish(out, rows=len(triples)) as file:
         file.write(np.ascontiguousarray(triples).tobytes())
-    return TaskResult((file.artifact,))
+    return Histogram(file.artifact)
+
+
+@dataclass(frozen=True)
+class LastBucket:
+    """The documents in every pool's last bucket, as uint64 (pool, key, id, tokens)."""
+
+    file: Artifact
 
 
 def last_bucket(
-    path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
-) -> TaskResult:
-    """Map: (pool, key, id, tokens) of the documents in every pool's last bucket, as uint64 [m, 4]."""
-    docs, pool, key = _candidates(path, settings, before, search)
+    documents: Artifact, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
+) -> LastBucket:
+    """Map: the documents in every pool's last bucket, of one `DOC` file."""
+    docs, pool, key = _candidates(documents, settings, before, search)
     use = _in_prefix(pool, key, search)
     rows = np.stack([pool[use].astype(np.uint64), key[use], docs["id"][use], docs["tokens"][use].astype(np.uint64)], 1)
     with publish(out, rows=len(rows)) as file:
         file.write(np.ascontiguousarray(rows).tobytes())
-    return TaskResult((file.artifact,))
+    return LastBucket(file.artifact)
 
 
-def quality_histogram(path: Path, cells: Sequence[Cell], domains: Sequence[str], out: Path) -> TaskResult:
+def quality_histogram(documents: Artifact, cells: Sequence[Cell], domains: Sequence[str], out: Path) -> Histogram:
     """Map: tokens by domain and quality, over one `DOC` file."""
-    docs = read_documents(path)
+    docs = read_documents(documents)
     domain = np.array([domains.index(c.domain) for c in cells] or [0], np.int64)[docs["cell"]]
     table = np.zeros((len(domains), LEVELS), np.int64)
     np.add.at(table, (domain, docs["quality"].astype(np.int64)), docs["tokens"].astype(np.int64))
@@ -210,9 +249,9 @@ def quality_histogram(path: Path, cells: Sequence[Cell], domains: Sequence[str],
 
 
 def _candidates(
-    path: Path, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
+    documents: Artifact, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    docs = read_documents(path)
+    docs = read_documents(documents)
     pool = _pool(docs, search.pool_of_cell, search.floors)
     free = _free(pool, settings, search.phase, taken_by(docs, settings, before))
     docs, pool = docs[free], pool[free]
@@ -226,11 +265,11 @@ def _in_prefix(pool: np.ndarray, key: np.ndarray, search: Search) -> np.ndarray:
     return wanted == (key >> np.uint64(64 - search.bits)).astype(np.int64)
 
 
-def sum_tables(files: Sequence[Artifact], rows: int) -> np.ndarray:
-    """int64 [rows, 65536]: the sum of histogram files."""
+def sum_tables(histograms: Sequence[Histogram], rows: int) -> np.ndarray:
+    """int64 [rows, 65536]: the sum of histograms."""
     total = np.zeros((rows, LEVELS), np.int64)
-    for file in files:
-        row, level, value = np.fromfile(file.file, np.int64).reshape(-1, 3).T
+    for part in histograms:
+        row, level, value = np.fromfile(part.file.file, np.int64).reshape(-1, 3).T
         total[row, level] += value
     return total
 

@@ -9,5 +9,3 @@
 
 Scan's key holds the hashes of those it reads, so a changed list or benchmark repeats the scan and nothing else does.
 """
-
-VERSION = 3

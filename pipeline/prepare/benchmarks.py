@@ -13,11 +13,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import fsspec
 import msgspec
 
+from ...storage.fields import Derived, OneOf
 from ..sources.formats import open_source
 
 BenchmarkRow = Mapping[str, Any]
@@ -25,16 +26,25 @@ BenchmarkRow = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """One benchmark of the recipe: files, or a data set by name."""
+    """One benchmark, whose items training must not have seen: files, or a data set by name."""
 
-    name: str
-    format: str
+    name: Annotated[str, Derived()]
+    format: Annotated[str, OneOf(tuple(ADAPTERS))]
+    """Whose rows they are; `question_answer` takes items of your own."""
     files: tuple[str, ...] = ()
     """Paths, globs or URLs of JSON lines or CSV files."""
     dataset: str = ""
+    """Name of a data set to read through `datasets`, instead of files."""
     config: str = ""
+    """Configuration of the data set."""
     split: str = "test"
+    """Split of the data set."""
     revision: str = ""
+    """Revision of the data set."""
+
+    def __post_init__(self) -> None:
+        if bool(self.files) == bool(self.dataset):
+            raise ValueError("give `files` or `dataset`")
 
 
 @dataclass(frozen=True)
@@ -51,11 +61,11 @@ class Item:
     """Wordings of the question; each is matched."""
     answer: str
     choices: tuple[str, ...] = ()
-    """Of a multiple-choice item, in order."""
+    """The choices of a multiple-choice item, in order."""
 
     @property
     def longer(self) -> tuple[str, ...]:
-        """What stands for a question too short to match alone: with its answer, and with its lettered choices."""
+        """Stand-ins for a question too short to match alone: it with its answer, and it with its lettered choices."""
         lettered = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDEFGH", self.choices, strict=False))
         return tuple(f"{q}\n{more}" for q in self.questions for more in (self.answer, lettered) if more)
 
@@ -117,14 +127,14 @@ ADAPTERS: dict[str, Callable[[BenchmarkRow], Parts]] = {
     "truthfulqa": _truthfulqa,
     "winogrande": _winogrande,
 }
-"""Benchmark format -> what a row says."""
+"""Benchmark format -> how its rows become question, answer and choices."""
 
 
 def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
     """Every item of a benchmark, in file and row order.
 
     Raises:
-        ValueError: nothing matches, or a row has not the benchmark's shape; the message names benchmark, file and row.
+        ValueError: no file matches, or a row does not have the benchmark's shape; the message names benchmark, file and row.
     """
     adapt = ADAPTERS[settings.format]
     for name, rows in _sources(settings):
@@ -133,8 +143,8 @@ def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
                 questions, answer, choices = adapt(row)
             except (KeyError, TypeError, IndexError, ValueError) as error:
                 raise ValueError(
-                    f"benchmark {settings.name}: {name} row {number} is no {settings.format} item: "
-                    f"{type(error).__name__} {error}"
+                    f"benchmark {settings.name}: row {number} of {name} is not a {settings.format} item "
+                    f"({type(error).__name__} {error}); correct its `format` or the file"
                 ) from None
             native_id = str(row.get("id") or row.get("qID") or "")
             yield Item(settings.name, name, number, native_id, tuple(dict.fromkeys(questions)), answer, choices)
@@ -155,7 +165,7 @@ def benchmark_files(settings: BenchmarkSettings) -> list[str]:
             matches = glob.glob(pattern, recursive=True)
         if not matches:
             raise ValueError(
-                f"benchmark {settings.name}: nothing matches {pattern}; correct `contamination.benchmarks`"
+                f"benchmark {settings.name}: no file matches {pattern}; correct `contamination.benchmarks`"
             )
         found += matches
     return sorted(set(found))
@@ -179,7 +189,9 @@ def _file_rows(path: str, benchmark: str) -> Iterator[BenchmarkRow]:
         with open_source(path) as file:
             text = file.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"benchmark {benchmark}: cannot read {path}: {error}") from None
+        raise ValueError(
+            f"benchmark {benchmark}: {path} cannot be read ({error}); correct the path or the file"
+        ) from None
     if path.endswith(".csv"):
         rows = list(csv.reader(io.StringIO(text)))
         header = rows[0] if rows else []
@@ -197,4 +209,6 @@ def _file_rows(path: str, benchmark: str) -> Iterator[BenchmarkRow]:
             try:
                 yield msgspec.json.decode(line)
             except msgspec.MsgspecError as error:
-                raise ValueError(f"benchmark {benchmark}: {path} line {number + 1}: {error}") from None
+                raise ValueError(
+                    f"benchmark {benchmark}: line {number + 1} of {path} is not valid JSON ({error})"
+                ) from None

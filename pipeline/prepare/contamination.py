@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..engine.tasks import TaskResult
-from ..run.artifacts import RunPaths, publish
+from ...storage.fields import Bounds, Keyed
+from ..run.artifacts import Artifact, RunPaths, publish
 from ..signals.contamination import ContaminationIndex, index_table, item_grams, make_index
+from ..sources.listing import NamedFile
 from .benchmarks import BenchmarkSettings, Item, read_items
 
 QUESTION_WORDS = 4
-"""Words of the question that an n-gram of a question with its answer or choices has, if the question has as many."""
+"""An n-gram of a question with its answer or choices must hold this many words of the question, or all if it has fewer."""
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -35,15 +36,37 @@ wording; covered_by: `question`, `question and answer`, or empty where the item 
 
 @dataclass(frozen=True)
 class ContaminationSettings:
-    """Which benchmarks training must not have seen, and what is done with documents that hold an item."""
+    """Which benchmarks training must not have seen. What becomes of documents that hold an item is not asked here: scan
+    acts on whether it is cut, filter on whether they are dropped."""
 
-    benchmarks: tuple[BenchmarkSettings, ...] = ()
-    ngram: int = 13
-    action: Literal["drop", "cut", "keep"] = "drop"
+    benchmarks: Annotated[tuple[BenchmarkSettings, ...], Keyed("name")] = ()
+    """Benchmarks by name; null takes one out."""
+    ngram: Annotated[int, Bounds(ge=4, le=32)] = 13
+    """Words that a document and an item must share in a row."""
 
 
-def prepare_contamination(settings: ContaminationSettings, paths: RunPaths) -> TaskResult:
-    """Publish ``prepare/contamination.arrow`` (with its bitmap of word pairs) and ``prepare/benchmarks.parquet``."""
+@dataclass(frozen=True)
+class PreparedContamination:
+    """The contamination index, and which items of the benchmarks it covers."""
+
+    index: Artifact
+    pairs: Artifact
+    """The bitmap of word pairs that goes with the index."""
+    items: Artifact
+    """`ITEM_SCHEMA`."""
+    grams: int
+    benchmarks: dict[str, dict[str, int]]
+    """By benchmark: `items`, and those that are too short to match (`uncovered`)."""
+
+
+def prepare_contamination(
+    settings: ContaminationSettings, files: Sequence[NamedFile], paths: RunPaths
+) -> PreparedContamination:
+    """Publish ``prepare/contamination.arrow`` (with its bitmap of word pairs) and ``prepare/benchmarks.parquet``.
+
+    Args:
+        files: of the benchmarks, as planning saw them.
+    """
     items = [item for b in sorted(settings.benchmarks, key=lambda b: b.name) for item in read_items(b)]
     index, table = build(items, settings.ngram)
     with (
@@ -61,9 +84,7 @@ def prepare_contamination(settings: ContaminationSettings, paths: RunPaths) -> T
         counts = by_benchmark.setdefault(item.benchmark, {"items": 0, "uncovered": 0})
         counts["items"] += 1
         counts["uncovered"] += not how
-    return TaskResult(
-        (out.artifact, pairs.artifact, listed.artifact), {"grams": len(index.grams)}, {"benchmarks": by_benchmark}
-    )
+    return PreparedContamination(out.artifact, pairs.artifact, listed.artifact, len(index.grams), by_benchmark)
 
 
 def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Table]:
@@ -79,7 +100,7 @@ def build(items: Sequence[Item], ngram: int) -> tuple[ContaminationIndex, pa.Tab
     joined = [(i, text) for i in short for text in items[i].longer]
     more = item_grams([t for _, t in joined], ngram)
     joined_owner = np.array([i for i, _ in joined], np.int64)
-    # Choices alone (true or false, yes or no) are those of many items: a gram must hold words of the question.
+    # Many items share their choices (true or false, yes or no): a gram must hold words of the question.
     place = np.arange(len(more.text)) - np.searchsorted(more.text, more.text)
     own = place <= longest[joined_owner[more.text]] - np.minimum(longest[joined_owner[more.text]], QUESTION_WORDS)
     index = make_index(

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
-from ..engine.tasks import TaskResult
-from ..filter.judge import Exclusion
-from ..run.artifacts import RunPaths, publish
+from ...storage.fields import Bounds, Derived, Subset
+from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
 from ..signals import quality
 from ..signals.scan import text_buffers
 from ..signals.segment import segment
-from .text_sample import chosen_files, sampled_rows
+from .text_sample import SubsetName, chosen_files, sampled_rows
 
 MIN_DOCUMENTS = 40
-"""Of each kind. A domain with fewer keeps the formula, and the summary says so."""
+"""Least documents of each kind. A domain with fewer keeps the formula, and the summary says so."""
 HELD_OUT = 10
-"""One document in so many is kept from training."""
+"""One document in this many is held out of training."""
 QUALITY_CHARS = 20_000
 READ_AHEAD = 16
-"""A file is read for at most so many times the text that is wanted of it."""
+"""A file is read for at most this many times the text that is wanted from it."""
 
 
 @dataclass(frozen=True)
 class DomainSubsets:
-    """What a domain's model is trained on, as (corpus, subset)."""
+    """A domain's quality model learns to tell good subsets from ordinary ones; each is corpus/subset."""
 
-    domain: str
-    good: tuple[tuple[str, str], ...]
-    ordinary: tuple[tuple[str, str], ...]
+    domain: Annotated[str, Derived()]
+    good: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    """Subsets of good text."""
+    ordinary: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    """Subsets to tell it from."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,25 @@ class QualitySettings:
     """Text of each kind that a model is trained on, at most."""
 
 
+@dataclass(frozen=True)
+class PreparedQuality:
+    """The quality models, and how each did on documents that it was not trained on."""
+
+    file: Artifact
+    models: dict[str, dict[str, int]]
+    """By domain: documents (`good`, `ordinary`), and of those held out (`held_out`) how many it tells right (`correct`)."""
+    skipped: dict[str, str]
+    """Domain -> why it has no model."""
+
+
 def prepare_quality(
-    files: Sequence[SourceFile], excluded: Sequence[Exclusion], settings: QualitySettings, seed: int, paths: RunPaths
-) -> TaskResult:
-    """Train and publish ``prepare/quality.arrow``."""
-    barred = {(e.corpus, e.subset) for e in excluded}
+    files: Sequence[SourceFile], barred: Sequence[SubsetName], settings: QualitySettings, seed: int, paths: RunPaths
+) -> PreparedQuality:
+    """Train and publish ``prepare/quality.arrow``.
+
+    Args:
+        barred: subsets that the licence policy excludes.
+    """
     trained: dict[str, quality.Trained] = {}
     skipped: dict[str, str] = {}
     for part in settings.domains:
@@ -76,7 +92,7 @@ def prepare_quality(
         domain: {"good": t.n_good, "ordinary": t.n_ordinary, "held_out": t.held_out, "correct": t.correct}
         for domain, t in trained.items()
     }
-    return TaskResult((out.artifact,), {}, {"models": accuracy, "skipped": skipped})
+    return PreparedQuality(out.artifact, accuracy, skipped)
 
 
 def _sample(files: Sequence[SourceFile], subsets: Sequence[tuple[str, str]], sample_bytes: int, seed: int) -> list[str]:
@@ -84,8 +100,8 @@ def _sample(files: Sequence[SourceFile], subsets: Sequence[tuple[str, str]], sam
     texts: list[str] = []
     for corpus, wanted in subsets:
         budget = sample_bytes // len(subsets)
-        mine = chosen_files(files, corpus, seed)
-        for left, file in zip(range(len(mine), 0, -1), mine, strict=True):
+        chosen = chosen_files(files, corpus, seed)
+        for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
             used = seen = 0
             for subset, text in sampled_rows(file, seed, lambda _: True):
                 seen += len(text)

@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
 import xxhash
 
-from ..filter.judge import Exclusion
 from ..run.identity import SourceFile, file_hash
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 
 FILES = 64
-"""Files of a corpus that a sample looks into, chosen by hash."""
+"""Most files of a corpus that a sample reads from, chosen by hash."""
 DOCUMENT_CHARS = 100_000
-"""A longer document gives its beginning: one book must not be a corpus's whole share."""
+"""Of a longer document only the beginning is taken: one book must not be a corpus's whole share."""
+
+
+class SubsetName(NamedTuple):
+    """A subset of a corpus, by name."""
+
+    corpus: str
+    name: str
 
 
 def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[SourceFile]:
     """At most `FILES` training files of a corpus, in an order given by hash."""
-    mine = [f for f in files if f.corpus == corpus and not f.held_out]
-    return sorted(mine, key=lambda f: file_hash(f.corpus, f.path, seed + 2))[:FILES]
+    training = [f for f in files if f.corpus == corpus and not f.held_out]
+    return sorted(training, key=lambda f: file_hash(f.corpus, f.path, seed + 2))[:FILES]
 
 
 def sample_text(
-    files: Sequence[SourceFile], excluded: Sequence[Exclusion], sample_bytes: int, seed: int
+    files: Sequence[SourceFile], barred: Sequence[SubsetName], sample_bytes: int, seed: int
 ) -> Iterator[str]:
-    """Documents, of each corpus an equal share of `sample_bytes`, in file and row order.
+    """Documents in file and row order, with an equal share of `sample_bytes` from each corpus.
 
     Held-out files and subsets the licence policy excludes are never in it.
     """
-    barred = {(e.corpus, e.subset) for e in excluded}
     corpora = sorted({f.corpus for f in files if not f.held_out})
     for corpus in corpora:
-        mine = chosen_files(files, corpus, seed)
+        chosen = chosen_files(files, corpus, seed)
         budget = sample_bytes // len(corpora)
-        for left, file in zip(range(len(mine), 0, -1), mine, strict=True):
+        for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
             used = 0
-            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: (c, subset) not in barred):  # type: ignore[misc]
+            for _, text in sampled_rows(file, seed, lambda subset, c=corpus: SubsetName(c, subset) not in barred):  # type: ignore[misc]
                 yield text
                 used += len(text)
                 if used >= budget // left:

@@ -6,51 +6,77 @@ Training is one task over a seeded, bounded sample, so its result depends on not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from ...tokenize.encode import encoder_of
 from ...tokenize.model import TokenizerSettings, check_specials, load, read_model, train
-from ..engine.tasks import TaskResult
-from ..filter.judge import Exclusion
-from ..run.artifacts import RunPaths, publish
+from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
-from .text_sample import sample_text
+from ..sources.listing import NamedFile
+from .text_sample import SubsetName, sample_text
 
 MEASURED_BYTES = 1 << 20
 PIECE_BYTES = "piece_bytes.npy"
 """uint16 [vocabulary]: UTF-8 bytes that each piece stands for."""
 
 
+@dataclass(frozen=True)
+class PreparedTokenizer:
+    """The run's tokenizer, and what it makes of a sample of the text."""
+
+    model: Artifact
+    piece_bytes: Artifact
+    """`PIECE_BYTES`."""
+    tokenizers_trained: int
+    measured_tokens: int
+    measured_bytes: int
+    """Of the text that makes `measured_tokens`."""
+    vocab_size: int
+    pad: int
+    eos: int
+    bos: int
+
+
 def prepare_tokenizer(
     files: Sequence[SourceFile],
-    excluded: Sequence[Exclusion],
+    barred: Sequence[SubsetName],
+    named: NamedFile | None,
     settings: TokenizerSettings,
     seed: int,
     paths: RunPaths,
-) -> TaskResult:
-    """Put the run's tokenizer into ``prepare/``."""
-    if settings.model:
-        model = read_model(settings.model)
+) -> PreparedTokenizer:
+    """Put the run's tokenizer into ``prepare/``.
+
+    Args:
+        files: of the training data, which train the tokenizer, unless one is named, and measure it.
+        barred: subsets that the licence policy excludes.
+        named: the `.model` file of the recipe; None: train one.
+    """
+    if named:
+        model = read_model(named.url)
     else:
-        model = train(sample_text(files, excluded, settings.sample_bytes, seed), settings)
+        model = train(sample_text(files, barred, settings.sample_bytes, seed), settings)
     with publish(paths.tokenizer) as out:
         out.write(model)
     check_specials(load(paths.tokenizer), settings.specials)
     encoder = encoder_of(paths.tokenizer, out.artifact.hash, settings.reserved)
     special = encoder.specials
-    # So that a trainer can tell bits per byte without SentencePiece.
+    # With these the trainer computes bits per byte without SentencePiece.
     with publish(paths.prepare(PIECE_BYTES), rows=encoder.vocab_size) as sizes:
         np.save(sizes, encoder.piece_bytes.astype(np.uint16))
-    # A small sample is enough to tell, before all text is encoded, whether the budgets can be met.
-    texts = list(sample_text(files, excluded, MEASURED_BYTES, seed + 1))
-    return TaskResult(
-        (out.artifact, sizes.artifact),
-        {
-            "tokenizers_trained": int(not settings.model),
-            "measured_tokens": int(encoder.encode(pa.array(texts, pa.large_string())).offsets[-1]),
-            "measured_bytes": sum(len(t.encode()) for t in texts),
-        },
-        {"vocab_size": encoder.vocab_size, "pad": special.pad, "eos": special.eos, "bos": special.bos},
+    # A small sample suffices to estimate, before all text is encoded, whether the budgets can be met.
+    texts = list(sample_text(files, barred, MEASURED_BYTES, seed + 1))
+    return PreparedTokenizer(
+        model=out.artifact,
+        piece_bytes=sizes.artifact,
+        tokenizers_trained=int(named is None),
+        measured_tokens=int(encoder.encode(pa.array(texts, pa.large_string())).offsets[-1]),
+        measured_bytes=sum(len(t.encode()) for t in texts),
+        vocab_size=encoder.vocab_size,
+        pad=special.pad,
+        eos=special.eos,
+        bos=special.bos,
     )

@@ -1,31 +1,40 @@
-"""The block lists of the recipe as one artifact: checked, deduplicated, sorted."""
+"""The recipe's block lists as one artifact: checked, deduplicated, sorted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ..engine.tasks import TaskResult
-from ..run.artifacts import RunPaths, publish
+from ..run.artifacts import Artifact, RunPaths, publish
 from ..signals.urls import parse_rules
 from ..sources.formats import open_source
+from ..sources.listing import NamedFile
 
 
-def prepare_urls(lists: Sequence[str], paths: RunPaths) -> TaskResult:
+@dataclass(frozen=True)
+class PreparedUrls:
+    """The block lists as one."""
+
+    file: Artifact
+    entries: int
+
+
+def prepare_urls(lists: Sequence[NamedFile], paths: RunPaths) -> PreparedUrls:
     """Publish ``prepare/urls.txt``.
 
     Raises:
         ValueError: a list cannot be read, or an entry is neither a domain nor a word.
     """
     entries: set[str] = set()
-    for name in lists:
+    for named in lists:
         try:
-            with open_source(name) as file:
+            with open_source(named.url) as file:
                 lines = file.read().decode().splitlines()
             parse_rules(lines)
         except (OSError, ValueError) as error:
-            raise ValueError(f"URL block list {name}: {error}") from None
+            raise ValueError(f"URL block list {named.url}: {error}") from None
         entries |= {line.split("#")[0].strip().lower() for line in lines}
     entries.discard("")
     with publish(paths.prepare("urls.txt"), len(entries)) as out:
         out.write("".join(f"{entry}\n" for entry in sorted(entries)).encode())
-    return TaskResult((out.artifact,), {"entries": len(entries)})
+    return PreparedUrls(out.artifact, len(entries))

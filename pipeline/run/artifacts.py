@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -90,6 +90,42 @@ class Artifact:
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files that a task reads together, with one digest for what they hold: thousands of hashes in the key of each of
+    thousands of tasks would cost the driver more than the tasks.
+    """
+
+    files: tuple[Path, ...] = ()
+    digest: str = ""
+
+    @classmethod
+    def of(cls, artifacts: Iterable[Artifact]) -> FileSet:
+        """These files, in this order."""
+        chosen = list(artifacts)
+        return cls(tuple(a.file for a in chosen), content_key([a.hash for a in chosen])) if chosen else cls()
+
+    @classmethod
+    def filled(cls, artifacts: Iterable[Artifact]) -> FileSet:
+        """Those of some files that have rows."""
+        return cls.of(a for a in artifacts if a.rows)
+
+    def __add__(self, more: FileSet) -> FileSet:
+        if not (self.files and more.files):
+            return self if self.files else more
+        return FileSet(self.files + more.files, content_key([self.digest, more.digest]))
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def identity(self) -> str:
+        """What it adds to the key of a task."""
+        return self.digest
 
 
 class Publication:

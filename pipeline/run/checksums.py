@@ -1,4 +1,4 @@
-"""Are the files of a run what the manifest says? Every artifact is read again and hashed."""
+"""Do the files of a run match its manifest? Every artifact is read and hashed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ CHUNK = 8 << 20
 
 
 def verify(paths: RunPaths) -> tuple[int, int, list[str]]:
-    """Check a run.
+    """Compare every artifact of a run with its manifest.
 
     Returns:
-        (files, bytes, problems), a problem naming the file and what is wrong with it.
+        (files, bytes, problems); a problem names the file and what is wrong with it.
 
     Raises:
-        ValueError: there is no manifest.
+        ValueError: the run has no manifest.
     """
     artifacts = read_json(paths.manifest)["artifacts"]
     problems, size = [], 0
@@ -28,14 +28,14 @@ def verify(paths: RunPaths) -> tuple[int, int, list[str]]:
         if not path.exists():
             problems.append(f"{name} is missing")
         elif path.stat().st_size != facts["bytes"]:
-            problems.append(f"{name} has {path.stat().st_size:,} bytes, the manifest says {facts['bytes']:,}")
+            problems.append(f"{name} has {path.stat().st_size:,} bytes, but its manifest records {facts['bytes']:,}")
         elif hash_file(path) != facts["hash"]:
-            problems.append(f"{name} has other contents than the manifest says")
+            problems.append(f"{name} does not match its checksum")
     return len(artifacts), size, problems
 
 
 def hash_file(path: Path) -> str:
-    """The hash the manifest holds of a file."""
+    """A file's hash, as the manifest records it."""
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):

@@ -46,7 +46,8 @@ class SourceFile:
 
     def identity(self) -> str:
         """The file's identity as an input of a task: names, size and version, not its place."""
-        return f"{self.corpus}\0{self.path}\0{self.size}\0{self.version}\0{self.format}\0{self.held_out}"
+        facts = (self.corpus, self.path, self.size, self.version, self.format, self.held_out, self.file_hash)
+        return "\0".join(map(str, facts))
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -96,6 +97,11 @@ class Group:
     def size(self) -> int:
         return sum(file.size for file in self.files)
 
+    @property
+    def format(self) -> str:
+        """Of its files, which are of one corpus."""
+        return self.files[0].format
+
 
 def group_files(files: Sequence[SourceFile]) -> list[Group]:
     """Split every corpus into hash buckets of about 64 MiB (stored bytes), at least four.
@@ -104,13 +110,13 @@ def group_files(files: Sequence[SourceFile]) -> list[Group]:
     """
     groups: list[Group] = []
     for corpus, held_out in sorted({(f.corpus, f.held_out) for f in files}):
-        mine = sorted((f for f in files if (f.corpus, f.held_out) == (corpus, held_out)), key=lambda f: f.path)
-        size = sum(f.size for f in mine) or len(mine) * GROUP_BYTES
+        members = sorted((f for f in files if (f.corpus, f.held_out) == (corpus, held_out)), key=lambda f: f.path)
+        size = sum(f.size for f in members) or len(members) * GROUP_BYTES
         count = MIN_GROUPS
         while count * 2 * GROUP_BYTES <= size:
             count *= 2
         buckets: dict[int, list[SourceFile]] = {}
-        for file in mine:
+        for file in members:
             buckets.setdefault(file.file_hash % count, []).append(file)
         groups += [Group(corpus, i, held_out, tuple(buckets[i])) for i in sorted(buckets)]
     return groups

@@ -61,13 +61,13 @@ HOMES: Mapping[Kind, Mapping[Corpus, tuple[str, ...]]] = {
 """Subsets a document of each kind can be in, by corpus; SlimPajama follows from RedPajama."""
 
 EVERYWHERE = 2
-"""So many documents of each kind are in all of their corpora, so that no file of the sample is empty."""
+"""This many documents of each kind are in all of their corpora, so that no file of the sample is empty."""
 EDITED_PERCENT = 18
 TWICE_PERCENT = 6
 SLIM_PERCENT = 85
 SLIM_CHARS = 200
 PLANTED_EVERY = 40
-"""One web document in so many ends with personal data, and one in so many with a benchmark item."""
+"""One web document in this many ends with personal data, and as many with a benchmark item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Composer:
         self._planted = [[text for _, text in passages(name)] for name in ("personal", "benchmarks")]
 
     def add(self, document: Document) -> int:
-        """Put a document into its corpora; returns the bytes of text that it came to."""
+        """Put a document into its corpora; returns the bytes of text that were added."""
         before = self.written.total()
         document = self._plant(document)
         key, homes = document.key, HOMES[document.kind]

@@ -1,4 +1,4 @@
-"""`write_sample`: harvest, compose and write the five corpora, up to an asked amount of text."""
+"""`write_sample`: harvest, compose and write the five corpora, up to a given amount of text."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SHARES: dict[Kind, float] = {
     Kind.BOOK: 0.07,
     Kind.LEGAL: 0.04,
 }
-"""Of the sample's bytes, at most. Source code is what remains: every machine has more of it than is asked for."""
+"""Largest share of the sample's bytes by kind. Source code fills the rest: every machine has more of it than needed."""
 MIN_DOCUMENTS = 8
-"""Of each kind, however small the sample is."""
+"""Least documents of each kind, however small the sample."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SampleSummary:
     """What `write_sample` wrote."""
 
     rows: dict[str, int]
-    """By corpus, held-out rows included."""
+    """Rows by corpus, held-out ones included."""
     text_bytes: dict[str, int]
     """UTF-8 bytes of the texts, by corpus, before compression and without metadata."""
     seconds: float
@@ -47,7 +47,7 @@ def write_sample(root: Path, *, megabytes: float = 26.0) -> SampleSummary:
     The same installation gives the same bytes. Nothing is downloaded, and no module is imported to be read.
 
     Raises:
-        ValueError: `root` holds something already, `megabytes` is not positive, or this machine has too little text.
+        ValueError: `root` is not empty, `megabytes` is not positive, or this machine has too little text.
     """
     began = time.perf_counter()
     if megabytes <= 0:
@@ -78,7 +78,7 @@ def _write_benchmarks(path: Path) -> None:
 
 
 def _compose(megabytes: float) -> Composer:
-    """Fill each kind up to its share, then the rest with code."""
+    """Fill each kind up to its share, and the rest with code."""
     found, composer, budget = harvest(), Composer(), megabytes * 1e6
     for document in (*invent.shipped(), *_invented(megabytes)):
         composer.add(document)
@@ -101,7 +101,9 @@ def _compose(megabytes: float) -> Composer:
         if composer.written.total() >= budget and composer.documents[Kind.CODE] >= MIN_DOCUMENTS:
             return composer
         composer.add(document)
-    raise ValueError(f"this installation has text for {composer.written.total() / 1e6:.0f} MB only, not {megabytes:g}")
+    raise ValueError(
+        f"this installation has only {composer.written.total() / 1e6:.0f} MB of text, not {megabytes:g}; ask for less"
+    )
 
 
 def _fill(

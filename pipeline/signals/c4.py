@@ -33,7 +33,7 @@ C4_COUNTS = (
     "n_c4_sentences",
     "n_lorem_ipsum",
 )
-"""n_c4_lines and n_c4_sentences: of the lines that pass every rule."""
+"""n_c4_lines and n_c4_sentences count only the lines that pass every rule."""
 
 _WORDS = "lorem ipsum javascript terms of use privacy policy cookie uses cookies".split()
 _LOREM, _IPSUM, _SCRIPT, _TERMS, _OF, _USE, _PRIVACY, _POLICIES, _COOKIE, _USES, _COOKIES = range(1, len(_WORDS) + 1)

@@ -2,7 +2,7 @@
 
 The index is the set of word n-grams of all items (words as in segment.py: case and punctuation do not matter), sorted by
 hash, with the items that have each. A question shorter than n words is indexed together with its answer and with
-its choices; an item that is too short even so is uncovered, and listed as such. GPT-3 (Brown et al. 2020, appendix C) used n = 13.
+its choices; an item that is still too short is uncovered, and listed as such. GPT-3 (Brown et al. 2020, appendix C) used n = 13.
 """
 
 from __future__ import annotations

@@ -20,13 +20,13 @@ TEXT_COUNTS = (
 )
 """Counts of the edited text."""
 PII_COUNTS = tuple(f"n_{kind}_spans" for kind in pii.KINDS)
-"""Counts of the raw text: edits may have replaced what they count."""
+"""Counts of the raw text, since edits may replace what they count."""
 COUNTS = (*TEXT_COUNTS, *PII_COUNTS)
 """Names of the columns, in order; all int64."""
 
 
 def text_counts(s: Segments, repetition: np.ndarray | None = None, lines: np.ndarray | None = None) -> np.ndarray:
-    """int64 [n, len(TEXT_COUNTS)]; counts of repetition and of C4's lines are taken where they are at hand."""
+    """int64 [n, len(TEXT_COUNTS)]; counts of repetition and of C4's lines may be passed in if they are known."""
     return np.hstack(
         [
             s.counts,

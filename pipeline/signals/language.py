@@ -23,11 +23,11 @@ from numba import njit
 PIECES = 4
 PIECE_BYTES = 128
 LANGUAGE_BYTES = PIECES * (PIECE_BYTES + 1)
-"""At most so many bytes are looked at: the pieces with a space after each."""
+"""Most bytes that are looked at: the pieces, with a space after each."""
 UNDETERMINED = "und"
-"""A text without a feature of the model, such as an empty one (ISO 639-2)."""
+"""The code (ISO 639-2) of a text that has no feature of the model, such as an empty one."""
 _ALIASES = {"wuu": "zh", "yue": "zh"}
-"""Scripts cannot tell these apart in written text of this kind: they are the same language for a mixture."""
+"""In writing these are hardly distinct, so a mixture counts them as one language."""
 _SCALE = 256
 _ABREAST = 8
 
@@ -37,7 +37,7 @@ class LanguageModel:
     """The automaton and the tables, as flat arrays."""
 
     languages: tuple[str, ...]
-    """Of the columns; some twice."""
+    """Language of every column; some occur twice."""
     merged: np.ndarray
     """int64 [columns]: the first column with the same language."""
     next: np.ndarray
@@ -71,7 +71,7 @@ def load_model() -> LanguageModel:
 
 
 def model_version() -> str:
-    """What changes when the model does: a task's key holds it."""
+    """The version of the model, which is part of a task's key."""
     return version("py3langid")
 
 
@@ -94,7 +94,7 @@ def _exp(x: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _sample(text: np.ndarray, begin: int, end: int, out: np.ndarray) -> int:
-    """Copy what is looked at of a document; how many bytes. A text in capitals is read in small letters."""
+    """Copy the parts of a document that are looked at; returns the bytes. A text in capitals is read in lower case."""
     size = end - begin
     n = 0
     if size <= PIECES * PIECE_BYTES:
@@ -141,7 +141,7 @@ def _identify(
     confidence = np.zeros(n, np.uint16)
     counts = np.zeros(len(weights), np.int32)
     touched = np.empty(LANGUAGE_BYTES, np.int32)
-    # Largest where every feature is another: LANGUAGE_BYTES * log(2) * 16 * 2^16 < 2^31.
+    # Largest if all features differ: LANGUAGE_BYTES * log(2) * 16 * 2^16 < 2^31.
     scores = np.empty(columns, np.int32)
     shares = np.empty(columns, np.float64)
     found = np.empty((_ABREAST, LANGUAGE_BYTES), np.int32)

@@ -39,7 +39,7 @@ class Marked:
         return cls(keys, values)
 
     def numbers(self, hashes: np.ndarray) -> np.ndarray:
-        """uint8 [words]: the number of every word, 0 where it is not marked."""
+        """uint8 [words]: the number of every word, 0 if it is not marked."""
         return _numbers(hashes, self.keys, self.values)
 
 

@@ -15,11 +15,12 @@ the n-gram has one shingle of all it has; one without words its content hash. Ov
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numba import njit
 
+from ...storage.fields import Bounds
 from .gopher import repetition_counts
 from .hashing import mix64, murmur3_128
 from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
@@ -36,12 +37,16 @@ class MinHashSettings:
 
     unit: Literal["word", "char"] = "word"
     """What an n-gram counts."""
-    ngram: int = 5
-    bands: int = 14
-    rows: int = 8
-    sketch_size: int = 128
-    """k of the bottom-k sketch."""
+    ngram: Annotated[int, Bounds(ge=1, le=32)] = 5
+    """Units of a shingle. FineWeb: word, 5, 14 x 8; SlimPajama: char, 13, 9 x 13."""
+    bands: Annotated[int, Bounds(ge=1, le=64)] = 14
+    """Bands: documents that are equal in one are compared."""
+    rows: Annotated[int, Bounds(ge=1, le=512)] = 8
+    """Minima of a band."""
+    sketch_size: Annotated[int, Bounds(ge=16, le=4096)] = 128
+    """k of the bottom-k sketch that candidates are verified with."""
     seed: int = 1
+    """Chooses the hash functions."""
 
 
 PRESETS = {
@@ -76,7 +81,7 @@ def coefficients(settings: MinHashSettings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shingles_repeat(settings: MinHashSettings) -> int:
-    """The n for which `sign` wants the repeats of `gopher.repetition_counts`; 0 where it finds them itself."""
+    """The n for which `sign` takes the repeats of `gopher.repetition_counts`; 0 if it finds them itself."""
     return settings.ngram if settings.unit == "word" and 2 <= settings.ngram <= 10 else 0
 
 
@@ -84,12 +89,12 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     """Signatures of NFC documents.
 
     Args:
-        repeats: bool [words] from `gopher.repetition_counts(s, shingles_repeat(settings))`, where that is at hand.
+        repeats: bool [words] from `gopher.repetition_counts(s, shingles_repeat(settings))`; None to compute them here.
     """
     known = shingles_repeat(settings)
     if known and repeats is None:
         repeats = repetition_counts(s, known)[1]
-    # A document with more words than the segments hold is read again by its text, as are n-grams without known repeats.
+    # A document with more words than the segments hold is read again from its text, as are n-grams without known repeats.
     by_text = np.diff(s.word_offsets) < s.counts[:, WORDS]
     if not known:
         by_text[:] = True
@@ -130,7 +135,7 @@ _SPACE_BYTES[[0xC2, 0xE1, 0xE2, 0xE3]] = 2
 
 @njit(cache=True, nogil=True)
 def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: np.ndarray) -> int:
-    """Copy a document with white space runs as one space, stripped; the number of bytes written."""
+    """Copy a document with white space runs as one space, stripped; returns the bytes written."""
     size = 0
     after_space = 1
     i = begin
@@ -164,7 +169,7 @@ def _update_minima(minima: np.ndarray, a: np.ndarray, b: np.ndarray, x: np.ndarr
 
 @njit(cache=True, nogil=True)
 def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
-    """Keep the smallest of x[:n] in a max-heap of fixed size; how many it holds."""
+    """Keep the smallest of x[:n] in a max-heap of fixed size; returns how many it holds."""
     k = len(heap)
     for g in range(n):
         v = x[g]
@@ -194,7 +199,7 @@ def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
 
 @njit(cache=True, nogil=True, inline="always")
 def _sketch_bound(distinct: int, k: int) -> np.uint32:
-    """A value that the k smallest of so many uniform 32-bit hashes hardly ever exceed: k + 5 sqrt(k) of them are below."""
+    """A value that the k smallest of `distinct` uniform 32-bit hashes hardly ever exceed: k + 5 sqrt(k) are below it."""
     expected = np.float64(k) + 5.0 * np.sqrt(np.float64(k))
     if expected >= distinct:
         return np.uint32(0xFFFFFFFF)

@@ -63,9 +63,9 @@ _PREFIXES: tuple[tuple[bytes, int, int], ...] = (
 )
 """(prefix, least and largest length of the whole token) of tokens over [A-Za-z0-9_.-]."""
 MAX_SPANS = 1 << 18
-"""Spans of one document. The last of so many reaches to its end: a document that is a list of addresses keeps none."""
+"""Most spans of one document. The last of these reaches to its end: a document that is a list of addresses keeps none."""
 MIN_TOKEN = 12
-"""Every key holds a run of at least so many letters, digits and underscores: only such words are looked at."""
+"""Every key holds a run of at least this many letters, digits and underscores: only such words are looked at."""
 
 
 def _prefix_tables() -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +117,7 @@ def _find(
         in_document = 0
         i = begin
         while i < end or w < last_w:
-            # The next thing to look at: a trigger byte, or a long word that begins before it.
+            # The next candidate: a trigger byte, or a long word that begins before it.
             while i < end and trigger[text[np.uint64(i)]] == 0:
                 i += 1
             while (

@@ -20,10 +20,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import xxhash
 
+from ...storage.fields import Arguments, Derived
+from ..sources.domains import Domain
 from .plugin_files import code_digest, load_file, split_target
 
 Row = Mapping[str, Any]
@@ -31,17 +33,18 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class PluginSettings:
-    """A plug-in as the recipe names it."""
+    """A datatrove filter class or a function (text, row) -> bool | reason; one Python call per document: slow."""
 
-    name: str
+    name: Annotated[str, Derived()]
     target: str
-    """A function or a datatrove filter class: its dotted path, or `FILE.py:NAME`."""
-    arguments: str = "{}"
-    """JSON object: arguments of the class; of a function, keyword arguments after text and row."""
-    domains: tuple[str, ...] = ()
+    """A function or a datatrove filter class: its dotted path, e.g. datatrove.pipeline.filters.RegexFilter, or
+    `FILE.py:NAME`, beside the recipe."""
+    arguments: Arguments = "{}"
+    """Arguments of the class; of a function, keyword arguments after text and row."""
+    domains: tuple[Domain, ...] = ()
     """Judge only documents of these domains; empty: of all."""
-    version: str = ""
-    """What changes when the plug-in's code changes; set by `with_version` when a run is planned."""
+    version: Annotated[str, Derived()] = ""
+    """What changes when the plug-in's code changes; filled by `with_version` when a run is planned."""
 
     @property
     def column(self) -> str:

@@ -1,4 +1,4 @@
-"""Quality score: a linear model over hashed word 1-2-grams, one per domain; and the formula where there is none.
+"""Quality score: a linear model over hashed word 1-2-grams, one per domain; and the formula for domains without one.
 
 A model is trained (`train`) to tell documents of subsets that the recipe names as good from those it names as ordinary,
 and ranks documents within its domain: across domains a score would only learn which corpus a text came from. Training
@@ -43,7 +43,7 @@ def score(s: Segments, models: QualityModels, domain: np.ndarray, formula: np.nd
 
     Args:
         domain: int64 [n], index into `models.domains`, -1 where the domain has no model.
-        formula: uint16 [n] from `formula_score`, taken there.
+        formula: uint16 [n] from `formula_score`, used for those.
     """
     sums = _sum_weights(s.word_offsets, s.word_hash, domain, models.weights)
     grams = np.maximum(2 * np.diff(s.word_offsets) - 1, 1)
@@ -70,37 +70,37 @@ def _sum_weights(
     for d in range(n):
         if domain[d] < 0:
             continue
-        mine = weights[domain[d]]
+        own_weights = weights[domain[d]]
         total = np.int64(0)
         for w in range(word_offsets[d], word_offsets[d + 1]):
             h = word_hash[w]
-            total += mine[_bucket(h)]
+            total += own_weights[_bucket(h)]
             if w > word_offsets[d]:
-                total += mine[_pair(word_hash[w - 1], h)]
+                total += own_weights[_pair(word_hash[w - 1], h)]
         out[d] = total
     return out
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model of one domain and how well it tells documents it has not seen."""
+    """A model of one domain, and how well it classifies documents that it has not seen."""
 
     weights: np.ndarray
     """int16 [BUCKETS]."""
     n_good: int
     n_ordinary: int
     held_out: int
-    """Documents of both kinds kept from training."""
+    """Documents of both kinds held out of training."""
     correct: int
-    """Of them, classified as what they are by the stored weights."""
+    """How many of these the stored weights classify correctly."""
 
 
 def train(s: Segments, good: np.ndarray, held_out: np.ndarray, epochs: int = 5) -> Trained:
     """Train on the documents of a batch.
 
     Args:
-        good: bool [n]: of a good subset; the others are ordinary.
-        held_out: bool [n]: kept from training, to measure.
+        good: bool [n]: whether a document is from a good subset; the others are ordinary.
+        held_out: bool [n]: held out of training, to measure the model.
     """
     weights = _train(s.word_offsets, s.word_hash, good, ~held_out, epochs)
     stored = np.clip(np.rint(weights / QUANTUM), -32_768, 32_767).astype(np.int16)

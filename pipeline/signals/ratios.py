@@ -19,7 +19,7 @@ def _ratio(numerator: str, denominator: str) -> Callable[[Columns], np.ndarray]:
 
 
 def _of_lines(numerator: str) -> Callable[[Columns], np.ndarray]:
-    # Line signals look at the first `MAX_LINES` lines of a document.
+    # Line signals cover the first `MAX_LINES` lines of a document.
     return lambda c: c[numerator] / np.clip(c["n_lines"], 1, MAX_LINES)
 
 
@@ -33,7 +33,7 @@ def _visible(c: Columns) -> np.ndarray:
 
 
 SIGNAL_COUNTS = ("quality", "language_score", "raw_bytes", "url_blocked", "contaminated", *COUNTS)
-"""The stored integers that rules and ratios rest on."""
+"""The stored integers that rules and ratios are based on."""
 
 _RENAMED = {"max_line_chars": "longest_line", "max_word_chars": "longest_word"}
 

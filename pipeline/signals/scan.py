@@ -3,10 +3,10 @@
     rows -> pieces of about two megabytes -> words and lines (segment.py)
          -> personal data, benchmark items, lines that C4 would drop -> edits
          -> counts of the edited text; hashes, signature, sketch, language and quality of the raw text
-            (quality by formula, where a domain has no model: of the counts)
+            (quality by a formula over the counts, if the domain has no model)
          -> verdicts of plug-ins
 
-Promises: rows in the order of the file; every row that is not here is in the file's quarantine; the bytes depend on
+Promises: rows keep the order of the file; every row that is missing here is in the file's quarantine; the bytes depend on
 the file, the settings and the prepared artifacts alone.
 """
 
@@ -15,44 +15,46 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated
+from unicodedata import unidata_version
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from ...storage.fields import Derived, OneOf, Pairs
 from ..engine.memory import keep_freed_memory
-from ..engine.tasks import TaskResult
-from ..run.artifacts import EDIT_TYPE, RunPaths, parquet_writer
+from ..run.artifacts import EDIT_TYPE, Artifact, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile
-from ..sources.domains import domain_of
+from ..sources.domains import Domain, domain_of
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from . import c4, contamination, gopher, language, minhash, pii, quality, urls
+from .c4 import LINE_RULES
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .minhash import SKETCH_ENCODING, MinHashSettings
+from .pii import KINDS
 from .plugins import Plugin, PluginSettings, load_plugins
 from .segment import Segments, segment, text_buffers
 from .unicode import flag_not_nfc, tables
 
-VERSION = 4
 PIECE_BYTES = 2 << 20
-"""Text handled at once: enough that calls cost nothing, little enough that what kernels hand on stays in the caches."""
+"""Text handled at once: enough that calls cost nothing, little enough that what kernels pass on stays in the caches."""
 
 
 @dataclass(frozen=True)
 class EditSettings:
     """What is cut or replaced in the text."""
 
-    pii: tuple[tuple[str, str], ...] = ()
-    """(kind, placeholder) of the personal data that is replaced."""
-    lines: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """(domain, C4 rules that drop its lines)."""
-    contamination: Literal["drop", "cut", "keep"] = "drop"
-    """What becomes of text shared with a benchmark; only `cut` edits."""
+    pii: Annotated[tuple[tuple[Annotated[str, OneOf(KINDS)], str], ...], Pairs()] = ()
+    """Kind of personal data and the placeholder that replaces it."""
+    lines: Annotated[tuple[tuple[Domain, tuple[Annotated[str, OneOf(LINE_RULES)], ...]], ...], Pairs()] = ()
+    """Domain and the C4 rules that drop its lines."""
+    cut_contamination: Annotated[bool, Derived()] = False
+    """Cut text that a document shares with a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +68,62 @@ class ScanSettings:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """The artifacts of prepare that scan reads; each may be empty."""
+class ModelFiles:
+    """The artifacts of prepare that scan reads, and the tables that come with the installed packages."""
+
+    unicode: str
+    """Version of the interpreter's Unicode tables."""
+    languages: str
+    """Version of the language model."""
+    quality: Artifact | None = None
+    contamination: Artifact | None = None
+    contamination_pairs: Artifact | None = None
+    urls: Artifact | None = None
+
+    @classmethod
+    def installed(cls) -> ModelFiles:
+        """Those of this process, without any that prepare made."""
+        return cls(unidata_version, language.model_version())
+
+    def check_installed(self) -> None:
+        """Refuse to scan with other tables than planning saw: a cluster's image may hold other packages.
+
+        Raises:
+            ValueError: naming both versions.
+        """
+        here = self.installed()
+        for name, ours, planned in (
+            ("Unicode tables", here.unicode, self.unicode),
+            ("language model", here.languages, self.languages),
+        ):
+            if ours != planned:
+                raise ValueError(
+                    f"this worker has {name} {ours}, the driver {planned}: install the same packages on both"
+                )
+
+
+@dataclass(frozen=True)
+class Models:
+    """What prepare made for scan, loaded; each may be empty."""
 
     quality: quality.QualityModels
     index: contamination.ContaminationIndex | None
     urls: urls.UrlRules
 
     @classmethod
-    def nothing(cls) -> Prepared:
+    def nothing(cls) -> Models:
         return cls(quality.QualityModels((), np.zeros((0, quality.BUCKETS), np.int16)), None, urls.parse_rules(()))
 
 
 @functools.lru_cache(maxsize=2)
-def load_prepared(paths: RunPaths, ngram: int, hashes: tuple[str, ...]) -> Prepared:
-    """Read what `prepare` made. `hashes` are those of the artifacts: a worker keeps them as long as they are the same."""
-    nothing = Prepared.nothing()
-    models = paths.prepare("quality.arrow")
-    index = paths.prepare("contamination.arrow")
-    lists = paths.prepare("urls.txt")
-    names = dict(part.split("=", 1) for part in hashes)
-    return Prepared(
-        quality.read_models(models) if "quality.arrow" in names else nothing.quality,
-        contamination.read_index(index, paths.prepare("contamination-pairs.bin"), ngram)
-        if "contamination.arrow" in names
-        else None,
-        urls.parse_rules(lists.read_text().splitlines()) if "urls.txt" in names else nothing.urls,
+def load_models(files: ModelFiles, ngram: int) -> Models:
+    """Read what `prepare` made; a worker keeps it as long as the files are the same."""
+    nothing = Models.nothing()
+    index, pairs = files.contamination, files.contamination_pairs
+    return Models(
+        quality.read_models(files.quality.file) if files.quality else nothing.quality,
+        contamination.read_index(index.file, pairs.file, ngram) if index and pairs else None,
+        urls.parse_rules(files.urls.file.read_text().splitlines()) if files.urls else nothing.urls,
     )
 
 
@@ -136,38 +168,48 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
     )
 
 
-def scan_file(
-    file: SourceFile, settings: ScanSettings, paths: RunPaths, prepared_hashes: tuple[str, ...] = ()
-) -> TaskResult:
+@dataclass(frozen=True)
+class FileSignals:
+    """What scan leaves of one source file."""
+
+    signals: Artifact
+    quarantine: Artifact | None
+    """None where all rows could be read."""
+    documents: int
+    bytes: int
+    """Of the raw text."""
+    edited_documents: int
+    quarantined: int
+    damage: str = ""
+    """Why the file could not be read to its end; empty where it could."""
+
+
+def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, paths: RunPaths) -> FileSignals:
     """Scan one file into ``signals/`` and ``quarantine/``.
 
     Raises:
-        ValueError: the file changed since planning, or has too many rows for an id.
+        ValueError: the file changed since planning, or has too many rows for an id; or this machine has other tables.
     """
+    models.check_installed()
     keep_freed_memory()
     check_unchanged(file)
     schema = signals_schema(settings)
-    prepared = load_prepared(paths, settings.contamination_ngram, prepared_hashes)
+    loaded = load_models(models, settings.contamination_ngram)
     plugins = load_plugins(settings.plugins)
     quarantine = Quarantine(file, paths.quarantine(file.corpus, file.path))
-    counts = {"documents": 0, "bytes": 0, "edited_documents": 0}
+    size = edited = 0
     with parquet_writer(paths.signals(file.corpus, file.path), schema) as out:
         for batch in read_rows(file, quarantine):
             for piece in pieces(batch):
-                signals = scan_piece(piece, file, settings, schema, prepared, plugins)
-                counts["documents"] += signals.num_rows
-                counts["bytes"] += int(pc.sum(signals.column("raw_bytes")).as_py() or 0)
-                edits = pc.list_value_length(signals.column("edits"))
-                counts["edited_documents"] += len(pc.indices_nonzero(edits))
+                signals = scan_piece(piece, file, settings, schema, loaded, plugins)
+                size += int(pc.sum(signals.column("raw_bytes")).as_py() or 0)
+                edited += len(pc.indices_nonzero(pc.list_value_length(signals.column("edits"))))
                 out.write(signals)
     check_unchanged(file)
-    outputs = [out.artifact]
     bad = quarantine.publish()
-    if bad:
-        outputs.append(bad)
-    counts["quarantined"] = quarantine.rows
-    counts["damaged_files"] = int(bool(quarantine.damage))
-    return TaskResult(tuple(outputs), counts, {"damage": quarantine.damage} if quarantine.damage else {})
+    return FileSignals(
+        out.artifact, bad, out.artifact.rows, size, edited, quarantine.rows, str(quarantine.damage or "")
+    )
 
 
 def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -186,7 +228,7 @@ def scan_piece(
     file: SourceFile,
     settings: ScanSettings,
     schema: pa.Schema,
-    prepared: Prepared,
+    loaded: Models,
     plugins: tuple[Plugin, ...] = (),
 ) -> pa.RecordBatch:
     """The signals of a few documents of `TEXT_SCHEMA`: a pure function of text, settings and prepared artifacts."""
@@ -200,7 +242,7 @@ def scan_piece(
     repetition, repeats = gopher.repetition_counts(s, minhash.shingles_repeat(settings.minhash))
     lines, flags = c4.line_counts(s)
     pii_counts, pii_spans = pii.find_pii(s)
-    hits = contamination.find_hits(s, prepared.index) if prepared.index else None
+    hits = contamination.find_hits(s, loaded.index) if loaded.index else None
     edits = _edits(s, settings.edits, flags, pii_spans, hits, names, subset_codes)
 
     counts = text_counts(s, repetition, lines)
@@ -214,7 +256,7 @@ def scan_piece(
             final = pc.replace_with_mask(text, pa.array(np.isin(np.arange(n), edited)), changed)
 
     by_name = dict(zip(TEXT_COUNTS, counts.T, strict=True)) | dict(zip(PII_COUNTS, pii_counts.T, strict=True))
-    models = prepared.quality
+    models = loaded.quality
     model = np.array([models.domains.index(d) if d in models.domains else -1 for d in names], np.int64)[subset_codes]
     best, confidence = language.identify(s.text, s.offsets)
     languages = pa.array([*language.load_model().languages, language.UNDETERMINED])
@@ -231,7 +273,7 @@ def scan_piece(
         "language_score": pa.array(confidence),
         "raw_bytes": pa.array(np.diff(s.offsets)),
         "edits": edits,
-        "url_blocked": pa.array(urls.blocked(batch.column("url"), prepared.urls)),
+        "url_blocked": pa.array(urls.blocked(batch.column("url"), loaded.urls)),
         **_contamination_columns(hits, n),
         **_signature_columns(text, s, settings.minhash, repeats),
         **{name: pa.array(np.ascontiguousarray(values)) for name, values in by_name.items()},
@@ -249,7 +291,7 @@ def _edits(
     domains: list[str],
     subset_codes: np.ndarray,
 ) -> pa.ListArray:
-    """Everything that is cut or replaced, as `EDIT_TYPE` [n]."""
+    """All that is cut or replaced, as `EDIT_TYPE` [n]."""
     spans: list[np.ndarray] = []
 
     def add(found: np.ndarray, kind: int | np.ndarray) -> None:
@@ -259,7 +301,7 @@ def _edits(
     if any(d in drops for d in domains):
         rules = np.array([drops.get(d, 0) for d in domains], np.uint8)[subset_codes]
         add(c4.dropped_lines(s, flags, rules), LINE)
-    if hits is not None and settings.contamination == "cut":
+    if hits is not None and settings.cut_contamination:
         add(hits.spans, CONTAMINATION)
     placeholders = dict(settings.pii)
     if placeholders and len(pii_spans):
@@ -324,9 +366,9 @@ def _verdicts(
     """The verdicts of plug-ins: one Python call per document and plug-in, the slow part of a scan that has any."""
     columns = {}
     for plugin in plugins:
-        mine = np.array([plugin.judges(d) for d in domains])[subset_codes]
+        judged = np.array([plugin.judges(d) for d in domains])[subset_codes]
         verdicts = [""] * len(text)
-        for i in np.flatnonzero(mine).tolist():
+        for i in np.flatnonzero(judged).tolist():
             row = {name: batch.column(name)[i].as_py() for name in ("row", "subset", "native_id", "url")}
             verdicts[i] = plugin.verdict(text[i].as_py(), row | {"domain": domains[subset_codes[i]]})
         columns[plugin.column] = pa.array(verdicts, pa.string())

@@ -1,8 +1,8 @@
-"""Segmentation, shared by all signals: one walk over a batch of documents finds words and lines and counts characters.
+"""Segmentation, shared by all signals: one walk over a batch of documents finds words and lines, and counts characters.
 
     UTF-8 bytes + offsets -> words (hash, place, length), lines (place, length, first word), counts per document
 
-Definitions, which every signal rests on:
+Definitions on which every signal is based:
   word       a maximal run of word characters (letters, digits, marks, underscore); in unspaced scripts every character
              starts one. Its hash is of the case-folded code points.
   line       what stands between line ends (those of `str.splitlines`), stripped of white space; empty ones are counted
@@ -148,7 +148,7 @@ def text_buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
 def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
     """Segment the documents ``text[offsets[i]:offsets[i + 1]]`` (valid UTF-8)."""
     sizes = np.diff(offsets)
-    # Two words are parted by a byte at least, or one of them has three; two lines by their end.
+    # Two words are separated by at least a byte, or one of them has three; two lines by a line end.
     words = int(np.minimum(sizes // 2 + 1, MAX_WORDS).sum())
     lines = int(np.minimum(sizes // 2 + 1, MAX_LINES).sum())
     classes, folded = tables()

@@ -1,4 +1,4 @@
-"""Character classes as one table, so that kernels treat letters, digits and spaces beyond ASCII correctly.
+"""Character classes in one table, so that kernels treat letters, digits and spaces beyond ASCII correctly.
 
 `CLASSES[cp]` holds bit flags of a code point; `FOLDED[cp]` its case-folded form (a word character) or 0. Both are made
 from `unicodedata` when a process first asks, in about 0.1 s.

@@ -1,7 +1,7 @@
 """URL rules: block lists of domains and of words, matched against every document's URL; and the hash of a URL.
 
 A list file has one entry a line; `#` begins a comment. An entry with a dot is a domain, which blocks its subdomains too;
-one without is a word, which blocks where it stands between characters that are no letters or digits, anywhere in the URL.
+one without is a word, which blocks wherever it stands in the URL between characters that are not letters or digits.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _blocked(
 
 
 def normalised_hashes(urls: pa.StringArray) -> np.ndarray:
-    """uint64 [n]: a hash of every URL as `_normalise` writes it, 0 where there is none."""
+    """uint64 [n]: a hash of every URL as `_normalise` writes it, 0 if there is none."""
     text, bounds = text_buffers(urls.cast(pa.large_string()))
     longest = int(np.max(np.diff(bounds))) if len(urls) else 0
     return _hash_normalised(text, bounds, np.empty(longest + 1, np.uint8))
@@ -132,7 +132,7 @@ _TRACKING = tuple(np.frombuffer(name, np.uint8) for name in (b"utm_", b"fbclid="
 
 @njit(cache=True, nogil=True)
 def _normalise(text: np.ndarray, begin: int, end: int, out: np.ndarray) -> int:
-    """Write a URL so that spellings of one address agree; the number of bytes written.
+    """Write a URL so that all spellings of one address agree; returns the bytes written.
 
     Without scheme, user, `www.`, default port, fragment, parameters of trackers and a last slash; the host in lower
     case, hexadecimal digits of escapes in upper case.

@@ -13,20 +13,20 @@ from urllib.parse import quote
 import msgspec
 
 META_BYTES = 1 << 16
-"""Longer metadata is as good as absent: a line of a hundred megabytes of `[],` would become gigabytes of objects."""
+"""Longer metadata is treated as absent: a line of a hundred megabytes of `[],` would become gigabytes of objects."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAME_BYTES = 255
-"""Of a file or folder."""
+"""Longest name of a file or folder."""
 
 
 class Facts(NamedTuple):
-    """What an adapter says of one row besides its text."""
+    """What an adapter reads from a row besides its text."""
 
     subset: str
     native_id: str
     url: str
     timestamp: int = 0
-    """Seconds since 1970 at which the source says it was made or crawled; 0 where it says nothing."""
+    """Seconds since 1970 when the document was made or crawled, by its source; 0 if the source does not say."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Adapter:
 
 @functools.lru_cache(maxsize=4096)
 def names_a_folder(subset: str) -> bool:
-    """Whether a subset, which rows name, can be a folder of a run and a row of a table."""
+    """Whether a subset's name, which comes from the rows, can name a folder of a run and a line of a table."""
     return len(quote(subset, safe="").replace(".", "%2E")) <= _NAME_BYTES if is_plain(subset) else False
 
 
@@ -57,7 +57,7 @@ def is_plain(name: str) -> bool:
 
 
 def _decoded(value: object) -> object:
-    """A metadata value; one that its row still holds as JSON is decoded now."""
+    """A metadata value, decoded if its row still holds it as JSON."""
     if not isinstance(value, msgspec.Raw):
         return value
     data = memoryview(value)

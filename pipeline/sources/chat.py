@@ -24,7 +24,7 @@ _PAIRS = (
 )
 """(field that asks, fields that may answer)."""
 MAX_LINE = 16 << 20
-"""Turns are objects: a line of empty ones takes more than twenty times its bytes."""
+"""Turns become objects: a line of empty ones takes more than twenty times its own bytes in memory."""
 
 
 class ChatRow(msgspec.Struct, gc=False):

@@ -1,8 +1,8 @@
 """Any datatrove reader as a source: its files are listed like those of every source, its documents become rows.
 
 A reader makes one Python object per document, so it is far slower than the adapters; it is for formats that fox1 does not
-read itself (WARC, CSV, WebDataset). What a reader itself throws away because it has no text becomes a row with an empty
-text, so that rows are counted and numbered as they stand in the file.
+read itself (WARC, CSV, WebDataset). A document that a reader would discard because it has no text becomes a row with an
+empty text, so that rows are counted and numbered as they stand in the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ADAPTER = Adapter(DatatroveRow, "text", _facts)
 
 
 def reader_url(reader: str, arguments: str, root: str, path: str) -> str:
-    """What a source file's `url` holds: everything that is needed to read it."""
+    """The `url` of a source file: everything that is needed to read it."""
     parts = {"reader": reader, "arguments": arguments, "root": root, "path": path}
     return "datatrove://read?" + "&".join(f"{k}={quote(v, safe='')}" for k, v in parts.items())
 
@@ -48,16 +48,16 @@ def make_reader(reader: str, arguments: str, root: str) -> Any:
     """A reader over the folder `root`.
 
     Raises:
-        ValueError: it cannot be imported or made; the message names it.
+        ValueError: the reader cannot be imported or constructed; the message names it.
     """
     module, _, name = reader.rpartition(".")
     try:
         made = getattr(importlib.import_module(module), name)(root, **json.loads(arguments))
     except Exception as error:
         first = first_line(error)
-        raise ValueError(f"reader {reader}: {first}") from None
+        raise ValueError(f"reader {reader} cannot be used ({first}); correct `reader` or `arguments`") from None
     if not hasattr(made, "read_file"):
-        raise ValueError(f"reader {reader}: only datatrove readers of files can be a source")
+        raise ValueError(f"reader {reader} does not read files; name a datatrove reader that does")
     return made
 
 

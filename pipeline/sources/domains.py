@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from ...storage.fields import OneOf
+
 DOMAINS = (
     "web",
     "code",
@@ -15,6 +19,7 @@ DOMAINS = (
     "instruction",
     "other",
 )
+Domain = Annotated[str, OneOf(DOMAINS)]
 
 CHAT = "chat"
 """The source format of conversations."""
@@ -88,5 +93,5 @@ SUBSET_DOMAINS: dict[str, dict[str, str]] = {
 
 
 def domain_of(format: str, subset: str) -> str:
-    """The domain of a subset; what the table does not know is "other", conversations apart."""
+    """The domain of a subset; one that the table lacks is "other", or "instruction" if it holds conversations."""
     return SUBSET_DOMAINS.get(format, {}).get(subset, "instruction" if format == CHAT else "other")

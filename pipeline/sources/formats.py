@@ -24,12 +24,12 @@ from ...storage.wording import first_line, printable
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
 MAX_LINE = 128 << 20
-"""Longer lines go to quarantine: no document of these corpora comes near, a decompression bomb does. A character outside
-of ASCII makes four bytes of every letter while a line is decoded, and a task has 1 GiB."""
+"""Longer lines go to quarantine: no document of these corpora comes near this length, but a decompression bomb does. While
+a line is decoded, one character outside of ASCII can make every letter take four bytes, and a task has 1 GiB."""
 MAX_WINDOW = 256 << 20
-"""Bytes that a zstd frame may refer back to: the decompressor holds as many."""
+"""How far back, in bytes, a zstd frame may refer: the decompressor holds as much in memory."""
 MAX_EXPANSION = 200
-"""How many times the bytes of its Parquet file a row group may take, if that is more than `MAX_LINE`."""
+"""A row group may expand to this many times the bytes of its Parquet file, or to `MAX_LINE` if that is more."""
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
 ARROW_SUFFIXES = (".parquet", ".arrow")
 
@@ -87,7 +87,7 @@ def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None]]:
             offset += end
             rest = data[end:]
     except (EOFError, zlib.error, zstandard.ZstdError) as error:
-        # An OSError is the store's trouble, not the file's: it goes up, and the task is tried again.
+        # An OSError is the store's fault, not the file's: it is raised, and the task is retried.
         raise Damaged(f"{type(error).__name__}: {error}", offset) from None
     if rest or too_long:
         yield row, offset, None if too_long else memoryview(rest)
@@ -197,7 +197,7 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
             for batch in batches(store, columns, batch_rows):
                 yield from _written_out(batch)
         except (pa.ArrowException, OSError, EOFError, MemoryError, UnicodeDecodeError) as error:
-            # Of a damaged size, memory that no machine has is asked for.
+            # A damaged size can ask for more memory than any machine has.
             if store.error:
                 raise store.error from None
             first = printable(first_line(error))
@@ -235,7 +235,7 @@ def _present(columns: list[str], schema: pa.Schema) -> list[str]:
 
 
 def _check(batch: pa.RecordBatch) -> None:
-    """Refuse lengths and offsets that lead out of their buffers: Arrow trusts them. UTF-8 is looked at by row, later."""
+    """Refuse lengths and offsets that point outside their buffers, since Arrow trusts them. UTF-8 is checked by row, later."""
     batch.validate()
     for column in batch.columns:
         _check_array(column)
@@ -268,7 +268,7 @@ def _of_bytes(type_: pa.DataType) -> pa.DataType:
 
 
 def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """A batch without dictionaries, in slices that take about `CHUNK` written out."""
+    """The batch with its dictionaries expanded, in slices of about `CHUNK` bytes."""
     coded = [c for c in batch.columns if pa.types.is_dictionary(c.type)]
     if not coded:
         yield batch

@@ -46,9 +46,14 @@ def resolve_commit(repository: str, revision: str | None) -> str:
         commit = HfApi().dataset_info(repository, revision=revision).sha
     except Exception as error:
         first = first_line(error)
-        raise ValueError(f"hf://datasets/{repository}: cannot resolve revision {revision or 'main'}: {first}") from None
+        raise ValueError(
+            f"hf://datasets/{repository}: cannot resolve revision {revision or 'main'} ({first}); check the name, the "
+            "revision and the connection"
+        ) from None
     if not commit:
-        raise ValueError(f"hf://datasets/{repository}: the hub names no commit for {revision or 'main'}")
+        raise ValueError(
+            f"hf://datasets/{repository}: the hub has no commit for {revision or 'main'}; name another revision"
+        )
     return commit
 
 
@@ -71,7 +76,7 @@ def shards(name: str, config: str | None, split: str, revision: str | None) -> l
 
 
 def _folder_version(folder: Path) -> str:
-    """What changes when a local data set changes: sizes and times of its files."""
+    """A text that changes when a local data set does: a hash over the sizes and times of its files."""
     from ..run.artifacts import content_key
 
     stats = [(p.relative_to(folder).as_posix(), p.stat()) for p in sorted(folder.rglob("*")) if p.is_file()]
@@ -82,7 +87,7 @@ def open_dataset(name: str, config: str | None, split: str, commit: str | None) 
     """A data set of the hub, streamed (`datasets.IterableDataset`).
 
     Raises:
-        ValueError: it cannot be opened.
+        ValueError: the data set cannot be opened.
     """
     import datasets
 
@@ -91,7 +96,10 @@ def open_dataset(name: str, config: str | None, split: str, commit: str | None) 
         return datasets.load_dataset(name, config or None, split=split, revision=commit, streaming=True)
     except Exception as error:
         first = first_line(error)
-        raise ValueError(f"data set {name} ({config or 'default'}, {split}) cannot be opened: {first}") from None
+        raise ValueError(
+            f"data set {name} ({config or 'default'}, {split}) cannot be opened ({first}); check `dataset`, `config` and "
+            "`split`"
+        ) from None
 
 
 def stream_shard(url: str) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""Planning: which files a recipe's sources are, with the identity of each, before any text is read."""
+"""Planning: the files of a recipe's sources, each with its identity, listed before any text is read."""
 
 from __future__ import annotations
 
@@ -8,39 +8,56 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import fsspec
 
+from ...storage.fields import Arguments, Derived, OneOf
 from ..run.checksums import hash_file
 from ..run.identity import SourceFile, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
+from .rows import ADAPTERS
 
 
 @dataclass(frozen=True)
 class SourceSettings:
     """Where one corpus (or its held-out part) lies."""
 
-    corpus: str
-    format: str
+    corpus: Annotated[str, Derived()]
+    format: Annotated[str, OneOf(tuple(ADAPTERS))]
+    """How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`, `chat` conversations."""
     root: str = ""
+    """Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced."""
     files: tuple[str, ...] = ("**/*",)
     """Globs over paths relative to the root; they select from a listing or a URL list alike."""
     urls: str = ""
-    """A list of file URLs, one a line; used when no local root is there."""
-    held_out: bool = False
+    """A list of file URLs, one a line; used where no local root is given."""
+    held_out: Annotated[bool, Derived()] = False
     revision: str = ""
-    """Of a hub data set; resolved to a commit when planning."""
+    """Revision of a hub data set; resolved to a commit when a run is planned."""
     dataset: str = ""
     """Name of a data set to stream through `datasets`, instead of root and files."""
     config: str = ""
+    """Configuration of the data set."""
     split: str = "train"
+    """Split of the data set."""
     reader: str = ""
-    """Dotted path of a datatrove reader, for the format `datatrove`."""
-    arguments: str = "{}"
-    """JSON object: arguments of the reader besides its folder."""
+    """Dotted path of a datatrove reader of files, e.g. datatrove.pipeline.readers.CSVReader."""
+    arguments: Arguments = "{}"
+    """Arguments of the reader besides its folder."""
+
+    def __post_init__(self) -> None:
+        if not (self.root or self.urls or self.dataset):
+            raise ValueError("give `root`, `urls` or `dataset`")
+        if self.dataset and self.format != "huggingface":
+            raise ValueError("a streamed `dataset` needs `format: huggingface`")
+        if bool(self.reader) != (self.format == "datatrove"):
+            raise ValueError("`format: datatrove` and `reader` belong together")
+        if self.reader and not self.root:
+            raise ValueError("a `reader` needs `root`, the folder it reads")
 
 
 def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[SourceFile]:
@@ -54,7 +71,9 @@ def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[Sourc
         found = list(_list(source, salt))
         if not found:
             patterns = ", ".join(source.files)
-            raise ValueError(f"source {source.corpus}: nothing under {source.root or source.urls} matches {patterns}")
+            raise ValueError(
+                f"source {source.corpus}: nothing under {source.root or source.urls} matches {patterns}; correct `files`"
+            )
         files += found
     files.sort(key=lambda f: f.name)
     check_collisions(files)
@@ -74,13 +93,13 @@ def _list(source: SourceSettings, salt: int) -> Iterable[SourceFile]:
     else:
         entries = _entries(source)
         if outside := next((p for p, *_ in entries if p.startswith("/") or {".", ".."} & set(p.split("/"))), None):
-            raise ValueError(f"source {source.corpus}: {outside!r} leaves the folder of its corpus; correct the list")
+            raise ValueError(f"source {source.corpus}: {outside!r} leaves the folder of its corpus; remove it")
         if source.reader:
             make_reader(source.reader, source.arguments, source.root)
         elif bad := next((p for p, *_ in entries if not (is_json_lines(p) or is_arrow(p))), None):
-            raise ValueError(f"source {source.corpus}: {bad!r} has no suffix fox1 reads; narrow `files`")
+            raise ValueError(f"source {source.corpus}: {bad!r} has a suffix that fox1 does not read; narrow `files`")
     if odd := next((p for p, *_ in entries if not is_plain(p)), None):
-        raise ValueError(f"source {source.corpus}: the name {odd!r} has control characters; rename the file")
+        raise ValueError(f"source {source.corpus}: the name {odd!r} contains control characters; rename the file")
     for path, url, size, version in entries:
         hash_ = file_hash(source.corpus, path, salt)
         if source.reader:
@@ -95,7 +114,10 @@ def _entries(source: SourceSettings) -> list[tuple[str, str, int, str]]:
         if os.path.isdir(source.root):
             return _local(source)
         if not source.urls:
-            raise ValueError(f"source {source.corpus}: no folder {source.root}; set `root` (or FOX1_DATA) to the data")
+            raise ValueError(
+                f"source {source.corpus}: the folder {source.root} does not exist; set `root` (or FOX1_DATA) to where the "
+                "data is"
+            )
     if source.root and "://" in source.root:
         return _remote(source)
     return _url_list(source)
@@ -106,11 +128,11 @@ def _local(source: SourceSettings) -> list[tuple[str, str, int, str]]:
 
     def unreadable(error: OSError) -> None:
         raise ValueError(
-            f"source {source.corpus}: {error.filename} cannot be read ({error.strerror}); make it readable, or leave it out "
-            "by `files`"
+            f"source {source.corpus}: {error.filename} cannot be read ({error.strerror}); make it readable, or exclude it "
+            "with `files`"
         ) from None
 
-    # What cannot be listed would else be left out without a word.
+    # Without this, what cannot be listed would be left out silently.
     for directory, _, names in os.walk(source.root, followlinks=True, onerror=unreadable):
         for name in names:
             full = os.path.join(directory, name)
@@ -138,7 +160,9 @@ def _remote(source: SourceSettings) -> list[tuple[str, str, int, str]]:
         filesystem, base = fsspec.core.url_to_fs(root)
         found = filesystem.find(base, detail=True)
     except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"source {source.corpus}: cannot list {root}: {error}") from None
+        raise ValueError(
+            f"source {source.corpus}: {root} cannot be listed ({error}); check the address and your access"
+        ) from None
     prefix = base.rstrip("/") + "/"
     entries = []
     for full, info in found.items():
@@ -155,10 +179,10 @@ def _url_list(source: SourceSettings) -> list[tuple[str, str, int, str]]:
         with open_source(source.urls) as file:
             urls = [line.strip() for line in file.read().decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        absent = f"no folder {source.root}, and " if source.root else ""
+        absent = f"the folder {source.root} does not exist, and " if source.root else ""
         raise ValueError(
-            f"source {source.corpus}: {absent}cannot read the URL list {source.urls}: {str(error) or 'unreachable'}; "
-            "set `root` (or FOX1_DATA) to the data"
+            f"source {source.corpus}: {absent}the URL list {source.urls} cannot be read ({str(error) or 'unreachable'}); "
+            "set `root` (or FOX1_DATA) to where the data is"
         ) from None
     urls = sorted({u for u in urls if u and not u.startswith("#")})
     prefix = os.path.commonprefix([u.rsplit("/", 1)[0] + "/" for u in urls])  # noqa: RUF071
@@ -167,7 +191,7 @@ def _url_list(source: SourceSettings) -> list[tuple[str, str, int, str]]:
         # A list carries no sizes or etags: its published files never change under one URL.
         return [(u[len(prefix) :], u, 0, urlsplit(u).path) for u in urls if matches(u[len(prefix) :], source.files)]
     except ValueError as error:
-        raise ValueError(f"source {source.corpus}: {source.urls} has a line that is no URL: {error}") from None
+        raise ValueError(f"source {source.corpus}: {source.urls} has a line that is not a URL ({error})") from None
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
@@ -183,7 +207,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def current_version(file: SourceFile) -> tuple[int, str]:
-    """(size, version) of a file now, to notice that it changed between the two reads; local files only."""
+    """(size, version) of a local file now, to notice that it changed between the two reads; of others as planned."""
     if "://" in file.url:
         return file.size, file.version
     stat = os.stat(file.url)
@@ -194,6 +218,22 @@ def check_unchanged(file: SourceFile) -> None:
     """Raise ValueError if a local file is no longer the one that planning saw."""
     if current_version(file) != (file.size, file.version):
         raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A small file that a recipe names, such as a list or a model, as planning saw it."""
+
+    url: str
+    version: str
+
+    @classmethod
+    def of(cls, url: str) -> NamedFile:
+        return cls(url, file_version(url))
+
+    def identity(self) -> str:
+        """What the file holds, as far as planning can tell; not where it lies."""
+        return self.version
 
 
 def file_version(url: str) -> str:
@@ -208,8 +248,8 @@ def sample_files(files: Sequence[SourceFile], share: float, seed: int) -> list[S
     """A seeded sample of whole files: at least one of each corpus (and of each held-out part)."""
     kept = []
     for part in sorted({(f.corpus, f.held_out) for f in files}):
-        mine = sorted(
+        candidates = sorted(
             (f for f in files if (f.corpus, f.held_out) == part), key=lambda f: file_hash(f.corpus, f.path, seed + 1)
         )
-        kept += mine[: max(1, round(len(mine) * share))]
+        kept += candidates[: max(1, round(len(candidates) * share))]
     return sorted(kept, key=lambda f: f.name)

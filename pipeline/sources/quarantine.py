@@ -23,7 +23,7 @@ class Quarantine:
         """What is wrong with the file as a whole; empty if it could be read to its end."""
 
     def row(self, row: int, offset: int, reason: str, data: bytes | memoryview = b"") -> None:
-        """Note one bad row. `offset`: of the row in the decompressed file, in bytes (-1 in columnar files)."""
+        """Note one bad row. `offset` is its first byte in the decompressed file (-1 in columnar files)."""
         self.rows += 1
         self._write(row, offset, reason, bytes(data[:EXCERPT_BYTES]))
 
@@ -44,7 +44,7 @@ class Quarantine:
         self._out.rows += 1
 
     def publish(self) -> Artifact | None:
-        """Close the quarantine file, or remove a stale one when nothing is wrong (any more)."""
+        """Publish the quarantine file, or remove an old one if the file has no bad rows now."""
         if self._out is None:
             if self._path:
                 self._path.unlink(missing_ok=True)

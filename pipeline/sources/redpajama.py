@@ -11,7 +11,7 @@ from .domains import SUBSET_DOMAINS
 
 
 class RedPajamaMeta(msgspec.Struct, gc=False):
-    """What we read of `meta`; which keys there are differs by subset."""
+    """The keys of `meta` that are read; which of them exist differs by subset."""
 
     url: msgspec.Raw = msgspec.Raw()
     arxiv_id: msgspec.Raw = msgspec.Raw()
@@ -44,7 +44,7 @@ def _meta(value: RedPajamaMeta | str | None) -> RedPajamaMeta:
 
 
 def subset_of_path(path: str) -> str:
-    """The first folder that is the name of a subset; "unknown" where none is."""
+    """The first folder that is named like a subset; "unknown" if there is none."""
     known = SUBSET_DOMAINS["redpajama"]
     return next((part for part in path.split("/") if part in known), "unknown")
 

@@ -1,6 +1,6 @@
 """Rows of one source file as Arrow batches: the one way every stage reads text.
 
-    SourceFile -> adapter of its format -> RecordBatch of TEXT_SCHEMA, in row order, bounded in bytes
+    SourceFile -> adapter of row_facts format -> RecordBatch of TEXT_SCHEMA, in row order, bounded in bytes
 
 An adapter (redpajama.py, slimpajama.py, ...) says what a row's text, subset, native id and url are; this file does the
 rest: decoding, validation, quarantine and batching.
@@ -54,10 +54,10 @@ def adapter_of(format: str) -> Adapter:
     """The adapter of a source format.
 
     Raises:
-        ValueError: no such format; the message lists those there are.
+        ValueError: the format is unknown; the message lists the known ones.
     """
     if format not in ADAPTERS:
-        raise ValueError(f"no source format {format!r}; choose one of {', '.join(sorted(ADAPTERS))}")
+        raise ValueError(f"unknown source format {format!r}; choose one of {', '.join(sorted(ADAPTERS))}")
     return ADAPTERS[format]
 
 
@@ -109,7 +109,7 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
 
 def _check_row(file: SourceFile, row: int) -> None:
     if row >= MAX_ROWS:
-        raise ValueError(f"{file.name} has more than {MAX_ROWS} rows; split the file")
+        raise ValueError(f"{file.name} has more than {MAX_ROWS:,} rows; split the file")
 
 
 def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
@@ -143,13 +143,13 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
                 quarantine.row(row, offset, NO_SUBSET, line)
                 continue
             batch = batcher.add(row, text, facts)
-            # A consumer works on the batch for long: of a huge line, the batch is all that is kept.
+            # The consumer may work on the batch for long: nothing but the batch keeps a huge line in memory.
             del value, text, line
             if batch:
                 yield batch
     except Damaged as found:
         damage = found
-    # Rows before damage are good rows.
+    # Rows before the damage are good.
     if last := batcher.flush():
         yield last
     if damage:
@@ -157,7 +157,7 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
 
 
 def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
-    """Rows of Arrow batches: the text column stays Arrow, only bad rows are looked at one by one."""
+    """Rows of Arrow batches: the text column stays in Arrow, only bad rows are examined one by one."""
     adapter = adapter_of(file.format)
     name = next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
     first = 0
@@ -165,10 +165,12 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
         others = [c for c in table.schema.names if c != name]
         _check_row(file, first + table.num_rows)
         if name not in table.schema.names:
-            raise ValueError(f"{file.name} has no column {name!r}; has it the format {file.format!r}?")
+            raise ValueError(f"{file.name} has no column {name!r}; is its format really {file.format!r}?")
         column = table.column(name)
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            raise ValueError(f"{file.name}: column {name!r} is {column.type}, not text")
+            raise ValueError(
+                f"{file.name}: column {name!r} holds {column.type}, not text; is its format {file.format!r}?"
+            )
         text = column.cast(pa.large_string())
         rows = pa.array(range(first, first + table.num_rows), pa.int64())
         good = text.is_valid()
@@ -189,14 +191,14 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
         values = {c: _in_seconds(table.column(c)) for c in others}
         for i in pc.indices_nonzero(good).to_pylist():
             try:
-                its = adapter.facts(_TableRow({c: _plain(column[i]) for c, column in values.items()}), file.path)
+                row_facts = adapter.facts(_TableRow({c: _plain(column[i]) for c, column in values.items()}), file.path)
             except UnicodeDecodeError:
                 quarantine.row(first + i, -1, "invalid UTF-8 in metadata")
                 continue
-            if not names_a_folder(its.subset):
+            if not names_a_folder(row_facts.subset):
                 quarantine.row(first + i, -1, NO_SUBSET)
                 continue
-            facts.append(its)
+            facts.append(row_facts)
             kept.append(i)
         columns = [rows.take(pa.array(kept, pa.int64())), text.take(pa.array(kept, pa.int64()))]
         columns += [pa.array([f[k] for f in facts], TEXT_SCHEMA.field(2 + k).type) for k in range(4)]
@@ -206,7 +208,7 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
 
 
 def _composed(tables: Iterator[pa.RecordBatch], adapter: Adapter) -> Iterator[pa.RecordBatch]:
-    """Tables with the text that their rows make; null where a row makes none."""
+    """Tables with the text that each row composes; null where a row has none."""
     for table in tables:
         texts = []
         for i in range(table.num_rows):
@@ -221,7 +223,7 @@ def _composed(tables: Iterator[pa.RecordBatch], adapter: Adapter) -> Iterator[pa
 
 
 class _TableRow:
-    """A row of a table with the attribute access of a decoded JSON row; absent columns are None."""
+    """A row of a table with the attributes of a decoded JSON row; absent columns are None."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
@@ -231,13 +233,13 @@ class _TableRow:
 
 
 def _in_seconds(column: pa.Array) -> pa.Array:
-    """Times as seconds: Python has none of a nanosecond."""
+    """Times in whole seconds: those of Python have no nanoseconds."""
     type_ = column.type
     return column.cast(pa.timestamp("s", type_.tz), safe=False) if pa.types.is_timestamp(type_) else column
 
 
 def _plain(value: pa.Scalar) -> Any:
-    """A value of a table; None for a time that no calendar has.
+    """A table's value as a Python object; None for a time outside of Python's calendar.
 
     Raises:
         UnicodeDecodeError: a string is not UTF-8.
@@ -267,7 +269,7 @@ def _valid_utf8(value: pa.Scalar) -> bool:
 
 
 def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Split a batch so that its text stays near `BATCH_BYTES`."""
+    """Split a batch so that row_facts text stays near `BATCH_BYTES`."""
     if batch.num_rows > 1 and batch.column("text").nbytes > 2 * BATCH_BYTES:
         half = batch.num_rows // 2
         yield from _bounded(batch.slice(0, half))

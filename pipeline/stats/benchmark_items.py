@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..engine.tasks import TaskResult
 from ..filter.judge import signal_batches
-from ..run.artifacts import RunPaths, write_json
-from ..run.identity import SourceFile
+from ..run.artifacts import Artifact, write_json
 
 NAMED_DOCUMENTS = 20
-"""Documents named for an item; the count is of all, and `contamination_items` of the signals names every one."""
+"""Documents named per item. All are counted, and the column `contamination_items` of `signals/` names every one."""
 
 
-def report_contamination(files: Sequence[SourceFile], paths: RunPaths) -> TaskResult:
-    """Write ``stats/contamination.json``: by benchmark, and by item found with the documents that hold it."""
-    items = pq.read_table(paths.prepare("benchmarks.parquet")).to_pylist()
+@dataclass(frozen=True)
+class ContaminationReport:
+    """`stats/contamination.json`."""
+
+    file: Artifact
+
+
+def report_contamination(signals: Mapping[str, Artifact], benchmarks: Artifact, path: Path) -> ContaminationReport:
+    """Write ``stats/contamination.json``: by benchmark, and by item found with the documents that hold it.
+
+    Args:
+        signals: by file name.
+        benchmarks: the items.
+    """
+    items = pq.read_table(benchmarks.file).to_pylist()
     found: dict[int, list[str]] = {}
     counts: dict[int, int] = {}
     documents: dict[str, int] = {}
-    for file in sorted(files, key=lambda f: f.name):
-        for batch in signal_batches(
-            paths.signals(file.corpus, file.path), ["row", "contaminated", "contamination_items"]
-        ):
+    for name, scanned in sorted(signals.items()):
+        for batch in signal_batches(scanned.file, ["row", "contaminated", "contamination_items"]):
             hit = batch.filter(pc.greater(batch.column("contaminated"), 0))
             rows, held = (hit.column(c).to_pylist() for c in ("row", "contamination_items"))
-            for row, its in zip(rows, held, strict=True):
-                for item in its:
+            for row, in_document in zip(rows, held, strict=True):
+                for item in in_document:
                     counts[item] = counts.get(item, 0) + 1
                     if counts[item] <= NAMED_DOCUMENTS:
-                        found.setdefault(item, []).append(f"{file.name}#{row}")
-                for benchmark in {items[item]["benchmark"] for item in its}:
+                        found.setdefault(item, []).append(f"{name}#{row}")
+                for benchmark in {items[item]["benchmark"] for item in in_document}:
                     documents[benchmark] = documents.get(benchmark, 0) + 1
-    benchmarks: dict[str, dict[str, int]] = {}
+    by_benchmark: dict[str, dict[str, int]] = {}
     for i, item in enumerate(items):
         name = item["benchmark"]
-        row = benchmarks.setdefault(name, {"items": 0, "uncovered": 0, "found": 0, "documents": documents.get(name, 0)})
+        row = by_benchmark.setdefault(
+            name, {"items": 0, "uncovered": 0, "found": 0, "documents": documents.get(name, 0)}
+        )
         row["items"] += 1
         row["uncovered"] += not item["covered_by"]
         row["found"] += i in counts
@@ -53,5 +65,4 @@ def report_contamination(files: Sequence[SourceFile], paths: RunPaths) -> TaskRe
         }
         for i in sorted(counts)
     ]
-    report = {"benchmarks": benchmarks, "items": listed}
-    return TaskResult((write_json(paths.stats("contamination"), report),), {"items_found": len(counts)})
+    return ContaminationReport(write_json(path, {"benchmarks": by_benchmark, "items": listed}))

@@ -1,13 +1,13 @@
 """Examples of what was kept and dropped, and why: a few documents of a few files, chosen by hash.
 
 They come from at most `FILES` files of a corpus and the first `BYTES` of text of each, so that the cost does not grow with
-the corpora. What a dropped duplicate equals is read back from the run's own tokens.
+the corpora. The kept copy of a dropped duplicate is read back from the run's own tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
-from ..engine.tasks import TaskResult
 from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
 from ..run.documents import Documents
@@ -25,13 +24,14 @@ from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.edits import apply_edits
+from ..text.survivors import DecidedFile
 
 FILES = 2
 BYTES = 16 << 20
 EACH = 3
-"""Examples of every reason."""
+"""Examples shown for every reason."""
 LETTERS = 600
-"""Of an example's text."""
+"""Most letters of an example's text."""
 KEPT = "kept"
 
 
@@ -40,11 +40,11 @@ class Example:
     """A document as `stats/examples.json` shows it."""
 
     order: int
-    """Its hash: the least are shown."""
+    """The document's hash; those with the least are shown."""
     name: str
     subset: str
     value: str
-    """The signal behind the rule that dropped it, where there is one."""
+    """The signal behind the rule that dropped it, if there is one."""
     text: str
     """The beginning of its edited text."""
     duplicate_of: int
@@ -57,22 +57,30 @@ def pick_files(files: Sequence[SourceFile]) -> list[SourceFile]:
     return sorted(files, key=lambda f: int(mix_array(np.array([f.file_hash], np.uint64), 5)[0]))[:FILES]
 
 
-def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
+@dataclass(frozen=True)
+class FileExamples:
+    """Examples from one file, by reason."""
+
+    examples: dict[str, tuple[Example, ...]]
+
+
+def gather_examples(decided_file: DecidedFile) -> FileExamples:
     """Map: of one file, the `EACH` documents with the least hash for every reason, `kept` among them."""
-    decisions = pq.read_table(paths.decisions(file.corpus, file.path)).combine_chunks()
-    sizes = pq.read_table(paths.signals(file.corpus, file.path), columns=["raw_bytes"]).column(0).to_numpy()
+    file = decided_file.source
+    decisions = pq.read_table(decided_file.decisions.file).combine_chunks()
+    sizes = pq.read_table(decided_file.signals.file, columns=["raw_bytes"]).column(0).to_numpy()
     near = int(np.searchsorted(np.cumsum(sizes), BYTES, "right")) + 1
     decisions = decisions.slice(0, near)
     order = mix_array(decisions.column("doc_id").to_numpy(), 6)
     reasons = decisions.column("reason").to_pylist()
     chosen: dict[str, list[int]] = {}
     for i in np.argsort(order, kind="stable").tolist():
-        mine = chosen.setdefault(reasons[i] or KEPT, [])
-        if len(mine) < EACH:
-            mine.append(i)
-    rows = {decisions.column("row")[i].as_py(): i for mine in chosen.values() for i in mine}
-    facts = take_rows(paths.signals(file.corpus, file.path), list(rows.values()))
-    found: dict[str, list[dict[str, Any]]] = {}
+        places = chosen.setdefault(reasons[i] or KEPT, [])
+        if len(places) < EACH:
+            places.append(i)
+    rows = {decisions.column("row")[i].as_py(): i for places in chosen.values() for i in places}
+    facts = take_rows(decided_file.signals.file, list(rows.values()))
+    found: dict[str, list[Example]] = {}
     for batch in read_rows(file, Quarantine(file)):
         for k, row in enumerate(batch.column("row").to_pylist()):
             if row not in rows:
@@ -86,24 +94,24 @@ def gather_examples(file: SourceFile, paths: RunPaths) -> TaskResult:
                 f"{file.name}#{row}",
                 signals.column("subset")[0].as_py(),
                 value_behind(signals, 0, reasons[i]) if reasons[i] else "",
-                # What may not be used is not shown either.
+                # Text that may not be used is not shown either.
                 "" if reasons[i] == "licence" else spoken(text[: 4 * LETTERS])[:LETTERS],
                 decided["duplicate_of"],
                 round(decided["similarity"], 4),
                 decided["cluster_size"],
             )
-            found.setdefault(reasons[i] or KEPT, []).append(vars(example))
+            found.setdefault(reasons[i] or KEPT, []).append(example)
         if not rows:
             break
-    return TaskResult((), {}, {"examples": found})
+    return FileExamples({reason: tuple(examples) for reason, examples in found.items()})
 
 
-def examples_json(results: Sequence[TaskResult], paths: RunPaths) -> dict[str, Any]:
+def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, Any]:
     """`stats/examples.json`: reason -> documents, those with the least hash; duplicates with the copy that stays."""
     merged: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        for reason, examples in result.data["examples"].items():
-            merged.setdefault(reason, []).extend(examples)
+    for part in parts:
+        for reason, found in part.examples.items():
+            merged.setdefault(reason, []).extend(map(asdict, found))
     documents, encoder = Documents(paths), Encoder(paths.tokenizer, fast=False)
     for reason, examples in merged.items():
         # Kept documents of every corpus; of a rule those with the least hash.
@@ -119,7 +127,7 @@ def examples_json(results: Sequence[TaskResult], paths: RunPaths) -> dict[str, A
 
 
 def _text(documents: Documents, encoder: Encoder, doc_id: int) -> str:
-    """The beginning of a kept document by its tokens; empty where they cannot tell (another run's, conversations)."""
+    """The beginning of a kept document from its tokens; empty if the run has none (another run's document)."""
     if doc_id >> ROW_BITS not in documents.files:
         return ""
     file = documents.file(doc_id)

@@ -2,66 +2,80 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from ..engine.tasks import TaskResult
 from ..mix.index import segments_between
-from ..run.artifacts import RunPaths, merge_counts
-from ..run.identity import MAX_ROWS, ROW_BITS, Group
+from ..run.artifacts import FileSet
+from ..run.identity import MAX_ROWS, ROW_BITS
+from ..text.survivors import DecidedFile
 
 
-def count_languages(group: Group, parts: Sequence[Path], paths: RunPaths) -> TaskResult:
-    """Map: `rows/<language>` and `kept/<language>`, documents; `<phase>/<language>`, tokens of its blocks.
+@dataclass(frozen=True)
+class LanguageCounts:
+    """What a group has of each language, by language."""
+
+    rows: dict[str, int]
+    kept: dict[str, int]
+    """Documents that are kept."""
+    tokens: dict[int, dict[str, int]]
+    """By phase, from 1: tokens of its blocks."""
+
+
+def count_languages(files: Sequence[DecidedFile], index: FileSet) -> LanguageCounts:
+    """Map: the languages of some files.
 
     Args:
-        parts: the index of blocks by document.
+        index: of blocks by document.
     """
-    counts: dict[str, int] = {}
-    for file in group.files:
-        table = pq.read_table(paths.signals(file.corpus, file.path), columns=["doc_id", "language"])
-        kept = pq.read_table(paths.decisions(file.corpus, file.path), columns=["kept"]).column("kept")
+    rows, kept_rows = Counter[str](), Counter[str]()
+    tokens: dict[int, Counter[str]] = {}
+    for file in files:
+        table = pq.read_table(file.signals.file, columns=["doc_id", "language"])
+        kept = pq.read_table(file.decisions.file, columns=["kept"]).column("kept")
+        first = file.source.file_hash << ROW_BITS
         languages = table.column("language").combine_chunks().dictionary_encode()
         names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
-        segments = segments_between(parts, file.file_hash << ROW_BITS, (file.file_hash << ROW_BITS) + MAX_ROWS - 1)
+        segments = segments_between(index.files, first, first + MAX_ROWS - 1)
         at = np.searchsorted(table.column("doc_id").to_numpy(), segments["doc_id"])
-        per_kind = {
-            "rows": np.bincount(codes, minlength=len(names)),
-            "kept": np.bincount(codes[kept.to_numpy()], minlength=len(names)),
-        }
+
+        def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
+            into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})
+
+        add(rows, np.bincount(codes, minlength=len(names)))
+        add(kept_rows, np.bincount(codes[kept.to_numpy()], minlength=len(names)))
         for phase in np.unique(segments["phase"]).tolist():
-            mine = segments["phase"] == phase
-            per_kind[str(phase)] = np.bincount(codes[at[mine]], segments["length"][mine], len(names)).astype(np.int64)
-        for kind, values in per_kind.items():
-            merge_counts(counts, {f"{kind}/{n}": int(v) for n, v in zip(names, values, strict=True) if v})
-    return TaskResult((), {}, {"counts": counts})
+            here = segments["phase"] == phase
+            lengths = np.bincount(codes[at[here]], segments["length"][here], len(names)).astype(np.int64)
+            add(tokens.setdefault(phase, Counter()), lengths)
+    return LanguageCounts(dict(rows), dict(kept_rows), {phase: dict(counts) for phase, counts in tokens.items()})
 
 
-def languages_json(results: Sequence[TaskResult], phases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """`stats/languages.json`.
 
     Args:
         phases: of `stats/mixture.json`.
 
     Raises:
-        ValueError: the tokens of a phase by language are not its tokens.
+        ValueError: the tokens of a phase by language do not add up to its tokens.
     """
-    counts: dict[str, int] = {}
-    for result in results:
-        merge_counts(counts, result.data["counts"])
-    found: dict[str, dict[str, int]] = {}
-    for key, n in sorted(counts.items()):
-        kind, language = key.split("/")
-        found.setdefault(language, {})[kind] = n
+    found: dict[str, Counter[str]] = {}
+    for part in parts:
+        of_phases = {str(phase): tokens for phase, tokens in part.tokens.items()}
+        for kind, counts in {"rows": part.rows, "kept": part.kept, **of_phases}.items():
+            for language, n in counts.items():
+                found.setdefault(language, Counter())[kind] += n
     for number, phase in enumerate(phases, 1):
-        tokens = sum(of.get(str(number), 0) for of in found.values())
+        tokens = sum(counts[str(number)] for counts in found.values())
         if tokens != phase["tokens"]:
             raise ValueError(
-                f"accounting by language does not balance: {tokens} tokens of {phase['tokens']} in {phase['name']}; "
-                "please report this"
+                f"the tokens of {phase['name']} by language add up to {tokens:,}, not {phase['tokens']:,}; "
+                "please report this as a bug"
             )
-    return {"languages": found}
+    return {"languages": {language: dict(counts) for language, counts in found.items()}}

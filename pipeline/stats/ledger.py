@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.tasks import TaskResult
+from ..filter.judge import FilteredGroup, Verdict, Verdicts
 from ..run.artifacts import RunPaths, merge_counts, read_json
-from ..run.identity import SourceFile
+from ..run.identity import Group, SourceFile
+from ..signals.scan import FileSignals
 
 
 @dataclass
@@ -39,31 +40,74 @@ class CorpusFunnel:
                 f"{sum(self.dropped.values())} dropped + {self.quarantined} quarantined; please report this"
             )
 
-    def judged(self, stage: str, counts: Mapping[str, int]) -> None:
-        """Take over the verdicts of a stage, `<corpus>/<subset>|<reason>` -> documents, and check the balance."""
+    def judged(self, stage: str, verdicts: Iterable[Verdict]) -> None:
+        """Take over the verdicts of a stage on the corpus's documents, and check the balance."""
         self.kept, self.dropped, self.subsets = 0, {}, {}
-        for key, n in counts.items():
-            name, reason = key.rsplit("|", 1)
-            self.subsets.setdefault(name.split("/", 1)[1], {})[reason] = n
-            if reason:
-                merge_counts(self.dropped, {reason: n})
+        for v in verdicts:
+            merge_counts(self.subsets.setdefault(v.subset, {}), {v.reason: v.documents})
+            if v.reason:
+                merge_counts(self.dropped, {v.reason: v.documents})
             else:
-                self.kept += n
+                self.kept += v.documents
         self.check(stage)
 
 
-def scan_funnels(files: Sequence[SourceFile], scans: Sequence[TaskResult]) -> list[CorpusFunnel]:
-    """One funnel per corpus (and per held-out part) from what scan counted."""
+def scan_funnels(files: Sequence[SourceFile], signals: Mapping[str, FileSignals]) -> list[CorpusFunnel]:
+    """One funnel per corpus (and per held-out part) from what scan counted. `signals`: by file name."""
     funnels: dict[tuple[str, bool], CorpusFunnel] = {}
-    for file, scan in zip(files, scans, strict=True):
+    for file in files:
+        scanned = signals[file.name]
         funnel = funnels.setdefault((file.corpus, file.held_out), CorpusFunnel(file.corpus, file.held_out))
         funnel.files += 1
-        funnel.rows += scan.counts["documents"] + scan.counts["quarantined"]
-        funnel.bytes += scan.counts["bytes"]
-        funnel.quarantined += scan.counts["quarantined"]
-        if "damage" in scan.data:
-            funnel.damaged.append(f"{file.name}: {scan.data['damage']}")
+        funnel.rows += scanned.documents + scanned.quarantined
+        funnel.bytes += scanned.bytes
+        funnel.quarantined += scanned.quarantined
+        if scanned.damage:
+            funnel.damaged.append(f"{file.name}: {scanned.damage}")
     return [funnels[k] for k in sorted(funnels)]
+
+
+def judge_groups(
+    funnels: Sequence[CorpusFunnel], groups: Sequence[Group], filtered: Mapping[str, FilteredGroup]
+) -> None:
+    """Balance the funnels of training and held-out parts with what the filters say of each group.
+
+    Raises:
+        ValueError: documents are missing.
+    """
+    for funnel in funnels:
+        verdicts = Verdicts()
+        for group in groups:
+            if (group.corpus, group.held_out) == (funnel.corpus, funnel.held_out):
+                verdicts.include(filtered[group.name].verdicts)
+        funnel.judged("filter", verdicts.listed())
+
+
+def decided_funnels(funnels: Sequence[CorpusFunnel], verdicts: Verdicts) -> list[CorpusFunnel]:
+    """One funnel per corpus from the decisions. A task of dedupe may hold training and held-out groups of one corpus, so both
+    parts are balanced together.
+
+    Args:
+        funnels: of the scan.
+
+    Raises:
+        ValueError: documents are missing.
+    """
+    found = []
+    for corpus in sorted({f.corpus for f in funnels}):
+        parts = [f for f in funnels if f.corpus == corpus]
+        whole = CorpusFunnel(
+            corpus,
+            False,
+            files=sum(f.files for f in parts),
+            rows=sum(f.rows for f in parts),
+            bytes=sum(f.bytes for f in parts),
+            quarantined=sum(f.quarantined for f in parts),
+            damaged=[d for f in parts for d in f.damaged],
+        )
+        whole.judged("dedupe", (v for v in verdicts.listed() if v.corpus == corpus))
+        found.append(whole)
+    return found
 
 
 def check_bad_rows(funnels: Sequence[CorpusFunnel], limit: float, where: str) -> None:

@@ -1,16 +1,24 @@
-"""The stats stage: what every stage counted, as `stats/*.json`; the tables and the report are made from these alone."""
+"""The stats stage: `stats/*.json`, from what the stages left. No text is read but that of a few examples."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from ...tokenize.shards import read_set
-from ..dedupe.stage import DedupeResult
-from ..engine.tasks import Engine, Task, TaskResult, task_key
+from ..dedupe.stage import Decided
+from ..engine.records import artifacts_in, figures_of
+from ..engine.tasks import Engine, Task
+from ..filter.stage import Filtered
+from ..mix.stage import Mixed
+from ..prepare.stage import Prepared
 from ..run.artifacts import Artifact, RunPaths, content_key, merge_counts, write_json
-from ..run.identity import Group, SourceFile
+from ..run.identity import Group
+from ..text.survivors import DecidedFile
+from ..tokens.shards import EncodedDocuments
+from ..tokens.stage import Tokenized
 from .benchmark_items import report_contamination
 from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
@@ -20,121 +28,146 @@ VERSION = 4
 
 
 @dataclass(frozen=True)
-class Reached:
+class Reported:
+    """The statistics of a run."""
+
+    values: Mapping[str, Any]
+    """What `stats/<name>.json` holds, by name."""
+
+
+@dataclass(frozen=True)
+class Finished:
     """What the stages before left."""
 
-    files: Sequence[SourceFile]
     groups: Sequence[Group]
-    scans: Mapping[str, TaskResult]
-    """By file name."""
-    decisions: Mapping[str, Artifact]
-    """By file name and `.parquet`."""
-    tokens: Mapping[str, TaskResult]
-    """By group name."""
-    prepared: Mapping[str, TaskResult]
-    """By name of the preparation."""
+    files: Mapping[str, DecidedFile]
+    """By name."""
+    prepared: Prepared
+    filtered: Filtered
+    decided: Decided
+    tokenized: Tokenized
+    mixed: Mixed
+    scan_funnels: Sequence[CorpusFunnel]
+    """Training and held-out parts apart."""
     funnels: Sequence[CorpusFunnel]
-    held_out_rows: dict[str, int]
-    """By corpus."""
-    rules: dict[str, dict[str, int]]
-    dedupe: DedupeResult
-    mixture: dict[str, Any]
-    exclude: dict[str, Any]
-    """What the exclude lists named; empty without any."""
-    settings: str
-    """Hash of what was asked for."""
-    phases: Sequence[str]
+    """By corpus, as decided."""
 
 
-def write_stats(engine: Engine, run: Reached) -> None:
+def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) -> Reported:
     """Write all statistics of a run.
+
+    Args:
+        settings: a hash of what was asked for.
+        phases: their names.
 
     Raises:
         ValueError: an account does not balance.
     """
-    tokens, sizes, training = (_by_subset(run, kind) for kind in ("subsets", "bytes", "training"))
-    totals: dict[str, int] = {}
-    for result in run.tokens.values():
-        merge_counts(totals, result.counts)
+    prepared = {f.name: made for f in fields(run.prepared) if (made := getattr(run.prepared, f.name))}
+    tokens = SubsetTotals.of(run)
     values = {
-        "funnel": {**funnel_json(run.funnels, training), "held_out_rows": run.held_out_rows},
-        "filter": run.rules,
-        "prepared": {name: {**r.counts, **r.data} for name, r in run.prepared.items()},
-        "overlap": run.dedupe.overlap,
-        "dedupe": run.dedupe.figures,
-        "mixture": run.mixture,
+        "funnel": {
+            **funnel_json(run.funnels, tokens.training),
+            "held_out_rows": {f.corpus: f.rows for f in run.scan_funnels if f.held_out},
+        },
+        "filter": run.filtered.rules(),
+        "prepared": {name: figures_of(made) for name, made in prepared.items()},
+        "overlap": run.decided.overlap,
+        "dedupe": run.decided.figures,
+        "mixture": run.mixed.mixture,
         "tokens": {
-            **totals,
-            **run.prepared["tokenizer"].data,
-            "subsets": {name: {"tokens": n, "bytes": sizes[name]} for name, n in sorted(tokens.items())},
+            **_encoded(run.tokenized),
+            **{name: getattr(run.prepared.tokenizer, name) for name in ("vocab_size", "pad", "eos", "bos")},
+            "subsets": {name: {"tokens": n, "bytes": tokens.bytes[name]} for name, n in sorted(tokens.tokens.items())},
         },
         "languages": _languages(engine, run),
         "examples": _examples(engine, run),
-        "settings": _identities(engine.paths, run),
-        **({"exclude": run.exclude} if run.exclude else {}),
+        "settings": _identities(engine.paths, run, settings, phases),
+        **({"exclude": run.filtered.exclude} if run.filtered.exclude else {}),
     }
-    tasks = [
-        Task(name, task_key("stats", VERSION, None, [name, value]), write_value, (name, value, engine.paths))
-        for name, value in values.items()
-    ]
-    if "contamination" in run.prepared:
-        scans = [[f.name, run.scans[f.name].outputs[0].hash] for f in run.files]
-        facts = [run.prepared["contamination"].outputs[-1].hash, scans]
-        key = task_key("stats", VERSION, None, ["contamination", facts])
-        tasks.append(Task("contamination", key, report_contamination, (run.files, engine.paths)))
-    engine.run("stats", tasks)
+    engine.run(
+        "stats",
+        VERSION,
+        [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
+    )
+    if run.prepared.contamination:
+        signals = {name: file.signals for name, file in run.files.items()}
+        arguments = (signals, run.prepared.contamination.items, engine.paths.stats("contamination"))
+        engine.run("stats.contamination", VERSION, [Task("contamination", report_contamination, arguments)])
+    return Reported(values)
 
 
-def write_value(name: str, value: dict[str, Any], paths: RunPaths) -> TaskResult:
-    return TaskResult((write_json(paths.stats(name), value),))
+@dataclass(frozen=True)
+class StatsFile:
+    """`stats/<name>.json`."""
+
+    file: Artifact
 
 
-def _by_subset(run: Reached, kind: str) -> dict[str, int]:
-    """`corpus/subset` -> tokens (`subsets`; `training`: held-out groups left out) or bytes of the edited text."""
-    found: dict[str, int] = {}
-    for g in run.groups:
-        if kind == "training" and g.held_out:
-            continue
-        data = run.tokens[g.name].data["bytes" if kind == "bytes" else "subsets"]
-        merge_counts(found, {f"{g.corpus}/{subset}": n for subset, n in data.items()})
-    return found
+def write_value(name: str, value: dict[str, Any], path: Path) -> StatsFile:
+    """Write one of the statistics."""
+    return StatsFile(write_json(path, value))
 
 
-def _languages(engine: Engine, run: Reached) -> dict[str, Any]:
-    parts = engine.finished["mix.index"]
-    files = [a.file for a in parts]
+@dataclass(frozen=True)
+class SubsetTotals:
+    """Survivors by `corpus/subset`."""
+
+    tokens: dict[str, int]
+    bytes: dict[str, int]
+    """Of the edited text."""
+    training: dict[str, int]
+    """Tokens without those of held-out groups."""
+
+    @classmethod
+    def of(cls, run: Finished) -> SubsetTotals:
+        totals = cls({}, {}, {})
+        for group in run.groups:
+            for shard in run.tokenized.groups[group.name].shards:
+                name = f"{group.corpus}/{shard.subset}"
+                merge_counts(totals.tokens, {name: shard.tokens})
+                merge_counts(totals.bytes, {name: shard.bytes})
+                if not group.held_out:
+                    merge_counts(totals.training, {name: shard.tokens})
+        return totals
+
+
+def _encoded(tokenized: Tokenized) -> dict[str, int]:
+    totals = asdict(EncodedDocuments())
+    for group in tokenized.groups.values():
+        merge_counts(totals, asdict(group.encoded))
+    return totals
+
+
+def _languages(engine: Engine, run: Finished) -> dict[str, Any]:
+    tasks = [Task(g.name, count_languages, ([run.files[f.name] for f in g.files], run.mixed.index)) for g in run.groups]
+    return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"])
+
+
+def _examples(engine: Engine, run: Finished) -> dict[str, Any]:
     tasks = []
-    for g in run.groups:
-        inputs = [[run.scans[f.name].outputs[0].hash, run.decisions[f"{f.name}.parquet"].hash] for f in g.files]
-        key = task_key("stats.languages", VERSION, None, [inputs, [a.hash for a in parts]])
-        tasks.append(Task(g.name, key, count_languages, (g, files, engine.paths)))
-    return languages_json(engine.run("stats.languages", tasks), run.mixture["phases"])
+    training = [f.source for f in run.files.values() if not f.source.held_out]
+    for corpus in sorted({f.corpus for f in training}):
+        for file in pick_files([f for f in training if f.corpus == corpus]):
+            tasks.append(Task(file.name, gather_examples, (run.files[file.name],)))
+    return examples_json(engine.run("stats.examples", VERSION, tasks), engine.paths)
 
 
-def _examples(engine: Engine, run: Reached) -> dict[str, Any]:
-    tasks = []
-    for corpus in sorted({f.corpus for f in run.files}):
-        for file in pick_files([f for f in run.files if f.corpus == corpus and not f.held_out]):
-            facts = [run.scans[file.name].outputs[0].hash, run.decisions[f"{file.name}.parquet"].hash]
-            key = task_key("stats.examples", VERSION, None, [file.identity(), facts])
-            tasks.append(Task(file.name, key, gather_examples, (file, engine.paths)))
-    return examples_json(engine.run("stats.examples", tasks), engine.paths)
-
-
-def _identities(paths: RunPaths, run: Reached) -> dict[str, Any]:
+def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[str]) -> dict[str, Any]:
     """What the run's bytes depend on and what they are, as hashes."""
-    files = sorted(run.files, key=lambda f: f.name)
+    files = [file for _, file in sorted(run.files.items())]
+    prepared = [getattr(run.prepared, f.name) for f in fields(run.prepared)]
     stages = {
-        "prepare": [r.outputs[0].hash for r in run.prepared.values()],
-        "scan": [run.scans[f.name].outputs[0].hash for f in files],
-        "dedupe": [a.hash for _, a in sorted(run.decisions.items())],
-        "tokenize": [a.hash for g in run.groups for a in run.tokens[g.name].outputs],
+        "prepare": [next(artifacts_in(made)).hash for made in prepared if made],
+        "scan": [f.signals.hash for f in files],
+        "dedupe": [a.hash for a in sorted((f.decisions for f in files), key=lambda a: a.path)],
+        "tokenize": [s.shard.hash for g in run.groups for s in run.tokenized.groups[g.name].shards],
     }
     return {
-        "settings": run.settings,
+        "settings": settings,
         "files": len(run.files),
-        "inputs": content_key([[f.name, f.size] for f in files]),
-        "tokenizer": run.prepared["tokenizer"].outputs[0].hash,
+        "inputs": content_key([[f.source.name, f.source.size] for f in files]),
+        "tokenizer": run.prepared.tokenizer.model.hash,
         "stages": {name: content_key(hashes) for name, hashes in stages.items()},
-        "phases": {name: read_set(paths.phase(name)).data_identity for name in run.phases},
+        "phases": {name: read_set(paths.phase(name)).data_identity for name in phases},
     }

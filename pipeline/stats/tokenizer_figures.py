@@ -15,10 +15,10 @@ from ...tokenize.shards import token_batches
 from ..run.artifacts import RunPaths, read_json
 from ..run.identity import Group
 from ..sources.domains import domain_of
-from ..text.survivors import read_survivors
+from ..text.survivors import DecidedFile, read_survivors
 
 SEEN_TOKENS = 4 << 20
-"""Tokens of a shard that are looked at for unknown and byte pieces."""
+"""Tokens of a shard that are searched for unknown and byte pieces."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class SubsetTokens:
     tokens: int
     bytes: int
     seen: int
-    """Tokens that the next two counts are of."""
+    """Tokens among which the next two were counted."""
     unknown: int
     byte_fallback: int
 
 
 def subset_tokens(paths: RunPaths) -> list[SubsetTokens]:
-    """Figures of every subset of a tokenized run.
+    """The figures of every subset of a tokenized run.
 
     Raises:
         ValueError: the run is not finished.
@@ -78,16 +78,15 @@ def train_on_survivors(groups: list[Group], paths: RunPaths, settings: Tokenizer
     Raises:
         ValueError: the run has no decisions, or too little text for the vocabulary.
     """
+    listed = read_json(paths.manifest)["artifacts"]
+    files = [DecidedFile.of_run(f, paths, listed) for g in groups if not g.held_out for f in g.files]
     whole = sum(read_json(paths.stats("dedupe"))["kept_bytes"].values())
     share = settings.sample_bytes / max(whole, 1)
 
     def sample() -> Iterator[str]:
-        for group in groups:
-            if group.held_out:
-                continue
-            for batch in read_survivors(group.files, paths):
-                keys = [xxhash.xxh3_64_intdigest(i.to_bytes(8, "little"), seed) for i in batch.doc_ids.tolist()]
-                chosen = np.flatnonzero(np.array(keys, np.uint64) < np.uint64(min(share, 1.0) * (2**64 - 2**11)))
-                yield from batch.text.take(pa.array(chosen)).to_pylist()
+        for batch in read_survivors(files):
+            keys = [xxhash.xxh3_64_intdigest(i.to_bytes(8, "little"), seed) for i in batch.doc_ids.tolist()]
+            chosen = np.flatnonzero(np.array(keys, np.uint64) < np.uint64(min(share, 1.0) * (2**64 - 2**11)))
+            yield from batch.text.take(pa.array(chosen)).to_pylist()
 
     return train(sample(), settings)

@@ -113,7 +113,7 @@ def apply_edits(text: pa.LargeStringArray, edits: pa.ListArray) -> pa.LargeStrin
 def raw_span(edits: Sequence[Mapping[str, Any]], begin: int, end: int) -> tuple[int, int]:
     """The raw bytes that bytes ``begin:end`` of the edited text were made of.
 
-    What was cut before the first and after the last of them is outside; a replacement stands for all that it replaced.
+    Text that was cut before the first or after the last of them is not included; a replacement stands for all it replaced.
     """
 
     def place(at: int, last: bool) -> int:

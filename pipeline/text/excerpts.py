@@ -19,7 +19,7 @@ EXCERPT = 160
 
 
 def raw_text(file: SourceFile, row: int) -> pa.LargeStringArray | None:
-    """The text of a row, as an array of one; None if the file has no such row. Reads the file up to it."""
+    """The text of a row, as an array of length one; None if the file has no such row. Reads the file up to that row."""
     for batch in read_rows(file, Quarantine(file)):
         at = np.flatnonzero(batch.column("row").to_numpy() == row)
         if len(at):
@@ -33,8 +33,8 @@ def edited_text(paths: RunPaths, file: SourceFile, row: int) -> str:
     if text is None:
         return ""
     edits = pq.read_table(paths.signals(file.corpus, file.path), columns=["row", "edits"])
-    its = edits.filter(pc.equal(edits.column("row"), row)).column("edits").combine_chunks()
-    edited: str = apply_edits(text, its)[0].as_py()
+    own_edits = edits.filter(pc.equal(edits.column("row"), row)).column("edits").combine_chunks()
+    edited: str = apply_edits(text, own_edits)[0].as_py()
     return edited
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..run.artifacts import RunPaths
+from ..run.artifacts import Artifact, RunPaths
 from ..run.identity import SourceFile
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
@@ -18,56 +19,84 @@ from .edits import apply_edits
 
 
 @dataclass(frozen=True)
+class DecidedFile:
+    """A source file with what scan and dedupe say of its documents."""
+
+    source: SourceFile
+    signals: Artifact
+    decisions: Artifact
+
+    @classmethod
+    def of_run(cls, source: SourceFile, paths: RunPaths, listed: Mapping[str, Any]) -> DecidedFile:
+        """A file of a finished run.
+
+        Args:
+            listed: the artifacts of its manifest.
+
+        Raises:
+            ValueError: the run has not decided the file.
+        """
+        found = []
+        for path in (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path)):
+            name = path.relative_to(paths.root).as_posix()
+            if name not in listed:
+                raise ValueError(f"{paths.root} has no {name}; finish the run with `fox1 curate`")
+            found.append(Artifact(str(path), **listed[name]))
+        return cls(source, *found)
+
+
+@dataclass(frozen=True)
 class Survivors:
     """Kept documents of a batch of rows, in row order."""
 
     file: SourceFile
     text: pa.LargeStringArray
-    """Edited."""
+    """The edited text."""
     rows: pa.RecordBatch
-    """What the source says of them (`TEXT_SCHEMA`), the text raw."""
+    """The same rows as the source has them (`TEXT_SCHEMA`), their text raw."""
     doc_ids: np.ndarray
     """uint64 [n]."""
     facts: pa.Table
-    """The columns of signals that were asked for."""
+    """The requested columns of `signals/`."""
 
     @property
     def subset(self) -> pa.StringArray:
         return self.rows.column("subset")
 
 
-def read_survivors(files: Sequence[SourceFile], paths: RunPaths, columns: Sequence[str] = ()) -> Iterator[Survivors]:
+def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Survivors]:
     """Kept documents of some files, batch by batch; batches without any are left out.
 
     Args:
-        columns: of signals.
+        columns: columns of `signals/` to return along.
 
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
-    for file in files:
+    for decided_file in files:
+        file = decided_file.source
         check_unchanged(file)
-        decisions = pq.read_table(paths.decisions(file.corpus, file.path), columns=["row", "doc_id", "kept"])
-        facts = pq.read_table(paths.signals(file.corpus, file.path), columns=["edits", *columns])
+        decisions = pq.read_table(decided_file.decisions.file, columns=["row", "doc_id", "kept"])
+        facts = pq.read_table(decided_file.signals.file, columns=["edits", *columns])
         at = 0
         for batch in read_rows(file, Quarantine(file)):
             n = batch.num_rows
             decided, fact = decisions.slice(at, n).combine_chunks(), facts.slice(at, n).combine_chunks()
             at += n
             if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                raise ValueError(f"{file.name} is not the file that was scanned; run again to plan with the new one")
+                raise ValueError(f"{file.name} is no longer the file that was scanned; run the same command again")
             kept = decided.column("kept").combine_chunks()
             rows = batch.filter(kept)
             if rows.num_rows:
-                its = fact.filter(kept).combine_chunks()
+                stored = fact.filter(kept).combine_chunks()
                 yield Survivors(
                     file,
-                    apply_edits(rows.column("text"), its.column("edits").combine_chunks()),
+                    apply_edits(rows.column("text"), stored.column("edits").combine_chunks()),
                     rows,
                     decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                    its.drop_columns(["edits"]),
+                    stored.drop_columns(["edits"]),
                 )
         check_unchanged(file)
         if at != decisions.num_rows:
-            # A transient failure of the store, since size and version are those of the scan.
-            raise OSError(f"{file.name} gave {at} rows, the scan read {decisions.num_rows}")
+            # A transient failure of the store, since size and version are those of the scan: the task is retried.
+            raise OSError(f"{file.name} gave {at:,} rows, but the scan had read {decisions.num_rows:,}")

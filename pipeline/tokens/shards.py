@@ -6,6 +6,8 @@ order; batches are cut by tokens, so the bytes are a function of the group alone
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,11 @@ from ...tokenize.chat import ChatEncoder, EncodedChats
 from ...tokenize.encode import encoder_of, gather
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import TOKEN_SCHEMA
-from ..engine.tasks import TaskResult
-from ..run.artifacts import Publication, RunPaths
+from ..run.artifacts import Artifact, Publication, RunPaths
 from ..run.identity import Group
 from ..sources.domains import CHAT
-from ..text.survivors import read_survivors
+from ..text.survivors import DecidedFile, read_survivors
 
-VERSION = 2
 BATCH_IDS = 1 << 20
 """Tokens of a record batch of a token shard."""
 
@@ -95,19 +95,63 @@ def _lists(values: np.ndarray, lengths: np.ndarray, name: str) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.int32()), type=TOKEN_SCHEMA.field(name).type)
 
 
-def tokenize_group(group: Group, settings: TokenizerSettings, model_hash: str, paths: RunPaths) -> TaskResult:
+@dataclass(frozen=True)
+class TokenShard:
+    """The token shard of one subset of a group."""
+
+    subset: str
+    shard: Artifact
+    """`TOKEN_SCHEMA`."""
+    tokens: int
+    bytes: int
+    """Of the edited text."""
+
+
+@dataclass(frozen=True)
+class EncodedDocuments:
+    """What was encoded of a group."""
+
+    with_control: int = 0
+    """Documents whose text holds the literal of a control token."""
+    with_reserved: int = 0
+    """Documents whose text holds the literal of a reserved piece."""
+    documents: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    """Of the edited text."""
+
+
+@dataclass(frozen=True)
+class GroupTokens:
+    """The token shards of a group, by subset in name order."""
+
+    shards: tuple[TokenShard, ...]
+    encoded: EncodedDocuments
+
+
+def tokenize_group(
+    group: Group,
+    files: Sequence[DecidedFile],
+    tokenizer: Artifact,
+    settings: TokenizerSettings,
+    paths: RunPaths,
+) -> GroupTokens:
     """Encode the kept documents of a group into ``tokens/``.
+
+    Args:
+        files: of the group.
+        settings: what `TokenizerSettings.of_encoding` leaves of them.
 
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
-    encoder = encoder_of(paths.tokenizer, model_hash, settings.reserved)
+    encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved)
     # The files of a group are of one corpus.
-    chat = ChatEncoder(encoder, settings.chat) if group.files[0].format == CHAT else None
+    chat = ChatEncoder(encoder, settings.chat) if group.format == CHAT else None
     shards: dict[str, _Shard] = {}
-    counts = {"with_control": 0, "with_reserved": 0, "documents": 0, "tokens": 0, "bytes": 0}
+    counts = dict.fromkeys((f.name for f in fields(EncodedDocuments)), 0)
     try:
-        for batch in read_survivors(group.files, paths, ["quality"]):
+        for batch in read_survivors(files, ["quality"]):
             encoded = chat.encode(batch.text) if chat else encoder.encode(batch.text)
             quality = batch.facts.column("quality").to_numpy()
             nothing = np.empty(0, np.int32), np.zeros(len(batch.doc_ids) + 1, np.int64)
@@ -119,10 +163,10 @@ def tokenize_group(group: Group, settings: TokenizerSettings, model_hash: str, p
                 if subset not in shards:
                     shards[subset] = _Shard(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
                 mine = np.flatnonzero(which == code)
-                its = [(encoded.ids, encoded.offsets), spans]
+                lists = [(encoded.ids, encoded.offsets), spans]
                 if len(mine) < len(which):
-                    its = [gather(values, bounds[mine], np.diff(bounds)[mine]) for values, bounds in its]
-                shards[subset].add(batch.doc_ids[mine], quality[mine], *its[0], *its[1])
+                    lists = [gather(values, bounds[mine], np.diff(bounds)[mine]) for values, bounds in lists]
+                shards[subset].add(batch.doc_ids[mine], quality[mine], *lists[0], *lists[1])
                 shards[subset].bytes += int(sizes[mine].sum())
             counts["with_control"] += encoded.with_control
             counts["with_reserved"] += encoded.with_reserved
@@ -135,9 +179,5 @@ def tokenize_group(group: Group, settings: TokenizerSettings, model_hash: str, p
         for shard in shards.values():
             shard.out.discard()
         raise
-    names = sorted(shards)
-    data = {
-        "subsets": {name: shards[name].tokens for name in names},
-        "bytes": {name: shards[name].bytes for name in names},
-    }
-    return TaskResult(tuple(shards[name].out.artifact for name in names), counts, data)
+    written = [TokenShard(name, shard.out.artifact, shard.tokens, shard.bytes) for name, shard in shards.items()]
+    return GroupTokens(tuple(sorted(written, key=lambda s: s.subset)), EncodedDocuments(**counts))

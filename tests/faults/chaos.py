@@ -298,7 +298,7 @@ class Chaos:
         command = self.call(["verify", str(place)])
         said = command.said()
         name = fault.what.split(": ")[0]
-        if command.status != 1 or f"{place}/{name} has other contents" not in said:
+        if command.status != 1 or f"{place}/{name} does not match its checksum" not in said:
             return self.problem(f"verify did not find {fault.what}: exit {command.status}, {said[-300:]!r}")
         (place / name).unlink()
         return True

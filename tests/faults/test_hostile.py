@@ -23,11 +23,11 @@ import pytest
 import zstandard
 from fox1.commands.app import app
 from fox1.pipeline.curate import curate as curate_run
-from fox1.pipeline.curate import run_files
 from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.manifest import run_files
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.stats.report import write_report
 from fox1.recipes.load import RecipeError, load_recipe
@@ -189,7 +189,7 @@ def test_no_name_leads_out_of_a_run(hostile: Path) -> None:
 )
 def test_a_list_of_urls_names_files_below_its_folder(line: str, tmp_path: Path) -> None:
     (tmp_path / "urls.txt").write_text(f"https://x/a/b.jsonl\n{line}\n")
-    with pytest.raises(ValueError, match=r"leaves the folder|has control characters") as caught:
+    with pytest.raises(ValueError, match=r"leaves the folder|contains control characters") as caught:
         list_sources([SourceSettings("c", "pile", urls=str(tmp_path / "urls.txt"))])
     assert not CONTROL.search(str(caught.value))
 
@@ -205,10 +205,10 @@ def test_a_file_whose_name_steers_a_terminal_is_refused(tmp_path: Path) -> None:
 READ = """
 import json, sys
 from pathlib import Path
-from fox1.pipeline.artifacts import RunPaths
-from fox1.pipeline.identity import SourceFile
-from fox1.pipeline.memory import peak_bytes
-from fox1.pipeline.signals.scan import EditSettings, ScanSettings, scan_file
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.engine.memory import peak_bytes
+from fox1.pipeline.signals.scan import EditSettings, ModelFiles, ScanSettings, scan_file
 from fox1.pipeline.sources.listing import current_version
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
@@ -217,8 +217,8 @@ for path in sys.argv[3:]:
     file = SourceFile(format, name, path, *current_version(SourceFile("", "", path, 0, "", "", False, 1)), format, False, 1)
     if sys.argv[1] == "scan":
         edits = EditSettings((("email", "x"),), (("web", ("javascript",)), ("code", ("javascript",))))
-        counts = scan_file(file, ScanSettings(edits=edits), RunPaths(Path(sys.argv[2]))).counts
-        found = [counts["documents"], counts["quarantined"], ""]
+        scanned = scan_file(file, ScanSettings(edits=edits), ModelFiles.installed(), RunPaths(Path(sys.argv[2])))
+        found = [scanned.documents, scanned.quarantined, ""]
     else:
         quarantine = Quarantine(file)
         rows = sum(batch.num_rows for batch in read_rows(file, quarantine))

@@ -222,7 +222,7 @@ def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp
         assert bool(table) == ("budget" in says)
         assert "Traceback" not in done.stderr
     nowhere = fox1("curate", "sample", "--out", "s3://", "--in-process", data=corpora)
-    assert nowhere.returncode == 2 and "s3:// is no folder of a store" in nowhere.stderr
+    assert nowhere.returncode == 2 and "s3:// is not a folder of a store" in nowhere.stderr
     missing = fox1("curate", "sample", "--out", tmp_path / "b", "--in-process", data=tmp_path / "nothing")
     assert missing.returncode == 1 and "set `root` (or FOX1_DATA)" in missing.stderr
 
@@ -270,7 +270,7 @@ def test_five_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path
     write_sample(tmp_path / "sample", megabytes=26.0)
     data = repeated(tmp_path / "sample", tmp_path / "five", 5)
     probe = (
-        "import sys; from fox1.cli import main; from fox1.pipeline.memory import peak_bytes\n"
+        "import sys; from fox1.commands.app import main; from fox1.pipeline.engine.memory import peak_bytes\n"
         "sys.argv = ['fox1', *sys.argv[1:]]\n"
         "try:\n    main()\nfinally:\n    print('peak', peak_bytes(), file=sys.stderr)\n"
     )

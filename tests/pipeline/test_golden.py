@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fox1.pipeline import prepare
-from fox1.pipeline.dedupe import order
-from fox1.pipeline.filter import judge as filter
-from fox1.pipeline.mix import step as mix
-from fox1.pipeline.signals import scan
-from fox1.pipeline.tokens import shards as tokens
+from fox1.pipeline import mix
+from fox1.pipeline.dedupe import stage as dedupe
+from fox1.pipeline.filter import stage as filter
+from fox1.pipeline.prepare import stage as prepare
+from fox1.pipeline.signals import stage as scan
+from fox1.pipeline.tokens import stage as tokenize
 
 from tests.conftest import hashes
 
@@ -31,8 +31,8 @@ STAGES = {
     "prepare": (prepare.VERSION, ("prepare",)),
     "scan": (scan.VERSION, ("signals",)),
     "filter": (filter.VERSION, ("filtered",)),
-    "dedupe": (order.VERSION, ("decisions",)),
-    "tokenize": (tokens.VERSION, ("tokens",)),
+    "dedupe": (dedupe.VERSION, ("decisions",)),
+    "tokenize": (tokenize.VERSION, ("tokens",)),
     "mix": (mix.VERSION, ("phases", "held_out", "index")),
 }
 

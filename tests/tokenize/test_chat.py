@@ -134,13 +134,13 @@ def test_spans_of_blocks_equal_a_mask_token_by_token(data: st.DataObject) -> Non
     )
     for b in range(n_blocks):
         mask = np.zeros(16, bool)
-        mine = found[bounds[b] : bounds[b + 1]].reshape(-1, 2)
-        assert (np.diff(mine.ravel()) > 0).all()  # sorted, apart, none empty
-        for begin, end in mine:
+        block_spans = found[bounds[b] : bounds[b + 1]].reshape(-1, 2)
+        assert (np.diff(block_spans.ravel()) > 0).all()  # sorted, apart, none empty
+        for begin, end in block_spans:
             mask[begin:end] = True
         expected: list[bool] = []
-        for d, s, n, of in rows:
-            if of == b:
+        for d, s, n, row_block in rows:
+            if row_block == b:
                 whole = masks[d]
                 expected += [True] * n if whole is None else whole[s : s + n]
         assert mask[: len(expected)].tolist() == expected and not mask[len(expected) :].any()

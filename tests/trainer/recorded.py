@@ -1,4 +1,4 @@
-"""A rank of a training that writes down what it trains on, and dies where it is told to.
+"""A rank of a training that records what it trains on, and kills itself where it is asked to.
 
     RECORD=FILE [DIE=step:N | DIE=publish:N] python recorded.py RUN CKPT ...
 

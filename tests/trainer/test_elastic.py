@@ -121,10 +121,10 @@ def test_killed_and_finished_on_as_many_processes_is_equal_bit_for_bit(
     out = tmp_path / "ckpt"
     assert train(small, out, 1, die="step:12") not in (0, 75)
     assert train(small, out, 1, f"--stop-after={STEPS}") == 75
-    mine, theirs = state(checkpoints(out)[-1]), state(checkpoints(alone)[-1])
-    assert mine.keys() == theirs.keys() and "rng.cpu" in mine
-    for name, value in mine.items():
-        assert torch.equal(value.nan_to_num(), theirs[name].nan_to_num()), name
+    resumed, uninterrupted = state(checkpoints(out)[-1]), state(checkpoints(alone)[-1])
+    assert resumed.keys() == uninterrupted.keys() and "rng.cpu" in resumed
+    for name, value in resumed.items():
+        assert torch.equal(value.nan_to_num(), uninterrupted[name].nan_to_num()), name
     assert {k: v for k, v in losses(out).items() if k > 15} == {k: v for k, v in losses(alone).items() if k > 15}
 
 
@@ -141,7 +141,7 @@ def test_a_crash_in_the_middle_of_a_checkpoint_never_loses_the_one_before(
     assert not any(p.name.startswith(".step") for p in out.iterdir())
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(small: Path, alone: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_used(small: Path, alone: Path, tmp_path: Path) -> None:
     import shutil
 
     out = tmp_path / "ckpt"
@@ -153,7 +153,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(small: Path, 
     file.write_bytes(data)
     assert train(small, out, 2, f"--stop-after={STEPS}") == 75
     said = (out / "train.log").read_text()
-    assert f"{file.name} is damaged" in said and f"resumed from {before}" in said
+    assert f"{file.name} is damaged" in said and "moved aside, resuming from the previous checkpoint" in said
+    assert f"resumed from {before}" in said
     assert (out / f".damaged-{newest.name}").exists()
     assert checkpoints(out)[-1].name == newest.name and losses(out) == pytest.approx(losses(alone), rel=2e-5)
 
@@ -178,7 +179,7 @@ def test_a_training_begins_from_a_checkpoint_of_another(small: Path, alone: Path
     assert f"resumed from {start}" in (out / "train.log").read_text()
     last = {STEPS: losses(alone)[STEPS]}
     assert losses(out) == pytest.approx(last, rel=2e-5)
-    # Called again, it goes on from its own.
+    # Called again, it resumes from its own.
     assert train(small, out, 1, f"--resume={start}", f"--stop-after={STEPS + 1}") == 75
     assert f"resumed from {checkpoints(out)[0]}" in (out / "train.log").read_text()
 
@@ -196,7 +197,7 @@ def test_torchrun_starts_it_as_well(small: Path, alone: Path, tmp_path: Path) ->
 def test_ranks_that_drifted_apart_are_found_before_a_checkpoint(
     small: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Two replicas (HSDP), one of which changes a weight of its own."""
+    """Two replicas (HSDP), one of which changes one of its weights."""
     script = tmp_path / "drifted.py"
     script.write_text(
         "import os\n"
@@ -218,5 +219,5 @@ def test_ranks_that_drifted_apart_are_found_before_a_checkpoint(
     finally:
         del os.environ["OMP_NUM_THREADS"]
     error = capfd.readouterr().err
-    assert "step 10: rank" in error and "holds another blocks.0.mlp.down.weight than the others" in error
+    assert "step 10: rank" in error and "differs from the others in blocks.0.mlp.down.weight" in error
     assert [read_manifest(c).progress.step for c in checkpoints(out)] == [5]

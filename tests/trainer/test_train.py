@@ -108,7 +108,7 @@ def test_phase_ends_and_the_last_two_checkpoints_are_kept(whole: Path) -> None:
 
 @pytest.mark.long
 def test_replicas_of_shards_give_the_losses_of_one_process(small: Path, tmp_path: Path) -> None:
-    """HSDP: two copies of parameters sharded over two processes each; a checkpoint that one process goes on from."""
+    """HSDP: two copies of parameters sharded over two processes each; a checkpoint that one process resumes from."""
     run = tmp_path / "run"
     settings = run_to_train(small, run, batch_tokens=4 * 1024)
 
@@ -122,13 +122,13 @@ def test_replicas_of_shards_give_the_losses_of_one_process(small: Path, tmp_path
     assert four.returncode == 75, four.stderr
     rest = trained("four", 14, 1, 1)
     assert rest.returncode == alone.returncode, rest.stderr
-    # The same weights at the end: what they make of the held-out documents tells.
-    mine, theirs = (losses(tmp_path / name, "held_out") for name in ("four", "one"))
-    assert mine.keys() == theirs.keys() and len(mine) == 1
-    for step, loss in mine.items():
-        assert loss == pytest.approx(theirs[step], rel=1e-5), step
+    # The same weights at the end: their held-out losses tell.
+    found, expected = (losses(tmp_path / name, "held_out") for name in ("four", "one"))
+    assert found.keys() == expected.keys() and len(found) == 1
+    for step, loss in found.items():
+        assert loss == pytest.approx(expected[step], rel=1e-5), step
     refused = trained("five", 3, 2, 3)
-    assert refused.returncode and "does not divide 2 processes" in refused.stderr
+    assert refused.returncode and "does not divide the number of processes (2)" in refused.stderr
 
 
 @pytest.mark.parametrize("choice", ["selective", "full"])
@@ -163,11 +163,11 @@ def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Pat
     out = tmp_path / "stopped"
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out)]
     rest = stop_at_the_first_report(command)
-    assert "run again to go on" in rest
+    assert "run the same command again to continue" in rest
     assert checkpoints(out)
 
 
-def test_several_processes_stop_together_and_go_on(small: Path, tmp_path: Path) -> None:
+def test_several_processes_stop_together_and_resume(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "together"
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--nproc", "2"]
     stop_at_the_first_report(command)
@@ -221,10 +221,10 @@ def test_other_data_is_refused(small: Path, whole: Path, tmp_path: Path) -> None
     out = tmp_path / "checkpoints"
     shutil.copytree(whole, out)
     done = train(other, out)
-    assert done.returncode == 1 and "was trained on another phase1" in done.stderr
-    assert "documents may be seen twice or never" in done.stderr
+    assert done.returncode == 1 and "was trained on different phase1 data. Choose another --out" in done.stderr
+    assert "documents may repeat or be missed" in done.stderr
     forced = train(other, out, "--force")
-    assert forced.returncode == 0 and "forced: phase1 is not the data" in forced.stderr, forced.stderr
+    assert forced.returncode == 0 and "--force: continuing although step-" in forced.stderr, forced.stderr
 
 
 def test_a_trace_of_some_steps_is_written(small: Path, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_trace_of_some_steps_is_written(small: Path, tmp_path: Path) -> None:
     done = train(small, out, "--profile", "2", "--stop-after", "6")
     assert done.returncode == 75, done.stderr
     path = out / "profile" / "trace-rank0.json.gz"
-    assert f"{path}: open it in" in done.stderr
+    assert f"trace written to {path}; open it in" in done.stderr
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     steps = [e["name"] for e in events if str(e.get("name", "")).startswith("ProfilerStep#")]
     assert len(set(steps)) == 2
@@ -258,8 +258,8 @@ def test_a_terminal_shows_one_live_line_and_what_is_said_above_it(small: Path, t
         pass
     assert process.wait() == 75
     text = shown.decode()
-    assert "phase1 step 9/" in text and "stopped at step 10; run again to go on" in text
-    # Drawn over, not one below the other; the log has lines.
+    assert "phase1 step 9/" in text and "stopped at step 10; run the same command again to continue" in text
+    # Steps are drawn over each other on the terminal; the log has a line for each.
     assert "\x1b[2K" in text
     assert [line for line in (out / "train.log").read_text().splitlines() if line.startswith("phase1 step 9/")]
 
@@ -277,7 +277,7 @@ def test_weights_and_biases_gets_the_metrics_where_it_is_asked_for(small: Path, 
     assert b"train/tokens_per_second" in record.read_bytes()
 
 
-def test_a_machine_that_is_about_to_go_makes_a_checkpoint(small: Path, tmp_path: Path) -> None:
+def test_a_node_that_is_about_to_be_reclaimed_saves_a_checkpoint(small: Path, tmp_path: Path) -> None:
     from fox1.trainer.settings import Options
     from fox1.trainer.train import train as train_here
 
@@ -294,4 +294,4 @@ def test_a_machine_that_is_about_to_go_makes_a_checkpoint(small: Path, tmp_path:
     assert train_here(run, tmp_path / "out", [0, 1], Options(stop_after=14), ask) == 75
     assert asked == [9, 10, 14]
     assert [c.name for c in checkpoints(tmp_path / "out")] == ["step-00000009", "step-00000010", "step-00000014"]
-    assert "a machine is about to go; saving" in (tmp_path / "out" / "train.log").read_text()
+    assert "a node is about to be reclaimed; saving a checkpoint" in (tmp_path / "out" / "train.log").read_text()

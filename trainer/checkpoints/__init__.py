@@ -1,6 +1,6 @@
 """The state of a training on disk, and models in the layout of `transformers`.
 
-In: a sharded model with its optimizer, and where the training stands; or a folder in the layout of `LlamaForCausalLM`.
+In: a sharded model with its optimizer, and how far the training has come; or a folder in the layout of `LlamaForCausalLM`.
 Out: checkpoint folders that are whole or absent, verified before they are read, loaded on any number of processes.
 
     checkpoint.py  the manifest; saving, publishing, pruning and loading

@@ -42,7 +42,7 @@ from .reader import load_state, names_in
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a training stands."""
+    """How far a training has come."""
 
     phase: int = 0
     """Counted from 0: the phase that the next step belongs to, or that was just finished."""
@@ -362,7 +362,6 @@ def _publish(final: Path, manifest: CheckpointManifest) -> None:
 
 def _finished(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     """Upload what this node wrote of a checkpoint (files whose names begin so), if it goes to a store; their checksums."""
-
     written = sorted(store.as_path(p) for p in Path(str(folder)).iterdir() if p.name.startswith(names))
     for path in written:
         store.upload(path)

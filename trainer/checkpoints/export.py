@@ -340,7 +340,6 @@ def import_model(folder: Path, out: Path) -> int:
     """
     if out.is_dir() and checkpoints(out):
         raise ValueError(f"{out} already has checkpoints; choose another folder")
-
     model, ids = read_exported(folder)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)

@@ -39,7 +39,7 @@ class HeldOutLoss:
         # Every rank makes the same number of forward passes, which gather parameters together.
         for i in range(-(-units // world)):
             index = i * world + rank
-            # Evenly over the set: it stands in file order, corpus after corpus.
+            # Evenly over the set, which is in file order, corpus after corpus.
             batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, device)
             loss, losses = model(batch.tokens, batch.documents, batch.targets)
             if index >= units:
@@ -64,7 +64,6 @@ class HeldOutLoss:
         if float(text_bytes.sum()):
             # Bits that the model needs for a byte of text: comparable between models of different tokenizers.
             bits = torch.stack([by_source[0] / math.log(2), text_bytes]).numpy()
-
             values["bits_per_byte"] = float(bits[0].sum() / bits[1].sum())
             values["bits_per_byte_by_corpus"] = means(bits, info, CORPUS)
             values["bits_per_byte_by_domain"] = means(bits, info, DOMAIN)

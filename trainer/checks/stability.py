@@ -60,5 +60,4 @@ class Guard:
 
     def state(self) -> dict[str, Tensor]:
         """The part of a checkpoint that is the guard's; loading writes into these tensors."""
-
         return {"values": self.values, "counts": self.counts}

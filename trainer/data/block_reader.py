@@ -137,7 +137,6 @@ class SplitReader:
 
     def _learned(self, numbers: np.ndarray) -> np.ndarray | None:
         """bool [n, L]: positions of some blocks that are trained on; None: all."""
-
         if not self._masked:
             return None
         learned = np.zeros((len(numbers), self.block_length), np.bool_)

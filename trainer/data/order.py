@@ -283,7 +283,6 @@ class Loader:
 
     def next_step(self) -> list[MicroBatch]:
         """The micro-batches that this rank trains on in the next step."""
-
         ready = self._next or self._thread.submit(self._make, self._units)
         self._units += self._batch_units
         self._next = self._thread.submit(self._make, self._units)

@@ -21,7 +21,6 @@ def permute(index: np.ndarray, n: int, seed: int) -> np.ndarray:
     low = (np.uint64(1) << half) - np.uint64(1)
     out = index.astype(np.uint64)
     # Images outside 0..n-1 go through the network again until they are inside.
-
     walking = np.arange(len(out))
     while len(walking):
         left, right = out[walking] >> half, out[walking] & low

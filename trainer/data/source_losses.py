@@ -22,7 +22,6 @@ def sums_by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> tor
 
 def means(sums: np.ndarray, info: SetInfo, part: int) -> dict[str, float]:
     """Means by corpus or domain, from (sums, counts) [2, sources]; names without any count are left out."""
-
     found = {}
     for name in sorted({source[part] for source in info.sources}):
         codes = [i for i, source in enumerate(info.sources) if source[part] == name]

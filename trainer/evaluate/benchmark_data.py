@@ -1,8 +1,8 @@
-"""The six benchmarks' published files as lm-eval's tasks want them, for machines without a network.
+"""The six benchmarks' published files as rows of lm-eval's tasks, for machines without a network.
 
 A folder holds `arc/`, `gsm8k/`, `hellaswag/`, `mmlu/`, `truthfulqa/` and `winogrande/`, each with the files as their authors
-publish them. Where the training split is not there, few-shot examples come from the development split, or else from the
-items themselves without the one that is asked (lm-eval does that).
+publish them. If the training split is missing, few-shot examples come from the development split, or else from the items
+themselves, without the one in question (lm-eval does that).
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ EVAL, SHOTS = "test", "shots"
 
 @dataclass(frozen=True)
 class BenchmarkItems:
-    """Rows to evaluate on, and rows for few-shot examples; None: the same rows."""
+    """The rows of a benchmark."""
 
     rows: list[Row]
+    """Rows to evaluate on."""
     shots: list[Row] | None = None
+    """Rows for few-shot examples; None: the same rows."""
 
 
 def _find(folder: Path, patterns: Iterable[str], needed: bool = True) -> list[Path]:
@@ -31,7 +33,7 @@ def _find(folder: Path, patterns: Iterable[str], needed: bool = True) -> list[Pa
         if found := sorted(folder.glob(pattern)):
             return found
     if needed:
-        raise ValueError(f"{folder} has no {' or '.join(patterns)}; put the benchmark's published files there")
+        raise ValueError(f"{folder} has no {' or '.join(patterns)}; put the published files of the benchmark there")
     return []
 
 
@@ -45,7 +47,7 @@ def _json_lines(paths: Iterable[Path]) -> list[Row]:
                 try:
                     rows.append(json.loads(line))
                 except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from None
+                    raise ValueError(f"{path}, line {number}: not JSON ({error}); fetch the file again") from None
     return rows
 
 
@@ -78,7 +80,7 @@ def hellaswag(folder: Path) -> BenchmarkItems:
     def row(value: Row) -> Row:
         if "ctx_a" not in value:
             label, _, context = value["ctx"].partition(": ")
-            # The second part of a context is an unfinished sentence; a whole context has none.
+            # The second part of a context is an unfinished sentence, which not every context has.
             first, _, second = (
                 context.rpartition(". ") if not context.rstrip().endswith((".", "!", "?")) else ("", "", "")
             )
@@ -92,7 +94,7 @@ def hellaswag(folder: Path) -> BenchmarkItems:
 
 
 def truthfulqa(folder: Path) -> BenchmarkItems:
-    """TruthfulQA, multiple choice: every correct answer against every incorrect one."""
+    """TruthfulQA, multiple choice: the correct answers against the incorrect ones."""
 
     def split(text: str) -> list[str]:
         return [part.strip() for part in text.split(";") if part.strip()]
@@ -130,12 +132,12 @@ def winogrande(folder: Path) -> BenchmarkItems:
 
 
 def mmlu_subjects(folder: Path) -> list[str]:
-    """The subjects that a folder has."""
+    """The subjects of MMLU that a folder has files of."""
     return [p.name.removesuffix("_test.csv") for p in _find(folder, ["test/*_test.csv"])]
 
 
 def mmlu(folder: Path, subject: str) -> BenchmarkItems:
-    """One subject of MMLU: four choices, the answer a letter or its number; with or without a line of names."""
+    """One subject of MMLU: four choices, the answer as a letter or a number; with or without a header line."""
 
     def rows(split: str) -> list[Row]:
         (path,) = _find(folder, [f"{split}/{subject}_{split}.csv"])
@@ -146,7 +148,7 @@ def mmlu(folder: Path, subject: str) -> BenchmarkItems:
                     continue
                 answer = "0123".find(cells[-1]) if cells[-1].isdigit() else "ABCD".find(cells[-1])
                 if len(cells) != 6 or answer < 0:
-                    raise ValueError(f"{path}, row {number}: not a question, four choices and an answer")
+                    raise ValueError(f"{path}, row {number}: expected a question, four choices and an answer")
                 found.append({"question": cells[0], "choices": cells[1:5], "answer": answer, "subject": subject})
         return found
 
@@ -154,7 +156,7 @@ def mmlu(folder: Path, subject: str) -> BenchmarkItems:
 
 
 def local_splits(read: Callable[[], BenchmarkItems]) -> dict[str, Any]:
-    """What a task of lm-eval changes to use local rows."""
+    """The settings that make a task of lm-eval use local rows."""
     from datasets import Dataset
 
     items = read()

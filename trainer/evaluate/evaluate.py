@@ -1,4 +1,4 @@
-"""`fox1 eval`: the six benchmarks by lm-eval with the published numbers of examples, and what generating takes."""
+"""`fox1 eval`: the six benchmarks, run by lm-eval with the published numbers of examples, and what generating costs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ class PublishedBenchmark:
 
     name: str
     task: str
-    """Of lm-eval; of MMLU, what its subjects' tasks begin with."""
+    """Name of lm-eval's task; for MMLU, the prefix of its subjects' tasks."""
     shots: int
+    """Number of examples before each question."""
     metric: str
+    """Name of lm-eval's metric."""
     published: float
-    """Per cent, of the released Fox-1 (arXiv 2411.05281)."""
+    """Score of the released Fox-1 in per cent (arXiv 2411.05281)."""
     read: Callable[..., data.BenchmarkItems]
+    """Reads the published files."""
 
 
 BENCHMARKS = (
@@ -45,13 +48,14 @@ BENCHMARKS = (
     PublishedBenchmark("gsm8k", "gsm8k", 5, "exact_match,strict-match", 36.39, data.gsm8k),
 )
 PUBLISHED_MEMORY_MIB, PUBLISHED_TOKENS_PER_SECOND = 3703, 200
-"""Of the released model in bf16 on one H100."""
+"""Memory and speed of the released model in bf16 on one H100."""
 MEASURED_TOKENS = 64
+"""Tokens generated to measure the speed."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model reached on a benchmark."""
+    """The score of a model on a benchmark."""
 
     benchmark: str
     shots: int
@@ -63,17 +67,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Generation:
-    """What generating takes."""
+    """What generating costs."""
 
     device: str
     dtype: str
     memory_mib: float
-    """Of the device where it is a GPU, else of weights and cache."""
+    """Peak memory of the device if it is a GPU, else the size of weights and cache."""
     tokens_per_second: float
 
 
 def choose(names: str) -> list[PublishedBenchmark]:
-    """Benchmarks by their names with commas; none: all.
+    """Benchmarks by their names, separated by commas; all if there are none.
 
     Raises:
         ValueError: there is no such benchmark.
@@ -81,7 +85,7 @@ def choose(names: str) -> list[PublishedBenchmark]:
     wanted = [n.strip() for n in names.split(",") if n.strip()] or [b.name for b in BENCHMARKS]
     known = {b.name: b for b in BENCHMARKS}
     if unknown := [n for n in wanted if n not in known]:
-        raise ValueError(f"no benchmark {unknown[0]}; choose from {', '.join(known)}")
+        raise ValueError(f"--tasks: there is no benchmark {unknown[0]}; choose from {', '.join(known)}")
     return [known[n] for n in wanted]
 
 
@@ -95,18 +99,18 @@ def evaluate(
     """Scores of a model.
 
     Args:
-        folder: of the benchmarks' published files; None: lm-eval fetches them from the Hugging Face hub.
-        limit: items of each task; 0: all. Few items measure nothing, they show that it runs.
+        folder: folder of the benchmarks' published files; None: lm-eval fetches them from the Hugging Face hub.
+        limit: items of each task; 0: all. Few items measure nothing; they only show that the evaluation runs.
         track: shows the progress over items, as `commands.show.scores.track_items` does.
 
     Raises:
-        ValueError: lm-eval is not installed, or items are missing or unreadable.
+        ValueError: lm-eval is not installed, or items are missing or cannot be read.
     """
     try:
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
     except ImportError:
-        raise ValueError("`fox1 eval` needs lm-eval: pip install 'fox1[eval]'") from None
+        raise ValueError("`fox1 eval` needs lm-eval, which is not installed: pip install lm-eval") from None
     from .harness import HarnessModel, untracked
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -126,8 +130,8 @@ def evaluate(
             )
         except OSError as error:
             raise ValueError(
-                f"{benchmark.name}: the items cannot be fetched ({first_line(error)}); without a network, name a "
-                "folder of the published files with --data"
+                f"{benchmark.name}: the items cannot be fetched ({first_line(error)}); without a network, give a folder "
+                "of the published files with --data"
             ) from error
         assert found is not None
         scores.append(_score(benchmark, found))
@@ -135,28 +139,28 @@ def evaluate(
 
 
 def _specs(benchmark: PublishedBenchmark, folder: Path | None, known: list[str]) -> list[Any]:
-    """lm-eval's tasks of a benchmark, with local rows where there is a folder."""
+    """lm-eval's tasks for a benchmark, with local rows where there is a folder."""
     if benchmark.name != "mmlu":
         if folder is None:
             return [benchmark.task]
         return _local({benchmark.task: partial(benchmark.read, folder / benchmark.name)})
     if folder is None:
         return ["mmlu"]
-    where = folder / benchmark.name
-    subjects = data.mmlu_subjects(where)
+    files = folder / benchmark.name
+    subjects = data.mmlu_subjects(files)
     if unknown := [s for s in subjects if benchmark.task + s not in known]:
-        raise ValueError(f"{where}: lm-eval knows no subject {unknown[0]} of MMLU")
-    return _local({benchmark.task + s: partial(benchmark.read, where, s) for s in subjects})
+        raise ValueError(f"{files}/test/{unknown[0]}_test.csv: lm-eval has no such subject of MMLU; remove the file")
+    return _local({benchmark.task + s: partial(benchmark.read, files, s) for s in subjects})
 
 
 def _local(readers: dict[str, Callable[[], data.BenchmarkItems]]) -> list[Any]:
-    """Tasks of lm-eval over local rows: as members of a group, since only there an override joins what is registered."""
+    """lm-eval's tasks over local rows: as members of a group, since only there changes are merged into a registered task."""
     members = [{"task": task, **data.local_splits(read)} for task, read in readers.items()]
     return [{"group": "local", "task": members}]
 
 
 def _score(benchmark: PublishedBenchmark, found: dict[str, Any]) -> Score:
-    """The mean over the items of all tasks, as MMLU is published; its error that of a mean of zeros and ones."""
+    """The mean over the items of all tasks, as published for MMLU, with the standard error of a mean of zeros and ones."""
     counts = {task: found["n-samples"][task]["effective"] for task in found["n-samples"]}
     total = sum(counts.values())
     mean = sum(found["results"][task][benchmark.metric] * n for task, n in counts.items()) / total
@@ -165,7 +169,7 @@ def _score(benchmark: PublishedBenchmark, found: dict[str, Any]) -> Score:
 
 
 def measure_generation(model: Fox1) -> Generation:
-    """Memory and rate of greedy generation of one text."""
+    """Memory and speed of greedy generation of one text."""
     like = model.embedding
     cuda = like.device.type == "cuda"
     cache = Cache(model, 16 + MEASURED_TOKENS)
@@ -183,7 +187,7 @@ def measure_generation(model: Fox1) -> Generation:
 
 
 def as_json(scores: list[Score], generation: Generation) -> dict[str, Any]:
-    """Both, and what they stand beside."""
+    """Scores and generation as JSON, with the published figures."""
     return {
         "scores": [asdict(s) for s in scores],
         "generation": asdict(generation)

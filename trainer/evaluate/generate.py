@@ -1,4 +1,4 @@
-"""Text from a model, token by token, with a key-value cache."""
+"""Generates text and scores continuations, with a key-value cache."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Sampling:
     """How the next token is chosen."""
 
     temperature: float = 0.0
-    """0: the likeliest."""
+    """0: always the likeliest token."""
     top_p: float = 1.0
-    """Only the likeliest tokens that together have this probability."""
+    """Sample only among the likeliest tokens that together have this probability."""
     seed: int = 0
 
 
 class Cache:
-    """Keys and values of every layer, for at most `size` tokens."""
+    """Keys and values of every layer, with room for `size` tokens."""
 
     def __init__(self, model: Fox1, size: int) -> None:
         s, like = model.settings, model.embedding
@@ -37,7 +37,7 @@ class Cache:
 def _block(
     block: Block, layer: int, x_TC: Tensor, cos: Tensor, sin: Tensor, cache: Cache, mask: Tensor | None
 ) -> Tensor:
-    """One block over new tokens that see cached ones, and each other as `mask` says (None: causally)."""
+    """One block over new tokens, which see the cached ones, and each other as `mask` says (None: causally)."""
     a = block.attention
     sizes = [n * a.head_dim for n in (a.heads, a.kv_heads, a.kv_heads)]
     q, k, v = a.qkv(block.attention_norm(x_TC)).split(sizes, dim=-1)
@@ -61,7 +61,7 @@ def _block(
 def _hidden(
     model: Fox1, tokens: Tensor, cache: Cache, positions: Tensor | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Hidden states [T, C] before the final norm of new tokens (int64 [T]), which are put into the cache."""
+    """Hidden states [T, C] of new tokens (int64 [T]) before the final norm; the tokens are added to the cache."""
     if positions is None:
         positions = torch.arange(cache.length, cache.length + len(tokens), device=tokens.device)
     cos, sin = rope_tables(positions, model.settings.head_dim, model.settings.rope_theta)
@@ -75,7 +75,7 @@ def _hidden(
 
 @torch.no_grad()
 def next_logits(model: Fox1, tokens: Tensor, cache: Cache) -> Tensor:
-    """Logits [V] after the cached tokens and `tokens` (int64 [T]), which join the cache."""
+    """Logits [V] after the cached tokens and `tokens` (int64 [T]), which are added to the cache."""
     x_TC = _hidden(model, tokens, cache)
     return F.linear(model.norm(x_TC[-1:]), model.embedding)[0].float()
 
@@ -84,11 +84,11 @@ def next_logits(model: Fox1, tokens: Tensor, cache: Cache) -> Tensor:
 def score(model: Fox1, context: Tensor, continuations: list[list[int]], cache: Cache) -> list[tuple[float, bool]]:
     """(log probability, whether greedy decoding gives it) of each continuation of one context.
 
-    The context is read once, its continuations beside each other in one pass: each sees the context and itself.
+    The context is read once, and all its continuations in one pass: each sees the context and itself.
 
     Args:
-        context: int64 [T], T >= 1: what follows the cached tokens; it stays in the cache, the continuations do not.
-        continuations: ids, none empty.
+        context: int64 [T], T >= 1: tokens after the cached ones; they stay in the cache, the continuations do not.
+        continuations: lists of ids, none empty.
     """
     log_first = next_logits(model, context, cache).log_softmax(-1)
     rests = [c[:-1] for c in continuations]
@@ -116,22 +116,22 @@ def score(model: Fox1, context: Tensor, continuations: list[list[int]], cache: C
 
 
 def generate(
-    model: Fox1, prompt: list[int], most: int, eos: int = -1, sampling: Sampling | None = None
+    model: Fox1, prompt: list[int], max_tokens: int, eos: int = -1, sampling: Sampling | None = None
 ) -> Iterator[int]:
-    """Ids that follow a prompt, one by one, until `most` or `eos` (which is not given).
+    """Ids that follow a prompt, one by one: at most `max_tokens`, and up to `eos`, which is left out.
 
     Raises:
-        ValueError: the prompt is empty, or longer than the model's positions.
+        ValueError: the prompt is empty, or leaves no position of the model free.
     """
     sampling = sampling or Sampling()
     device, room = model.embedding.device, model.settings.max_positions
     if not prompt or len(prompt) >= room:
-        raise ValueError(f"a prompt of {len(prompt)} tokens; the model takes 1 to {room - 1}")
-    most = min(most, room - len(prompt))
-    cache = Cache(model, len(prompt) + most)
+        raise ValueError(f"the prompt has {len(prompt)} tokens; the model takes 1 to {room - 1}")
+    max_tokens = min(max_tokens, room - len(prompt))
+    cache = Cache(model, len(prompt) + max_tokens)
     generator = torch.Generator(device=device).manual_seed(sampling.seed)
     tokens = torch.tensor(prompt, device=device)
-    for _ in range(most):
+    for _ in range(max_tokens):
         logits = next_logits(model, tokens, cache)
         token = _choose(logits, sampling, generator)
         if token == eos:
@@ -146,7 +146,7 @@ def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> i
     probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
     if sampling.top_p < 1:
         ordered, places = probabilities.sort(descending=True)
-        # The first whose predecessors already have the share is out.
+        # A token is left out once the likelier ones before it have the share.
         ordered[ordered.cumsum(0) - ordered >= sampling.top_p] = 0.0
         return int(places[torch.multinomial(ordered, 1, generator=generator)])
     return int(torch.multinomial(probabilities, 1, generator=generator))

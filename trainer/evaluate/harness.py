@@ -1,7 +1,7 @@
 """A Fox-1 as a model of lm-eval, the harness that the published scores come from.
 
-A context is read once for all its continuations, and what two contexts begin with alike (few-shot examples) stays in the
-key-value cache from one to the next.
+A context is read once for all its continuations, and what two contexts share at their beginning (few-shot examples) stays
+in the key-value cache from one to the next.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def untracked(items: Sequence[Any], what: str) -> Iterable[Any]:
     return items
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    """How many ids two lists begin with alike."""
+def _common_prefix(a: list[int], b: list[int]) -> int:
+    """Length of the common beginning of two lists of ids."""
     count = 0
     for x, y in zip(a, b, strict=False):
         if x != y:
@@ -38,7 +38,7 @@ def _common(a: list[int], b: list[int]) -> int:
 
 
 class HarnessModel(TemplateLM):
-    """lm-eval's view of a model and its tokenizer; a text begins with bos where it did in training."""
+    """A model and its tokenizer as lm-eval sees them; texts begin with bos if they did in training."""
 
     def __init__(self, model: TextModel, track: Track = untracked) -> None:
         super().__init__()
@@ -58,26 +58,26 @@ class HarnessModel(TemplateLM):
         return ids if add_special_tokens is False else [*self._model.ids.opening, *ids]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(log probability, whether greedy) of each continuation; see `TemplateLM`. Ours is the one bar."""
+        """(log probability, whether greedy) of each continuation; see `TemplateLM`. Only our own bar is shown."""
         return super().loglikelihood(requests, disable_tqdm=True)
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        # The end of a context that is too long is kept, as lm-eval's own models do.
+        # Of a context that is too long the end is kept, as lm-eval's own models do.
         items = [
             (ids[max(0, len(ids) + len(more) - self._room) :], more, number)
             for number, (_, ids, more) in enumerate(requests)
         ]
         items.sort(key=lambda item: item[0])
         device = self._model.model.embedding.device
-        # A pass over the continuations lies in the cache behind the context.
+        # While continuations are scored, they lie in the cache behind the context.
         cache = Cache(self._model.model, self._room + max((len(m) for _, m, _ in items), default=0) * 64)
         cached: list[int] = []
         found: list[tuple[float, bool]] = [(0.0, False)] * len(items)
         groups = [(ids, list(group)) for ids, group in groupby(items, key=lambda item: item[0])]
         for ids, group in self._track(groups, "scoring"):
-            shared = min(_common(cached, ids), len(ids) - 1)
+            shared = min(_common_prefix(cached, ids), len(ids) - 1)
             cache.length, cached = shared, ids
             scores = score(
                 self._model.model, torch.tensor(ids[shared:], device=device), [more for _, more, _ in group], cache

@@ -9,27 +9,27 @@ from pathlib import Path
 import torch
 
 from ...tokenize.encode import Encoder
-from ..checkpoints.export import DTYPES, TOKENIZER, TokenizerFacts, load_checkpoint, newest, read_exported
+from ..checkpoints.export import DTYPES, FACTS, TOKENIZER, TokenizerFacts, load_checkpoint, newest, read_exported
 from ..model.model import Fox1
 from .generate import Sampling, generate
 
 
 @dataclass(frozen=True)
 class TextModel:
-    """A model, its tokenizer, and how texts begin and end for it."""
+    """A model, its tokenizer, and the ids that its texts begin and end with."""
 
     model: Fox1
     encoder: Encoder
     ids: TokenizerFacts
 
-    def complete(self, text: str, most: int, sampling: Sampling) -> Iterator[str]:
-        """What follows a text, piece by piece; a character whose bytes are not all there yet waits for them."""
+    def complete(self, text: str, max_tokens: int, sampling: Sampling) -> Iterator[str]:
+        """The continuation of a text, token by token; a character is held back until all its bytes are there."""
         import pyarrow as pa
 
         prompt = [*self.ids.opening, *self.encoder.encode(pa.array([text], pa.large_string())).ids.tolist()]
         prompt = prompt or [self.ids.prefix]
         held = b""
-        for token in generate(self.model, prompt, most, self.ids.eos, sampling):
+        for token in generate(self.model, prompt, max_tokens, self.ids.eos, sampling):
             held += self.encoder.decode([token])
             try:
                 shown = held.decode()
@@ -44,13 +44,13 @@ class TextModel:
 
 
 def open_model(folder: Path, dtype: str = "") -> TextModel:
-    """A checkpoint, the newest of a training, or an exported folder; on the GPU where there is one.
+    """Open a checkpoint, the newest one in a folder, or an exported model; on the GPU if there is one.
 
     Args:
-        dtype: of `DTYPES`; default: bf16 on a GPU, else fp32.
+        dtype: a name in `DTYPES`; empty: bf16 on a GPU, else fp32.
 
     Raises:
-        ValueError: it is neither, or has no tokenizer.
+        ValueError: the folder holds none of these, or has no tokenizer.
     """
     if dtype and dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: choose {' or '.join(DTYPES)}")
@@ -64,9 +64,11 @@ def open_model(folder: Path, dtype: str = "") -> TextModel:
         model, found = load_checkpoint(folder)
         tokenizer = root / TOKENIZER
         if found is None:
-            raise ValueError(f"{root} does not tell its special ids; train again, or `fox1 export` it with --tokenizer")
+            raise ValueError(
+                f"{root} has no {FACTS}, which holds the special ids; `fox1 train RUN --out {root}` writes it"
+            )
         ids = found
     if not tokenizer.exists():
-        raise ValueError(f"{folder} has no {TOKENIZER}; copy the run's prepare/tokenizer.model there")
+        raise ValueError(f"no tokenizer at {tokenizer}; copy the run's prepare/{TOKENIZER} there")
     model = model.to(device, wanted)
     return TextModel(model, Encoder(tokenizer, fast=False), ids)

@@ -1,7 +1,7 @@
-"""Attention within documents: one interface, an implementation per device.
+"""Attention within documents: one interface, and an implementation per device.
 
 On CUDA, `varlen_attn` (FlashAttention over cumulative lengths). On the CPU, causal SDPA per document: no mask is built,
-and no work is done across documents. Tests hold both against a dense mask.
+and no work is done across documents. Tests compare both with a dense mask.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Documents:
-    """Where the documents of a flat stream stand. Padding is a document of its own, with ignored targets."""
+    """Where the documents of a flat stream begin and end. Padding is a document of its own, with ignored targets."""
 
     positions: Tensor
     """int64 [T]: each token's place in its document segment."""
     ends: tuple[int, ...]
-    """Exclusive end of every segment, for the CPU; empty on CUDA."""
+    """For the CPU: the exclusive end of every segment; empty on CUDA."""
     cumulative: Tensor | None
-    """int32 [padded]: 0 and the ends, filled up with T to a constant size, for CUDA."""
+    """For CUDA: int32, 0 and the ends, filled up with T to a constant size; None on the CPU."""
     longest: int
-    """A constant per block length: an upper bound of the segments' lengths."""
+    """An upper bound of the segments' lengths, constant for a block length."""
 
 
 def attend(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, documents: Documents) -> Tensor:

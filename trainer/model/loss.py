@@ -1,7 +1,7 @@
-"""Linear cross-entropy in chunks: the head is 29 % of all FLOPs and its logits would be the largest tensor by far.
+"""Linear cross-entropy in chunks: the head is 29 % of all FLOPs, and its logits would be the largest tensor by far.
 
-Each chunk of tokens makes its logits, its loss and its gradients at once, so no more than one chunk of logits exists.
-The weight gradient accumulates in fp32 over chunks. Sums, not means: the caller divides by the global count of valid
+Logits, loss and gradients are computed chunk by chunk, so the logits of only one chunk of tokens exist at a time. The
+weight gradient accumulates in fp32 over chunks. Sums, not means: the caller divides by the global count of valid
 targets, so that neither ranks nor micro-batches weigh tokens differently.
 """
 
@@ -16,14 +16,14 @@ from torch import Tensor
 
 IGNORE = -100
 CHUNKS = {"cuda": 4096, "cpu": 512}
-"""Tokens whose logits exist at once. 4,096 to 8,192 on a GPU at 256,000 pieces, where smaller chunks are bound by the memory
-that the weight and its gradient take; on a CPU what its caches hold decides."""
+"""Tokens per chunk. On a GPU 4,096 to 8,192 at 256,000 pieces, where smaller chunks are bound by the memory traffic of the
+weight and its gradient; on a CPU what fits its caches."""
 
 
 def _gradient(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses, their squared logs of the softmax's sum (fp32 [T]) and d(sum) / d(logits) in the dtype of the logits [T, V].
+    """Losses and squared log-sum-exps (fp32 [T]), and d(sum of losses) / d(logits) in the dtype of the logits [T, V].
 
-    Pure and without a gather into the gradient, so that a compiler makes one pass of it: the GPU's way.
+    Without side effects, and without a scatter into the gradient, so that a compiler fuses it into one pass: for GPUs.
     """
     wide = logits.float()
     valid = targets != IGNORE
@@ -38,7 +38,7 @@ def _gradient(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, T
 
 
 def _gradient_in_place(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_gradient`, in the logits themselves and with one exponential: the CPU's way."""
+    """As `_gradient`, but in place in the logits and with one exponential: for CPUs."""
     kind, wide = logits.dtype, logits.float()
     valid, index = targets != IGNORE, targets.clamp(min=0)[:, None]
     top, picked = wide.amax(-1, keepdim=True), wide.gather(-1, index)[:, 0]
@@ -95,7 +95,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 class _Fp8:
-    """The head with operands in e4m3, each tensor scaled to its largest value: an experiment (see docs/training.md)."""
+    """The head with operands in e4m3, each tensor scaled by its largest value: an experiment (see docs/training.md)."""
 
     def __init__(self, weight: Tensor) -> None:
         self._weight, self._scale = _to_fp8(weight)
@@ -107,7 +107,7 @@ class _Fp8:
 
 
 def _to_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
-    """(e4m3, scale fp32 []): values are about e4m3 times scale."""
+    """(quantised values in e4m3, scale fp32 []): their product is about `values`."""
     most = torch.finfo(torch.float8_e4m3fn).max
     scale = (values.detach().abs().amax().float() / most).clamp(min=1e-12)
     return (values / scale).to(torch.float8_e4m3fn), scale
@@ -119,13 +119,13 @@ def linear_cross_entropy(
     """Summed cross-entropy of ``hidden @ weight.T`` [T, V] against targets (int64 [T], -100 ignored).
 
     Args:
-        chunk: tokens whose logits exist at once; 0: what suits the device.
-        z_loss: weight of the squared log of the softmax's sum, which keeps logits from drifting (Chowdhery et al. 2022, 1e-4).
-        fp8: logits from fp8 operands; gradients from the operands as given.
+        chunk: tokens per chunk; 0: the device's default.
+        z_loss: weight of the squared log-sum-exp, which keeps logits from drifting (Chowdhery et al. 2022: 1e-4).
+        fp8: compute logits from fp8 operands, but gradients from the operands as given.
 
     Returns:
-        (loss fp32 [], z-loss included; cross-entropy of each token fp32 [T], detached).
+        (loss fp32 [], with the z-loss; cross-entropy of each token fp32 [T], detached, without it).
     """
-    # Inside the function autograd looks switched off, always: whether gradients are wanted is asked here.
+    # Whether gradients are wanted has to be asked here: within the function, autograd always looks switched off.
     size = chunk or CHUNKS[hidden.device.type]
     return _LinearCrossEntropy.apply(hidden, weight, targets, size, z_loss, fp8, torch.is_grad_enabled())

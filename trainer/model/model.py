@@ -1,11 +1,11 @@
 """The Fox-1 model: a pre-norm decoder with grouped-query attention, SwiGLU, RoPE and tied embeddings.
 
-It runs on flat token streams: a micro-batch is one sequence of T tokens in which documents stand one after the other;
-attention and positions restart with each. Shapes in comments: T tokens, C hidden, N heads, K key-value heads, D head
-dimension, F intermediate, V vocabulary.
+It runs on flat token streams: a micro-batch is one sequence of T tokens, one document after the other; attention and
+positions restart with each. Shapes: T tokens, C hidden, N heads, K key-value heads, D head dimension, F intermediate,
+V vocabulary.
 
-Everything that is not a block (tied embedding, final norm) belongs to the root module, hence to one FSDP group and one
-checkpoint key: the tied matrix is used at both ends of the network, so it is gathered once.
+Everything outside the blocks (tied embedding, final norm) belongs to the root module, hence to one FSDP group and one
+checkpoint key: the tied matrix is used at both ends of the network, so it is gathered only once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RMSNorm(nn.Module):
 
 
 def rope_tables(positions: Tensor, dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """(cos, sin), each fp32 [T, D / 2], of every token's position in its document."""
+    """(cos, sin), each fp32 [T, D / 2], for every token's position in its document."""
     exponent = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
     angle = positions.float()[:, None] * (theta**-exponent)[None, :]
     return angle.cos(), angle.sin()
@@ -79,7 +79,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP, each added to the stream."""
+    """Pre-norm attention and MLP, each added to the residual stream."""
 
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class Fox1(nn.Module):
-    """The whole model; `forward` gives the loss, so that the tied matrix is used inside the root module only."""
+    """The whole model; `forward` returns the loss, so that the tied matrix is used inside the root module only."""
 
     def __init__(self, settings: ModelSettings, vocab_size: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Fox1(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Every matrix from N(0, init_std), norms at one; drawn on the CPU, so that no device changes the start."""
+        """Every matrix from N(0, init_std), norms at one; drawn on the CPU, so that all devices start from the same."""
         generator = torch.Generator().manual_seed(seed)
         for parameter in self.parameters():
             if parameter.ndim == 1:
@@ -132,20 +132,21 @@ class Fox1(nn.Module):
         z_loss: float = 0.0,
         fp8_head: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """(summed loss, loss of every token [T], detached); targets of -100 count for nothing."""
+        """(summed loss, loss of every token [T], detached); targets of -100 are ignored."""
         return linear_cross_entropy(self.hidden(tokens, documents), self.embedding, targets, chunk, z_loss, fp8_head)
 
     def logits(self, tokens: Tensor, documents: Documents) -> Tensor:
-        """[T, V]: for tests and generation; training never makes them."""
+        """Logits [T, V], for tests and generation; training never holds them all."""
         return F.linear(self.hidden(tokens, documents), self.embedding)
 
 
 def flops_per_token(settings: ModelSettings, vocab_size: int, mean_square_length: float) -> float:
-    """Forward and backward FLOPs of one token: 6 per weight in a matrix product, and causal attention.
+    """Forward and backward FLOPs of one token: 6 per weight of a matrix product, and those of causal attention.
 
     Args:
-        mean_square_length: sum of squared document lengths over the tokens; the block length for full blocks.
+        mean_square_length: sum of squared document lengths, divided by the number of tokens; for full blocks, their length.
     """
+
     s = settings
     attention = s.hidden * (2 * s.heads + 2 * s.kv_heads) * s.head_dim
     matrices = s.layers * (attention + 3 * s.hidden * s.intermediate) + vocab_size * s.hidden

@@ -5,6 +5,8 @@ Out: metrics.jsonl and train.log beside the checkpoints, TensorBoard and W&B whe
 drawings and traces. Keys of metrics.jsonl and the `step N/M` of the log are a format that others read.
 
     metrics.py  JSON lines, the log, TensorBoard, W&B; the peak FLOP/s of known devices
+    live.py     the state of a training as one line of a terminal
+
     profile.py  a trace of some steps
     curves.py   losses and throughput of trainings as one drawing
 """

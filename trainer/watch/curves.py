@@ -1,4 +1,4 @@
-"""`fox1 curves`: losses and throughput of trainings over their tokens, as one drawing."""
+"""`fox1 curves`: losses and throughput of trainings over the tokens trained on, as one drawing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GREY = "#77777f"
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one line: (tokens, value)."""
+    """One line of a drawing; its points are (tokens, value)."""
 
     label: str
     colour: str
@@ -26,32 +26,32 @@ class Series:
 
 @dataclass(frozen=True)
 class Curves:
-    """What is drawn of some trainings."""
+    """The lines that are drawn of some trainings."""
 
     losses: tuple[Series, ...]
-    """Nats per token: training, held-out, unigram entropy."""
+    """In nats per token: training loss, held-out loss, unigram entropy."""
     speeds: tuple[Series, ...]
-    """Tokens per second."""
+    """In tokens per second."""
     phases: tuple[tuple[str, float], ...]
-    """Phases of the first training, and the tokens at which each was first reported."""
+    """The phases of the first training, and the number of tokens at which each was first reported."""
 
 
 def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
-    """The metrics of a training; of steps that were repeated after a resume, the last.
+    """The metrics of a training; for steps that were repeated after a resume, the last ones.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the folder has no metrics.
     """
     path = checkpoint / "metrics.jsonl"
     if not path.exists():
-        # Only here: drawing needs no torch.
+        # Imported here, since drawing needs no torch.
         from ..checkpoints.checkpoint import refuse_run
 
         refuse_run(checkpoint)
         raise ValueError(f"{checkpoint} has no metrics.jsonl; `fox1 train RUN --out {checkpoint}` writes it")
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for line in path.read_bytes().splitlines():
-        # A full disk takes half a line; the step was repeated.
+        # A full disk cuts a line off; its step was repeated.
         with suppress(ValueError):
             value = json.loads(line)
             last[value["kind"], value["step"]] = value
@@ -59,10 +59,10 @@ def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
 
 
 def read_curves(trainings: Sequence[Path]) -> Curves:
-    """The lines of some trainings.
+    """The lines to draw of some trainings.
 
     Raises:
-        ValueError: one has no metrics.
+        ValueError: a training has no metrics.
     """
     losses: list[Series] = []
     speeds: list[Series] = []
@@ -72,7 +72,7 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
         lines = read_metrics(folder)
         train = [v for v in lines if v["kind"] == "train"]
         if not train:
-            raise ValueError(f"{folder} has no step to draw yet")
+            raise ValueError(f"{folder}/metrics.jsonl has no training step yet; wait for the first report")
         tokens = {v["step"]: float(v["tokens"]) for v in train}
         if not number:
             for v in train:
@@ -91,10 +91,10 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
 
 
 def draw_curves(trainings: Sequence[Path], out: Path) -> None:
-    """Write losses and tokens per second of some trainings as an SVG or a PNG, by the name of the file.
+    """Draw losses and tokens per second of some trainings, as an SVG or a PNG by the suffix of `out`.
 
     Raises:
-        ValueError: one has no metrics, or the name ends otherwise.
+        ValueError: a training has no metrics, or the suffix is neither.
     """
     if out.suffix not in (".svg", ".png"):
         raise ValueError(f"--out {out}: the name must end in .svg or .png")
@@ -104,7 +104,7 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    # The same metrics give the same bytes: no date, and ids of a drawing that are no random numbers.
+    # The same metrics give the same bytes: the drawing has no date, and its ids are not random.
     with plt.rc_context({"svg.hashsalt": "fox1", "svg.fonttype": "none", "font.size": 9}):
         figure, panels = plt.subplots(2, 1, figsize=(9, 6.4), sharex=True, layout="constrained")
         titles = ("loss, nats per token", "tokens per second")
@@ -127,6 +127,6 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
         drawn = io.BytesIO()
         figure.savefig(drawn, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None, dpi=150)
         plt.close(figure)
-    # Into a store as well, where `out` lies in one.
+    # As bytes, because `out` may lie in a store.
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(drawn.getvalue())

@@ -1,5 +1,5 @@
-"""The state of a training in one line of a terminal, redrawn in place; written with control codes alone, so that the trainer
-needs no library for it."""
+"""The state of a training as one line of a terminal, redrawn in place. Written with control codes alone, so that the
+trainer needs no library for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 from datetime import timedelta
 from typing import TextIO
 
+from ...storage.wording import printable
+
 BAR = 24
-"""Characters of the bar."""
+"""Width of the bar in characters."""
 _CLEAR = "\r\x1b[2K"
 
 
@@ -22,7 +24,7 @@ class LiveLine:
         self._phase, self._first_step, self._began = "", 0, 0.0
 
     def update(self, phase: str, step: int, total: int, values: str) -> None:
-        """Show a step of a phase, with the time left by the steps seen so far."""
+        """Show a step of a phase, with the time left as estimated from the steps so far."""
         now = time.monotonic()
         if phase != self._phase:
             self._phase, self._first_step, self._began = phase, step, now
@@ -31,16 +33,18 @@ class LiveLine:
         if step > self._first_step:
             seconds = (now - self._began) / (step - self._first_step) * (total - step)
             left = f" {timedelta(seconds=round(seconds))} left"
-        self._line = f"{phase} step {step:,}/{total:,} {'━' * done}{'─' * (BAR - done)} {values}{left}"
+        bar = "━" * done + "─" * (BAR - done)
+        self._line = printable(f"{phase} step {step:,}/{total:,} {bar} {values}{left}")
         self._draw()
 
     def print(self, text: str) -> None:
-        """Print a line above."""
-        self._terminal.write(f"{_CLEAR}{text}\n")
+        """Print a line above it."""
+        self._terminal.write(f"{_CLEAR}{printable(text)}\n")
         self._draw()
 
     def close(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
+
         self._terminal.write(_CLEAR)
         self._terminal.flush()
 

@@ -1,4 +1,5 @@
-"""Metrics as JSON lines and, if installed, TensorBoard and W&B; a live line on a terminal. Nothing here touches the device."""
+"""Metrics as JSON lines, a log, TensorBoard and W&B if installed, and a live line on a terminal. Nothing here touches the
+device."""
 
 from __future__ import annotations
 
@@ -16,27 +17,27 @@ from ...storage.disk import writing
 from .live import LiveLine
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bf16 FLOP/s by a part of the device's name. An unknown device has no MFU rather than a wrong one."""
+"""Dense bf16 FLOP/s by a part of the device's name. For other devices no MFU is reported, rather than a wrong one."""
 
 LOG = "train.log"
-"""In the folder of checkpoints: what was said, of all calls."""
-KEEP_SECONDS = 10
-"""Between two uploads of what is appended to."""
+"""File in the folder of checkpoints: every line that was printed, by all calls."""
+UPLOAD_SECONDS = 10
+"""Seconds between uploads of the files that are appended to, where the folder lies in a store."""
 
 
 def peak_flops(device_name: str) -> float | None:
-    """Dense bf16 FLOP/s of a device by its name; None: not known."""
+    """Dense bf16 FLOP/s of a device by its name; None for an unknown device."""
     return next((peak for name, peak in PEAK_FLOPS.items() if name in device_name), None)
 
 
 class Metrics:
     """Writes what rank 0 reports.
 
-    W&B is used where it is installed and `WANDB_PROJECT` is set: what leaves the machine is asked for, not guessed.
+    W&B is used only if `WANDB_PROJECT` is set: nothing leaves the machine unasked.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root, self._kept = root, time.monotonic()
+        self._root, self._uploaded = root, time.monotonic()
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
             self._file = _appended(root / "metrics.jsonl")
@@ -47,8 +48,8 @@ class Metrics:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            # Before its thread begins: it may fail at the first byte.
-            threading.excepthook = _told_elsewhere
+            # Before its thread starts: it may fail at the first byte.
+            threading.excepthook = _silence_tensorboard
             with writing(root / "tensorboard"):
                 self._board = SummaryWriter(str(root / "tensorboard"))
         except ImportError:
@@ -82,7 +83,7 @@ class Metrics:
             self._wandb.log(numbers, step=step)
 
     def show_step(self, step: int, total: int, values: dict[str, Any]) -> None:
-        """The state of the training: in place on a terminal, else as a line."""
+        """Show the state of the training: in place on a terminal, else as a line."""
         shown = (
             f"loss {values['loss']:.3f} rate {values['learning_rate']:.2e} norm {values['gradient_norm']:.2f} "
             f"{values['tokens_per_second']:,.0f} tokens/s"
@@ -100,10 +101,10 @@ class Metrics:
 
     @staticmethod
     def _append(file: IO[bytes], line: str) -> None:
-        """Add a line at once.
+        """Append a line, unbuffered.
 
         Raises:
-            OSError: the disk refuses.
+            OSError: the file cannot be written.
         """
         with writing(Path(file.name)):
             rest = memoryview(f"{line}\n".encode())
@@ -111,46 +112,47 @@ class Metrics:
                 rest = rest[file.write(rest) :]
 
     def say(self, text: str) -> None:
-        """A line for the user, and for the log beside the checkpoints."""
+        """Print a line for the user, and append it to the log beside the checkpoints."""
         text = store.shown(text)
         self._append(self._log, text)
-        if time.monotonic() - self._kept > KEEP_SECONDS:
-            self.keep()
+        if time.monotonic() - self._uploaded > UPLOAD_SECONDS:
+            self.upload()
         if self._live is None:
             print(text, file=sys.stderr, flush=True)
         else:
             self._live.print(text)
 
-    def keep(self) -> None:
-        """Where the folder lies in a store: upload what is appended to."""
-        self._kept = time.monotonic()
+    def upload(self) -> None:
+        """Upload the files that are appended to, if the folder lies in a store."""
+        self._uploaded = time.monotonic()
         if isinstance(self._root, store.Mirrored):
             for path in self._root.local.rglob("*"):
                 if path.name in ("metrics.jsonl", LOG) or "tensorboard" in path.parts:
                     store.upload(store.as_path(path))
 
     def close(self) -> None:
+        """Close the files and upload them."""
         self._file.close()
         self._log.close()
         if self._live is not None:
             self._live.close()
         if self._board is not None:
-            # Of a disk that refuses it has been said; this must not take its place.
+            # That the disk cannot be written has been reported; this error must not replace it.
             with suppress(OSError):
                 self._board.close()
-        self.keep()
+        self.upload()
         if self._wandb is not None:
             self._wandb.finish()
 
 
-def _told_elsewhere(error: threading.ExceptHookArgs) -> None:
-    """No traceback of TensorBoard's thread: what it meets is raised again where the next value is added."""
+def _silence_tensorboard(error: threading.ExceptHookArgs) -> None:
+    """Print no traceback of TensorBoard's thread: its error is raised again where the next value is added."""
     if type(error.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(error)
 
 
 def _appended(path: Path) -> IO[bytes]:
-    """A file to append lines to, unbuffered; a line that a full disk cut off is ended first."""
+    """A file to append lines to, unbuffered; a last line that a full disk cut off is ended first."""
     file = open(path, "a+b", buffering=0)
     if file.seek(0, os.SEEK_END):
         file.seek(-1, os.SEEK_END)
@@ -160,7 +162,7 @@ def _appended(path: Path) -> IO[bytes]:
 
 
 def _wandb_id(root: Path) -> str:
-    """An id kept beside the checkpoints."""
+    """The id of the W&B run, kept beside the checkpoints so that a resumed training continues it."""
     path = root / "wandb-id"
     if not path.exists():
         path.write_text(os.urandom(4).hex())

@@ -1,4 +1,4 @@
-"""A trace of a few steps, by flag: opens in Perfetto or chrome://tracing."""
+"""A trace of a few steps (`--profile`), to be opened in Perfetto or chrome://tracing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile, schedule
 
 WARM = 3
-"""Steps before the trace: compilation and the first allocations would fill it."""
+"""Steps before the trace, so that it does not show compilation and first allocations."""
 
 
 class Profiler:
     """Traces `steps` steps of this process after the first few; with 0, does nothing.
 
     Args:
-        say: told where the trace lies.
+        say: prints where the trace was written.
     """
 
     def __init__(self, folder: Path, steps: int, say: Callable[[str], None]) -> None:
@@ -37,15 +37,15 @@ class Profiler:
         self._profile.start()
 
     def step(self) -> None:
-        """A training step has ended."""
+        """Call after every training step."""
         if self._profile:
             self._profile.step()
 
     def _write(self, made: profile) -> None:
         made.export_chrome_trace(str(self._path))
-        self._say(f"{self._path}: open it in ui.perfetto.dev or chrome://tracing")
+        self._say(f"trace written to {self._path}; open it in ui.perfetto.dev or chrome://tracing")
 
     def close(self) -> None:
-        """End a trace that is not full."""
+        """Write a trace that has fewer steps than asked for."""
         if self._profile:
             self._profile.stop()

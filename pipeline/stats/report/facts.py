@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...dedupe.order import DUPLICATES
-from ...engine.tasks import task_times
+from ...engine.records import task_times
 from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
 from ..ledger import documents_by_class, read_stats

@@ -97,7 +97,7 @@ def test_what_a_plan_cannot_be_made_of(run: Path, tmp_path: Path, monkeypatch: p
     invoke = CliRunner().invoke
     monkeypatch.setenv("FOX1_DATA", str(tmp_path / "nowhere"))
     lost = invoke(app, ["plan", "mini"])
-    assert isinstance(lost.exception, ValueError) and "no folder" in str(lost.exception)
+    assert isinstance(lost.exception, ValueError) and "does not exist" in str(lost.exception)
     monkeypatch.delenv("FOX1_DATA")
     for arguments, message in (
         ([str(run)], "was not made in one go"),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.dedupe.guard import NearLoss
-from fox1.pipeline.dedupe.order import Chunks, DedupeSettings, ranks
+from fox1.pipeline.dedupe.order import Chunks, DedupeSettings, UrlSettings, ranks
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
 from fox1.pipeline.run.identity import SourceFile, file_hash, group_files
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
@@ -36,11 +36,16 @@ def settings_for(root: Path, *corpora: str, held_out: str = "", **options: Any) 
     sources = [SourceSettings(c, "pile", str(root / c), ("a*",)) for c in corpora]
     if held_out:
         sources.append(SourceSettings(held_out, "pile", str(root / held_out), ("val*",), held_out=True))
+    near_limits = options.pop("near_limits", ())
     dedupe = DedupeSettings(priority=corpora, **options)
     from fox1.tokenize.model import TokenizerSettings
 
     return CurateSettings(
-        tuple(sources), MixSettings((ALL,)), dedupe=dedupe, tokenizer=TokenizerSettings(vocab_size=300)
+        tuple(sources),
+        MixSettings((ALL,)),
+        dedupe=dedupe,
+        tokenizer=TokenizerSettings(vocab_size=300),
+        near_limits=near_limits,
     )
 
 
@@ -162,7 +167,7 @@ def test_of_one_address_the_newest_stays_and_names_what_stands_for_it(
     settings = replace(
         settings,
         sources=(settings.sources[0], dolma(tmp_path, "web", rows)),
-        dedupe=replace(settings.dedupe, url=("web",), url_rule="newest"),
+        dedupe=replace(settings.dedupe, url=UrlSettings(("web",), "newest")),
     )
     curate(settings, tmp_path / "run", "prepare", "scan", "filter", "dedupe")
     by_row = {(r["corpus"], r["row"]): r for r in decisions(tmp_path / "run")}
@@ -229,7 +234,7 @@ def test_new_corpora_are_compared_with_a_finished_run_without_its_text(
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["against"] == str(tmp_path / "one")
 
     other = replace(fresh, scan=replace(fresh.scan, minhash=replace(fresh.scan.minhash, bands=9)))
-    with pytest.raises(ValueError, match="was scanned with another band_signature"):
+    with pytest.raises(ValueError, match="was scanned with a different band_signature"):
         curate(other, tmp_path / "three", "scan")
     (tmp_path / "gone").rename(tmp_path / "old")
     both = replace(settings_for(tmp_path, "old", "new"), against=str(tmp_path / "one"))

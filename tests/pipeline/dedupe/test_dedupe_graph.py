@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.dedupe import buckets, stage
-from fox1.pipeline.dedupe.order import DedupeSettings, Part
-from fox1.pipeline.dedupe.stage import OldRun, run_dedupe
+from fox1.pipeline.dedupe.order import DedupeSettings, Part, UrlSettings
+from fox1.pipeline.dedupe.stage import OldRun
 from fox1.pipeline.engine.tasks import Engine, InProcess
-from fox1.pipeline.filter.judge import FILTERED_SCHEMA
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
+from fox1.pipeline.run.artifacts import Artifact, RunPaths
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
+from fox1.pipeline.signals.minhash import MinHashSettings
+from fox1.pipeline.signals.scan import FileSignals
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 BANDS = 3
 K = 8
+SHAPE = replace(MinHashSettings(), bands=BANDS, sketch_size=K)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,36 @@ class Doc:
     """URLs of all documents that go as this one goes, as far as they propose; only for the definition."""
 
 
-def write_run(root: Path, docs: list[Doc], decided: dict[int, bool] | None = None) -> tuple[list[Group], list[int]]:
-    """Signals and filter results of documents, as scan and filter would leave them; (groups, ids in order of `docs`)."""
+@dataclass
+class Stored:
+    """What scan and filter leave of some documents, and, for a finished run, the decisions."""
+
+    groups: list[Group] = field(default_factory=list)
+    signals: dict[str, FileSignals] = field(default_factory=dict)
+    filtered: dict[str, FilteredGroup] = field(default_factory=dict)
+    decisions: dict[str, Artifact] = field(default_factory=dict)
+
+    def write(self, table: pa.Table, path: Path, row_group_size: int | None = None) -> Artifact:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, row_group_size=row_group_size)
+        return Artifact(str(path), 0, table.num_rows, path.name)
+
+    def old_parts(self) -> tuple[Part, ...]:
+        """The same as parts of a finished run."""
+        return tuple(
+            Part(
+                g,
+                tuple(self.signals[f.name].signals for f in g.files),
+                None,
+                tuple(self.decisions[f.name] for f in g.files),
+            )
+            for g in self.groups
+        )
+
+
+def write_run(root: Path, docs: list[Doc], decided: dict[int, bool] | None = None) -> tuple[Stored, list[int]]:
+    """Signals and filter results of documents, as scan and filter would leave them, and their ids in order of `docs`."""
+    stored = Stored()
     paths = RunPaths(root)
     by_file: dict[tuple[str, str], list[int]] = {}
     for i, doc in enumerate(docs):
@@ -77,50 +108,38 @@ def write_run(root: Path, docs: list[Doc], decided: dict[int, bool] | None = Non
                 "sketch": pa.array(sketches, pa.binary()),
             }
         )
-        path = paths.signals(corpus, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, row_group_size=3)
+        signals = stored.write(table, paths.signals(corpus, name), 3)
+        stored.signals[files[-1].name] = FileSignals(signals, None, len(mine), 1000, 0, 0)
         if decided is not None:
-            path = paths.decisions(corpus, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.table({"kept": [decided[ids[i]] for i in members]}), path, row_group_size=3)
-    groups = group_files(files)
-    for group in groups:
+            kept = pa.table({"kept": [decided[ids[i]] for i in members]})
+            stored.decisions[files[-1].name] = stored.write(kept, paths.decisions(corpus, name), 3)
+    stored.groups = group_files(files)
+    for group in stored.groups:
         eligible = [docs[i].eligible for f in group.files for i in by_file[f.corpus, f.path]]
         mine_ids = [ids[i] for f in group.files for i in by_file[f.corpus, f.path]]
         reason = ["" if e else "short" for e in eligible]
         reasons = [[r] if r else [] for r in reason]
-        path = paths.filtered(group.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(
-            pa.table({"doc_id": mine_ids, "reason": reason, "reasons": reasons}, schema=FILTERED_SCHEMA), path
-        )
-    return groups, ids
+        table = pa.table({"doc_id": mine_ids, "reason": reason, "reasons": reasons}, schema=FILTERED_SCHEMA)
+        subsets = sorted({docs[i].subset for f in group.files for i in by_file[f.corpus, f.path]})
+        verdicts = tuple(Verdict(group.corpus, subset, "", 1) for subset in subsets)
+        filtered = stored.write(table, paths.filtered(group.name))
+        stored.filtered[group.name] = FilteredGroup(filtered, verdicts, RuleCounts({}, {}, ()), ())
+    return stored, ids
 
 
 def dedupe(
     root: Path, docs: list[Doc], options: DedupeSettings, old: list[Doc] | None = None
 ) -> tuple[list[dict[str, Any]], list[int], list[int], Any]:
     """(decisions in order of `docs`, their ids, ids of `old`, the stage's result)."""
-    groups, ids = write_run(root / "run", docs)
-    names = {f"{d.corpus}/{d.subset}" for d in docs}
+    stored, ids = write_run(root / "run", docs)
     run, old_ids = stage.NO_RUN, list[int]()
     if old:
         decided = {file_hash(d.corpus, d.file) << ROW_BITS | r: True for d in old for r in range(len(old))}
-        old_groups, old_ids = write_run(root / "old", old, decided)
-        parts = tuple(Part(g, RunPaths(root / "old"), True) for g in old_groups)
-        run = OldRun(parts, ((1, 1),) * len(parts), ("",) * len(parts), tuple({f"{d.corpus}/{d.subset}" for d in old}))
-    result = run_dedupe(
-        Engine(RunPaths(root / "run"), InProcess()),
-        groups,
-        [(1000, len(docs))] * len(groups),
-        {g.name: ["x"] for g in groups},
-        names,
-        options,
-        BANDS,
-        K,
-        run,
-    )
+        old_stored, old_ids = write_run(root / "old", old, decided)
+        parts = old_stored.old_parts()
+        run = OldRun(parts, ((1, 1),) * len(parts), tuple({f"{d.corpus}/{d.subset}" for d in old}))
+    engine = Engine(RunPaths(root / "run"), InProcess())
+    result = stage.dedupe(engine, stored.groups, stored.signals, stored.filtered, options, SHAPE, run)
     rows = {}
     for path in (root / "run" / "decisions").rglob("*.parquet"):
         rows |= {r["doc_id"]: r for r in pq.read_table(path).to_pylist()}
@@ -156,7 +175,7 @@ def with_proposals(docs: list[Doc], old: list[Doc], options: DedupeSettings) -> 
 
     urls: dict[tuple[int, str], set[int]] = {}
     for doc, is_old in [*((d, False) for d in docs), *((d, True) for d in old)]:
-        if doc.eligible and doc.corpus in options.url and doc.url:
+        if doc.eligible and doc.corpus in options.url.corpora and doc.url:
             urls.setdefault(node(doc, is_old), set()).add(doc.url)
     return tuple(  # type: ignore[return-value]
         [replace(d, urls=frozenset(urls.get(node(d, is_old), ()))) for d in those]
@@ -228,8 +247,8 @@ SCOPES = (
     DedupeSettings(jaccard=0.5, fan_out=1000),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="within"),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="across", priority=("c", "a")),
-    DedupeSettings(jaccard=0.5, fan_out=1000, exempt=("b",), url=("a", "c", "d")),
-    DedupeSettings(jaccard=0.5, fan_out=1000, scope="within", exempt=("b",), url=("a", "c")),
+    DedupeSettings(jaccard=0.5, fan_out=1000, exempt=("b",), url=UrlSettings(("a", "c", "d"))),
+    DedupeSettings(jaccard=0.5, fan_out=1000, scope="within", exempt=("b",), url=UrlSettings(("a", "c"))),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="across", exempt=("d",)),
 )
 
@@ -351,31 +370,19 @@ def test_a_chain_of_5000_revisions(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bucket_of_a_million_equal_documents(tmp_path: Path) -> None:
-    groups = equal_documents(tmp_path / "run", 1_000_000)
-    result = run_dedupe(
-        Engine(RunPaths(tmp_path / "run"), InProcess(), memory=512 << 20),
-        groups,
-        [(1000, 250_000)] * len(groups),
-        {g.name: ["x"] for g in groups},
-        ["a/s"],
-        DedupeSettings(),
-        BANDS,
-        K,
-    )
-    counts: dict[str, int] = {}
-    for r in result.decisions:
-        for key, n in r.counts.items():
-            counts[key] = counts.get(key, 0) + n
+    stored = equal_documents(tmp_path / "run", 1_000_000)
+    engine = Engine(RunPaths(tmp_path / "run"), InProcess(), memory=512 << 20)
+    result = stage.dedupe(engine, stored.groups, stored.signals, stored.filtered, DedupeSettings(), SHAPE)
     # Half of them have one content, the other half differ in it and share bands and shingles.
-    assert counts == {
-        "a/s|": 1,
-        "a/s|exact_duplicate": 499_999,
-        "a/s|near_duplicate": 500_000,
+    assert dict(result.verdicts) == {
+        ("a", "s", ""): 1,
+        ("a", "s", "exact_duplicate"): 499_999,
+        ("a", "s", "near_duplicate"): 500_000,
     }
 
 
-def equal_documents(root: Path, n: int) -> list[Group]:
-    paths = RunPaths(root)
+def equal_documents(root: Path, n: int) -> Stored:
+    paths, stored = RunPaths(root), Stored()
     files = [SourceFile("a", f"f{k}", "", 1000, "", "pile", False, file_hash("a", f"f{k}")) for k in range(4)]
     sketch = np.arange(K, dtype="<u4").tobytes()
     for k, file in enumerate(files):
@@ -383,8 +390,6 @@ def equal_documents(root: Path, n: int) -> list[Group]:
         content = np.zeros((len(rows), 2), "<u8")
         if k % 2:
             content[:, 0], content[:, 1] = rows + 1, k
-        path = paths.signals("a", file.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         fixed = pa.Array.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(content)])
         same = {"subset": "s", "url_hash": 0, "timestamp": 0, "quality": 1, "contaminated": 0, "n_bytes": 100}
         table = pa.table(
@@ -398,17 +403,18 @@ def equal_documents(root: Path, n: int) -> list[Group]:
                 **{name: pa.repeat(value, len(rows)) for name, value in same.items()},
             }
         )
-        pq.write_table(table, path, row_group_size=8192)
-    groups = group_files(files)
-    for group in groups:
+        signals = stored.write(table, paths.signals("a", file.path), 8192)
+        stored.signals[file.name] = FileSignals(signals, None, len(rows), 1000, 0, 0)
+    stored.groups = group_files(files)
+    for group in stored.groups:
         size = n // 4 * len(group.files)
-        path = paths.filtered(group.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         empty = pa.ListArray.from_arrays(
             pa.array(np.zeros(size + 1, np.int32)),
             pa.array([], pa.string()),
             type=FILTERED_SCHEMA.field("reasons").type,
         )
         columns = [pa.array(np.arange(size, dtype=np.uint64)), pa.repeat("", size), empty]
-        pq.write_table(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), path)
-    return groups
+        filtered = stored.write(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), paths.filtered(group.name))
+        kept = (Verdict("a", "s", "", size),)
+        stored.filtered[group.name] = FilteredGroup(filtered, kept, RuleCounts({}, {}, ()), ())
+    return stored

@@ -5,44 +5,53 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fox1.pipeline.engine.on_ray import _Stragglers, ray_session
+from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import (
     ATTEMPTS,
     Engine,
     InProcess,
     Outcome,
+    Planned,
     Progress,
     Silent,
     StageFailed,
     Task,
-    TaskResult,
     attempt,
-    task_times,
 )
-from fox1.pipeline.run.artifacts import RunPaths, write_json
+from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
 
 CALLS: list[str] = []
 
 
-def work(path: Path, value: int) -> TaskResult:
+@dataclass(frozen=True)
+class Written:
+    """What a task of these tests returns."""
+
+    file: Artifact
+    n: int
+
+
+def work(path: Path, value: int, setting: str) -> Written:
     CALLS.append(path.name)
-    return TaskResult((write_json(path, value),), {"n": value})
+    return Written(write_json(path, value), value)
 
 
-def fail(path: Path, value: int) -> TaskResult:
+def fail(path: Path, value: int, setting: str) -> Written:
     raise ValueError(f"{path} row 7 is bad")
 
 
-def vanish(path: Path, value: int) -> TaskResult:
+def vanish(path: Path, value: int, setting: str) -> Written:
     raise OSError("disk went away")
 
 
-def tasks(root: Path, function=work, key: str = "k") -> list[Task]:  # type: ignore[no-untyped-def]
-    return [Task(f"t{i}", f"{key}{i}", function, (root / f"{i}.json", i)) for i in range(3)]
+def tasks(root: Path, function: Callable[..., Written] = work, setting: str = "s") -> list[Task[Written]]:
+    return [Task(f"t{i}", function, (root / f"{i}.json", i, setting)) for i in range(3)]
 
 
 @pytest.fixture
@@ -52,36 +61,36 @@ def engine(tmp_path: Path) -> Engine:
 
 
 def test_results_come_in_the_order_of_the_tasks(engine: Engine, tmp_path: Path) -> None:
-    assert [r.counts["n"] for r in engine.run("s", tasks(tmp_path))] == [0, 1, 2]
+    assert [r.n for r in engine.run("s", 1, tasks(tmp_path))] == [0, 1, 2]
 
 
 def test_a_finished_key_is_not_run_again_and_a_changed_one_is(engine: Engine, tmp_path: Path) -> None:
-    engine.run("s", tasks(tmp_path))
-    again = engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
+    again = engine.run("s", 1, tasks(tmp_path))
     assert CALLS == ["0.json", "1.json", "2.json"]
-    assert [r.counts["n"] for r in again] == [0, 1, 2] and all(r.reused for r in again)
-    engine.run("s", tasks(tmp_path, key="other"))
+    assert [r.n for r in again] == [0, 1, 2] and engine.reused["s"] == (3, 3)
+    engine.run("s", 1, tasks(tmp_path, setting="other"))
     assert len(CALLS) == 6
 
 
 def test_a_missing_or_cut_output_is_made_again(engine: Engine, tmp_path: Path) -> None:
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
     (tmp_path / "1.json").unlink()
     (tmp_path / "2.json").write_text("")
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
     assert CALLS[3:] == ["1.json", "2.json"]
 
 
 def test_a_record_never_vouches_for_bytes_that_were_replaced(engine: Engine, tmp_path: Path) -> None:
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
 
-    def overwrite_and_die(path: Path, value: int) -> TaskResult:
+    def overwrite_and_die(path: Path, value: int, setting: str) -> Written:
         write_json(path, value + 1)  # as many bytes
         raise ValueError("killed before its record")
 
     with pytest.raises(StageFailed):
-        engine.run("s", tasks(tmp_path, overwrite_and_die, key="other"))
-    engine.run("s", tasks(tmp_path))
+        engine.run("s", 1, tasks(tmp_path, overwrite_and_die, setting="other"))
+    engine.run("s", 1, tasks(tmp_path))
     assert (tmp_path / "0.json").read_text() == "0\n"
 
 
@@ -93,54 +102,56 @@ def spoil(path: Path) -> None:
 
 
 def test_an_output_with_other_bytes_is_made_again(engine: Engine, tmp_path: Path) -> None:
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
     spoil(tmp_path / "1.json")
-    Engine(engine.paths, InProcess()).run("s", tasks(tmp_path))
+    Engine(engine.paths, InProcess()).run("s", 1, tasks(tmp_path))
     assert CALLS[3:] == ["1.json"]
     assert (tmp_path / "1.json").read_text() == "1\n"
 
 
 def test_what_was_made_after_an_output_was_changed_is_made_again(engine: Engine, tmp_path: Path) -> None:
-    def of_stage(stage: str) -> list[Task]:
-        return [Task("t", stage, work, (tmp_path / f"{stage}.json", 1))]
+    def of_stage(stage: str) -> list[Task[Written]]:
+        return [Task("t", work, (tmp_path / f"{stage}.json", 1, stage))]
 
     for stage in ("first", "second", "third"):
-        engine.run(stage, of_stage(stage))
+        engine.run(stage, 1, of_stage(stage))
     spoil(tmp_path / "first.json")
     changed = (tmp_path / "first.json").stat().st_mtime_ns
     for stage, seconds in (("second", -1), ("third", 1)):
         os.utime(engine.paths.record(stage, "t"), ns=(changed + seconds * 10**9,) * 2)
     again = Engine(engine.paths, InProcess())
     for stage in ("first", "second", "third"):
-        again.run(stage, of_stage(stage))
+        again.run(stage, 1, of_stage(stage))
     assert CALLS[3:] == ["first.json", "third.json"]
 
 
 def test_an_output_that_was_only_touched_is_used(engine: Engine, tmp_path: Path) -> None:
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
     for path in tmp_path.glob("*.json"):
         os.utime(path, (0, 0))
     for _ in range(2):
-        assert all(r.reused for r in Engine(engine.paths, InProcess()).run("s", tasks(tmp_path)))
+        again = Engine(engine.paths, InProcess())
+        again.run("s", 1, tasks(tmp_path))
+        assert again.reused["s"] == (3, 3)
 
 
 def test_an_output_that_changes_while_the_run_goes_on_stops_it(engine: Engine, tmp_path: Path) -> None:
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
     spoil(tmp_path / "1.json")
     with pytest.raises(
-        StageFailed, match=r"1.json was changed after it was written, and s2 may have read it; run the same"
+        StageFailed, match=r"1.json was modified after it was written, and s2 may have read the modified file. Run the"
     ):
-        engine.run("s2", [])
+        engine.run("s2", 1, [])
 
 
-@pytest.mark.parametrize("old", ["{", '"n": 1', '"key": "k1"', '"bytes": 2'])
+@pytest.mark.parametrize("old", ["{", '"n": 1', '"key": "', '"bytes": 2'])
 def test_a_damaged_record_vouches_for_nothing(engine: Engine, tmp_path: Path, old: str) -> None:
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
     record = engine.paths.record("s", "t1")
     text = record.read_text()
     assert old in text
     record.write_text(text.replace(old, old[:-1] + chr(ord(old[-1]) ^ 1), 1))
-    assert [r.counts["n"] for r in Engine(engine.paths, InProcess()).run("s", tasks(tmp_path))] == [0, 1, 2]
+    assert [r.n for r in Engine(engine.paths, InProcess()).run("s", 1, tasks(tmp_path))] == [0, 1, 2]
     assert CALLS[3:] == ["1.json"]
 
 
@@ -156,12 +167,12 @@ def test_a_full_disk_is_told_with_the_file_and_what_helps(
         r"OSError: .*/0.json cannot be written \(No space left on device\); make room, and run the same command again"
     )
     with pytest.raises(StageFailed, match=expected):
-        engine.run("s", tasks(tmp_path))
+        engine.run("s", 1, tasks(tmp_path))
     assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_half_a_line_of_the_log_hides_no_other(engine: Engine, tmp_path: Path) -> None:
-    engine.run("s", tasks(tmp_path))
+    engine.run("s", 1, tasks(tmp_path))
     log = engine.paths.timings("tasks.jsonl")
     log.write_text(log.read_text() + '{"stage": "s", "ta\n')
     assert [entry["task"] for entry in task_times(engine.paths)] == ["t0", "t1", "t2"]
@@ -169,17 +180,24 @@ def test_half_a_line_of_the_log_hides_no_other(engine: Engine, tmp_path: Path) -
 
 def test_an_error_of_the_data_fails_the_stage_with_task_cause_and_log(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"s failed on t0: .*row 7 is bad \(log: .*failed-s-t0.log\)"):
-        engine.run("s", tasks(tmp_path, fail))
+        engine.run("s", 1, tasks(tmp_path, fail))
     assert "Traceback" in (tmp_path / "timings" / "failed-s-t0.log").read_text()
 
 
-def unrecordable(path: Path, value: int) -> TaskResult:
-    return TaskResult((), {}, {"n": object()})
+@dataclass(frozen=True)
+class Unrecordable:
+    """What no record can hold."""
+
+    n: object
+
+
+def unrecordable(path: Path, value: int, setting: str) -> Unrecordable:
+    return Unrecordable(object())
 
 
 def test_a_task_whose_record_cannot_be_written_is_not_finished(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="s failed on t0: TypeError"):
-        engine.run("s", tasks(tmp_path, unrecordable))
+        engine.run("s", 1, tasks(tmp_path, unrecordable))
 
 
 def test_an_io_error_is_tried_again_but_not_for_ever(
@@ -187,7 +205,7 @@ def test_an_io_error_is_tried_again_but_not_for_ever(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(StageFailed, match=f"after {ATTEMPTS} attempts: OSError: disk went away"):
-        engine.run("s", tasks(tmp_path, vanish))
+        engine.run("s", 1, tasks(tmp_path, vanish))
 
 
 class LosesWorkers:
@@ -200,21 +218,21 @@ class LosesWorkers:
         self.asked: list[int] = []
 
     def run(
-        self, todo: Sequence[tuple[int, Task]], paths: RunPaths, stage: str, progress: Progress
+        self, todo: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
     ) -> Iterator[tuple[int, Outcome]]:
-        for index, task in todo:
-            self.asked.append(task.memory)
+        for planned in todo:
+            self.asked.append(planned.task.memory)
             if self.lost < 2:
                 self.lost += 1
-                yield index, Outcome(None, self.error, "", True, "", 0.0, 0)
+                yield planned.index, Outcome(None, self.error, "", True, "", 0.0, 0)
             else:
-                yield index, attempt(task, paths, stage)
+                yield planned.index, attempt(planned.task, planned.key, paths, step)
 
 
 def test_lost_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    results = Engine(RunPaths(tmp_path), LosesWorkers()).run("s", tasks(tmp_path))
-    assert [r.counts["n"] for r in results] == [0, 1, 2]
+    results = Engine(RunPaths(tmp_path), LosesWorkers()).run("s", 1, tasks(tmp_path))
+    assert [r.n for r in results] == [0, 1, 2]
 
 
 def test_a_task_without_memory_asks_for_more_but_not_more_than_a_node_has(
@@ -223,7 +241,7 @@ def test_a_task_without_memory_asks_for_more_but_not_more_than_a_node_has(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     executor = LosesWorkers("OutOfMemoryError: killed")
     executor.lost = -1
-    Engine(RunPaths(tmp_path), executor).run("s", tasks(tmp_path)[:1])
+    Engine(RunPaths(tmp_path), executor).run("s", 1, tasks(tmp_path)[:1])
     assert executor.asked == [1 << 30, 2 << 30, 3 << 30, 3 << 30]
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.commands.app import app
+from fox1.pipeline.dedupe.order import UrlSettings
 from fox1.pipeline.filter.exclude import key_of, split_entry
 from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.mix import assign
@@ -90,7 +91,7 @@ def test_an_excluded_document_does_not_replace_other_pages_of_its_url(
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "web" / "a.parquet")
     listed = tmp_path / "list.txt"
     listed.write_text("web/a.parquet#2\n")
-    settings = settings_for(tmp_path, "web", url=("web",), url_rule="newest")
+    settings = settings_for(tmp_path, "web", url=UrlSettings(("web",), "newest"))
     source = replace(settings.sources[0], format="refinedweb")
     settings = replace(settings, sources=(source,), exclude_lists=(str(listed),))
     curate(settings, tmp_path / "run", "prepare", "scan", "filter", "dedupe")
@@ -137,8 +138,8 @@ def test_a_run_without_listed_documents_is_that_of_sources_without_them(
     # A tokenizer and a quality score that the text of a few documents does not change.
     facts = (f"tokenizer.model={run / 'prepare' / 'tokenizer.model'}", "quality={}")
     out, clean, blank = tmp_path / "run", tmp_path / "clean", tmp_path / "blank"
-    from fox1.pipeline.curate import run_files
     from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.manifest import run_files
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import training_json
 

@@ -17,7 +17,7 @@ from fox1.pipeline.filter.judge import Exclusion, FilterSettings, Section, judge
 from fox1.pipeline.run.artifacts import EDIT_TYPE
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.signals.ratios import SIGNALS
-from fox1.pipeline.signals.scan import Prepared, ScanSettings, scan_piece, signals_schema
+from fox1.pipeline.signals.scan import Models, ScanSettings, scan_piece, signals_schema
 from fox1.pipeline.sources.rows import TEXT_SCHEMA
 from fox1.pipeline.text.edits import apply_edits
 
@@ -35,7 +35,7 @@ def signals(*rows: tuple[str, str]) -> pa.RecordBatch:
     ]
     batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
     settings = ScanSettings()
-    return scan_piece(batch, FILE, settings, signals_schema(settings), Prepared.nothing())
+    return scan_piece(batch, FILE, settings, signals_schema(settings), Models.nothing())
 
 
 def failed(batch: pa.RecordBatch, settings: FilterSettings) -> list[list[str]]:
@@ -188,7 +188,7 @@ def test_what_if_says_what_a_real_change_does(
 def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
     done = fox1("filter", run, "--what-if", "filters.web.min_words=300", "--examples", 2, data=corpora)
     assert done.returncode == 0, done.stderr
-    assert "dropped for min_words" in done.stdout and "the scan would be reused" in done.stdout
+    assert "dropped for min_words" in done.stdout and "would reuse the scan" in done.stdout
     assert "nothing would change" in fox1("filter", run, "--what-if", "filters.all.min_words=10", data=corpora).stdout
     for change, says in {
         "filters.web.min_wrds=3": "did you mean `min_words`",

@@ -110,7 +110,7 @@ def test_why_names_the_duplicate_the_rule_and_what_it_does_not_know(
         trace(opened, "phase1", 99_999, 0)
     with pytest.raises(ValueError, match=r"no phase phase9; it has phase1, phase2, phase3, by number"):
         trace(opened, "phase9", 0, 0)
-    with pytest.raises(ValueError, match=r"say which with --length"):
+    with pytest.raises(ValueError, match=r"choose one with --length"):
         trace(opened, "phase2", 0, 0)
 
 
@@ -203,7 +203,7 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     third = [r for p in sorted((tmp_path / "three").rglob("*.parquet")) for r in pq.read_table(p).to_pylist()]
     assert third == [r for r in rows if "phase3" in r["phases"]]
     other = invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "phase1", "--in-process"])
-    assert "holds the dump of phase3" in str(other.exception)
+    assert "holds a dump of phase3" in str(other.exception)
     # Into the folder of a dump that had more groups.
     stale, record = (
         tmp_path / "three" / "old" / "web.parquet",

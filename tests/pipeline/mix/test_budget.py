@@ -130,14 +130,10 @@ def test_any_plan_sums_is_disjoint_and_keeps_its_caps(seed, counts, of, sizes, p
         needs = [n for n in found.needs if n.phase == phase.name]
         copies, tokens, pool = taken[phase.name]
         assert sum(n.wanted for n in needs) == phase.tokens
-        tally = np.zeros(2, np.int64)
-        for key, value in found.tally["sets"].items():
-            if int(key.split("/")[0]) == number:
-                tally += value
-        assert tally.tolist() == [copies.sum(), tokens.sum()]
-        for kind in ("lengths", "quality"):
-            counts = [v for k, v in found.tally[kind].items() if k.startswith(f"{number}/")]
-            assert sum(int(v[0]) for v in counts) == (copies > 0).sum()
+        sets = [s for s in found.tally.sets if s.phase == number]
+        assert [sum(s.copies for s in sets), sum(s.tokens for s in sets)] == [copies.sum(), tokens.sum()]
+        for classes in (found.tally.lengths, found.tally.quality):
+            assert sum(c.documents for c in classes if c.phase == number) == (copies > 0).sum()
         for k, (need, of_pool) in enumerate(zip(needs, phase.pools, strict=True)):
             mine = pool == k
             # A last copy of BOS alone is left out: one token.
@@ -147,8 +143,9 @@ def test_any_plan_sums_is_disjoint_and_keeps_its_caps(seed, counts, of, sizes, p
             if of_pool.min_quality:
                 assert (docs["quality"][mine & (copies > 0)] >= int(of_pool.min_quality * 65_535)).all()
     nobody = (taken["p1"][0] == 0) & (taken["p2"][0] == 0)
-    unused = sum(found.tally["unused"].values(), np.zeros(2, np.int64))
-    assert unused.tolist() == [nobody.sum(), docs["tokens"][nobody].sum()]
+    unused = found.tally.unused
+    assert sum(c.documents for c in unused) == nobody.sum()
+    assert sum(c.tokens for c in unused) == docs["tokens"][nobody].sum()
     both = (taken["p1"][0] > 0) & (taken["p2"][0] > 0)
     assert reuse or not both.any()
 
@@ -225,7 +222,9 @@ def test_the_nearest_feasible_weights_give_what_there_is_and_spread_the_rest() -
     shown = BudgetShort(needs, "now").details
     assert shown[0].split()[:4] == ["phase", "pool", "wanted", "available"]
     assert shown[1].split() == ["p", "a", "600", "100", "6.00", "2", "60.00", "%", "20.00", "%"]
-    assert "no weights will do; all its pools together give 200 of 600" in BudgetShort(needs[:1], "now").details[-1]
+    assert (
+        "no weights are feasible; all its pools together hold 200 of 600" in BudgetShort(needs[:1], "now").details[-1]
+    )
     assert str(BudgetShort(needs, "now")).endswith("nearest feasible weights of the table above")
     assert str(BudgetShort(needs[:1], "now")).endswith("or raise `max_epochs`")
 

@@ -185,7 +185,7 @@ def test_a_mixture_that_stops_half_way_leaves_no_set_that_looks_whole(
     curate(settings_of(), tmp_path / "run")
     with monkeypatch.context() as patched:
 
-        def dies(*arguments: Any) -> Any:
+        def dies(*arguments: Any) -> blocks.BlockFile:
             raise ValueError("killed")
 
         patched.setattr(blocks, "write_file", dies)

@@ -33,7 +33,7 @@ def test_every_damaged_file_is_named(run: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["verify", str(tmp_path / "run")])
     assert isinstance(result.exception, ValueError)
     _, _, problems = verify(RunPaths(tmp_path / "run"))
-    assert f"{shards[0].relative_to(tmp_path / 'run')} has other contents than the manifest says" in problems
+    assert f"{shards[0].relative_to(tmp_path / 'run')} does not match its checksum" in problems
     assert any(str(shards[1].relative_to(tmp_path / "run")) in p and "bytes" in p for p in problems)
     assert any(p.startswith("decisions/pile/") and p.endswith("is missing") for p in problems)
 

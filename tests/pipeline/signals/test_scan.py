@@ -17,7 +17,7 @@ from fox1.pipeline.prepare.contamination import build
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.signals.plugins import Plugin, PluginSettings, load_plugins, with_version
 from fox1.pipeline.signals.quality import BUCKETS, QualityModels
-from fox1.pipeline.signals.scan import EditSettings, Prepared, ScanSettings, pieces, scan_piece, signals_schema
+from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, pieces, scan_piece, signals_schema
 from fox1.pipeline.signals.urls import parse_rules
 from fox1.pipeline.sources.rows import TEXT_SCHEMA
 from fox1.pipeline.text.edits import apply_edits
@@ -33,11 +33,11 @@ def rows(*texts: str, subset: str = "Pile-CC", url: str = "") -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
 
 
-def prepared() -> Prepared:
+def prepared() -> Models:
     import numpy as np
 
     index, _ = build([Item("b", "f", 0, "", (ITEM,), "")], 13)
-    return Prepared(QualityModels((), np.zeros((0, BUCKETS), np.int16)), index, parse_rules(["bad.com"]))
+    return Models(QualityModels((), np.zeros((0, BUCKETS), np.int16)), index, parse_rules(["bad.com"]))
 
 
 def scan(batch: pa.RecordBatch, settings: ScanSettings = ScanSettings()) -> pa.RecordBatch:
@@ -45,7 +45,7 @@ def scan(batch: pa.RecordBatch, settings: ScanSettings = ScanSettings()) -> pa.R
 
 
 EDITS = EditSettings(
-    pii=(("email", "<email>"), ("phone", "<phone>")), lines=(("web", ("javascript", "policy")),), contamination="cut"
+    pii=(("email", "<email>"), ("phone", "<phone>")), lines=(("web", ("javascript", "policy")),), cut_contamination=True
 )
 
 
@@ -185,9 +185,9 @@ def test_every_benchmark_format_is_read(name: str, tmp_path: Path) -> None:
     (item,) = read_items(settings)
     assert item.answer == answer and item.row == 0 and all(item.questions)
     (tmp_path / "a.jsonl").write_text('{"other": 1}\n')
-    with pytest.raises(ValueError, match=rf"benchmark b: a.jsonl row 0 is no {name} item"):
+    with pytest.raises(ValueError, match=rf"benchmark b: row 0 of a.jsonl is not a {name} item"):
         list(read_items(settings))
-    with pytest.raises(ValueError, match="nothing matches"):
+    with pytest.raises(ValueError, match="no file matches"):
         list(read_items(BenchmarkSettings("b", name, (f"{tmp_path}/*.csv",))))
 
 
@@ -216,7 +216,7 @@ def test_a_short_item_is_matched_with_its_answer_or_choices_or_listed() -> None:
         "question and answer",
     ]
     with_choices = "Why?\n(A) Because of the long winter\n(B) For the sake of the many old apples"
-    ours = Prepared(prepared().quality, index, prepared().urls)
+    ours = Models(prepared().quality, index, prepared().urls)
     settings = ScanSettings()
     batch = rows(f"{items[1].questions[0]}\n{items[1].answer}", with_choices, "Why not? Never.")
     signals = scan_piece(batch, FILE, settings, signals_schema(settings), ours)
@@ -226,18 +226,18 @@ def test_a_short_item_is_matched_with_its_answer_or_choices_or_listed() -> None:
 PROBE = """
 import json, sys
 from pathlib import Path
-from fox1.pipeline.artifacts import RunPaths
-from fox1.pipeline.identity import SourceFile
-from fox1.pipeline.memory import peak_bytes
-from fox1.pipeline.signals.scan import EditSettings, ScanSettings, scan_file
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.engine.memory import peak_bytes
+from fox1.pipeline.signals.scan import EditSettings, ModelFiles, ScanSettings, scan_file
 from fox1.pipeline.sources.listing import current_version
 path = sys.argv[1]
 file = SourceFile("pile", "huge.jsonl", path, 0, "", "pile", False, 1)
 size, version = current_version(file)
 file = SourceFile("pile", "huge.jsonl", path, size, version, "pile", False, 1)
 edits = EditSettings((("email", "x"),), (("web", ("javascript",)),))
-result = scan_file(file, ScanSettings(edits=edits), RunPaths(Path(sys.argv[2])))
-print(json.dumps([result.counts, peak_bytes()]))
+result = scan_file(file, ScanSettings(edits=edits), ModelFiles.installed(), RunPaths(Path(sys.argv[2])))
+print(json.dumps([result.documents, peak_bytes()]))
 """
 HUGE = {
     "prose": "The quick brown fox jumps over the lazy dog, said no. 12 of the list.\n",
@@ -261,7 +261,7 @@ def test_a_document_of_100_megabytes_stays_within_a_gigabyte_and_a_half(kind: st
         [sys.executable, "-c", PROBE, str(path), str(tmp_path / "run")], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    counts, peak = json.loads(done.stdout)
-    assert counts["documents"] == 3
+    documents, peak = json.loads(done.stdout)
+    assert documents == 3
     print(f"{kind}: peak {peak / (1 << 30):.2f} GiB")
     assert peak < 1.5 * (1 << 30), f"{peak / (1 << 30):.2f} GiB"

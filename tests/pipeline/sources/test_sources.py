@@ -233,12 +233,12 @@ def test_globs(path: str, pattern: str, hit: bool) -> None:
 
 
 def test_missing_folders_and_empty_patterns_are_plain_errors(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no folder .*; set `root`"):
+    with pytest.raises(ValueError, match=r"the folder .* does not exist; set `root`"):
         list_sources([SourceSettings("c", "pile", str(tmp_path / "none"))])
     with pytest.raises(ValueError, match=r"nothing under .* matches \*\.zst"):
         list_sources([SourceSettings("c", "pile", str(tmp_path), ("*.zst",))])
     (tmp_path / "x.csv").write_text("a")
-    with pytest.raises(ValueError, match="no suffix fox1 reads"):
+    with pytest.raises(ValueError, match="a suffix that fox1 does not read"):
         list_sources([SourceSettings("c", "pile", str(tmp_path))])
 
 

@@ -1,4 +1,4 @@
-"""What is on disk of a training, when disks fail: manifests, metrics and what is said."""
+"""What a training has on disk, and what it prints, when disks fail or processes are killed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_manifest_with_another_byte_is_no_checkpoint(tmp_path: Path, old: str,
     assert found == before and len(wrong) == 1 and not damaged.exists()
 
 
-def test_where_no_checkpoint_is_whole_it_is_said_what_to_do(tmp_path: Path) -> None:
+def test_where_no_checkpoint_is_whole_the_error_says_what_to_do(tmp_path: Path) -> None:
     (checkpoint(tmp_path) / "manifest.json").write_text("")
     with pytest.raises(
         ValueError, match=r"is whole: .*step-00000009 .*; remove its checkpoints to start over, or choose"
@@ -72,7 +72,7 @@ def test_where_no_checkpoint_is_whole_it_is_said_what_to_do(tmp_path: Path) -> N
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), r"\(No space left on device\); make room, and run the same"),
         (
             RuntimeError("unexpected pos 7\nmore"),
-            r"\(RuntimeError: unexpected pos 7\); is the disk full\? Then run the same",
+            r"\(RuntimeError: unexpected pos 7\); is the disk full\? Make room, and run the same",
         ),
     ],
 )
@@ -89,22 +89,23 @@ def test_damaged_settings_are_named(tmp_path: Path) -> None:
         read_settings(tmp_path)
 
 
-def test_a_killed_process_of_a_training_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_process_of_a_training_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     die = "import os, signal, time; time.sleep(30 * (os.environ['RANK'] == '0')); os.kill(os.getpid(), signal.SIGKILL)"
     assert run_processes([sys.executable, "-c", die], 2) == signal.SIGKILL
     said = capfd.readouterr().err.strip()
     assert said == (
-        "error: a process of the training was killed (SIGKILL); run the same command again to go on from the last checkpoint"
+        "error: one of the 2 training processes was killed (SIGKILL); run the same command again to resume from the last "
+        "checkpoint"
     )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
-def test_the_processes_of_a_killed_launcher_are_told_to_leave(tmp_path: Path) -> None:
+def test_the_processes_of_a_killed_launcher_receive_sigterm(tmp_path: Path) -> None:
     rank = (
         "import os, pathlib, signal, sys, time\n"
-        f"mine = pathlib.Path({str(tmp_path)!r}, os.environ['RANK'])\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (mine.with_suffix('.told').touch(), sys.exit()))\n"
-        "mine.touch()\n"
+        f"file = pathlib.Path({str(tmp_path)!r}, os.environ['RANK'])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (file.with_suffix('.stopped').touch(), sys.exit()))\n"
+        "file.touch()\n"
         "time.sleep(60)\n"
     )
     start = (
@@ -113,7 +114,7 @@ def test_the_processes_of_a_killed_launcher_are_told_to_leave(tmp_path: Path) ->
     with subprocess.Popen([sys.executable, "-c", start]) as launcher:
         wait_for(lambda: {p.name for p in tmp_path.iterdir()} == {"0", "1"})
         launcher.kill()
-    wait_for(lambda: {p.name for p in tmp_path.iterdir()} == {"0", "1", "0.told", "1.told"})
+    wait_for(lambda: {p.name for p in tmp_path.iterdir()} == {"0", "1", "0.stopped", "1.stopped"})
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 30) -> None:
@@ -132,7 +133,7 @@ def test_a_disk_without_room_for_metrics_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_tensorboard_that_cannot_be_written_is_told_in_one_line(
+def test_a_tensorboard_that_cannot_be_written_is_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = pytest.importorskip("tensorboard.summary.writer.record_writer").RecordWriter

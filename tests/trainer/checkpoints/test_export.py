@@ -112,8 +112,8 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence(made: tuple[Fox1, Path
 
 
 def test_sampling_follows_its_seed_and_its_nucleus(made: tuple[Fox1, Path]) -> None:
-    def sampled(**of: float) -> list[int]:
-        return list(generate(made[0], [5, 6, 7], 20, sampling=Sampling(**of)))  # type: ignore[arg-type]
+    def sampled(**choices: float) -> list[int]:
+        return list(generate(made[0], [5, 6, 7], 20, sampling=Sampling(**choices)))  # type: ignore[arg-type]
 
     assert sampled(temperature=1.0, seed=1) == sampled(temperature=1.0, seed=1) != sampled(temperature=1.0, seed=2)
     # A nucleus of nothing is the likeliest token.
@@ -131,21 +131,21 @@ def test_there_and_back_is_the_same_model(made: tuple[Fox1, Path], exported: Pat
         assert torch.equal(back.state_dict()[name], value), name
     again, _ = read_exported(exported)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), back.parameters(), strict=True))
-    with pytest.raises(ValueError, match="has checkpoints already"):
+    with pytest.raises(ValueError, match="already has checkpoints"):
         import_model(exported, tmp_path / "back")
 
 
 def test_names_and_shapes_of_the_full_model_are_those_of_llama() -> None:
     transformers = pytest.importorskip("transformers")
     with torch.device("meta"):
-        mine = to_llama(Fox1(ModelSettings(), FOX1_VOCABULARY).state_dict(), ModelSettings())
+        exported = to_llama(Fox1(ModelSettings(), FOX1_VOCABULARY).state_dict(), ModelSettings())
         config = transformers.LlamaConfig(
             vocab_size=FOX1_VOCABULARY, hidden_size=2048, intermediate_size=4096, num_hidden_layers=32,
             num_attention_heads=16, num_key_value_heads=4, tie_word_embeddings=True,
         )  # fmt: skip
         theirs = transformers.LlamaForCausalLM(config).state_dict()
     theirs.pop("lm_head.weight", None)
-    assert {n: tuple(t.shape) for n, t in mine.items()} == {n: tuple(t.shape) for n, t in theirs.items()}
+    assert {n: tuple(t.shape) for n, t in exported.items()} == {n: tuple(t.shape) for n, t in theirs.items()}
 
 
 def test_the_exported_tokenizer_is_the_run_s(chat_tokenizer: Path, exported: Path) -> None:
@@ -170,7 +170,9 @@ def test_the_exported_tokenizer_is_the_run_s(chat_tokenizer: Path, exported: Pat
         (lambda s: s.update({"lm_head.weight": torch.zeros(370, 64)}), "differs from the embedding"),
     ],
 )
-def test_what_is_no_fox1_is_refused(made: tuple[Fox1, Path], change: Callable[[dict], object], says: str) -> None:  # type: ignore[type-arg]
+def test_a_model_other_than_a_fox1_is_refused(
+    made: tuple[Fox1, Path], change: Callable[[dict], object], says: str
+) -> None:  # type: ignore[type-arg]
     state = to_llama(made[0].state_dict(), SHAPE)
     change(state)
     with pytest.raises(ValueError, match=says):
@@ -178,7 +180,7 @@ def test_what_is_no_fox1_is_refused(made: tuple[Fox1, Path], change: Callable[[d
 
 
 @pytest.mark.slow
-def test_a_trained_model_is_exported_and_goes_on_from_a_text(run: Path, tmp_path: Path) -> None:
+def test_a_trained_model_is_exported_and_continues_a_text(run: Path, tmp_path: Path) -> None:
     small = tmp_path / "run"
     run_to_train(run, small, ONE_LAYER, evaluate_blocks=2)
     assert run_training(small, tmp_path / "ckpt", [0], Options(stop_after=2)) == 75
@@ -212,7 +214,7 @@ def test_a_training_begins_with_the_weights_of_an_imported_model(run: Path, tmp_
     import_model(tmp_path / "model", tmp_path / "imported")
     options = Options(resume=str(tmp_path / "imported"), stop_after=1)
     assert run_training(small, tmp_path / "second", [0], options) == 75
-    assert "begins with the weights of" in (tmp_path / "second" / "train.log").read_text()
+    assert "starting from the weights of" in (tmp_path / "second" / "train.log").read_text()
     lines = [json.loads(line) for line in (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()]
     first = [json.loads(line) for line in (tmp_path / "first" / "metrics.jsonl").read_text().splitlines()]
     # The first step of the second begins where the first training ended, not at a random model's log(1,024) = 6.93.

@@ -1,11 +1,9 @@
-"""Checkpoints are read without running what they hold, and training needs no more than it says."""
+"""Checkpoints are read without running anything that they hold."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +42,7 @@ def test_metadata_that_would_run_something_is_refused(tmp_path: Path) -> None:
         load_state(tmp_path, {"w": torch.ones(2)}, no_dist=True)
     assert not ran.exists()
     (tmp_path / ".metadata").write_bytes(b"\x80\x05garbage")
-    with pytest.raises(ValueError, match="no checkpoint that can be read"):
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         names_in(tmp_path)
 
 
@@ -61,22 +59,3 @@ def test_a_value_that_would_run_something_is_refused(tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match=r"cannot be loaded .*Weights only load failed"):
         load_state(tmp_path, {"lr": 0.0}, no_dist=True)
     assert not ran.exists()
-
-
-def test_training_needs_torch_numpy_and_pyarrow_alone() -> None:
-    others = (
-        "ray msgspec numba pydantic typer rich yaml xxhash sentencepiece datasets fsspec jinja2 transformers s3fs "
-        "gigatoken matplotlib"
-    ).split()
-    script = f"""
-import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {others!r}:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Absent())
-import fox1.trainer.train, fox1.trainer.data
-print("imported")
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "imported\n", done.stderr

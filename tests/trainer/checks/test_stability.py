@@ -1,4 +1,4 @@
-"""Steps that are not taken: spikes and what is no number, decided alike on all ranks and kept with the checkpoint."""
+"""Skipped steps: spikes, NaN and infinite values, decided alike on all ranks and kept with the checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def judged(guard: Guard, values: list[tuple[float, float]]) -> list[bool]:
     return [bool(guard.judge(torch.tensor(loss), torch.tensor(norm)).item()) for loss, norm in values]
 
 
-def test_spikes_and_what_is_no_number_are_skipped(alone: None) -> None:
+def test_spikes_and_what_is_not_finite_are_skipped(alone: None) -> None:
     guard = Guard(6.0, 8, torch.device("cpu"))
     calm = [(3.0 + 0.1 * (i % 3), 1.0 + 0.05 * (i % 2)) for i in range(8)]
     assert not any(judged(guard, calm))
@@ -42,13 +42,13 @@ def test_spikes_and_what_is_no_number_are_skipped(alone: None) -> None:
     assert guard.counts.tolist() == [10, 4, 0]
 
 
-def test_nothing_but_numbers_is_asked_before_the_window_is_full_or_with_sigma_zero(alone: None) -> None:
+def test_only_what_is_not_finite_is_skipped_before_the_window_is_full_or_with_sigma_zero(alone: None) -> None:
     assert judged(Guard(6.0, 8, torch.device("cpu")), [(11.0, 9.0), (3.0, 1.0), (99.0, 1.0)]) == [False] * 3
     off = Guard(0.0, 2, torch.device("cpu"))
     assert judged(off, [(1.0, 1.0)] * 4 + [(99.0, 1.0), (float("nan"), 1.0)]) == [False] * 5 + [True]
 
 
-def test_a_run_of_spikes_does_not_become_the_measure(alone: None) -> None:
+def test_a_run_of_spikes_does_not_become_the_norm(alone: None) -> None:
     guard = Guard(6.0, 8, torch.device("cpu"))
     judged(guard, [(3.0 + 0.1 * (i % 3), 1.0) for i in range(8)])
     assert all(judged(guard, [(9.0, 1.0)] * 20)) and guard.counts.tolist() == [8, 20, 20]
@@ -72,20 +72,20 @@ def small(run: Path, tmp_path: Path) -> Path:
     return out
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, wrong: range) -> None:
-    """Let the loss of some steps be no number."""
+def broken(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
+    """Make the loss of some steps NaN."""
     calls = iter(range(10**6))
     real = model_module.linear_cross_entropy
 
     def loss(*arguments):  # type: ignore[no-untyped-def]
         total, each = real(*arguments)
-        return (total * torch.nan, each) if torch.is_grad_enabled() and next(calls) in wrong else (total, each)
+        return (total * torch.nan, each) if torch.is_grad_enabled() and next(calls) in steps else (total, each)
 
     monkeypatch.setattr(model_module, "linear_cross_entropy", loss)
 
 
 @pytest.mark.slow
-def test_a_step_that_is_no_number_is_left_out_and_counted(
+def test_a_step_with_a_loss_of_nan_is_skipped_and_counted(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch, range(2, 4))
@@ -100,5 +100,8 @@ def test_a_step_that_is_no_number_is_left_out_and_counted(
 @pytest.mark.slow
 def test_too_many_skipped_steps_stop_the_training(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, range(1, 10**6))
-    with pytest.raises(ValueError, match=r"steps in a row had a loss or gradient norm that is no number or a spike"):
+    with pytest.raises(
+        ValueError,
+        match=r"skipped \d+ steps in a row, up to step \d+: loss or gradient norm was NaN, infinite or a spike",
+    ):
         train(small, tmp_path / "ckpt", [0, 1, 2])

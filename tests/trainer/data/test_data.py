@@ -157,14 +157,14 @@ def test_any_range_of_units_is_its_blocks_however_many_files_they_lie_in(
         for s, i in zip(split.tolist(), number.tolist(), strict=True):
             length = list(lengths)[s]
             for block in range(i * unit // length, (i + 1) * unit // length):
-                its_tokens, its_ends, code = known[length][block]
-                ends += [len(tokens) + e for e in its_ends]
-                sources.append((len(ends) - len(its_ends), code))
-                padding += [False] * len(its_ends)
-                if its_ends[-1] < length:
+                block_tokens, block_ends, code = known[length][block]
+                ends += [len(tokens) + e for e in block_ends]
+                sources.append((len(ends) - len(block_ends), code))
+                padding += [False] * len(block_ends)
+                if block_ends[-1] < length:
                     ends.append(len(tokens) + length)
                     padding.append(True)
-                tokens += its_tokens
+                tokens += block_tokens
         assert stream.tokens.tolist() == tokens
         assert stream.ends.tolist() == ends and stream.padding.tolist() == padding
         assert all(stream.sources[at] == code for at, code in sources)
@@ -188,7 +188,7 @@ def test_the_loader_gives_every_rank_its_part_whatever_the_world(tmp_path: Path)
 
     alone = steps(1, 0, 4)
     assert steps(2, 0, 4) == steps(4, 0, 4) == alone
-    # Nothing but the units consumed says where to go on.
+    # Nothing but the units consumed says where to continue.
     assert steps(8, 32, 2) == alone[2:]
     assert [t for step in alone for m in step for t in m] == data.stream(0, 64).tokens.tolist()
 

@@ -127,7 +127,7 @@ def test_scores_equal_those_of_transformers(checkpoint: Path, items: Path, tmp_p
 
     export(checkpoint, tmp_path / "hf", "fp32")
     theirs = HFLM(pretrained=str(tmp_path / "hf"), dtype="float32", device="cpu", batch_size=1, add_bos_token=True)
-    mine = HarnessModel(open_model(checkpoint))
+    ours = HarnessModel(open_model(checkpoint))
     pairs = [
         ("The river ran", " under the bridge"),
         ("The river ran", " home"),
@@ -136,13 +136,13 @@ def test_scores_equal_those_of_transformers(checkpoint: Path, items: Path, tmp_p
     ]
     pairs += [("long " * 3000, " enough")]
     asked = [Instance("loglikelihood", {}, pair, k) for k, pair in enumerate(pairs)]
-    for (a, b), (c, d) in zip(mine.loglikelihood(asked), theirs.loglikelihood(asked, disable_tqdm=True), strict=True):
+    for (a, b), (c, d) in zip(ours.loglikelihood(asked), theirs.loglikelihood(asked, disable_tqdm=True), strict=True):
         assert a == pytest.approx(c, rel=1e-4, abs=1e-3) and b == d
     options = {"until": ["\n\n", "?"], "max_gen_toks": 24, "do_sample": False}
     asked = [Instance("generate_until", {}, (text, options), k) for k, text in enumerate(("The", "A lamp and 12"))]
-    assert mine.generate_until(asked) == theirs.generate_until(asked, disable_tqdm=True)
+    assert ours.generate_until(asked) == theirs.generate_until(asked, disable_tqdm=True)
     text = [Instance("loglikelihood_rolling", {}, ("river stone " * 800,), 0)]
-    assert mine.loglikelihood_rolling(text)[0] == pytest.approx(
+    assert ours.loglikelihood_rolling(text)[0] == pytest.approx(
         theirs.loglikelihood_rolling(text, disable_tqdm=True)[0], rel=1e-3
     )
 
@@ -209,15 +209,15 @@ def test_what_is_missing_or_wrong_is_named(checkpoint: Path, items: Path, tmp_pa
     def asked(*options: str) -> str:
         return str(CliRunner().invoke(app, ["eval", str(checkpoint), *options]).exception)
 
-    assert "no benchmark foo; choose from arc" in asked("--tasks", "foo")
+    assert "--tasks: there is no benchmark foo; choose from arc" in asked("--tasks", "foo")
     assert "is no folder" in asked("--data", str(tmp_path / "none"))
     assert "arc has no *Challenge-Test*.jsonl" in asked("--tasks", "arc", "--data", str(tmp_path))
     table(tmp_path / "mmlu" / "test" / "anatomy_test.csv", [["Q", "a", "b", "c", "d", "E"]])
-    with pytest.raises(ValueError, match=r"anatomy_test.csv, row 1: not a question"):
+    with pytest.raises(ValueError, match=r"anatomy_test.csv, row 1: expected a question"):
         benchmark_data.mmlu(tmp_path / "mmlu", "anatomy")
     lines(tmp_path / "gsm8k" / "test.jsonl", [])
     (tmp_path / "gsm8k" / "test.jsonl").write_text('{"question": 1}\n{broken\n')
-    with pytest.raises(ValueError, match=r"test.jsonl, line 2"):
+    with pytest.raises(ValueError, match=r"test.jsonl, line 2: not JSON"):
         benchmark_data.gsm8k(tmp_path / "gsm8k")
 
 

@@ -150,8 +150,8 @@ def test_both_ways_of_attention_give_the_same_losses_and_gradients(varlen_on_cpu
         loss, _ = model(tokens, where, targets, 8)
         loss.backward()
         found.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    for mine, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_blocks_compile_whole_and_once_for_each_block_length(varlen_on_cpu: None) -> None:
@@ -207,9 +207,9 @@ def test_chunked_loss_and_gradients_equal_full_logits_in_float64(chunk: int, dty
     torch.testing.assert_close(loss.double(), expected, **near)
     torch.testing.assert_close(losses.sum().double(), expected, **near)
     assert (losses[::5] == 0).all()
-    for mine, theirs in zip(grads, expected_grads, strict=True):
-        assert mine.dtype is dtype
-        torch.testing.assert_close(mine.double(), theirs, **near)
+    for ours, theirs in zip(grads, expected_grads, strict=True):
+        assert ours.dtype is dtype
+        torch.testing.assert_close(ours.double(), theirs, **near)
 
 
 @pytest.mark.slow
@@ -218,8 +218,8 @@ def test_chunked_loss_holds_one_chunk_of_logits() -> None:
     script = """
 import sys, torch
 import torch.nn.functional as F
-from fox1.pipeline.memory import peak_bytes
-from fox1.trainer.loss import linear_cross_entropy
+from fox1.pipeline.engine.memory import peak_bytes
+from fox1.trainer.model.loss import linear_cross_entropy
 way, tokens, pieces = sys.argv[1], 4096, 32000
 torch.manual_seed(0)
 hidden = torch.randn(tokens, 64, requires_grad=True)
@@ -253,8 +253,8 @@ def test_logits_from_fp8_operands_are_near_and_gradients_as_for_any_logits() -> 
     expected = torch.autograd.grad(exact, (hidden, weight))
     loss, _ = linear_cross_entropy(hidden, weight, targets, 16, fp8=True)
     assert loss != exact and loss.item() == pytest.approx(exact.item(), rel=0.02)
-    for mine, theirs in zip(torch.autograd.grad(loss, (hidden, weight)), expected, strict=True):
-        assert (mine - theirs).norm() < 0.1 * theirs.norm()
+    for ours, theirs in zip(torch.autograd.grad(loss, (hidden, weight)), expected, strict=True):
+        assert (ours - theirs).norm() < 0.1 * theirs.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -266,9 +266,9 @@ def test_the_gpu_s_pass_over_the_logits_is_the_cpu_s(dtype: torch.dtype, z_loss:
     targets[::4] = IGNORE
     compiled = torch.compile(_gradient, fullgraph=True, backend="eager")
     theirs = compiled(logits.clone(), targets, z_loss)
-    mine = _gradient_in_place(logits.clone(), targets, z_loss)
+    ours = _gradient_in_place(logits.clone(), targets, z_loss)
     near = {"atol": 1e-2, "rtol": 1e-2} if dtype is torch.bfloat16 else {"atol": 1e-6, "rtol": 1e-5}
-    for a, b in zip(mine, theirs, strict=True):
+    for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
         torch.testing.assert_close(a, b, **near)
 
@@ -287,8 +287,8 @@ def test_z_loss_and_its_gradients_equal_autograd_s(chunk: int) -> None:
     loss, losses = linear_cross_entropy(hidden, weight, targets, chunk, 0.01)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(losses.sum(), plain)
-    for mine, their in zip(torch.autograd.grad(loss, (hidden, weight)), theirs, strict=True):
-        torch.testing.assert_close(mine, their, atol=1e-4, rtol=1e-4)
+    for ours, reference in zip(torch.autograd.grad(loss, (hidden, weight)), theirs, strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
 
 
 def test_evaluation_makes_no_gradients() -> None:
@@ -321,8 +321,8 @@ def test_logits_losses_and_gradients_equal_those_of_llama() -> None:
     assert loss.item() / 47 == pytest.approx(expected.loss.item(), rel=1e-5)
     (loss / 47).backward()
     expected.loss.backward()
-    mine = to_llama({name: p.grad for name, p in model.named_parameters() if p.grad is not None}, TINY)
+    ours = to_llama({name: p.grad for name, p in model.named_parameters() if p.grad is not None}, TINY)
     theirs = dict(llama.named_parameters())
-    assert mine.keys() == theirs.keys()
-    for name, gradient in mine.items():
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
         torch.testing.assert_close(gradient, theirs[name].grad, rtol=1e-3, atol=1e-6, msg=name)

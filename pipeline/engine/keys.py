@@ -1,0 +1,61 @@
+"""What a task's key is made of: the identity of each of its arguments.
+
+A task is a pure function of its arguments, so its key follows from them and nobody lists its inputs a second time:
+
+    Artifact, FileSet         what the file holds, by its hash; never where it lies
+    settings (dataclasses)    every field
+    anything with `identity`  what that says: a source file its name, size and version; a group its files
+    arrays, numbers, texts    their value
+    Path, RunPaths            nothing: they say where a task writes, not what
+
+So what a task reads it is given as an `Artifact` or a `FileSet`, and a bare path is a place to write to. Settings that a
+task does not act on are not handed to it, and a change of them then repeats nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..run.artifacts import Artifact, RunPaths, content_key
+
+
+def identity_of(value: object) -> object:
+    """What a value adds to a key, as JSON.
+
+    Raises:
+        TypeError: it is of a kind that has no identity, such as an open file.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Artifact):
+        return value.hash
+    if isinstance(value, Path | RunPaths):
+        return None
+    if hasattr(value, "identity"):
+        return identity_of(value.identity())
+    if isinstance(value, np.ndarray):
+        digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).hexdigest()
+        return [value.dtype.str, list(value.shape), digest]
+    if isinstance(value, np.integer):
+        return int(value)
+    if is_dataclass(value):
+        return {f.name: identity_of(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): identity_of(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity_of(item) for item in value]
+    raise TypeError(f"{type(value).__name__} cannot be an argument of a task: it has no identity")
+
+
+def task_key(step: str, version: int, arguments: tuple[object, ...]) -> str:
+    """The key of a task of a step: it changes exactly when the task's output may.
+
+    Args:
+        version: of the stage, raised when the same arguments give other bytes.
+    """
+    return content_key(step, version, [identity_of(a) for a in arguments])

@@ -1,0 +1,84 @@
+"""The filter stage: thresholds over the stored signals. No text is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.tasks import Engine, Task
+from ..run.artifacts import merge_counts
+from ..run.identity import Group
+from ..signals.scan import FileSignals
+from .exclude import PreparedExclude, load_excluded
+from .judge import FilteredGroup, FilterSettings, filter_group
+
+VERSION = 4
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What the filters say of every group."""
+
+    groups: Mapping[str, FilteredGroup]
+    """By name of the group."""
+    exclude: dict[str, Any]
+    """`stats/exclude.json`: what the exclude lists named; empty without any."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the recipe asked for and the data could not give."""
+        missed = self.exclude.get("without_document")
+        if not missed:
+            return []
+        return [
+            f"exclude: {len(missed):,} of {self.exclude['entries']:,} entries name no document of this run, "
+            f"e.g. {missed[0]}"
+        ]
+
+    def rules(self) -> dict[str, dict[str, int]]:
+        """`stats/filter.json`: how many documents failed each rule, failed it alone, and failed pairs of rules."""
+        failed: dict[str, int] = {}
+        alone: dict[str, int] = {}
+        both: Counter[str] = Counter()
+        for group in self.groups.values():
+            merge_counts(failed, group.rules.failed)
+            merge_counts(alone, group.rules.alone)
+            both.update({f"{pair.first}|{pair.second}": pair.documents for pair in group.rules.both})
+        return {"failed": failed, "alone": alone, "both": dict(both)}
+
+
+def filter_documents(
+    engine: Engine,
+    groups: Sequence[Group],
+    signals: Mapping[str, FileSignals],
+    settings: FilterSettings,
+    exclude: PreparedExclude | None,
+) -> Filtered:
+    """Judge every document.
+
+    Args:
+        signals: by file name.
+        exclude: the documents to take out on request, whatever the thresholds say.
+    """
+    listed = exclude.file if exclude else None
+    tasks = [
+        Task(
+            g.name,
+            filter_group,
+            (g, [signals[f.name].signals for f in g.files], settings, listed, engine.paths),
+            weight=max(g.size, 1),
+        )
+        for g in groups
+    ]
+    results = engine.run("filter", VERSION, tasks)
+    found: dict[str, Any] = {}
+    if listed:
+        entries = load_excluded(listed).entries
+        named = {i for result in results for i in result.entries}
+        found = {
+            "entries": len(entries),
+            "without_document": [entry for i, entry in enumerate(entries) if i not in named],
+        }
+    return Filtered({g.name: result for g, result in zip(groups, results, strict=True)}, found)

@@ -1,0 +1,93 @@
+"""The prepare stage: the tokenizer, the quality models and the lists that the reads of the text need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...tokenize.model import TokenizerSettings
+from ..engine.tasks import Engine, Task
+from ..filter.exclude import PreparedExclude, prepare_exclude, read_lists
+from ..run.identity import SourceFile
+from ..signals.scan import ModelFiles
+from ..sources.listing import NamedFile
+from .benchmarks import benchmark_files
+from .contamination import ContaminationSettings, PreparedContamination, prepare_contamination
+from .quality import PreparedQuality, QualitySettings, prepare_quality
+from .text_sample import SubsetName
+from .tokenizer import PreparedTokenizer, prepare_tokenizer
+from .urls import PreparedUrls, prepare_urls
+
+VERSION = 3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What has to exist before the first read; None where the recipe asks for none."""
+
+    tokenizer: PreparedTokenizer
+    quality: PreparedQuality | None = None
+    contamination: PreparedContamination | None = None
+    urls: PreparedUrls | None = None
+    exclude: PreparedExclude | None = None
+
+    @property
+    def for_scan(self) -> ModelFiles:
+        """What of it scan reads."""
+        return replace(
+            ModelFiles.installed(),
+            quality=self.quality.file if self.quality else None,
+            contamination=self.contamination.index if self.contamination else None,
+            contamination_pairs=self.contamination.pairs if self.contamination else None,
+            urls=self.urls.file if self.urls else None,
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What the recipe asked for and the data could not give."""
+        skipped = self.quality.skipped if self.quality else {}
+        return [f"no quality model for {domain}, its formula is used: {why}" for domain, why in skipped.items()]
+
+
+def prepare(
+    engine: Engine,
+    files: Sequence[SourceFile],
+    barred: Sequence[SubsetName],
+    tokenizer: TokenizerSettings,
+    quality: QualitySettings,
+    contamination: ContaminationSettings,
+    url_lists: Sequence[str],
+    exclude_lists: Sequence[str],
+    seed: int,
+    id_salt: int,
+) -> Prepared:
+    """Make what the recipe asks for, each in a task of its own.
+
+    Args:
+        files: of the run; held-out ones train nothing.
+        barred: subsets that the licence policy excludes; they train nothing either.
+
+    Raises:
+        ValueError: a list, a benchmark or the tokenizer model cannot be read; names it.
+    """
+    training = [f for f in files if not f.held_out]
+    named = NamedFile.of(tokenizer.model) if tokenizer.model else None
+    paths = engine.paths
+    # Where a named model lies is no fact of it.
+    asked = replace(tokenizer.of_model, model="")
+    tasks: list[Task[object]] = [
+        Task("tokenizer", prepare_tokenizer, (training, barred, named, asked, seed, paths)),
+    ]
+    if quality.domains:
+        tasks.append(Task("quality", prepare_quality, (training, barred, quality, seed, paths)))
+    if contamination.benchmarks:
+        items = [NamedFile.of(f) for b in contamination.benchmarks for f in benchmark_files(b)]
+        tasks.append(Task("contamination", prepare_contamination, (contamination, items, paths)))
+    if url_lists:
+        tasks.append(Task("urls", prepare_urls, ([NamedFile.of(u) for u in url_lists], paths)))
+    if exclude_lists:
+        # Read here: a wrong line is reported before any work, and a list behind a URL may have grown under its name.
+        entries = read_lists(exclude_lists, sorted({f.corpus for f in files}), id_salt)
+        tasks.append(Task("exclude", prepare_exclude, (entries, paths)))
+    results = engine.run("prepare", VERSION, tasks)
+    return Prepared(**{task.name: result for task, result in zip(tasks, results, strict=True)})  # type: ignore[arg-type]

@@ -1,0 +1,52 @@
+"""What a run was asked for, as one hash: `settings` of `stats/settings.json`, by which two runs are compared.
+
+The form that is hashed is older than the classes of the settings, and stays as it is when these change: a run and one that
+another version made of the same recipe must not seem to have asked for different things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ...tokenize.model import TokenizerSettings
+from ..dedupe.order import DedupeSettings
+from ..filter.judge import FilterSettings
+from ..mix.budget import MixSettings
+from ..prepare.quality import QualitySettings
+from ..run.artifacts import content_key
+from ..signals.scan import ScanSettings
+
+PII_ORDER = ("email", "ip", "phone", "card", "key")
+"""The kinds of personal data in the order in which the first recipes wrote them, which was part of the hash."""
+
+
+def hash_of_settings(
+    scan: ScanSettings,
+    filters: FilterSettings,
+    dedupe: DedupeSettings,
+    near_limits: Sequence[tuple[str, float]],
+    tokenizer: TokenizerSettings,
+    quality: QualitySettings,
+    mix: MixSettings,
+    seed: int,
+    limit: float,
+) -> str:
+    """The hash of what was asked for. Without the places of files: what they hold is among the inputs of the run."""
+    of_scan, of_dedupe = asdict(scan), asdict(dedupe)
+    edits = of_scan["edits"]
+    cut = edits.pop("cut_contamination")
+    edits["contamination"] = "cut" if cut else "drop" if filters.drop_contaminated else "keep"
+    edits["pii"] = sorted(edits["pii"], key=lambda pair: PII_ORDER.index(pair[0]))
+    url = of_dedupe.pop("url")
+    of_dedupe |= {"url": url["corpora"], "url_rule": url["rule"], "near_limits": near_limits}
+    return content_key(
+        of_scan,
+        asdict(filters),
+        of_dedupe,
+        asdict(tokenizer) | {"model": ""},
+        asdict(quality),
+        asdict(mix),
+        seed,
+        limit,
+    )
