@@ -26,7 +26,7 @@ from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json
 from .pipeline.run.identity import SourceFile
 from .pipeline.sources.listing import list_sources
-from .pipeline.stats.ledger import read_stats
+from .pipeline.stats.stored import read_stats
 from .storage import store
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ def stats(
 
     Among them are the funnel, the overlap of the corpora, and the mixture of each phase.
     """
-    from ..pipeline.stats.ledger import read_stats
+    from ..pipeline.stats.stored import read_stats
     from .show.stats import print_tables
 
     warn_unfinished(run)

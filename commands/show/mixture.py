@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ...pipeline.stats.ledger import documents_by_class
+from ...pipeline.stats.stored import documents_by_class
 from .terminal import new_table
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..filter.judge import FilteredGroup, Verdict, Verdicts
-from ..run.artifacts import RunPaths, merge_counts, read_json
+from ..run.artifacts import merge_counts
 from ..run.identity import Group, SourceFile
 from ..signals.scan import FileSignals
 
@@ -153,42 +152,3 @@ def funnel_json(funnels: Sequence[CorpusFunnel], tokens: Mapping[str, int]) -> d
         ],
         "survivor_tokens": dict(sorted(tokens.items())),
     }
-
-
-def documents_by_class(domains: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[int, int]:
-    """Documents by class of length or quality, over all domains of a distribution of `stats/mixture.json`."""
-    found: dict[int, int] = {}
-    for classes in domains.values():
-        for level, (documents, _) in classes.items():
-            found[int(level)] = found.get(int(level), 0) + documents
-    return found
-
-
-NAMES = (
-    "funnel",
-    "filter",
-    "prepared",
-    "dedupe",
-    "overlap",
-    "mixture",
-    "tokens",
-    "languages",
-    "examples",
-    "settings",
-)
-"""The files of `stats/` that every finished run has, by stem."""
-
-
-def read_stats(run: Path) -> dict[str, Any]:
-    """All statistics of a run.
-
-    Raises:
-        ValueError: the run has none (yet).
-    """
-    paths = RunPaths(run)
-    if not run.is_dir():
-        raise ValueError(f"no run at {run}; `fox1 curate RECIPE --out {run}` makes one")
-    values = {name: read_json(paths.stats(name)) for name in NAMES}
-    if "contamination" in values["prepared"]:
-        values["contamination"] = read_json(paths.stats("contamination"))
-    return values

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from ..ledger import documents_by_class
+from ..stored import documents_by_class
 from .facts import Link, RunFacts, shares_of
 
 WIDTH = 1120

@@ -12,7 +12,7 @@ from ...dedupe.order import DUPLICATES
 from ...engine.records import task_times
 from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
-from ..ledger import documents_by_class, read_stats
+from ..stored import documents_by_class, read_stats
 
 FILTERED = "filtered"
 FLOW_NAMES = {
