@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
+# The folder with real text that some tests read (its data/corpora, data/eval, ...); without it they are skipped.
+export FOX1_TEST_DATA ?= $(abspath $(wildcard ../shared))
+# How much `make fuzz` and `make chaos` do.
+FUZZ_CASES ?= 100000
+CHAOS_FAULTS ?= 50
 
-.PHONY: install demo test test-long check audit format clean
+.PHONY: install demo test test-long fuzz chaos check audit format clean
 
 install: $(VENV)/.installed
 
@@ -27,11 +32,19 @@ demo: install
 	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 
 # What takes minutes: a cluster that loses nodes, drivers and training workers, a failing store, faults to Ray, memory limits.
 test-long: install
 	$(BIN)/python -m pytest -m long
+
+# Mutated inputs to everything that reads what others wrote; the input of each failure is kept in build/fuzz.
+fuzz: install
+	$(BIN)/python -m tests.fuzz --cases $(FUZZ_CASES)
+
+# Random faults to curations and trainings until so many have landed, here and not in a copy: the kernels are compiled.
+chaos: install
+	$(BIN)/python -m tests.faults.chaos --here --faults $(CHAOS_FAULTS)
 
 check: install
 	$(BIN)/ruff check .

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import zstandard
+from filelock import FileLock
 
+# Test processes, and the ranks they start, share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -20,22 +29,45 @@ SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 """Changes to the sample recipe for corpora of 2 MB."""
 
 
-LONGEST = (
-    "test_cluster",
-    "test_curate",
-    "test_train",
-    "test_elastic",
-    "test_mini",
-    "test_storage",
-    "test_scan",
-    "test_evaluate",
+ROOT = Path(__file__).parents[1]
+"""The checkout, where `python -m tests...` is called."""
+
+NAMED = os.environ.get("FOX1_TEST_DATA")
+REAL = Path(NAMED).resolve() / "data" if NAMED else Path(os.devnull)
+"""Real text: `corpora/` in the five formats, `eval/`, `tokenizer/` and `truth.jsonl`, below the folder that the variable
+names. Without it, tests over real text are skipped."""
+needs_real_text = pytest.mark.skipif(
+    not (REAL / "corpora").is_dir(),
+    reason=f"{REAL / 'corpora'} is no folder" if NAMED else "FOX1_TEST_DATA names no folder with real text",
 )
-"""Files in the order of what they take: two processes that take them file by file end together."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {name: k for k, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+def run_command(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a fox1 command in this process, with `variables` in its environment; its exit status and what it printed.
+
+    A process of its own would spend seconds on imports. It is needed only where Ray, signals or other processes come in.
+    """
+    from fox1.commands.app import main
+
+    status: object = 0
+    with (
+        # The whole environment is put back, also what the command sets for libraries that it is about to import.
+        mock.patch.dict(os.environ, variables),
+        mock.patch.object(sys, "argv", ["fox1", *map(str, words)]),
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+    code = status if isinstance(status, int) else 1
+    return subprocess.CompletedProcess(["fox1", *map(str, words)], code, out.getvalue(), err.getvalue())
+
+
+def as_set(*changes: str) -> list[str]:
+    """Changes of a recipe as options of the command line."""
+    return [word for change in changes for word in ("--set", change)]
 
 
 def hashes(run: Path) -> dict[str, str]:
@@ -91,14 +123,51 @@ def run_to_train(
     return settings
 
 
+MakeOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five corpora of 2 MB in their native formats."""
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeOnce]:
+    """Make a folder once per session: the first of the test processes does, the others wait and read it.
+
+    All read it and none writes into it, which is checked at the end; a test that writes copies it first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has its own folder below the session's.
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    place.mkdir(exist_ok=True)
+    used: set[str] = set()
+
+    def make(name: str, write: Callable[[Path], None]) -> Path:
+        folder, listing = place / name, place / f"{name}.json"
+        with FileLock(place / f"{name}.lock"):
+            if not listing.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                folder.mkdir()
+                write(folder)
+                listing.write_text(json.dumps(list_files(folder)))
+        used.add(name)
+        return folder
+
+    yield make
+    for name in sorted(used):
+        before, now = json.loads((place / f"{name}.json").read_text()), list_files(place / name)
+        changed = sorted(path for path in before | now if before.get(path) != now.get(path))
+        assert not changed, f"tests changed the shared {place / name}: {changed[:5]}"
+
+
+def list_files(folder: Path) -> dict[str, list[int]]:
+    """Size and time of every file below a folder."""
+    files = ((p, p.stat()) for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink())
+    return {p.relative_to(folder).as_posix(): [facts.st_size, facts.st_mtime_ns] for p, facts in files}
+
+
+@pytest.fixture(scope="session")
+def corpora(make_once: MakeOnce) -> Path:
+    """Five corpora of 2 MB in their native formats. Tests only read them."""
     from fox1.pipeline.sample import write_sample
 
-    root = tmp_path_factory.mktemp("corpora") / "sample"
-    write_sample(root, megabytes=2.0)
-    return root
+    return make_once("corpora", lambda folder: write_sample(folder / "sample", megabytes=2.0)) / "sample"
 
 
 @pytest.fixture(scope="session")
@@ -130,22 +199,21 @@ def curate() -> Callable[..., Any]:
     return curate_here
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, settings_of: Callable[..., Any], corpora: Path) -> Path:
-    """A finished run of the small corpora. Tests only read it."""
-    from fox1.pipeline.curate import curate
-    from fox1.pipeline.engine.tasks import Engine, InProcess
+def curate_sample(out: Path, data: Path, *changes: str) -> None:
+    """Curate the sample recipe in this process, as `fox1 curate` does."""
     from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.run.manifest import run_files
     from fox1.recipes.load import load_recipe
-    from fox1.recipes.settings import training_json
+    from fox1.recipes.settings import curate_settings, training_json
 
-    out = tmp_path_factory.mktemp("run") / "run"
-    recipe, resolved = load_recipe("sample", SMALL, {"FOX1_DATA": str(corpora)})
-    paths = RunPaths(out)
-    files = run_files(paths, resolved, training_json(recipe))
-    curate(settings_of(), Engine(paths, InProcess()), files=files)
-    return out
+    recipe, resolved = load_recipe("sample", list(changes), {"FOX1_DATA": str(data)})
+    curate_here(curate_settings(recipe), out, files=run_files(RunPaths(out), resolved, training_json(recipe)))
+
+
+@pytest.fixture(scope="session")
+def run(make_once: MakeOnce, corpora: Path) -> Path:
+    """A finished run of the small corpora. Tests only read it."""
+    return make_once("run", lambda folder: curate_sample(folder / "run", corpora, *SMALL)) / "run"
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,8 @@ pytest.importorskip("moto.server")
 pytestmark = pytest.mark.long
 
 STAGES = ("prepare", "scan", "filter", "dedupe.", "tokenize", "mix.", "stats")
-REAL = Path(__file__).parents[3] / "shared" / "data" / "corpora"
-"""Real text in the five formats, where a copy lies beside the checkout."""
+REAL = Path(os.environ.get("FOX1_TEST_DATA") or os.devnull).resolve() / "data" / "corpora"
+"""Real text in the five formats, where the variable names a folder with some."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """A chaos run: the whole path from corpora to a trained model, hit by some hundred random faults.
 
-    python tests/faults/chaos.py [--faults 200] [--seed S] [--seconds N] [--only curate,ray,train,ranks] [--keep]
+    python -m tests.faults.chaos [--faults 200] [--seed S] [--seconds N] [--only curate,ray,train,ranks] [--keep]
 
 1. Sample corpora of 2 MB are curated and a tiny Fox-1 is trained on them, once without faults. What is promised is noted: the
    SHA-256 of every final file of the run, the weights of the last checkpoint, the loss of every step.
@@ -31,13 +31,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fox1
-
 from tests.faults import faults
 from tests.faults.faults import Fault, Strike, Target, drive
 from tests.faults.processes import Command, adopt_orphans, end_orphans
 from tests.faults.promises import complaint, promised_of_a_run, promised_of_a_training
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 MODEL = {"layers": 1, "hidden": 32, "intermediate": 32, "heads": 1, "kv_heads": 1}
 HEALS = 3
@@ -436,10 +435,10 @@ def chaos(options: argparse.Namespace, folder: Path) -> int:
 
 def import_all(kinds: list[str]) -> None:
     """What commands import, so that a fork of this process begins at once. Nothing here may start a thread."""
-    import fox1.cli
+    import fox1.commands.app
+    import fox1.commands.show.documents
     import fox1.pipeline.curate
-    import fox1.pipeline.verify
-    import fox1.progress
+    import fox1.pipeline.run.verify
     import fox1.recipes.load
     import fox1.recipes.settings
 
@@ -448,12 +447,14 @@ def import_all(kinds: list[str]) -> None:
 
 
 def elsewhere(folder: Path) -> int:
-    """The same call on a copy of the package; its kernels are compiled anew, in minutes."""
+    """The same call on a copy of the checkout; its kernels are compiled anew, in minutes."""
     unneeded = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
-    shutil.copytree(Path(str(fox1.__file__)).parent, folder / "fox1", ignore=unneeded)
+    # Named as the package is imported, so that its folder serves as `fox1` and as the place of `tests`.
+    tree = folder / "fox1"
+    shutil.copytree(ROOT, tree, ignore=unneeded)
     changes = {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "kernels")}
-    command = [sys.executable, str(folder / "fox1" / "benchmarks" / "chaos.py"), *sys.argv[1:], "--here"]
-    return subprocess.run(command, env=os.environ | changes).returncode
+    command = [sys.executable, "-m", "tests.faults.chaos", *sys.argv[1:], "--here"]
+    return subprocess.run(command, cwd=tree, env=os.environ | changes).returncode
 
 
 def main() -> None:

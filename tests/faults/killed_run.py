@@ -1,105 +1,92 @@
-"""A curate run of the sample recipe that is killed: the driver by itself, or its Ray workers, one per stage.
+"""A curation of the sample recipe that is killed where it publishes, as often as asked, and then finished.
 
-    killed_run.py DATA OUT driver STAGE SECONDS     SIGKILL to the driver, SECONDS after STAGE began
-    killed_run.py DATA OUT process STAGE SECONDS    the same without Ray: the process that dies is the one that writes
-    killed_run.py DATA OUT workers SEED             SIGKILL to one worker per stage, at a random moment
-    killed_run.py DATA OUT none                     no kill
+    python -m tests.faults.killed_run DATA OUT --who WHO --kill STAGE:N:MOMENT ... [--set KEY=VALUE ...]
 
-Further KEY=VALUE arguments change the recipe. The tests and kills.py run this as a process of its own.
+WHO dies in the N-th publish of a stage (kill_at_publish.py):
+
+    process    one process that does all the work; a process for every kill
+    driver     the driver of a Ray session, whose workers outlive it by a moment; a driver for every kill
+    workers    one worker of a Ray session for every kill; the driver replaces them, so one run sees all kills
+
+The last line is JSON: the kills that landed, and how many half-written files each left. Its status is 1 if one did not land.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
-import random
 import signal
 import sys
-import threading
-import time
+import tempfile
+import traceback
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from fox1.pipeline.curate import curate
 from fox1.pipeline.engine.on_ray import ray_session
-from fox1.pipeline.engine.tasks import Engine, InProcess, Silent
+from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 
+from tests.faults.kill_at_publish import Kill, arm, landed
 
-def workers() -> dict[int, str]:
-    """Ray workers below this process: pid -> title."""
-    parents, titles = {}, {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = Path("/proc", entry, "stat").read_text()
-                title = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")[0].decode()
-            except OSError:
-                continue
-            parents[int(entry)] = int(stat.rsplit(")", 1)[1].split()[1])
-            titles[int(entry)] = title
-
-    def mine(pid: int) -> bool:
-        while pid > 1:
-            pid = parents.get(pid, 0)
-            if pid == os.getpid():
-                return True
-        return False
-
-    return {pid: title for pid, title in titles.items() if title.startswith("ray::") and mine(pid)}
+WHO = ("process", "driver", "workers")
 
 
-class Killer(Silent):
-    """Told of every stage by the engine; kills as asked."""
-
-    def __init__(self, mode: str, *options: str) -> None:
-        self.mode, self.options = mode, options
-        self.random = random.Random(int(options[0])) if mode == "workers" else random.Random()
-        self.part = ""
-        self.began: dict[str, float] = {}
-        self.seconds: dict[str, float] = {}
-
-    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None:
-        part = name.split(".")[0]
-        if part == self.part:
-            return
-        self.part, self.began[part] = part, time.monotonic()
-        if self.mode in ("driver", "process") and self.options and part == self.options[0]:
-            threading.Thread(target=self.kill_driver, args=(float(self.options[1]),), daemon=True).start()
-        if self.mode == "workers":
-            threading.Thread(target=self.kill_worker, args=(part,), daemon=True).start()
-
-    def task_done(self, name: str, weight: int) -> None: ...
-
-    def stage_done(self, name: str, seconds: float) -> None:
-        part = name.split(".")[0]
-        self.seconds[part] = time.monotonic() - self.began[part]
-
-    def kill_driver(self, seconds: float) -> None:
-        time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def kill_worker(self, part: str) -> None:
-        """Wait for a worker at work in this stage (a moment at random), then kill it."""
-        time.sleep(self.random.uniform(0, 0.05))
-        while self.part == part:
-            busy = [pid for pid, title in workers().items() if title.startswith(f"ray::{part}")]
-            if busy:
-                victim = self.random.choice(busy)
-                print(f"killed {victim} in {part}", flush=True)
-                os.kill(victim, signal.SIGKILL)
-                return
+def finish(data: str, out: Path, changes: Sequence[str], on_ray: bool) -> None:
+    """Run what is not finished."""
+    recipe, _ = load_recipe("sample", list(changes), {"FOX1_DATA": data})
+    with ray_session(None, 2) if on_ray else nullcontext(InProcess()) as executor:
+        curate(curate_settings(recipe), Engine(RunPaths(out), executor))
 
 
-def main(data: str, out: str, mode: str, *options: str) -> None:
-    recipe, _ = load_recipe("sample", [o for o in options if "=" in o], {"FOX1_DATA": data})
-    killer = Killer(mode, *(o for o in options if "=" not in o))
-    with nullcontext(InProcess()) if mode == "process" else ray_session(None, 2) as executor:
-        curate(curate_settings(recipe), Engine(RunPaths(Path(out)), executor, killer))
-    for part, seconds in killer.seconds.items():
-        print(f"{part} {seconds:.3f}")
+def in_a_fork(options: argparse.Namespace, kills: Sequence[Kill], folder: Path) -> int:
+    """`finish` in a process of its own that has imported everything; its status, negative for a signal."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            if kills:
+                arm(folder, kills, os.getpid() if options.who == "driver" else 0)
+            finish(options.data, options.out, options.changes, options.who != "process")
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--who", choices=WHO, default="process")
+    parser.add_argument("--kill", dest="kills", type=Kill.parse, action="append", default=[])
+    parser.add_argument("--set", dest="changes", action="append", default=[])
+    options = parser.parse_args()
+    rounds = [options.kills] if options.who == "workers" else [[kill] for kill in options.kills]
+    struck: list[Kill] = []
+    half_written: list[int] = []
+    for kills in rounds:
+        with tempfile.TemporaryDirectory(prefix="fox1-kills-") as folder:
+            status = in_a_fork(options, kills, Path(folder))
+            struck += landed(Path(folder))
+        # A driver that lost a worker goes on; one that was killed itself does not.
+        expected = 0 if options.who == "workers" else -signal.SIGKILL
+        if status != expected or not set(kills) <= set(struck):
+            missed = ", ".join(str(kill) for kill in kills if kill not in struck)
+            sys.exit(f"status {status} in place of {expected}; kills that did not land: {missed or 'none'}")
+        half_written.append(len(list(options.out.rglob(".*.tmp"))))
+    if options.who != "workers" and (status := in_a_fork(options, [], options.out)):
+        sys.exit(f"the run does not finish after its kills: status {status}")
+    print(json.dumps({"landed": [str(kill) for kill in struck], "half_written": half_written}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,4 +1,4 @@
-"""Random faults, each time others: what `tests/faults/chaos.py` does for an hour, for some seconds."""
+"""Random faults, each time others: what `python -m tests.faults.chaos` does for an hour, for some seconds."""
 
 from __future__ import annotations
 
@@ -11,23 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
+
 pytestmark = pytest.mark.slow
-SCRIPT = Path(__file__).parent / "chaos.py"
 
 
 def chaos(run: Path, corpora: Path, *options: str) -> dict[str, Any]:
     """Episodes on a copy of the session's run; the result, where no byte was lost and every failure was one clear line."""
     seed = random.randrange(1 << 32)
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        f"--seed={seed}",
-        f"--corpora={corpora}",
-        f"--run={run}",
-        "--here",
-        *options,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    command = [sys.executable, "-m", "tests.faults.chaos", f"--seed={seed}", f"--corpora={corpora}", f"--run={run}"]
+    done = subprocess.run([*command, "--here", *options], cwd=ROOT, capture_output=True, text=True, timeout=280)
     # The draws, with the seed and what became of them.
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

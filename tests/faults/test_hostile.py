@@ -22,23 +22,19 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fox1.commands.app import app
-from fox1.pipeline.curate import curate as curate_run
-from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import RunPaths
-from fox1.pipeline.run.manifest import run_files
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.stats.report import write_report
 from fox1.recipes.load import RecipeError, load_recipe
-from fox1.recipes.settings import curate_settings, training_json
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.shards import token_batches
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, MakeOnce, curate_sample
 from tests.fuzz import TARGETS, run_case, stored
 from tests.fuzz.cases import CONTROL, Case, Fault
 from tests.fuzz.recipes import VARIABLES
@@ -85,22 +81,21 @@ def document(k: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def hostile(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with hostile documents in it, below a folder that holds nothing else."""
-    root = tmp_path_factory.mktemp("hostile")
-    data, out = root / "data", root / "run"
-    shutil.copytree(corpora, data)
+def hostile(corpora: Path, make_once: MakeOnce) -> Path:
+    """A finished run with hostile documents in it, below a folder that holds nothing else. Tests only read it."""
     rows = [
         {"id": f"\x1b[2J{k}", "text": document(k), "source": source, "metadata": {"url": f"http://x/{LITERALS[k % 5]}"}}
         for k, source in enumerate([*["cc_en_tail"] * WEB, *SUBSETS, *BARRED])
     ]
-    with gzip.open(data / "dolma" / "hostile [b]{{x}}.json.gz", "wt") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    recipe, resolved = load_recipe("sample", [*SMALL, POOL, f"max_bad_rows={len(BARRED)}"], {"FOX1_DATA": str(data)})
-    paths = RunPaths(out)
-    files = run_files(paths, resolved, training_json(recipe))
-    curate_run(curate_settings(recipe), Engine(paths, InProcess()), files=files)
-    return out
+
+    def make(folder: Path) -> None:
+        data = folder / "data"
+        shutil.copytree(corpora, data)
+        with gzip.open(data / "dolma" / "hostile [b]{{x}}.json.gz", "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        curate_sample(folder / "run", data, *SMALL, POOL, f"max_bad_rows={len(BARRED)}")
+
+    return make_once("hostile", make) / "run"
 
 
 def hostile_rows(run: Path) -> list[dict[str, Any]]:
@@ -339,7 +334,7 @@ def test_a_hostile_recipe_is_one_line(what: str, tmp_path: Path) -> None:
 # -- damage ----------------------------------------------------------------------------------------------------------
 
 EXAMPLES = {"recipe": 12, "overrides": 12, "checkpoint": 15, "phase-set": 40, "scan": 15, "encode": 15}
-"""Of the targets that take longer than the others; benchmarks/fuzz.py runs hundreds of thousands."""
+"""Of the targets that take longer than the others; `python -m tests.fuzz` runs hundreds of thousands."""
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -20,15 +20,8 @@ import pytest
 from fox1.pipeline import curate as curate_module
 from fox1.pipeline.engine.tasks import Silent
 
-from tests.conftest import SMALL, hashes, read_stored, write_stored
-
-SCRIPT = Path(__file__).parents[1] / "faults" / "killed_run.py"
-STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
-
-
-def script(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments), *SMALL]
-    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=300)
+from tests.conftest import ROOT, SMALL, as_set, hashes, read_stored, run_command, write_stored
+from tests.faults.kill_at_publish import Kill, draw
 
 
 def fox1(*arguments: object, data: Path) -> subprocess.CompletedProcess[str]:
@@ -37,14 +30,10 @@ def fox1(*arguments: object, data: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def small(*overrides: str) -> list[str]:
-    return [word for o in (*SMALL, *overrides) for word in ("--set", o)]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4])
 def test_ray_workers_give_the_bytes_of_one_process(run: Path, corpora: Path, tmp_path: Path, workers: int) -> None:
-    done = fox1("curate", "sample", "--out", tmp_path / "run", "--workers", workers, *small(), data=corpora)
+    done = fox1("curate", "sample", "--out", tmp_path / "run", "--workers", workers, *as_set(*SMALL), data=corpora)
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "run") == hashes(run)
     assert (tmp_path / "run" / "manifest.json").read_bytes() == (run / "manifest.json").read_bytes()
@@ -68,9 +57,9 @@ def test_another_order_of_files_and_another_place_give_the_same_bytes(
 
 
 def test_a_finished_run_is_reused_and_repeated_runs_change_nothing(
-    tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
+    run: Path, tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
 ) -> None:
-    curate(settings_of(), tmp_path / "run")
+    shutil.copytree(run, tmp_path / "run")
     before = hashes(tmp_path / "run")
     summary, _ = curate(settings_of(), tmp_path / "run")
     assert all(reused == total for reused, total in summary.reused.values())
@@ -98,59 +87,39 @@ def test_the_manifest_lists_every_file_with_its_hash(run: Path) -> None:
     assert len(manifest["files"]) == sum(1 for f in manifest["files"] if f["file_hash"])
 
 
-def kill_in_every_stage(corpora: Path, out: Path, mode: str, rng: random.Random) -> tuple[int, int]:
-    """Kill the same run once in every stage (under Ray: the long ones), at random moments; (kills that landed, those
-    inside a write)."""
-    clean = script(corpora, out.with_name(f"{mode}-clean"), mode if mode == "process" else "none")
-    seconds = {line.split()[0]: float(line.split()[1]) for line in clean.stdout.splitlines()}
-    assert set(seconds) == set(STAGES)
-    killed = inside = 0
-    for stage in STAGES if mode == "process" else ("scan", "dedupe", "tokenize", "mix"):
-        for _ in range(3 if mode == "process" else 2):
-            done = script(corpora, out, mode, stage, rng.uniform(0, seconds[stage]), check=False)
-            killed += done.returncode == -9
-            inside += any(out.rglob(".*.tmp"))
-            if done.returncode == -9:
-                break
-    return killed, inside
+def killed_run(run: Path, corpora: Path, out: Path, who: str) -> tuple[list[Kill], list[int]]:
+    """Finish a run though `who` is killed in a publish of every stage; the kills, and what each left half written."""
+    seed = random.randrange(1 << 32)
+    kills = draw(run, random.Random(seed))
+    print(f"seed {seed}: {', '.join(map(str, kills))}")
+    command = [sys.executable, "-m", "tests.faults.killed_run", str(corpora), str(out), "--who", who, *as_set(*SMALL)]
+    command += [word for kill in kills for word in ("--kill", str(kill))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["landed"] == [str(kill) for kill in kills]
+    return kills, told["half_written"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [pytest.param("driver", marks=pytest.mark.long), "process"])
+@pytest.mark.parametrize("who", [pytest.param("driver", marks=pytest.mark.long), "process"])
 def test_a_run_killed_in_every_stage_finishes_with_the_same_bytes(
-    run: Path, corpora: Path, tmp_path: Path, mode: str
+    run: Path, corpora: Path, tmp_path: Path, who: str
 ) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    killed, inside = kill_in_every_stage(corpora, tmp_path / "run", mode, rng)
-    # A stage of milliseconds can end before its kill comes; the others cannot.
-    assert killed >= (4 if mode == "process" else 2)
-    if mode == "process":
+    kills, half_written = killed_run(run, corpora, tmp_path / "run", who)
+    if who == "process":
         # Under Ray, workers outlive their driver by a moment and finish small writes; here the writer itself dies.
-        for attempt in range(20):
-            if inside:
-                break
-            fresh = tmp_path / f"fresh-{attempt}"
-            script(corpora, fresh, mode, "scan", rng.uniform(0, 0.3), check=False)
-            inside += any(fresh.rglob(".*.tmp"))
-            script(corpora, fresh, mode)
-            assert hashes(fresh) == hashes(run)
-        assert inside, f"no kill landed inside a write (seed {seed})"
-    script(corpora, tmp_path / "run", mode if mode == "process" else "none")
+        assert all(left for left, kill in zip(half_written, kills, strict=True) if kill.moment == "middle")
     assert not list((tmp_path / "run").rglob(".*.tmp"))
     assert hashes(tmp_path / "run") == hashes(run)
 
 
 @pytest.mark.slow
 def test_a_worker_killed_in_every_stage_is_replaced(run: Path, corpora: Path, tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    done = script(corpora, tmp_path / "run", "workers", seed)
-    kills = [line for line in done.stdout.splitlines() if line.startswith("killed")]
+    kills, _ = killed_run(run, corpora, tmp_path / "run", "workers")
     tasks = [json.loads(line) for line in (tmp_path / "run" / "timings" / "tasks.jsonl").read_text().splitlines()]
     lost = {t["stage"].split(".")[0] for t in tasks if "WorkerCrashed" in t["error"]}
-    assert len(kills) >= 4 and lost, (kills, lost, seed)
+    assert lost == {kill.stage for kill in kills}
     assert not list((tmp_path / "run").rglob(".*.tmp"))
     assert hashes(tmp_path / "run") == hashes(run)
 
@@ -214,24 +183,25 @@ def test_errors_on_the_command_line_are_one_line_and_a_status(corpora: Path, tmp
         ("recipe", "check", "sample", "--set", "phases.phase1.tokens=9T"): "budget short by far",
     }
     for arguments, says in cases.items():
-        done = fox1(*arguments, data=corpora)
+        done = run_command(*arguments, FOX1_DATA=str(corpora))
         assert done.returncode != 0
         *table, line = done.stderr.strip().splitlines()
         assert says in line, done.stderr
         # A short budget shows its pools above the line.
         assert bool(table) == ("budget" in says)
         assert "Traceback" not in done.stderr
-    nowhere = fox1("curate", "sample", "--out", "s3://", "--in-process", data=corpora)
+    nowhere = run_command("curate", "sample", "--out", "s3://", "--in-process", FOX1_DATA=str(corpora))
     assert nowhere.returncode == 2 and "s3:// is not a folder of a store" in nowhere.stderr
-    missing = fox1("curate", "sample", "--out", tmp_path / "b", "--in-process", data=tmp_path / "nothing")
+    nothing = str(tmp_path / "nothing")
+    missing = run_command("curate", "sample", "--out", tmp_path / "b", "--in-process", FOX1_DATA=nothing)
     assert missing.returncode == 1 and "set `root` (or FOX1_DATA)" in missing.stderr
 
 
-def test_stats_prints_tables_and_json(run: Path, corpora: Path) -> None:
-    tables = fox1("stats", run, data=corpora)
+def test_stats_prints_tables_and_json(run: Path) -> None:
+    tables = run_command("stats", run)
     for title in ("Funnel by corpus", "Dropped by reason", "Overlap, all rows", "Mixture by domain", "phase3"):
         assert title in tables.stdout
-    assert json.loads(fox1("stats", run, "--json", data=corpora).stdout)["mixture"]["phases"]
+    assert json.loads(run_command("stats", run, "--json").stdout)["mixture"]["phases"]
 
 
 def repeated(corpora: Path, target: Path, copies: int) -> Path:
@@ -289,7 +259,7 @@ def test_five_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fox1", "curate", "sample", "--out", str(tmp_path / "run"), *small()]
+    command = [sys.executable, "-m", "fox1", "curate", "sample", "--out", str(tmp_path / "run"), *as_set(*SMALL)]
     environment = {**os.environ, "FOX1_DATA": str(corpora)}
     # A suite that a shell started in the background ignores SIGINT, and its children inherit that.
     process = subprocess.Popen(
@@ -307,5 +277,5 @@ def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora:
     rest = process.stderr.read()
     assert process.wait(60) == 130, rest
     assert rest.splitlines()[-1] == "interrupted; run the same command again to resume"
-    assert fox1("curate", "sample", "--out", tmp_path / "run", *small(), data=corpora).returncode == 0
+    assert fox1("curate", "sample", "--out", tmp_path / "run", *as_set(*SMALL), data=corpora).returncode == 0
     assert hashes(tmp_path / "run") == hashes(run)

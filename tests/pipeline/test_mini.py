@@ -1,4 +1,4 @@
-"""The real recipe, in small, on real text: runs where such a copy of the corpora lies beside the checkout."""
+"""The real recipe, in small, on real text: runs where FOX1_TEST_DATA names a folder with such text."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.tokenize.shards import read_set
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "corpora"
+from tests.conftest import REAL, MakeOnce, needs_real_text
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not DATA.is_dir(), reason="no copy of the corpora here")]
+DATA = REAL / "corpora"
+
+pytestmark = [pytest.mark.slow, needs_real_text]
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("mini") / "run"
-    command = [sys.executable, "-m", "fox1", "curate", "mini", "--out", str(out)]
-    done = subprocess.run(
-        command, env={**os.environ, "FOX1_DATA": str(DATA)}, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    return out
+def mini(make_once: MakeOnce) -> Path:
+    """A finished run of it, made on Ray."""
+
+    def curate(folder: Path) -> None:
+        command = [sys.executable, "-m", "fox1", "curate", "mini", "--out", str(folder / "run")]
+        environment = {**os.environ, "FOX1_DATA": str(DATA)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+
+    return make_once("mini", curate) / "run"
 
 
 def test_phases_have_the_published_shares(mini: Path) -> None:
@@ -79,7 +83,7 @@ def planted(mini: Path) -> list[tuple[str, str, str, bool]]:
     at = {(i["benchmark"], i["file"], i["native_id"] or i["row"]): k for k, i in enumerate(items)}
     held: dict[str, dict[int, list[int]]] = {}
     rows = []
-    for line in (DATA.parent / "truth.jsonl").read_text().splitlines():
+    for line in (REAL / "truth.jsonl").read_text().splitlines():
         truth = json.loads(line)
         for plant in truth.get("contaminated", []):
             if truth["file"] not in held:
@@ -113,9 +117,7 @@ def test_every_verbatim_benchmark_item_is_found_unless_it_is_listed_as_too_short
 
 
 def test_hardly_a_clean_document_is_called_contaminated(mini: Path) -> None:
-    marked = {
-        (t["file"], t["row"]) for t in map(json.loads, (DATA.parent / "truth.jsonl").open()) if "contaminated" in t
-    }
+    marked = {(t["file"], t["row"]) for t in map(json.loads, (REAL / "truth.jsonl").open()) if "contaminated" in t}
     clean = hit = 0
     for path in (mini / "signals").rglob("*.parquet"):
         table = pq.read_table(path, columns=["row", "contaminated"])

@@ -1,4 +1,4 @@
-"""Kernels against their references on real documents: runs where a copy of the corpora lies beside the checkout.
+"""Kernels against their references on real documents: runs where FOX1_TEST_DATA names a folder with some.
 
 A part of the documents, chosen by hash, in every run; all of them with FOX1_ALL_DOCUMENTS=1 (about an hour).
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,15 +19,16 @@ from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 
+from tests.conftest import REAL, needs_real_text
 from tests.pipeline.signals.test_minhash import shingles
 from tests.pipeline.signals.test_pii import EMAIL, IPV4
 from tests.pipeline.signals.test_signals import reference
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "corpora"
+DATA = REAL / "corpora"
 ALL = bool(os.environ.get("FOX1_ALL_DOCUMENTS"))
 ONE_IN = 1 if ALL else 40
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not DATA.is_dir(), reason="no copy of the corpora here")]
+pytestmark = [pytest.mark.slow, needs_real_text]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_ids_equal_sentencepiece_on_real_documents(batches: list[tuple[str, list
     import pyarrow as pa
     from fox1.tokenize.encode import Encoder
 
-    models = DATA.parent / "tokenizer"
+    models = REAL / "tokenizer"
     if not (models / "gemma_shaped_256k.model").exists():
         pytest.skip("no model of 256,000 pieces here")
     reserved = ("<start_of_turn>", "<end_of_turn>")

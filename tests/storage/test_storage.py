@@ -18,11 +18,10 @@ from fox1.pipeline.engine.tasks import InProcess, Outcome, Task, attempt
 from fox1.storage import lease, store
 from fox1.storage.store import Mirrored, open_root
 
-from tests.conftest import ONE_LAYER, run_to_train
+from tests.conftest import ONE_LAYER, SMALL, as_set, run_command, run_to_train
 
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
-SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 
 
 @pytest.fixture(scope="module")
@@ -247,9 +246,7 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
 def remote(bucket: str, corpora: Path) -> str:
     """A run in the store, made as a user makes it."""
     url = f"{bucket}/runs/command"
-    done = fox1(
-        "curate", "sample", "--out", url, "--in-process", *(w for s in SMALL for w in ("--set", s)), data=corpora
-    )
+    done = fox1("curate", "sample", "--out", url, "--in-process", *as_set(*SMALL), data=corpora)
     assert done.returncode == 0, done.stderr
     assert f"{url}: prepare, scan" in done.stdout + done.stderr
     return url
@@ -265,12 +262,15 @@ def fox1(*words: str, data: Path | None = None) -> subprocess.CompletedProcess[s
 
 @pytest.mark.slow
 def test_a_run_in_a_store_is_looked_at_like_any_other(remote: str, run: Path, corpora: Path, tmp_path: Path) -> None:
-    here, there = fox1("stats", str(run), "--json"), fox1("stats", remote, "--json")
-    assert there.returncode == 0 and there.stdout == here.stdout, there.stderr
+    def here(*words: str) -> str:
+        return run_command(*words, COLUMNS="120").stdout
+
+    there = fox1("stats", remote, "--json")
+    assert there.returncode == 0 and there.stdout == here("stats", str(run), "--json"), there.stderr
     row = next(p for p in sorted((run / "decisions").rglob("*.parquet")))
     document = row.relative_to(run / "decisions").as_posix().removesuffix(".parquet") + "#0"
-    assert fox1("why", remote, document).stdout == fox1("why", str(run), document).stdout != ""
-    assert fox1("trace", remote, "phase1", "3").stdout == fox1("trace", str(run), "phase1", "3").stdout != ""
+    assert fox1("why", remote, document).stdout == here("why", str(run), document) != ""
+    assert fox1("trace", remote, "phase1", "3").stdout == here("trace", str(run), "phase1", "3") != ""
     verified = fox1("verify", remote)
     assert verified.returncode == 0 and f"{remote}: " in verified.stdout, verified.stderr
     page = fox1("report", remote, "--out", str(tmp_path / "r.html"), data=corpora)
@@ -281,7 +281,7 @@ def test_a_run_in_a_store_is_looked_at_like_any_other(remote: str, run: Path, co
     store = fsspec.filesystem("s3")
     assert store.info(f"{remote}/report.html")["size"] > 50_000 and not store.exists(f"{remote}/.report.html.tmp")
     pieces = fox1("tokenizer", "inspect", remote)
-    assert pieces.returncode == 0 and pieces.stdout == fox1("tokenizer", "inspect", str(run)).stdout, pieces.stderr
+    assert pieces.returncode == 0 and pieces.stdout == here("tokenizer", "inspect", str(run)), pieces.stderr
     nothing = fox1("stats", remote + "x")
     assert nothing.returncode == 1 and f"error: no run at {remote}x; `fox1 curate" in nothing.stderr, nothing.stderr
     assert not list(Path(os.environ["FOX1_SCRATCH"]).glob("session-*/@s3/bucket/runs/command"))

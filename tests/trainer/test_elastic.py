@@ -15,7 +15,7 @@ from fox1.pipeline.sample import write_sample
 from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 from fox1.trainer.launch import run_processes
 
-from tests.conftest import TWO_LAYERS, run_to_train
+from tests.conftest import TWO_LAYERS, MakeOnce, curate_sample, run_to_train
 
 pytestmark = pytest.mark.slow
 RECORDED = Path(__file__).parent / "recorded.py"
@@ -23,28 +23,27 @@ STEPS = 30
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of which 30 steps are the first phase and some of the second, which has blocks of two lengths."""
-    out = tmp_path_factory.mktemp("elastic") / "run"
-    corpora = out.parent / "corpora"
-    write_sample(corpora, megabytes=5.0)
-    command = [sys.executable, "-m", "fox1", "curate", "sample", "--out", str(out), "--in-process"]
-    for change in ("scale=0.3", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi"):
-        command += ["--set", change]
-    subprocess.run(command, env={**os.environ, "FOX1_DATA": str(corpora)}, check=True, capture_output=True)
-    smaller = out.parent / "smaller"
-    paces = {"checkpoint_every": 5, "evaluate_blocks": 4, "micro_batch_tokens": 1024}
-    run_to_train(out, smaller, TWO_LAYERS, 4096, **paces)
-    return smaller
+def small(make_once: MakeOnce) -> Path:
+    """A run of which 30 steps are the first phase and some of the second, which has blocks of two lengths. Tests only
+    read it."""
+
+    def make(folder: Path) -> None:
+        write_sample(folder / "corpora", megabytes=5.0)
+        changes = ("scale=0.3", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
+        curate_sample(folder / "run", folder / "corpora", *changes)
+        paces = {"checkpoint_every": 5, "evaluate_blocks": 4, "micro_batch_tokens": 1024}
+        run_to_train(folder / "run", folder / "smaller", TWO_LAYERS, 4096, **paces)
+
+    return make_once("elastic", make) / "smaller"
 
 
 def train(run: Path, out: Path, nproc: int, *options: str, die: str = "") -> int:
     """Train as recorded ranks; the exit status."""
-    os.environ |= {"RECORD": str(out) + ".record", "DIE": die or "never:0", "OMP_NUM_THREADS": "1"}
+    os.environ |= {"RECORD": str(out) + ".record", "DIE": die or "never:0"}
     try:
         return run_processes([sys.executable, str(RECORDED), str(run), str(out), *options], nproc)
     finally:
-        del os.environ["RECORD"], os.environ["DIE"], os.environ["OMP_NUM_THREADS"]
+        del os.environ["RECORD"], os.environ["DIE"]
 
 
 def token_ids(out: Path, world: int) -> dict[tuple[int, int], list[str]]:
@@ -68,10 +67,13 @@ def losses(out: Path) -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def alone(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("alone") / "ckpt"
-    assert train(small, out, 1, f"--stop-after={STEPS}") == 75
-    return out
+def alone(small: Path, make_once: MakeOnce) -> Path:
+    """The checkpoints of one process after those steps. Tests only read them."""
+
+    def make(folder: Path) -> None:
+        assert train(small, folder / "ckpt", 1, f"--stop-after={STEPS}") == 75
+
+    return make_once("elastic-alone", make) / "ckpt"
 
 
 def test_thirty_steps_pass_into_the_second_phase(alone: Path) -> None:
@@ -188,7 +190,7 @@ def test_torchrun_starts_it_as_well(small: Path, alone: Path, tmp_path: Path) ->
     out = tmp_path / "ckpt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
                "-m", "fox1.trainer.train", str(small), str(out), "--phases=1"]  # fmt: skip
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first = {step: loss for step, loss in losses(out).items() if step <= 10}
     assert first == pytest.approx({step: losses(alone)[step] for step in first}, rel=2e-5)
@@ -213,11 +215,7 @@ def test_ranks_that_drifted_apart_are_found_before_a_checkpoint(
     run = tmp_path / "run"
     run_to_train(small, run, replicas=2)
     out = tmp_path / "ckpt"
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        assert run_processes([sys.executable, str(script), str(run), str(out)], 2) == 1
-    finally:
-        del os.environ["OMP_NUM_THREADS"]
+    assert run_processes([sys.executable, str(script), str(run), str(out)], 2) == 1
     error = capfd.readouterr().err
     assert "step 10: rank" in error and "differs from the others in blocks.0.mlp.down.weight" in error
     assert [read_manifest(c).progress.step for c in checkpoints(out)] == [5]

@@ -16,7 +16,7 @@ from fox1.storage import lease
 from fox1.tokenize.encode import Encoder
 from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 
-from tests.conftest import TWO_LAYERS, run_to_train
+from tests.conftest import TWO_LAYERS, MakeOnce, run_command, run_to_train
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +30,10 @@ def small(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(run: Path, out: Path, *options: str, nproc: int = 1) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fox1", "train", str(run), "--out", str(out), "--nproc", str(nproc), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    words = ["train", str(run), "--out", str(out), "--nproc", str(nproc), *options]
+    if nproc == 1:
+        return run_command(*words)
+    return subprocess.run([sys.executable, "-m", "fox1", *words], capture_output=True, text=True, timeout=300)
 
 
 def losses(out: Path, kind: str = "train") -> dict[int, float]:
@@ -41,11 +42,14 @@ def losses(out: Path, kind: str = "train") -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole") / "checkpoints"
-    done = train(small, out)
-    assert done.returncode == 0, done.stderr
-    return out
+def whole(small: Path, make_once: MakeOnce) -> Path:
+    """The checkpoints of a training through all phases. Tests only read them."""
+
+    def make(folder: Path) -> None:
+        done = train(small, folder / "checkpoints")
+        assert done.returncode == 0, done.stderr
+
+    return make_once("whole-training", make) / "checkpoints"
 
 
 def test_three_phases_train_in_a_row(whole: Path) -> None:
@@ -73,14 +77,11 @@ def test_bits_per_byte_are_the_loss_over_the_bytes_of_what_was_predicted(run: Pa
     assert sizes[ids].sum() == len(text.encode()) and sizes[[0, 1, 2]].sum() == 0
 
 
-def test_curves_are_drawn_of_what_was_measured(whole: Path, tmp_path: Path) -> None:
+def test_curves_are_drawn_of_what_was_measured(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import xml.etree.ElementTree as ElementTree
 
-    def curves(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fox1", "curves", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-
-    done = curves(whole, whole, "--out", "c.svg")
+    monkeypatch.chdir(tmp_path)
+    done = run_command("curves", whole, whole, "--out", "c.svg")
     assert done.returncode == 0, done.stderr
     drawing = (tmp_path / "c.svg").read_bytes()
     lines = {e.attrib.get("id"): e for e in ElementTree.fromstring(drawing).iter() if e.tag.endswith("}g")}
@@ -91,12 +92,12 @@ def test_curves_are_drawn_of_what_was_measured(whole: Path, tmp_path: Path) -> N
         assert path.attrib["d"].count("L") >= 1
     texts = "".join(ElementTree.fromstring(drawing).itertext())
     assert "phase2" in texts and "tokens per second" in texts
-    assert curves(whole, whole, "--out", "again.svg").returncode == 0
+    assert run_command("curves", whole, whole, "--out", "again.svg").returncode == 0
     assert (tmp_path / "again.svg").read_bytes() == drawing
-    assert curves(whole, "--out", "c.png").returncode == 0
+    assert run_command("curves", whole, "--out", "c.png").returncode == 0
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    assert curves(whole, "--out", "c.pdf").returncode == 1
-    nothing = curves(tmp_path)
+    assert run_command("curves", whole, "--out", "c.pdf").returncode == 1
+    nothing = run_command("curves", tmp_path)
     assert nothing.returncode == 1 and "has no metrics.jsonl" in nothing.stderr
 
 
@@ -148,7 +149,7 @@ def test_activation_checkpointing_changes_no_loss(small: Path, whole: Path, tmp_
 
 def stop_at_the_first_report(command: list[str]) -> str:
     """SIGTERM once a training has reported a step; what it says afterwards. Its status must be 75."""
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     for line in process.stderr:
         if " step " in line:
@@ -247,7 +248,7 @@ def test_a_terminal_shows_one_live_line_and_what_is_said_above_it(small: Path, t
     out = tmp_path / "out"
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--stop-after", "10"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", "COLUMNS": "120"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     process = subprocess.Popen(command, env=environment, stderr=theirs, stdout=theirs)
     os.close(theirs)
     shown = b""
@@ -269,7 +270,7 @@ def test_weights_and_biases_gets_the_metrics_where_it_is_asked_for(small: Path, 
     out = tmp_path / "out"
     asked = {"WANDB_PROJECT": "fox1", "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--stop-after", "10"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **asked}
+    environment = {**os.environ, **asked}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 75, done.stderr
     (record,) = out.glob("wandb/offline-run-*/run-*.wandb")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,8 @@ from fox1.pipeline.signals.ratios import SIGNALS
 from fox1.pipeline.signals.scan import Models, ScanSettings, scan_piece, signals_schema
 from fox1.pipeline.sources.rows import TEXT_SCHEMA
 from fox1.pipeline.text.edits import apply_edits
+
+from tests.conftest import run_command
 
 FILE = SourceFile("pile", "x.jsonl", "", 0, "", "pile", False, file_hash("pile", "x.jsonl"))
 
@@ -146,12 +145,6 @@ def test_empty_documents_divide_by_nothing(signal: str) -> None:
     assert failed(signals(("", "Pile-CC")), FilterSettings(sections)) == [[f"min_{signal}"]]
 
 
-def fox1(*words: object, data: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fox1", *map(str, words)]
-    environment = {**os.environ, "FOX1_DATA": str(data)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
 def test_what_if_says_what_a_real_change_does(
     run: Path, corpora: Path, tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
 ) -> None:
@@ -186,15 +179,21 @@ def test_what_if_says_what_a_real_change_does(
 
 
 def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
-    done = fox1("filter", run, "--what-if", "filters.web.min_words=300", "--examples", 2, data=corpora)
+    data = str(corpora)
+    done = run_command("filter", run, "--what-if", "filters.web.min_words=300", "--examples", 2, FOX1_DATA=data)
     assert done.returncode == 0, done.stderr
     assert "dropped for min_words" in done.stdout and "would reuse the scan" in done.stdout
-    assert "nothing would change" in fox1("filter", run, "--what-if", "filters.all.min_words=10", data=corpora).stdout
+    assert (
+        "nothing would change"
+        in run_command("filter", run, "--what-if", "filters.all.min_words=10", FOX1_DATA=data).stdout
+    )
     for change, says in {
         "filters.web.min_wrds=3": "did you mean `min_words`",
         "dedupe.jaccard=0.9": "need no new scan",
         "filters.web": "write key=value",
     }.items():
-        bad = fox1("filter", run, "--what-if", change, data=corpora)
+        bad = run_command("filter", run, "--what-if", change, FOX1_DATA=data)
         assert bad.returncode == 1 and says in bad.stderr and len(bad.stderr.splitlines()) == 1, bad.stderr
-    assert "is this a run" in fox1("filter", corpora, "--what-if", "filters.web.min_words=3", data=corpora).stderr
+    assert (
+        "is this a run" in run_command("filter", corpora, "--what-if", "filters.web.min_words=3", FOX1_DATA=data).stderr
+    )

@@ -149,6 +149,7 @@ def test_scores_equal_those_of_transformers(checkpoint: Path, items: Path, tmp_p
 
 def test_all_six_run_from_local_files_with_the_published_shots(checkpoint: Path, items: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.json"
+    # A process of its own: the command turns progress bars off before the harness is imported, which it is here.
     command = [sys.executable, "-m", "fox1", "eval", str(checkpoint), "--data", str(items), "--out", str(out)]
     done = subprocess.run(command, env={**os.environ, "COLUMNS": "120"}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
