@@ -15,6 +15,7 @@ the working directory.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import shlex
@@ -54,6 +55,12 @@ class Submission:
     def entry(self) -> str:
         """The shell command that starts the job."""
         return ENTRY + shlex.join(self.command)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What tells jobs of one command apart by the recipe they run, which has the same name in all of them."""
+        contents = [f"{name} {hashlib.sha256(self.files[name]).hexdigest()}" for name in sorted(self.files)]
+        return {"fox1_files": hashlib.sha256("\n".join(contents).encode()).hexdigest()}
 
 
 def stage_job(destination: Path, files: Mapping[str, bytes]) -> None:
@@ -101,14 +108,16 @@ def _next_of_name(client: Any, name: str, address: str) -> tuple[str, str | None
 
 
 def _must_run(client: Any, job: str, submission: Submission, address: str) -> None:
-    """Raises `SubmitError` if a job runs another command."""
+    """Raises `SubmitError` if a job runs another command, or another recipe."""
     with one_line_errors(address):
-        running = client.get_job_info(job).entrypoint
-    if running != submission.entry:
-        command = running.removeprefix(ENTRY)
-        raise SubmitError(
-            f"job {job} is running another command ({command}): choose another --name, or wait until it ends"
-        )
+        running = client.get_job_info(job)
+    other = ""
+    if running.entrypoint != submission.entry:
+        other = f"another command ({running.entrypoint.removeprefix(ENTRY)})"
+    elif {**(running.metadata or {}), **submission.metadata} != running.metadata:
+        other = "the same command with another recipe"
+    if other:
+        raise SubmitError(f"job {job} is running {other}: choose another --name, or wait until it ends")
 
 
 def _send(client: Any, submission: Submission, address: str, name: str | None) -> str:
@@ -126,6 +135,7 @@ def _send(client: Any, submission: Submission, address: str, name: str | None) -
                 client.submit_job(
                     entrypoint=submission.entry,
                     submission_id=name,
+                    metadata=submission.metadata,
                     runtime_env={
                         "py_modules": [str(package)],
                         "working_dir": str(working),

@@ -425,8 +425,8 @@ def test_what_a_recipe_names_travels_with_the_job(address: str, tmp_path: Path) 
     (mine / "mine.yaml").write_text(yaml.safe_dump(recipe))
     command = [sys.executable, "-m", "fox1", "submit", "--address", address, "--"]
     command += ["curate", "mine.yaml", "--out", str(run), "--stages", "filter"]
-    for _ in range(2):
-        done = subprocess.run(command, cwd=mine, capture_output=True, text=True, timeout=300)
+    for options in ([], ["--in-process"]):
+        done = subprocess.run([*command, *options], cwd=mine, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
     reused, total = (int(n) for n in re.findall(r"(\d+) of (\d+) tasks reused", done.stdout)[-1])
     assert reused == total, done.stdout
@@ -457,6 +457,10 @@ def test_ctrl_c_stops_following_but_not_the_job(address: str, monkeypatch: pytes
 
     ray = client.connect(address)
     assert ray.get_job_status("long").value == "RUNNING"
+    for other, says in ((["other"], "another command"), (["wait"], "the same command with another recipe")):
+        with pytest.raises(SubmitError, match=f"job long is running {says}"):
+            sent = Submission(other, {"recipe.yaml": b"seed: 8"})
+            submit.submit(sent, address=address, name="long", follow=False, out=io.StringIO())
     # Following again, a job that someone stops exits as an interrupted program does.
     ray.stop_job("long")
     out = io.StringIO()
