@@ -1,4 +1,4 @@
-"""Who may import whom: one direction between the parts, no circle, and rich in one place (DESIGN, section 3)."""
+"""Who may import whom: one direction between the parts, no circle, and rich in one place (docs/architecture.md)."""
 
 from __future__ import annotations
 

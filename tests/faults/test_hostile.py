@@ -1,6 +1,6 @@
 """Hostile input: text that would steer a terminal, a page or the tokens; bombs; names that lead elsewhere; damaged bytes.
 
-The table of what bad input does is DESIGN's; its other rows are tested beside the parts: quarantine and damage in
+docs/security.md says what bad input does; the rest of it is tested beside the parts: quarantine and damage in
 test_sources.py, files that change and limits in test_curate.py, a full disk in test_engine.py, lost nodes in test_cluster.py,
 short budgets in test_mix.py, damaged checkpoints in test_elastic.py, damaged files of a run in test_checksums.py.
 """
