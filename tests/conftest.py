@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -68,18 +67,6 @@ def run_command(*words: object, **variables: str) -> subprocess.CompletedProcess
 def as_set(*changes: str) -> list[str]:
     """Changes of a recipe as options of the command line."""
     return [word for change in changes for word in ("--set", change)]
-
-
-def hashes(run: Path) -> dict[str, str]:
-    """SHA-256 of every file of a run that is promised to be the same."""
-    from fox1.pipeline.run.artifacts import FINAL
-
-    found = {}
-    for part in FINAL:
-        for path in sorted((run / part).rglob("*")):
-            if path.is_file():
-                found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
 
 
 def read_stored(path: Path) -> bytes:

@@ -17,7 +17,8 @@ from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect
 from typer.testing import CliRunner
 
-from tests.conftest import SMALL, hashes
+from tests.conftest import SMALL
+from tests.faults.promises import hashes
 
 
 def test_a_run_is_made_opened_and_loaded_from_python(

@@ -436,9 +436,10 @@ def chaos(options: argparse.Namespace, folder: Path) -> int:
 def import_all(kinds: list[str]) -> None:
     """What commands import, so that a fork of this process begins at once. Nothing here may start a thread."""
     import fox1.commands.app
-    import fox1.commands.show.documents
+    import fox1.commands.show.bars
+    import fox1.commands.show.runs
     import fox1.pipeline.curate
-    import fox1.pipeline.run.verify
+    import fox1.pipeline.run.checksums
     import fox1.recipes.load
     import fox1.recipes.settings
 

@@ -20,13 +20,18 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def promised_of_a_run(run: Path) -> dict[str, str]:
-    """What must be equal of a run: name -> hash."""
+def hashes(run: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run that is the same however it was made."""
     from fox1.pipeline.run.artifacts import FINAL
 
-    files = [p for part in FINAL for p in sorted((run / part).rglob("*")) if p.is_file()]
-    files += [run / name for name in ("manifest.json", "recipe.yaml", "training.json")]
-    return {str(p.relative_to(run)): sha256(p) for p in files if p.exists()}
+    files = (p for part in FINAL for p in sorted((run / part).rglob("*")) if p.is_file())
+    return {str(p.relative_to(run)): sha256(p) for p in files}
+
+
+def promised_of_a_run(run: Path) -> dict[str, str]:
+    """What must be equal of a run: name -> hash."""
+    files = [run / name for name in ("manifest.json", "recipe.yaml", "training.json")]
+    return hashes(run) | {p.name: sha256(p) for p in files if p.exists()}
 
 
 def promised_of_a_training(out: Path) -> dict[str, str]:

@@ -20,8 +20,9 @@ import pytest
 from fox1.pipeline import curate as curate_module
 from fox1.pipeline.engine.tasks import Silent
 
-from tests.conftest import ROOT, SMALL, as_set, hashes, read_stored, run_command, write_stored
+from tests.conftest import ROOT, SMALL, as_set, read_stored, run_command, write_stored
 from tests.faults.kill_at_publish import Kill, draw
+from tests.faults.promises import hashes
 
 
 def fox1(*arguments: object, data: Path) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from fox1.pipeline.prepare import stage as prepare
 from fox1.pipeline.signals import stage as scan
 from fox1.pipeline.tokens import stage as tokenize
 
-from tests.conftest import hashes
+from tests.faults.promises import hashes
 
 GOLDEN = Path(__file__).parent / "golden.json"
 STAGES = {

@@ -20,7 +20,8 @@ from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.mix import assign
 from typer.testing import CliRunner
 
-from tests.conftest import SMALL, hashes, read_stored, write_stored
+from tests.conftest import SMALL, read_stored, write_stored
+from tests.faults.promises import hashes
 from tests.pipeline.dedupe.test_dedupe import decisions, sentence, settings_for, write
 
 Row = dict[str, Any]

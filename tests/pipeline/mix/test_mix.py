@@ -22,7 +22,7 @@ from fox1.tokenize.shards import read_set, token_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import hashes
+from tests.faults.promises import hashes
 
 
 @given(st.integers(0, 10**13), st.lists(st.floats(0.001, 1000), min_size=1, max_size=30))
