@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from fox1.recipes.check import check_recipe, undrawn_sources
+from fox1.recipes.json_schema import resolved
 from fox1.recipes.load import PACKAGE, RecipeError, find, load_recipe
 from fox1.recipes.presets import PRESETS
 from fox1.recipes.schema import Recipe
@@ -105,6 +108,21 @@ def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path:
         ("licence.exclude.0.corpus=pil", "licence.exclude.0 names the corpus 'pil'"),
         ("filters={pile/Githb: {min_words: 1}}", "filters names the subset 'Githb'"),
         ("held_out.other.files=[x]", "held_out names the source 'other'"),
+        ("dedupe.priority=pile", "dedupe.priority: write a list, such as"),
+        ("dedupe=5", "dedupe: write a mapping, such as"),
+        ("phases.phase1.blocks.0={min_tokens: 5}", "blocks.0.length: is required and missing"),
+        ("phases.phase1.blocks=[]", "phases.phase1.blocks: must not be empty"),
+        ("phases.phase1.tokens=120%", r"phases.phase1.tokens: '120%' is not|1.2 is not a share between"),
+        ("phases.phase1.tokens=39%", "phases.phase1.tokens is a share; give `total_tokens`"),
+        ("sources.pile.corpus=other", "sources.pile.corpus: unknown key"),
+        ("edits.cut_contamination=true", r"edits.cut_contamination: unknown key; known keys: pii, lines"),
+        ("dedupe.jacard=0.5", r"dedupe.jacard: unknown key \(did you mean `jaccard`\?\)"),
+        ("dedupe.jaccard=80", "dedupe.jaccard: 80 is not a share"),
+        ("dedupe.fan_out=0", "dedupe.fan_out: .* greater than or equal to 1"),
+        ("training.sizes.tiny.model={layers: 2}", "training.sizes.tiny.model: give hidden, intermediate, .*, too"),
+        ("training.sizes.tiny.schedule.decay_share=2", "decay_share: 2 is not a share"),
+        ("tokenizer.chat=[]", "tokenizer.chat: unknown key"),
+        ("scale=.nan", "scale: .*finite number"),
     ],
 )
 def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: str) -> None:
@@ -188,7 +206,27 @@ def test_yaml_errors_name_the_line(tmp_path: Path) -> None:
 def test_the_schema_describes_every_key() -> None:
     schema = Recipe.model_json_schema()
     assert set(schema["properties"]) == set(Recipe.model_fields)
-    assert schema["additionalProperties"] is False
+    for part in (schema, *schema["$defs"].values()):
+        assert part["additionalProperties"] is False and part["description"]
+        for key, value in part["properties"].items():
+            # Where a description is that of the part it refers to, it stands there.
+            assert any(kind.get("description") for kind in (value, *resolved(schema, value))), key
+
+
+@pytest.mark.parametrize("name", ["fox1", "mini", "sample"])
+def test_the_package_s_recipes_are_valid_for_an_editor(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(Recipe.model_json_schema())
+    validator.check_schema(validator.schema)
+    assert not [error.json_path for error in validator.iter_errors(load_recipe(name, [], VARIABLES)[1])]
+
+
+def test_settings_do_without_pydantic() -> None:
+    code = (
+        "import sys, fox1.pipeline.curate, fox1.trainer.settings; "
+        "sys.exit(bool({'pydantic', 'fox1.recipes'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_weights_nest_and_pools_have_what_their_group_says() -> None:
