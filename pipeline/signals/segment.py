@@ -114,7 +114,7 @@ class Segments:
     line_offsets: np.ndarray
     """int64 [n + 1]: lines of document d."""
     line_start: np.ndarray
-    """int64 [lines]: byte in `text` of the first character that is no white space."""
+    """int64 [lines]: byte in `text` of the first character that is not white space."""
     line_end: np.ndarray
     """int64 [lines]: byte after the last such character."""
     line_chars: np.ndarray
