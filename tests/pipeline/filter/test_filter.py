@@ -192,7 +192,7 @@ def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
     assert "nothing would change" in fox1("filter", run, "--what-if", "filters.all.min_words=10", data=corpora).stdout
     for change, says in {
         "filters.web.min_wrds=3": "did you mean `min_words`",
-        "dedupe.jaccard=0.9": "need no new scan",
+        "dedupe.jaccard=0.9": "can change without a new scan",
         "filters.web": "write key=value",
     }.items():
         bad = fox1("filter", run, "--what-if", change, data=corpora)
