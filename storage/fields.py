@@ -107,12 +107,13 @@ class Written:
 class OneOf:
     """One of a few texts, from a table of the code that acts on them."""
 
-    choices: Sequence[str]
+    choices: Sequence[str] | Callable[[], Sequence[str]]
+    """A function where the table is slow to import."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
 
-        return core_schema.literal_schema(list(self.choices))
+        return core_schema.literal_schema(list(self.choices() if callable(self.choices) else self.choices))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,12 @@ from ..run.identity import SourceFile, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import make_reader, reader_url
 from .formats import is_arrow, is_json_lines, open_source
-from .rows import ADAPTERS
+
+
+def _formats() -> tuple[str, ...]:
+    from .rows import ADAPTERS
+
+    return tuple(ADAPTERS)
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class SourceSettings:
     """Where one corpus (or its held-out part) lies."""
 
     corpus: Annotated[str, Derived()]
-    format: Annotated[str, OneOf(tuple(ADAPTERS))]
+    format: Annotated[str, OneOf(_formats)]
     """How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`, `chat` conversations."""
     root: str = ""
     """Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced."""

@@ -189,7 +189,7 @@ def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
     )
     for change, says in {
         "filters.web.min_wrds=3": "did you mean `min_words`",
-        "dedupe.jaccard=0.9": "need no new scan",
+        "dedupe.jaccard=0.9": "can change without a new scan",
         "filters.web": "write key=value",
     }.items():
         bad = run_command("filter", run, "--what-if", change, FOX1_DATA=data)
