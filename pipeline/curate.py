@@ -178,17 +178,17 @@ def _run_stages(
     yield "prepare"
 
     scanned = scan(engine, files, s.scan, prepared.for_scan)
-    of_scan = summary.funnels = scan_funnels(files, scanned.files)
-    check_bad_rows(of_scan, s.max_bad_rows, str(paths.root / "quarantine"))
+    part_funnels = summary.funnels = scan_funnels(files, scanned.files)
+    check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))
     yield "scan"
 
     filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
     summary.notes += filtered.notes
-    judge_groups(of_scan, groups, filtered.groups)
+    judge_groups(part_funnels, groups, filtered.groups)
     yield "filter"
 
     decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old)
-    funnels = summary.funnels = decided_funnels(of_scan, decided.verdicts)
+    funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
     check_estimate(s.mix, decided.kept_bytes, {f.corpus: f.format for f in files}, prepared.tokenizer)
@@ -207,7 +207,7 @@ def _run_stages(
     summary.mixture = mixed.mixture
     yield "mix"
 
-    run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, of_scan, funnels)
+    run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels)
     report(engine, run, s.identity(), [p.name for p in s.mix.phases])
     yield "stats"
 
