@@ -104,7 +104,7 @@ class _Measured:
     wall: dict[str, float]
     prepare: dict[str, float]
     paths: RunPaths
-    scanned: dict[str, dict[str, int]]
+    scanned: dict[str, dict[str, Any]]
 
 
 class _Clock(Silent):
@@ -264,14 +264,14 @@ def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Seq
     scanned = {}
     for path in (engine.paths.root / "records" / "scan").glob("*.json"):
         record = read_json(path)
-        scanned[record["task"]] = record["counts"]
+        scanned[record["task"]] = record["result"]
     return _Measured(seconds, cpu, tasks, peak, clock.wall, prepare, engine.paths, scanned)
 
 
 def _budgets(mix: MixSettings, wanted: Sequence[int], paths: RunPaths) -> MixSettings:
     """The phases with as many tokens as the recipe asks for, as far as repeating a sample can give them."""
     records = [read_json(p) for p in (paths.root / "records" / "tokenize").glob("*.json")]
-    held = sum(r["counts"]["tokens"] for r in records if "/held-out-" not in r["task"])
+    held = sum(r["result"]["encoded"]["tokens"] for r in records if "/held-out-" not in r["task"])
     share = min(1.0, held * REPEATS / max(wanted))
     phases = zip(mix.phases, wanted, strict=True)
     return replace(mix, phases=tuple(replace(p, tokens=max(int(n * share), 2_000)) for p, n in phases))
