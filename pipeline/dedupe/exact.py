@@ -96,7 +96,7 @@ def _contents(
 class OverlapCell(NamedTuple):
     """Documents of one subset (or corpus) that stand with documents of another."""
 
-    of: int
+    cell: int
     beside: int
     documents: int
     bytes: int

@@ -106,11 +106,11 @@ def dedupe(
         content_key(codes, [[parts[i].contents() for i in chunk] for chunk in chunks.members]),
     )
     documents = sum(n for _, n in (*sizes, *old.sizes))
-    return _Dedupe(engine, [[parts[i] for i in chunk] for chunk in chunks.members], plan, documents, shape).run()
+    return _DedupeSteps(engine, [[parts[i] for i in chunk] for chunk in chunks.members], plan, documents, shape).run()
 
 
 @dataclass
-class _Dedupe:
+class _DedupeSteps:
     engine: Engine
     parts: list[list[Part]]
     """By chunk."""
@@ -334,7 +334,7 @@ def _summed(overlaps: Iterable[Mapping[str, Sequence[exact.OverlapCell]]]) -> di
         for kind, cells in found.items():
             total = totals.setdefault(kind, {})
             for cell in cells:
-                sums = total.setdefault((cell.of, cell.beside), [0, 0])
+                sums = total.setdefault((cell.cell, cell.beside), [0, 0])
                 sums[0] += cell.documents
                 sums[1] += cell.bytes
     return {kind: [[a, b, *total[a, b]] for a, b in sorted(total)] for kind, total in sorted(totals.items())}

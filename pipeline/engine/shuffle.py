@@ -174,7 +174,7 @@ def merged(
     Args:
         limit: bytes of a slice. All that is held is a block of each file, together as much.
     """
-    runs = [_Run(path, *partition_bounds(path, partition), dtype) for path in files]
+    runs = [_SortedRun(path, *partition_bounds(path, partition), dtype) for path in files]
     while True:
         # Blocks in proportion, so that they end near the same key.
         total = sum(run.bytes for run in runs)
@@ -195,7 +195,7 @@ def merged(
         del rows
 
 
-class _Run:
+class _SortedRun:
     """A sorted partition of one file, read block by block."""
 
     def __init__(self, path: Path, begin: int, end: int, dtype: np.dtype) -> None:

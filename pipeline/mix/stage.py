@@ -66,7 +66,7 @@ def mix(
         if (shards := tokens[g.name].shards)
     )
     vocabulary = Vocabulary(prepared.vocab_size, prepared.pad, prepared.eos, prepared.bos, tokenizer.bos, tokenizer.eos)
-    return _Mix(engine, settings, vocabulary, cells, token_groups).run()
+    return _MixSteps(engine, settings, vocabulary, cells, token_groups).run()
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Vocabulary:
 
 
 @dataclass
-class _Mix:
+class _MixSteps:
     """The steps of the stage, with what they all know."""
 
     engine: Engine
@@ -286,14 +286,14 @@ class _Mix:
                 for part in s.parts:
                     for cell, n in part.cells.items():
                         by_source[cell] = by_source.get(cell, 0) + n
-            splits = [_Split(s.block_length, s.tokens, s.files) for s in sets]
+            splits = [_WrittenSplit(s.block_length, s.tokens, s.files) for s in sets]
             self.describe(phase_settings.name, self.paths.phase(phase_settings.name), splits, tokens, sets[0].masked)
 
     def describe(
         self,
         name: str,
         folder: Path,
-        written: Sequence[_Split],
+        written: Sequence[_WrittenSplit],
         tokens: dict[int, dict[int, int]],
         masked: bool,
     ) -> None:
@@ -329,7 +329,7 @@ class _Mix:
         folder = self.paths.held_out / str(length)
         task = Task("held_out", held_out.write_held_out, (shards, shape, folder))
         written = self.engine.run("mix.held_out", VERSION, [task])[0]
-        split = _Split(length, written.tokens, written.files)
+        split = _WrittenSplit(length, written.tokens, written.files)
         self.describe("held_out", self.paths.held_out, [split], {}, masked)
         return written
 
@@ -373,7 +373,7 @@ class _Layout:
 
 
 @dataclass(frozen=True)
-class _Split:
+class _WrittenSplit:
     """The files of one block length of a phase set."""
 
     block_length: int
