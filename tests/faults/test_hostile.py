@@ -191,7 +191,7 @@ def test_a_list_of_urls_names_files_below_its_folder(line: str, tmp_path: Path) 
 
 def test_a_file_whose_name_steers_a_terminal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "\x1b[2J.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"the name '\\x1b\[2J.jsonl' has control characters; rename the file"):
+    with pytest.raises(ValueError, match=r"the name '\\x1b\[2J.jsonl' contains control characters; rename the file"):
         list_sources([SourceSettings("c", "pile", str(tmp_path))])
 
 

@@ -211,7 +211,7 @@ def test_what_is_missing_or_wrong_is_named(checkpoint: Path, items: Path, tmp_pa
         return str(CliRunner().invoke(app, ["eval", str(checkpoint), *options]).exception)
 
     assert "--tasks: there is no benchmark foo; choose from arc" in asked("--tasks", "foo")
-    assert "is no folder" in asked("--data", str(tmp_path / "none"))
+    assert "is not a folder" in asked("--data", str(tmp_path / "none"))
     assert "arc has no *Challenge-Test*.jsonl" in asked("--tasks", "arc", "--data", str(tmp_path))
     table(tmp_path / "mmlu" / "test" / "anatomy_test.csv", [["Q", "a", "b", "c", "d", "E"]])
     with pytest.raises(ValueError, match=r"anatomy_test.csv, row 1: expected a question"):
