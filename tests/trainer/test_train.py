@@ -203,7 +203,9 @@ def test_one_training_writes_a_folder(small: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").touch()
     done = train(small, tmp_path / "run")
-    assert done.returncode == 1 and "is a run of `fox1 curate`; give the checkpoints a folder of their own" in done.stderr
+    assert (
+        done.returncode == 1 and "is a run of `fox1 curate`; give the checkpoints a folder of their own" in done.stderr
+    )
 
 
 def test_phases_start_only_from_the_end_of_the_one_before(small: Path, tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ def test_sketches_and_bands_estimate_jaccard(overlap: float) -> None:
     rng = random.Random(4)
     pairs = [pair(rng, overlap) for _ in range(60)]
     signed = sign([t for p in pairs for t in p])
-    true = np.mean([len(shingles(a) & shingles(b)) / len(shingles(a) | shingles(b)) for a, b in pairs])
+    sets = [(shingles(a), shingles(b)) for a, b in pairs]
+    true = np.mean([len(a & b) / len(a | b) for a, b in sets])
     sketches = [signed.sketch[signed.sketch_offsets[i] : signed.sketch_offsets[i + 1]] for i in range(len(pairs) * 2)]
     estimates = [np.divide(*common(sketches[2 * i], sketches[2 * i + 1], 128)) for i in range(len(pairs))]
     # The mean of 60 estimates has a standard error below 0.006.
