@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 DEMO ?= build/demo
 # The folder with real text that some tests read (its data/corpora, data/eval, ...); without it they are skipped.
 export FOX1_TEST_DATA ?= $(abspath $(wildcard ../shared))
+# Tests wait for clusters and commands that they start: one process more than cores keeps the cores busy.
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell expr `nproc` + 1)
 # How much `make fuzz` and `make chaos` do.
 FUZZ_CASES ?= 100000
 CHAOS_FAULTS ?= 50
