@@ -88,7 +88,9 @@ def test_a_recipe_of_ones_own_is_completed_by_its_path(tmp_path: Path, monkeypat
 
 
 def test_completion_is_printed_for_the_users_shell() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fox1", "--show-completion", "bash"], capture_output=True, text=True, check=True
-    )
+    # Otherwise Typer looks for the shell among the parents of the process, where tests may have none.
+    named = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [sys.executable, "-m", "fox1", "--show-completion", "bash"]
+    done = subprocess.run(command, env=named, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "complete -o default -F _fox1_completion fox1" in done.stdout
