@@ -158,8 +158,7 @@ def _run_stages(
     """The stages in order, the name of each when it is done; whoever iterates may stop after any of them."""
     s, paths = settings, engine.paths
     groups = group_files(files)
-    schema = signals_schema(s.scan)
-    old = read_run(RunPaths(store.as_path(s.against)), files, schema) if s.against else NO_RUN
+    old = read_run(RunPaths(store.as_path(s.against)), files, signals_schema(s.scan)) if s.against else NO_RUN
     barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
 
     prepared = prepare(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ class PackedSet:
     files: list[Artifact] = field(default_factory=list)
     """Of the set, once they are written."""
 
-    @property
+    @cached_property
     def bucket_sizes(self) -> list[int]:
         """Blocks in every bucket, over all parts."""
         return np.sum([part.buckets for part in self.parts], axis=0).tolist()
 
-    @property
+    @cached_property
     def n_blocks(self) -> int:
         return sum(self.bucket_sizes)
 

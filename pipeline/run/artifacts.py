@@ -248,14 +248,8 @@ def write_json(path: Path, value: object) -> Artifact:
 
 def content_key(*parts: object) -> str:
     """A hash over the JSON of `parts`: the key of a task or the name of a plan."""
-    text = json.dumps(parts, sort_keys=True, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(text.encode())
-
-
-def _plain(value: object) -> object:
-    if hasattr(value, "__dataclass_fields__"):
-        return asdict(value)  # type: ignore[call-overload]
-    raise TypeError(f"{type(value).__name__} cannot be part of a key")
 
 
 def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq.ParquetFile, int]]:

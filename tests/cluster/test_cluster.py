@@ -30,14 +30,13 @@ from tests.cluster.clusters import (
     open_cluster,
     open_store,
 )
-from tests.conftest import SMALL, run_to_train
+from tests.conftest import REAL, SMALL, needs_real_text, run_to_train
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 pytestmark = pytest.mark.long
 
 STAGES = ("prepare", "scan", "filter", "dedupe.", "tokenize", "mix.", "stats")
-REAL = Path(os.environ.get("FOX1_TEST_DATA") or os.devnull).resolve() / "data" / "corpora"
 """Real text in the five formats, where the variable names a folder with some."""
 
 
@@ -97,14 +96,14 @@ def test_a_submitted_curation_in_a_store_gives_the_bytes_of_a_local_one(
     assert all(entry["attempt"] == 1 and not entry["error"] for entry in log)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no copy of the corpora here")
+@needs_real_text
 def test_the_real_recipe_in_small_gives_the_bytes_of_a_local_run(nodes: Nodes, bucket: Bucket, tmp_path: Path) -> None:
     """`mini` over 280 MB of text."""
-    environment = {**os.environ, "FOX1_DATA": str(REAL)}
+    environment = {**os.environ, "FOX1_DATA": str(REAL / "corpora")}
     command = [sys.executable, "-m", "fox1", "curate", "mini", "--out", str(tmp_path / "run"), "--in-process"]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     words = ("--", "curate", "mini", "--out", "s3://bucket/runs/mini")
-    job = submit(nodes, *words, FOX1_DATA=str(REAL))
+    job = submit(nodes, *words, FOX1_DATA=str(REAL / "corpora"))
     said = job.communicate(timeout=1200)[0]
     assert job.returncode == 0, said
     assert_equal_to(tmp_path / "run", bucket, "runs/mini")
