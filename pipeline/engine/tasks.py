@@ -101,10 +101,6 @@ def attempt(task: Task[Any], key: str, paths: RunPaths, step: str) -> Outcome:
     began = time.monotonic()
     result, error, trace, transient = None, "", "", False
     try:
-        # Outputs are about to be replaced: no record may vouch for them until they are whole again.
-        record = paths.record(step, task.name)
-        with writing(record):
-            record.unlink(missing_ok=True)
         done = task.run(*task.args)
         write_record(paths, step, task.name, key, done)
         # Without a record, nothing is finished.
@@ -204,7 +200,14 @@ class Engine:
     def _run(self, step: str, todo: list[Planned], results: list[Any]) -> None:
         """Run tasks, those that a worker or a disk lost again, and put what they return into `results`."""
         attempts = dict.fromkeys((p.index for p in todo), 0)
+        records = [self.paths.record(step, p.task.name) for p in todo]
+        # A store is asked only for what it had: a new run has nothing.
+        records = [record for record in records if store.size_at_start(record) is not None]
         while todo:
+            # Outputs are about to be replaced: no record may vouch for them until they are whole again.
+            for record in records:
+                with writing(record):
+                    record.unlink(missing_ok=True)
             asked = {p.index: p for p in todo}
             again: list[Planned] = []
             for index, outcome in self.executor.run(todo, self.paths, step, self.progress):
@@ -223,6 +226,7 @@ class Engine:
                     self._look(step)
                     raise StageFailed(self._describe(step, task, outcome, attempts[index]))
             todo = again
+            records = [self.paths.record(step, p.task.name) for p in todo]
             if todo:
                 time.sleep(min(5.0, 0.5 * 2 ** max(attempts.values())))
 

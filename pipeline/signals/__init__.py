@@ -5,6 +5,7 @@ scan.py             a task: source files in, one row of facts per document out
 segment.py          words, lines and paragraphs, cut once for all kernels; unicode.py: character classes
 gopher.py, c4.py, fineweb.py, code.py    the rules of the papers, as counts
 language.py, quality.py                  language with confidence; the learned quality score
+unpacked.py         tables of packages, unpacked once for a machine
 minhash.py, hashing.py                   content hash, band signature, sketch
 pii.py, matchers.py, marked.py           personal data and secrets; words that signals look for
 contamination.py, urls.py                benchmark n-grams; block lists

@@ -132,11 +132,21 @@ def find_hits(s: Segments, index: ContaminationIndex) -> Hits:
     opens = np.append(True, (document[1:] != document[:-1]) | (start[1:] > end[:-1]))
     first = np.flatnonzero(opens)
     spans = np.stack([document[first], start[first], np.maximum.reduceat(end, first)], axis=1)
+    # A gram that a document repeats counts once: many items may have it.
+    document, gram = _unpack(np.unique(_pack(document, gram)))
     sizes = np.diff(index.item_offsets)[gram]
-    # One entry per match and item that has its gram, then distinct (document, item).
     at = np.repeat(index.item_offsets[gram] - np.append(0, np.cumsum(sizes)[:-1]), sizes) + np.arange(sizes.sum())
-    pairs = np.unique(np.stack([np.repeat(document, sizes), index.items[at].astype(np.int64)]), axis=1)
-    return Hits(spans, pairs[0], pairs[1].astype(np.uint32))
+    hit, item = _unpack(np.unique(_pack(np.repeat(document, sizes), index.items[at])))
+    return Hits(spans, hit, item.astype(np.uint32))
+
+
+def _pack(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Pairs of numbers below 2^31 and 2^32 as one, in whose order they are sorted."""
+    return high.astype(np.int64) << 32 | low.astype(np.int64)
+
+
+def _unpack(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return pairs >> 32, pairs & 0xFFFFFFFF
 
 
 _STEP = np.uint64(0xD6E8FEB86659FD93)

@@ -20,6 +20,8 @@ from io import BytesIO
 import numpy as np
 from numba import njit
 
+from .unpacked import unpacked
+
 PIECES = 4
 PIECE_BYTES = 128
 LANGUAGE_BYTES = PIECES * (PIECE_BYTES + 1)
@@ -55,19 +57,31 @@ class LanguageModel:
 @functools.cache
 def load_model() -> LanguageModel:
     """The model of the installed py3langid; read as arrays, nothing is unpickled."""
+    tables = unpacked(f"language-{model_version()}-{_SCALE}", _tables)
+    names = tables["names"].tolist()
+    log1p = np.rint(np.log1p(np.arange(LANGUAGE_BYTES + 1)) * _SCALE).astype(np.int32)
+    return LanguageModel(
+        tuple(names),
+        np.array([names.index(name) for name in names]),
+        tables["next"],
+        tables["state"],
+        tables["weights"],
+        tables["prior"],
+        log1p,
+    )
+
+
+def _tables() -> dict[str, np.ndarray]:
+    """Fields of a `LanguageModel` by their names, and `names`: the language of every column."""
     data = lzma.decompress(resources.files("py3langid").joinpath("data/model.npz.xz").read_bytes())
     with np.load(BytesIO(data), allow_pickle=False) as model:
-        names = [_ALIASES.get(name, name) for name in model["classes"].tolist()]
-        log1p = np.rint(np.log1p(np.arange(LANGUAGE_BYTES + 1)) * _SCALE).astype(np.int32)
-        return LanguageModel(
-            tuple(names),
-            np.array([names.index(name) for name in names]),
-            model["nextmove"].astype(np.int32).reshape(-1, 256),
-            np.column_stack([model["nextmove_row"], model["out_feat"]]).astype(np.int32),
-            np.clip(np.rint(model["ptc"].astype(np.float64) * _SCALE), -32768, 32767).astype(np.int16),
-            np.rint(model["pc"].astype(np.float64) * _SCALE**2).astype(np.int32),
-            log1p,
-        )
+        return {
+            "names": np.array([_ALIASES.get(name, name) for name in model["classes"].tolist()]),
+            "next": model["nextmove"].astype(np.int32).reshape(-1, 256),
+            "state": np.column_stack([model["nextmove_row"], model["out_feat"]]).astype(np.int32),
+            "weights": np.clip(np.rint(model["ptc"].astype(np.float64) * _SCALE), -32768, 32767).astype(np.int16),
+            "prior": np.rint(model["pc"].astype(np.float64) * _SCALE**2).astype(np.int32),
+        }
 
 
 def model_version() -> str:

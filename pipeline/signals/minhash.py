@@ -27,8 +27,9 @@ from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
 from .unicode import ALONE, SPACE, TABLE_SIZE, WORD, decode, tables
 
 SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
-SET_SLOTS = 1 << 22
-"""Distinct shingles held at once; a longer document is walked again for each further range of hashes."""
+SET_SLOTS = 1 << 24
+"""Slots of the set of distinct shingles, 8 bytes each. A document with more than half as many is walked again for each
+further range of hashes."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,31 @@ def _next_unit(
     return np.uint64(0), -1, False
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _add(table: np.ndarray, h: np.uint64) -> bool:
+    """Put a hash, which is not 0, into an open table of a power of two; whether it is new."""
+    mask = np.uint64(len(table) - 1)
+    slot = (h >> np.uint64(9)) & mask
+    while table[slot] != 0 and table[slot] != h:
+        slot = (slot + np.uint64(1)) & mask
+    if table[slot] == h:
+        return False
+    table[slot] = h
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _narrow(table: np.ndarray, first_hash: np.uint64, span: np.uint64) -> int:
+    """Leave in a table only the hashes whose upper 63 bits lie in a range; how many these are."""
+    held = table[table != 0]
+    table[:] = np.uint64(0)
+    used = 0
+    for h in held:
+        if (h >> np.uint64(1)) - first_hash < span and _add(table, h):
+            used += 1
+    return used
+
+
 @njit(cache=True, nogil=True)
 def _sign(
     text: np.ndarray,
@@ -324,16 +350,15 @@ def _sign(
                     chunk[0] = np.uint32(mix64(h) >> np.uint64(32))
                     held = _update_heap(heap, held, chunk, 1)
         else:
-            # The distinct shingles of one range of hashes after another, each range as large as the set can hold.
-            passes, room = 1, np.int64(64)
+            # The distinct shingles of one range of hashes after another, each as wide as the set can hold.
+            room = np.int64(64)
             most = offsets[d + 1] - offsets[d] + 1 if by_char else (offsets[d + 1] - offsets[d]) // 2 + 1
             while room < len(table) and room < 2 * most:
                 room *= 2
-            while most // passes > room // 2:
-                passes *= 2
-            mask = np.uint64(room - 1)
-            for p in range(passes):
+            first_hash, span = np.uint64(0), np.uint64(1 << 63)
+            while first_hash < np.uint64(1 << 63):
                 table[:room] = np.uint64(0)
+                used = 0
                 i, end = offsets[d], offsets[d + 1]
                 inside = False
                 units = 0
@@ -356,21 +381,23 @@ def _sign(
                     if units == 0:
                         h = content[d, 0]
                     h = mix64(h) | np.uint64(1)
-                    if np.int64((h >> np.uint64(1)) & np.uint64(passes - 1)) == p:
-                        slot = (h >> np.uint64(9)) & mask
-                        while table[slot] != 0 and table[slot] != h:
-                            slot = (slot + np.uint64(1)) & mask
-                        if table[slot] == 0:
-                            table[slot] = h
-                            chunk[filled] = np.uint32(h >> np.uint64(32))
-                            filled += 1
-                            distinct += 1
-                            if filled == 1024:
-                                _update_minima(minima, a, b, chunk, filled)
-                                held = _update_heap(heap, held, chunk, filled)
-                                filled = 0
+                    if (h >> np.uint64(1)) - first_hash < span and _add(table[:room], h):
+                        used += 1
+                        while used > room // 2:
+                            span >>= np.uint64(1)
+                            used = _narrow(table[:room], first_hash, span)
                     if after < 0:
                         break
+                for slot in range(room):
+                    if table[slot] != 0:
+                        chunk[filled] = np.uint32(table[slot] >> np.uint64(32))
+                        filled += 1
+                        if filled == 1024:
+                            _update_minima(minima, a, b, chunk, filled)
+                            held = _update_heap(heap, held, chunk, filled)
+                            filled = 0
+                distinct += used
+                first_hash += span
         _update_minima(minima, a, b, chunk, filled)
         held = _update_heap(heap, held, chunk, filled)
         for band in range(n_bands):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,14 +211,18 @@ def stored(url: str, parts: Sequence[str]) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
-    bucket: str, run: Path, settings_of: Callable[..., Any]
+    bucket: str, settings_of: Callable[..., Any], tmp_path: Path
 ) -> None:
     from fox1.pipeline.curate import curate
     from fox1.pipeline.engine.tasks import Engine, Silent
     from fox1.pipeline.run.artifacts import FINAL, RunPaths
 
-    root = open_root(f"{bucket}/runs/forgetful")
-    curate(settings_of(), Engine(RunPaths(root), Forgetful(), Silent()))
+    # One phase is mixed by as many kinds of tasks as three, and a part of the files read.
+    settings = settings_of("scale=0.06", limit=0.4)
+    settings = replace(settings, mix=replace(settings.mix, phases=settings.mix.phases[:1]))
+    run, root = tmp_path / "run", open_root(f"{bucket}/runs/forgetful")
+    curate(settings, Engine(RunPaths(run), InProcess(), Silent()))
+    curate(settings, Engine(RunPaths(root), Forgetful(), Silent()))
     another_node()
     found = stored(f"{bucket}/runs/forgetful", FINAL)
     expected = {
@@ -227,7 +232,7 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     assert [name for name in found if found[name] != expected[name]] == []
     # A second driver, on a machine that has nothing, has nothing to do.
     engine = Engine(RunPaths(root), Forgetful(), Silent())
-    curate(settings_of(), engine)
+    curate(settings, engine)
     assert {stage: total - reused for stage, (reused, total) in engine.reused.items() if reused != total} == {}
     # A lost object is made again, and nothing else.
     fs, key = store.store_of(f"{bucket}/runs/forgetful/phases/phase1/256")
@@ -235,7 +240,7 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     fs.rm_file(lost)
     another_node()
     engine = Engine(RunPaths(root), Forgetful(), Silent())
-    curate(settings_of(), engine)
+    curate(settings, engine)
     assert 1 <= sum(total - reused for reused, total in engine.reused.values()) <= 3
     assert fs.cat_file(lost) == expected["phases/phase1/256/" + lost.rsplit("/", 1)[1]]
 
@@ -244,7 +249,7 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
 def remote(bucket: str, corpora: Path) -> str:
     """A run in the store, made as a user makes it."""
     url = f"{bucket}/runs/command"
-    done = fox1("curate", "sample", "--out", url, "--in-process", *as_set(*SMALL), data=corpora)
+    done = run_command("curate", "sample", "--out", url, "--in-process", *as_set(*SMALL), FOX1_DATA=str(corpora))
     assert done.returncode == 0, done.stderr
     assert f"{url}: prepare, scan" in done.stdout + done.stderr
     return url
@@ -260,29 +265,36 @@ def fox1(*words: str, data: Path | None = None) -> subprocess.CompletedProcess[s
 
 @pytest.mark.slow
 def test_a_run_in_a_store_is_looked_at_like_any_other(remote: str, run: Path, corpora: Path, tmp_path: Path) -> None:
+    import fsspec
+
     def here(*words: str) -> str:
         return run_command(*words, COLUMNS="120").stdout
 
-    there = fox1("stats", remote, "--json")
-    assert there.returncode == 0 and there.stdout == here("stats", str(run), "--json"), there.stderr
+    def there(*words: str) -> subprocess.CompletedProcess[str]:
+        """By a command that finds nothing on this node."""
+        another_node()
+        return run_command(*words, COLUMNS="120", FOX1_DATA=str(corpora))
+
+    scratch = Path(os.environ["FOX1_SCRATCH"])
+    sessions = set(scratch.glob("session-*"))
+    alone = fox1("stats", remote, "--json")
+    assert alone.returncode == 0 and alone.stdout == here("stats", str(run), "--json"), alone.stderr
+    assert set(scratch.glob("session-*")) == sessions  # a process leaves nothing
     row = next(p for p in sorted((run / "decisions").rglob("*.parquet")))
     document = row.relative_to(run / "decisions").as_posix().removesuffix(".parquet") + "#0"
-    assert fox1("why", remote, document).stdout == here("why", str(run), document) != ""
-    assert fox1("trace", remote, "phase1", "3").stdout == here("trace", str(run), "phase1", "3") != ""
-    verified = fox1("verify", remote)
+    assert there("why", remote, document).stdout == here("why", str(run), document) != ""
+    assert there("trace", remote, "phase1", "3").stdout == here("trace", str(run), "phase1", "3") != ""
+    verified = there("verify", remote)
     assert verified.returncode == 0 and f"{remote}: " in verified.stdout, verified.stderr
-    page = fox1("report", remote, "--out", str(tmp_path / "r.html"), data=corpora)
+    page = there("report", remote, "--out", str(tmp_path / "r.html"))
     assert page.returncode == 0 and (tmp_path / "r.html").stat().st_size > 50_000, page.stderr
-    assert fox1("report", remote, data=corpora).returncode == 0
-    import fsspec
-
+    assert there("report", remote).returncode == 0
     store = fsspec.filesystem("s3")
     assert store.info(f"{remote}/report.html")["size"] > 50_000 and not store.exists(f"{remote}/.report.html.tmp")
-    pieces = fox1("tokenizer", "inspect", remote)
+    pieces = there("tokenizer", "inspect", remote)
     assert pieces.returncode == 0 and pieces.stdout == here("tokenizer", "inspect", str(run)), pieces.stderr
-    nothing = fox1("stats", remote + "x")
+    nothing = there("stats", remote + "x")
     assert nothing.returncode == 1 and f"error: no run at {remote}x; `fox1 curate" in nothing.stderr, nothing.stderr
-    assert not list(Path(os.environ["FOX1_SCRATCH"]).glob("session-*/@s3/bucket/runs/command"))
 
 
 @pytest.mark.long

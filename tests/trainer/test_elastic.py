@@ -19,17 +19,17 @@ from tests.conftest import TWO_LAYERS, MakeOnce, curate_sample, run_to_train
 
 pytestmark = pytest.mark.slow
 RECORDED = Path(__file__).parent / "recorded.py"
-STEPS = 30
+STEPS = 20
 
 
 @pytest.fixture(scope="module")
 def small(make_once: MakeOnce) -> Path:
-    """A run of which 30 steps are the first phase and some of the second, which has blocks of two lengths. Tests only
+    """A run of which 20 steps are the first phase and some of the second, which has blocks of two lengths. Tests only
     read it."""
 
     def make(folder: Path) -> None:
-        write_sample(folder / "corpora", megabytes=5.0)
-        changes = ("scale=0.3", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
+        write_sample(folder / "corpora", megabytes=4.0)
+        changes = ("scale=0.22", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
         curate_sample(folder / "run", folder / "corpora", *changes)
         paces = {"checkpoint_every": 5, "evaluate_blocks": 4, "micro_batch_tokens": 1024}
         run_to_train(folder / "run", folder / "smaller", TWO_LAYERS, 4096, **paces)
@@ -76,7 +76,7 @@ def alone(small: Path, make_once: MakeOnce) -> Path:
     return make_once("elastic-alone", make) / "ckpt"
 
 
-def test_thirty_steps_pass_into_the_second_phase(alone: Path) -> None:
+def test_twenty_steps_pass_into_the_second_phase(alone: Path) -> None:
     progress = read_manifest(checkpoints(alone)[-1]).progress
     assert progress.step == STEPS and progress.phase == 1 and len(token_ids(alone, 1)) == STEPS
 
