@@ -64,7 +64,7 @@ class OnRay:
                 planned = waiting.pop()
                 # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
                 attempting = self._attempt.options(memory=planned.task.memory, name=step)
-                reference = attempting.remote(planned.task, planned.key, paths, step)
+                reference = attempting.remote(planned, paths, step)
                 in_flight[reference] = planned.index
                 stragglers.began(planned.index)
             done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)

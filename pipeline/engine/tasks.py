@@ -96,13 +96,19 @@ class Outcome:
     peak_bytes: int
 
 
-def attempt(task: Task[Any], key: str, paths: RunPaths, step: str) -> Outcome:
+def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
     """Run a task and publish its completion record. Runs on a worker; never raises for the task's own failures."""
+    task = planned.task
     began = time.monotonic()
     result, error, trace, transient = None, "", "", False
     try:
+        if planned.replaces:
+            # Outputs are about to be replaced: no record may vouch for them until they are whole again.
+            record = paths.record(step, task.name)
+            with writing(record):
+                record.unlink(missing_ok=True)
         done = task.run(*task.args)
-        write_record(paths, step, task.name, key, done)
+        write_record(paths, step, task.name, planned.key, done)
         # Without a record, nothing is finished.
         result = done
     except Exception as cause:
@@ -120,6 +126,8 @@ class Planned:
     index: int
     task: Task[Any]
     key: str
+    replaces: bool = True
+    """There may be a record of it, from another key or an attempt that was lost. A store is asked only for what it has."""
 
 
 class Executor(Protocol):
@@ -150,7 +158,7 @@ class InProcess:
         self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
     ) -> Iterator[tuple[int, Outcome]]:
         for planned in tasks:
-            yield planned.index, attempt(planned.task, planned.key, paths, step)
+            yield planned.index, attempt(planned, paths, step)
 
 
 @dataclass
@@ -200,14 +208,10 @@ class Engine:
     def _run(self, step: str, todo: list[Planned], results: list[Any]) -> None:
         """Run tasks, those that a worker or a disk lost again, and put what they return into `results`."""
         attempts = dict.fromkeys((p.index for p in todo), 0)
-        records = [self.paths.record(step, p.task.name) for p in todo]
-        # A store is asked only for what it had: a new run has nothing.
-        records = [record for record in records if store.size_at_start(record) is not None]
+        todo = [
+            replace(p, replaces=store.size_at_start(self.paths.record(step, p.task.name)) is not None) for p in todo
+        ]
         while todo:
-            # Outputs are about to be replaced: no record may vouch for them until they are whole again.
-            for record in records:
-                with writing(record):
-                    record.unlink(missing_ok=True)
             asked = {p.index: p for p in todo}
             again: list[Planned] = []
             for index, outcome in self.executor.run(todo, self.paths, step, self.progress):
@@ -225,8 +229,7 @@ class Engine:
                 else:
                     self._look(step)
                     raise StageFailed(self._describe(step, task, outcome, attempts[index]))
-            todo = again
-            records = [self.paths.record(step, p.task.name) for p in todo]
+            todo = [replace(p, replaces=True) for p in again]
             if todo:
                 time.sleep(min(5.0, 0.5 * 2 ** max(attempts.values())))
 

@@ -99,12 +99,12 @@ def _told() -> tuple[Path, dict[tuple[str, int], Kill], int]:
     return Path(told["folder"]), {(kill.stage, kill.publish): kill for kill in kills}, told["victim"]
 
 
-def attempt_that_may_die(task: Any, key: str, paths: Any, step: str) -> Any:
+def attempt_that_may_die(planned: Any, paths: Any, step: str) -> Any:
     """`attempt` of the engine, in a process whose publishes are counted."""
     global _stage
     _stage = step.split(".")[0]
     Publication.__init__, Publication.write, Publication.commit = begin, write, commit  # type: ignore[method-assign]
-    return _attempt(task, key, paths, step)
+    return _attempt(planned, paths, step)
 
 
 def begin(publication: Any, *arguments: Any, **named: Any) -> None:

@@ -197,7 +197,7 @@ class Forgetful(InProcess):
     def run(self, tasks: Sequence[Planned], paths: Any, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
         for planned in tasks:
             another_node(paths.root)
-            yield planned.index, attempt(planned.task, planned.key, paths, step)
+            yield planned.index, attempt(planned, paths, step)
             another_node(paths.root)
 
 

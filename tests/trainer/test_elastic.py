@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from fox1.pipeline.sample import write_sample
 from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 from fox1.trainer.launch import run_processes
 
-from tests.conftest import TWO_LAYERS, MakeOnce, curate_sample, run_to_train
+from tests.conftest import ONE_LAYER, MakeOnce, curate_sample, run_to_train
 
 pytestmark = pytest.mark.slow
 RECORDED = Path(__file__).parent / "recorded.py"
@@ -32,18 +34,43 @@ def small(make_once: MakeOnce) -> Path:
         changes = ("scale=0.22", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
         curate_sample(folder / "run", folder / "corpora", *changes)
         paces = {"checkpoint_every": 5, "evaluate_blocks": 4, "micro_batch_tokens": 1024}
-        run_to_train(folder / "run", folder / "smaller", TWO_LAYERS, 4096, **paces)
+        run_to_train(folder / "run", folder / "smaller", ONE_LAYER, 4096, **paces)
 
     return make_once("elastic", make) / "smaller"
 
 
+@cache
+def server() -> subprocess.Popen[str]:
+    """The process whose forks are the ranks; it ends with this one, which closes its input."""
+    return subprocess.Popen(
+        [sys.executable, str(RECORDED), "--serve"],
+        # A thread of Arrow's allocator would be lost in a fork.
+        env={**os.environ, "JE_ARROW_MALLOC_CONF": "background_thread:false"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stopped_server() -> Iterator[None]:
+    yield
+    if server.cache_info().currsize:
+        server().communicate(timeout=60)
+        server.cache_clear()
+
+
 def train(run: Path, out: Path, nproc: int, *options: str, die: str = "") -> int:
     """Train as recorded ranks; the exit status."""
-    os.environ |= {"RECORD": str(out) + ".record", "DIE": die or "never:0"}
-    try:
-        return run_processes([sys.executable, str(RECORDED), str(run), str(out), *options], nproc)
-    finally:
-        del os.environ["RECORD"], os.environ["DIE"]
+    request = {
+        "ranks": nproc,
+        "arguments": [str(run), str(out), *options],
+        "environment": {"RECORD": f"{out}.record", "DIE": die or "never:0"},
+    }
+    channel = server()
+    assert channel.stdin and channel.stdout
+    print(json.dumps(request), file=channel.stdin, flush=True)
+    return int(channel.stdout.readline())
 
 
 def token_ids(out: Path, world: int) -> dict[tuple[int, int], list[str]]:
@@ -170,7 +197,7 @@ def test_nothing_is_trained_from_nothing_where_all_checkpoints_are_damaged(
     shutil.copytree(alone, out)
     for path in checkpoints(out):
         next(path.glob("*.distcp")).write_bytes(b"")
-    assert train(small, out, 1) == 1
+    assert run_processes([sys.executable, "-m", "fox1.trainer.train", str(small), str(out)], 1) == 1
     assert f"error: no checkpoint in {out} is whole" in capfd.readouterr().err
 
 

@@ -226,7 +226,7 @@ class LosesWorkers:
                 self.lost += 1
                 yield planned.index, Outcome(None, self.error, "", True, "", 0.0, 0)
             else:
-                yield planned.index, attempt(planned.task, planned.key, paths, step)
+                yield planned.index, attempt(planned, paths, step)
 
 
 def test_lost_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
