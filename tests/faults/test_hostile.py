@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL, MakeOnce, curate_sample
-from tests.fuzz import TARGETS, run_case, stored
+from tests.fuzz import TARGETS, run_case, runs, stored
 from tests.fuzz.cases import CONTROL, Case, Fault
 from tests.fuzz.recipes import VARIABLES
 from tests.pipeline.stats.test_report import Page
@@ -333,12 +333,17 @@ def test_a_hostile_recipe_is_one_line(what: str, tmp_path: Path) -> None:
 
 # -- damage ----------------------------------------------------------------------------------------------------------
 
-EXAMPLES = {"recipe": 12, "overrides": 12, "checkpoint": 15, "phase-set": 40, "scan": 15, "encode": 15}
+EXAMPLES = {"recipe": 12, "overrides": 12, "checkpoint": 15, "phase-set": 40, "scan": 15, "encode": 15,
+            "tokenizer": 15, "time": 2, "bomb": 4, "run": 8, "change": 1}  # fmt: skip
 """Of the targets that take longer than the others; `python -m tests.fuzz` runs hundreds of thousands."""
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_damaged_bytes_are_read_rightly_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+def test_damaged_bytes_are_read_rightly_or_refused_in_one_line(
+    name: str, tmp_path: Path, run: Path, corpora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "finished", lambda: runs.Finished(run, corpora))
+
     @settings(max_examples=EXAMPLES.get(name, 50), deadline=None, suppress_health_check=list(HealthCheck))
     @given(seed=st.integers(0, (1 << 32) - 1))
     def check(seed: int) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from . import recipes, sources, stored, texts
+from . import lists, recipes, runs, sources, stored, texts
 from .cases import Case, Fault, Target, damage
 
 TARGETS: dict[str, Target] = {
@@ -19,6 +19,7 @@ TARGETS: dict[str, Target] = {
     "dolma.gz": sources.source("dolma", "jsonl.gz"),
     **{f"{format}.parquet": sources.source(format, "parquet") for format in sources.TABLES},
     **{f"{format}.arrow": sources.source(format, "arrow") for format in sources.TABLES},
+    "bomb": Target(sources.make_bomb, sources.read_bomb),
     "url-list": Target(sources.make_urls, sources.list_urls),
     "scan": Target(texts.make_text, texts.scan),
     "encode": Target(texts.make_text, texts.encode),
@@ -26,6 +27,13 @@ TARGETS: dict[str, Target] = {
     "overrides": Target(recipes.make_overrides, recipes.load_overrides),
     "phase-set": Target(stored.make_set, stored.read_set),
     "token-shard": Target(lambda rng: Case("00000.arrow", damage(stored.token_shard(), rng)), stored.read_tokens),
+    "exclude-list": Target(lists.make_exclude, lists.read_exclude),
+    "block-list": Target(lists.make_rules, lists.block),
+    "benchmark": Target(lists.make_items, lists.read_items),
+    "tokenizer": Target(lists.make_model, lists.use_model),
+    "time": Target(texts.make_pattern, texts.take_time),
+    "run": Target(runs.make_run, runs.look),
+    "change": Target(runs.make_change, runs.go_on),
     "checkpoint": Target(stored.make_checkpoint, stored.read_checkpoint),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -194,3 +195,63 @@ def list_urls(case: Case, folder: Path) -> str:
         if CONTROL.search(file.path):
             raise Fault(f"a file name that can steer a terminal: {file.path!r}")
     return "read"
+
+
+BOMB_BYTES = 3 << 29
+"""Memory that reading a file may take, whatever it expands to."""
+
+
+def make_bomb(rng: random.Random) -> Case:
+    """A small file that stands for gigabytes: one long value in a dictionary for all rows, or columns of zeros."""
+    size, rows = 1 << rng.randrange(18, 24), 1 << rng.randrange(4, 12)
+    one, out = "y" * size, io.BytesIO()
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([one]))
+    short = pa.array(["short"] * rows)
+    match rng.randrange(4):
+        case 0:  # the type that the file itself declares decides how it is read
+            kind = rng.choice([pa.large_string(), pa.binary(), pa.string_view(), pa.string(), pa.large_binary()])
+            declared = pa.schema([("text", pa.string()), ("url", kind)])
+            _declared(out, pa.table({"text": short, "url": column}), declared)
+            return Case("huggingface/x.parquet", out.getvalue())
+        case 1:
+            _declared(
+                out, pa.table({"text": column}), pa.schema([("text", rng.choice([pa.large_string(), pa.string()]))])
+            )
+            return Case("huggingface/x.parquet", out.getvalue())
+        case 2:
+            said = pa.StructArray.from_arrays([short.dictionary_encode(), column], ["role", "content"])
+            talks = pa.ListArray.from_arrays(pa.array(range(rows + 1), pa.int32()), said)
+            pq.write_table(pa.table({"messages": talks}), out, compression="zstd")
+            return Case("chat/x.parquet", out.getvalue())
+        case _:
+            zeros = pa.array([b"\0" * (size << 4)], pa.large_binary())
+            table = pa.table({"text": ["x"], **{f"junk{i}": zeros for i in range(rng.randrange(1, 16))}})
+            options = pa.ipc.IpcWriteOptions(compression="zstd")
+            with rng.choice([pa.ipc.new_file, pa.ipc.new_stream])(out, table.schema, options=options) as writer:
+                writer.write_table(table)
+            return Case("pile/x.arrow", out.getvalue())
+
+
+def _declared(out: io.BytesIO, table: pa.Table, schema: pa.Schema) -> None:
+    """Write dictionaries as they are, under a schema that says other types."""
+    with pq.ParquetWriter(out, table.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(table)
+        text = base64.b64encode(schema.serialize().to_pybytes())
+        writer.add_key_value_metadata({b"ARROW:schema": text})
+
+
+def read_bomb(case: Case, folder: Path) -> str:
+    """What reading gives, in bounded memory."""
+    pa.default_memory_pool().release_unused()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    outcome = _read_source(case.name.partition("/")[0], case, folder)
+    if (taken := _status("VmHWM") - before) > BOMB_BYTES:
+        raise Fault(f"reading {len(case.data):,} bytes takes {taken >> 20:,} MiB")
+    return outcome
+
+
+def _status(name: str) -> int:
+    """A number of bytes of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name + ":"))

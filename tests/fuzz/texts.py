@@ -6,6 +6,7 @@ import functools
 import json
 import random
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,51 @@ def encode(case: Case, folder: Path) -> str:
     if barred & set(chat) or sum(i in pieces for i in chat) != 2 * len(turns):
         raise Fault("what is said made a piece of the template")
     return "literals" if encoded.with_control or encoded.with_reserved else "read"
+
+
+SHORT, LONG = 1 << 17, 1 << 19
+SLACK = 0.05
+"""Seconds that a kernel may take in any case: what is measured there is the machine."""
+
+
+def make_pattern(rng: random.Random) -> Case:
+    """A unit that is repeated to a long text: of literals that mean something to some kernel, and letters."""
+    unit = text_of(rng, 5) or "a"
+    return Case("unit.json", json.dumps(unit[: rng.randrange(1, 200)]).encode())
+
+
+def take_time(case: Case, folder: Path) -> str:
+    """Four times the text takes about four times as long, in scan and in encode."""
+    unit = json.loads(case.data)
+    for name, work in (("scan", _scan_alone), ("encode", lambda text: encoder()[0].encode(text))):
+        seconds = []
+        for size in (SHORT, LONG):
+            text = pa.array([unit * (1 + size // len(unit.encode()))], pa.large_string())
+            tries = []
+            for _ in range(2):
+                began = time.process_time()
+                work(text)
+                tries.append(time.process_time() - began)
+            seconds.append(min(tries))
+        # Twice what n log n allows, since caches and machines differ.
+        if seconds[1] > 9 * max(seconds[0], SLACK):
+            raise Fault(
+                f"{name} takes {seconds[0]:.2f} s for {SHORT:,} bytes and {seconds[1]:.2f} s for {LONG:,}: {unit!r}"
+            )
+    return "read"
+
+
+def _scan_alone(text: pa.Array) -> None:
+    from fox1.pipeline.run.identity import SourceFile
+    from fox1.pipeline.signals.c4 import LINE_RULES
+    from fox1.pipeline.signals.pii import KINDS
+    from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, signals_schema
+    from fox1.pipeline.sources.rows import TEXT_SCHEMA
+
+    edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_RULES),), True)
+    settings = ScanSettings(edits=edits)
+    columns = [pa.array([0], pa.int64()), text, ["Github"], [""], text.cast(pa.string()), [0]]
+    arrays = [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
+    file = SourceFile("fuzz", "x.jsonl", "", 0, "", "pile", False, 1)
+    scan_piece(batch, file, settings, signals_schema(settings), Models.nothing())
