@@ -34,7 +34,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.conftest import SMALL, MakeOnce, curate_sample
+from tests.conftest import ROOT, SMALL, MakeOnce, curate_sample
 from tests.fuzz import TARGETS, run_case, runs, stored
 from tests.fuzz.cases import CONTROL, Case, Fault
 from tests.fuzz.recipes import VARIABLES
@@ -350,6 +350,15 @@ def test_damaged_bytes_are_read_rightly_or_refused_in_one_line(
         run_case(name, TARGETS[name].make(random.Random(seed)), tmp_path)
 
     check()
+
+
+@pytest.mark.long
+def test_a_minute_of_mutated_inputs(tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    command = [sys.executable, "-m", "tests.fuzz", f"--seed={seed}", "--seconds=60", f"--keep={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    print(done.stdout)
+    assert done.returncode == 0, f"seed {seed}: {done.stdout[-3000:]}"
 
 
 def test_the_fuzz_targets_tell_right_from_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

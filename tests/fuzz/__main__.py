@@ -3,7 +3,8 @@
     python -m tests.fuzz [--cases 1000000] [--seconds N] [--seed S] [--jobs 2] [--targets a,b] [--keep DIR]
 
 Workers are processes of their own, so that a crash or a hang is found as well as a wrong answer. A case follows from (seed,
-target, number); the input of each that fails is kept in DIR. Prints what came of the cases of each target, and JSON last.
+target, number); the input of each that fails is kept in DIR. Prints what came of the cases of each target, and JSON last;
+the status is 1 if one failed.
 """
 
 from __future__ import annotations
@@ -193,6 +194,7 @@ def main() -> None:
     targets = {n: {"seconds": round(t.seconds, 1), **dict(t.outcomes)} for n, t in fuzzer.tallies.items()}
     found = [f for t in fuzzer.tallies.values() for f in t.failures]
     print(json.dumps({"seed": options.seed, "cases": cases, "seconds": seconds, "targets": targets, "failures": found}))
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":
