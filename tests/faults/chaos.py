@@ -75,7 +75,7 @@ class Kind:
 
 _at_rest = {name: strike for name, strike in faults.AT_REST.items() if name != "rot"}
 KINDS = {
-    "curate": Kind(12, ("--in-process",), faults.AT_WORK, _at_rest, RUN_PARTS, 120),
+    "curate": Kind(12, ("--in-process",), faults.READING, _at_rest, RUN_PARTS, 120),
     "ray": Kind(3, ("--workers", "2"), faults.ON_RAY, _at_rest, RUN_PARTS, 240, False, ("--in-process",)),
     "train": Kind(5, (), faults.AT_WORK, _at_rest, CHECKPOINT_PARTS, 120),
     "ranks": Kind(1, ("--nproc", "2"), faults.RANKS, _at_rest, CHECKPOINT_PARTS, 180, False),
@@ -197,7 +197,7 @@ class Chaos:
         of, rng = KINDS[kind], self.rng
         place = self.disk / f"e{number}"
         self._prepare(kind, place)
-        target = Target(place, self.disk, rng, of.parts)
+        target = Target(place, self.disk, rng, of.parts, self.corpora)
         print(f"episode {number}: {kind}, {self._left(kind, place):.1f} s of work left", flush=True)
         struck: list[Fault] = []
         for _ in range(self.calls_each or rng.randrange(2, 4)):
@@ -222,6 +222,8 @@ class Chaos:
                 self.took[kind] *= min(1.5, (time.monotonic() - command.began) / expected)
             struck += [fault for fault in here if fault.landed]
         whole = self._heal(kind, place)
+        if touched := [path.name for path, data in target.outside.items() if path.read_bytes() != data]:
+            whole = self.problem(f"{kind} wrote through a link: {', '.join(touched)}")
         if whole and not of.trains and rng.random() < 0.4:
             fault = self._at_rest(kind, target, "rot")
             whole = self._verify(place, fault) and self._heal(kind, place)
@@ -401,7 +403,10 @@ def chaos(options: argparse.Namespace, folder: Path) -> int:
     print(f"seed {options.seed}", flush=True)
     kinds = options.only.split(",")
     adopt_orphans()
-    corpora = options.corpora or folder / "corpora"
+    # Faults change them for a while: those of others are copied.
+    corpora = folder / "corpora"
+    if options.corpora:
+        faults.copy(options.corpora, corpora)
     # Ray puts sockets below its folder, whose paths end at 107 characters.
     temporary = folder / "t"
     temporary.mkdir()

@@ -80,6 +80,10 @@ class Target:
     rng: random.Random
     parts: dict[str, str]
     """Name of what may be damaged -> glob below the folder."""
+    corpora: Path
+    """What a curation reads. It is put back as it was."""
+    outside: dict[Path, bytes] = field(default_factory=dict)
+    """Files beside the folder that a link in it names, and what they hold: no command may touch them."""
     command: Command | None = None
     attempts: int = 0
     """At tasks, in all commands."""
@@ -274,6 +278,44 @@ def rot(target: Target, fault: Fault) -> Strikes:
     yield UNTIL_THE_END
 
 
+def linked(target: Target, fault: Fault) -> Strikes:
+    """A file of the run becomes a link to one that is no part of it."""
+    path = target.rng.choice(target.files())
+    victim = target.disk / f"outside-{len(target.outside)}-{path.name}"
+    victim.write_bytes(path.read_bytes() if target.rng.random() < 0.5 else b"somebody else's")
+    target.outside[victim] = victim.read_bytes()
+    path.unlink()
+    path.symlink_to(victim)
+    fault.landed, fault.what = path.is_symlink(), str(path.relative_to(target.folder))
+    yield UNTIL_THE_END
+
+
+def swapped(target: Target, fault: Fault) -> Strikes:
+    """Between its two reads a source file gets other text, of the same size and time; at the end it is as before."""
+    log = target.folder / "timings" / "tasks.jsonl"
+    before = log.stat().st_size if log.exists() else 0
+    # Only then is all that this command scans read.
+    while b'"stage": "dedupe' not in (log.read_bytes()[before:] if log.exists() else b""):
+        yield 0.02
+    path = target.rng.choice(sorted(p for p in target.corpora.rglob("*.jsonl") if p.parent != target.corpora))
+    data, facts = path.read_bytes(), path.stat()
+    letters = bytes.maketrans(b"shlm", b"hsml")  # none of them part of an escape
+    other = b"".join(
+        text.translate(letters) + after + rest
+        for line in data.splitlines(keepends=True)
+        for text, after, rest in [line.rpartition(b'", "')]
+    )
+    path.write_bytes(other)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    fault.what, fault.landed = path.name, path.read_bytes() != data
+    try:
+        yield UNTIL_THE_END
+    finally:
+        path.write_bytes(data)
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    yield UNTIL_THE_END
+
+
 def clock(target: Target, fault: Fault) -> Strikes:
     """Files seem to be written years ago, or in years: so a clock that jumped leaves them."""
     files = target.files()
@@ -341,7 +383,10 @@ AT_WORK: dict[str, Strike] = {
 }
 """Done to a command while it runs."""
 
-AT_REST: dict[str, Strike] = {"damage": damage, "clock": clock, "rot": rot}
+READING: dict[str, Strike] = AT_WORK | {"swapped source": swapped}
+"""Done to a command that reads sources."""
+
+AT_REST: dict[str, Strike] = {"damage": damage, "clock": clock, "linked": linked, "rot": rot}
 """Done to what a command left, before the next one."""
 
 ON_RAY: dict[str, Strike] = {
