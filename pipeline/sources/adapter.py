@@ -61,9 +61,13 @@ class Adapter:
     """Longer lines go to quarantine, where a row is decoded into many objects."""
 
 
-@functools.lru_cache(maxsize=4096)
 def names_a_folder(subset: str) -> bool:
     """Whether a subset's name, which comes from the rows, can name a folder of a run and a line of a table."""
+    return len(subset) <= _NAME_BYTES and _fits_a_name(subset)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fits_a_name(subset: str) -> bool:
     return len(quote(subset, safe="").replace(".", "%2E")) <= _NAME_BYTES if is_plain(subset) else False
 
 

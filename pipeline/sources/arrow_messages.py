@@ -19,14 +19,18 @@ _DICTIONARY, _BATCH = 2, 3
 """Kinds of messages, by the union `MessageHeader`."""
 
 
+class TwoColumns(ValueError):
+    """A file has two columns of one name that is wanted."""
+
+
 def present(columns: list[str], schema: pa.Schema) -> list[str]:
     """Those of some columns that a schema has.
 
     Raises:
-        pa.ArrowInvalid: it has one of them twice.
+        TwoColumns: it has one of them twice.
     """
     if twice := next((c for c in columns if schema.names.count(c) > 1), None):
-        raise pa.ArrowInvalid(f"two columns {twice!r}")
+        raise TwoColumns(twice)
     return [c for c in columns if c in schema.names]
 
 
@@ -39,6 +43,7 @@ def batches_of(raw: io.RawIOBase, columns: list[str], most: Callable[[int], int]
     Raises:
         pa.ArrowInvalid: the file is corrupt, or a batch would take too much memory.
         EOFError: the file ends too early.
+        TwoColumns: it has one of them twice.
     """
     stored = raw.seek(0, io.SEEK_END)
     if not stored:
@@ -205,7 +210,9 @@ def _layout(type_: pa.DataType) -> Iterator[tuple[int, bool]]:
         return
     if kinds.is_null(type_) or kinds.is_run_end_encoded(type_):
         yield 0, False
-    elif kinds.is_struct(type_) or kinds.is_fixed_size_list(type_) or (kinds.is_union(type_) and type_.mode == "sparse"):
+    elif (
+        kinds.is_struct(type_) or kinds.is_fixed_size_list(type_) or (kinds.is_union(type_) and type_.mode == "sparse")
+    ):
         yield 1, False
     elif kinds.is_string_view(type_) or kinds.is_binary_view(type_):
         yield 2, True

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from ..run.identity import MAX_ROWS, SourceFile
 from . import chat, datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
 from .adapter import META_BYTES, NOT_UNDERSTOOD, Adapter, Facts, names_a_folder
+from .arrow_messages import TwoColumns
 from .formats import MAX_LINE, Damaged, is_json_lines, json_lines, strict_json
 from .quarantine import Quarantine
 from .tables import arrow_tables, is_huge, row_bytes
@@ -90,7 +91,7 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
     """Yield every readable row of `file`; the others are noted in `quarantine`.
 
     Raises:
-        ValueError: the file has more rows than an id can hold, or its text is in no column.
+        ValueError: the file has more rows than an id can hold, or its text is in no column, or in two.
         OSError: the file cannot be opened.
     """
     try:
@@ -104,6 +105,8 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
             adapter = adapter_of(file.format)
             tables = arrow_tables(file.url, [f.encode_name for f in msgspec.structs.fields(adapter.row)])
             yield from (_composed if adapter.composed else _tabular)(file, tables, quarantine)
+    except TwoColumns as name:
+        raise ValueError(f"{file.name} has two columns {str(name)!r}; leave one of them, or exclude the file") from None
     except Damaged as damage:
         quarantine.damaged(damage)
 
@@ -181,7 +184,9 @@ def _composed(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qu
     for table in tables:
         _check_row(file, first + table.num_rows)
         table = _plain_table(table)
-        sizes = np.sum([row_bytes(c) for c in table.columns], axis=0, dtype=np.int64) + np.zeros(table.num_rows, np.int64)
+        sizes = np.sum([row_bytes(c) for c in table.columns], axis=0, dtype=np.int64) + np.zeros(
+            table.num_rows, np.int64
+        )
         for i in range(table.num_rows):
             if sizes[i] > min(adapter.max_line, MAX_LINE):
                 quarantine.row(first + i, -1, "row too long")
@@ -271,9 +276,11 @@ class _RowDecoder:
         self._decode = msgspec.json.Decoder(adapter.row).decode
         self._encode = msgspec.json.Encoder().encode
         # Where the text is a column of its own, it needs no copy.
-        self._text: dict[str, Any] = {} if adapter.composed else {
-            f.encode_name: "" for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text
-        }
+        self._text: dict[str, Any] = (
+            {}
+            if adapter.composed
+            else {f.encode_name: "" for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text}
+        )
 
     def __call__(self, values: dict[str, Any]) -> Any:
         return self._decode(self._encode({**self._text, **values}))

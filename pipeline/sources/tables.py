@@ -72,6 +72,7 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
 
     Raises:
         Damaged: the file is truncated or corrupt.
+        TwoColumns: it has one of the columns twice.
         OSError: the store cannot be read.
     """
     with formats.open_source(url) as raw:
@@ -182,9 +183,9 @@ def _check_array(array: pa.Array) -> None:
         # The offsets alone, and then what they point at: a whole check would stop at the first string that is not UTF-8.
         bare = (pa.list_ if pa.types.is_list(type_) else pa.large_list)(pa.null())
         children = [pa.nulls(len(array.values))]
-        pa.Array.from_buffers(
-            bare, len(array), array.buffers()[:2], array.null_count, array.offset, children
-        ).validate(full=True)
+        pa.Array.from_buffers(bare, len(array), array.buffers()[:2], array.null_count, array.offset, children).validate(
+            full=True
+        )
         _check_array(array.values)
     elif pa.types.is_struct(type_):
         for i in range(type_.num_fields):
