@@ -35,7 +35,7 @@ def print_summary(summary: Summary, run: Path) -> None:
         table.add_row(name, f"{f.rows:,}", f"{f.kept:,}", f"{sum(f.dropped.values()):,}", f"{f.quarantined:,}")
     console.print(table)
     for funnel in summary.funnels:
-        note_damage(console, funnel.corpus, funnel.damaged, funnel.lost_bytes, funnel.stored_bytes)
+        note_damage(console, funnel.corpus, funnel.damaged, funnel.lost_share)
         note_times(console, funnel.corpus, funnel.times_not_understood)
     for note in summary.notes:
         console.print(printable(note), style="yellow", highlight=False)
@@ -52,13 +52,13 @@ def print_summary(summary: Summary, run: Path) -> None:
     )
 
 
-def note_damage(console: Console, corpus: str, damaged: Sequence[str], lost: int, stored: int) -> None:
-    """Name the damaged files of a corpus, and how much of it was lost with them."""
+def note_damage(console: Console, corpus: str, damaged: Sequence[str], lost: float) -> None:
+    """Name the damaged files of a corpus, and how much of it was lost with them, in per cent."""
     if not damaged:
         return
     console.print(
-        f"{printable(corpus)}: {counted(len(damaged), 'damaged file')}, {100 * lost / max(stored, 1):.2g} % of its stored "
-        "bytes; rows before the damage were used",
+        f"{printable(corpus)}: {counted(len(damaged), 'damaged file')} that lost {lost:.3g} % of the corpus; rows before the "
+        "damage were used",
         style="yellow",
         highlight=False,
     )

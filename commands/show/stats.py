@@ -63,7 +63,8 @@ def print_tables(values: dict[str, Any]) -> None:
         console.print()
     for c in values["funnel"]["corpora"]:
         # Runs of earlier versions have no such figures.
-        note_damage(console, c["corpus"], c["damaged_files"], c.get("lost_bytes", 0), c.get("stored_bytes", 0))
+        lost = 100 * c.get("lost_bytes", 0) / max(c.get("stored_bytes", 0), 1)
+        note_damage(console, c["corpus"], c["damaged_files"], lost)
         note_times(console, c["corpus"], c.get("times_not_understood", 0))
 
 

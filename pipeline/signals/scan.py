@@ -183,7 +183,9 @@ class FileSignals:
     damage: str = ""
     """Why the file could not be read to its end; empty where it could."""
     intact: int = 0
-    """Stored bytes before the damage; 0 where nobody knows how much is missing."""
+    """Stored bytes before the damage."""
+    cut: bool = False
+    """Whether the damage is that the file ends too early."""
     times_not_understood: int = 0
     """Documents whose time is there and says nothing; their `timestamp` is 0."""
 
@@ -220,6 +222,7 @@ def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, path
         quarantine.rows,
         quarantine.damage,
         quarantine.intact,
+        quarantine.cut,
         quarantine.times,
     )
 

@@ -30,15 +30,16 @@ ARROW_SUFFIXES = (".parquet", ".arrow")
 class Damaged(ValueError):
     """A file that cannot be read to its end."""
 
-    def __init__(self, reason: str, intact: int = 0, offset: int = -1) -> None:
+    def __init__(self, reason: str, intact: int = 0, cut: bool = False, offset: int = -1) -> None:
         """
         Args:
             reason: what is wrong.
-            intact: stored bytes before the damage; 0 where the file ends too early, since nobody knows how much is missing.
+            intact: stored bytes before the damage.
+            cut: whether the file ends too early.
             offset: of the first byte that could not be had, in the decompressed file; -1 in columnar files.
         """
         super().__init__(reason)
-        self.reason, self.intact, self.offset = reason, intact, offset
+        self.reason, self.intact, self.cut, self.offset = reason, intact, cut, offset
 
 
 @contextmanager
@@ -146,11 +147,13 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
                 out = member.decompress(data, CHUNK)
             except zlib.error as error:
                 # A call that fails returns nothing of what it decompressed.
-                for at, byte in enumerate(data, taken - len(data)):
+                at = taken - len(data)
+                for byte in data:
                     try:
                         out = before.decompress(bytes((byte,)))
                     except zlib.error:
                         break
+                    at += 1
                     if out:
                         yield out
                 what = "no gzip member begins" if "header" in str(error) else "the gzip member is corrupt"
@@ -161,9 +164,9 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
     while not member.eof and (out := member.decompress(b"", CHUNK)):
         yield out
     if not taken:
-        raise Damaged("the file is empty, without a gzip member")
+        raise Damaged("the file is empty, without a gzip member", cut=True)
     if not member.eof:
-        raise Damaged("the last gzip member is incomplete: the file was cut")
+        raise Damaged("the last gzip member is incomplete: the file was cut", taken, cut=True)
 
 
 def _zst_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
@@ -201,9 +204,9 @@ def _zst_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
     if held:
         yield b"".join(held)
     if not done:
-        raise Damaged("the file is empty, without a zstd frame")
+        raise Damaged("the file is empty, without a zstd frame", cut=True)
     if not frame.eof:
-        raise Damaged("the last zstd frame is incomplete: the file was cut")
+        raise Damaged("the last zstd frame is incomplete: the file was cut", done, cut=True)
 
 
 def _before_damage(url: str, decompressor: zstandard.ZstdDecompressor, began: int, at: int) -> Iterator[bytes]:

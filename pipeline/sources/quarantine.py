@@ -28,7 +28,9 @@ class Quarantine:
         self.damage = ""
         """What is wrong with the file as a whole; empty if it could be read to its end."""
         self.intact = 0
-        """Stored bytes before the damage; 0 where nobody knows how much is missing."""
+        """Stored bytes before the damage."""
+        self.cut = False
+        """Whether the damage is that the file ends too early."""
 
     def row(self, row: int, offset: int, reason: str, data: bytes | memoryview = b"") -> None:
         """Note one bad row. `offset` is its first byte in the decompressed file (-1 in columnar files)."""
@@ -38,7 +40,7 @@ class Quarantine:
 
     def damaged(self, damage: Damaged) -> None:
         """Note that the file ends in damage: everything after it is lost."""
-        self.damage, self.intact = damage.reason, damage.intact
+        self.damage, self.intact, self.cut = damage.reason, damage.intact, damage.cut
         self._write(-1, damage.offset, f"damaged file: {damage.reason}")
 
     def _write(self, row: int, offset: int, reason: str, data: bytes = b"") -> None:

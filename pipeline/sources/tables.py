@@ -24,6 +24,7 @@ from .formats import CHUNK, MAX_LINE, Damaged
 
 MAX_EXPANSION = 200
 """A row group or a record batch may expand to this many times the bytes of its file, or to `MAX_LINE` if that is more."""
+PARQUET_END = b"PAR1"
 DELTA_BYTES = 256 << 20
 """Most bytes of a batch with strings that are not read as dictionaries. A value of a delta encoding can be as long as its
 column, for it shares its beginning with the one before."""
@@ -83,7 +84,7 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
                 _check(batch)
                 yield from _written_out(batch)
         except EOFError as error:
-            raise Damaged(str(error)) from None
+            raise Damaged(str(error), store.intact, cut=True) from None
         except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             # A damaged size can ask for more memory than any machine has.
             if store.error:
@@ -96,6 +97,9 @@ def _parquet_batches(raw: _Watched, columns: list[str], batch_rows: int) -> Iter
     stored = raw.seek(0, io.SEEK_END)
     if not stored:
         raise EOFError("the file is empty")
+    raw.seek(max(0, stored - len(PARQUET_END)))
+    if raw.read(len(PARQUET_END)) != PARQUET_END:
+        raise EOFError("the file does not end as Parquet does: it was cut")
     parquet = pq.ParquetFile(raw)
     metadata, leaves = parquet.metadata, _leaves(parquet.schema_arrow, columns)
     most, read_as = max(MAX_LINE, MAX_EXPANSION * stored), list[str]()

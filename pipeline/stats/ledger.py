@@ -28,7 +28,7 @@ class CorpusFunnel:
     damaged: list[str] = field(default_factory=list)
     """Files that could not be read to their end, each with the reason."""
     stored_bytes: int = 0
-    """Of the files, as they lie on disk."""
+    """Of the files, as they lie on disk, and what they are taken to miss."""
     lost_bytes: int = 0
     """Those of them that could not be read."""
     times_not_understood: int = 0
@@ -37,6 +37,11 @@ class CorpusFunnel:
     dropped: dict[str, int] = field(default_factory=dict)
     subsets: dict[str, dict[str, int]] = field(default_factory=dict)
     """Subset -> reason (empty: kept) -> documents."""
+
+    @property
+    def lost_share(self) -> float:
+        """Of the stored bytes, in per cent."""
+        return 100 * self.lost_bytes / max(self.stored_bytes, 1)
 
     @property
     def lost_rows(self) -> float:
@@ -89,18 +94,17 @@ def scan_funnels(files: Sequence[SourceFile], signals: Mapping[str, FileSignals]
 def _weigh(funnel: CorpusFunnel, files: Sequence[tuple[SourceFile, FileSignals]]) -> None:
     """Weigh what a corpus lost to damage in stored bytes.
 
-    Of a file that is damaged on the way, what follows is lost. One that ends too early is lost whole and weighs at least as
-    much as the mean file, since nobody knows how much is missing; a file of unknown size weighs as the mean.
+    Of a damaged file, what follows the damage is lost. Of one that ends too early nobody knows how much is missing: it is
+    taken for as much as there is of it, and at least for a mean file. A file of unknown size weighs as the mean.
     """
     known = [file.size for file, _ in files if file.size]
     mean = max(1, sum(known) // max(len(known), 1))
     for file, scanned in files:
         weight = file.size or (mean if "://" in file.url else 0)
+        missing = max(file.size, mean) if scanned.cut else 0
+        funnel.stored_bytes += weight + missing
         if scanned.damage:
-            intact = min(scanned.intact, file.size)
-            weight = weight if intact else max(weight, mean)
-            funnel.lost_bytes += weight - intact
-        funnel.stored_bytes += weight
+            funnel.lost_bytes += weight + missing - min(scanned.intact, file.size)
 
 
 def judge_groups(
@@ -167,8 +171,8 @@ def check_bad_rows(funnels: Sequence[CorpusFunnel], limit: float, where: str) ->
             damage = ""
             if funnel.damaged:
                 damage = (
-                    f", and {counted(len(funnel.damaged), 'damaged file')} with "
-                    f"{100 * funnel.lost_bytes / max(funnel.stored_bytes, 1):.2g} % of its stored bytes ({funnel.damaged[0]}),"
+                    f" and {counted(len(funnel.damaged), 'damaged file')} that lost {funnel.lost_share:.3g} % of the corpus "
+                    f"({funnel.damaged[0]})"
                 )
             raise ValueError(
                 f"{funnel.corpus}: {funnel.quarantined:,} bad rows of {funnel.rows:,}{damage} exceed `max_bad_rows` "
