@@ -240,12 +240,10 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
             quarantine.row(first + i, -1, reason)
         facts, kept = [], []
         others = _plain_table(table.drop_columns([name]) if table.num_columns > 1 else table.select([]))
-        # Longer metadata is absent, as in JSON lines.
-        short = {c: row_bytes(others.column(c)) <= META_BYTES for c in others.schema.names}
-        columns = {c: others.column(c) for c in others.schema.names}
+        columns = {c: _Values(others.column(c)) for c in others.schema.names}
         for i in pc.indices_nonzero(good).to_pylist():
             try:
-                value = as_row({c: _plain(column[i]) for c, column in columns.items() if short[c][i]})
+                value = as_row({c: column[i] for c, column in columns.items()})
                 row_facts = adapter.facts(value, file.path)
             except _BAD_ROW as error:
                 quarantine.row(first + i, -1, _why(error))
@@ -325,6 +323,23 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
     return type_
 
 
+class _Values:
+    """Metadata of a column as Python objects; what is longer than `META_BYTES` is absent, as in JSON lines."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column
+        self._short = row_bytes(column) <= META_BYTES
+        self._fields: dict[str, _Values] | None = None
+        if pa.types.is_struct(column.type):
+            names = [field.name for field in column.type]
+            self._fields = {name: _Values(part) for name, part in zip(names, column.flatten(), strict=True)}
+
+    def __getitem__(self, i: int) -> Any:
+        if self._fields is not None:
+            return {name: part[i] for name, part in self._fields.items()} if self._column[i].is_valid else None
+        return _plain(self._column[i]) if self._short[i] else None
+
+
 def _plain(value: pa.Scalar) -> Any:
     """A table's value as a Python object; a time outside of Python's calendar as a text that is none.
 
@@ -332,7 +347,7 @@ def _plain(value: pa.Scalar) -> Any:
         UnicodeDecodeError: a string is not UTF-8.
     """
     try:
-        return value.as_py()
+        return value.as_py(maps_as_pydicts="lossy")
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError):

@@ -225,9 +225,10 @@ def row_bytes(array: pa.Array) -> np.ndarray:
         return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     if pa.types.is_struct(type_):
         return np.sum([row_bytes(child) for child in array.flatten()], axis=0, dtype=np.int64) + np.zeros(n, np.int64)
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        ends = np.append(0, np.cumsum(row_bytes(array.values) + ELEMENT_BYTES))[array.offsets.to_numpy()]
-        return np.diff(ends)
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_map(type_):
+        parts = [array.keys, array.items] if pa.types.is_map(type_) else [array.values]
+        ends = np.append(0, np.cumsum(np.sum([row_bytes(part) for part in parts], axis=0) + ELEMENT_BYTES))
+        return np.diff(ends[array.offsets.to_numpy()].astype(np.int64))
     # What is left has a fixed width, or is so rare that no row is taken for smaller than all.
     return np.full(n, array.nbytes if pa.types.is_nested(type_) else 16, np.int64)
 
