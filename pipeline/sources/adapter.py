@@ -124,7 +124,8 @@ def _moment(text: str) -> datetime:
     with suppress(ValueError):
         return datetime.fromisoformat(text)
     with suppress(ValueError):
-        return datetime.fromisoformat(re.sub(r"\s*(UTC|GMT)$", "", text).replace("/", "-"))
+        bare = re.sub(r"\s*(UTC|GMT)$", "", text).replace("/", "-")
+        return datetime.fromisoformat(f"{bare}-01" if len(bare) == len("2023-01") else bare)
     return parsedate_to_datetime(text)
 
 

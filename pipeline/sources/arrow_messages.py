@@ -142,7 +142,7 @@ class _Walk:
         chosen = [True] * len(buffers) if whole else self._chosen(len(buffers), [n for (n,) in batch.vector(4, "<q")])
         compressed = batch.has(3)
         for (offset, length), wanted in zip(buffers, chosen, strict=True):
-            if not wanted or length < 0 or body + offset + length > self._stored:
+            if not wanted or offset < 0 or length < 0 or body + offset + length > self._stored:
                 continue
             size = -1
             if compressed and length >= 8:

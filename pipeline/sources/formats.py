@@ -132,7 +132,7 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
     Raises:
         Damaged: the file is empty, cut or corrupt.
     """
-    member, taken = zlib.decompressobj(wbits=31), 0
+    member, began, taken = zlib.decompressobj(wbits=31), 0, 0
     while data := raw.read(1 << 18):
         taken += len(data)
         while data:
@@ -141,7 +141,7 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
                 data = data.lstrip(b"\0")
                 if not data:
                     break
-                member = zlib.decompressobj(wbits=31)
+                member, began = zlib.decompressobj(wbits=31), taken - len(data)
             before = member.copy()
             try:
                 out = member.decompress(data, CHUNK)
@@ -156,8 +156,9 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
                     at += 1
                     if out:
                         yield out
-                what = "no gzip member begins" if "header" in str(error) else "the gzip member is corrupt"
-                raise Damaged(f"{what} at byte {at:,} ({error})", at) from None
+                if "header" in str(error):
+                    raise Damaged(f"no gzip member begins at byte {began:,} ({error})", began) from None
+                raise Damaged(f"the gzip member is corrupt at byte {at:,} ({error})", at) from None
             if out:
                 yield out
             data = member.unused_data if member.eof else member.unconsumed_tail
