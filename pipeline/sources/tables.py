@@ -102,29 +102,37 @@ def _parquet_batches(raw: _Watched, columns: list[str], batch_rows: int) -> Iter
         raise EOFError("the file does not end as Parquet does: it was cut")
     parquet = pq.ParquetFile(raw)
     metadata, leaves = parquet.metadata, _leaves(parquet.schema_arrow, columns)
-    most, read_as = max(MAX_LINE, MAX_EXPANSION * stored), list[str]()
+    # Of a row group only what is asked below: to ask damaged metadata for a column would end the process.
+    parts = [parquet.schema.column(i) for i in leaves]
+    strings = [part.path for part in parts if part.physical_type == "BYTE_ARRAY"]
+    coded = pq.ParquetFile(raw, metadata=metadata, read_dictionary=strings)
+    read = 0
     for group in range(metadata.num_row_groups):
-        facts = metadata.row_group(group)
-        if facts.total_byte_size > most:
-            raise pa.ArrowInvalid(
-                f"row group {group} expands to {facts.total_byte_size:,} bytes from less than {stored:,}"
-            )
-        chunks = [facts.column(i) for i in leaves]
-        if listed := max((c.num_values for c in chunks if c.num_values > facts.num_rows), default=0) * 4 > most:
-            raise pa.ArrowInvalid(f"row group {group} has lists of {listed:,} bytes from less than {stored:,}")
-        strings = [c for c in chunks if c.physical_type == "BYTE_ARRAY"]
-        delta = [c for c in strings if any(e.startswith("DELTA") for e in c.encodings)]
-        dictionaries = [c.path_in_schema for c in strings if c not in delta]
-        if dictionaries != read_as:
-            parquet = pq.ParquetFile(raw, metadata=metadata, read_dictionary=dictionaries)
-            read_as = dictionaries
-        rows = batch_rows
-        if delta:
-            rows = max(1, min(rows, DELTA_BYTES // max(1, sum(c.total_uncompressed_size for c in delta))))
-        # By number, since a name also selects whatever begins with it and a dot.
-        batches = parquet.reader.iter_batches(rows, [group], leaves)
-        yield from batches if rows == batch_rows else _gathered(batches, batch_rows)
-        raw.intact += sum(facts.column(i).total_compressed_size for i in range(facts.num_columns))
+        size, rows = metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows
+        if size > max(MAX_LINE, MAX_EXPANSION * stored):
+            raise pa.ArrowInvalid(f"row group {group} expands to {size:,} bytes from less than {stored:,}")
+        done = 0
+        try:
+            # By number, since a name also selects whatever begins with it and a dot.
+            for batch in coded.reader.iter_batches(batch_rows, [group], leaves):
+                yield batch
+                done += batch.num_rows
+        except OSError as error:
+            if "DictAccumulator" not in str(error):
+                raise
+            # A delta encoding, for which Arrow makes no dictionaries.
+            few = max(1, min(batch_rows, DELTA_BYTES // max(size, 1)))
+            yield from _gathered(_after(done, parquet.reader.iter_batches(few, [group], leaves)), batch_rows)
+        read += rows
+        raw.intact = stored * read // max(metadata.num_rows, read, 1)
+
+
+def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches without their first rows."""
+    for batch in batches:
+        if rows < batch.num_rows:
+            yield batch.slice(rows)
+        rows = max(0, rows - batch.num_rows)
 
 
 def _leaves(schema: pa.Schema, columns: list[str]) -> list[int]:
