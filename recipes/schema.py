@@ -112,7 +112,8 @@ class Recipe(Strict):
     expected: dict[str, Expected] = Field({})
     """By corpus, what is known before it is read."""
     max_bad_rows: RowsOrShare = CurateSettings.max_bad_rows
-    """Bad rows a corpus may have: a number, or a share."""
+    """Bad rows a corpus may have: a number, or a share. Stored bytes that damage made unreadable count as the rows that so
+    many bytes hold; a file that ends too early is taken to miss as much as there is of it, and at least a mean file."""
     sources: Annotated[dict[str, SourceSettings], Keyed("corpus"), Bounds(min_length=1)]
     """Corpora by name; null takes one out, with all that is said of it by name."""
     held_out: dict[str, HeldOut] = Field({})

@@ -14,9 +14,14 @@ from ...storage.wording import counted, printable
 from .terminal import new_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ...cluster.jobs import Job
     from ...pipeline.curate import Summary
     from ...pipeline.inspect.what_if import WhatIf
+
+NAMED_FILES = 20
+"""Damaged files of a corpus that a terminal shows."""
 
 
 def print_summary(summary: Summary, run: Path) -> None:
@@ -30,8 +35,8 @@ def print_summary(summary: Summary, run: Path) -> None:
         table.add_row(name, f"{f.rows:,}", f"{f.kept:,}", f"{sum(f.dropped.values()):,}", f"{f.quarantined:,}")
     console.print(table)
     for funnel in summary.funnels:
-        for damage in funnel.damaged:
-            console.print(f"damaged: {printable(damage)}; rows before the damage were used", style="yellow")
+        note_damage(console, funnel.corpus, funnel.damaged, funnel.lost_share)
+        note_times(console, funnel.corpus, funnel.times_not_understood)
     for note in summary.notes:
         console.print(printable(note), style="yellow", highlight=False)
     for phase in summary.mixture.get("phases", []):
@@ -45,6 +50,33 @@ def print_summary(summary: Summary, run: Path) -> None:
     console.print(
         f"{shown(run)}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False, soft_wrap=True
     )
+
+
+def note_damage(console: Console, corpus: str, damaged: Sequence[str], lost: float) -> None:
+    """Name the damaged files of a corpus, and how much of it was lost with them, in per cent."""
+    if not damaged:
+        return
+    console.print(
+        f"{printable(corpus)}: {counted(len(damaged), 'damaged file')} that lost {lost:.3g} % of the corpus; rows before the "
+        "damage were used",
+        style="yellow",
+        highlight=False,
+    )
+    for damage in damaged[:NAMED_FILES]:
+        console.print(f"  {printable(damage)}", style="yellow", highlight=False)
+    if len(damaged) > NAMED_FILES:
+        console.print(f"  and {len(damaged) - NAMED_FILES:,} more, listed in stats/funnel.json", style="yellow")
+
+
+def note_times(console: Console, corpus: str, documents: int) -> None:
+    """Say of how many documents of a corpus the time was not understood."""
+    if documents:
+        console.print(
+            f"{printable(corpus)}: {counted(documents, 'document')} with a time that was not understood; rules by time take "
+            "them for the oldest",
+            style="yellow",
+            highlight=False,
+        )
 
 
 def print_what_if(result: WhatIf, overrides: Sequence[str]) -> None:

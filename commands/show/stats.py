@@ -12,6 +12,7 @@ from ...pipeline.stats.tokenizer_figures import SubsetTokens
 from ...storage.wording import counted
 from ...tokenize.model import Pieces
 from .mixture import mixture_tables
+from .runs import note_damage, note_times
 from .terminal import new_console, new_table
 
 
@@ -60,6 +61,11 @@ def print_tables(values: dict[str, Any]) -> None:
     ):
         console.print(table)
         console.print()
+    for c in values["funnel"]["corpora"]:
+        # Runs of earlier versions have no such figures.
+        lost = 100 * c.get("lost_bytes", 0) / max(c.get("stored_bytes", 0), 1)
+        note_damage(console, c["corpus"], c["damaged_files"], lost)
+        note_times(console, c["corpus"], c.get("times_not_understood", 0))
 
 
 def _funnel(values: dict[str, Any]) -> Table:

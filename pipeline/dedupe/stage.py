@@ -9,6 +9,7 @@ The driver holds paths, digests and counts only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ from .order import BAND, CONTENT, EXACT, URL, Chunks, DedupeSettings, Part, Plac
 from .verify import Gathered, Verified
 
 VERSION = 3
+MAX_SUBSETS = 2_048
+"""Names come from the rows, and every two subsets have a cell in the overlap: a small file could make it gigabytes."""
 MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
@@ -95,8 +98,12 @@ def dedupe(
     subsets = {f"{v.corpus}/{v.subset}" for g in filtered.values() for v in g.verdicts}
     chunks = Chunks.build([p.group for p in parts], [*sizes, *old.sizes], [p.old for p in parts])
     codes = tuple(sorted({*subsets, *old.subsets}))
-    if len(codes) > 65_535:
-        raise ValueError(f"{len(codes)} subsets are more than dedupe can tell apart (65,535)")
+    if len(codes) > MAX_SUBSETS:
+        corpus, count = Counter(code.split("/", 1)[0] for code in codes).most_common(1)[0]
+        raise ValueError(
+            f"{len(codes):,} subsets, {count:,} of them in {corpus}, are more than a run can tell apart ({MAX_SUBSETS:,}); "
+            "leave that corpus out, or name fewer subsets in its rows"
+        )
     plan = Plan(
         settings,
         chunks,

@@ -182,6 +182,12 @@ class FileSignals:
     quarantined: int
     damage: str = ""
     """Why the file could not be read to its end; empty where it could."""
+    intact: int = 0
+    """Stored bytes before the damage."""
+    cut: bool = False
+    """Whether the damage is that the file ends too early."""
+    times_not_understood: int = 0
+    """Documents whose time is there and says nothing; their `timestamp` is 0."""
 
 
 def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, paths: RunPaths) -> FileSignals:
@@ -208,7 +214,16 @@ def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, path
     check_unchanged(file)
     bad = quarantine.publish()
     return FileSignals(
-        out.artifact, bad, out.artifact.rows, size, edited, quarantine.rows, str(quarantine.damage or "")
+        out.artifact,
+        bad,
+        out.artifact.rows,
+        size,
+        edited,
+        quarantine.rows,
+        quarantine.damage,
+        quarantine.intact,
+        quarantine.cut,
+        quarantine.times,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .adapter import Adapter, Facts, as_text, as_timestamp
+from .adapter import Adapter, Facts, as_meta, as_text, as_timestamp
 
 
 class DolmaMetadata(msgspec.Struct, gc=False):
@@ -17,11 +17,11 @@ class DolmaRow(msgspec.Struct, gc=False):
     source: str | None = None
     created: msgspec.Raw = msgspec.Raw()
     added: msgspec.Raw = msgspec.Raw()
-    metadata: DolmaMetadata | None = None
+    metadata: DolmaMetadata | str | None = None
 
 
 def _facts(row: DolmaRow, path: str) -> Facts:
-    url = as_text(row.metadata.url) if row.metadata else ""
+    url = as_text(as_meta(row.metadata, DolmaMetadata).url)
     return Facts(row.source or "unknown", as_text(row.id), url, as_timestamp(row.created) or as_timestamp(row.added))
 
 

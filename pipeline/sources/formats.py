@@ -1,25 +1,20 @@
-"""Bytes on disk to rows: compressed JSON lines and Arrow tables, from any store fsspec can open.
+"""Bytes on disk to rows: JSON lines, compressed or not, from any store fsspec can open; tables are read in tables.py.
 
-`json_lines` yields physical lines with their row number and byte offset; `arrow_tables` yields record batches. Both
-report damage (a truncated or corrupt file) as `Damaged`, after every whole row before it has been yielded.
+`json_lines` yields physical lines with their row number and byte offset. Damage (a truncated or corrupt file) is reported as
+`Damaged`, after every whole row before it has been yielded.
 """
 
 from __future__ import annotations
 
-import io
+import codecs
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
 import fsspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import zstandard
-
-from ...storage.wording import first_line, printable
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
@@ -28,8 +23,6 @@ MAX_LINE = 128 << 20
 a line is decoded, one character outside of ASCII can make every letter take four bytes, and a task has 1 GiB."""
 MAX_WINDOW = 256 << 20
 """How far back, in bytes, a zstd frame may refer: the decompressor holds as much in memory."""
-MAX_EXPANSION = 200
-"""A row group may expand to this many times the bytes of its Parquet file, or to `MAX_LINE` if that is more."""
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
 ARROW_SUFFIXES = (".parquet", ".arrow")
 
@@ -37,9 +30,16 @@ ARROW_SUFFIXES = (".parquet", ".arrow")
 class Damaged(ValueError):
     """A file that cannot be read to its end."""
 
-    def __init__(self, reason: str, offset: int) -> None:
+    def __init__(self, reason: str, intact: int = 0, cut: bool = False, offset: int = -1) -> None:
+        """
+        Args:
+            reason: what is wrong.
+            intact: stored bytes before the damage.
+            cut: whether the file ends too early.
+            offset: of the first byte that could not be had, in the decompressed file; -1 in columnar files.
+        """
         super().__init__(reason)
-        self.reason, self.offset = reason, offset
+        self.reason, self.intact, self.cut, self.offset = reason, intact, cut, offset
 
 
 @contextmanager
@@ -65,10 +65,12 @@ def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None]]:
     """Yield (row, offset, line without its newline) for every physical line; None for a line over `MAX_LINE`.
 
     Raises:
-        Damaged: the compressed stream is truncated or corrupt; what follows the last whole line is lost.
+        Damaged: the compressed stream is truncated or corrupt. What came before has been yielded, a last line without its
+            end too.
     """
     row = offset = 0
     rest, too_long = b"", False
+    damage: Damaged | None = None
     try:
         for chunk in _chunks(url):
             data = rest + chunk if rest else chunk
@@ -86,17 +88,37 @@ def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None]]:
                 row, start, too_long = row + 1, stop + 1, False
             offset += end
             rest = data[end:]
-    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+    except Damaged as found:
         # An OSError is the store's fault, not the file's: it is raised, and the task is retried.
-        raise Damaged(f"{type(error).__name__}: {error}", offset) from None
+        damage = found
     if rest or too_long:
         yield row, offset, None if too_long else memoryview(rest)
+    if damage:
+        damage.offset = offset + len(rest)
+        raise damage
+
+
+_NO_NUMBER = re.compile(rb"-?Infinity|NaN")
+
+
+def strict_json(line: memoryview) -> bytes:
+    """A line as JSON proper: without a byte order mark, and with null for NaN and Infinity, which Python's json writes."""
+    data = bytes(line).removeprefix(codecs.BOM_UTF8)
+    out, at, inside = bytearray(), 0, 0
+    for found in _NO_NUMBER.finditer(data):
+        # Without pairs of backslashes, a quote after a backslash is one within a string.
+        between = data[at : found.start()].replace(b"\\\\", b"")
+        inside ^= (between.count(b'"') - between.count(b'\\"')) & 1
+        out += data[at : found.start()]
+        out += found[0] if inside else b"null"
+        at = found.end()
+    return bytes(out) + data[at:]
 
 
 def _chunks(url: str) -> Iterator[bytes]:
     with open_source(url) as raw:
         if url.endswith(".zst"):
-            yield from _zst_chunks(raw)
+            yield from _zst_chunks(raw, url)
         elif url.endswith(".gz"):
             yield from _gzip_chunks(raw)
         else:
@@ -105,43 +127,76 @@ def _chunks(url: str) -> Iterator[bytes]:
 
 
 def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
-    """Decompress member by member in bounded pieces; all that comes before damage is yielded (GzipFile drops it)."""
-    member, started = zlib.decompressobj(wbits=31), False
+    """Decompress member by member in bounded pieces; all that comes before damage is yielded (GzipFile drops it).
+
+    Raises:
+        Damaged: the file is empty, cut or corrupt.
+    """
+    member, began, taken = zlib.decompressobj(wbits=31), 0, 0
     while data := raw.read(1 << 18):
+        taken += len(data)
         while data:
             if member.eof:
-                # Zero bytes may pad the end of a file.
-                data = data.lstrip(b"\0") if not data.strip(b"\0") else data
+                # Zero bytes may pad a member to the end of a block.
+                data = data.lstrip(b"\0")
                 if not data:
                     break
-                member = zlib.decompressobj(wbits=31)
-            started = True
-            if out := member.decompress(data, CHUNK):
+                member, began = zlib.decompressobj(wbits=31), taken - len(data)
+            before = member.copy()
+            try:
+                out = member.decompress(data, CHUNK)
+            except zlib.error as error:
+                # A call that fails returns nothing of what it decompressed.
+                at = taken - len(data)
+                for byte in data:
+                    try:
+                        out = before.decompress(bytes((byte,)))
+                    except zlib.error:
+                        break
+                    at += 1
+                    if out:
+                        yield out
+                if "header" in str(error):
+                    raise Damaged(f"no gzip member begins at byte {began:,} ({error})", began) from None
+                raise Damaged(f"the gzip member is corrupt at byte {at:,} ({error})", at) from None
+            if out:
                 yield out
             data = member.unused_data if member.eof else member.unconsumed_tail
     while not member.eof and (out := member.decompress(b"", CHUNK)):
         yield out
-    if started and not member.eof:
-        raise EOFError("the last gzip member is incomplete")
+    if not taken:
+        raise Damaged("the file is empty, without a gzip member", cut=True)
+    if not member.eof:
+        raise Damaged("the last gzip member is incomplete: the file was cut", taken, cut=True)
 
 
-def _zst_chunks(raw: IO[bytes]) -> Iterator[bytes]:
+def _zst_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
     """Decompress frame by frame; a frame that does not end is an error (the stream reader takes it for an end).
 
     The compressed bytes go in by slices: four bytes can stand for 128 KiB, so a slice bounds what comes out at once.
     Concatenated frames are one file: several writers of these corpora append frame by frame.
+
+    Raises:
+        Damaged: the file is empty, cut or corrupt, or a frame has too large a window.
     """
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    frame, started, held, size = decompressor.decompressobj(), False, list[bytes](), 0
+    frame, held, size = decompressor.decompressobj(), list[bytes](), 0
+    began = done = 0  # stored bytes before the frame, and before what is still to be decompressed
     while data := raw.read(1 << 20):
         for start in range(0, len(data), ZST_SLICE):
             piece = data[start : start + ZST_SLICE]
             while piece:
                 if frame.eof:
-                    frame = decompressor.decompressobj()
-                started = True
-                out = frame.decompress(piece)
-                piece = frame.unused_data if frame.eof else b""
+                    frame, began = decompressor.decompressobj(), done
+                try:
+                    out = frame.decompress(piece)
+                except zstandard.ZstdError as error:
+                    yield b"".join(held)
+                    yield from _before_damage(url, decompressor, began, done)
+                    raise Damaged(_zst_reason(error, began), done) from None
+                left = frame.unused_data if frame.eof else b""
+                done += len(piece) - len(left)
+                piece = left
                 held.append(out)
                 size += len(out)
             if size >= CHUNK:
@@ -149,151 +204,42 @@ def _zst_chunks(raw: IO[bytes]) -> Iterator[bytes]:
                 held, size = [], 0
     if held:
         yield b"".join(held)
-    if started and not frame.eof:
-        raise EOFError("the last zstd frame is incomplete")
+    if not done:
+        raise Damaged("the file is empty, without a zstd frame", cut=True)
+    if not frame.eof:
+        raise Damaged("the last zstd frame is incomplete: the file was cut", done, cut=True)
 
 
-class _Watched(io.RawIOBase):
-    """A file that remembers the store's own errors: Arrow, too, reports corrupt pages as OSError."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self.error: OSError | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def _watch(self, call: Callable[..., Any], *arguments: int) -> Any:
-        try:
-            return call(*arguments)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def read(self, size: int = -1) -> bytes:
-        return self._watch(self._raw.read, size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._watch(self._raw.seek, offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-
-def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterator[pa.RecordBatch]:
-    """Yield record batches of a Parquet file or an Arrow file or stream, with those of `columns` it has.
-
-    Raises:
-        Damaged: the file is truncated or corrupt.
-        OSError: the store cannot be read.
+def _before_damage(url: str, decompressor: zstandard.ZstdDecompressor, began: int, at: int) -> Iterator[bytes]:
+    """What a damaged frame that begins at `began` still gives of the slice at `at`: the frame once more, then byte by byte,
+    because a call that fails returns nothing of what it decompressed.
     """
+    frame = decompressor.decompressobj()
     with open_source(url) as raw:
-        store = _Watched(raw)
-        try:
-            batches = _parquet_batches if url.endswith(".parquet") else _arrow_batches
-            for batch in batches(store, columns, batch_rows):
-                yield from _written_out(batch)
-        except (pa.ArrowException, OSError, EOFError, MemoryError, UnicodeDecodeError) as error:
-            # A damaged size can ask for more memory than any machine has.
-            if store.error:
-                raise store.error from None
-            first = printable(first_line(error))
-            raise Damaged(f"{type(error).__name__}: {first}", -1) from None
+        for _ in _pieces(raw, began):
+            pass
+        for piece in _pieces(raw, at - began):
+            frame.decompress(piece)
+        for byte in raw.read(ZST_SLICE):
+            try:
+                yield frame.decompress(bytes((byte,)))
+            except zstandard.ZstdError:
+                return
 
 
-def _parquet_batches(raw: _Watched, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    stored = raw.seek(0, io.SEEK_END)
-    parquet = pq.ParquetFile(raw)
-    present = _present(columns, parquet.schema_arrow)
-    # As dictionaries, since a file may hold one string of a megabyte for a million rows.
-    strings = [c for c in present if pa.types.is_string(parquet.schema_arrow.field(c).type)]
-    parquet = pq.ParquetFile(raw, metadata=parquet.metadata, read_dictionary=strings)
-    for group in range(parquet.num_row_groups):
-        size = parquet.metadata.row_group(group).total_byte_size
-        if size > max(MAX_LINE, MAX_EXPANSION * stored):
-            raise pa.ArrowInvalid(f"row group {group} expands to {size:,} bytes from less than {stored:,}")
-        for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=present):
-            _check(batch)
-            yield batch
+def _pieces(raw: IO[bytes], size: int) -> Iterator[bytes]:
+    """The next `size` bytes of a file, in slices."""
+    while size and (piece := raw.read(min(size, ZST_SLICE))):
+        size -= len(piece)
+        yield piece
 
 
-def _arrow_batches(raw: _Watched, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    for whole in _ipc_batches(raw):
-        batch = whole.select(_present(columns, whole.schema))
-        _check(batch)
-        for start in range(0, batch.num_rows, batch_rows):
-            yield batch.slice(start, batch_rows)
-
-
-def _present(columns: list[str], schema: pa.Schema) -> list[str]:
-    if twice := next((c for c in columns if schema.names.count(c) > 1), None):
-        raise pa.ArrowInvalid(f"two columns {twice!r}")
-    return [c for c in columns if c in schema.names]
-
-
-def _check(batch: pa.RecordBatch) -> None:
-    """Refuse lengths and offsets that point outside their buffers, since Arrow trusts them. UTF-8 is checked by row, later."""
-    batch.validate()
-    for column in batch.columns:
-        _check_array(column)
-
-
-def _check_array(array: pa.Array) -> None:
-    if pa.types.is_dictionary(array.type):
-        _check_array(array.dictionary)
-        _check_array(array.indices)
-        bounds = pc.min_max(array.indices)
-        if bounds["max"].is_valid and not 0 <= bounds["min"].as_py() <= bounds["max"].as_py() < len(array.dictionary):
-            raise pa.ArrowInvalid("a dictionary has no such value")
-    else:
-        array.view(_of_bytes(array.type)).validate(full=True)
-
-
-def _of_bytes(type_: pa.DataType) -> pa.DataType:
-    """The type with bytes in place of strings."""
-    if pa.types.is_string(type_):
-        return pa.binary()
-    if pa.types.is_large_string(type_):
-        return pa.large_binary()
-    if pa.types.is_list(type_):
-        return pa.list_(type_.value_field.with_type(_of_bytes(type_.value_type)))
-    if pa.types.is_large_list(type_):
-        return pa.large_list(type_.value_field.with_type(_of_bytes(type_.value_type)))
-    if pa.types.is_struct(type_):
-        return pa.struct([field.with_type(_of_bytes(field.type)) for field in type_])
-    return type_
-
-
-def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The batch with its dictionaries expanded, in slices of about `CHUNK` bytes."""
-    coded = [c for c in batch.columns if pa.types.is_dictionary(c.type)]
-    if not coded:
-        yield batch
-        return
-    sizes = np.zeros(batch.num_rows, np.int64)
-    for column in coded:
-        if pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type):
-            lengths = pc.fill_null(pc.binary_length(column.dictionary), 0)
-            sizes += pc.fill_null(lengths.take(column.indices), 0).to_numpy(zero_copy_only=False)
-    ends, first = np.cumsum(sizes), 0
-    while first < batch.num_rows:
-        most = ends[first] - sizes[first] + CHUNK
-        last = max(first + 1, int(np.searchsorted(ends, most, "right")))
-        part = batch.slice(first, last - first)
-        whole = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in part.columns]
-        yield pa.RecordBatch.from_arrays(whole, part.schema.names)
-        first = last
-
-
-def _ipc_batches(raw: _Watched) -> Iterator[pa.RecordBatch]:
-    magic = raw.read(6)
-    raw.seek(0)
-    if magic == b"ARROW1":
-        reader = pa.ipc.open_file(raw)
-        for i in range(reader.num_record_batches):
-            yield reader.get_batch(i)
-    else:
-        yield from pa.ipc.open_stream(raw)
+def _zst_reason(error: zstandard.ZstdError, began: int) -> str:
+    said = str(error).removeprefix("zstd decompressor error: ")
+    if "too much memory" in said:
+        return (
+            f"the zstd frame at byte {began:,} takes too much memory, for its window is over {MAX_WINDOW >> 20} MiB; compress "
+            "the file again with `--long=28` or less"
+        )
+    what = "no zstd frame begins" if "Unknown frame" in said else "the zstd frame is corrupt that begins"
+    return f"{what} at byte {began:,} ({said})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .adapter import Adapter, Facts
+from .adapter import Adapter, Facts, as_meta
 
 
 class PileMeta(msgspec.Struct, gc=False):
@@ -13,11 +13,11 @@ class PileMeta(msgspec.Struct, gc=False):
 
 class PileRow(msgspec.Struct, gc=False):
     text: str
-    meta: PileMeta | None = None
+    meta: PileMeta | str | None = None
 
 
 def _facts(row: PileRow, path: str) -> Facts:
-    return Facts((row.meta and row.meta.pile_set_name) or "unknown", "", "")
+    return Facts(as_meta(row.meta, PileMeta).pile_set_name or "unknown", "", "")
 
 
 ADAPTER = Adapter(PileRow, "text", _facts)

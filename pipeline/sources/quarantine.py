@@ -7,8 +7,12 @@ from pathlib import Path
 
 from ..run.artifacts import Artifact, Publication
 from ..run.identity import SourceFile
+from .formats import Damaged
 
 EXCERPT_BYTES = 200
+REASON_CHARS = 300
+MAX_ENTRIES = 5_000
+"""Rows of a file that its quarantine names; of the others it says how many they are."""
 
 
 class Quarantine:
@@ -19,20 +23,27 @@ class Quarantine:
         self._path = path
         self._out: Publication | None = None
         self.rows = 0
+        self.times = 0
+        """Good rows whose time is there and not understood."""
         self.damage = ""
         """What is wrong with the file as a whole; empty if it could be read to its end."""
+        self.intact = 0
+        """Stored bytes before the damage."""
+        self.cut = False
+        """Whether the damage is that the file ends too early."""
 
     def row(self, row: int, offset: int, reason: str, data: bytes | memoryview = b"") -> None:
         """Note one bad row. `offset` is its first byte in the decompressed file (-1 in columnar files)."""
         self.rows += 1
-        self._write(row, offset, reason, bytes(data[:EXCERPT_BYTES]))
+        if self.rows <= MAX_ENTRIES:
+            self._write(row, offset, reason[:REASON_CHARS], bytes(data[:EXCERPT_BYTES]))
 
-    def damaged(self, row: int, offset: int, reason: str) -> None:
-        """Note that the file ends in damage: everything from `row` on is lost."""
-        self.damage = reason
-        self._write(row, offset, f"damaged file: {reason}", b"")
+    def damaged(self, damage: Damaged) -> None:
+        """Note that the file ends in damage: everything after it is lost."""
+        self.damage, self.intact, self.cut = damage.reason, damage.intact, damage.cut
+        self._write(-1, damage.offset, f"damaged file: {damage.reason}")
 
-    def _write(self, row: int, offset: int, reason: str, data: bytes) -> None:
+    def _write(self, row: int, offset: int, reason: str, data: bytes = b"") -> None:
         if self._path is None:
             return
         if self._out is None:
@@ -45,6 +56,8 @@ class Quarantine:
 
     def publish(self) -> Artifact | None:
         """Publish the quarantine file, or remove an old one if the file has no bad rows now."""
+        if self.rows > MAX_ENTRIES:
+            self._write(-1, -1, f"and {self.rows - MAX_ENTRIES:,} more rows that could not be read")
         if self._out is None:
             if self._path:
                 self._path.unlink(missing_ok=True)

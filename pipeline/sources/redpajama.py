@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-
 import msgspec
 
-from .adapter import META_BYTES, Adapter, Facts, as_text, as_timestamp
+from .adapter import Adapter, Facts, as_meta, as_text, as_timestamp
 from .domains import SUBSET_DOMAINS
 
 
@@ -25,24 +23,6 @@ class RedPajamaRow(msgspec.Struct, gc=False):
     red_pajama_subset: str | None = None
 
 
-def _meta(value: RedPajamaMeta | str | None) -> RedPajamaMeta:
-    if isinstance(value, RedPajamaMeta):
-        return value
-    if not value or len(value) > META_BYTES:
-        return RedPajamaMeta()
-    try:
-        return msgspec.json.decode(value, type=RedPajamaMeta)
-    except msgspec.MsgspecError:
-        pass
-    # Some shards hold the repr of a Python dictionary.
-    try:
-        found = ast.literal_eval(value)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return RedPajamaMeta()
-    known = {k: v for k, v in found.items() if k in RedPajamaMeta.__struct_fields__} if isinstance(found, dict) else {}
-    return RedPajamaMeta(**known)
-
-
 def subset_of_path(path: str) -> str:
     """The first folder that is named like a subset; "unknown" if there is none."""
     known = SUBSET_DOMAINS["redpajama"]
@@ -50,7 +30,7 @@ def subset_of_path(path: str) -> str:
 
 
 def _facts(row: RedPajamaRow, path: str) -> Facts:
-    meta = _meta(row.meta)
+    meta = as_meta(row.meta, RedPajamaMeta)
     native_id = as_text(meta.arxiv_id) or as_text(meta.id)
     return Facts(
         row.red_pajama_subset or subset_of_path(path), native_id, as_text(meta.url), as_timestamp(meta.timestamp)

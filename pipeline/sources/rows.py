@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..run.identity import MAX_ROWS, SourceFile
 from . import chat, datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
-from .adapter import Adapter, Facts, names_a_folder
-from .formats import MAX_LINE, Damaged, arrow_tables, is_json_lines, json_lines
+from .adapter import META_BYTES, NOT_UNDERSTOOD, Adapter, Facts, names_a_folder
+from .arrow_messages import TwoColumns
+from .formats import MAX_LINE, Damaged, is_json_lines, json_lines, strict_json
 from .quarantine import Quarantine
+from .tables import arrow_tables, is_huge, row_bytes
 
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 4096
@@ -88,7 +91,7 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
     """Yield every readable row of `file`; the others are noted in `quarantine`.
 
     Raises:
-        ValueError: the file has more rows than an id can hold.
+        ValueError: the file has more rows than an id can hold, or its text is in no column, or in two.
         OSError: the file cannot be opened.
     """
     try:
@@ -100,11 +103,12 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
             yield from _json(file, quarantine)
         else:
             adapter = adapter_of(file.format)
-            names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
-            tables = arrow_tables(file.url, names)
-            yield from _tabular(file, _composed(tables, adapter) if adapter.composed else tables, quarantine)
+            tables = arrow_tables(file.url, [f.encode_name for f in msgspec.structs.fields(adapter.row)])
+            yield from (_composed if adapter.composed else _tabular)(file, tables, quarantine)
+    except TwoColumns as name:
+        raise ValueError(f"{file.name} has two columns {str(name)!r}; leave one of them, or exclude the file") from None
     except Damaged as damage:
-        quarantine.damaged(-1, damage.offset, damage.reason)
+        quarantine.damaged(damage)
 
 
 def _check_row(file: SourceFile, row: int) -> None:
@@ -124,7 +128,12 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
                 quarantine.row(row, offset, "line too long")
                 continue
             try:
-                value = decode(line)
+                try:
+                    value = decode(line)
+                except msgspec.DecodeError as error:
+                    if isinstance(error, msgspec.ValidationError):
+                        raise
+                    value = decode(strict_json(line))
                 facts = adapter.facts(value, file.path)
             except UnicodeDecodeError as error:
                 quarantine.row(row, offset, f"invalid UTF-8: {error.reason}", line)
@@ -133,16 +142,10 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
                 quarantine.row(row, offset, f"{'empty line' if not line else error}", line)
                 continue
             text = getattr(value, adapter.text)
-            if "\0" in text:
-                quarantine.row(row, offset, "NUL character in text", line)
+            if reason := _refusal(text, facts):
+                quarantine.row(row, offset, reason, line)
                 continue
-            if not _encodable(facts):
-                quarantine.row(row, offset, "lone surrogate in metadata", line)
-                continue
-            if not names_a_folder(facts.subset):
-                quarantine.row(row, offset, NO_SUBSET, line)
-                continue
-            batch = batcher.add(row, text, facts)
+            batch = batcher.add(row, text, _timed(facts, quarantine))
             # The consumer may work on the batch for long: nothing but the batch keeps a huge line in memory.
             del value, text, line
             if batch:
@@ -156,22 +159,70 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
         raise damage
 
 
+def _refusal(text: str, facts: Facts) -> str:
+    """Why a row that could be decoded cannot be used; empty if it can."""
+    if "\0" in text:
+        return "NUL character in text"
+    if not _encodable(facts):
+        return "lone surrogate in metadata"
+    return "" if names_a_folder(facts.subset) else NO_SUBSET
+
+
+def _timed(facts: Facts, quarantine: Quarantine) -> Facts:
+    """The facts with a time: a document without one it can be compared by is the oldest, and is counted."""
+    if facts.timestamp != NOT_UNDERSTOOD:
+        return facts
+    quarantine.times += 1
+    return facts._replace(timestamp=0)
+
+
+def _composed(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
+    """Rows of tables whose text each row composes: one by one, like those of JSON lines."""
+    adapter = adapter_of(file.format)
+    as_row = _RowDecoder(adapter)
+    batcher, first = _Batcher(), 0
+    for table in tables:
+        _check_row(file, first + table.num_rows)
+        table = _plain_table(table)
+        sizes = np.sum([row_bytes(c) for c in table.columns], axis=0, dtype=np.int64) + np.zeros(
+            table.num_rows, np.int64
+        )
+        for i in range(table.num_rows):
+            if sizes[i] > min(adapter.max_line, MAX_LINE):
+                quarantine.row(first + i, -1, "row too long")
+                continue
+            try:
+                value = as_row({c: _plain(table.column(c)[i]) for c in table.schema.names})
+                facts = adapter.facts(value, file.path)
+            except _BAD_ROW as error:
+                quarantine.row(first + i, -1, _why(error))
+                continue
+            text = getattr(value, adapter.text)
+            if reason := _refusal(text, facts):
+                quarantine.row(first + i, -1, reason)
+                continue
+            if batch := batcher.add(first + i, text, _timed(facts, quarantine)):
+                yield batch
+        first += table.num_rows
+    if last := batcher.flush():
+        yield last
+
+
 def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     """Rows of Arrow batches: the text column stays in Arrow, only bad rows are examined one by one."""
     adapter = adapter_of(file.format)
+    as_row = _RowDecoder(adapter)
     name = next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
     first = 0
     for table in tables:
-        others = [c for c in table.schema.names if c != name]
         _check_row(file, first + table.num_rows)
         if name not in table.schema.names:
             raise ValueError(f"{file.name} has no column {name!r}; is its format really {file.format!r}?")
-        column = table.column(name)
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            raise ValueError(
-                f"{file.name}: column {name!r} holds {column.type}, not text; is its format {file.format!r}?"
-            )
-        text = column.cast(pa.large_string())
+        if is_huge(table):
+            quarantine.row(first, -1, "row too long")
+            first += 1
+            continue
+        text = _text_column(table.column(name), file, name)
         rows = pa.array(range(first, first + table.num_rows), pa.int64())
         good = text.is_valid()
         try:
@@ -183,73 +234,124 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
         for i in pc.indices_nonzero(pc.invert(good)).to_pylist():
             reason = "NUL character or invalid UTF-8 in text"
             if not text[i].is_valid:
-                reason = "no conversation" if adapter.composed else "text is null"
+                reason = "text is null"
             elif text[i].as_buffer().size > MAX_LINE:
                 reason = "text too long"
             quarantine.row(first + i, -1, reason)
         facts, kept = [], []
-        values = {c: _in_seconds(table.column(c)) for c in others}
+        others = _plain_table(table.drop_columns([name]) if table.num_columns > 1 else table.select([]))
+        columns = {c: _Values(others.column(c)) for c in others.schema.names}
         for i in pc.indices_nonzero(good).to_pylist():
             try:
-                row_facts = adapter.facts(_TableRow({c: _plain(column[i]) for c, column in values.items()}), file.path)
-            except UnicodeDecodeError:
-                quarantine.row(first + i, -1, "invalid UTF-8 in metadata")
+                value = as_row({c: column[i] for c, column in columns.items()})
+                row_facts = adapter.facts(value, file.path)
+            except _BAD_ROW as error:
+                quarantine.row(first + i, -1, _why(error))
                 continue
-            if not names_a_folder(row_facts.subset):
-                quarantine.row(first + i, -1, NO_SUBSET)
+            if reason := _refusal("", row_facts):
+                quarantine.row(first + i, -1, reason)
                 continue
-            facts.append(row_facts)
+            facts.append(_timed(row_facts, quarantine))
             kept.append(i)
-        columns = [rows.take(pa.array(kept, pa.int64())), text.take(pa.array(kept, pa.int64()))]
-        columns += [pa.array([f[k] for f in facts], TEXT_SCHEMA.field(2 + k).type) for k in range(4)]
-        batch = pa.RecordBatch.from_arrays(columns, schema=TEXT_SCHEMA)
-        yield from _bounded(batch)
+        arrays = [rows.take(pa.array(kept, pa.int64())), text.take(pa.array(kept, pa.int64()))]
+        arrays += [pa.array([f[k] for f in facts], TEXT_SCHEMA.field(2 + k).type) for k in range(4)]
+        yield from _bounded(pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA))
         first += table.num_rows
 
 
-def _composed(tables: Iterator[pa.RecordBatch], adapter: Adapter) -> Iterator[pa.RecordBatch]:
-    """Tables with the text that each row composes; null where a row has none."""
-    for table in tables:
-        texts = []
-        for i in range(table.num_rows):
-            try:
-                row = {c: _plain(table.column(c)[i]) for c in table.schema.names}
-                texts.append(getattr(msgspec.convert(row, adapter.row), adapter.text))
-            except (msgspec.ValidationError, UnicodeDecodeError):
-                texts.append(None)
-        others = [c for c in table.schema.names if c != adapter.text]
-        arrays = [table.column(c) for c in others]
-        yield pa.RecordBatch.from_arrays([*arrays, pa.array(texts, pa.large_string())], [*others, adapter.text])
+_BAD_ROW = (UnicodeDecodeError, msgspec.MsgspecError, RecursionError, TypeError)
+"""What a row of a table raises that a row of JSON lines could not be written as."""
 
 
-class _TableRow:
-    """A row of a table with the attributes of a decoded JSON row; absent columns are None."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self._values = values
-
-    def __getattr__(self, name: str) -> Any:
-        return self._values.get(name)
+def _why(error: Exception) -> str:
+    return "invalid UTF-8 in metadata" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
-def _in_seconds(column: pa.Array) -> pa.Array:
-    """Times in whole seconds: those of Python have no nanoseconds."""
+class _RowDecoder:
+    """Makes an adapter's row of a table's values, by way of JSON: a struct gives what its object in JSON lines gives."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._decode = msgspec.json.Decoder(adapter.row).decode
+        self._encode = msgspec.json.Encoder().encode
+        # Where the text is a column of its own, it needs no copy.
+        self._text: dict[str, Any] = (
+            {}
+            if adapter.composed
+            else {f.encode_name: "" for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text}
+        )
+
+    def __call__(self, values: dict[str, Any]) -> Any:
+        return self._decode(self._encode({**self._text, **values}))
+
+
+def _text_column(column: pa.Array, file: SourceFile, name: str) -> pa.LargeStringArray:
+    """A column of text as the type of `TEXT_SCHEMA`; its UTF-8 is not checked yet.
+
+    Raises:
+        ValueError: it holds no text.
+    """
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
     type_ = column.type
-    return column.cast(pa.timestamp("s", type_.tz), safe=False) if pa.types.is_timestamp(type_) else column
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return column.cast(pa.large_binary()).view(pa.large_string())
+    if not (pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_null(type_)):
+        raise ValueError(f"{file.name}: column {name!r} holds {type_}, not text; is its format {file.format!r}?")
+    return column.cast(pa.large_string())
+
+
+def _plain_table(table: pa.RecordBatch) -> pa.RecordBatch:
+    """A table whose values Python can have: bytes as text, times in whole seconds (those of Python have no nanoseconds)."""
+    columns = []
+    for column in table.columns:
+        type_ = _plain_type(column.type)
+        columns.append(column if type_ == column.type else column.cast(type_, safe=False))
+    return pa.RecordBatch.from_arrays(columns, table.schema.names) if columns else table
+
+
+def _plain_type(type_: pa.DataType) -> pa.DataType:
+    if isinstance(type_, pa.BaseExtensionType):
+        return _plain_type(type_.storage_type)
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp("s", "UTC" if type_.tz else None)
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return pa.large_string()
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_plain_type(type_.value_type)))
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in type_])
+    return type_
+
+
+class _Values:
+    """Metadata of a column as Python objects; what is longer than `META_BYTES` is absent, as in JSON lines."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column
+        self._short = row_bytes(column) <= META_BYTES
+        self._fields: dict[str, _Values] | None = None
+        if pa.types.is_struct(column.type):
+            names = [field.name for field in column.type]
+            self._fields = {name: _Values(part) for name, part in zip(names, column.flatten(), strict=True)}
+
+    def __getitem__(self, i: int) -> Any:
+        if self._fields is not None:
+            return {name: part[i] for name, part in self._fields.items()} if self._column[i].is_valid else None
+        return _plain(self._column[i]) if self._short[i] else None
 
 
 def _plain(value: pa.Scalar) -> Any:
-    """A table's value as a Python object; None for a time outside of Python's calendar.
+    """A table's value as a Python object; a time outside of Python's calendar as a text that is none.
 
     Raises:
         UnicodeDecodeError: a string is not UTF-8.
     """
     try:
-        return value.as_py()
+        return value.as_py(maps_as_pydicts="lossy")
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError):
-        return None
+        return "outside of the calendar"
 
 
 def _encodable(facts: Facts) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .adapter import Adapter, Facts
+from .adapter import Adapter, Facts, as_meta
 
 
 class SlimPajamaMeta(msgspec.Struct, gc=False):
@@ -13,11 +13,11 @@ class SlimPajamaMeta(msgspec.Struct, gc=False):
 
 class SlimPajamaRow(msgspec.Struct, gc=False):
     text: str
-    meta: SlimPajamaMeta | None = None
+    meta: SlimPajamaMeta | str | None = None
 
 
 def _facts(row: SlimPajamaRow, path: str) -> Facts:
-    return Facts((row.meta and row.meta.redpajama_set_name) or "unknown", "", "")
+    return Facts(as_meta(row.meta, SlimPajamaMeta).redpajama_set_name or "unknown", "", "")
 
 
 ADAPTER = Adapter(SlimPajamaRow, "text", _facts)

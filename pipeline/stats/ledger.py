@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...storage.wording import counted
 from ..filter.judge import FilteredGroup, Verdict, Verdicts
 from ..run.artifacts import merge_counts
 from ..run.identity import Group, SourceFile
@@ -24,10 +26,30 @@ class CorpusFunnel:
     bytes: int = 0
     quarantined: int = 0
     damaged: list[str] = field(default_factory=list)
+    """Files that could not be read to their end, each with the reason."""
+    stored_bytes: int = 0
+    """Of the files, as they lie on disk, and what they are taken to miss."""
+    lost_bytes: int = 0
+    """Those of them that could not be read."""
+    times_not_understood: int = 0
+    """Readable rows whose time is there and says nothing."""
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     subsets: dict[str, dict[str, int]] = field(default_factory=dict)
     """Subset -> reason (empty: kept) -> documents."""
+
+    @property
+    def lost_share(self) -> float:
+        """Of the stored bytes, in per cent."""
+        return 100 * self.lost_bytes / max(self.stored_bytes, 1)
+
+    @property
+    def lost_rows(self) -> float:
+        """The rows that the lost bytes stand for: as many as the same number of bytes held that could be read."""
+        if not self.damaged:
+            return 0
+        read = self.stored_bytes - self.lost_bytes
+        return max(len(self.damaged), math.ceil(self.rows * self.lost_bytes / read)) if read else math.inf
 
     def check(self, stage: str) -> None:
         """Raise ValueError unless the counts balance."""
@@ -61,9 +83,28 @@ def scan_funnels(files: Sequence[SourceFile], signals: Mapping[str, FileSignals]
         funnel.rows += scanned.documents + scanned.quarantined
         funnel.bytes += scanned.bytes
         funnel.quarantined += scanned.quarantined
+        funnel.times_not_understood += scanned.times_not_understood
         if scanned.damage:
             funnel.damaged.append(f"{file.name}: {scanned.damage}")
+    for (corpus, held_out), funnel in funnels.items():
+        _weigh(funnel, [(f, signals[f.name]) for f in files if (f.corpus, f.held_out) == (corpus, held_out)])
     return [funnels[k] for k in sorted(funnels)]
+
+
+def _weigh(funnel: CorpusFunnel, files: Sequence[tuple[SourceFile, FileSignals]]) -> None:
+    """Weigh what a corpus lost to damage in stored bytes.
+
+    Of a damaged file, what follows the damage is lost. Of one that ends too early nobody knows how much is missing: it is
+    taken for as much as there is of it, and at least for a mean file. A file of unknown size weighs as the mean.
+    """
+    known = [file.size for file, _ in files if file.size]
+    mean = max(1, sum(known) // max(len(known), 1))
+    for file, scanned in files:
+        weight = file.size or (mean if "://" in file.url else 0)
+        missing = max(file.size, mean) if scanned.cut else 0
+        funnel.stored_bytes += weight + missing
+        if scanned.damage:
+            funnel.lost_bytes += weight + missing - min(scanned.intact, file.size)
 
 
 def judge_groups(
@@ -103,6 +144,9 @@ def decided_funnels(funnels: Sequence[CorpusFunnel], verdicts: Verdicts) -> list
             bytes=sum(f.bytes for f in parts),
             quarantined=sum(f.quarantined for f in parts),
             damaged=[d for f in parts for d in f.damaged],
+            stored_bytes=sum(f.stored_bytes for f in parts),
+            lost_bytes=sum(f.lost_bytes for f in parts),
+            times_not_understood=sum(f.times_not_understood for f in parts),
         )
         whole.judged("dedupe", (v for v in verdicts.listed() if v.corpus == corpus))
         found.append(whole)
@@ -113,19 +157,26 @@ def check_bad_rows(funnels: Sequence[CorpusFunnel], limit: float, where: str) ->
     """Stop a run whose input is worse than the recipe allows.
 
     Args:
-        limit: rows per corpus, or below 1 a share of its rows. A damaged file counts as one row.
+        limit: bad rows per corpus, or below 1 a share of its rows. Bytes lost to damage count as the rows they stand for
+            (`CorpusFunnel.lost_rows`).
 
     Raises:
         ValueError: naming the corpus, the counts and the quarantine folder.
     """
     for funnel in funnels:
-        bad = funnel.quarantined + len(funnel.damaged)
-        allowed = limit * max(funnel.rows, 1) if limit < 1 else limit
-        if bad > allowed:
-            named = f"; {funnel.damaged[0]}" if funnel.damaged else ""
+        lost = funnel.lost_rows
+        bad = funnel.quarantined + lost
+        allowed = limit * max(funnel.rows + lost, 1) if limit < 1 else limit
+        if bad > allowed or lost == math.inf:
+            damage = ""
+            if funnel.damaged:
+                damage = (
+                    f" and {counted(len(funnel.damaged), 'damaged file')} that lost {funnel.lost_share:.3g} % of the corpus "
+                    f"({funnel.damaged[0]})"
+                )
             raise ValueError(
-                f"{funnel.corpus}: {bad} bad rows or files of {funnel.rows} rows exceed `max_bad_rows` {limit:g}{named}; "
-                f"see {where}/{funnel.corpus}, mend the files or raise the limit"
+                f"{funnel.corpus}: {funnel.quarantined:,} bad rows of {funnel.rows:,}{damage} exceed `max_bad_rows` "
+                f"{limit:g}; see {where}/{funnel.corpus}, mend the files or raise the limit"
             )
 
 
@@ -141,6 +192,9 @@ def funnel_json(funnels: Sequence[CorpusFunnel], tokens: Mapping[str, int]) -> d
                 "bytes": f.bytes,
                 "quarantined": f.quarantined,
                 "damaged_files": f.damaged,
+                "stored_bytes": f.stored_bytes,
+                "lost_bytes": f.lost_bytes,
+                "times_not_understood": f.times_not_understood,
                 "kept": f.kept,
                 "dropped": dict(sorted(f.dropped.items())),
                 "subsets": {

@@ -7,6 +7,7 @@ short budgets in test_mix.py, damaged checkpoints in test_elastic.py, damaged fi
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import random
@@ -22,9 +23,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fox1.commands.app import app
+from fox1.pipeline.dedupe.order import DedupeSettings
+from fox1.pipeline.dedupe.stage import MAX_SUBSETS, dedupe
+from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.filter.judge import FilteredGroup, RuleCounts, Verdict
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.signals.minhash import MinHashSettings
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.stats.report import write_report
 from fox1.recipes.load import RecipeError, load_recipe
@@ -268,6 +274,59 @@ def test_bombs_are_quarantined_in_bounded_memory(tmp_path: Path) -> None:
     assert "expands to" in damage[1] and "too much memory" in damage[2] and not any(damage[3:])
     peaks = [peak / (1 << 20) for *_, peak in found]
     assert peaks[2] < 400 and peaks[-1] < 1024, peaks
+
+
+def test_tables_that_stand_for_gigabytes_are_read_in_bounded_memory(tmp_path: Path) -> None:
+    """Types that are not read as dictionaries unless one asks for it, turns of a row, and columns that nobody wants."""
+    one = pa.array(["y" * (8 << 20)])
+    short, column = pa.array(["short"] * 128), pa.DictionaryArray.from_arrays(pa.array([0] * 128, pa.int32()), one)
+
+    def typed(name: str, columns: dict[str, pa.Array], **types: pa.DataType) -> Path:
+        """A file whose stored schema says another type than it was written with: nothing is written out here."""
+        table = pa.table(columns)
+        schema = pa.schema([(n, types.get(n, pa.string())) for n in columns])
+        options = {"compression": "zstd", "store_schema": False, "dictionary_pagesize_limit": 64 << 20}
+        with pq.ParquetWriter(tmp_path / name, table.schema, **options) as writer:
+            writer.write_table(table)
+            if types:
+                writer.add_key_value_metadata({b"ARROW:schema": base64.b64encode(schema.serialize().to_pybytes())})
+        return tmp_path / name
+
+    said = pa.DictionaryArray.from_arrays(pa.array([0] * 128, pa.int32()), one)
+    role = pa.DictionaryArray.from_arrays(pa.array([0] * 128, pa.int32()), pa.array(["assistant"]))
+    turns = pa.ListArray.from_arrays(
+        pa.array([0, 128], pa.int32()), pa.StructArray.from_arrays([role, said], ["role", "content"])
+    )
+    zstd, zeros = pa.ipc.IpcWriteOptions(compression="zstd"), pa.array([b"\0" * (256 << 20)], pa.large_binary())
+    unused = {"text": ["x"], **{f"junk{i}": zeros for i in range(3)}}
+    for name, arrow in (("pile-d.arrow", unused), ("pile-e.arrow", {"text": zeros})):
+        table = pa.table(arrow)
+        with pa.ipc.new_file(tmp_path / name, table.schema, options=zstd) as writer:
+            writer.write_table(table)
+    with gzip.open(tmp_path / "dolma-f.json.gz", "wt", 1) as file:
+        file.writelines(json.dumps({"text": "x", "source": f"{i}" + "s" * (1 << 20)}) + "\n" for i in range(200))
+    files = [
+        typed("huggingface-a.parquet", {"text": short, "url": column}, url=pa.large_string()),
+        typed("refinedweb-b.parquet", {"content": short, "url": column}, url=pa.string_view()),
+        typed("chat-c.parquet", {"messages": turns}),
+        *(tmp_path / name for name in ("pile-d.arrow", "pile-e.arrow", "dolma-f.json.gz")),
+    ]
+    found = read_apart("read", files, tmp_path, 200)
+    assert [(rows, quarantined) for rows, quarantined, _, _ in found] == [
+        (128, 0), (128, 0), (0, 1), (1, 0), (0, 0), (0, 200)
+    ]  # fmt: skip
+    assert [d.split(":")[-1].strip()[:16] for _, _, d, _ in found] == ["", "", "", "", "a batch expands ", ""]
+    assert found[-1][3] < 500 << 20, [peak / (1 << 20) for *_, peak in found]
+
+
+def test_more_subsets_than_a_run_can_tell_apart_are_refused() -> None:
+    """Every two of them have a cell in the overlap: twelve thousand names in 89 KB would take gigabytes."""
+    verdicts = tuple(Verdict("web", f"s{i}", "", 1) for i in range(MAX_SUBSETS + 1))
+    filtered = FilteredGroup(Artifact("", 0, 0, ""), verdicts, RuleCounts({}, {}, ()), ())
+    with pytest.raises(ValueError, match=r"2,049 subsets, 2,049 of them in web, are more than a run can tell apart"):
+        dedupe(
+            Engine(RunPaths(Path("/run")), InProcess()), [], {}, {"web": filtered}, DedupeSettings(), MinHashSettings()
+        )
 
 
 def test_strange_documents_are_scanned_in_bounded_time_and_memory(tmp_path: Path) -> None:

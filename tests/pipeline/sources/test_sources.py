@@ -197,7 +197,7 @@ def test_hostile_metadata_is_quarantined(tmp_path: Path) -> None:
 
 def test_empty_files_and_empty_texts(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"")
-    (tmp_path / "b.jsonl.zst").write_bytes(b"")
+    (tmp_path / "b.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(b""))
     (tmp_path / "c.jsonl").write_bytes(lines({"text": ""}))
     found = [read(f) for f in list_sources([SourceSettings("c", "pile", str(tmp_path))])]
     assert [len(rows) for rows, _ in found] == [0, 0, 1]

@@ -151,3 +151,20 @@ def test_the_two_funnels_agree(run: Path) -> None:
     assert corpora[-2:] == funnel[-2:] == [f"{facts.kept:,}", f"{facts.survivor_tokens:,}"]
     node = re.search(r">kept <tspan class='count'>([\d,]+)<", render([facts]))
     assert node and node[1] == f"{facts.kept:,}"
+
+
+def test_damaged_files_and_times_that_were_not_understood_are_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "stats" / "funnel.json"
+    funnel = json.loads(path.read_text())
+    corpus = funnel["corpora"][0]
+    damaged = [f"{corpus['corpus']}/{i}.gz: the file is empty <b>" for i in range(30)]
+    corpus |= {"damaged_files": damaged, "lost_bytes": 25, "stored_bytes": 200, "times_not_understood": 3}
+    path.write_text(json.dumps(funnel))
+    text = render([read_facts(tmp_path / "run")])
+    page = "".join(Page(text).text)
+    said = CliRunner().invoke(app, ["stats", str(tmp_path / "run")], env={"COLUMNS": "200"}).output
+    for output in (page, said):
+        assert "30 damaged files that lost 12.5 % of the corpus" in output and damaged[0] in output
+        assert "3 documents with a time that was not understood" in output
+    assert damaged[19] in said and damaged[20] not in said and "and 10 more, listed in stats/funnel.json" in said
