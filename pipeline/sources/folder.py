@@ -31,20 +31,17 @@ class Entry(NamedTuple):
 
 @dataclass
 class Skipped:
-    """What a listing leaves out for its name, without being asked to."""
+    """Files that match and are left out for a hidden or temporary name."""
 
     files: int = 0
-    folders: int = 0
     example: str = ""
 
-    def add(self, path: str, is_folder: bool = False) -> None:
-        self.files += not is_folder
-        self.folders += is_folder
+    def add(self, path: str) -> None:
+        self.files += 1
         self.example = min(self.example or path, path)
 
     def __str__(self) -> str:
-        counts = [counted(n, noun) for n, noun in ((self.files, "file"), (self.folders, "folder")) if n]
-        return f"{' and '.join(counts)} with a hidden or temporary name, such as {self.example}"
+        return f"skipped {counted(self.files, 'file')} with a hidden or temporary name, such as {self.example}"
 
 
 def is_hidden(path: str) -> bool:
@@ -77,39 +74,42 @@ class Folder:
             ValueError: something that matches cannot be read, is not a regular file, or leaves the corpus; names it.
         """
         seen: set[tuple[int, int]] = set()
-        folders, links = [""], list[str]()
-        # Links to folders come last, so that a folder is listed by its own name if it has one in the corpus.
-        while folders or links:
-            relative = folders.pop() if folders else links.pop(0)
+        # Links to folders come after them, so that a folder is listed by its own name if it has one in the corpus. Hidden
+        # folders come last, and only count: what a link shows of them is not hidden.
+        folders, links, hidden = [""], list[str](), list[str]()
+        while queue := folders or links or hidden:
+            relative = queue.pop(0)
             try:
                 facts = os.stat(self._full(relative))
                 if (facts.st_dev, facts.st_ino) in seen:
                     continue
                 seen.add((facts.st_dev, facts.st_ino))
                 with os.scandir(self._full(relative)) as found:
-                    for entry in sorted(found, key=lambda entry: entry.name):
-                        self._take(entry, f"{relative}/{entry.name}".lstrip("/"), folders, links)
+                    entries = sorted(found, key=lambda entry: entry.name)
+                for entry in entries:
+                    path = f"{relative}/{entry.name}" if relative else entry.name
+                    is_link = entry.is_symlink()
+                    if not entry.is_dir():
+                        self._take(path, is_link)
+                    elif reaches(path, self.patterns) and not (is_link and is_hidden(path)):
+                        if is_link:
+                            self._check_link(path)
+                        (links if is_link else hidden if is_hidden(path) else folders).append(path)
             except OSError as error:
-                raise unreadable(error) from None
+                if not is_hidden(relative):
+                    raise unreadable(error) from None
             links.sort()
         return self
 
     def _full(self, relative: str) -> str:
         return os.path.join(self.root, relative) if relative else self.root
 
-    def _take(self, entry: os.DirEntry[str], path: str, folders: list[str], links: list[str]) -> None:
-        is_folder = entry.is_dir()
-        if not (reaches(path, self.patterns) if is_folder else matches(path, self.patterns)):
-            return
-        if is_hidden(entry.name):
-            self.skipped.add(path, is_folder)
-        elif not is_folder:
-            self.add(path, entry.is_symlink())
-        elif entry.is_symlink():
-            self._check_link(path)
-            links.append(path)
-        else:
-            folders.append(path)
+    def _take(self, path: str, is_link: bool) -> None:
+        if matches(path, self.patterns):
+            if is_hidden(path):
+                self.skipped.add(path)
+            else:
+                self.add(path, is_link)
 
     def add(self, path: str, may_leave: bool = True) -> None:
         """List a file by its relative path.

@@ -136,7 +136,7 @@ def _entries(source: SourceSettings, private_hosts: bool, say: Callable[[str], N
     if folder is not None and os.path.isdir(folder):
         found = Folder(folder, source.files, source.follow_links).walk()
         if found.skipped.example:
-            say(f"source {source.corpus}: skipped {found.skipped}")
+            say(f"source {source.corpus}: {found.skipped}")
         return found.entries
     if folder is not None and (source.reader or not source.urls):
         raise ValueError(f"the folder {source.root} does not exist; set `root` (or FOX1_DATA) to where the data is")
@@ -187,7 +187,7 @@ def _remote(source: SourceSettings, private_hosts: bool, say: Callable[[str], No
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(f"{root} cannot be listed ({error}); check the address and your access") from None
     if skipped.example:
-        say(f"source {source.corpus}: skipped {skipped}")
+        say(f"source {source.corpus}: {skipped}")
     if unknown:
         say(
             f"source {source.corpus}: the store tells neither a version nor a time of {counted(len(unknown), 'file')}, such "

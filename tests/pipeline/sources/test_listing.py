@@ -287,7 +287,7 @@ def test_hidden_and_temporary_names_are_left_out_and_counted(tmp_path: Path) -> 
     said: list[str] = []
     files = list_sources([SourceSettings("c", "pile", str(tmp_path), ("**/*.jsonl",))], say=said.append)
     assert paths(files) == ["_SUCCESS/f.jsonl", "a.jsonl"]
-    assert said == ["source c: skipped 1 file and 4 folders with a hidden or temporary name, such as .b.jsonl"]
+    assert said == ["source c: skipped 5 files with a hidden or temporary name, such as .b.jsonl"]
     said.clear()
     list_sources([SourceSettings("c", "pile", str(tmp_path), ("*.jsonl", "_SUCCESS/*"))], say=said.append)
     assert said == ["source c: skipped 1 file with a hidden or temporary name, such as .b.jsonl"]
@@ -300,6 +300,9 @@ def test_a_folder_is_listed_once_by_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "v2" / "up").symlink_to(tmp_path)
     assert paths(folder(tmp_path)) == ["v2/a.jsonl"]
     assert paths(folder(tmp_path, "current/*.jsonl")) == ["current/a.jsonl"]
+    (tmp_path / "shown").symlink_to(".store")
+    write(tmp_path / ".store" / "b.jsonl")
+    assert paths(folder(tmp_path)) == ["shown/b.jsonl", "v2/a.jsonl"]
     (tmp_path / "v2" / "up").unlink()
     (tmp_path / "link").symlink_to(tmp_path / "v2")
     assert paths(folder(tmp_path / "link")) == ["a.jsonl"]
