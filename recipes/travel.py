@@ -53,7 +53,7 @@ _NAMED = {
 
 
 @dataclass(frozen=True)
-class Mention:
+class _Mention:
     """A value of a recipe that names something outside it."""
 
     holder: Any
@@ -67,22 +67,22 @@ class Mention:
     def text(self) -> str:
         return str(self.holder[self.key])
 
-    @property
-    def is_source(self) -> bool:
-        """Whether it says where a source lies."""
-        return self.where.startswith(("sources.", "held_out."))
-
     def rename(self, text: str) -> None:
         self.holder[self.key] = text
 
 
-def names(resolved: Mapping[str, Any]) -> Iterator[Mention]:
+def _names(resolved: Mapping[str, Any]) -> Iterator[_Mention]:
     """What a resolved recipe names, in the order of `_NAMED`."""
     for pattern, kind in _NAMED.items():
         yield from _matches(resolved, pattern.split("."), "", kind)
 
 
-def _matches(holder: Any, path: list[str], where: str, kind: NamedAs) -> Iterator[Mention]:
+def places(resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(dotted key, value) of all that a resolved recipe names outside it."""
+    return ((name.where, name.text) for name in _names(resolved))
+
+
+def _matches(holder: Any, path: list[str], where: str, kind: NamedAs) -> Iterator[_Mention]:
     keys = holder if isinstance(holder, Mapping) else range(len(holder)) if isinstance(holder, list) else ()
     for key in keys:
         if path[0] not in ("*", key):
@@ -92,7 +92,7 @@ def _matches(holder: Any, path: list[str], where: str, kind: NamedAs) -> Iterato
         if path[1:]:
             yield from _matches(holder[key], path[1:], inside, kind)
         elif isinstance(holder[key], str) and holder[key]:
-            yield Mention(holder, key, inside, kind)
+            yield _Mention(holder, key, inside, kind)
 
 
 def pack(resolved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -103,7 +103,7 @@ def pack(resolved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]
     """
     packed = copy.deepcopy(dict(resolved))
     files: dict[str, bytes] = {}
-    for name in names(packed):
+    for name in _names(packed):
         if name.kind is NamedAs.CODE:
             _pack_code(name, files)
         elif not _stays(name):
@@ -122,7 +122,7 @@ def pack(resolved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]
     return packed, files
 
 
-def _stays(name: Mention) -> bool:
+def _stays(name: _Mention) -> bool:
     """Whether a job reads this where its name says.
 
     Raises:
@@ -146,7 +146,7 @@ def _stays(name: Mention) -> bool:
     return not here
 
 
-def _pack_code(name: Mention, files: dict[str, bytes]) -> None:
+def _pack_code(name: _Mention, files: dict[str, bytes]) -> None:
     if not (target := split_target(name.text)):
         return  # of a package that the cluster's image has
     try:
@@ -164,7 +164,7 @@ def _place(contents: dict[str, bytes], name: str) -> str:
     return f"files/{digest_of(contents)}/{name}"
 
 
-def _check_size(name: Mention, size: int, files: Mapping[str, bytes]) -> None:
+def _check_size(name: _Mention, size: int, files: Mapping[str, bytes]) -> None:
     if size + sum(map(len, files.values())) > MOST:
         raise ValueError(
             f"{name.where}: {name.text} ({size / 1e6:,.0f} MB) is too large to travel with a job, which takes {MOST >> 20} MiB "
@@ -174,7 +174,7 @@ def _check_size(name: Mention, size: int, files: Mapping[str, bytes]) -> None:
 
 def keep_lists(resolved: Mapping[str, Any], run: Path) -> None:
     """Put the lists that travelled with a recipe into the folder of its run."""
-    for name in names(resolved):
+    for name in _names(resolved):
         if name.kind is NamedAs.LIST and _TRAVELLED.fullmatch(name.text):
             content = Path(name.text).read_bytes()
             if not (run / name.text).exists():
@@ -184,7 +184,7 @@ def keep_lists(resolved: Mapping[str, Any], run: Path) -> None:
 
 def find_lists(resolved: dict[str, Any], folder: Path) -> None:
     """Let a recipe name the lists that travelled with it where they lie: beside it, in its run or its job."""
-    for name in names(resolved):
+    for name in _names(resolved):
         if name.kind is NamedAs.LIST and _TRAVELLED.fullmatch(name.text) and (folder / name.text).exists():
             name.rename(os.fspath(folder / name.text))
 
@@ -194,7 +194,7 @@ def find_plugins(resolved: dict[str, Any], folder: Path) -> None:
 
     What travelled keeps its name: workers find it in the folder of the job, which they all have as their current one.
     """
-    for name in names(resolved):
+    for name in _names(resolved):
         target = split_target(name.text) if name.kind is NamedAs.CODE else None
         if (
             target

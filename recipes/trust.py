@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .schema import Recipe
-from .travel import names
+from .travel import places
 
 STORES = (
     *("file", "local", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory"),
@@ -30,10 +30,11 @@ def named_code(recipe: Recipe, resolved: Mapping[str, Any], plans: bool = False)
             yield f"the reader {source.reader} (sources.{name}.reader)"
         if source.dataset:
             yield f"the data set {source.dataset} (sources.{name}.dataset), read by the library `datasets`"
-    for mention in names(resolved):
-        scheme, remote, _ = mention.text.partition("://")
-        if remote and (scheme not in STORES or "::" in mention.text) and (plans or mention.is_source):
-            yield f"the file system of {mention.text} ({mention.where})"
+    for key, place in places(resolved):
+        scheme, remote, _ = place.partition("://")
+        read = plans or key.startswith(("sources.", "held_out."))
+        if read and remote and (scheme not in STORES or "::" in place):
+            yield f"the file system of {place} ({key})"
     if plans:
         for plugin in recipe.plugins.values():
             yield f"the plug-in {plugin.name}: {plugin.target} (plugins.{plugin.name})"

@@ -23,6 +23,9 @@ from .globs import matches
 from .url_list import list_urls, unversioned
 from .web import Reach, WebUrl, http_options, naming_private_hosts
 
+LONGEST_NAME = 255 - len(".parquet")
+"""Bytes of a file's name. The files of a run that tell of it have its name and a suffix."""
+
 
 def _formats() -> tuple[str, ...]:
     from .rows import ADAPTERS
@@ -125,6 +128,8 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
             raise ValueError(f"{bad!r} has a suffix that fox1 does not read; narrow `files`")
     if odd := next((entry.path for entry, _ in found if not is_plain(entry.path)), None):
         raise ValueError(f"the name {odd!r} contains control characters; rename the file")
+    if long := next((n for e, _ in found if len((n := e.path.rsplit("/", 1)[-1]).encode()) > LONGEST_NAME), None):
+        raise ValueError(f"the name {long} is longer than {LONGEST_NAME} bytes, and a run adds to it; rename the file")
     for (path, url, size, version), reader in found:
         hash_ = file_hash(source.corpus, path, salt)
         yield SourceFile(source.corpus, path, url, size, version, source.format, source.held_out, hash_, reader)
@@ -196,26 +201,23 @@ def _remote(source: SourceSettings, private_hosts: bool, say: Callable[[str], No
     return entries
 
 
-_VERSIONS = (
-    *(
-        "ETag",
-        "etag",
-        "blob_id",
-        "LastModified",
-        "Content-MD5",
-        "Digest",
-        "Last-Modified",
-        "last_modified",
-        "generation",
-    ),
-    *("mtime_ns", "mtime", "modified", "modificationTime", "updated", "created"),
+_HASHES = ("ETag", "etag", "blob_id", "Content-MD5", "Digest", "generation")
+_TIMES = (
+    "LastModified",
+    "Last-Modified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "modified",
+    "modificationTime",
+    "created",
 )
-"""What a store may tell that changes with a file, the surest first."""
+"""What stores call that which changes with a file."""
 
 
 def _versions(info: Mapping[str, Any]) -> list[str]:
     # A store may tell one time as a datetime in a listing, and in seconds of the file.
-    values = [info[name] for name in _VERSIONS if info.get(name)]
+    values = [info[name] for name in (*_HASHES, *_TIMES) if info.get(name)]
     return [str(v.timestamp() if isinstance(v, datetime) else v) for v in values]
 
 
@@ -227,9 +229,10 @@ def current_version(file: SourceFile) -> tuple[int, str]:
         OSError: it is gone, or its store cannot be reached.
     """
     if (path := local_path(file.url)) is not None:
-        # A shard of a streamed data set lies at no place of its own.
-        stat = os.stat(path) if path else None
-        return (stat.st_size, str(stat.st_mtime_ns)) if stat else (file.size, file.version)
+        if not path:  # a shard of a streamed data set
+            return file.size, file.version
+        stat = os.stat(path)
+        return stat.st_size, str(stat.st_mtime_ns)
     # A hub's files are those of one commit.
     if file.version == unversioned(file.url) or file.url.startswith("hf://"):
         return file.size, file.version

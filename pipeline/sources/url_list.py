@@ -35,7 +35,9 @@ def list_urls(
         ValueError: a line is neither, or leads to a private address; names the line.
         OSError: the list cannot be read.
     """
-    with open_source(place) as file:
+    # The list itself, and what lies beside it, is where the recipe says.
+    beside, listed = (Reach.ANY, Reach.ANY) if private_hosts else (Reach.OWN, Reach.PUBLIC)
+    with open_source(WebUrl(place, beside)) as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"{place} is larger than {MOST_BYTES >> 20} MiB; split the list")
@@ -46,9 +48,8 @@ def list_urls(
     chosen = {u: u[len(prefix) :] for u in urls if matches(u[len(prefix) :], patterns)}
     if not private_hosts:
         _check_hosts(chosen, lines, place)
-    reach = Reach.ANY if private_hosts else Reach.PUBLIC
     # A list carries no sizes or etags: its published files never change under one URL.
-    entries = [Entry(path, WebUrl(u, reach), 0, unversioned(u)) for u, path in chosen.items()]
+    entries = [Entry(path, WebUrl(u, listed), 0, unversioned(u)) for u, path in chosen.items()]
     below = [line for line in lines if "://" not in line and matches(line, patterns)]
     if (path := local_path(place)) is not None:
         folder = Folder(os.path.dirname(os.path.abspath(path)), patterns, follow_links)
@@ -56,7 +57,8 @@ def list_urls(
             folder.add(name)
         return [*entries, *folder.entries]
     base = place.rsplit("/", 1)[0]
-    return [*entries, *(Entry(name, f"{base}/{name}", 0, unversioned(f"{base}/{name}")) for name in below)]
+    full = {name: WebUrl(f"{base}/{name}", beside) for name in below}
+    return [*entries, *(Entry(name, url, 0, unversioned(url)) for name, url in full.items())]
 
 
 def parse(content: bytes, place: str) -> dict[str, int]:

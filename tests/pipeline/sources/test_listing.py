@@ -278,6 +278,14 @@ def test_a_version_is_the_time_where_a_store_has_no_better(monkeypatch: pytest.M
         memory.rm("/versions/a.jsonl")
 
 
+def test_a_name_that_a_run_cannot_take_is_refused_early(tmp_path: Path) -> None:
+    write(tmp_path / f"{'a' * 242}.json")
+    assert len(folder(tmp_path)) == 1
+    write(tmp_path / f"{'b' * 243}.json")
+    with pytest.raises(ValueError, match=r"source c: the name b+.json is longer than 247 bytes"):
+        folder(tmp_path)
+
+
 # -- folders -----------------------------------------------------------------------------------------------------
 
 
