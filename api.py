@@ -57,6 +57,7 @@ def curate(
     in_process: bool = False,
     against: str | Path | None = None,
     memory: int = 1 << 30,
+    allow_private_hosts: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Run the stages of a recipe that are not finished in a run's folder.
@@ -72,6 +73,7 @@ def curate(
         in_process: run in one process, without Ray. The bytes are the same.
         against: a finished run; documents that duplicate one of its are dropped.
         memory: bytes that one task of dedupe may use; no result depends on it.
+        allow_private_hosts: URL lists and redirects may lead to addresses that are not public.
         progress: receives the begin and end of stages and tasks; None: nothing does.
 
     Raises:
@@ -90,6 +92,7 @@ def curate(
         in_process=in_process,
         against=against,
         memory=memory,
+        allow_private_hosts=allow_private_hosts,
         progress=progress,
     )
 
@@ -104,6 +107,7 @@ def curate_resolved(
     in_process: bool = False,
     against: str | Path | None = None,
     memory: int = 1 << 30,
+    allow_private_hosts: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """`curate` with a recipe that was resolved before."""
@@ -111,7 +115,7 @@ def curate_resolved(
     from .pipeline.run.manifest import run_files
     from .recipes.travel import keep_lists
 
-    settings = recipe.settings
+    settings = replace(recipe.settings, private_hosts=allow_private_hosts)
     if against:
         settings = replace(settings, against=str(store.open_root(against)))
     if memory < LEAST_MEMORY:
@@ -146,8 +150,9 @@ class _Overview:
 class Run:
     """A finished run: its statistics and tables, and what became of each document and token."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, trust: bool = False) -> None:
         self.paths = RunPaths(root)
+        self._trust = trust
         self._opened = FinishedRun(self.paths, self._listed)
 
     def __repr__(self) -> str:
@@ -186,8 +191,8 @@ class Run:
         from .recipes.load import stored_recipe
         from .recipes.settings import curate_settings
 
-        settings = curate_settings(stored_recipe(self.paths.recipe)[0])
-        return list_sources(settings.sources, settings.id_salt)
+        settings = curate_settings(stored_recipe(self.paths.recipe, self._trust)[0])
+        return list_sources(settings.sources, settings.id_salt, private_hosts=self._trust)
 
     @property
     def phases(self) -> list[str]:
@@ -251,13 +256,16 @@ class Run:
         return lookup.find_listed(self._opened, exclude)
 
 
-def open_run(run: str | Path) -> Run:
+def open_run(run: str | Path, trust: bool = False) -> Run:
     """Open a finished run, in a folder or a store.
+
+    Args:
+        trust: where a text is read from the sources, the run's recipe may name readers, which are code.
 
     Raises:
         ValueError: there is none.
     """
-    return Run(store.open_root(run))
+    return Run(store.open_root(run), trust)
 
 
 def load_phase(run: str | Path | Run, phase: str | int) -> datasets.DatasetDict:

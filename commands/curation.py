@@ -16,11 +16,14 @@ from .options import (
     HoldsRecipe,
     OneProcess,
     Overrides,
+    PrivateHosts,
     RayAddress,
     RecipeName,
     RunFolder,
+    Trust,
     Workers,
     resumable,
+    say_which,
     warn_unfinished,
 )
 
@@ -74,6 +77,7 @@ def curate(
             metavar="SIZE", help="Memory one task of dedupe may use, at least 512Mi; results do not depend on it."
         ),
     ] = "1Gi",
+    private_hosts: PrivateHosts = False,
 ) -> None:
     """Curate the corpora of a recipe into the shard sets of its phases.
 
@@ -86,6 +90,7 @@ def curate(
     from .show.bars import StageBars
     from .show.runs import print_summary
 
+    say_which(recipe)
     resolved = resolve(recipe, overrides or [], share(limit))
     for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
         print(f"warning: {line}", file=sys.stderr)
@@ -99,6 +104,7 @@ def curate(
             in_process=in_process,
             against=against,
             memory=quantity(memory),
+            allow_private_hosts=private_hosts,
             progress=bars,
         )
     print_summary(summary, out)
@@ -137,11 +143,14 @@ def plan(
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory one task may use, e.g. 1Gi.")] = "1Gi",
     as_json: AsJson = False,
     overrides: Overrides = None,
+    private_hosts: PrivateHosts = False,
+    trust: Trust = False,
 ) -> None:
     """Estimate time, disk and GPU-days of a run.
 
     The rates are measured on a sample of its inputs.
     """
+    import functools
     import json
 
     from ..pipeline.capacity.estimate import as_json as plan_json
@@ -150,9 +159,11 @@ def plan(
     from ..recipes.units import quantity, share
     from .show.plan import print_plan
 
+    say_which(recipe)
     machine = Machine(nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
     part = share(sample_share) if sample_share else None
-    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, lambda text: print(text, file=sys.stderr))
+    say = functools.partial(print, file=sys.stderr)
+    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, private_hosts, trust, say)
     if save:
         write_json(save.absolute(), made.rates.to_json())
     if as_json:
@@ -180,11 +191,14 @@ def dump(
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
+    trust: Trust = False,
 ) -> None:
     """Write the curated documents as Parquet files.
 
     Each row names the source file and row that its document comes from.
     """
+    from dataclasses import replace
+
     from ..api import session
     from ..pipeline.curate import planned_groups
     from ..pipeline.engine.tasks import Engine
@@ -197,7 +211,7 @@ def dump(
     from .show.bars import StageBars
 
     paths = RunPaths(run)
-    settings = curate_settings(stored_recipe(paths.recipe)[0])
+    settings = replace(curate_settings(stored_recipe(paths.recipe, trust)[0]), private_hosts=trust)
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
     with resumable(), session(address, workers, in_process) as executor, StageBars() as bars:

@@ -9,7 +9,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import phase_names
-from .options import AsJson, HoldsPlace, RunFolder, warn_unfinished
+from .options import AsJson, HoldsPlace, RunFolder, Trust, warn_unfinished
 
 
 def stats(
@@ -72,11 +72,14 @@ def filter_command(
     examples: Annotated[
         int, typer.Option(metavar="N", help="Number of example documents for each kind of change.")
     ] = 5,
+    trust: Trust = False,
 ) -> None:
     """Show what other filter thresholds would change.
 
     The stored signals are filtered again and examples are shown; nothing is written.
     """
+    from dataclasses import replace
+
     from ..pipeline.curate import planned_groups
     from ..pipeline.inspect.what_if import what_if
     from ..pipeline.run.artifacts import RunPaths
@@ -85,7 +88,8 @@ def filter_command(
     from .show.runs import print_what_if
 
     paths = RunPaths(run)
-    now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, overrides))
+    recipes = change_filters(paths.recipe, overrides, trust)
+    now, then = (replace(curate_settings(recipe), private_hosts=trust) for recipe in recipes)
     result = what_if(planned_groups(now, paths), paths, now.filter, then.filter, examples)
     print_what_if(result, overrides)
 
@@ -131,6 +135,7 @@ def trace(
     source: Annotated[
         bool, typer.Option("--source", help="Also read the source files and compare them with the block.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Show the documents that a block was made of.
 
@@ -139,7 +144,7 @@ def trace(
     from ..api import open_run
     from .show.documents import print_trace
 
-    print_trace(open_run(run).trace(phase, block, length, source), full)
+    print_trace(open_run(run, trust).trace(phase, block, length, source), full)
 
 
 def find(

@@ -61,6 +61,20 @@ ComputeType = Annotated[
     str,
     typer.Option(metavar="TYPE", help="Type to compute in: bf16 or fp32 (default: bf16 on a GPU, else fp32)."),
 ]
+PrivateHosts = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private-hosts",
+        help="Let URL lists and redirects lead to private, link-local and loopback addresses.",
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the plug-ins and readers that the run's recipe names, and let its lists lead to private addresses.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
@@ -72,6 +86,14 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def say_which(recipe: str) -> None:
+    """Say which recipe a name stands for, where the package and the current folder both have something of that name."""
+    from ..recipes.load import ambiguity
+
+    if note := ambiguity(recipe):
+        print(note, file=sys.stderr)
 
 
 def warn_unfinished(run: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from .options import HoldsPlace, Overrides, RecipeName, RunFolder
+from .options import HoldsPlace, Overrides, PrivateHosts, RecipeName, RunFolder, Trust, say_which
 
 
 def recipe_check(
     recipe: RecipeName,
     overrides: Overrides = None,
+    private_hosts: PrivateHosts = False,
 ) -> None:
     """Validate a recipe and list its sources.
 
@@ -22,13 +23,14 @@ def recipe_check(
     from ..recipes.check import check_recipe
     from ..recipes.load import RecipeError, load_recipe
 
+    say_which(recipe)
     try:
         parsed, _ = load_recipe(recipe, overrides or [])
     except RecipeError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         raise typer.Exit(1) from None
-    for line in check_recipe(parsed):
+    for line in check_recipe(parsed, private_hosts):
         print(line)
 
 
@@ -74,6 +76,7 @@ def tokenizer_train(
         str,
         typer.Option(metavar="SIZE", help="Amount of text to train on, e.g. 1Gi (default: as the run's recipe says)."),
     ] = "",
+    trust: Trust = False,
 ) -> None:
     """Train a SentencePiece model on the documents that a run kept.
 
@@ -89,7 +92,7 @@ def tokenizer_train(
     from ..recipes.units import quantity
 
     paths = RunPaths(run)
-    settings = curate_settings(stored_recipe(paths.recipe)[0])
+    settings = replace(curate_settings(stored_recipe(paths.recipe, trust)[0]), private_hosts=trust)
     wanted = settings.tokenizer
     if vocab_size:
         wanted = replace(wanted, vocab_size=quantity(vocab_size))

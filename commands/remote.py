@@ -20,7 +20,7 @@ import typer
 
 from ..cluster.submit import Submission
 from ..storage.store import open_root
-from .options import HoldsPlace, HoldsRecipe
+from .options import HoldsPlace, HoldsRecipe, say_which
 
 RECIPE = "recipe.yaml"
 """The recipe that travels, in the job's folder."""
@@ -174,6 +174,7 @@ def _packed(recipe: str, overrides: Sequence[str]) -> dict[str, bytes]:
     from ..recipes.load import load_recipe
     from ..recipes.travel import pack
 
+    say_which(recipe)
     packed, files = pack(load_recipe(recipe, overrides)[1])
     return {RECIPE: yaml.safe_dump(packed, sort_keys=False, allow_unicode=True).encode(), **files}
 

@@ -70,6 +70,8 @@ class CurateSettings:
     after dedupe; no task acts on it."""
     limit: float = 1.0
     """Share of whole files to use, by seed."""
+    private_hosts: bool = False
+    """Lists and redirects may lead to addresses that are not public."""
     against: str = ""
     """Folder of a finished run: its documents stay, and new ones that duplicate them are dropped."""
 
@@ -120,14 +122,15 @@ def curate(
     paths, further = engine.paths, files or {}
     with lease.held(paths.root):
         remove_partial(paths.root)
-        sources = list_sources(settings.sources, settings.id_salt)
+        summary = Summary()
+        sources = list_sources(settings.sources, settings.id_salt, settings.private_hosts, summary.notes.append)
         if settings.limit < 1:
             sources = sample_files(sources, settings.limit, settings.seed)
         if paths.recipe in further:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(paths.recipe) as out:
                 out.write(further[paths.recipe])
-        summary, last = Summary(), max(stages, key=STAGES.index)
+        last = max(stages, key=STAGES.index)
         began, before = time.monotonic(), 0
         for stage in _run_stages(settings, engine, sources, further, summary):
             summary.seconds[stage] = time.monotonic() - began
@@ -214,5 +217,5 @@ def _run_stages(
 def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
     """The groups of a run's files: those its manifest names."""
     named = {(f["corpus"], f["path"]) for f in read_json(paths.manifest)["files"]}
-    files = [f for f in list_sources(settings.sources, settings.id_salt) if (f.corpus, f.path) in named]
-    return group_files(files)
+    listed = list_sources(settings.sources, settings.id_salt, settings.private_hosts)
+    return group_files([f for f in listed if (f.corpus, f.path) in named])

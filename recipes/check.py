@@ -18,15 +18,18 @@ LEAST_BYTES_PER_TOKEN = 1.0
 """No tokenizer makes more tokens than bytes; so a budget above the bytes is hopeless."""
 
 
-def check_recipe(recipe: Recipe) -> list[str]:
+def check_recipe(recipe: Recipe, private_hosts: bool = False) -> list[str]:
     """Lines that say what the recipe would read and train on.
+
+    Args:
+        private_hosts: lists and redirects may lead to addresses that are not public.
 
     Raises:
         ValueError: a source is missing, the budgets exceed what the sources can ever give, or a plug-in does not load.
     """
     settings = curate_settings(recipe)
-    files = list_sources(settings.sources, settings.id_salt)
     lines = [f"{recipe.name}: valid"]
+    files = list_sources(settings.sources, settings.id_salt, private_hosts, lambda text: lines.append(f"  {text}"))
     most: dict[str, float] = {}
     for corpus in sorted({f.corpus for f in files}):
         training = [f for f in files if f.corpus == corpus and not f.held_out]

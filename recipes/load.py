@@ -13,14 +13,18 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ..pipeline.sources.globs import escape
 from ..storage.wording import printable
 from .check import absent_pools
 from .json_schema import nearest
 from .presets import PRESETS, expand
 from .schema import Recipe
 from .travel import find_lists, find_plugins
+from .trust import named_code
 
 PACKAGE = Path(__file__).parent
+SUFFIXES = (".yaml", ".yml")
+_GLOBS = re.compile(r"(sources|held_out|contamination\.benchmarks)\..+\.files\.\d+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 MAX_VALUES, MAX_DEPTH, MAX_TEXT = 100_000, 32, 1 << 20
 """Of a recipe with its aliases written out, variables included: nine lines of YAML can stand for a billion values."""
@@ -36,18 +40,42 @@ class RecipeError(ValueError):
 
 
 def find(name: str, beside: Path | None = None) -> Path:
-    """A recipe file: beside another recipe, as given, or one of the package's own (`fox1`, `sample.yaml`, ...)."""
-    places = [Path(name)]
-    if beside:
-        places.insert(0, beside / name)
-    if Path(name).name == name:
-        places += [PACKAGE / name, PACKAGE / f"{name}.yaml"]
+    """A recipe file: one of the package's by its bare name (`fox1`, `sample`), else a path, with a separator or a suffix.
+
+    Args:
+        beside: folder of the recipe that names it; without, paths are relative to the current folder.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    own = PACKAGE / (name if name.endswith(".yaml") else f"{name}.yaml")
+    is_bare = Path(name).name == name
+    if is_bare and not name.endswith(SUFFIXES):
+        places = [own]
+    else:
+        places = [(beside or Path()) / name, *([own] if is_bare else [])]
     for place in places:
         with suppress(OSError):  # a name that no file can have
             if place.is_file():
                 return place
-    own = ", ".join(sorted(p.name for p in PACKAGE.glob("*.yaml")))
-    raise ValueError(f"no recipe {printable(name)}; give a path, or one of the package's: {own}")
+    known = ", ".join(sorted(p.name for p in PACKAGE.glob("*.yaml")))
+    hint = f" (for the file of the current folder, write ./{name})" if is_bare and Path(name).is_file() else ""
+    raise ValueError(f"no recipe {printable(name)}{printable(hint)}; give a path, or one of the package's: {known}")
+
+
+def ambiguity(name: str) -> str:
+    """Which recipe a name stands for, where both the package and the current folder have something of that name."""
+    stem = name.removesuffix(".yaml")
+    if not is_own(stem) or not os.path.lexists(name):
+        return ""
+    if name == stem:
+        return f"{name} is the recipe of the package; to name what is in the current folder, write ./{name}"
+    return f"{name} is the file in the current folder; for the recipe of the package, write {stem}"
+
+
+def is_own(name: str) -> bool:
+    """Whether a bare name is that of a recipe of the package."""
+    return Path(name).name == name and (PACKAGE / f"{name}.yaml").is_file()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -141,7 +169,7 @@ def _substitute(value: Any, variables: Mapping[str, str], where: str, problems: 
             if match[1] not in variables:
                 problems.append(f"{where}: the variable {match[1]} is not set; export {match[1]}=...")
                 return ""
-            return variables[match[1]]
+            return escape(variables[match[1]]) if _GLOBS.fullmatch(where) else variables[match[1]]
 
         # Innermost first, so that a default may hold a variable; a bounded number of times.
         for _ in range(4):
@@ -263,26 +291,34 @@ def _rank_sources(value: dict[str, Any]) -> None:
         dedupe["priority"] = [name for name in preset.ranking if name in sources]
 
 
-def stored_recipe(stored: Path) -> tuple[Recipe, dict[str, Any]]:
+def stored_recipe(stored: Path, trust: bool = False, plans: bool = False) -> tuple[Recipe, dict[str, Any]]:
     """The recipe a run stored, and its mapping.
 
+    Args:
+        trust: what it names may run code.
+        plans: it is asked for to curate a sample with it, not only to read the run's sources.
+
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it names what runs code; names that.
     """
     if not stored.exists():
         raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
     value = _read(stored)
     find_lists(value, stored.parent)
-    return parse(value, str(stored)), value
+    recipe = parse(value, str(stored))
+    if code := None if trust else next(named_code(recipe, value, plans), None):
+        raise ValueError(f"{stored} names {code}, which runs code; add --trust if you trust whoever made this run")
+    return recipe, value
 
 
-def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe]:
+def change_filters(stored: Path, changes: Sequence[str], trust: bool = False) -> tuple[Recipe, Recipe]:
     """(the recipe a run stored, the same with other filters).
 
     Raises:
-        ValueError: there is no recipe, or a change is of something that needs another read of the text.
+        ValueError: there is no recipe, it names what runs code, or a change is of something that needs another read of the
+            text.
     """
-    before, value = stored_recipe(stored)
+    before, value = stored_recipe(stored, trust)
     changed = copy.deepcopy(value)
     for change in changes:
         if not change.startswith(("filters.", "licence.")):

@@ -26,7 +26,7 @@ from ..pipeline.sample import write_sample
 from ..pipeline.sources.listing import list_sources
 from ..trainer.model.model import flops_per_token
 from ..trainer.watch.metrics import peak_flops
-from .load import load_recipe, stored_recipe
+from .load import is_own, load_recipe, stored_recipe
 from .schema import Recipe
 from .settings import curate_settings, train_settings
 
@@ -55,6 +55,8 @@ def plan_recipe(
     machine: Machine,
     share: float | None,
     rates_file: Path | None,
+    private_hosts: bool = False,
+    trust: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[CapacityPlan, Actual | None]:
     """A plan of a recipe; of a finished run, with what it took.
@@ -62,24 +64,29 @@ def plan_recipe(
     The files are listed where they can be; else the recipe's `expected` stands for them, and rates come from the sample
     corpora.
 
+    Args:
+        private_hosts: lists and redirects may lead to addresses that are not public.
+        trust: `name` is a run whose recipe may run code, and lead to such addresses.
+
     Raises:
         ValueError: neither the files nor what to expect of them is known, or the device is not.
     """
     then = None
-    if (run := stored_run(name)) is not None:
+    if not is_own(name) and (run := stored_run(name)) is not None:
         paths = RunPaths(run)
-        recipe = stored_recipe(paths.recipe)[0]
+        recipe = stored_recipe(paths.recipe, trust, plans=rates_file is None)[0]
+        private_hosts = trust
         then = actual(paths)
         if overrides:
             raise ValueError("a run is planned with its own recipe; leave out --set, or name a recipe")
     else:
         recipe = load_recipe(name, overrides)[0]
-    settings = curate_settings(recipe)
+    settings = replace(curate_settings(recipe), private_hosts=private_hosts)
     peak = peak_flops(machine.gpu)
     if peak is None:
         raise ValueError(f"--gpu {machine.gpu}: the peak of this GPU is not known; choose H100, H200 or A100")
     try:
-        files = list_sources(settings.sources, settings.id_salt)
+        files = list_sources(settings.sources, settings.id_salt, private_hosts)
         unknown = not all(f.size for f in files)
     except ValueError:
         # A folder that is not there is an error; a store that cannot be reached is what `expected` is for.
@@ -94,7 +101,7 @@ def plan_recipe(
     if rates_file:
         rates = stored_rates(rates_file)
     else:
-        rates = _measure(recipe, share or SHARE, unknown, say)
+        rates = _measure(recipe, share or SHARE, unknown, private_hosts, say)
     corpora = _expected(recipe) if unknown else corpora_of(files, rates)
     made = make_plan(
         settings,
@@ -108,7 +115,7 @@ def plan_recipe(
     return made, then
 
 
-def _measure(recipe: Recipe, share: float, unknown: bool, say: Callable[[str], None]) -> Rates:
+def _measure(recipe: Recipe, share: float, unknown: bool, private_hosts: bool, say: Callable[[str], None]) -> Rates:
     """Rates on a sample of the recipe's files; where they are not here, on the sample corpora with the recipe's rules."""
     with tempfile.TemporaryDirectory(prefix="fox1-plan-") as folder:
         source = "a sample of the inputs"
@@ -122,7 +129,7 @@ def _measure(recipe: Recipe, share: float, unknown: bool, say: Callable[[str], N
             settings = replace(settings, filter=rules.filter, dedupe=rules.dedupe, mix=rules.mix)
         else:
             settings = curate_settings(recipe)
-        files = list_sources(settings.sources, settings.id_salt)
+        files = list_sources(settings.sources, settings.id_salt, private_hosts)
         cores = os.cpu_count() or 1
         return measure(settings, files, share, ray_session(None, cores), cores, Path(folder), source, say)
 

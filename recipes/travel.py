@@ -24,6 +24,7 @@ from typing import Any
 
 from ..pipeline.run.artifacts import publish
 from ..pipeline.signals.plugin_files import code_files, digest_of, split_target
+from ..pipeline.sources.url_list import parse
 from .settings import list_file
 
 MOST = 64 << 20
@@ -76,6 +77,11 @@ def _names(resolved: Mapping[str, Any]) -> Iterator[_Mention]:
         yield from _matches(resolved, pattern.split("."), "", kind)
 
 
+def places(resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(dotted key, value) of all that a resolved recipe names outside it."""
+    return ((name.where, name.text) for name in _names(resolved))
+
+
 def _matches(holder: Any, path: list[str], where: str, kind: NamedAs) -> Iterator[_Mention]:
     keys = holder if isinstance(holder, Mapping) else range(len(holder)) if isinstance(holder, list) else ()
     for key in keys:
@@ -104,6 +110,13 @@ def pack(resolved: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]
             path = Path(name.text)
             _check_size(name, path.stat().st_size, files)
             content = path.read_bytes()
+            if name.where.endswith(".urls") and (
+                line := next((u for u in parse(content, name.text) if "://" not in u), "")
+            ):
+                raise ValueError(
+                    f"{name.where}: {name.text} has the line {line!r}, a path below its folder, which a job does not have; "
+                    "write URLs, or put the list where all nodes read it and name its URL"
+                )
             name.rename(_place({path.name: content}, path.name))
             files[name.text] = content
     return packed, files

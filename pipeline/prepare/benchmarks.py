@@ -7,7 +7,6 @@ as a model would be asked it, in one or several wordings, and its right answer.
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,10 @@ import fsspec
 import msgspec
 
 from ...storage.fields import Derived, OneOf
+from ..sources.folder import local_path
 from ..sources.formats import open_source
+from ..sources.globs import local_paths, standard, unescape
+from ..sources.web import http_options, naming_private_hosts
 
 BenchmarkRow = Mapping[str, Any]
 
@@ -32,7 +34,7 @@ class BenchmarkSettings:
     format: Annotated[str, OneOf(tuple(ADAPTERS))]
     """Whose rows they are; `question_answer` takes items of your own."""
     files: tuple[str, ...] = ()
-    """Paths, globs or URLs of JSON lines or CSV files."""
+    """Paths, globs or URLs of JSON lines or CSV files; what exists as it is written is meant literally."""
     dataset: str = ""
     """Name of a data set to read through `datasets`, instead of files."""
     config: str = ""
@@ -158,11 +160,14 @@ def benchmark_files(settings: BenchmarkSettings) -> list[str]:
     """
     found: list[str] = []
     for pattern in settings.files:
-        if "://" in pattern:
-            filesystem, path = fsspec.core.url_to_fs(pattern)
-            matches = [filesystem.unstrip_protocol(p) for p in filesystem.glob(path)]
+        if (local := local_path(pattern)) is not None:
+            matches = local_paths(local)
         else:
-            matches = glob.glob(pattern, recursive=True)
+            with naming_private_hosts(pattern):
+                filesystem, path = fsspec.core.url_to_fs(pattern, **http_options(pattern))
+                named = unescape(path)
+                matches = [named] if filesystem.exists(named) else filesystem.glob(standard(path))
+            matches = [filesystem.unstrip_protocol(p) for p in matches]
         if not matches:
             raise ValueError(
                 f"benchmark {settings.name}: no file matches {pattern}; correct `contamination.benchmarks`"

@@ -9,18 +9,32 @@ Parquet rows from zero, quarantined ones included. Adding a file therefore moves
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xxhash
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROW_BITS = 26
 MAX_ROWS = 1 << ROW_BITS
 FILE_BITS = 37
 GROUP_BYTES = 64 << 20
 MIN_GROUPS = 4
+
+
+class TableReader(Protocol):
+    """What reads a file that is neither JSON lines nor Arrow. Listing makes it from a recipe's settings; no text of a list,
+    a manifest or a record becomes one."""
+
+    def identity(self) -> str:
+        """What the rows depend on besides the file."""
+
+    def tables(self, path: str) -> Iterator[pa.RecordBatch]:
+        """Record batches of the file with this path in its corpus."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,8 @@ class SourceFile:
     path: str
     """Relative to the corpus root, with forward slashes; part of the document ids."""
     url: str
-    """What fsspec opens. Not part of any identity: moving a corpus moves no id."""
+    """What `open_source` opens, empty for a shard of a streamed data set. Not part of any identity: moving a corpus moves no
+    id."""
     size: int
     """Bytes as stored; 0 where the store does not say (a streamed data set)."""
     version: str
@@ -39,6 +54,8 @@ class SourceFile:
     format: str
     held_out: bool
     file_hash: int
+    reader: TableReader | None = None
+    """None for JSON lines and Arrow files."""
 
     @property
     def name(self) -> str:
@@ -46,15 +63,14 @@ class SourceFile:
 
     def identity(self) -> str:
         """The file's identity as an input of a task: names, size and version, not its place."""
-        facts = (self.corpus, self.path, self.size, self.version, self.format, self.held_out, self.file_hash)
+        facts = [self.corpus, self.path, self.size, self.version, self.format, self.held_out, self.file_hash]
+        if self.reader:
+            facts.append(self.reader.identity())
         return "\0".join(map(str, facts))
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
 
     @classmethod
     def from_table(cls, entry: Mapping[str, Any]) -> SourceFile:
-        """A file as a manifest's file table has it: who it is, not where."""
+        """A file as a manifest's file table has it: who it is, not where or how it is read."""
         names = ("corpus", "path", "size", "format", "held_out", "file_hash")
         return cls(url="", version="", **{name: entry[name] for name in names})
 

@@ -11,12 +11,8 @@ The recipe names it by a dotted path of an installed package, or by a file besid
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import importlib.util
 import inspect
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +22,7 @@ import xxhash
 
 from ...storage.fields import Arguments, Derived
 from ..sources.domains import Domain
+from ..sources.installed import import_installed
 from .plugin_files import code_digest, load_file, split_target
 
 Row = Mapping[str, Any]
@@ -128,34 +125,9 @@ def _resolve(settings: PluginSettings) -> Any:
         if named := split_target(settings.target):
             file, attribute = named
             return getattr(load_file(file, settings.version), attribute)
-        module, _, attribute = settings.target.replace(":", ".").rpartition(".")
-        _check_installed(module.partition(".")[0])
-        return getattr(importlib.import_module(module), attribute)
+        return import_installed(settings.target.replace(":", "."))
     except Exception as error:  # a module of others may fail in any way while it is imported
         raise ValueError(f"plug-in {settings.name}: cannot import {settings.target}: {error}") from None
-
-
-def _check_installed(package: str) -> None:
-    """Refuse a module that is found only because Python searches the folder it was started in.
-
-    Raises:
-        ImportError: the current folder holds the module, and neither an installation nor PYTHONPATH names that folder.
-    """
-    if not package or package in sys.modules:
-        return
-    spec = importlib.util.find_spec(package)
-    places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec else []
-    here = Path.cwd()
-    asked = [Path(p).resolve() for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    if (
-        any(place and Path(place).resolve().parent == here for place in places)
-        and here not in asked
-        and package not in importlib.metadata.packages_distributions()
-    ):
-        raise ImportError(
-            f"{package} is a module of the current folder and not installed; name its file beside the recipe, as in "
-            f"{package}.py:NAME"
-        )
 
 
 def _load(settings: PluginSettings) -> Callable[[str, Row], Any]:

@@ -7,17 +7,18 @@ empty text, so that rows are counted and numbered as they stand in the file.
 
 from __future__ import annotations
 
-import importlib
+import inspect
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 import pyarrow as pa
 
 from ...storage.wording import first_line
 from .adapter import Adapter, Facts, as_text, as_timestamp
+from .installed import import_installed
 
 READ_ROWS = 512
 
@@ -38,51 +39,57 @@ def _facts(row: DatatroveRow, path: str) -> Facts:
 ADAPTER = Adapter(DatatroveRow, "text", _facts)
 
 
-def reader_url(reader: str, arguments: str, root: str, path: str) -> str:
-    """The `url` of a source file: everything that is needed to read it."""
-    parts = {"reader": reader, "arguments": arguments, "root": root, "path": path}
-    return "datatrove://read?" + "&".join(f"{k}={quote(v, safe='')}" for k, v in parts.items())
+@dataclass(frozen=True)
+class DatatroveReader:
+    """A reader over the folder of a corpus, as the recipe names it."""
 
+    target: str
+    """Its dotted path."""
+    arguments: str
+    """JSON of its arguments besides the folder."""
+    root: str
 
-def make_reader(reader: str, arguments: str, root: str) -> Any:
-    """A reader over the folder `root`.
+    def identity(self) -> str:
+        return f"{self.target} {self.arguments}"
 
-    Raises:
-        ValueError: the reader cannot be imported or constructed; the message names it.
-    """
-    module, _, name = reader.rpartition(".")
-    try:
-        made = getattr(importlib.import_module(module), name)(root, **json.loads(arguments))
-    except Exception as error:
-        first = first_line(error)
-        raise ValueError(f"reader {reader} cannot be used ({first}); correct `reader` or `arguments`") from None
-    if not hasattr(made, "read_file"):
-        raise ValueError(f"reader {reader} does not read files; name a datatrove reader that does")
-    return made
+    def make(self) -> Any:
+        """The reader.
 
+        Raises:
+            ValueError: it cannot be imported or constructed; the message names it.
+        """
+        try:
+            found = import_installed(self.target)
+            if not (inspect.isclass(found) and hasattr(found, "read_file")):
+                raise ValueError("it does not read files; name a datatrove reader that does")
+            return found(self.root, **json.loads(self.arguments))
+        except Exception as error:
+            first = first_line(error)
+            raise ValueError(
+                f"reader {self.target} cannot be used ({first}); correct `reader` or `arguments`"
+            ) from None
 
-def read_documents(url: str) -> Iterator[pa.RecordBatch]:
-    """Record batches of one file, with the columns `text`, `id`, `url`, `subset` and `date`."""
-    query = {k: v[0] for k, v in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
-    reader = make_reader(query["reader"], query["arguments"], query["root"])
-    from datatrove.data import Document
+    def tables(self, path: str) -> Iterator[pa.RecordBatch]:
+        """Record batches of one file, with the columns `text`, `id`, `url`, `subset` and `date`."""
+        reader = self.make()
+        from datatrove.data import Document
 
-    make = reader.get_document_from_dict
+        make = reader.get_document_from_dict
 
-    def keep(data: dict[str, Any], path: str, number: int | str) -> Any:
-        return make(data, path, number) or Document(text="", id=f"{path}/{number}")
+        def keep(data: dict[str, Any], path: str, number: int | str) -> Any:
+            return make(data, path, number) or Document(text="", id=f"{path}/{number}")
 
-    reader.get_document_from_dict = keep
-    columns: tuple[list[Any], ...] = ([], [], [], [], [])
-    for document in reader.read_file(query["path"]):
-        facts = (document.text, document.id, *(document.metadata.get(name) for name in ("url", "subset", "date")))
-        for column, value in zip(columns, facts, strict=True):
-            column.append(None if value is None else str(value))
-        if len(columns[0]) == READ_ROWS:
+        reader.get_document_from_dict = keep
+        columns: tuple[list[Any], ...] = ([], [], [], [], [])
+        for document in reader.read_file(path):
+            facts = (document.text, document.id, *(document.metadata.get(name) for name in ("url", "subset", "date")))
+            for column, value in zip(columns, facts, strict=True):
+                column.append(None if value is None else str(value))
+            if len(columns[0]) == READ_ROWS:
+                yield _batch(columns)
+                columns = ([], [], [], [], [])
+        if columns[0]:
             yield _batch(columns)
-            columns = ([], [], [], [], [])
-    if columns[0]:
-        yield _batch(columns)
 
 
 def _batch(columns: tuple[list[Any], ...]) -> pa.RecordBatch:

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,9 @@ from typing import IO
 
 import fsspec
 import zstandard
+
+from .folder import local_path
+from .web import http_options, naming_private_hosts
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
@@ -44,13 +49,27 @@ class Damaged(ValueError):
 
 @contextmanager
 def open_source(url: str) -> Iterator[IO[bytes]]:
-    """Open a local path or any fsspec URL for reading."""
-    if "://" in url:
-        with fsspec.open(url, "rb") as file:
+    """Open a local file or any fsspec URL for reading.
+
+    Raises:
+        ValueError: it is a FIFO or a device, or HTTP leads to an address that is out of the URL's reach.
+        OSError: it cannot be opened.
+    """
+    if (path := local_path(url)) is not None:
+        with open(path, "rb", opener=_open_regular) as file:
             yield file
     else:
-        with open(url, "rb") as file:
+        with naming_private_hosts(url), fsspec.open(url, "rb", **http_options(url)) as file:
             yield file
+
+
+def _open_regular(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a FIFO waits for a writer.
+    opened = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise ValueError(f"{path} is not a regular file; name one")
+    return opened
 
 
 def is_json_lines(path: str) -> bool:

@@ -7,9 +7,9 @@ have `text` and, optionally, `id`, `url` and `timestamp`; the subset is the conf
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 import pyarrow as pa
@@ -57,8 +57,32 @@ def resolve_commit(repository: str, revision: str | None) -> str:
     return commit
 
 
-def shards(name: str, config: str | None, split: str, revision: str | None) -> list[tuple[str, str, str]]:
-    """(path, url, version) of every shard of a data set on the hub or in a local folder.
+@dataclass(frozen=True)
+class HubShard:
+    """One shard of a data set that is streamed."""
+
+    name: str
+    config: str
+    split: str
+    commit: str
+    """Empty for a local folder."""
+    index: int
+    count: int
+
+    def identity(self) -> str:
+        return f"{self.config} {self.split} {self.index} of {self.count}"
+
+    def tables(self, path: str) -> Iterator[pa.RecordBatch]:
+        """Record batches with the columns `text`, `id`, `url` and `timestamp` as far as the data set has them."""
+        stream = open_dataset(self.name, self.config or None, self.split, self.commit or None)
+        stream = stream.shard(num_shards=self.count, index=self.index)
+        for table in stream.with_format("arrow").iter(batch_size=STREAM_ROWS):
+            present = [c for c in ("text", "id", "url", "timestamp") if c in table.column_names]
+            yield from table.select(present).combine_chunks().to_batches()
+
+
+def shards(name: str, config: str | None, split: str, revision: str | None) -> list[tuple[str, HubShard, str]]:
+    """(path, shard, version) of every shard of a data set on the hub or in a local folder.
 
     Raises:
         ValueError: `datasets` cannot open it; the message names the data set.
@@ -67,10 +91,12 @@ def shards(name: str, config: str | None, split: str, revision: str | None) -> l
     commit = "" if local.exists() else resolve_commit(name, revision)
     version = commit or f"local-{_folder_version(local)}"
     count = open_dataset(name, config, split, commit or None).num_shards
-    label = config or "default"
-    query = f"name={quote(name, safe='')}&config={quote(config or '', safe='')}&split={split}&commit={commit}"
     return [
-        (f"{label}/{split}/{i:05d}-of-{count:05d}", f"datasets://stream?{query}&shard={i}&shards={count}", version)
+        (
+            f"{config or 'default'}/{split}/{i:05d}-of-{count:05d}",
+            HubShard(name, config or "", split, commit, i, count),
+            version,
+        )
         for i in range(count)
     ]
 
@@ -100,13 +126,3 @@ def open_dataset(name: str, config: str | None, split: str, commit: str | None) 
             f"data set {name} ({config or 'default'}, {split}) cannot be opened ({first}); check `dataset`, `config` and "
             "`split`"
         ) from None
-
-
-def stream_shard(url: str) -> Iterator[pa.RecordBatch]:
-    """Record batches of one shard, with the columns `text`, `id`, `url` and `timestamp` as far as it has them."""
-    query = {k: v[0] for k, v in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
-    stream = open_dataset(query["name"], query["config"] or None, query["split"], query["commit"] or None)
-    stream = stream.shard(num_shards=int(query["shards"]), index=int(query["shard"]))
-    for table in stream.with_format("arrow").iter(batch_size=STREAM_ROWS):
-        present = [c for c in ("text", "id", "url", "timestamp") if c in table.column_names]
-        yield from table.select(present).combine_chunks().to_batches()

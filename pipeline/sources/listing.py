@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import fsspec
 
 from ...storage.fields import Arguments, Derived, OneOf
+from ...storage.wording import counted
 from ..run.checksums import hash_file
-from ..run.identity import SourceFile, check_collisions, file_hash
+from ..run.identity import SourceFile, TableReader, check_collisions, file_hash
 from .adapter import is_plain
-from .datatrove import make_reader, reader_url
-from .formats import is_arrow, is_json_lines, open_source
+from .datatrove import DatatroveReader
+from .folder import Entry, Folder, Skipped, is_hidden, local_path
+from .formats import is_arrow, is_json_lines
+from .globs import matches
+from .url_list import list_urls, unversioned
+from .web import Reach, WebUrl, http_options, naming_private_hosts
+
+LONGEST_NAME = 255 - len(".parquet")
+"""Bytes of a file's name. The files of a run that tell of it have its name and a suffix."""
 
 
 def _formats() -> tuple[str, ...]:
@@ -39,7 +45,9 @@ class SourceSettings:
     files: tuple[str, ...] = ("**/*",)
     """Globs over paths relative to the root; they select from a listing or a URL list alike."""
     urls: str = ""
-    """A list of file URLs, one a line; used where no local root is given."""
+    """A list of files, one a line: URLs, or paths below its folder; used where no local root is given."""
+    follow_links: bool = False
+    """Links below the root may lead out of it, as those of hub caches do."""
     held_out: Annotated[bool, Derived()] = False
     revision: str = ""
     """Revision of a hub data set; resolved to a commit when a run is planned."""
@@ -65,15 +73,27 @@ class SourceSettings:
             raise ValueError("a `reader` needs `root`, the folder it reads")
 
 
-def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[SourceFile]:
+def list_sources(
+    sources: Iterable[SourceSettings],
+    salt: int = 0,
+    private_hosts: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[SourceFile]:
     """Every file of every source, sorted by name.
+
+    Args:
+        private_hosts: lists and redirects may lead to addresses that are not public.
+        say: called with a line for what was left out.
 
     Raises:
         ValueError: a root is missing, nothing matches, a suffix is unknown, or two files collide.
     """
     files: list[SourceFile] = []
     for source in sources:
-        found = list(_list(source, salt))
+        try:
+            found = list(_list(source, salt, private_hosts, say))
+        except ValueError as error:
+            raise ValueError(f"source {source.corpus}: {error}") from None
         if not found:
             patterns = ", ".join(source.files)
             raise ValueError(
@@ -85,75 +105,59 @@ def list_sources(sources: Iterable[SourceSettings], salt: int = 0) -> list[Sourc
     return files
 
 
-def _list(source: SourceSettings, salt: int) -> Iterable[SourceFile]:
+def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[[str], None]) -> Iterable[SourceFile]:
+    found: list[tuple[Entry, TableReader | None]]
     if source.dataset:
         from .huggingface import shards
 
-        entries = [
-            (path, url, 0, version)
-            for path, url, version in shards(
+        found = [
+            (Entry(path, "", 0, version), shard)
+            for path, shard, version in shards(
                 source.dataset, source.config or None, source.split, source.revision or None
             )
         ]
     else:
-        entries = _entries(source)
-        if outside := next((p for p, *_ in entries if p.startswith("/") or {".", ".."} & set(p.split("/"))), None):
-            raise ValueError(f"source {source.corpus}: {outside!r} leaves the folder of its corpus; remove it")
-        if source.reader:
-            make_reader(source.reader, source.arguments, source.root)
-        elif bad := next((p for p, *_ in entries if not (is_json_lines(p) or is_arrow(p))), None):
-            raise ValueError(f"source {source.corpus}: {bad!r} has a suffix that fox1 does not read; narrow `files`")
-    if odd := next((p for p, *_ in entries if not is_plain(p)), None):
-        raise ValueError(f"source {source.corpus}: the name {odd!r} contains control characters; rename the file")
-    for path, url, size, version in entries:
+        reader = DatatroveReader(source.reader, source.arguments, source.root) if source.reader else None
+        found = [(entry, reader) for entry in _entries(source, private_hosts, say)]
+        paths = [entry.path for entry, _ in found]
+        if outside := next((p for p in paths if p.startswith("/") or {".", ".."} & set(p.split("/"))), None):
+            raise ValueError(f"{outside!r} leaves the folder of its corpus; remove it")
+        if reader:
+            reader.make()
+        elif bad := next((p for p in paths if not (is_json_lines(p) or is_arrow(p))), None):
+            raise ValueError(f"{bad!r} has a suffix that fox1 does not read; narrow `files`")
+    if odd := next((entry.path for entry, _ in found if not is_plain(entry.path)), None):
+        raise ValueError(f"the name {odd!r} contains control characters; rename the file")
+    if long := next((n for e, _ in found if len((n := e.path.rsplit("/", 1)[-1]).encode()) > LONGEST_NAME), None):
+        raise ValueError(f"the name {long} is longer than {LONGEST_NAME} bytes, and a run adds to it; rename the file")
+    for (path, url, size, version), reader in found:
         hash_ = file_hash(source.corpus, path, salt)
-        if source.reader:
-            url = reader_url(source.reader, source.arguments, source.root, path)
-            version = f"{version} {source.reader} {source.arguments}"
-        yield SourceFile(source.corpus, path, url, size, version, source.format, source.held_out, hash_)
+        yield SourceFile(source.corpus, path, url, size, version, source.format, source.held_out, hash_, reader)
 
 
-def _entries(source: SourceSettings) -> list[tuple[str, str, int, str]]:
-    """(relative path, url, size, version) of the matching files."""
-    if source.root and "://" not in source.root:
-        if os.path.isdir(source.root):
-            return _local(source)
-        if not source.urls:
-            raise ValueError(
-                f"source {source.corpus}: the folder {source.root} does not exist; set `root` (or FOX1_DATA) to where the "
-                "data is"
-            )
-    if source.root and "://" in source.root:
-        return _remote(source)
-    return _url_list(source)
-
-
-def _local(source: SourceSettings) -> list[tuple[str, str, int, str]]:
-    entries = []
-
-    def unreadable(error: OSError) -> None:
+def _entries(source: SourceSettings, private_hosts: bool, say: Callable[[str], None]) -> list[Entry]:
+    """The files that match."""
+    folder = local_path(source.root) if source.root else None
+    if folder is not None and os.path.isdir(folder):
+        found = Folder(folder, source.files, source.follow_links).walk()
+        if found.skipped.example:
+            say(f"source {source.corpus}: {found.skipped}")
+        return found.entries
+    if folder is not None and (source.reader or not source.urls):
+        raise ValueError(f"the folder {source.root} does not exist; set `root` (or FOX1_DATA) to where the data is")
+    if source.root and folder is None:
+        return _remote(source, private_hosts, say)
+    try:
+        return list_urls(source.urls, source.files, source.follow_links, private_hosts)
+    except OSError as error:
+        absent = f"the folder {source.root} does not exist, and " if source.root else ""
         raise ValueError(
-            f"source {source.corpus}: {error.filename} cannot be read ({error.strerror}); make it readable, or exclude it "
-            "with `files`"
+            f"{absent}the URL list {source.urls} cannot be read ({str(error) or 'unreachable'}); set `root` (or FOX1_DATA) "
+            "to where the data is"
         ) from None
 
-    # Without this, what cannot be listed would be left out silently.
-    for directory, _, names in os.walk(source.root, followlinks=True, onerror=unreadable):
-        for name in names:
-            full = os.path.join(directory, name)
-            path = os.path.relpath(full, source.root).replace(os.sep, "/")
-            if matches(path, source.files):
-                try:
-                    stat = os.stat(full)
-                    if not os.access(full, os.R_OK):
-                        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), full)
-                except OSError as error:
-                    unreadable(error)
-                entries.append((path, os.path.abspath(full), stat.st_size, str(stat.st_mtime_ns)))
-    return entries
 
-
-def _remote(source: SourceSettings) -> list[tuple[str, str, int, str]]:
+def _remote(source: SourceSettings, private_hosts: bool, say: Callable[[str], None]) -> list[Entry]:
     root = source.root.rstrip("/")
     if root.startswith("hf://datasets/") and "@" not in root:
         from .huggingface import resolve_commit
@@ -161,66 +165,88 @@ def _remote(source: SourceSettings) -> list[tuple[str, str, int, str]]:
         owner_name = "/".join(root.removeprefix("hf://datasets/").split("/")[:2])
         commit = resolve_commit(owner_name, source.revision or None)
         root = root.replace(owner_name, f"{owner_name}@{commit}", 1)
+    reach = Reach.ANY if private_hosts else Reach.OWN
+    entries, skipped, unknown = [], Skipped(), list[str]()
     try:
-        filesystem, base = fsspec.core.url_to_fs(root)
-        found = filesystem.find(base, detail=True)
+        with naming_private_hosts(root):
+            filesystem, base = fsspec.core.url_to_fs(root, **http_options(WebUrl(root, reach)))
+            prefix = base.rstrip("/") + "/"
+            found = filesystem.find(base, detail=True)
+            if not found:
+                filesystem.ls(base)  # which says why, where `find` takes an error for an empty folder
+            for full, info in found.items():
+                path = full.removeprefix(prefix)
+                if not matches(path, source.files):
+                    continue
+                if is_hidden(path):
+                    skipped.add(path)
+                    continue
+                url = WebUrl(filesystem.unstrip_protocol(full), reach)
+                if not (versions := _versions(info)):
+                    # HTTP has no listings that say more than names.
+                    info = {**info, **filesystem.info(full)}
+                    versions = _versions(info)
+                if not versions:
+                    unknown.append(path)
+                entries.append(Entry(path, url, int(info.get("size") or 0), (versions or [unversioned(url)])[0]))
     except (OSError, ValueError, ImportError) as error:
-        raise ValueError(
-            f"source {source.corpus}: {root} cannot be listed ({error}); check the address and your access"
-        ) from None
-    prefix = base.rstrip("/") + "/"
-    entries = []
-    for full, info in found.items():
-        path = full.removeprefix(prefix)
-        if matches(path, source.files):
-            version = info.get("ETag") or info.get("etag") or info.get("blob_id") or info.get("LastModified") or ""
-            entries.append((path, filesystem.unstrip_protocol(full), int(info.get("size") or 0), str(version)))
+        raise ValueError(f"{root} cannot be listed ({error}); check the address and your access") from None
+    if skipped.example:
+        say(f"source {source.corpus}: {skipped}")
+    if unknown:
+        say(
+            f"source {source.corpus}: the store tells neither a version nor a time of {counted(len(unknown), 'file')}, such "
+            f"as {min(unknown)}; a change of them is noticed only by what they hold"
+        )
     return entries
 
 
-def _url_list(source: SourceSettings) -> list[tuple[str, str, int, str]]:
-    """Files of a URL list; the path below the common prefix of all its URLs is the relative path."""
-    try:
-        with open_source(source.urls) as file:
-            urls = [line.strip() for line in file.read().decode().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        absent = f"the folder {source.root} does not exist, and " if source.root else ""
-        raise ValueError(
-            f"source {source.corpus}: {absent}the URL list {source.urls} cannot be read ({str(error) or 'unreachable'}); "
-            "set `root` (or FOX1_DATA) to where the data is"
-        ) from None
-    urls = sorted({u for u in urls if u and not u.startswith("#")})
-    prefix = os.path.commonprefix([u.rsplit("/", 1)[0] + "/" for u in urls])  # noqa: RUF071
-    prefix = prefix[: prefix.rfind("/") + 1]
-    try:
-        # A list carries no sizes or etags: its published files never change under one URL.
-        return [(u[len(prefix) :], u, 0, urlsplit(u).path) for u in urls if matches(u[len(prefix) :], source.files)]
-    except ValueError as error:
-        raise ValueError(f"source {source.corpus}: {source.urls} has a line that is not a URL ({error})") from None
+_HASHES = ("ETag", "etag", "blob_id", "Content-MD5", "Digest", "generation")
+_TIMES = (
+    "LastModified",
+    "Last-Modified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "modified",
+    "modificationTime",
+    "created",
+)
+"""What stores call that which changes with a file."""
 
 
-def matches(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a relative path matches a glob: `*` within a folder, `**` over any depth."""
-    return any(_glob(pattern).fullmatch(path) for pattern in patterns)
-
-
-def _glob(pattern: str) -> re.Pattern[str]:
-    parts = []
-    for piece in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
-        parts.append({"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(piece) or re.escape(piece))
-    return re.compile("".join(parts))
+def _versions(info: Mapping[str, Any]) -> list[str]:
+    # A store may tell one time as a datetime in a listing, and in seconds of the file.
+    values = [info[name] for name in (*_HASHES, *_TIMES) if info.get(name)]
+    return [str(v.timestamp() if isinstance(v, datetime) else v) for v in values]
 
 
 def current_version(file: SourceFile) -> tuple[int, str]:
-    """(size, version) of a local file now, to notice that it changed between the two reads; of others as planned."""
-    if "://" in file.url:
+    """(size, version) of a file now, to notice that it changed between the two reads; as planned where its place tells
+    neither, or cannot change it.
+
+    Raises:
+        OSError: it is gone, or its store cannot be reached.
+    """
+    if (path := local_path(file.url)) is not None:
+        if not path:  # a shard of a streamed data set
+            return file.size, file.version
+        stat = os.stat(path)
+        return stat.st_size, str(stat.st_mtime_ns)
+    # A hub's files are those of one commit.
+    if file.version == unversioned(file.url) or file.url.startswith("hf://"):
         return file.size, file.version
-    stat = os.stat(file.url)
-    return stat.st_size, str(stat.st_mtime_ns)
+    with naming_private_hosts(file.url):
+        filesystem, place = fsspec.core.url_to_fs(file.url, **http_options(file.url))
+        filesystem.invalidate_cache()
+        info = filesystem.info(place)
+    versions = _versions(info)
+    version = file.version if file.version in versions or not versions else versions[0]
+    return int(info.get("size") or 0), version
 
 
 def check_unchanged(file: SourceFile) -> None:
-    """Raise ValueError if a local file is no longer the one that planning saw."""
+    """Raise ValueError if a file is no longer the one that planning saw."""
     if current_version(file) != (file.size, file.version):
         raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
 
@@ -244,9 +270,8 @@ class NamedFile:
 def file_version(url: str) -> str:
     """What changes when a named file changes: a hash of a local one, since a file that travels with a job gets another
     time in each; of others only the name."""
-    if "://" in url or not os.path.isfile(url):
-        return url
-    return hash_file(Path(url))
+    path = local_path(url)
+    return hash_file(Path(path)) if path is not None and os.path.isfile(path) else url
 
 
 def sample_files(files: Sequence[SourceFile], share: float, seed: int) -> list[SourceFile]:

@@ -95,10 +95,8 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
         OSError: the file cannot be opened.
     """
     try:
-        if file.format == "huggingface" and file.url.startswith("datasets://"):
-            yield from _tabular(file, huggingface.stream_shard(file.url), quarantine)
-        elif file.url.startswith("datatrove://"):
-            yield from _tabular(file, datatrove.read_documents(file.url), quarantine)
+        if file.reader:
+            yield from _tabular(file, file.reader.tables(file.path), quarantine)
         elif is_json_lines(file.path):
             yield from _json(file, quarantine)
         else:

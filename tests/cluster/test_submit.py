@@ -1,6 +1,7 @@
 """Submitting: what travels with a job, what is refused before it starts, and one real cluster of one host."""
 
 import ast
+import http.server
 import io
 import json
 import os
@@ -11,10 +12,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import fox1
@@ -396,15 +399,25 @@ def test_a_job_gets_its_recipe_and_joins_the_cluster(address: str, monkeypatch: 
     assert python == of_tasks and Path(python).parent == Path(sys.executable).parent
 
 
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address of an HTTP server that has what the test writes to `data`."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "data"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.mark.slow
-def test_what_a_recipe_names_travels_with_the_job(address: str, tmp_path: Path) -> None:
+def test_what_a_recipe_names_travels_with_the_job(address: str, served: str, tmp_path: Path) -> None:
     """A plug-in, a URL list and an exclude list beside the recipe; the run is resumed by a second job, and looked at later."""
     data, mine, run = tmp_path / "data", tmp_path / "mine", tmp_path / "run"
     data.mkdir()
     mine.mkdir()
     rows = [{"text": f"A note about the {animal}. " * 40, "id": animal} for animal in ("fox", "hound", "hare")]
     (data / "notes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (mine / "urls.txt").write_text(f"file://{data}/notes.jsonl\n")
+    (mine / "urls.txt").write_text(f"{served}/notes.jsonl\n")
     (mine / "gone.txt").write_text("id:hound\n")
     (mine / "rules").mkdir()
     (mine / "rules" / "__init__.py").write_text("")
@@ -424,14 +437,14 @@ def test_what_a_recipe_names_travels_with_the_job(address: str, tmp_path: Path) 
     }
     (mine / "mine.yaml").write_text(yaml.safe_dump(recipe))
     command = [sys.executable, "-m", "fox1", "submit", "--address", address, "--"]
-    command += ["curate", "mine.yaml", "--out", str(run), "--stages", "filter"]
+    command += ["curate", "mine.yaml", "--out", str(run), "--stages", "filter", "--allow-private-hosts"]
     for options in ([], ["--in-process"]):
         done = subprocess.run([*command, *options], cwd=mine, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
     reused, total = (int(n) for n in re.findall(r"(\d+) of (\d+) tasks reused", done.stdout)[-1])
     assert reused == total, done.stdout
     shutil.rmtree(mine)
-    opened = fox1.open_run(run)
+    opened = fox1.open_run(run, trust=True)
     (filtered,) = (run / "filtered").rglob("*.parquet")
     reasons = pq.read_table(filtered).sort_by("doc_id")["reasons"].to_pylist()
     assert ["excluded" in r for r in reasons] == [False, True, False]

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fox1.pipeline.prepare.benchmarks import BenchmarkSettings, benchmark_files
+from fox1.pipeline.sources.globs import matches
 from fox1.recipes.check import check_recipe, undrawn_sources
 from fox1.recipes.json_schema import resolved
-from fox1.recipes.load import PACKAGE, RecipeError, find, load_recipe
+from fox1.recipes.load import PACKAGE, RecipeError, ambiguity, find, load_recipe
 from fox1.recipes.presets import PRESETS
 from fox1.recipes.schema import Recipe
 from fox1.recipes.settings import curate_settings, train_settings
 from fox1.recipes.travel import pack
+
+from tests.conftest import run_command
 
 VARIABLES = {"FOX1_DATA": "/data", "FOX1_TOKENIZER": "/data/gemma.model"}
 
@@ -157,6 +161,73 @@ def test_a_resolved_recipe_reads_back_the_same(tmp_path: Path) -> None:
     recipe, resolved = load_recipe("mini", [], VARIABLES)
     (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(resolved))
     assert load_recipe(str(tmp_path / "resolved.yaml"), [], {})[0] == recipe
+
+
+def test_a_name_is_no_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ambiguity("sample") == ambiguity("sample.yaml") == ""
+    for name in ("sample", "ours", "mini.yaml"):
+        Path(name).write_text("name: planted\n")
+    Path("fox1").mkdir()
+    for name in ("sample", "fox1"):
+        assert find(name) == PACKAGE / f"{name}.yaml"
+        assert (
+            ambiguity(name)
+            == f"{name} is the recipe of the package; to name what is in the current folder, write ./{name}"
+        )
+    with pytest.raises(
+        ValueError, match=r"no recipe ours \(for the file of the current folder, write \./ours\); give a path"
+    ):
+        find("ours")
+    assert find("./ours") == Path("ours")
+    assert find("mini.yaml") == Path("mini.yaml")
+    assert (
+        ambiguity("mini.yaml")
+        == "mini.yaml is the file in the current folder; for the recipe of the package, write mini"
+    )
+    # What a recipe extends lies beside it or in the package, wherever the command was started.
+    beside = tmp_path / "elsewhere"
+    beside.mkdir()
+    assert find("mini.yaml", beside) == PACKAGE / "mini.yaml"
+    checked = run_command("recipe", "check", "sample", FOX1_DATA="/nowhere")
+    assert checked.returncode == 1 and "source redpajama: the folder /nowhere/redpajama" in checked.stderr
+    assert checked.stderr.startswith("sample is the recipe of the package;")
+
+
+@pytest.mark.parametrize("name", ["[ab]", "what?", "a*b", "50%41", "a#b"])
+def test_the_value_of_a_variable_is_literal_in_a_glob(name: str, tmp_path: Path) -> None:
+    for folder in (name, "a", "whats", "aab"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}.jsonl").write_text("")
+    glob = "contamination.benchmarks.sample.files=['${FOX1_DATA}/*.jsonl']"
+    recipe = load_recipe(
+        "sample", [glob, "sources.pile.files=['${SUB}/*']"], {"FOX1_DATA": f"{tmp_path}/{name}", "SUB": name}
+    )
+    settings = curate_settings(recipe[0])
+    (benchmark,) = settings.contamination.benchmarks
+    assert benchmark_files(benchmark) == [f"{tmp_path}/{name}/{name}.jsonl"]
+    (pile,) = (s for s in settings.sources if s.corpus == "pile" and not s.held_out)
+    assert pile.root == f"{tmp_path}/{name}/pile"
+    assert matches(f"{name}/x", pile.files) and not any(matches(f"{n}/x", pile.files) for n in ("a", "whats", "aab"))
+
+
+def test_a_benchmark_file_that_exists_as_it_is_named_is_that_file(tmp_path: Path) -> None:
+    def files(pattern: str) -> list[str]:
+        found = benchmark_files(BenchmarkSettings("b", "gsm8k", (f"{tmp_path}/{pattern}",)))
+        return [str(Path(f).relative_to(tmp_path)) for f in found]
+
+    for path in ("[ab]/x.jsonl", "[ab]/[y].jsonl", "a/x.jsonl", "w?t/x.jsonl", "wet/x.jsonl", "z*.jsonl", "zz.jsonl"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("")
+    assert files("[ab]/x.jsonl") == ["[ab]/x.jsonl"] and files("[ab]/[y].jsonl") == ["[ab]/[y].jsonl"]
+    assert files("[ab]/*.jsonl") == ["[ab]/[y].jsonl", "[ab]/x.jsonl"] and files("w?t/*") == ["w?t/x.jsonl"]
+    assert files("z*.jsonl") == ["z*.jsonl"] and files("z?.jsonl") == ["z*.jsonl", "zz.jsonl"]
+    (tmp_path / "a" / "again").symlink_to("..")
+    assert files("a/**/x.jsonl") == [f"a/{name}/x.jsonl" for name in ("again/[ab]", "again/w?t", "again/wet")] + [
+        "a/x.jsonl"
+    ]
+    with pytest.raises(ValueError, match=r"no file matches .*\[xy\]"):
+        files("[xy]/*.jsonl")
 
 
 def test_only_a_bare_name_is_one_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def test_a_recipe_of_absolute_paths_and_urls_travels_alone_and_unchanged() -> No
 
 def test_lists_and_models_travel_under_names_of_their_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder, text in (("a", "one\n"), ("b", "two\n"), ("c", "one\n")):
+    for folder, text in (("a", "s3://b/1\n"), ("b", "two\n"), ("c", "s3://b/1\n")):
         Path(folder).mkdir()
         Path(folder, "list.txt").write_text(text)
     Path("some.model").write_bytes(b"model")
@@ -42,7 +42,7 @@ def test_lists_and_models_travel_under_names_of_their_contents(tmp_path: Path, m
     first, second, third = packed["url_lists"]
     # Lists of one name and other contents do not meet; the same contents travel once.
     assert first == third == packed["sources"]["pile"]["urls"] != second == packed["exclude"]["lists"][0]
-    assert sorted(files.values()) == [b"model", b"one\n", b"two\n"] and files[first] == b"one\n"
+    assert sorted(files.values()) == [b"model", b"s3://b/1\n", b"two\n"] and files[first] == b"s3://b/1\n"
     assert files[packed["tokenizer"]["model"]] == b"model"
     assert recipe["url_lists"][0] == "a/list.txt", "the recipe itself is left as it was"
     # Read in the job's folder, the recipe names what lies there, and packing it again changes nothing.
@@ -56,6 +56,12 @@ def test_lists_and_models_travel_under_names_of_their_contents(tmp_path: Path, m
 def test_a_list_that_is_not_here_is_refused_if_it_is_relative() -> None:
     with pytest.raises(ValueError, match=r"^exclude\.lists: gone\.txt is relative, and there is no such file here"):
         pack(resolved("exclude.lists=[gone.txt]"))
+
+
+def test_a_list_of_paths_beside_it_does_not_travel(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("https://example.org/a.jsonl\nb/c.jsonl\n")
+    with pytest.raises(ValueError, match=r"^sources\.pile\.urls: .* has the line 'b/c.jsonl', a path below its folder"):
+        pack(resolved(f"sources.pile.urls={tmp_path}/list.txt"))
 
 
 def test_what_is_too_large_is_refused_with_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

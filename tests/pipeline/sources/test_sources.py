@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import http.server
 import io
 import json
 import os
-import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +18,8 @@ from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.sources import formats
 from fox1.pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, domain_of
-from fox1.pipeline.sources.listing import SourceSettings, list_sources, matches, sample_files
+from fox1.pipeline.sources.globs import matches
+from fox1.pipeline.sources.listing import SourceSettings, list_sources, sample_files
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import TEXT_SCHEMA, read_rows
 
@@ -288,28 +286,6 @@ def test_a_limit_takes_whole_files_of_every_corpus_by_seed(corpora: Path) -> Non
     assert {f.corpus for f in some} == set(FORMATS)
     assert len(some) < len(files)
     assert some == sample_files(list(reversed(files)), 0.3, seed=1)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "served").mkdir()
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        thread = threading.Thread(target=served.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{served.server_port}"
-        served.shutdown()
-
-
-def test_a_url_list_gives_relative_paths_below_the_common_prefix(server: str, tmp_path: Path) -> None:
-    for name in ("arxiv/a.jsonl", "c4/b.jsonl"):
-        (tmp_path / "served" / name).parent.mkdir()
-        (tmp_path / "served" / name).write_bytes(lines({"text": name}))
-    (tmp_path / "urls.txt").write_text(f"{server}/arxiv/a.jsonl\n\n{server}/c4/b.jsonl\n")
-    source = SourceSettings("r", "redpajama", urls=str(tmp_path / "urls.txt"), files=("**/*.jsonl",))
-    files = list_sources([source])
-    assert [f.path for f in files] == ["arxiv/a.jsonl", "c4/b.jsonl"]
-    assert [read(f)[0][0]["text"] for f in files] == ["arxiv/a.jsonl", "c4/b.jsonl"]
 
 
 def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
