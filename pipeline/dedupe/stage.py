@@ -27,7 +27,7 @@ from .decide import DecidedRange
 from .order import BAND, CONTENT, EXACT, URL, Chunks, DedupeSettings, Part, Place, Plan, ranks
 from .verify import Gathered, Verified
 
-VERSION = 3
+VERSION = 4
 MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
