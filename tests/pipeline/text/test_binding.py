@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,9 +109,10 @@ def swapped(scanned: tuple[RunPaths, SourceFile]) -> Iterator[SourceFile]:
 
 
 def test_a_file_swapped_with_its_size_and_time_stops_the_run(
-    scanned: tuple[RunPaths, SourceFile], swapped: SourceFile, curate: Callable[..., Any]
+    scanned: tuple[RunPaths, SourceFile], swapped: SourceFile, curate: Callable[..., Any], tmp_path: Path
 ) -> None:
-    paths, source = scanned
+    paths, source = RunPaths(tmp_path / "run"), swapped
+    shutil.copytree(scanned[0].root, paths.root)
     settings = settings_for(Path(source.url).parents[1], "web")
     settings = replace(settings, scan=replace(settings.scan, edits=EditSettings((("email", "<email>"),))))
     with pytest.raises(ValueError, match=r"web/a.jsonl#3 no longer holds the text that was scanned"):
@@ -127,9 +129,9 @@ def test_a_swapped_file_is_neither_shown_nor_dumped(
 ) -> None:
     paths, _ = scanned
     assert edited_text(paths, swapped, 2).startswith("Write to\n\n<email> about")
-    with pytest.raises(ValueError, match="web/a.jsonl#3 no longer holds"):
+    with pytest.raises(ValueError, match=r"web/a.jsonl#3 no longer holds"):
         edited_text(paths, swapped, 3)
-    with pytest.raises(ValueError, match="web/a.jsonl#3 no longer holds"):
+    with pytest.raises(ValueError, match=r"web/a.jsonl#3 no longer holds"):
         dump_group([decided(paths, swapped)], FileSet(), ["p"], 0, TokenizerSettings().chat, tmp_path / "dump.parquet")
     assert not (tmp_path / "dump.parquet").exists()
 
