@@ -238,7 +238,7 @@ class Run:
         Args:
             url: of the page; compared after normalisation.
             id: the id that the source gives the document.
-            hash: content hash as 32 hexadecimal digits, as `why` shows it.
+            hash: content hash, as `why` shows it.
             text: the whole text of the document.
 
         Raises:

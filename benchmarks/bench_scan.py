@@ -1,12 +1,16 @@
 """The whole scan against datatrove's same steps on the same documents, one core each, in one run.
 
     FOX1_DATA=... python -m benchmarks.bench_scan [--megabytes 30] [--default-megabytes 4] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.bench_scan --old TREE [--megabytes 30] [--pairs 15]
 
 fox1: everything scan computes (words and lines, Gopher quality and repetition, C4, FineWeb, code, personal data, language, quality
 model, contamination, URL rules, edits, content hash, signature, sketch) as Arrow columns. datatrove: its Gopher quality,
 Gopher repetition, C4 and FineWeb filters and MinHash signatures; each at its defaults (English words by spaCy) and in its
 fastest setting (words split at white space). Imports and kernel compilation are excluded on both sides; texts are in
 memory as each side wants them. The last line is JSON.
+
+With `--old` this tree's scan is compared with that of another checkout of fox1 instead: a process for each, which scan the
+same documents in turn. What counts is the processor time of a scan, so that other processes of the machine disturb little.
 
 Needs `pip install spacy` (and rensa, to compare MinHash alone).
 """
@@ -18,6 +22,8 @@ import json
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -150,35 +156,111 @@ def kernels(batches: list[Batch], prepared: scan.Models) -> dict[str, float]:
     return seconds
 
 
+class Loaded:
+    """A recipe's documents in memory, and all that their scan needs."""
+
+    def __init__(self, recipe: str, folder: Path) -> None:
+        keep_freed_memory()  # as every scan task does
+        self.settings = curate_settings(load_recipe(recipe)[0])
+        self.schema = scan.signals_schema(self.settings.scan)
+        self.paths = RunPaths(folder)
+        self.prepared = prepared_for(self.settings, self.paths)
+        self.files = list_sources(self.settings.sources)
+        self.whole = self.read()
+
+    def read(self) -> list[Batch]:
+        return [(f, b) for f in self.files for b in read_rows(f, Quarantine(f))]
+
+    def scan(self, batches: list[Batch]) -> None:
+        for file, batch in batches:
+            for piece in scan.pieces(batch):
+                scan.scan_piece(piece, file, self.settings.scan, self.schema, self.prepared)
+
+
+def scan_on_demand(recipe: str, megabytes: float) -> None:
+    """Scan the same documents for every line of the standard input, and answer with the seconds of processor time."""
+    with tempfile.TemporaryDirectory(prefix="fox1-bench-") as folder:
+        loaded = Loaded(recipe, Path(folder))
+        batches = stratified(loaded.whole, megabytes, 1)
+        loaded.scan(batches)  # kernels are compiled and models loaded
+        print(f"{size_of(batches) / 1e6:.1f} MB", flush=True)
+        for _ in sys.stdin:
+            began = time.process_time()
+            loaded.scan(batches)
+            print(time.process_time() - began, flush=True)
+
+
+def compare_trees(old: Path, recipe: str, megabytes: float, pairs: int) -> None:
+    """Scan with this tree and another in turn, and print how their times compare."""
+    with tempfile.TemporaryDirectory(prefix="fox1-bench-") as folder:
+        scanners = {}
+        for name, tree in (("old", old), ("new", Path(__file__).parents[1])):
+            place = Path(folder) / name
+            place.mkdir()
+            (place / "fox1").symlink_to(tree.resolve())
+            # This file drives both, so that an older tree need not know how.
+            command = [sys.executable, __file__, "--on-demand", "--recipe", recipe, "--megabytes", str(megabytes)]
+            environment = {**os.environ, "PYTHONPATH": str(place)}
+            scanners[name] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+
+        def ask(name: str, line: str = "\n") -> str:
+            process = scanners[name]
+            assert process.stdin and process.stdout
+            if line:
+                process.stdin.write(line)
+                process.stdin.flush()
+            answer = process.stdout.readline()
+            if not answer:
+                raise SystemExit(f"the scan of the {name} tree failed")
+            return answer.strip()
+
+        print(*(f"{name}: {ask(name, '')}" for name in scanners), sep=", ")
+        seconds: dict[str, list[float]] = {name: [] for name in scanners}
+        for number in range(pairs):
+            for name in sorted(scanners, reverse=bool(number % 2)):
+                seconds[name].append(float(ask(name)))
+        for process in scanners.values():
+            process.communicate()
+    ratio = statistics.median(new / old for new, old in zip(seconds["new"], seconds["old"], strict=True))
+    least = min(seconds["new"]) / min(seconds["old"])
+    print(
+        json.dumps(
+            {
+                "pairs": pairs,
+                "seconds_old": round(statistics.median(seconds["old"]), 3),
+                "seconds_new": round(statistics.median(seconds["new"]), 3),
+                "ratio_of_least": round(least, 4),
+                "ratio_new_to_old": round(ratio, 4),
+            }
+        )
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recipe", default="mini")
     parser.add_argument("--megabytes", type=float, default=30.0, help="of text for datatrove's fastest setting")
     parser.add_argument("--default-megabytes", type=float, default=4.0, help="of text for its defaults")
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=0, help="how often (default: 3; with --old 15)")
+    parser.add_argument("--old", type=Path, metavar="TREE", help="another checkout of fox1 to compare this one with")
+    parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.on_demand:
+        scan_on_demand(options.recipe, options.megabytes)
+        return
+    if options.old:
+        compare_trees(options.old, options.recipe, options.megabytes, options.pairs or 15)
+        return
+    options.pairs = options.pairs or 3
 
     from datatrove.data import Document
 
-    keep_freed_memory()  # as every scan task does
-    recipe, _ = load_recipe(options.recipe)
-    settings = curate_settings(recipe)
-    schema = scan.signals_schema(settings.scan)
     with tempfile.TemporaryDirectory(prefix="fox1-bench-") as folder:
-        paths = RunPaths(Path(folder))
-        prepared = prepared_for(settings, paths)
-        files = list_sources(settings.sources)
-
-        def read() -> list[Batch]:
-            return [(f, b) for f in files for b in read_rows(f, Quarantine(f))]
-
-        whole = read()
+        loaded = Loaded(options.recipe, Path(folder))
+        whole, run_scan = loaded.whole, loaded.scan
         total = size_of(whole)
-
-        def run_scan(batches: list[Batch]) -> None:
-            for file, batch in batches:
-                for piece in scan.pieces(batch):
-                    scan.scan_piece(piece, file, settings.scan, schema, prepared)
 
         small, tiny = (stratified(whole, m, 1) for m in (options.megabytes, options.default_megabytes))
         run_scan(tiny)  # kernels are compiled and models loaded
@@ -205,15 +287,15 @@ def main() -> None:
             ratios[name] = statistics.median(sum(t.values()) / o for o, t in pairs)
             if name == "default":
                 ratios["apart"] = peers[name].run_apart(documents[name]) / timed(lambda part=part: run_scan(part))  # type: ignore[misc]
-        by_kernel = kernels(whole, prepared)
+        by_kernel = kernels(whole, loaded.prepared)
         for name, seconds in by_kernel.items():
             print(f"  fox1 {name:18} {total / 1e6 / seconds:9.1f} MB/s")
         alone = statistics.median(timed(lambda: run_scan(whole)) for _ in range(options.pairs))
-        parsing = statistics.median(timed(read) for _ in range(options.pairs))
+        parsing = statistics.median(timed(loaded.read) for _ in range(options.pairs))
 
         def from_disk() -> None:
-            for file in files:
-                scan.scan_file(file, settings.scan, scan.ModelFiles.installed(), paths)
+            for file in loaded.files:
+                scan.scan_file(file, loaded.settings.scan, scan.ModelFiles.installed(), loaded.paths)
 
         disk = statistics.median(timed(from_disk) for _ in range(options.pairs))
         try:

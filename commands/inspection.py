@@ -111,7 +111,7 @@ def why(
         import json
         from dataclasses import asdict
 
-        print(json.dumps(asdict(found), indent=1, default=bytes.hex))
+        print(json.dumps(asdict(found), indent=1))
     else:
         print_why(found)
 

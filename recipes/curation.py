@@ -52,7 +52,7 @@ class Exclude(Strict):
     """Documents to take out, e.g. on request of whoever they are about."""
 
     lists: tuple[str, ...] = ()
-    """Files or URLs with one corpus/file#row, https://..., id:NATIVE_ID or hash:CONTENT_HASH a line."""
+    """Files or URLs with one corpus/file#row, https://..., id:NATIVE_ID or blake3:CONTENT_HASH a line."""
     copies: bool = DedupeSettings.excluded_copies
     """Take their exact and verified near copies out, too."""
 

@@ -43,7 +43,7 @@ def test_a_run_is_made_opened_and_loaded_from_python(
     assert len(blocks[length][0]["input_ids"]) == int(length)
     found = opened.trace("phase1", 0)
     assert found and opened.why(found[0].name).blocks[0].phase == "phase1"
-    content = opened.why(found[0].name).signals["content_hash"].hex()
+    content = opened.why(found[0].name).signals["content_hash"]
     assert any(f.name == found[0].name and f.trained_on for f in opened.find(hash=content))
 
     with pytest.raises(ValueError, match="no phase phase9; it has phase1"):

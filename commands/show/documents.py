@@ -61,8 +61,6 @@ def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
             text = ", ".join(
                 f"{EDIT_KINDS[kind - 1]} {n:,}" for kind, n in sorted(Counter(e["kind"] for e in value).items())
             )
-        elif isinstance(value, bytes):
-            text = f"0x{value.hex()}"
         else:
             text = f"{value:,}" if isinstance(value, int) else beginning(value, 80)
         if not value or not text:

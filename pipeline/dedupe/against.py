@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ..run.artifacts import RunPaths, read_json
 from ..run.identity import SourceFile, group_files
+from ..signals import content
 from ..text.survivors import DecidedFile
 from .order import Part
 from .stage import OldRun
@@ -58,6 +59,11 @@ def _check_schema(old: RunPaths, file: SourceFile, schema: pa.Schema) -> None:
         meanings = [s.field(name).metadata if name in s.names else None for s in (there, schema)]
         if meanings[0] != meanings[1]:
             said = [(m or {}).get(b"encoding", b"nothing").decode() for m in meanings]
+            if name == content.COLUMN:
+                raise ValueError(
+                    f"{old.root} was scanned by an earlier version of fox1, with other content hashes ({said[0]}; here "
+                    f"{said[1]}); run `fox1 curate` on it again before comparing new corpora with it"
+                )
             raise ValueError(
                 f"{old.root} was scanned with a different {name} ({said[0]}; here {said[1]}); use the same signals.minhash, "
                 f"or scan that run again"

@@ -28,7 +28,7 @@ from .decide import DecidedRange
 from .order import BAND, CONTENT, EXACT, URL, Chunks, DedupeSettings, Part, Place, Plan, ranks
 from .verify import Gathered, Verified
 
-VERSION = 3
+VERSION = 4
 MAX_SUBSETS = 2_048
 """Names come from the rows, and every two subsets have a cell in the overlap: a small file could make it gigabytes."""
 MAX_ROUNDS = 100

@@ -5,7 +5,8 @@ One entry a line, `#` begins a comment line:
     redpajama/arxiv/arxiv_0.jsonl#12      a row of a file, as `fox1 why` names it; or a document id
     https://example.com/page              every document of this URL, in normal form; or url:...
     id:abc123                             every document to which its source gives this id
-    hash:0123456789abcdef0123456789abcdef every document with this content hash
+    blake3:0123456789abcdef0123456789abcdef
+                                          every document with this content hash, as `fox1 why` shows it
 
 The filter drops what a list names with the reason `excluded`; dedupe drops its exact and verified near copies, wherever
 they are, unless the recipe says `copies: false`.
@@ -26,6 +27,7 @@ import xxhash
 from ..engine.shuffle import first_of_runs, lookup
 from ..run.artifacts import Artifact, RunPaths, parquet_writer, read_json
 from ..run.identity import MAX_ROWS, ROW_BITS, file_hash
+from ..signals.content import ALGORITHM, parsed
 from ..signals.hashing import halves
 from ..signals.urls import normalised_hashes
 from ..sources.formats import open_source
@@ -87,30 +89,33 @@ def split_entry(entry: str) -> tuple[str, str]:
     """(kind, what it names) of one line; the kind is of `KINDS`.
 
     Raises:
-        ValueError: it is no entry.
+        ValueError: it is no entry, or a content hash of an earlier version.
     """
     scheme, _, value = entry.partition(":")
     if scheme in ("http", "https"):
         return "url", entry
     if scheme in ("url", "id") and value:
         return scheme, value
-    if scheme == "hash" and len(value) == 32 and not set(value.lower()) - set("0123456789abcdef"):
-        return scheme, value
+    if scheme in (ALGORITHM, "hash"):
+        parsed(entry)
+        return "hash", entry
     name, _, row = entry.rpartition("#")
     if entry.isascii() and (entry.isdigit() or ("/" in name and row.isdigit())):
         return "row", entry
-    raise ValueError(f"{entry[:200]!r} is no corpus/file#row, document id, https://..., url:..., id:... or hash:...")
+    raise ValueError(
+        f"{entry[:200]!r} is no corpus/file#row, document id, https://..., url:..., id:... or {ALGORITHM}:..."
+    )
 
 
 def index_key(kind: str, value: str) -> int:
-    """The key of a URL (0: it is none), a native id (0: it is empty) or a content hash in hexadecimal, as the scan stores it;
-    of a content hash its first half.
+    """The key of a URL (0: it is none), a native id (0: it is empty) or a content hash as it is written; of a content hash its
+    first half.
     """
     if kind == "url":
         return int(normalised_hashes(pa.array([value], pa.string()))[0])
     if kind == "id":
         return xxhash.xxh3_64_intdigest(value.encode()) if value else 0
-    return int.from_bytes(bytes.fromhex(value)[:8], "little")
+    return int.from_bytes(parsed(value)[:8], "little")
 
 
 def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[int, int]:
@@ -127,7 +132,7 @@ def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[in
         key = index_key(kind, value)
         if kind == "url" and not key:
             raise ValueError(f"{value[:200]!r} is no URL")
-        return key, int.from_bytes(bytes.fromhex(value)[8:], "little") if kind == "hash" else 0
+        return key, int.from_bytes(parsed(value)[8:], "little") if kind == "hash" else 0
     name, _, row = value.rpartition("#")
     if int(row) >= (MAX_ROWS if name else 1 << 63):
         raise ValueError(f"{value[:200]} is beyond the last id that a document can have")

@@ -14,7 +14,7 @@ from ..signals.scan import FileSignals
 from .exclude import PreparedExclude, load_excluded
 from .judge import FilteredGroup, FilterSettings, filter_group
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from ..engine.tasks import Engine, Task
 from ..mix.index import segments_between
 from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, write_json
 from ..run.identity import Group
+from ..signals.content import written
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile, read_survivors
 from .run import index_parts, phase_named, phase_names
 
-VERSION = 1
+VERSION = 2
 STATE = "__fox1"
 """Folder of records and timings inside the dump; readers of data sets skip names that begin like this."""
 ALL = "all"
@@ -148,7 +149,7 @@ def dump_group(
                 ),
                 "native_id": rows.column("native_id"),
                 "url": rows.column("url"),
-                "content_hash": pa.array([h.hex() for h in facts.column("content_hash").to_pylist()]),
+                "content_hash": pa.array([written(h) for h in facts.column("content_hash").to_pylist()]),
                 "phases": pa.array(
                     [[names[p - 1] for p in numbers] for numbers in phases], SCHEMA.field("phases").type
                 ),

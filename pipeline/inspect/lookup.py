@@ -17,6 +17,7 @@ from ..filter.exclude import index_key, read_entries
 from ..run.artifacts import row_groups
 from ..run.identity import ROW_BITS
 from ..run.parquet_rows import row_of, uint64s
+from ..signals.content import ALGORITHM, algorithm_of, parsed, written
 from ..signals.scan import content_hashes
 from .provenance import Placed, placed
 from .run import FinishedRun, index_parts
@@ -40,25 +41,21 @@ class Found:
 
 
 def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
-    """Documents with a URL (normalised as by the scan), a native id or a content hash (hexadecimal, or of a text).
+    """Documents with a URL (normalised as by the scan), a native id or a content hash (as it is written, or of a text).
 
     Args:
         kind: one of `mix.lookup_index.KINDS`, or `text` for the documents with this text's content hash.
 
     Raises:
-        ValueError: the run has no index, or `value` is not a hash.
+        ValueError: the run has no index, `value` is not a hash, or the run has hashes of an earlier version.
     """
     if kind == "text":
-        kind, whole = "hash", content_hashes(pa.array([value], pa.large_string()))[0].as_py()
-    elif kind == "hash":
-        try:
-            whole = bytes.fromhex(value.removeprefix("0x"))
-        except ValueError:
-            whole = b""
-        if len(whole) != 16:
-            raise ValueError(f"{value} is not a content hash; write 32 hexadecimal digits, as `fox1 why` shows them")
+        kind, value = "hash", written(content_hashes(pa.array([value], pa.large_string()))[0].as_py())
+    if kind == "hash":
+        whole = parsed(value)
+        _check_hashes(run)
     found = []
-    for doc_id in _look_up(run, kind, index_key(kind, whole.hex() if kind == "hash" else value)):
+    for doc_id in _look_up(run, kind, index_key(kind, value)):
         file = run.file(doc_id)
         if kind == "hash":
             signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["content_hash"])
@@ -66,6 +63,16 @@ def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
                 continue
         found.append(describe(run, doc_id))
     return found
+
+
+def _check_hashes(run: FinishedRun) -> None:
+    """Refuse to look for a content hash in a run that has others: a document would seem not to be there."""
+    file = next(iter(run.files.values()), None)
+    if file and (theirs := algorithm_of(run.paths.signals(file.corpus, file.path))) != ALGORITHM:
+        raise ValueError(
+            f"{run.paths.root} was scanned by an earlier version of fox1 and has content hashes of {theirs}, not {ALGORITHM}; "
+            "run `fox1 curate` on it again to find documents by content"
+        )
 
 
 def describe(run: FinishedRun, doc_id: int) -> Found:

@@ -17,11 +17,13 @@ from ..filter.reasons import value_behind
 from ..mix.index import part_of
 from ..run.artifacts import row_groups
 from ..run.parquet_rows import row_of, uint64s
+from ..signals import content
 from ..sources.domains import CHAT
+from ..text.binding import TEXT_HASH
 from ..text.edits import EDIT_KINDS, apply_edits, raw_span
 from .run import FinishedRun, index_parts, phase_names, shard_set
 
-BINARY = ("band_signature", "sketch", "contamination_items")
+BINARY = ("band_signature", "sketch", "contamination_items", TEXT_HASH)
 """Columns of `signals/` that mean nothing to a person."""
 
 
@@ -70,6 +72,7 @@ def why(run: FinishedRun, name: str) -> Why:
     failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ())]
     partner = int(decided.get("duplicate_of") or 0)
     facts = signals.to_pylist()[0]
+    facts[content.COLUMN] = content.written(facts[content.COLUMN], content.algorithm_of(path))
     return Why(
         run.name(doc_id),
         doc_id,

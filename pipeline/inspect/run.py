@@ -29,12 +29,12 @@ class FinishedRun(RunDocuments):
         """The raw text of a document, read from its source.
 
         Raises:
-            ValueError: the source is gone or has no such row.
+            ValueError: the source is gone, has no such row, or holds another text than was scanned.
         """
         if not self._opened:
             self._opened = {f.file_hash: f for f in self._sources()}
         file = self._opened.get(self.file(doc_id).file_hash)
-        text = raw_text(file, doc_id % MAX_ROWS) if file else None
+        text = raw_text(self.paths, file, doc_id % MAX_ROWS) if file else None
         if text is None:
             raise ValueError(
                 f"{self.name(doc_id)} can no longer be read from its source; put the file back where the recipe's "

@@ -205,7 +205,11 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetOut]:
     """A Parquet file of constant row groups, published when the block ends."""
     with publish(path) as out:
         writer = ParquetOut(out, schema)
-        yield writer
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            raise
         writer.finish()
     writer.artifact = out.artifact
 
@@ -237,6 +241,11 @@ class ParquetOut:
         if self._held_rows or not self._out.rows:
             self._writer.write_table(pa.Table.from_batches(self._held, self._schema).combine_chunks())
         self._writer.close()
+
+    def abandon(self) -> None:
+        """Close what will not be published: later, pyarrow would write to the closed file and complain on the terminal."""
+        with suppress(Exception):
+            self._writer.close()
 
 
 def write_json(path: Path, value: object) -> Artifact:

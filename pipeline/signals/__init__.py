@@ -6,7 +6,8 @@ segment.py          words, lines and paragraphs, cut once for all kernels; unico
 gopher.py, c4.py, fineweb.py, code.py    the rules of the papers, as counts
 language.py, quality.py                  language with confidence; the learned quality score
 unpacked.py         tables of packages, unpacked once for a machine
-minhash.py, hashing.py                   content hash, band signature, sketch
+minhash.py, hashing.py                   band signature, sketch
+blake3.py, content.py                    hashes of contents and texts; how a content hash is written
 pii.py, matchers.py, marked.py           personal data and secrets; words that signals look for
 contamination.py, urls.py                benchmark n-grams; block lists
 counts.py, ratios.py                     which counts are stored; the ratios that filters form from them

@@ -1,6 +1,7 @@
 """Content hash, MinHash band signature and verification sketch of every document.
 
-Text is NFC. The content hash is MurmurHash3-128 of the bytes with white space runs collapsed to one space and stripped.
+Text is NFC. The content hash is BLAKE3, cut to 128 bits, of the bytes with white space runs collapsed to one space and
+stripped.
 
 Shingles are n-grams of case-folded words without punctuation (segment.py says what a word is; in unspaced scripts every
 character is one), or of their characters, with a space for whatever stands between two words. A document shorter than
@@ -21,8 +22,9 @@ import numpy as np
 from numba import njit
 
 from ...storage.fields import Bounds
+from .blake3 import hash_texts
 from .gopher import repetition_counts
-from .hashing import mix64, murmur3_128
+from .hashing import mix64, word_at
 from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
 from .unicode import ALONE, SPACE, TABLE_SIZE, WORD, decode, tables
 
@@ -99,16 +101,17 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     by_text = np.diff(s.word_offsets) < s.counts[:, WORDS]
     if not known:
         by_text[:] = True
-    longest = int(np.max(np.diff(s.offsets))) if len(s.counts) else 0
     widest = int(np.max(np.diff(s.offsets)[by_text], initial=0))
     slots = 1 << max(10, min(widest, SET_SLOTS).bit_length())
     classes, folded = tables()
     a, b = coefficients(settings)
     factors = np.random.Generator(np.random.PCG64(0x5817)).integers(0, 1 << 63, 32, np.uint64) << np.uint64(1)
     factors |= np.uint64(1)
+    content = content_hashes(s.text, s.offsets)
     columns = _sign(
         s.text,
         s.offsets,
+        content,
         s.word_offsets,
         s.word_hash,
         np.empty(0, np.bool_) if repeats is None else repeats,
@@ -123,15 +126,31 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
         b,
         settings.sketch_size,
         np.empty(slots if by_text.any() else 0, np.uint64),
-        np.empty(longest + 1, np.uint8),
     )
-    return Signatures(*columns)
+    return Signatures(content, *columns)
+
+
+def content_hashes(text: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """uint64 [n, 2]: the content hashes of NFC documents ``text[offsets[d]:offsets[d + 1]]``."""
+    return hash_texts(*_collapse_all(text, offsets, tables()[0]))
 
 
 _SPACE_BYTES = np.zeros(256, np.uint8)
 _SPACE_BYTES[[*range(9, 14), *range(28, 33)]] = 1
 _SPACE_BYTES[[0xC2, 0xE1, 0xE2, 0xE3]] = 2
 """1: white space; 2: first byte of characters among which is white space."""
+_ONES, _TOPS, _BLANKS = (np.uint64(b * 0x0101010101010101) for b in (1, 128, ord(" ")))
+
+
+@njit(cache=True, nogil=True)
+def _collapse_all(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8, int64 [n + 1]): the documents back to back with white space collapsed, and where they begin and end."""
+    n = len(offsets) - 1
+    out = np.empty(offsets[n] - offsets[0], np.uint8)
+    bounds = np.zeros(n + 1, np.int64)
+    for d in range(n):
+        bounds[d + 1] = bounds[d] + _collapse(text, offsets[d], offsets[d + 1], classes, out[bounds[d] :])
+    return out, bounds
 
 
 @njit(cache=True, nogil=True)
@@ -141,19 +160,35 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
     after_space = 1
     i = begin
     while i < end:
-        b = text[np.uint64(i)]
-        kind = _SPACE_BYTES[b]
-        if kind == 2:
-            cp, after = decode(text, i)
-            if cp < TABLE_SIZE and classes[cp] & SPACE:
-                b, kind, i = np.uint8(32), np.uint8(1), after - 1
-            else:
-                kind = np.uint8(0)
-        # Without a branch: a space after a space is written over by what follows.
-        out[np.uint64(size)] = np.uint8(32) if kind else b
-        size += 1 - (kind & after_space)
-        after_space = kind
-        i += 1
+        if i + 8 <= end:
+            # Eight bytes of ASCII without control characters or two spaces in a row are copied as they are. A byte after a
+            # space may be taken for one if it is `!`: then they are looked at one by one, like any others.
+            word = word_at(text, i, 8)
+            blank = word ^ _BLANKS
+            blank = (blank - _ONES) & ~blank & _TOPS
+            before = blank << np.uint64(8) | np.uint64(after_space) << np.uint64(7)
+            if not (((word - _BLANKS) | word) & _TOPS or blank & before):
+                for k in range(8):
+                    out[np.uint64(size + k)] = np.uint8(word >> np.uint64(8 * k))
+                size += 8
+                i += 8
+                after_space = np.int64(blank >> np.uint64(63))
+                continue
+        stop = min(i + 8, end)
+        while i < stop:
+            b = text[np.uint64(i)]
+            kind = _SPACE_BYTES[b]
+            if kind == 2:
+                cp, after = decode(text, i)
+                if cp < TABLE_SIZE and classes[cp] & SPACE:
+                    b, kind, i = np.uint8(32), np.uint8(1), after - 1
+                else:
+                    kind = np.uint8(0)
+            # Without a branch: a space after a space is written over by what follows.
+            out[np.uint64(size)] = np.uint8(32) if kind else b
+            size += 1 - (kind & after_space)
+            after_space = np.int64(kind)
+            i += 1
     return size - (after_space if size else 0)
 
 
@@ -271,6 +306,7 @@ def _narrow(table: np.ndarray, first_hash: np.uint64, span: np.uint64) -> int:
 def _sign(
     text: np.ndarray,
     offsets: np.ndarray,
+    content: np.ndarray,
     word_offsets: np.ndarray,
     word_hash: np.ndarray,
     repeats: np.ndarray,
@@ -285,11 +321,9 @@ def _sign(
     b: np.ndarray,
     k: int,
     table: np.ndarray,
-    scratch: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     n = len(offsets) - 1
     rows = len(a) // n_bands
-    content = np.empty((n, 2), np.uint64)
     bands = np.empty((n, n_bands), np.uint64)
     counts = np.empty(n, np.uint32)
     sketch = np.empty(n * k, np.uint32)
@@ -300,8 +334,6 @@ def _sign(
     low = np.empty(4 * k + 64, np.uint32)
     window = np.zeros(32, np.uint64)
     for d in range(n):
-        size = _collapse(text, offsets[d], offsets[d + 1], classes, scratch)
-        content[d, 0], content[d, 1] = murmur3_128(scratch, 0, size)
         minima[:] = np.uint32(0xFFFFFFFF)
         held = filled = 0
         below = np.int64(0)
@@ -409,7 +441,7 @@ def _sign(
         at = sketch_offsets[d]
         sketch[at : at + held] = np.sort(heap[:held])
         sketch_offsets[d + 1] = at + held
-    return content, bands, counts, sketch[: sketch_offsets[n]].copy(), sketch_offsets
+    return bands, counts, sketch[: sketch_offsets[n]].copy(), sketch_offsets
 
 
 @njit(cache=True, nogil=True)

@@ -31,8 +31,10 @@ from ..sources.domains import Domain, domain_of
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
+from ..text.binding import ENCODING as TEXT_ENCODING
+from ..text.binding import TEXT_HASH, text_hashes
 from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
-from . import c4, contamination, gopher, language, minhash, pii, quality, urls
+from . import c4, contamination, content, gopher, language, minhash, pii, quality, urls
 from .c4 import LINE_RULES
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .minhash import SKETCH_ENCODING, MinHashSettings
@@ -141,7 +143,12 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             column("row", pa.int64()),
             column("subset", pa.string()),
             column("domain", pa.string()),
-            column("content_hash", pa.binary(16), encoding="murmur3_x64_128 of NFC, white space collapsed; v1"),
+            column(
+                "content_hash",
+                pa.binary(16),
+                encoding=content.ENCODING,
+            ),
+            column(TEXT_HASH, pa.binary(16), encoding=TEXT_ENCODING),
             column(
                 "url_hash", pa.uint64(), encoding="of the normalised URL (signals/urls.py), 0 where there is none; v2"
             ),
@@ -286,6 +293,7 @@ def scan_piece(
         "quality": pa.array(quality.score(s, models, model, quality.formula_score(by_name))),
         "language": languages.take(pa.array(np.where(best < 0, len(languages) - 1, best))),
         "language_score": pa.array(confidence),
+        TEXT_HASH: text_hashes(text),
         "raw_bytes": pa.array(np.diff(s.offsets)),
         "edits": edits,
         "url_blocked": pa.array(urls.blocked(batch.column("url"), loaded.urls)),
@@ -356,8 +364,7 @@ def _signature_columns(
 
 def content_hashes(text: pa.LargeStringArray) -> pa.Array:
     """The content hashes of some texts, as scan stores them."""
-    nfc = pc.utf8_normalize(text, form="NFC")
-    return _as_columns(minhash.sign(segment(*text_buffers(nfc)), MinHashSettings()))["content_hash"]
+    return _fixed(minhash.content_hashes(*text_buffers(pc.utf8_normalize(text, form="NFC"))))
 
 
 def _as_columns(signatures: minhash.Signatures) -> dict[str, pa.Array]:

@@ -23,6 +23,7 @@ from ..run.parquet_rows import row_of, take_rows
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
+from ..text.binding import TEXT_HASH, check_texts
 from ..text.edits import apply_edits
 from ..text.survivors import DecidedFile
 
@@ -88,7 +89,11 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
             i = rows.pop(row)
             decided = decisions.slice(i, 1).to_pylist()[0]
             signals = facts[i]
-            text = apply_edits(batch.column("text").slice(k, 1), signals.column("edits"))[0].as_py()
+            own = batch.slice(k, 1)
+            check_texts(
+                file, own.column("row"), own.column("text"), signals.column(TEXT_HASH), decided_file.signals.file
+            )
+            text = apply_edits(own.column("text"), signals.column("edits"))[0].as_py()
             example = Example(
                 int(order[i]),
                 f"{file.name}#{row}",

@@ -15,6 +15,7 @@ from ..run.identity import SourceFile
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
+from .binding import TEXT_HASH, check_scanned, check_texts, not_scanned
 from .edits import apply_edits
 
 
@@ -59,9 +60,8 @@ class Survivors:
     facts: pa.Table
     """The requested columns of `signals/`."""
 
-    @property
-    def subset(self) -> pa.StringArray:
-        return self.rows.column("subset")
+    subset: pa.StringArray
+    """As scan stored it."""
 
 
 def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Survivors]:
@@ -71,32 +71,40 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
         columns: columns of `signals/` to return along.
 
     Raises:
-        ValueError: a source file is not the one that was scanned.
+        ValueError: a source file does not hold the rows and texts that were scanned.
     """
     for decided_file in files:
         file = decided_file.source
         check_unchanged(file)
         decisions = pq.read_table(decided_file.decisions.file, columns=["row", "doc_id", "kept"])
-        facts = pq.read_table(decided_file.signals.file, columns=["edits", *columns])
+        signals = decided_file.signals.file
+        check_scanned(signals)
+        facts = pq.read_table(signals, columns=["edits", "subset", TEXT_HASH, *columns])
         at = 0
         for batch in read_rows(file, Quarantine(file)):
             n = batch.num_rows
             decided, fact = decisions.slice(at, n).combine_chunks(), facts.slice(at, n).combine_chunks()
             at += n
             if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                raise ValueError(f"{file.name} is no longer the file that was scanned; run the same command again")
+                raise not_scanned(file.name, signals)
             kept = decided.column("kept").combine_chunks()
             rows = batch.filter(kept)
             if rows.num_rows:
                 stored = fact.filter(kept).combine_chunks()
+                scanned = stored.column(TEXT_HASH).combine_chunks()
+                check_texts(file, rows.column("row"), rows.column("text"), scanned, signals)
                 yield Survivors(
                     file,
                     apply_edits(rows.column("text"), stored.column("edits").combine_chunks()),
                     rows,
                     decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                    stored.drop_columns(["edits"]),
+                    stored.select(columns),
+                    stored.column("subset").combine_chunks(),
                 )
         check_unchanged(file)
         if at != decisions.num_rows:
-            # A transient failure of the store, since size and version are those of the scan: the task is retried.
-            raise OSError(f"{file.name} gave {at:,} rows, but the scan had read {decisions.num_rows:,}")
+            # It may be a failure of the store, which ended the file too soon: the task is retried.
+            raise OSError(
+                f"{file.name} gave {at:,} rows, but the scan had read {decisions.num_rows:,}; put the file back as it was, or "
+                f"delete {signals} and run `fox1 curate` again to scan what it holds now"
+            )

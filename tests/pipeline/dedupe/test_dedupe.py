@@ -15,7 +15,10 @@ import pytest
 from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.dedupe.guard import NearLoss
 from fox1.pipeline.dedupe.order import Chunks, DedupeSettings, UrlSettings, ranks
+from fox1.pipeline.inspect.lookup import find
+from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
+from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile, file_hash, group_files
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
@@ -236,6 +239,16 @@ def test_new_corpora_are_compared_with_a_finished_run_without_its_text(
     other = replace(fresh, scan=replace(fresh.scan, minhash=replace(fresh.scan.minhash, bands=9)))
     with pytest.raises(ValueError, match="was scanned with a different band_signature"):
         curate(other, tmp_path / "three", "scan")
+    signals = tmp_path / "one" / "signals" / "old" / "a.jsonl.parquet"
+    table, stored = pq.read_table(signals), signals.read_bytes()
+    at = table.schema.get_field_index("content_hash")
+    murmur = table.schema.field(at).with_metadata({"encoding": "murmur3_x64_128 of NFC, white space collapsed; v1"})
+    pq.write_table(table.cast(table.schema.set(at, murmur)), signals)
+    with pytest.raises(ValueError, match=r"one was scanned by an earlier version of fox1, with other content hashes"):
+        curate(fresh, tmp_path / "three", "scan")
+    with pytest.raises(ValueError, match=r"has content hashes of murmur3_x64_128, not blake3; run `fox1 curate`"):
+        find(FinishedRun(RunPaths(tmp_path / "one")), "text", texts[0])
+    signals.write_bytes(stored)
     (tmp_path / "gone").rename(tmp_path / "old")
     both = replace(settings_for(tmp_path, "old", "new"), against=str(tmp_path / "one"))
     with pytest.raises(ValueError, match=r"old/a.jsonl has the id of old/a.jsonl in .*one"):

@@ -18,6 +18,7 @@ from fox1.pipeline.dedupe.order import UrlSettings
 from fox1.pipeline.filter.exclude import key_of, split_entry
 from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.mix import assign
+from fox1.pipeline.signals.content import written
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL, read_stored, write_stored
@@ -157,7 +158,7 @@ def test_a_run_without_listed_documents_is_that_of_sources_without_them(
     signals = [s for p in sorted((out / "signals").rglob("*.parquet")) for s in pq.read_table(p).to_pylist()]
     clusters = [s for s in signals if rows[s["doc_id"]]["cluster_size"] > 1 and s["doc_id"] in before]
     by_hash, by_row = clusters[0], clusters[-1]
-    entries += [f"hash:{by_hash['content_hash'].hex()}"]
+    entries += [written(by_hash["content_hash"])]
     entries += [f"{rows[by_row['doc_id']]['corpus']}/{rows[by_row['doc_id']]['file']}#{by_row['row']}"]
     page = next(s for s in signals if s["url_hash"] and s["doc_id"] in before and s not in (by_hash, by_row))
     other = next(s for s in signals if s["native_id_hash"] and s["doc_id"] in before and s is not page)
@@ -217,7 +218,8 @@ def native(path: Path, row: int, kind: str) -> str:
     ("line", "why"),
     [
         ("nonsense", "is no corpus/file#row"),
-        ("hash:12", "is no corpus/file#row"),
+        ("blake3:12", "is no content hash; write blake3: and 32 hexadecimal digits"),
+        (f"hash:{'0a' * 16}", "is a content hash of an earlier version of fox1.*write blake3:"),
         ("other/file#3", "is of the corpus 'other'"),
         ("low/a.jsonl#99999999999", "beyond the last id"),
         ("id:", "is no corpus/file#row"),

@@ -21,6 +21,7 @@ from fox1.pipeline.inspect.provenance import placed, trace, why
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import EDIT_TYPE, RunPaths
 from fox1.pipeline.run.identity import MAX_ROWS, SourceFile
+from fox1.pipeline.signals.content import written
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
@@ -148,7 +149,7 @@ def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: Finished
     for path in sorted((run / "signals").rglob("*.parquet")):
         columns = ["doc_id", "url_hash", "native_id_hash", "content_hash"]
         for row in pq.read_table(path, columns=columns).slice(0, 2).to_pylist():
-            found = find(opened, "hash", row["content_hash"].hex())
+            found = find(opened, "hash", written(row["content_hash"]))
             assert row["doc_id"] in [f.doc_id for f in found]
             corpus, file, number = opened.name(row["doc_id"]).partition("#")[0].split("/", 1) + [
                 row["doc_id"] % MAX_ROWS
@@ -165,6 +166,8 @@ def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: Finished
     assert find(opened, "url", "https://nowhere.example/x") == []
     with pytest.raises(ValueError, match="32 hexadecimal digits"):
         find(opened, "hash", "abc")
+    with pytest.raises(ValueError, match=r"is a content hash of an earlier version of fox1"):
+        find(opened, "hash", "0x" + "0a" * 16)
 
 
 def list_files(opened: FinishedRun) -> list[SourceFile]:
@@ -178,7 +181,7 @@ def test_what_a_copy_stands_for_is_trained_on(run: Path, opened: FinishedRun) ->
         path = run / "signals" / row["corpus"] / f"{row['file']}.parquet"
         signals = pq.read_table(path, columns=["doc_id", "content_hash"]).to_pylist()
         content = next(s["content_hash"] for s in signals if s["doc_id"] == row["doc_id"])
-        mine = next(f for f in find(opened, "hash", content.hex()) if f.doc_id == row["doc_id"])
+        mine = next(f for f in find(opened, "hash", written(content)) if f.doc_id == row["doc_id"])
         assert not mine.blocks and mine.copy == opened.name(row["duplicate_of"])
         assert mine.copy_blocks == placed(opened, row["duplicate_of"])
         results.append(mine.trained_on)

@@ -11,27 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from fox1.pipeline.signals import minhash
+from fox1.pipeline.signals.blake3 import hash_texts
 from fox1.pipeline.signals.gopher import repetition_counts
-from fox1.pipeline.signals.hashing import murmur3_128
-from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common
+from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common, content_hashes
 from fox1.pipeline.signals.scan import text_buffers
 from fox1.pipeline.signals.segment import segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pipeline.signals.texts import TEXT, fold, folded_words, is_word, segments
-
-MURMUR = {
-    b"": "00000000000000000000000000000000",
-    b"hello": "cbd8a7b341bd9b025b1e906a48ae1d19",
-    b"The quick brown fox jumps over the lazy dog": "e34bbc7bbc071b6c7a433ca9c49a9347",
-}
-
-
-@pytest.mark.parametrize("data", MURMUR)
-def test_murmur3_gives_the_published_vectors(data: bytes) -> None:
-    h1, h2 = murmur3_128(np.frombuffer(data, np.uint8), 0, len(data))
-    assert f"{int(h1):016x}{int(h2):016x}" == MURMUR[data]
 
 
 def sign(texts: list[str], shape: MinHashSettings = MinHashSettings()) -> minhash.Signatures:
@@ -83,6 +71,15 @@ def test_white_space_and_unicode_form_do_not_change_the_content_hash(text: str) 
     first = signed.content[0].tolist()
     assert signed.content[1].tolist() == first or " ".join(text.split()) != " ".join(spaced.split())
     assert signed.content[2].tolist() == signed.content[3].tolist() == first
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(TEXT | st.text(" !ab\n\t\u00a0\u3000é", max_size=40), max_size=4))
+def test_the_content_hash_is_of_the_text_with_white_space_collapsed(texts: list[str]) -> None:
+    collapsed = [" ".join(text.split()) for text in texts]
+    both = [content_hashes(*text_buffers(pa.array(some, pa.large_string()))) for some in (texts, collapsed)]
+    plain = hash_texts(*text_buffers(pa.array(collapsed, pa.large_string())))
+    assert both[0].tolist() == both[1].tolist() == plain.tolist()
 
 
 def test_case_and_punctuation_do_not_change_the_signature() -> None:

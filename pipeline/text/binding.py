@@ -1,0 +1,65 @@
+"""The second read is bound to the first: scan stores a hash of every raw text, and whoever reads a text again compares it.
+
+What scan decided and where its edits lie says something of those bytes alone. A file that was swapped, or a server that
+gives another text to the second reader, must not bring in text that no filter saw and no edit fits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..run.identity import SourceFile
+from ..signals.blake3 import hash_texts
+from ..signals.segment import text_buffers
+
+TEXT_HASH = "text_hash"
+"""The column of `signals/`."""
+ENCODING = "first 128 bits of BLAKE3 of the UTF-8 before edits; v1"
+
+
+def text_hashes(text: pa.LargeStringArray) -> pa.FixedSizeBinaryArray:
+    """The hashes of raw texts, as scan stores them."""
+    return pa.Array.from_buffers(pa.binary(16), len(text), [None, pa.py_buffer(hash_texts(*text_buffers(text)))])
+
+
+def check_scanned(signals: Path) -> None:
+    """Refuse signals that cannot tell whether a text is the one that was scanned.
+
+    Raises:
+        ValueError: an earlier version of fox1 wrote them.
+    """
+    if TEXT_HASH not in pq.read_schema(signals).names:
+        raise ValueError(
+            f"{signals} was written by an earlier version of fox1 and has no hashes of the texts; run `fox1 curate` again "
+            "to scan its file"
+        )
+
+
+def check_texts(
+    file: SourceFile, rows: pa.Int64Array, text: pa.LargeStringArray, scanned: pa.FixedSizeBinaryArray, signals: Path
+) -> None:
+    """Compare raw texts with what scan stored of their rows.
+
+    Args:
+        rows: of the texts, in the file.
+        scanned: the column `TEXT_HASH` of these rows.
+        signals: the file that it is from.
+
+    Raises:
+        ValueError: naming the first row with another text.
+    """
+    other = pc.indices_nonzero(pc.not_equal(text_hashes(text), scanned))
+    if len(other):
+        raise not_scanned(f"{file.name}#{rows[other[0].as_py()]}", signals)
+
+
+def not_scanned(name: str, signals: Path) -> ValueError:
+    """What to raise where a file or row, by its name, is not the one that was scanned."""
+    return ValueError(
+        f"{name} no longer holds the text that was scanned; put the file back as it was, or delete {signals} and run "
+        "`fox1 curate` again to scan what it holds now"
+    )
