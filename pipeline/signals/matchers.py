@@ -311,8 +311,11 @@ def _token(alnum: np.ndarray, b: np.uint8) -> bool:
 @njit(cache=True, nogil=True)
 def match_key(
     text: np.ndarray, word: int, begin: int, end: int, alnum: np.ndarray, prefixes: np.ndarray, sizes: np.ndarray
-) -> tuple[int, int]:
-    """(start, end) of the key whose token holds the byte `word`, or (-1, -1)."""
+) -> tuple[int, int, int]:
+    """(start, end) of the key whose token holds the byte `word`, or (-1, -1); and the byte after that token.
+
+    Whatever word of a token it is asked about, the answer is the same: a caller asks once for each token.
+    """
     start = word
     while start > begin and _token(alnum, text[start - 1]):
         start -= 1
@@ -321,6 +324,7 @@ def match_key(
     last = word
     while last < end and _token(alnum, text[last]):
         last += 1
+    after = last
     while last > word and text[last - 1] == 46:
         last -= 1
     size = last - start
@@ -329,25 +333,30 @@ def match_key(
         for k in range(start, last):
             dots += text[k] == 46
         if dots == 2 and size >= 40:
-            return start, last
-        return -1, -1
+            return start, last, after
+        return -1, -1, after
     for p in range(len(sizes)):
         n = sizes[p, 0]
         if sizes[p, 1] <= size <= sizes[p, 2]:
             k = 0
             while k < n and text[start + k] == prefixes[p, k]:
                 k += 1
-            if k == n and _has_digit(text, start + n, last):
-                return start, last
-    return -1, -1
+            if k == n and _is_random(text, start + n, last, sizes[p, 3], alnum):
+                return start, last, after
+    return -1, -1, after
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _has_digit(text: np.ndarray, first: int, end: int) -> bool:
-    for k in range(first, end):  # noqa: SIM110
-        if 48 <= text[k] <= 57:
-            return True
-    return False
+def _is_random(text: np.ndarray, first: int, end: int, least: int, alnum: np.ndarray) -> bool:
+    """Whether a token holds a digit, and a run of at least so many letters and digits: words of a URL are shorter."""
+    digit = False
+    run = longest = 0
+    for k in range(first, end):
+        b = text[k]
+        digit |= 48 <= b <= 57
+        run = run + 1 if alnum[b] else 0
+        longest = max(longest, run)
+    return digit and longest >= least
 
 
 @njit(cache=True, nogil=True)

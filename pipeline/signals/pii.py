@@ -11,7 +11,7 @@ Rules, all over ASCII, left to right, a span never inside an earlier one:
   phone  international: + and 8 to 15 digits in groups (ITU-T E.164); North American: three, three and four digits with
          separators, area and exchange from 2 up
   key    a token that begins with a prefix its issuer documents (AWS, GitHub, GitLab, Slack, Google, Stripe, OpenAI,
-         Hugging Face, npm, SendGrid), a JSON web token, a PEM private key
+         Hugging Face, npm, SendGrid) and goes on at random, a JSON web token, a PEM private key
 """
 
 # mypy: disable-error-code="assignment"
@@ -40,28 +40,29 @@ _TRIGGER[64], _TRIGGER[58] = 1, 2
 _TRIGGER[48:58] = 3
 _TRIGGER[43] = _TRIGGER[40] = 3
 
-_PREFIXES: tuple[tuple[bytes, int, int], ...] = (
-    (b"AKIA", 20, 20),
-    (b"ASIA", 20, 20),
-    (b"ghp_", 40, 40),
-    (b"gho_", 40, 40),
-    (b"ghs_", 40, 40),
-    (b"ghu_", 40, 40),
-    (b"ghr_", 40, 80),
-    (b"github_pat_", 50, 110),
-    (b"glpat-", 26, 60),
-    (b"xoxb-", 24, 120),
-    (b"xoxp-", 24, 120),
-    (b"xoxa-", 24, 120),
-    (b"AIza", 39, 39),
-    (b"sk_live_", 28, 120),
-    (b"rk_live_", 28, 120),
-    (b"sk-", 35, 220),
-    (b"hf_", 37, 40),
-    (b"npm_", 40, 40),
-    (b"SG.", 69, 69),
+_PREFIXES: tuple[tuple[bytes, int, int, int], ...] = (
+    (b"AKIA", 20, 20, 16),
+    (b"ASIA", 20, 20, 16),
+    (b"ghp_", 40, 40, 36),
+    (b"gho_", 40, 40, 36),
+    (b"ghs_", 40, 40, 36),
+    (b"ghu_", 40, 40, 36),
+    (b"ghr_", 40, 80, 36),
+    (b"github_pat_", 50, 110, 16),
+    (b"glpat-", 26, 60, 0),
+    (b"xoxb-", 24, 120, 0),
+    (b"xoxp-", 24, 120, 0),
+    (b"xoxa-", 24, 120, 0),
+    (b"AIza", 39, 39, 0),
+    (b"sk_live_", 28, 120, 16),
+    (b"rk_live_", 28, 120, 16),
+    (b"sk-", 35, 220, 16),
+    (b"hf_", 37, 40, 30),
+    (b"npm_", 40, 40, 36),
+    (b"SG.", 69, 69, 16),
 )
-"""(prefix, least and largest length of the whole token) of tokens over [A-Za-z0-9_.-]."""
+"""(prefix, least and largest length of the whole token, least run of letters and digits after the prefix) of tokens over
+[A-Za-z0-9_.-]. 0: the issuer may use `-` and `_` anywhere."""
 MAX_SPANS = 1 << 18
 """Most spans of one document. The last of these reaches to its end: a document that is a list of addresses keeps none."""
 MIN_TOKEN = 12
@@ -70,10 +71,10 @@ MIN_TOKEN = 12
 
 def _prefix_tables() -> tuple[np.ndarray, np.ndarray]:
     text = np.zeros((len(_PREFIXES), 12), np.uint8)
-    sizes = np.zeros((len(_PREFIXES), 3), np.int64)
-    for i, (prefix, least, most) in enumerate(_PREFIXES):
+    sizes = np.zeros((len(_PREFIXES), 4), np.int64)
+    for i, (prefix, least, most, run) in enumerate(_PREFIXES):
         text[i, : len(prefix)] = list(prefix)
-        sizes[i] = len(prefix), least, most
+        sizes[i] = len(prefix), least, most, run
     return text, sizes
 
 
@@ -114,6 +115,7 @@ def _find(
         begin, end = offsets[d], offsets[d + 1]
         w, last_w = word_offsets[d], word_offsets[d + 1]
         free = begin  # byte after the last span
+        judged = begin  # byte after the last token that was looked at for a key
         in_document = 0
         i = begin
         while i < end or w < last_w:
@@ -141,8 +143,8 @@ def _find(
                         stop = match_pem(text, at, end)
                         if stop > 0:
                             start = pem_begin(text, at, begin)
-                else:
-                    start, stop = match_key(text, at, begin, end, alnum, prefixes, sizes)
+                elif at >= judged:
+                    start, stop, judged = match_key(text, at, begin, end, alnum, prefixes, sizes)
                     if start < free:
                         stop = -1
             elif i < end:

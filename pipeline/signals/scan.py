@@ -36,6 +36,7 @@ from . import c4, contamination, gopher, language, minhash, pii, quality, urls
 from .c4 import LINE_RULES
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .minhash import SKETCH_ENCODING, MinHashSettings
+from .nfc import to_nfc
 from .pii import KINDS
 from .plugins import Plugin, PluginSettings, load_plugins
 from .segment import Segments, segment, text_buffers
@@ -332,7 +333,7 @@ def _signature_columns(
     flagged = np.flatnonzero(flag_not_nfc(s.text, s.offsets, tables()[0]))
     if not len(flagged):
         return columns
-    changed = pc.utf8_normalize(text.take(pa.array(flagged)), form="NFC")
+    changed = to_nfc(text.take(pa.array(flagged)))
     apart = _as_columns(minhash.sign(segment(*text_buffers(changed)), settings))
     order = np.arange(len(text))
     order[flagged] = len(text) + np.arange(len(flagged))
@@ -341,8 +342,7 @@ def _signature_columns(
 
 def content_hashes(text: pa.LargeStringArray) -> pa.Array:
     """The content hashes of some texts, as scan stores them."""
-    nfc = pc.utf8_normalize(text, form="NFC")
-    return _as_columns(minhash.sign(segment(*text_buffers(nfc)), MinHashSettings()))["content_hash"]
+    return _as_columns(minhash.sign(segment(*text_buffers(to_nfc(text))), MinHashSettings()))["content_hash"]
 
 
 def _as_columns(signatures: minhash.Signatures) -> dict[str, pa.Array]:
