@@ -18,7 +18,7 @@ def to_nfc(*texts: str) -> list[str]:
     return nfc.to_nfc(pa.array(texts, pa.large_string())).to_pylist()  # type: ignore[no-any-return]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(CLUSTERED | st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=4))
 def test_it_equals_the_interpreters(texts: list[str]) -> None:
     assert to_nfc(*texts) == [unicodedata.normalize("NFC", text) for text in texts]
