@@ -164,9 +164,7 @@ def _normalise(
 
 
 @njit(cache=True, nogil=True)
-def _compose_all(
-    cluster: np.ndarray, size: int, combining: np.ndarray, pairs: np.ndarray, composed: np.ndarray
-) -> int:
+def _compose_all(cluster: np.ndarray, size: int, combining: np.ndarray, pairs: np.ndarray, composed: np.ndarray) -> int:
     """Compose what is in canonical order, in place; how many code points are left."""
     n = 0
     starter = -1

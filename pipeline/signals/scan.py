@@ -160,10 +160,10 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             column(
                 "band_signature",
                 pa.binary(8 * shape.bands),
-                encoding=f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v2",
+                encoding=f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v3",
             ),
             column("n_shingles", pa.uint32()),
-            column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v2"),
+            column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v3"),
             *(column(p.column, pa.string(), encoding="empty, or why the plug-in rejects") for p in settings.plugins),
         ]
     )

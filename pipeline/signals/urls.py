@@ -47,7 +47,9 @@ def parse_rules(lines: Iterable[str]) -> UrlRules:
             raise ValueError(f"line {number}: {entry!r} is neither a domain (example.com) nor a word")
         data = np.frombuffer(entry.strip(".").encode(), np.uint8)
         if "." in entry and len(data) > MAX_DOMAIN:
-            raise ValueError(f"line {number}: {entry[:20]}... has {len(data)} characters; a domain has at most {MAX_DOMAIN}")
+            raise ValueError(
+                f"line {number}: {entry[:20]}... has {len(data)} characters; a domain has at most {MAX_DOMAIN}"
+            )
         (domains if "." in entry else words).append(int(hash_bytes(data, 0, len(data))))
     return UrlRules(np.unique(np.array(domains, np.uint64)), np.unique(np.array(words, np.uint64)))
 

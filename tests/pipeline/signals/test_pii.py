@@ -43,7 +43,10 @@ def found(text: str) -> dict[str, list[str]]:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.sampled_from(["a", "joe", "git", "@", "@", ".", "com", "png", "x-y", "-", " ", "(", "é", "9", "mail.org"]), max_size=14)
+    st.lists(
+        st.sampled_from(["a", "joe", "git", "@", "@", ".", "com", "png", "x-y", "-", " ", "(", "é", "9", "mail.org"]),
+        max_size=14,
+    )
 )
 def test_email_equals_its_pattern(parts: list[str]) -> None:
     text = "".join(parts)
@@ -53,7 +56,29 @@ def test_email_equals_its_pattern(parts: list[str]) -> None:
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.sampled_from(["1", "8", "25", "255", "256", "192", "168", "10", "0", "01", ".", ".", ".", " ", "a", "ip ", "server: ", "//", ":"]),
+        st.sampled_from(
+            [
+                "1",
+                "8",
+                "25",
+                "255",
+                "256",
+                "192",
+                "168",
+                "10",
+                "0",
+                "01",
+                ".",
+                ".",
+                ".",
+                " ",
+                "a",
+                "ip ",
+                "server: ",
+                "//",
+                ":",
+            ]
+        ),
         max_size=16,
     )
 )
