@@ -20,7 +20,11 @@ def main() -> None:
     from ..tokenize import encode, pack
 
     words = " ".join(f"word{i}" for i in range(40))
-    texts = ["Two words, and é more.\nlorem ipsum\n", "", f"mail a@b.com, or +44 20 7946 0958. {words} {words}"] * 3
+    texts = [
+        "Two words, and e\u0301 = more.\nlorem ipsum\n",
+        "",
+        f"mail a@b.com, or +44 20 7946 0958. {words} {words}",
+    ] * 3
     n = len(texts)
     columns = [range(n), texts, ["Pile-CC"] * n, [""] * n, ["http://x.com/y"] * n, [0] * n]
     batch = pa.RecordBatch.from_arrays(

@@ -18,7 +18,7 @@ from .text_sample import SubsetName
 from .tokenizer import PreparedTokenizer, prepare_tokenizer
 from .urls import PreparedUrls, prepare_urls
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)

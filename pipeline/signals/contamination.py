@@ -1,8 +1,9 @@
 """Decontamination: which n-grams of the benchmarks' items a document holds, matched in the pass over the text.
 
 The index is the set of word n-grams of all items (words as in segment.py: case and punctuation do not matter), sorted by
-hash, with the items that have each. A question shorter than n words is indexed together with its answer and with
-its choices; an item that is still too short is uncovered, and listed as such. GPT-3 (Brown et al. 2020, appendix C) used n = 13.
+hash, with the items that have each (at most `MAX_ITEMS`). A question shorter than n words is indexed together with its
+answer and with its choices; an item that is still too short is uncovered, and listed as such. GPT-3 (Brown et al. 2020,
+appendix C) used n = 13.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class ContaminationIndex:
 
 
 PAIR_BITS = 1 << 22
+MAX_ITEMS = 64
+"""Most items that a gram names, the first of those that share it: else documents that repeat what thousands of items have in
+common would each be listed with all of these."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def make_index(ngram: int, grams: np.ndarray, items: np.ndarray, word_pairs: np.
     pairs = np.empty(len(grams), np.dtype([("gram", np.uint64), ("item", np.uint32)]))
     pairs["gram"], pairs["item"] = grams, items
     pairs = np.unique(pairs)
+    _, starts, sizes = np.unique(pairs["gram"], return_index=True, return_counts=True)
+    pairs = pairs[np.arange(len(pairs)) - np.repeat(starts, sizes) < MAX_ITEMS]
     distinct, starts = np.unique(pairs["gram"], return_index=True)
     offsets = np.append(starts, len(pairs)).astype(np.int64)
     return _with_table(ngram, distinct, offsets, np.ascontiguousarray(pairs["item"]), word_pairs)

@@ -11,6 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .hashing import mix64
+from .segment import WORD_SEED, WORD_STEP
+
 
 @njit(cache=True, nogil=True, inline="always")
 def _digit(text: np.ndarray, i: int, end: int) -> bool:
@@ -18,14 +21,37 @@ def _digit(text: np.ndarray, i: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _is_named(text: np.ndarray, first: int, end: int, names: np.ndarray) -> bool:
+    """Whether ASCII letters are one of some names, whatever their case; the names by `word_hash`, ascending."""
+    h = WORD_SEED
+    for k in range(first, end):
+        h = (h ^ np.uint64(text[k] | 32)) * WORD_STEP
+    h = mix64(h)
+    at = np.searchsorted(names, h)
+    return bool(at < len(names) and names[at] == h)
+
+
+@njit(cache=True, nogil=True)
 def match_email(
-    text: np.ndarray, at: int, begin: int, end: int, local: np.ndarray, alnum: np.ndarray
+    text: np.ndarray,
+    at: int,
+    begin: int,
+    end: int,
+    local: np.ndarray,
+    alnum: np.ndarray,
+    top_level: np.ndarray,
+    accounts: np.ndarray,
 ) -> tuple[int, int]:
-    """(start, end) of the address around the @ at `at`, or (-1, -1)."""
+    """(start, end) of the address around the @ at `at`, or (-1, -1).
+
+    Args:
+        top_level: names of domains, as `_is_named` takes them.
+        accounts: local parts that are nobody's.
+    """
     start = at
     while start > begin and local[text[start - 1]]:
         start -= 1
-    if not 1 <= at - start <= 64:
+    if not 1 <= at - start <= 64 or _is_named(text, start, at, accounts):
         return -1, -1
     i = at + 1
     best = -1
@@ -40,7 +66,14 @@ def match_email(
         if not 1 <= size <= 63 or text[first] == 45 or text[i - 1] == 45:
             break
         labels += 1
-        if labels > 1 and letters and 2 <= size <= 24 and not _has_dash(text, first, i):
+        if (
+            labels > 1
+            and letters
+            and 2 <= size <= 24
+            and not _has_dash(text, first, i)
+            and not (i < end and text[i] == 40)  # an operator and a method: a@b.to(c)
+            and _is_named(text, first, i, top_level)
+        ):
             best = i
         if i < end and text[i] == 46:
             i += 1
@@ -60,11 +93,17 @@ def _has_dash(text: np.ndarray, first: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray) -> int:
-    """End of the public IPv4 address that begins at i, or -1."""
+def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray, hosts: np.ndarray) -> int:
+    """End of the public IPv4 address that begins at i, or -1.
+
+    Args:
+        hosts: words before an address, as `_is_named` takes them.
+    """
+    start = i
     if i > begin and (alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45):
         return -1
-    a = b = c = 0
+    a = b = c = large = 0
+    same = True
     for part in range(4):
         first = i
         value = 0
@@ -80,6 +119,8 @@ def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray
             b = value
         elif part == 2:
             c = value
+        large += value >= 100
+        same &= value == a
         if part < 3:
             if i >= end or text[i] != 46:
                 return -1
@@ -96,7 +137,28 @@ def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray
         return -1
     if (a == 198 and b == 51 and c == 100) or (a == 203 and b == 0 and c == 113):
         return -1
-    return i
+    # Versions and sections are numbered from below; 8.8.8.8 is none.
+    if large >= (1 if a >= 20 else 2) or (same and a > 4) or _is_host(text, start, i, begin, end, alnum, hosts):
+        return i
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _is_host(
+    text: np.ndarray, start: int, stop: int, begin: int, end: int, alnum: np.ndarray, hosts: np.ndarray
+) -> bool:
+    """Whether four numbers stand where an address does: in a URL, before a port or prefix length, after such a word."""
+    if stop + 1 < end and (text[stop] == 58 or text[stop] == 47) and 48 <= text[stop + 1] <= 57:
+        return True
+    if start > begin and (text[start - 1] == 64 or (start > begin + 1 and text[start - 1] == 47 == text[start - 2])):
+        return True
+    last = start
+    while last > max(begin, start - 4) and text[last - 1] < 128 and not alnum[text[last - 1]] and text[last - 1] != 10:
+        last -= 1
+    first = last
+    while first > max(begin, last - 11) and text[first - 1] > 57 and alnum[text[first - 1]]:
+        first -= 1
+    return last > first and last < start and _is_named(text, first, last, hosts)
 
 
 @njit(cache=True, nogil=True)
@@ -144,6 +206,10 @@ def match_ipv6(
         groups += 1
         if groups == 2 and not doubled:
             second = value
+    # 2023:: ends a line of reStructuredText, 2023::1 may number something.
+    letter = text[start + 1] > 57 or text[start + 2] > 57 or text[start + 3] > 57
+    if groups < 2 or (groups == 2 and not letter):
+        return -1, -1
     if groups > 8 or (doubled and groups > 7) or (not doubled and groups != 8):
         return -1, -1
     if i < end and (alnum[text[i]] or text[i] == 95 or text[i] == 58):
@@ -224,8 +290,13 @@ def match_card(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray
 
 
 @njit(cache=True, nogil=True)
-def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray) -> int:
-    """End of the phone number that begins at i, or -1."""
+def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray, plans: np.ndarray) -> int:
+    """End of the phone number that begins at i, or -1.
+
+    Args:
+        plans: int64 [1000, 2] by the first three digits after a +: digits of the country code (0: there is none), and the
+            least digits after it.
+    """
     if i > begin and (
         alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45 or text[i - 1] == 43
         or text[i - 1] == 36 or text[i - 1] == 47
@@ -237,6 +308,11 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
         n = groups = 0
         if not _digit(text, at, end) or text[at] == 48:
             return -1
+        # Of North America and of Russia all numbers have eleven digits.
+        most = 11 if text[at] == 49 or text[at] == 55 else 15
+        digits = np.zeros(15, np.int64)
+        head = size = 0  # digits of the first group, and of the last
+        dotted = False  # before the last group
         last = at
         while True:
             opened = at < end and text[at] == 40
@@ -245,21 +321,30 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
             first = at
             while _digit(text, at, end):
                 at += 1
-            if at == first:
+            if at == first or n + at - first > most:
                 break
-            if n + at - first > 15:
+            if opened and not (at < end and text[at] == 41):
                 break
-            n += at - first
-            if opened:
-                if not (at < end and text[at] == 41):
-                    n -= at - first
-                    break
-                at += 1
+            size = at - first
+            dotted = text[first - 1] == 46
+            for k in range(size):
+                digits[n + k] = np.int64(text[first + k]) - 48
+            n += size
+            if groups == 0:
+                head = n
+            at += opened
             groups += 1
             last = at
             if at < end and (text[at] == 32 or text[at] == 46 or text[at] == 45):
                 at += 1
         if not 8 <= n <= 15 or groups > 7:
+            return -1
+        plan = plans[digits[0] * 100 + digits[1] * 10 + digits[2]]
+        if plan[0] == 0 or head < plan[0] or n - plan[0] < plan[1]:
+            return -1
+        if digits[0] == 1 and (digits[1] < 2 or digits[4] < 2):
+            return -1
+        if groups == 2 and dotted and size < 9:  # a decimal fraction
             return -1
     else:
         at = i
@@ -311,8 +396,11 @@ def _token(alnum: np.ndarray, b: np.uint8) -> bool:
 @njit(cache=True, nogil=True)
 def match_key(
     text: np.ndarray, word: int, begin: int, end: int, alnum: np.ndarray, prefixes: np.ndarray, sizes: np.ndarray
-) -> tuple[int, int]:
-    """(start, end) of the key whose token holds the byte `word`, or (-1, -1)."""
+) -> tuple[int, int, int]:
+    """(start, end) of the key whose token holds the byte `word`, or (-1, -1); and the byte after that token.
+
+    Whatever word of a token it is asked about, the answer is the same: a caller asks once for each token.
+    """
     start = word
     while start > begin and _token(alnum, text[start - 1]):
         start -= 1
@@ -321,6 +409,7 @@ def match_key(
     last = word
     while last < end and _token(alnum, text[last]):
         last += 1
+    after = last
     while last > word and text[last - 1] == 46:
         last -= 1
     size = last - start
@@ -329,25 +418,30 @@ def match_key(
         for k in range(start, last):
             dots += text[k] == 46
         if dots == 2 and size >= 40:
-            return start, last
-        return -1, -1
+            return start, last, after
+        return -1, -1, after
     for p in range(len(sizes)):
         n = sizes[p, 0]
         if sizes[p, 1] <= size <= sizes[p, 2]:
             k = 0
             while k < n and text[start + k] == prefixes[p, k]:
                 k += 1
-            if k == n and _has_digit(text, start + n, last):
-                return start, last
-    return -1, -1
+            if k == n and _is_random(text, start + n, last, sizes[p, 3], alnum):
+                return start, last, after
+    return -1, -1, after
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _has_digit(text: np.ndarray, first: int, end: int) -> bool:
-    for k in range(first, end):  # noqa: SIM110
-        if 48 <= text[k] <= 57:
-            return True
-    return False
+def _is_random(text: np.ndarray, first: int, end: int, least: int, alnum: np.ndarray) -> bool:
+    """Whether a token holds a digit, and a run of at least so many letters and digits: words of a URL are shorter."""
+    digit = False
+    run = longest = 0
+    for k in range(first, end):
+        b = text[k]
+        digit |= 48 <= b <= 57
+        run = run + 1 if alnum[b] else 0
+        longest = max(longest, run)
+    return digit and longest >= least
 
 
 @njit(cache=True, nogil=True)

@@ -3,9 +3,9 @@
 Text is NFC. The content hash is BLAKE3, cut to 128 bits, of the bytes with white space runs collapsed to one space and
 stripped.
 
-Shingles are n-grams of case-folded words without punctuation (segment.py says what a word is; in unspaced scripts every
-character is one), or of their characters, with a space for whatever stands between two words. A document shorter than
-the n-gram has one shingle of all it has; one without words its content hash. Over the set of distinct shingles:
+Shingles are n-grams of case-folded words, each with the signs before it (segment.py says what words and signs are: in
+prose nothing is a sign), or of the characters of words, with a space for whatever stands between two. A document shorter
+than the n-gram has one shingle of all it has; one without words its content hash. Over the set of distinct shingles:
 
   signature  bands x rows minima of (a_i * x + b_i) mod 2^32; stored are the 64-bit hashes of the bands
   sketch     the k smallest of the 32-bit shingle hashes (bottom-k, Cohen 1997): up to k shingles it is the whole set,
@@ -26,7 +26,7 @@ from .blake3 import hash_texts
 from .gopher import repetition_counts
 from .hashing import mix64, word_at
 from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
-from .unicode import ALONE, SPACE, TABLE_SIZE, WORD, decode, tables
+from .unicode import ALONE, INVISIBLE, MARK, SPACE, TABLE_SIZE, WORD, class_of, decode, tables
 
 SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
 SET_SLOTS = 1 << 24
@@ -97,9 +97,9 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     known = shingles_repeat(settings)
     if known and repeats is None:
         repeats = repetition_counts(s, known)[1]
-    # A document with more words than the segments hold is read again from its text, as are n-grams without known repeats.
+    # Characters are read from the text, as is a document with more words than the segments hold, whose signs are ignored.
     by_text = np.diff(s.word_offsets) < s.counts[:, WORDS]
-    if not known:
+    if settings.unit == "char":
         by_text[:] = True
     widest = int(np.max(np.diff(s.offsets)[by_text], initial=0))
     slots = 1 << max(10, min(widest, SET_SLOTS).bit_length())
@@ -114,6 +114,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
         content,
         s.word_offsets,
         s.word_hash,
+        s.word_signs,
         np.empty(0, np.bool_) if repeats is None else repeats,
         by_text,
         classes,
@@ -254,11 +255,14 @@ def _next_unit(
     started = False
     while i < end:
         cp, after = decode(text, i)
-        flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
-        if not flags & WORD:
+        flags = class_of(classes, cp)
+        if not flags & WORD and not ((started or inside) and flags & (MARK | INVISIBLE)):
             if started:
                 return mix64(h), i, False
             inside = False
+            i = after
+            continue
+        if flags & INVISIBLE:
             i = after
             continue
         f = np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp)
@@ -302,6 +306,31 @@ def _narrow(table: np.ndarray, first_hash: np.uint64, span: np.uint64) -> int:
     return used
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _any(values: np.ndarray) -> bool:
+    """Whether a value is not 0: without a branch, a loop the compiler vectorises."""
+    together = np.uint64(0)
+    for k in range(len(values)):
+        together |= values[k]
+    return together != 0
+
+
+@njit(cache=True, nogil=True)
+def _repeats(units: np.ndarray, ngram: int, factors: np.ndarray) -> np.ndarray:
+    """bool [units]: whether the n-gram that begins at a unit equals an earlier one."""
+    out = np.zeros(len(units), np.bool_)
+    room = 64
+    while room < 2 * len(units):
+        room *= 2
+    table = np.zeros(room, np.uint64)
+    for g in range(len(units) - ngram + 1):
+        h = np.uint64(0)
+        for w in range(ngram):
+            h += units[g + w] * factors[w]
+        out[g] = not _add(table, mix64(h) | np.uint64(1))
+    return out
+
+
 @njit(cache=True, nogil=True)
 def _sign(
     text: np.ndarray,
@@ -309,6 +338,7 @@ def _sign(
     content: np.ndarray,
     word_offsets: np.ndarray,
     word_hash: np.ndarray,
+    word_signs: np.ndarray,
     repeats: np.ndarray,
     by_text: np.ndarray,
     classes: np.ndarray,
@@ -342,19 +372,23 @@ def _sign(
             first, m = word_offsets[d], word_offsets[d + 1] - word_offsets[d]
             width = min(ngram, m)
             grams = max(m - ngram + 1, 1)
+            units, again = word_hash[first : first + m], repeats[first : first + m]
+            if len(again) < m or _any(word_signs[first : first + m]):
+                units = units + word_signs[first : first + m]
+                again = _repeats(units, ngram, factors)
             repeated = 0
-            for g in range(first, first + grams if m else first):
-                repeated += repeats[g]
+            for g in range(min(grams, m)):
+                repeated += again[g]
             bound = _sketch_bound(grams - repeated, k)
-            for g in range(first, first + grams):
+            for g in range(grams):
                 if m == 0:
                     h = content[d, 0]
-                elif repeats[g]:
+                elif again[g]:
                     continue
                 else:
                     h = np.uint64(0)
                     for w in range(width):
-                        h += word_hash[g + w] * factors[w]
+                        h += units[g + w] * factors[w]
                 x = np.uint32(mix64(h) >> np.uint64(32))
                 chunk[filled] = x
                 filled += 1
@@ -373,12 +407,12 @@ def _sign(
                 heap[:held] = kept
             else:
                 # The bound was too low (or far too high): a heap over all of them, once in many thousand documents.
-                for g in range(first, first + grams):
-                    if m and repeats[g]:
+                for g in range(grams):
+                    if m and again[g]:
                         continue
                     h = content[d, 0] if m == 0 else np.uint64(0)
                     for w in range(width):
-                        h += word_hash[g + w] * factors[w]
+                        h += units[g + w] * factors[w]
                     chunk[0] = np.uint32(mix64(h) >> np.uint64(32))
                     held = _update_heap(heap, held, chunk, 1)
         else:

@@ -3,15 +3,19 @@
 Rules, all over ASCII, left to right, a span never inside an earlier one:
 
   email  a local part of 1 to 64 of [A-Za-z0-9._%+-] that begins where no such character stands before, @, labels of a
-         domain, the last of 2 to 24 letters
+         domain, the last a top-level domain (IANA's list) before no parenthesis; not the account git, hg or svn of a host
   ip     IPv4 in four decimals without leading zeros, or IPv6 in full or with ::; only global unicast addresses: what
-         is private, loopback, link-local, multicast, reserved or for documentation (RFC 6890, 5737, 3849) is nobody's
+         is private, loopback, link-local, multicast, reserved or for documentation (RFC 6890, 5737, 3849) is nobody's.
+         Versions and section numbers look like IPv4: one of the numbers must be 100 or more (two where the first is below
+         20), unless all are equal and above 4, or a port, a prefix length, a URL or a word such as `address` says what
+         they are. Of IPv6, two groups at least, the first with a letter if there are no more
   card   13 to 19 digits in the lengths and prefixes of the payment networks, in one run or in the groups they are
          printed in, with a valid check digit (Luhn, ISO/IEC 7812-1)
-  phone  international: + and 8 to 15 digits in groups (ITU-T E.164); North American: three, three and four digits with
+  phone  international: + and 8 to 15 digits in groups, of a country code and as many as its numbers have (ITU-T E.164),
+         but no decimal fraction of fewer than 9 digits; North American: three, three and four digits with
          separators, area and exchange from 2 up
   key    a token that begins with a prefix its issuer documents (AWS, GitHub, GitLab, Slack, Google, Stripe, OpenAI,
-         Hugging Face, npm, SendGrid), a JSON web token, a PEM private key
+         Hugging Face, npm, SendGrid) and goes on at random, a JSON web token, a PEM private key
 """
 
 # mypy: disable-error-code="assignment"
@@ -19,11 +23,14 @@ Rules, all over ASCII, left to right, a span never inside an earlier one:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numba import njit
 
+from .domain_names import TOP_LEVEL
 from .matchers import match_card, match_email, match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
-from .segment import Segments
+from .segment import Segments, word_hash
 
 KINDS = ("email", "ip", "card", "phone", "key")
 _EMAIL, _IP, _CARD, _PHONE, _KEY = range(len(KINDS))
@@ -40,28 +47,29 @@ _TRIGGER[64], _TRIGGER[58] = 1, 2
 _TRIGGER[48:58] = 3
 _TRIGGER[43] = _TRIGGER[40] = 3
 
-_PREFIXES: tuple[tuple[bytes, int, int], ...] = (
-    (b"AKIA", 20, 20),
-    (b"ASIA", 20, 20),
-    (b"ghp_", 40, 40),
-    (b"gho_", 40, 40),
-    (b"ghs_", 40, 40),
-    (b"ghu_", 40, 40),
-    (b"ghr_", 40, 80),
-    (b"github_pat_", 50, 110),
-    (b"glpat-", 26, 60),
-    (b"xoxb-", 24, 120),
-    (b"xoxp-", 24, 120),
-    (b"xoxa-", 24, 120),
-    (b"AIza", 39, 39),
-    (b"sk_live_", 28, 120),
-    (b"rk_live_", 28, 120),
-    (b"sk-", 35, 220),
-    (b"hf_", 37, 40),
-    (b"npm_", 40, 40),
-    (b"SG.", 69, 69),
+_PREFIXES: tuple[tuple[bytes, int, int, int], ...] = (
+    (b"AKIA", 20, 20, 16),
+    (b"ASIA", 20, 20, 16),
+    (b"ghp_", 40, 40, 36),
+    (b"gho_", 40, 40, 36),
+    (b"ghs_", 40, 40, 36),
+    (b"ghu_", 40, 40, 36),
+    (b"ghr_", 40, 80, 36),
+    (b"github_pat_", 50, 110, 16),
+    (b"glpat-", 26, 60, 0),
+    (b"xoxb-", 24, 120, 0),
+    (b"xoxp-", 24, 120, 0),
+    (b"xoxa-", 24, 120, 0),
+    (b"AIza", 39, 39, 0),
+    (b"sk_live_", 28, 120, 16),
+    (b"rk_live_", 28, 120, 16),
+    (b"sk-", 35, 220, 16),
+    (b"hf_", 37, 40, 30),
+    (b"npm_", 40, 40, 36),
+    (b"SG.", 69, 69, 16),
 )
-"""(prefix, least and largest length of the whole token) of tokens over [A-Za-z0-9_.-]."""
+"""(prefix, least and largest length of the whole token, least run of letters and digits after the prefix) of tokens over
+[A-Za-z0-9_.-]. 0: the issuer may use `-` and `_` anywhere."""
 MAX_SPANS = 1 << 18
 """Most spans of one document. The last of these reaches to its end: a document that is a list of addresses keeps none."""
 MIN_TOKEN = 12
@@ -70,14 +78,51 @@ MIN_TOKEN = 12
 
 def _prefix_tables() -> tuple[np.ndarray, np.ndarray]:
     text = np.zeros((len(_PREFIXES), 12), np.uint8)
-    sizes = np.zeros((len(_PREFIXES), 3), np.int64)
-    for i, (prefix, least, most) in enumerate(_PREFIXES):
+    sizes = np.zeros((len(_PREFIXES), 4), np.int64)
+    for i, (prefix, least, most, run) in enumerate(_PREFIXES):
         text[i, : len(prefix)] = list(prefix)
-        sizes[i] = len(prefix), least, most
+        sizes[i] = len(prefix), least, most, run
     return text, sizes
 
 
 _PREFIX_TEXT, _PREFIX_SIZES = _prefix_tables()
+
+
+def _names(words: Iterable[str]) -> np.ndarray:
+    return np.array(sorted(map(word_hash, words)), np.uint64)
+
+
+_TOP_LEVEL = _names(TOP_LEVEL)
+_ACCOUNTS = _names(["git", "hg", "svn"])
+_HOSTS = _names(
+    "address addresses addr client dns gateway host hosts inet ip ipaddress ips nameserver peer ping proxy server servers".split()
+)
+
+_TWO_DIGIT_CODES = {
+    20: 8, 27: 9, 30: 10, 31: 9, 32: 8, 33: 9, 34: 9, 36: 8, 39: 8, 40: 9, 41: 9, 43: 7, 44: 9, 45: 8, 46: 7, 47: 8, 48: 9,
+    49: 7, 51: 8, 52: 10, 53: 7, 54: 10, 55: 10, 56: 9, 57: 8, 58: 10, 60: 8, 61: 9, 62: 8, 63: 8, 64: 8, 65: 8, 66: 8,
+    81: 9, 82: 8, 84: 9, 86: 9, 90: 10, 91: 10, 92: 9, 93: 9, 94: 9, 95: 7, 98: 10,
+}  # fmt: skip
+"""Country codes of two digits, with the least digits of a national number."""
+_THREE_DIGIT_CODES = (
+    *(211, 212, 213, 216, 218), *range(220, 259), *range(260, 270), *(290, 291, 297, 298, 299), *range(350, 360),
+    *range(370, 380), *(380, 381, 382, 383, 385, 386, 387, 389, 420, 421, 423), *range(500, 510), *range(590, 600), 670,
+    *range(672, 684), *range(685, 693), *(800, 808, 850, 852, 853, 855, 856, 870, 878, 880, 881, 882, 883, 886, 888),
+    *range(960, 969), *range(970, 978), *(979, 992, 993, 994, 995, 996, 998),
+)  # fmt: skip
+
+
+def _plans() -> np.ndarray:
+    """int64 [1000, 2] by the first three digits of a number: digits of its country code, least digits after it."""
+    plans = np.zeros((1000, 2), np.int64)
+    plans[100:200] = plans[700:800] = 1, 10
+    for code, least in _TWO_DIGIT_CODES.items():
+        plans[code * 10 : code * 10 + 10] = 2, least
+    plans[list(_THREE_DIGIT_CODES)] = 3, 5
+    return plans
+
+
+_PLANS = _plans()
 
 
 def find_pii(s: Segments) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +133,7 @@ def find_pii(s: Segments) -> tuple[np.ndarray, np.ndarray]:
     """
     return _find(
         s.text, s.offsets, s.word_offsets, s.word_start, s.word_end,
-        _TRIGGER, _LOCAL, _ALNUM, _HEX, _PREFIX_TEXT, _PREFIX_SIZES,
+        _TRIGGER, _LOCAL, _ALNUM, _HEX, _PREFIX_TEXT, _PREFIX_SIZES, _TOP_LEVEL, _ACCOUNTS, _HOSTS, _PLANS,
     )  # fmt: skip
 
 
@@ -105,6 +150,10 @@ def _find(
     hex_: np.ndarray,
     prefixes: np.ndarray,
     sizes: np.ndarray,
+    top_level: np.ndarray,
+    accounts: np.ndarray,
+    hosts: np.ndarray,
+    plans: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(offsets) - 1
     counts = np.zeros((n, 5), np.int64)
@@ -114,6 +163,7 @@ def _find(
         begin, end = offsets[d], offsets[d + 1]
         w, last_w = word_offsets[d], word_offsets[d + 1]
         free = begin  # byte after the last span
+        judged = begin  # byte after the last token that was looked at for a key
         in_document = 0
         i = begin
         while i < end or w < last_w:
@@ -141,8 +191,8 @@ def _find(
                         stop = match_pem(text, at, end)
                         if stop > 0:
                             start = pem_begin(text, at, begin)
-                else:
-                    start, stop = match_key(text, at, begin, end, alnum, prefixes, sizes)
+                elif at >= judged:
+                    start, stop, judged = match_key(text, at, begin, end, alnum, prefixes, sizes)
                     if start < free:
                         stop = -1
             elif i < end:
@@ -154,7 +204,7 @@ def _find(
                 i += 1
                 if what == 1:
                     kind = _EMAIL
-                    start, stop = match_email(text, at, begin, end, local, alnum)
+                    start, stop = match_email(text, at, begin, end, local, alnum, top_level, accounts)
                     if start < free:
                         stop = -1
                 elif what == 2:
@@ -166,13 +216,13 @@ def _find(
                     start = at
                     if text[at] != 43 and text[at] != 40:
                         kind = _IP
-                        stop = match_ipv4(text, at, begin, end, alnum)
+                        stop = match_ipv4(text, at, begin, end, alnum, hosts)
                         if stop < 0:
                             kind = _CARD
                             stop = match_card(text, at, begin, end, alnum)
                     if stop < 0:
                         kind = _PHONE
-                        stop = match_phone(text, at, begin, end, alnum)
+                        stop = match_phone(text, at, begin, end, alnum, plans)
                     if stop < 0 and 48 <= text[at] <= 57:
                         # No number begins inside a run of digits.
                         while i < end and 48 <= text[i] <= 57:

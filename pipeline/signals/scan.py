@@ -38,6 +38,7 @@ from . import c4, contamination, content, gopher, language, minhash, pii, qualit
 from .c4 import LINE_RULES
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .minhash import SKETCH_ENCODING, MinHashSettings
+from .nfc import to_nfc
 from .pii import KINDS
 from .plugins import Plugin, PluginSettings, load_plugins
 from .segment import Segments, segment, text_buffers
@@ -166,10 +167,10 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             column(
                 "band_signature",
                 pa.binary(8 * shape.bands),
-                encoding=f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v2",
+                encoding=f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v3",
             ),
             column("n_shingles", pa.uint32()),
-            column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v2"),
+            column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v3"),
             *(column(p.column, pa.string(), encoding="empty, or why the plug-in rejects") for p in settings.plugins),
         ]
     )
@@ -355,7 +356,7 @@ def _signature_columns(
     flagged = np.flatnonzero(flag_not_nfc(s.text, s.offsets, tables()[0]))
     if not len(flagged):
         return columns
-    changed = pc.utf8_normalize(text.take(pa.array(flagged)), form="NFC")
+    changed = to_nfc(text.take(pa.array(flagged)))
     apart = _as_columns(minhash.sign(segment(*text_buffers(changed)), settings))
     order = np.arange(len(text))
     order[flagged] = len(text) + np.arange(len(flagged))
@@ -364,7 +365,7 @@ def _signature_columns(
 
 def content_hashes(text: pa.LargeStringArray) -> pa.Array:
     """The content hashes of some texts, as scan stores them."""
-    return _fixed(minhash.content_hashes(*text_buffers(pc.utf8_normalize(text, form="NFC"))))
+    return _fixed(minhash.content_hashes(*text_buffers(to_nfc(text))))
 
 
 def _as_columns(signatures: minhash.Signatures) -> dict[str, pa.Array]:

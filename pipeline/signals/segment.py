@@ -3,8 +3,12 @@
     UTF-8 bytes + offsets -> words (hash, place, length), lines (place, length, first word), counts per document
 
 Definitions on which every signal is based:
-  word       a maximal run of word characters (letters, digits, marks, underscore); in unspaced scripts every character
-             starts one. Its hash is of the case-folded code points.
+  word       a maximal run of word characters (letters, digits, underscore, and the marks after them); in unspaced scripts
+             every letter or digit starts one. Its hash is of the case-folded code points. Invisible characters (soft
+             hyphens, joiners, zero-width spaces, variation selectors, direction marks) part no word and are none of it.
+  signs      symbols between the words of a line of code or a formula, which only shingles look at: such a line holds an
+             operator (unicode.py says which), or one of * / % & by itself between spaces. Quotes, commas, points, the
+             `>` before quoted lines, and all symbols of other lines are no signs.
   line       what stands between line ends (those of `str.splitlines`), stripped of white space; empty ones are counted
              as raw lines only.
   paragraph  a run of lines with no empty line between.
@@ -25,7 +29,23 @@ import pyarrow as pa
 from numba import njit
 
 from .hashing import mix64
-from .unicode import ALONE, DIGIT, LETTER, MATH, NEWLINE, SPACE, TABLE_SIZE, WORD, decode, tables
+from .unicode import (
+    ALONE,
+    DIGIT,
+    INVISIBLE,
+    LETTER,
+    MARK,
+    MATH,
+    NEWLINE,
+    OPERATOR,
+    SIGN,
+    SPACE,
+    TABLE_SIZE,
+    WORD,
+    class_of,
+    decode,
+    tables,
+)
 
 MAX_WORDS = 1 << 22
 MAX_LINES = 1 << 20
@@ -87,6 +107,9 @@ _ASCII_WORD[[*b"0123456789"]] = 1 << 32
 _ASCII_WORD[ord("_")] = 1 << 62
 _ASCII_LOWER = np.array([ord(chr(b).lower()) if b < 128 else b for b in range(256)], np.uint8)
 
+# What continues a word that has begun.
+_INSIDE = WORD | MARK | INVISIBLE
+
 WORD_SEED = np.uint64(0x243F6A8885A308D3)
 WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
 
@@ -110,7 +133,9 @@ class Segments:
     word_end: np.ndarray
     """int64 [words]."""
     word_chars: np.ndarray
-    """int32 [words]."""
+    """int32 [words]: without invisible ones."""
+    word_signs: np.ndarray
+    """uint64 [words]: a hash of the signs before a word of its line, or after its last; 0 where there are none."""
     line_offsets: np.ndarray
     """int64 [n + 1]: lines of document d."""
     line_start: np.ndarray
@@ -155,6 +180,15 @@ def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
     return Segments(text, offsets, *_segment(text, offsets, classes, folded, words, lines, MAX_WORDS, MAX_LINES))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _end_signs(line_signs: np.ndarray, after: np.uint64, operator: bool) -> None:
+    """Settle the signs of a line's words at its end: none without an operator; those after the last word are its."""
+    if not operator:
+        line_signs[:] = np.uint64(0)
+    elif after and len(line_signs):
+        line_signs[-1] = mix64(line_signs[-1] ^ (after * WORD_STEP))
+
+
 @njit(cache=True, nogil=True)
 def _segment(
     text: np.ndarray,
@@ -173,6 +207,7 @@ def _segment(
     word_start = np.empty(words, np.int64)
     word_end = np.empty(words, np.int64)
     word_chars = np.empty(words, np.int32)
+    word_signs = np.zeros(words, np.uint64)
     line_offsets = np.zeros(n + 1, np.int64)
     line_start = np.empty(lines, np.int64)
     line_end = np.empty(lines, np.int64)
@@ -193,19 +228,21 @@ def _segment(
         first_char = last_byte = last_char = np.int64(0)
         first_word = w
         empty_before = True
+        signs = np.uint64(0)  # since the last word
+        signed = operator = False  # in this line: a word has signs; one of the signs is an operator
         while i < end:
             b = text[i]
             if b < 0x80:
                 cp, after = np.int64(b), i + 1
             else:
                 cp, after = decode(text, i)
-            flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
+            flags = class_of(classes, cp)
             if flags & WORD:
                 start = i
                 if first_byte < 0:
                     first_byte, first_char = i, chars
                 h = WORD_SEED
-                length = in_word_letters = 0
+                length = in_word_letters = hidden = 0
                 if b < 0x80:
                     # Runs of ASCII word characters: a table lookup, a hash step and two sums a byte.
                     # An unsigned index, since Numba makes a signed one wrap around.
@@ -226,15 +263,18 @@ def _segment(
                     going = i < end and b >= 0x80
                     if going:
                         cp, after = decode(text, i)
-                        flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
-                        going = (flags & WORD) != 0 and not flags & ALONE
+                        flags = class_of(classes, cp)
+                        going = (flags & _INSIDE) != 0 and not flags & ALONE
                 else:
                     going = True
                 while going:
-                    h = (h ^ (np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))) * WORD_STEP
-                    length += 1
-                    in_word_letters += flags & LETTER
-                    digits += (flags & DIGIT) >> 1
+                    if flags & INVISIBLE:
+                        hidden += 1
+                    else:
+                        h = (h ^ (np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))) * WORD_STEP
+                        length += 1
+                        in_word_letters += flags & LETTER
+                        digits += (flags & DIGIT) >> 1
                     i = after
                     if i >= end:
                         break
@@ -243,9 +283,9 @@ def _segment(
                         cp, after = np.int64(b), i + 1
                     else:
                         cp, after = decode(text, i)
-                    flags = classes[cp] if cp < TABLE_SIZE else np.uint16(WORD)
-                    going = (flags & WORD) != 0 and not flags & ALONE
-                chars += length
+                    flags = class_of(classes, cp)
+                    going = (flags & _INSIDE) != 0 and not flags & ALONE
+                chars += length + hidden
                 letters += in_word_letters
                 n_words += 1
                 alpha_words += in_word_letters > 0
@@ -256,6 +296,10 @@ def _segment(
                     word_start[w] = start
                     word_end[w] = i
                     word_chars[w] = length
+                    if signs:
+                        word_signs[w] = mix64(signs)
+                        signed = True
+                        signs = np.uint64(0)
                     w += 1
                 last_byte, last_char = i, chars
                 dots = 0
@@ -272,6 +316,11 @@ def _segment(
                         longest_line = max(longest_line, chars - 2 - raw_line_char)
                     else:
                         longest_line = max(longest_line, chars - 1 - raw_line_char)
+                    if signed or signs:
+                        _end_signs(word_signs[first_word:w], signs, operator)
+                        signs = np.uint64(0)
+                        signed = False
+                    operator = False
                     line_ends += 1
                     raw_line_char = chars
                     if first_byte >= 0:
@@ -291,6 +340,12 @@ def _segment(
                 if first_byte < 0:
                     first_byte, first_char = i, chars - 1
                 last_byte, last_char = after, chars
+                if flags & SIGN and not (cp == 62 and w == first_word):
+                    signs = (signs ^ np.uint64(cp)) * WORD_STEP
+                    operator |= (flags & OPERATOR) != 0 or (
+                        (cp == 42 or cp == 47 or cp == 37 or cp == 38)
+                        and i > first_byte and text[i - 1] == 32 and after < end and text[after] == 32
+                    )  # fmt: skip
                 if cp == 46:
                     dots += 1
                     if dots == 3:
@@ -326,6 +381,8 @@ def _segment(
                 line_opens[line] = empty_before
                 line += 1
         longest_line = max(longest_line, chars - raw_line_char)
+        if signed or signs:
+            _end_signs(word_signs[first_word:w], signs, operator)
         word_offsets[d + 1] = w
         line_offsets[d + 1] = line
         row = counts[d]
@@ -355,6 +412,7 @@ def _segment(
         word_start[:w],
         word_end[:w],
         word_chars[:w],
+        word_signs[:w],
         line_offsets,
         line_start[:line],
         line_end[:line],

@@ -1,7 +1,7 @@
 """Character classes in one table, so that kernels treat letters, digits and spaces beyond ASCII correctly.
 
 `CLASSES[cp]` holds bit flags of a code point; `FOLDED[cp]` its case-folded form (a word character) or 0. Both are made
-from `unicodedata` when a process first asks, in about 0.1 s.
+from `unicodedata` when a process first asks, in about 0.1 s. Kernels ask `class_of`, which knows the planes beyond too.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ import numpy as np
 from numba import njit
 
 LETTER, DIGIT, SPACE, WORD, ALONE, NOT_NFC, NEWLINE, MATH, STOP = 1, 2, 4, 8, 16, 32, 64, 128, 256
-"""Bits of a class. ALONE: a character of an unspaced script, a word by itself. NOT_NFC: normalisation may change text
-that has it. NEWLINE: a line end of `str.splitlines`. MATH: category Sm beyond ASCII. STOP: punctuation that ends a
-sentence, in any script."""
+MARK, INVISIBLE, SIGN, OPERATOR = 512, 1024, 2048, 4096
+"""Bits of a class. WORD: begins or continues a word. MARK: continues one, and begins none. INVISIBLE: passed over inside
+a word, as if it were not there. ALONE: a character of an unspaced script, which begins a word wherever it stands.
+NOT_NFC: normalisation may change text that has it. NEWLINE: a line end of `str.splitlines`. MATH: category Sm beyond
+ASCII. STOP: punctuation that ends a sentence, in any script. OPERATOR: tells a line of code or a formula from prose:
+category Sm (such as + < = > | ~), and { } \\ ^. SIGN: what shingles see beside one: operators and ! # $ % & ( ) * - / @ [ ]."""
 
 TABLE_SIZE = 0x32000
 """Beyond the third plane there are no letters; what lies there counts as a word character that folds to itself."""
+TAGS = (0xE0000, 0xE1000)
+"""Tags and variation selectors, beyond the tables: all of them invisible."""
+
+_INVISIBLE_MARKS = (0x034F, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, *range(0xFE00, 0xFE10))
+"""Marks that are ignorable by default (joiners, inherent vowels, variation selectors), as characters of category Cf are."""
 
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -67,8 +75,17 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
             flags |= LETTER
         if category == "Nd":
             flags |= DIGIT
-        if char.isalnum() or char == "_" or category[0] == "M":
+        if category == "Cf" or cp in _INVISIBLE_MARKS:
+            flags |= INVISIBLE
+        elif category[0] == "M":
+            flags |= MARK
+        elif char.isalnum() or char == "_":
             flags |= WORD
+        elif category == "Sm" or char in "{}\\^":
+            flags |= OPERATOR | SIGN
+        elif char in "!#$%&()*-/@[]":
+            flags |= SIGN
+        if flags & (WORD | MARK):
             fold = unicodedata.normalize("NFC", char.casefold())
             folded[cp] = ord(fold[0]) if fold else cp
         decomposition = unicodedata.decomposition(char)
@@ -108,6 +125,14 @@ def decode(text: np.ndarray, i: int) -> tuple[np.int64, int]:
         | np.int64(text[i + 3] & 0x3F),
         i + 4,
     )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def class_of(classes: np.ndarray, cp: int) -> np.uint16:
+    """The class of any code point."""
+    if cp < TABLE_SIZE:
+        return classes[cp]
+    return np.uint16(INVISIBLE) if TAGS[0] <= cp < TAGS[1] else np.uint16(WORD)
 
 
 @njit(cache=True, nogil=True)

@@ -17,6 +17,8 @@ from .hashing import hash_bytes
 from .segment import text_buffers
 
 NOT_BLOCKED, BY_DOMAIN, BY_WORD = 0, 1, 2
+MAX_DOMAIN = 253
+"""Characters of the longest domain name (RFC 1035): of a longer host only the end can be one that is blocked."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ def parse_rules(lines: Iterable[str]) -> UrlRules:
         if not entry.isascii() or not all(c.isalnum() or c in ".-_" for c in entry):
             raise ValueError(f"line {number}: {entry!r} is neither a domain (example.com) nor a word")
         data = np.frombuffer(entry.strip(".").encode(), np.uint8)
+        if "." in entry and len(data) > MAX_DOMAIN:
+            raise ValueError(
+                f"line {number}: {entry[:20]}... has {len(data)} characters; a domain has at most {MAX_DOMAIN}"
+            )
         (domains if "." in entry else words).append(int(hash_bytes(data, 0, len(data))))
     return UrlRules(np.unique(np.array(domains, np.uint64)), np.unique(np.array(words, np.uint64)))
 
@@ -91,7 +97,7 @@ def _blocked(
             stop += 1
         while stop > host and lower[stop - 1] == 46:
             stop -= 1
-        at = host
+        at = max(host, stop - MAX_DOMAIN)
         while at < stop:
             if (at == host or lower[at - 1] == 46) and _in(domains, hash_bytes(lower, at, stop)):
                 out[d] = 1

@@ -18,7 +18,7 @@ from fox1.pipeline.signals.scan import text_buffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pipeline.signals.texts import TEXT, folded_words, is_word, segments, words_of
+from tests.pipeline.signals.texts import TEXT, folded_words, segments, words_of
 
 
 def counts_of(text: str) -> dict[str, int]:
@@ -63,7 +63,7 @@ def duplicate_ngrams(words: list[str], n: int) -> int:
 def sentences(line: str) -> int:
     ends = list(re.finditer(r"[.!?][.!?\"')\]”’]*(?=[ \t]|$)|[。！？]", line))
     rest = line[ends[-1].end() :] if ends else line
-    return len(ends) + any(map(is_word, rest))
+    return len(ends) + bool(words_of(rest))
 
 
 def reference(text: str) -> dict[str, int]:
@@ -85,7 +85,7 @@ def reference(text: str) -> dict[str, int]:
         "n_chars": len(text),
         "n_words": len(words),
         "n_alpha_words": sum(letters(w) > 0 for w in words),
-        "n_word_chars": sum(map(is_word, text)),
+        "n_word_chars": sum(map(len, words)),
         "n_letters": letters(text),
         "n_digits": sum(unicodedata.category(c) == "Nd" for c in text),
         "n_spaces": sum(c.isspace() for c in text),
@@ -286,6 +286,38 @@ def test_a_planted_item_is_found_whatever_its_case_and_punctuation() -> None:
 def test_an_ngram_of_several_items_counts_for_each() -> None:
     h = hits([f"{ITEM} today"], [f"{ITEM} today", f"{ITEM} tomorrow"])
     assert h.item.tolist() == [0, 1] and len(h.spans) == 1
+
+
+def test_an_ngram_of_very_many_items_names_the_first_of_them() -> None:
+    h = hits([ITEM, f"{ITEM} 99"], [f"{ITEM} {i}" for i in range(100)])
+    assert h.item.tolist() == [*range(64), *range(64), 99]
+
+
+def test_invisible_characters_part_no_words() -> None:
+    hidden = (
+        ITEM.replace("basket", "bas\u00adket")
+        .replace("apples", "app\u200bles\u2060")
+        .replace("orchard", "orch\U000e0041ard")
+    )
+    assert hits([hidden, f"\ufeff{hidden}"], [ITEM]).document.tolist() == [0, 1]
+    counts = counts_of("می\u200cخواهم ❤\ufe0f co\u00adop 👨\u200d👩")
+    assert counts["n_words"] == counts["n_alpha_words"] == 2 and counts["max_word_chars"] == 7
+
+
+def test_a_mark_belongs_to_the_character_before_it() -> None:
+    khmer = counts_of("ការប្រជុំនឹងធ្វើឡើង")
+    assert khmer["n_words"] == khmer["n_alpha_words"] == khmer["n_letters"] == 11
+    burmese = counts_of("အစည်းအဝေးကို")
+    assert burmese["n_words"] == burmese["n_alpha_words"] == burmese["n_letters"]
+    assert counts_of(" \u0301 #\ufe0f\u20e3 か\u3099")["n_words"] == 1
+
+
+def test_a_domain_of_a_list_is_no_longer_than_a_domain_can_be() -> None:
+    name = ".".join(["a" * 49] * 5)
+    rules = urls.parse_rules([name])
+    assert urls.blocked(pa.array([f"http://{'b.' * 999}{name}/", f"http://{name}x/"]), rules).tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"line 1: aaaa.a+[.]{3} has 254 characters; a domain has at most 253"):
+        urls.parse_rules([f"aaaa.{name}"])
 
 
 def test_encoded_data_is_counted_as_its_patterns_say() -> None:

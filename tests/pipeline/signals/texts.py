@@ -34,7 +34,31 @@ GLUE = st.sampled_from(
         "ไทย",
         "\u3000",
     ]
-    + ["\r\n", "\r", "\u2028", ". ", '."\n', "\\alpha", "$", "∑", "\\x41" * 8, "0x4f, ", "\\u00e9" * 8, "A1b2" * 16]
+    + [
+        "\u00ad",
+        "\u200d",
+        "\u0301",
+        "\ufe0f",
+        "\n> ",
+        " + ",
+        " = ",
+        " * ",
+        "/",
+        " (",
+        "ក្ក",
+        "\r\n",
+        "\r",
+        "\u2028",
+        ". ",
+        '."\n',
+        "\\alpha",
+        "$",
+        "∑",
+        "\\x41" * 8,
+        "0x4f, ",
+        "\\u00e9" * 8,
+        "A1b2" * 16,
+    ]
 )
 TEXT = st.lists(
     st.one_of(WORDS, GLUE, st.text(st.characters(exclude_categories=("Cs",)), max_size=4)), max_size=40
@@ -45,15 +69,23 @@ def segments(texts: list[str]) -> Segments:
     return segment(*text_buffers(pa.array(texts, pa.large_string())))
 
 
-def is_word(char: str) -> bool:
-    known = unicodedata.category(char)
+def is_mark(char: str) -> bool:
+    return unicodedata.category(char)[0] == "M" and not is_invisible(char)
+
+
+def is_invisible(char: str) -> bool:
+    known = unicodedata.category(char) == "Cf" or ord(char) in classes._INVISIBLE_MARKS
+    return 0xE0000 <= ord(char) < 0xE1000 or (known and ord(char) < classes.TABLE_SIZE)
+
+
+def begins_word(char: str) -> bool:
     if ord(char) >= classes.TABLE_SIZE:
-        return True
-    return known != "Cn" and (char.isalnum() or char == "_" or known[0] == "M")
+        return not is_invisible(char)
+    return unicodedata.category(char) != "Cn" and not is_mark(char) and (char.isalnum() or char == "_")
 
 
 def alone(char: str) -> bool:
-    return is_word(char) and any(a <= ord(char) <= b for a, b in classes._UNSPACED)
+    return begins_word(char) and any(a <= ord(char) <= b for a, b in classes._UNSPACED)
 
 
 def fold(char: str) -> str:
@@ -61,18 +93,51 @@ def fold(char: str) -> str:
     return folded[0] if folded else char
 
 
-def words_of(text: str) -> list[str]:
-    words, inside = [], False
-    for char in text:
-        if is_word(char):
-            if not inside or alone(char):
-                words.append("")
-                inside = True
-            words[-1] += char
-        else:
-            inside = False
+def places_of(text: str) -> list[list[int]]:
+    """The places of the visible characters of every word."""
+    words: list[list[int]] = []
+    inside = False
+    for i, char in enumerate(text):
+        if begins_word(char) and (not inside or alone(char)):
+            words.append([])
+            inside = True
+        inside = inside and (begins_word(char) or is_mark(char) or is_invisible(char))
+        if inside and not is_invisible(char):
+            words[-1].append(i)
     return words
+
+
+def words_of(text: str) -> list[str]:
+    return ["".join(text[i] for i in places) for places in places_of(text)]
 
 
 def folded_words(text: str) -> list[str]:
     return ["".join(map(fold, w)) for w in words_of(text)]
+
+
+def signs_of(text: str) -> list[str]:
+    """The signs of every word: before it on its line, or after the last."""
+    signs: list[str] = []
+    for line in text.splitlines():
+        places = places_of(line)
+        operator = False
+        between = [""] * (len(places) + 1)
+        inside = {i for word in places for i in word}
+        begins = {word[0] for word in places}
+        before = 0
+        for i, char in enumerate(line):
+            before += i in begins
+            kind = unicodedata.category(char)
+            if i in inside or is_invisible(char) or (char == ">" and not before):
+                continue
+            alone_here = char in "*/%&" and line[:i].strip() and line[i - 1] + line[i + 1 : i + 2] == "  "
+            if strong := kind == "Sm" or char in "{}\\^":
+                operator = True
+            operator = operator or bool(alone_here)
+            if strong or char in "!#$%&()*-/@[]":
+                between[before] += char
+        if places:
+            last = between.pop()
+            between[-1] += "\0" + last if last else ""
+            signs += between if operator else [""] * len(places)
+    return signs
