@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fox1.pipeline.signals.language import UNDETERMINED, load_model
 from fox1.recipes.check import check_recipe, undrawn_sources
 from fox1.recipes.json_schema import resolved
 from fox1.recipes.load import PACKAGE, RecipeError, find, load_recipe
@@ -91,6 +92,19 @@ def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path:
         ("training.size=huge", "training.size names the size 'huge'"),
         ("filters.web.min_wrds=3", r"filters\.web: no threshold 'min_wrds' \(did you mean `min_words`\?\)"),
         ("filters.web.min_words=many", "min_words: 'many' is not a number"),
+        ("filters.web.languages=[eng, und]", r"filters\.web: languages: no language 'eng' \(did you mean `en`\?\)"),
+        ("filters.web.languages=[EN]", "no language 'EN' .did you mean `en`"),
+        ("filters.web.languages=[english]", "no language 'english' .did you mean `en`"),
+        ("filters.web.languages=[germn]", "no language 'germn' .did you mean `de`"),
+        ("filters.web.languages=[zh-cn]", "no language 'zh-cn' .did you mean `zh`"),
+        ("filters.web.languages=[pt_BR]", "no language 'pt_BR' .did you mean `pt`"),
+        ("filters.web.languages=[en, yue]", "no language 'yue' .the language model counts it as `zh`"),
+        ("filters.web.languages=[xyzzyx]", "no language 'xyzzyx'; the language model has ace, af, "),
+        ("filters.web.languages=[en, no]", "YAML reads no as false; quote it: 'no'"),
+        ("filters.web.languages=no", r"YAML reads no as false; quote it in a list: \['no'\]"),
+        ("filters.web.languages=en", r"languages: write a list, such as \[en\]"),
+        ("filters.web.languages=[1]", "1 is not a language code"),
+        ("filters.web.languages=[]", "an empty list keeps no document"),
         ("filters.webb.min_words=3", "filters has the section 'webb'"),
         ("edits.pii.mail=x", "edits.pii"),
         ("quality.web.good=[pile/Nosuch]", "quality.web names the subset 'Nosuch'"),
@@ -129,6 +143,12 @@ def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: s
     with pytest.raises(RecipeError, match=says) as caught:
         load("fox1", override)
     assert "\n" not in str(caught.value)
+
+
+def test_every_code_that_the_scan_writes_can_be_kept() -> None:
+    codes = sorted({*load_model().languages, UNDETERMINED})
+    assert {"en", "no", "zh"} < set(codes)
+    assert load("fox1", f"filters.web.languages={json.dumps(codes)}").filters["web"]["languages"] == codes
 
 
 def test_an_unset_variable_is_named() -> None:
