@@ -8,16 +8,19 @@ from typing import Annotated
 
 import typer
 
+from ..storage.wording import printable
 from .options import HoldsPlace, Overrides, RecipeName, RunFolder
 
 
 def recipe_check(
     recipe: RecipeName,
     overrides: Overrides = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave out what lies on the network.")] = False,
 ) -> None:
-    """Validate a recipe and list its sources.
+    """Validate a recipe, and open all that it names.
 
-    A token budget that the bytes of the sources can never meet is refused.
+    This is a row of every source, and every list, benchmark, plug-in and tokenizer model. Token budgets that the bytes of
+    the sources can never meet are refused. The last lines say what was not checked.
     """
     from ..recipes.check import check_recipe
     from ..recipes.load import RecipeError, load_recipe
@@ -28,8 +31,12 @@ def recipe_check(
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         raise typer.Exit(1) from None
-    for line in check_recipe(parsed):
-        print(line)
+
+    def complain(problem: str) -> None:
+        print(f"error: {printable(problem)}", file=sys.stderr, flush=True)
+
+    if not check_recipe(parsed, lambda line: print(printable(line), flush=True), complain, offline):
+        raise typer.Exit(1)
 
 
 def recipe_schema() -> None:

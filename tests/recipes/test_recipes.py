@@ -202,9 +202,9 @@ def test_a_recipe_of_nothing_but_one_s_own_data_as_the_document_has_it(tmp_path:
     recipe, resolved = load_recipe(str(tmp_path / "own.yaml"), [], {})
     assert list(recipe.sources) == ["notes"] and not recipe.held_out and not recipe.quality
     assert not {"redpajama", "pile"} & set(yaml.safe_dump(resolved["licence"]).split())
-    assert check_recipe(recipe)[1].startswith("  notes: 1 files") and not undrawn_sources(
-        recipe, curate_settings(recipe).mix
-    )
+    said: list[str] = []
+    assert check_recipe(recipe, said.append, said.append)
+    assert said[1].startswith("  notes: 1 file,") and not undrawn_sources(recipe, curate_settings(recipe).mix)
     changed = load_recipe(str(tmp_path / "own.yaml"), ["sources.other.format=pile", f"sources.other.root={notes}"], {})
     assert undrawn_sources(changed[0], curate_settings(changed[0]).mix) == [
         "no phase draws on other: give a phase a weight such as {corpus: other, weight: 1}"
