@@ -25,7 +25,6 @@ from .pipeline.inspect import lookup, provenance
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json
 from .pipeline.run.identity import SourceFile
-from .pipeline.sources.listing import list_sources
 from .pipeline.stats.stored import read_stats
 from .storage import store
 
@@ -146,8 +145,8 @@ class _Overview:
 class Run:
     """A finished run: its statistics and tables, and what became of each document and token."""
 
-    def __init__(self, root: Path) -> None:
-        self.paths = RunPaths(root)
+    def __init__(self, root: Path, moves: Sequence[str] = ()) -> None:
+        self.paths, self._moves = RunPaths(root), moves
         self._opened = FinishedRun(self.paths, self._listed)
 
     def __repr__(self) -> str:
@@ -182,12 +181,12 @@ class Run:
         kept, rows = (sum(corpus[name] for corpus in corpora) for name in ("kept", "rows"))
         return _Overview(kept, rows, [(phase["name"], phase["tokens"]) for phase in phases])
 
-    def _listed(self) -> list[SourceFile]:
+    def _listed(self, corpus: str) -> list[SourceFile]:
+        from .pipeline.curate import planned_files
         from .recipes.load import stored_recipe
         from .recipes.settings import curate_settings
 
-        settings = curate_settings(stored_recipe(self.paths.recipe)[0])
-        return list_sources(settings.sources, settings.id_salt)
+        return planned_files(curate_settings(stored_recipe(self.paths.recipe, self._moves)[0]), self.paths, corpus)
 
     @property
     def phases(self) -> list[str]:
@@ -251,13 +250,16 @@ class Run:
         return lookup.find_listed(self._opened, exclude)
 
 
-def open_run(run: str | Path) -> Run:
+def open_run(run: str | Path, moves: Sequence[str] = ()) -> Run:
     """Open a finished run, in a folder or a store.
+
+    Args:
+        moves: `OLD=NEW` for data that lies elsewhere than when the run read it.
 
     Raises:
         ValueError: there is none.
     """
-    return Run(store.open_root(run))
+    return Run(store.open_root(run), moves)
 
 
 def load_phase(run: str | Path | Run, phase: str | int) -> datasets.DatasetDict:

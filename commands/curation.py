@@ -14,6 +14,7 @@ from .options import (
     AsJson,
     HoldsPlace,
     HoldsRecipe,
+    Moves,
     OneProcess,
     Overrides,
     RayAddress,
@@ -74,6 +75,7 @@ def curate(
             metavar="SIZE", help="Memory one task of dedupe may use, at least 512Mi; results do not depend on it."
         ),
     ] = "1Gi",
+    data: Moves = None,
 ) -> None:
     """Curate the corpora of a recipe into the shard sets of its phases.
 
@@ -86,7 +88,7 @@ def curate(
     from .show.bars import StageBars
     from .show.runs import print_summary
 
-    resolved = resolve(recipe, overrides or [], share(limit))
+    resolved = resolve(recipe, overrides or [], share(limit), data or [])
     for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
         print(f"warning: {line}", file=sys.stderr)
     with resumable(), StageBars() as bars:
@@ -137,6 +139,7 @@ def plan(
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory one task may use, e.g. 1Gi.")] = "1Gi",
     as_json: AsJson = False,
     overrides: Overrides = None,
+    data: Moves = None,
 ) -> None:
     """Estimate time, disk and GPU-days of a run.
 
@@ -152,7 +155,9 @@ def plan(
 
     machine = Machine(nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
     part = share(sample_share) if sample_share else None
-    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, lambda text: print(text, file=sys.stderr))
+    made, then = plan_recipe(
+        recipe, overrides or [], machine, part, rates, lambda text: print(text, file=sys.stderr), data or []
+    )
     if save:
         write_json(save.absolute(), made.rates.to_json())
     if as_json:
@@ -180,6 +185,7 @@ def dump(
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
+    data: Moves = None,
 ) -> None:
     """Write the curated documents as Parquet files.
 
@@ -197,7 +203,7 @@ def dump(
     from .show.bars import StageBars
 
     paths = RunPaths(run)
-    settings = curate_settings(stored_recipe(paths.recipe)[0])
+    settings = curate_settings(stored_recipe(paths.recipe, data or [])[0])
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
     with resumable(), session(address, workers, in_process) as executor, StageBars() as bars:

@@ -9,7 +9,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import phase_names
-from .options import AsJson, HoldsPlace, RunFolder, warn_unfinished
+from .options import AsJson, HoldsPlace, Moves, RunFolder, warn_unfinished
 
 
 def stats(
@@ -72,21 +72,24 @@ def filter_command(
     examples: Annotated[
         int, typer.Option(metavar="N", help="Number of example documents for each kind of change.")
     ] = 5,
+    data: Moves = None,
 ) -> None:
     """Show what other filter thresholds would change.
 
     The stored signals are filtered again and examples are shown; nothing is written.
     """
-    from ..pipeline.curate import planned_groups
+    from ..pipeline.curate import planned_files
     from ..pipeline.inspect.what_if import what_if
-    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.artifacts import RunPaths, read_json
+    from ..pipeline.run.identity import SourceFile, group_files
     from ..recipes.load import change_filters
     from ..recipes.settings import curate_settings
     from .show.runs import print_what_if
 
     paths = RunPaths(run)
-    now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, overrides))
-    result = what_if(planned_groups(now, paths), paths, now.filter, then.filter, examples)
+    now, then = (curate_settings(recipe) for recipe in change_filters(paths.recipe, overrides, data or []))
+    groups = group_files([SourceFile.from_table(f) for f in read_json(paths.manifest)["files"]])
+    result = what_if(groups, paths, now.filter, then.filter, lambda corpus: planned_files(now, paths, corpus), examples)
     print_what_if(result, overrides)
 
 
@@ -131,6 +134,7 @@ def trace(
     source: Annotated[
         bool, typer.Option("--source", help="Also read the source files and compare them with the block.")
     ] = False,
+    data: Moves = None,
 ) -> None:
     """Show the documents that a block was made of.
 
@@ -139,7 +143,7 @@ def trace(
     from ..api import open_run
     from .show.documents import print_trace
 
-    print_trace(open_run(run).trace(phase, block, length, source), full)
+    print_trace(open_run(run, data or []).trace(phase, block, length, source), full)
 
 
 def find(

@@ -61,6 +61,12 @@ ComputeType = Annotated[
     str,
     typer.Option(metavar="TYPE", help="Type to compute in: bf16 or fp32 (default: bf16 on a GPU, else fp32)."),
 ]
+Moves = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="OLD=NEW", help="New place of data that moved, e.g. /old/corpora=/new/corpora; repeatable."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 

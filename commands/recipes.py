@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage.wording import printable
-from .options import HoldsPlace, Overrides, RecipeName, RunFolder
+from .options import HoldsPlace, Moves, Overrides, RecipeName, RunFolder
 
 
 def recipe_check(
@@ -81,6 +81,7 @@ def tokenizer_train(
         str,
         typer.Option(metavar="SIZE", help="Amount of text to train on, e.g. 1Gi (default: as the run's recipe says)."),
     ] = "",
+    data: Moves = None,
 ) -> None:
     """Train a SentencePiece model on the documents that a run kept.
 
@@ -96,7 +97,7 @@ def tokenizer_train(
     from ..recipes.units import quantity
 
     paths = RunPaths(run)
-    settings = curate_settings(stored_recipe(paths.recipe)[0])
+    settings = curate_settings(stored_recipe(paths.recipe, data or [])[0])
     wanted = settings.tokenizer
     if vocab_size:
         wanted = replace(wanted, vocab_size=quantity(vocab_size))

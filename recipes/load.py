@@ -18,7 +18,7 @@ from .check import absent_pools
 from .json_schema import nearest
 from .presets import PRESETS, expand
 from .schema import Recipe
-from .travel import find_lists, find_plugins
+from .travel import find_data, find_lists, find_plugins, move_data
 
 PACKAGE = Path(__file__).parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
@@ -114,6 +114,7 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     value = _read(path)
     parent = value.pop("extends", "")
     find_plugins(value, path.parent)
+    find_data(value, path.parent)
     value = _expanded(value)
     if not parent:
         return value
@@ -263,26 +264,33 @@ def _rank_sources(value: dict[str, Any]) -> None:
         dedupe["priority"] = [name for name in preset.ranking if name in sources]
 
 
-def stored_recipe(stored: Path) -> tuple[Recipe, dict[str, Any]]:
+def stored_recipe(stored: Path, moves: Sequence[str] = ()) -> tuple[Recipe, dict[str, Any]]:
     """The recipe a run stored, and its mapping.
 
+    Args:
+        moves: places of data that moved since, as `--data` takes them.
+
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it names nothing that moved.
     """
     if not stored.exists():
         raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
     value = _read(stored)
     find_lists(value, stored.parent)
+    move_data(value, moves)
     return parse(value, str(stored)), value
 
 
-def change_filters(stored: Path, changes: Sequence[str]) -> tuple[Recipe, Recipe]:
+def change_filters(stored: Path, changes: Sequence[str], moves: Sequence[str] = ()) -> tuple[Recipe, Recipe]:
     """(the recipe a run stored, the same with other filters).
+
+    Args:
+        moves: places of data that moved since, as `--data` takes them.
 
     Raises:
         ValueError: there is no recipe, or a change is of something that needs another read of the text.
     """
-    before, value = stored_recipe(stored)
+    before, value = stored_recipe(stored, moves)
     changed = copy.deepcopy(value)
     for change in changes:
         if not change.startswith(("filters.", "licence.")):

@@ -27,6 +27,7 @@ from ..pipeline.sources.listing import list_sources
 from ..trainer.model.model import flops_per_token
 from ..trainer.watch.metrics import peak_flops
 from .load import load_recipe, stored_recipe
+from .resolve import resolve
 from .schema import Recipe
 from .settings import curate_settings, train_settings
 
@@ -56,11 +57,15 @@ def plan_recipe(
     share: float | None,
     rates_file: Path | None,
     say: Callable[[str], None] = lambda _: None,
+    moves: Sequence[str] = (),
 ) -> tuple[CapacityPlan, Actual | None]:
     """A plan of a recipe; of a finished run, with what it took.
 
     The files are listed where they can be; else the recipe's `expected` stands for them, and rates come from the sample
     corpora.
+
+    Args:
+        moves: places of data that moved, as `--data` takes them.
 
     Raises:
         ValueError: neither the files nor what to expect of them is known, or the device is not.
@@ -68,12 +73,12 @@ def plan_recipe(
     then = None
     if (run := stored_run(name)) is not None:
         paths = RunPaths(run)
-        recipe = stored_recipe(paths.recipe)[0]
+        recipe = stored_recipe(paths.recipe, moves)[0]
         then = actual(paths)
         if overrides:
             raise ValueError("a run is planned with its own recipe; leave out --set, or name a recipe")
     else:
-        recipe = load_recipe(name, overrides)[0]
+        recipe = resolve(name, overrides, moves=moves).recipe
     settings = curate_settings(recipe)
     peak = peak_flops(machine.gpu)
     if peak is None:

@@ -41,7 +41,7 @@ def made_with(run: Path) -> CurateSettings:
 
 @pytest.fixture(scope="module")
 def opened(run: Path, made_with: CurateSettings) -> FinishedRun:
-    return FinishedRun(RunPaths(run), lambda: list_sources(made_with.sources, made_with.id_salt))
+    return FinishedRun(RunPaths(run), lambda _: list_sources(made_with.sources, made_with.id_salt))
 
 
 def decisions(run: Path) -> list[dict[str, Any]]:
