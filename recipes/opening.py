@@ -49,11 +49,11 @@ class Opening:
         """Nothing that was opened is wrong."""
         self.left_out: list[str] = []
 
-    def look(self, what: str, remote: bool, found: Callable[[], Iterator[str]]) -> None:
-        """Say what `found` yields, or what is wrong."""
+    def look(self, what: str, remote: bool, found: Callable[[], Iterator[str]]) -> bool:
+        """Say what `found` yields, or what is wrong; whether nothing is."""
         if remote and self._offline:
             self.left_out.append(what)
-            return
+            return True
         lines: list[str] = []
         failed: list[Exception] = []
 
@@ -73,13 +73,14 @@ class Opening:
         if thread.is_alive():
             hint = "; check the connection, or leave out what lies on the network with --offline" if remote else ""
             self.complain(f"{what} did not answer within {PATIENCE:.0f} s{hint}")
-            return
+            return False
         for line in lines:
             self._say(f"  {line}")
         for error in failed:
             kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
             text = f"{kind}{first_line(error)}"
             self.complain(text if what in text else f"{what}: {text}")
+        return not failed
 
     def complain(self, problem: str) -> None:
         """Say what is wrong."""
@@ -87,7 +88,7 @@ class Opening:
         self._complain(problem)
 
     def source(self, source: SourceSettings, salt: int) -> list[SourceFile] | None:
-        """The files of a source, after a look at a row of one of each kind; None where they could not be listed."""
+        """The files of a source, after a look at a row of one of each kind; None where they cannot be read."""
         part = " (held out)" if source.held_out else ""
         what = f"source {source.corpus}{part}"
         listed: list[list[SourceFile]] = []
@@ -106,8 +107,7 @@ class Opening:
         files = listed[0]
         own = source.dataset or source.reader
         remote = _listed_remotely(source) if own else any(is_remote(f.url) for f in files)
-        self.look(f"{what}, its rows", remote, lambda: _first_rows(files))
-        return files
+        return files if self.look(f"{what}, its rows", remote, lambda: _first_rows(files)) else None
 
     def others(self, settings: CurateSettings) -> None:
         """The lists, benchmarks, tokenizer model and plug-ins."""
@@ -205,11 +205,11 @@ def _first_row(file: SourceFile) -> str:
 
 
 def _rules(name: str) -> Iterator[str]:
-    yield f"block list {name}: {len(read_rules(name)):,} entries"
+    yield f"block list {name}: {counted(len(read_rules(name)), 'rule')}"
 
 
 def _entries(name: str, corpora: Sequence[str], salt: int) -> Iterator[str]:
-    yield f"exclude list {name}: {len(read_lists((name,), corpora, salt)):,} entries"
+    yield f"exclude list {name}: {counted(len(read_lists((name,), corpora, salt)), 'line')}"
 
 
 def _items(benchmark: BenchmarkSettings, ngram: int) -> Iterator[str]:
