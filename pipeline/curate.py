@@ -223,7 +223,7 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
     Raises:
         ValueError: one is not there; names it, and the option that says where it is now.
     """
-    found = []
+    found: list[SourceFile] = []
     named = [f for f in read_json(paths.manifest)["files"] if corpus in ("", f["corpus"])]
     for source in settings.sources:
         needed = {f["path"] for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}

@@ -56,8 +56,7 @@ class TokenizerSettings:
     def of_model(self) -> TokenizerSettings:
         """What making the model acts on; the rest is as if nobody had chosen it."""
         settings = replace(self, chat=(), bos=True, eos=True)
-        unused = {"vocab_size": 0, "sample_bytes": 0, "character_coverage": 0.0}
-        return replace(settings, **unused) if self.model else settings
+        return replace(settings, vocab_size=0, sample_bytes=0, character_coverage=0.0) if self.model else settings
 
     def of_encoding(self, chat: bool) -> TokenizerSettings:
         """What encoding acts on besides the model's file.
@@ -207,6 +206,10 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
         ValueError: there is too little text for the vocabulary, or its alphabet is larger than that.
     """
     out, coverage = io.BytesIO(), settings.character_coverage
+    # The model file records what was said: with the usual share unsaid, the file is the same as ever.
+    chosen: dict[str, Any] = (
+        {} if coverage == TokenizerSettings.character_coverage else {"character_coverage": coverage}
+    )
     failed: list[BaseException] = []
 
     def all_sentences() -> Iterator[str]:
@@ -243,8 +246,7 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
             user_defined_symbols=[*settings.reserved, *_NEWLINES],
             num_threads=TRAINING_THREADS,
             minloglevel=2,
-            # The model file records what was said: without it, the file is the same as ever.
-            **({"character_coverage": coverage} if coverage != TokenizerSettings.character_coverage else {}),
+            **chosen,
         )
     except RuntimeError as error:
         if failed:
