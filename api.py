@@ -25,7 +25,6 @@ from .pipeline.inspect import lookup, provenance
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json
 from .pipeline.run.identity import SourceFile
-from .pipeline.sources.listing import list_sources
 from .pipeline.stats.stored import read_stats
 from .storage import store
 
@@ -150,9 +149,9 @@ class _Overview:
 class Run:
     """A finished run: its statistics and tables, and what became of each document and token."""
 
-    def __init__(self, root: Path, trust: bool = False) -> None:
+    def __init__(self, root: Path, trust: bool = False, moves: Sequence[str] = ()) -> None:
         self.paths = RunPaths(root)
-        self._trust = trust
+        self._trust, self._moves = trust, moves
         self._opened = FinishedRun(self.paths, self._listed)
 
     def __repr__(self) -> str:
@@ -187,12 +186,13 @@ class Run:
         kept, rows = (sum(corpus[name] for corpus in corpora) for name in ("kept", "rows"))
         return _Overview(kept, rows, [(phase["name"], phase["tokens"]) for phase in phases])
 
-    def _listed(self) -> list[SourceFile]:
+    def _listed(self, corpus: str) -> list[SourceFile]:
+        from .pipeline.curate import planned_files
         from .recipes.load import stored_recipe
         from .recipes.settings import curate_settings
 
-        settings = curate_settings(stored_recipe(self.paths.recipe, self._trust)[0])
-        return list_sources(settings.sources, settings.id_salt, private_hosts=self._trust)
+        settings = curate_settings(stored_recipe(self.paths.recipe, self._trust, moves=self._moves)[0])
+        return planned_files(replace(settings, private_hosts=self._trust), self.paths, corpus)
 
     @property
     def phases(self) -> list[str]:
@@ -256,16 +256,17 @@ class Run:
         return lookup.find_listed(self._opened, exclude)
 
 
-def open_run(run: str | Path, trust: bool = False) -> Run:
+def open_run(run: str | Path, trust: bool = False, moves: Sequence[str] = ()) -> Run:
     """Open a finished run, in a folder or a store.
 
     Args:
         trust: where a text is read from the sources, the run's recipe may name readers, which are code.
+        moves: `OLD=NEW` for data that lies elsewhere than when the run read it.
 
     Raises:
         ValueError: there is none.
     """
-    return Run(store.open_root(run), trust)
+    return Run(store.open_root(run), trust, moves)
 
 
 def load_phase(run: str | Path | Run, phase: str | int) -> datasets.DatasetDict:

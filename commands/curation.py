@@ -14,6 +14,7 @@ from .options import (
     AsJson,
     HoldsPlace,
     HoldsRecipe,
+    Moves,
     OneProcess,
     Overrides,
     PrivateHosts,
@@ -78,6 +79,7 @@ def curate(
         ),
     ] = "1Gi",
     private_hosts: PrivateHosts = False,
+    data: Moves = None,
 ) -> None:
     """Curate the corpora of a recipe into the shard sets of its phases.
 
@@ -91,7 +93,7 @@ def curate(
     from .show.runs import print_summary
 
     say_which(recipe)
-    resolved = resolve(recipe, overrides or [], share(limit))
+    resolved = resolve(recipe, overrides or [], share(limit), data or [])
     for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
         print(f"warning: {line}", file=sys.stderr)
     with resumable(), StageBars() as bars:
@@ -145,6 +147,7 @@ def plan(
     overrides: Overrides = None,
     private_hosts: PrivateHosts = False,
     trust: Trust = False,
+    data: Moves = None,
 ) -> None:
     """Estimate time, disk and GPU-days of a run.
 
@@ -163,7 +166,7 @@ def plan(
     machine = Machine(nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
     part = share(sample_share) if sample_share else None
     say = functools.partial(print, file=sys.stderr)
-    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, private_hosts, trust, say)
+    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, private_hosts, trust, say, data or [])
     if save:
         write_json(save.absolute(), made.rates.to_json())
     if as_json:
@@ -192,6 +195,7 @@ def dump(
     workers: Workers = None,
     in_process: OneProcess = False,
     trust: Trust = False,
+    data: Moves = None,
 ) -> None:
     """Write the curated documents as Parquet files.
 
@@ -211,7 +215,8 @@ def dump(
     from .show.bars import StageBars
 
     paths = RunPaths(run)
-    settings = replace(curate_settings(stored_recipe(paths.recipe, trust)[0]), private_hosts=trust)
+    recipe = stored_recipe(paths.recipe, trust, moves=data or [])[0]
+    settings = replace(curate_settings(recipe), private_hosts=trust)
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
     with resumable(), session(address, workers, in_process) as executor, StageBars() as bars:

@@ -9,7 +9,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import phase_names
-from .options import AsJson, HoldsPlace, RunFolder, Trust, warn_unfinished
+from .options import AsJson, HoldsPlace, Moves, RunFolder, Trust, warn_unfinished
 
 
 def stats(
@@ -73,6 +73,7 @@ def filter_command(
         int, typer.Option(metavar="N", help="Number of example documents for each kind of change.")
     ] = 5,
     trust: Trust = False,
+    data: Moves = None,
 ) -> None:
     """Show what other filter thresholds would change.
 
@@ -80,17 +81,19 @@ def filter_command(
     """
     from dataclasses import replace
 
-    from ..pipeline.curate import planned_groups
+    from ..pipeline.curate import planned_files
     from ..pipeline.inspect.what_if import what_if
-    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.artifacts import RunPaths, read_json
+    from ..pipeline.run.identity import SourceFile, group_files
     from ..recipes.load import change_filters
     from ..recipes.settings import curate_settings
     from .show.runs import print_what_if
 
     paths = RunPaths(run)
-    recipes = change_filters(paths.recipe, overrides, trust)
+    recipes = change_filters(paths.recipe, overrides, trust, data or [])
     now, then = (replace(curate_settings(recipe), private_hosts=trust) for recipe in recipes)
-    result = what_if(planned_groups(now, paths), paths, now.filter, then.filter, examples)
+    groups = group_files([SourceFile.from_table(f) for f in read_json(paths.manifest)["files"]])
+    result = what_if(groups, paths, now.filter, then.filter, lambda corpus: planned_files(now, paths, corpus), examples)
     print_what_if(result, overrides)
 
 
@@ -136,6 +139,7 @@ def trace(
         bool, typer.Option("--source", help="Also read the source files and compare them with the block.")
     ] = False,
     trust: Trust = False,
+    data: Moves = None,
 ) -> None:
     """Show the documents that a block was made of.
 
@@ -144,7 +148,7 @@ def trace(
     from ..api import open_run
     from .show.documents import print_trace
 
-    print_trace(open_run(run, trust).trace(phase, block, length, source), full)
+    print_trace(open_run(run, trust, data or []).trace(phase, block, length, source), full)
 
 
 def find(

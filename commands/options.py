@@ -75,6 +75,12 @@ Trust = Annotated[
         help="Run the plug-ins and readers that the run's recipe names, and let its lists lead to private addresses.",
     ),
 ]
+Moves = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="OLD=NEW", help="New place of data that moved, e.g. /old/corpora=/new/corpora; repeatable."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 

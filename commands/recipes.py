@@ -8,17 +8,20 @@ from typing import Annotated
 
 import typer
 
-from .options import HoldsPlace, Overrides, PrivateHosts, RecipeName, RunFolder, Trust, say_which
+from ..storage.wording import printable
+from .options import HoldsPlace, Moves, Overrides, PrivateHosts, RecipeName, RunFolder, Trust, say_which
 
 
 def recipe_check(
     recipe: RecipeName,
     overrides: Overrides = None,
     private_hosts: PrivateHosts = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave out what lies on the network.")] = False,
 ) -> None:
-    """Validate a recipe and list its sources.
+    """Validate a recipe, and open all that it names.
 
-    A token budget that the bytes of the sources can never meet is refused.
+    This is a row of every source, and every list, benchmark, plug-in and tokenizer model. Token budgets that the bytes of
+    the sources can never meet are refused. The last lines say what was not checked.
     """
     from ..recipes.check import check_recipe
     from ..recipes.load import RecipeError, load_recipe
@@ -30,8 +33,12 @@ def recipe_check(
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         raise typer.Exit(1) from None
-    for line in check_recipe(parsed, private_hosts):
-        print(line)
+
+    def complain(problem: str) -> None:
+        print(f"error: {printable(problem)}", file=sys.stderr, flush=True)
+
+    if not check_recipe(parsed, lambda line: print(printable(line), flush=True), complain, offline, private_hosts):
+        raise typer.Exit(1)
 
 
 def recipe_schema() -> None:
@@ -77,6 +84,7 @@ def tokenizer_train(
         typer.Option(metavar="SIZE", help="Amount of text to train on, e.g. 1Gi (default: as the run's recipe says)."),
     ] = "",
     trust: Trust = False,
+    data: Moves = None,
 ) -> None:
     """Train a SentencePiece model on the documents that a run kept.
 
@@ -92,7 +100,8 @@ def tokenizer_train(
     from ..recipes.units import quantity
 
     paths = RunPaths(run)
-    settings = replace(curate_settings(stored_recipe(paths.recipe, trust)[0]), private_hosts=trust)
+    recipe = stored_recipe(paths.recipe, trust, moves=data or [])[0]
+    settings = replace(curate_settings(recipe), private_hosts=trust)
     wanted = settings.tokenizer
     if vocab_size:
         wanted = replace(wanted, vocab_size=quantity(vocab_size))

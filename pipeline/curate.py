@@ -8,6 +8,7 @@ is finished. Nothing here knows Ray, a terminal or a recipe file.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -216,6 +217,42 @@ def _run_stages(
 
 def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
     """The groups of a run's files: those its manifest names."""
-    named = {(f["corpus"], f["path"]) for f in read_json(paths.manifest)["files"]}
-    listed = list_sources(settings.sources, settings.id_salt, settings.private_hosts)
-    return group_files([f for f in listed if (f.corpus, f.path) in named])
+    return group_files(planned_files(settings, paths))
+
+
+def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -> list[SourceFile]:
+    """The files of a finished run, of one corpus or of all, where its recipe says that they lie.
+
+    Raises:
+        ValueError: one is not there; names it, and the option that says where it is now.
+    """
+    found: list[SourceFile] = []
+    named = [f for f in read_json(paths.manifest)["files"] if corpus in ("", f["corpus"])]
+    for source in settings.sources:
+        needed = {f["path"] for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
+        if not needed:
+            continue
+        root = source.root or source.urls
+        gone = f"{source.corpus}/{min(needed)}"
+        if source.root and not source.urls and "://" not in root and not os.path.isdir(root):
+            # The folder that the recipe names, or one above it that holds more than one corpus.
+            while (above := os.path.dirname(root)) and not os.path.exists(above):
+                root = above
+            raise ValueError(f"the run needs {gone}, which is no longer {_remedy(root, source.root)}")
+        try:
+            files = list_sources((source,), settings.id_salt, settings.private_hosts)
+            listed = {f.path: f for f in files if f.path in needed}
+        except ValueError as error:
+            raise ValueError(
+                f"the run needs {gone}: {error}; if it moved, name its place with --data {root}=NEW"
+            ) from None
+        if len(listed) < len(needed):
+            raise ValueError(
+                f"the run needs {source.corpus}/{min(needed - set(listed))}, which is no longer {_remedy(root, root)}"
+            )
+        found += listed.values()
+    return sorted(found, key=lambda f: f.name)
+
+
+def _remedy(moved: str, root: str) -> str:
+    return f"below {root}; put it back, or name the new place of {moved} with --data {moved}=NEW"

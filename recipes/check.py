@@ -1,14 +1,17 @@
-"""`fox1 recipe check`: do the sources exist, and could their bytes ever meet the budgets? No text is read."""
+"""`fox1 recipe check`: does all that a recipe names open, and could the bytes of its sources ever meet the budgets?"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from ..pipeline.curate import CurateSettings
 from ..pipeline.mix.budget import Cell, MixSettings, Weight, quotas
 from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
-from ..pipeline.signals.plugins import load_plugins
+from ..pipeline.run.identity import SourceFile, check_collisions
 from ..pipeline.sources.domains import SUBSET_DOMAINS
-from ..pipeline.sources.listing import list_sources
+from .opening import Opening, Say
 from .schema import Recipe
 from .settings import curate_settings
 
@@ -18,40 +21,58 @@ LEAST_BYTES_PER_TOKEN = 1.0
 """No tokenizer makes more tokens than bytes; so a budget above the bytes is hopeless."""
 
 
-def check_recipe(recipe: Recipe, private_hosts: bool = False) -> list[str]:
-    """Lines that say what the recipe would read and train on.
+def check_recipe(recipe: Recipe, say: Say, complain: Say, offline: bool = False, private_hosts: bool = False) -> bool:
+    """Say what a recipe would read and train on, and what was not checked.
 
     Args:
+        say: is told what was found, line by line.
+        complain: is told what is wrong, in one line each.
+        offline: leave out what lies on the network.
         private_hosts: lists and redirects may lead to addresses that are not public.
 
+    Returns:
+        Whether nothing is wrong.
+
     Raises:
-        ValueError: a source is missing, the budgets exceed what the sources can ever give, or a plug-in does not load.
+        BudgetShort: the budgets exceed what the sources can ever give.
     """
-    settings = curate_settings(recipe)
-    lines = [f"{recipe.name}: valid"]
-    files = list_sources(settings.sources, settings.id_salt, private_hosts, lambda text: lines.append(f"  {text}"))
-    most: dict[str, float] = {}
-    for corpus in sorted({f.corpus for f in files}):
-        training = [f for f in files if f.corpus == corpus and not f.held_out]
-        held = sum(1 for f in files if f.corpus == corpus and f.held_out)
-        size = sum(f.size for f in training)
-        # Where a store lists no sizes, no budget can be refused.
-        known = all(f.size for f in training)
-        most[corpus] = (
-            sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in training) if known else float("inf")
-        )
-        lines.append(
-            f"  {corpus}: {len(training)} files, {size / 1e6:,.1f} MB" + (f", {held} held out" if held else "")
-        )
-    lines += [f"  {line}" for line in undrawn_sources(recipe, settings.mix)]
+    settings = replace(curate_settings(recipe), private_hosts=private_hosts)
+    say(f"{recipe.name}: keys and references are valid")
+    opening = Opening(say, complain, offline)
+    listed = [(source, opening.source(source, settings)) for source in settings.sources]
+    try:
+        check_collisions(file for _, files in listed for file in files or ())
+    except ValueError as error:
+        opening.complain(str(error))
+    opening.others(settings)
+    # What no look has told holds, for all that is known, whatever is wanted.
+    most = {source.corpus: _most_bytes(files) for source, files in listed if not source.held_out}
+    for line in undrawn_sources(recipe, settings.mix):
+        say(f"  {line}")
+    _check_budgets(recipe, settings.mix, most, say)
+    say("  not checked:")
+    for line in _not_checked(settings, opening.left_out):
+        say(f"    {line}")
+    return opening.sound
+
+
+def _most_bytes(files: Sequence[SourceFile] | None) -> float:
+    """The most bytes of text that files can hold; infinite where their sizes are not known."""
+    if not files or not all(f.size for f in files):
+        return float("inf")
+    return sum(f.size * EXPANSION.get(Path(f.path).suffix, 1.0) for f in files)
+
+
+def _check_budgets(recipe: Recipe, mix: MixSettings, most: Mapping[str, float], say: Say) -> None:
+    """Raise BudgetShort if the bytes of the sources (by corpus) can never meet the budgets."""
     needs = []
-    for phase in settings.mix.phases:
-        lines.append(f"  {phase.name}: {phase.tokens:,} tokens, blocks of {', '.join(map(str, phase.block_lengths))}")
+    for phase in mix.phases:
+        say(f"  {phase.name}: {phase.tokens:,} tokens, blocks of {', '.join(map(str, phase.block_lengths))}")
         pools = phase.pools
         held_by = [_corpora(recipe, pool) for pool in pools]
         for pool, corpora in zip(pools, held_by, strict=True):
             if pool.if_present and not corpora:
-                lines.append(f"    {pool.name}: in no source; its share goes to the other pools")
+                say(f"    {pool.name}: in no source; its share goes to the other pools")
         if not any(held_by):
             continue
         # No pool can give more tokens than the sources that may hold it have bytes; an estimate far above the truth.
@@ -63,10 +84,16 @@ def check_recipe(recipe: Recipe, private_hosts: bool = False) -> list[str]:
     if any(n.short for n in needs):
         raise BudgetShort(needs, "even if every byte of the sources were a token")
     if needs:
-        lines.append("  budgets: the sources are large enough; `fox1 plan` estimates how much survives")
-    for plugin in load_plugins(settings.scan.plugins):
-        lines.append(f"  plug-in {plugin.settings.name}: {plugin.settings.target}, loaded")
-    return lines
+        say("  budgets: the sources are large enough; `fox1 plan` estimates how much survives")
+
+
+def _not_checked(settings: CurateSettings, left_out: Sequence[str]) -> Iterator[str]:
+    for what in left_out:
+        yield f"{what}: on the network, and --offline was given"
+    yield "rows after the first ones, and files that were not opened"
+    yield "whether enough text survives for the budgets: `fox1 plan`, and `fox1 curate` before it writes a block"
+    if not settings.tokenizer.model:
+        yield f"whether the text gives a tokenizer of {settings.tokenizer.vocab_size:,} pieces: `fox1 curate --stages prepare`"
 
 
 def _corpora(recipe: Recipe, pool: Weight) -> list[str]:

@@ -21,6 +21,7 @@ from ..pipeline.signals.ratios import SIGNALS
 from ..storage.fields import OneOf, Pairs, Share
 from ..tokenize.chat import LEARNED, MARKS, TEMPLATES, Template
 from ..tokenize.model import TokenizerSettings
+from .languages import check_languages
 from .presets import PRESETS
 
 THRESHOLDS = [f"{bound}_{signal}" for signal in sorted(SIGNALS) for bound in ("min", "max")]
@@ -77,10 +78,8 @@ def _thresholds(value: Any) -> dict[str, float | list[str] | None]:
         raise ValueError("a section is a mapping of thresholds, such as {min_words: 50}")
     for key, threshold in value.items():
         if key == LANGUAGES:
-            if threshold is not None and not (
-                isinstance(threshold, list) and all(isinstance(t, str) for t in threshold)
-            ):
-                raise ValueError("languages: write a list, such as [en]")
+            if threshold is not None:
+                check_languages(threshold)
         elif not signal_of(str(key)):
             close = difflib.get_close_matches(str(key), THRESHOLDS, 1)
             raise ValueError(

@@ -19,7 +19,7 @@ from .check import absent_pools
 from .json_schema import nearest
 from .presets import PRESETS, expand
 from .schema import Recipe
-from .travel import find_lists, find_plugins
+from .travel import find_data, find_lists, find_plugins, move_data
 from .trust import named_code
 
 PACKAGE = Path(__file__).parent
@@ -142,6 +142,7 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     value = _read(path)
     parent = value.pop("extends", "")
     find_plugins(value, path.parent)
+    find_data(value, path.parent)
     value = _expanded(value)
     if not parent:
         return value
@@ -291,34 +292,43 @@ def _rank_sources(value: dict[str, Any]) -> None:
         dedupe["priority"] = [name for name in preset.ranking if name in sources]
 
 
-def stored_recipe(stored: Path, trust: bool = False, plans: bool = False) -> tuple[Recipe, dict[str, Any]]:
+def stored_recipe(
+    stored: Path, trust: bool = False, plans: bool = False, moves: Sequence[str] = ()
+) -> tuple[Recipe, dict[str, Any]]:
     """The recipe a run stored, and its mapping.
 
     Args:
         trust: what it names may run code.
         plans: it is asked for to curate a sample with it, not only to read the run's sources.
+        moves: places of data that moved since, as `--data` takes them.
 
     Raises:
-        ValueError: there is none, or it names what runs code; names that.
+        ValueError: there is none, it names what runs code (names that), or it names nothing that moved.
     """
     if not stored.exists():
         raise ValueError(f"{stored} is missing; is this a run that `fox1 curate` made?")
     value = _read(stored)
     find_lists(value, stored.parent)
+    move_data(value, moves)
     recipe = parse(value, str(stored))
     if code := None if trust else next(named_code(recipe, value, plans), None):
         raise ValueError(f"{stored} names {code}, which runs code; add --trust if you trust whoever made this run")
     return recipe, value
 
 
-def change_filters(stored: Path, changes: Sequence[str], trust: bool = False) -> tuple[Recipe, Recipe]:
+def change_filters(
+    stored: Path, changes: Sequence[str], trust: bool = False, moves: Sequence[str] = ()
+) -> tuple[Recipe, Recipe]:
     """(the recipe a run stored, the same with other filters).
+
+    Args:
+        moves: places of data that moved since, as `--data` takes them.
 
     Raises:
         ValueError: there is no recipe, it names what runs code, or a change is of something that needs another read of the
             text.
     """
-    before, value = stored_recipe(stored, trust)
+    before, value = stored_recipe(stored, trust, moves=moves)
     changed = copy.deepcopy(value)
     for change in changes:
         if not change.startswith(("filters.", "licence.")):

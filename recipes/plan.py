@@ -27,6 +27,7 @@ from ..pipeline.sources.listing import list_sources
 from ..trainer.model.model import flops_per_token
 from ..trainer.watch.metrics import peak_flops
 from .load import is_own, load_recipe, stored_recipe
+from .resolve import resolve
 from .schema import Recipe
 from .settings import curate_settings, train_settings
 
@@ -58,6 +59,7 @@ def plan_recipe(
     private_hosts: bool = False,
     trust: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    moves: Sequence[str] = (),
 ) -> tuple[CapacityPlan, Actual | None]:
     """A plan of a recipe; of a finished run, with what it took.
 
@@ -67,6 +69,7 @@ def plan_recipe(
     Args:
         private_hosts: lists and redirects may lead to addresses that are not public.
         trust: `name` is a run whose recipe may run code, and lead to such addresses.
+        moves: places of data that moved, as `--data` takes them.
 
     Raises:
         ValueError: neither the files nor what to expect of them is known, or the device is not.
@@ -74,13 +77,13 @@ def plan_recipe(
     then = None
     if not is_own(name) and (run := stored_run(name)) is not None:
         paths = RunPaths(run)
-        recipe = stored_recipe(paths.recipe, trust, plans=rates_file is None)[0]
+        recipe = stored_recipe(paths.recipe, trust, rates_file is None, moves)[0]
         private_hosts = trust
         then = actual(paths)
         if overrides:
             raise ValueError("a run is planned with its own recipe; leave out --set, or name a recipe")
     else:
-        recipe = load_recipe(name, overrides)[0]
+        recipe = resolve(name, overrides, moves=moves).recipe
     settings = replace(curate_settings(recipe), private_hosts=private_hosts)
     peak = peak_flops(machine.gpu)
     if peak is None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..pipeline.curate import CurateSettings
-from .load import load_recipe
+from .load import load_recipe, parse
 from .schema import Recipe
 from .settings import curate_settings, training_json
+from .travel import absolute, move_data
 
 
 @dataclass(frozen=True)
@@ -19,21 +20,27 @@ class ResolvedRecipe:
 
     recipe: Recipe
     mapping: dict[str, Any]
-    """Without `extends` and variables: what a run stores as its `recipe.yaml`."""
+    """Without `extends`, variables and relative paths: what a run stores as its `recipe.yaml`."""
     settings: CurateSettings
     training: dict[str, Any]
     """What a run stores as its `training.json`."""
 
 
-def resolve(name: str | Path, overrides: Sequence[str] = (), limit: float = 1.0) -> ResolvedRecipe:
+def resolve(
+    name: str | Path, overrides: Sequence[str] = (), limit: float = 1.0, moves: Sequence[str] = ()
+) -> ResolvedRecipe:
     """Read a recipe by its path or name.
 
     Args:
         overrides: `key=value`, as `--set` takes them.
         limit: share of whole source files to use, by seed.
+        moves: places of data that moved, as `--data` takes them.
 
     Raises:
         RecipeError: naming the key and what to do.
     """
-    recipe, mapping = load_recipe(str(name), overrides)
+    _, mapping = load_recipe(str(name), overrides)
+    move_data(mapping, moves)
+    mapping = absolute(mapping)
+    recipe = parse(mapping, str(name))
     return ResolvedRecipe(recipe, mapping, curate_settings(recipe, limit), training_json(recipe))

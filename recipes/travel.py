@@ -9,14 +9,17 @@ A job runs in a folder of its own on another machine. Of what a recipe names,
 What travels is renamed to `files/HASH/NAME`, relative to the job's folder, where HASH is of the contents: the name is the
 same in every job and on every node, so the keys of tasks are, too. A run keeps the lists that travelled, since looking at it
 later needs them and the job's folder is gone by then. It does not keep plug-ins: no code is ever loaded from a run.
+
+A run states absolute paths, whatever folder it was made in, and data that moved since is found where `--data OLD=NEW` says.
 """
 
 from __future__ import annotations
 
 import copy
+import glob
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -203,3 +206,77 @@ def find_plugins(resolved: dict[str, Any], folder: Path) -> None:
             and not _TRAVELLED.match(name.text)
         ):
             name.rename(f"{(folder / target[0]).absolute()}:{target[1]}")
+
+
+def find_data(resolved: dict[str, Any], folder: Path) -> None:
+    """Let data, lists and models that a recipe's file names by relative paths be those beside it.
+
+    Values that begin with a variable are left: what the environment says is relative to the current folder.
+    """
+    for name in _names(resolved):
+        if _is_relative(name) and not name.text.startswith("${") and folder != Path():
+            name.rename(os.path.join(_literal(name, str(folder)), name.text))
+
+
+def absolute(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved recipe whose relative names are those of the current folder, so that it can be read from any other."""
+    changed = copy.deepcopy(dict(resolved))
+    for name in _names(changed):
+        if _is_relative(name):
+            name.rename(os.path.normpath(os.path.join(_literal(name, os.getcwd()), name.text)))
+    return changed
+
+
+def move_data(resolved: dict[str, Any], moves: Sequence[str]) -> None:
+    """Let a recipe name data, lists and models by their new places.
+
+    Args:
+        moves: `OLD=NEW`; what lies at OLD or below it lies at NEW or below that now.
+
+    Raises:
+        ValueError: it is of another form, or the recipe names nothing at OLD or below.
+    """
+    for move in moves:
+        names = [name for name in _names(resolved) if name.kind is not NamedAs.CODE]
+        moved = [_move(name, move) for name in names]
+        if not any(moved):
+            roots = dict.fromkeys(name.text for name in names if name.kind is NamedAs.DATA)
+            raise ValueError(
+                f"--data {move}: write OLD=NEW, where OLD holds data that the recipe names: {', '.join(roots)}"
+            )
+
+
+def _move(name: _Mention, move: str) -> bool:
+    """Rename what lies below the old place of `OLD=NEW`; whether it does."""
+    # Folders may have an equals sign in their names.
+    for at in (m.start() for m in re.finditer("=", move)):
+        old, new = _plain_name(move[:at]), _plain_name(move[at + 1 :])
+        if not old or not new:
+            continue
+        text, before = _plain_name(name.text), old if "://" in old else _literal(name, old)
+        if text == before or text.startswith(before.rstrip("/") + "/"):
+            below = text[len(before) :].lstrip("/")
+            after = new if "://" in new else _literal(name, os.path.abspath(new))
+            name.rename(f"{after}/{below}" if below else after)
+            return True
+    return False
+
+
+def _plain_name(text: str) -> str:
+    return text.rstrip("/") if "://" in text or not text else os.path.normpath(text)
+
+
+def _is_relative(name: _Mention) -> bool:
+    text = name.text
+    return not (
+        name.kind is NamedAs.CODE
+        or "://" in text
+        or text.startswith("/")
+        or _TRAVELLED.fullmatch(text)
+        or (name.where == "url_lists" and list_file(text) != text)
+    )
+
+
+def _literal(name: _Mention, path: str) -> str:
+    """A path as the value takes it: the files of benchmarks are patterns."""
+    return glob.escape(path) if name.where.startswith("contamination.benchmarks.") else path

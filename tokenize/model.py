@@ -7,6 +7,7 @@ but its tokenizer (Gemma's) has pad 0, eos 1, bos 2, unk 3.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Annotated, Any
 
 import sentencepiece
 
-from ..storage.fields import Derived, OneOf, Pairs, Quantity
+from ..storage.fields import Bounds, Derived, OneOf, Pairs, Quantity, Share
 from ..storage.wording import first_line
 
 TRAINING_THREADS = 2
 """A constant, because the trained model file records it."""
 SENTENCE_BYTES = 4000
 """SentencePiece drops longer sentences; documents are cut below this at line ends or spaces."""
+_NEWLINES = ["\n" * k for k in range(1, 9)]
+"""They never merge with words, so runs of them are pieces of their own, as in Gemma."""
 
 
 Special = Annotated[str, OneOf(("pad", "eos", "bos", "unk"))]
@@ -36,6 +39,8 @@ class TokenizerSettings:
     """Pieces of a model that is trained."""
     sample_bytes: Quantity = 32 << 20
     """Text that training sees, over all sources."""
+    character_coverage: Annotated[Share, Bounds(ge=0.98)] = 0.9995
+    """Share of the characters of that text that get pieces of their own; rarer ones are written in bytes."""
     reserved: tuple[str, ...] = ("<start_of_turn>", "<end_of_turn>")
     """Pieces of the chat template: in a document's text they come out split, as ordinary text."""
     chat: Annotated[tuple[tuple[str, str, str], ...], Derived()] = ()
@@ -51,7 +56,7 @@ class TokenizerSettings:
     def of_model(self) -> TokenizerSettings:
         """What making the model acts on; the rest is as if nobody had chosen it."""
         settings = replace(self, chat=(), bos=True, eos=True)
-        return replace(settings, vocab_size=0, sample_bytes=0) if self.model else settings
+        return replace(settings, vocab_size=0, sample_bytes=0, character_coverage=0.0) if self.model else settings
 
     def of_encoding(self, chat: bool) -> TokenizerSettings:
         """What encoding acts on besides the model's file.
@@ -198,16 +203,22 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
         The bytes of the model file, which depend on the documents, their order and the settings alone.
 
     Raises:
-        ValueError: there is too little text for the vocabulary.
+        ValueError: there is too little text for the vocabulary, or its alphabet is larger than that.
     """
-    out = io.BytesIO()
-    failed: list[Exception] = []
+    out, coverage = io.BytesIO(), settings.character_coverage
+    # The model file records what was said: with the usual share unsaid, the file is the same as ever.
+    chosen: dict[str, Any] = (
+        {} if coverage == TokenizerSettings.character_coverage else {"character_coverage": coverage}
+    )
+    failed: list[BaseException] = []
 
     def all_sentences() -> Iterator[str]:
         try:
             for document in documents:
                 yield from sentences(document)
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # an interruption, too: SentencePiece would report it as an error of its own
             failed.append(error)
             raise
 
@@ -232,16 +243,39 @@ def train(documents: Iterable[str], settings: TokenizerSettings) -> bytes:
             eos_piece="<eos>",
             bos_piece="<bos>",
             unk_piece="<unk>",
-            # Newlines never merge with words, so runs of them are pieces of their own, as in Gemma.
-            user_defined_symbols=[*settings.reserved, *("\n" * k for k in range(1, 9))],
+            user_defined_symbols=[*settings.reserved, *_NEWLINES],
             num_threads=TRAINING_THREADS,
             minloglevel=2,
+            **chosen,
         )
     except RuntimeError as error:
         if failed:
             raise failed[0] from None
-        raise ValueError(
-            f"cannot train a tokenizer of {settings.vocab_size} pieces: {str(error).strip().splitlines()[-1]}; "
-            "give it more text (`tokenizer.sample_bytes`), or choose a smaller `tokenizer.vocab_size`"
-        ) from None
+        raise ValueError(_why_untrained(str(error), settings)) from None
     return out.getvalue()
+
+
+_TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
+_TOO_LARGE = re.compile(r"Please set it to a value <= (\d+)")
+
+
+def _why_untrained(error: str, settings: TokenizerSettings) -> str:
+    """What to say of an error of SentencePiece's trainer, whose own words name options that a recipe does not have."""
+    begun = f"cannot train a tokenizer of {settings.vocab_size:,} pieces: "
+    if found := _TOO_SMALL.search(error):
+        bytes_and_specials = len(Specials.__annotations__) + 256 + len(_NEWLINES) + len(settings.reserved)
+        rarer = (
+            f", or lower `tokenizer.character_coverage` (now {settings.character_coverage:g}), so that rarer characters are "
+            "written in bytes"
+        )
+        return (
+            f"{begun}the characters of the sample, with bytes and special pieces, already take {int(found[1]):,}; choose a "
+            f"larger `tokenizer.vocab_size`{rarer if settings.vocab_size > bytes_and_specials else ''}"
+        )
+    if found := _TOO_LARGE.search(error):
+        why = f"the sample gives no more than {int(found[1]):,}"
+    elif "sentences_.empty()" in error:
+        why = "the sample holds no text"
+    else:
+        why = error.strip().splitlines()[-1]
+    return f"{begun}{why}; give it more text (`tokenizer.sample_bytes`), or choose a smaller `tokenizer.vocab_size`"

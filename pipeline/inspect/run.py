@@ -18,12 +18,12 @@ from ..text.excerpts import raw_text
 class FinishedRun(RunDocuments):
     """A finished run, by its manifest: its documents, and their text from the sources."""
 
-    def __init__(self, paths: RunPaths, sources: Callable[[], Sequence[SourceFile]] = tuple) -> None:
-        """`sources` lists the files as planning does; it is called when a text is first asked for."""
+    def __init__(self, paths: RunPaths, sources: Callable[[str], Sequence[SourceFile]] = lambda _: ()) -> None:
+        """`sources` lists the files of a corpus; it is called when a text of it is first asked for."""
         super().__init__(paths)
         self._sources = sources
-        self._opened: dict[int, SourceFile] = {}
-        """File hash -> file as listed, once a text was asked for."""
+        self._opened: dict[str, dict[int, SourceFile]] = {}
+        """Corpus -> file hash -> file as listed, once a text was asked for."""
 
     def text(self, doc_id: int) -> pa.LargeStringArray:
         """The raw text of a document, read from its source.
@@ -31,9 +31,10 @@ class FinishedRun(RunDocuments):
         Raises:
             ValueError: the source is gone, has no such row, or holds another text than was scanned.
         """
-        if not self._opened:
-            self._opened = {f.file_hash: f for f in self._sources()}
-        file = self._opened.get(self.file(doc_id).file_hash)
+        named = self.file(doc_id)
+        if named.corpus not in self._opened:
+            self._opened[named.corpus] = {f.file_hash: f for f in self._sources(named.corpus)}
+        file = self._opened[named.corpus].get(named.file_hash)
         text = raw_text(self.paths, file, doc_id % MAX_ROWS) if file else None
         if text is None:
             raise ValueError(

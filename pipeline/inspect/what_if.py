@@ -5,7 +5,7 @@ No stage is run and nothing is written; only the examples' texts are read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,11 +55,17 @@ class WhatIf:
 
 
 def what_if(
-    groups: Sequence[Group], paths: RunPaths, now: FilterSettings, then: FilterSettings, examples: int = 5
+    groups: Sequence[Group],
+    paths: RunPaths,
+    now: FilterSettings,
+    then: FilterSettings,
+    sources: Callable[[str], Sequence[SourceFile]],
+    examples: int = 5,
 ) -> WhatIf:
     """Compare two filters on a run's signals.
 
     Args:
+        sources: lists the files of a corpus where they lie; called where an example's text is read.
         examples: how many dropped and how many restored documents to show, spread over the files.
 
     Raises:
@@ -79,10 +85,15 @@ def what_if(
             for batch in signal_batches(path, columns):
                 changed |= _compare(batch, file, now, then, excluded, result, found, taken)
         result.changed_groups += changed
+    listed: dict[str, dict[int, SourceFile]] = {}
     for dropped in (True, False):
         chosen = found[dropped]
         step = max(1, len(chosen) // examples) if examples else 1
-        result.examples += [_example(paths, *entry) for entry in chosen[::step][:examples]]
+        for file, row, reason, value in chosen[::step][:examples]:
+            if file.corpus not in listed:
+                listed[file.corpus] = {f.file_hash: f for f in sources(file.corpus)}
+            text = beginning(edited_text(paths, listed[file.corpus][file.file_hash], row))
+            result.examples.append(VerdictChange(f"{file.name}#{row}", reason, value, text))
     return result
 
 
@@ -125,7 +136,3 @@ def _first(verdicts: list[tuple[str, np.ndarray]], n: int) -> list[str]:
         for i in hit.nonzero()[0].tolist():
             reasons[i] = name
     return reasons
-
-
-def _example(paths: RunPaths, file: SourceFile, row: int, reason: str, value: str) -> VerdictChange:
-    return VerdictChange(f"{file.name}#{row}", reason, value, beginning(edited_text(paths, file, row)))

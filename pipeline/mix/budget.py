@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -239,26 +239,55 @@ def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
     return shares
 
 
-def quotas(phase: Phase, available: Sequence[int]) -> tuple[list[int], list[str]]:
+Claimed = Mapping[str, int]
+"""Phase -> tokens that it claimed of a pool of a later phase, in claim order."""
+
+
+def after_claims(claimed: Claimed) -> str:
+    """What earlier claims took of a pool, in words."""
+    taken = " and ".join(f"{phase} claimed {tokens:,}" for phase, tokens in claimed.items())
+    return f"{taken} of its tokens"
+
+
+def to_reuse(claimed: Iterable[str]) -> str:
+    """How a pool gets what other phases claimed."""
+    return f"let it take them again (`reuse: [{', '.join(claimed)}]`)"
+
+
+def quotas(
+    phase: Phase, available: Sequence[int], claimed: Callable[[int], Claimed] = lambda pool: {}
+) -> tuple[list[int], list[str]]:
     """Tokens wanted of every pool, and the names of the pools whose share went to the others.
 
     The quotas of a group's pools sum to the group's, those of the groups to the phase's tokens.
 
     Args:
-        available: tokens each pool holds.
+        available: tokens each pool can give.
+        claimed: what earlier claims took of a pool, by its number; asked only for a message.
 
     Raises:
         ValueError: a pool without `if_present` is empty.
     """
     given: list[str] = []
-    for pool, tokens in zip(phase.pools, available, strict=True):
+    for number, (pool, tokens) in enumerate(zip(phase.pools, available, strict=True)):
         if not tokens and not pool.if_present:
+            if taken := claimed(number):
+                raise ValueError(
+                    f"{phase.name}: the pool `{pool.name}` is empty, since {after_claims(taken)}; {to_reuse(taken)}, lower the "
+                    f"`tokens` of {' and '.join(taken)}, or mark it `if_present: true`"
+                )
             raise ValueError(
                 f"{phase.name}: the pool `{pool.name}` is empty; remove its weight or mark it `if_present: true`"
             )
         if not tokens:
             given.append(pool.name)
     if not any(available):
+        for number, pool in enumerate(phase.pools):
+            if taken := claimed(number):
+                raise ValueError(
+                    f"{phase.name}: all its pools are empty; of `{pool.name}`, {after_claims(taken)}: {to_reuse(taken)}, or lower "
+                    f"the `tokens` of {' and '.join(taken)}"
+                )
         raise ValueError(f"{phase.name}: no pool of its weights holds a document")
     return _divided(phase.tokens, phase.weights, available), given
 

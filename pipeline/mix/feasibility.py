@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..prepare.tokenizer import PreparedTokenizer
-from .budget import Cell, MixSettings, quotas
+from .budget import Cell, Claimed, MixSettings, after_claims, quotas, to_reuse
 from .select import pools_of
 
 
@@ -22,6 +22,8 @@ class PoolNeed:
     max_epochs: float
     margin: float = 1.0
     """How far `available` may be off where it is an estimate."""
+    claimed: Claimed = field(default_factory=dict)
+    """What those phases took of it, where that is known."""
 
     @property
     def most(self) -> float:
@@ -49,13 +51,17 @@ class BudgetShort(ValueError):
         short = [n for n in needs if n.short]
         rows = "; ".join(
             f"{n.phase}, {n.pool}: wanted {n.wanted:,}, available {n.available:,} x {n.max_epochs:g} epochs"
+            + (f" ({after_claims(n.claimed)})" if n.claimed else "")
             for n in short[:NAMED]
         )
         more = f"; and {len(short) - NAMED} more pools" if len(short) > NAMED else ""
         do = all(nearest_feasible(pools) for pools in self._short_phases().values())
         weights = ", or use the nearest feasible weights of the table above" if do else ""
+        taken = dict.fromkeys(phase for n in short for phase in n.claimed)
+        again = f", {to_reuse(taken)}" if taken else ""
         super().__init__(
-            f"budget short {when}, in tokens: {rows}{more}. Lower `scale` or the phase's `tokens`, or raise `max_epochs`{weights}"
+            f"budget short {when}, in tokens: {rows}{more}. Lower `scale` or the phase's `tokens`{again}, or raise "
+            f"`max_epochs`{weights}"
         )
 
     def _short_phases(self) -> dict[str, list[PoolNeed]]:
@@ -132,10 +138,18 @@ def estimated_needs(
             for c, (n, p) in enumerate(zip(tokens, pool_of, strict=True))
         ]
         available = [int(sum(n for n, p in zip(left, pool_of, strict=True) if p == i)) for i in range(len(pools))]
-        wanted = quotas(phase, available)[0]
+        claimed = [
+            {
+                name: int(sum(tokens_))
+                for name, u in used.items()
+                if name not in pool.reuse and any(tokens_ := [n for n, p in zip(u, pool_of, strict=True) if p == i])
+            }
+            for i, pool in enumerate(pools)
+        ]
+        wanted = quotas(phase, available, claimed.__getitem__)[0]
         needs += [
-            PoolNeed(phase.name, pool.name, w, a, pool.max_epochs, margin)
-            for pool, w, a in zip(pools, wanted, available, strict=True)
+            PoolNeed(phase.name, pool.name, w, a, pool.max_epochs, margin, c)
+            for pool, w, a, c in zip(pools, wanted, available, claimed, strict=True)
         ]
         used[phase.name] = [
             n * min(1.0, wanted[p] / available[p]) if p >= 0 and available[p] else 0.0

@@ -5,8 +5,9 @@ Reads 16 bytes per document. Every shortage is known before a block is written.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ..engine.tasks import Engine, Task
 from ..run.artifacts import Artifact, RunPaths
 from . import VERSION, assign, select
-from .budget import Cell, MixSettings, quotas
+from .budget import Cell, Claimed, MixSettings, quotas
 from .feasibility import BudgetShort, PoolNeed
 from .select import Claim, PhaseClaims, Search
 
@@ -110,12 +111,16 @@ class Planner:
         search = Search(number, pools, floors, (0,) * n, 0)
         table = self._histogram(documents, before, search)
         available = table.sum(axis=1).tolist()
-        wanted, given = quotas(phase, available)
+
+        def claimed(pool: int) -> Claimed:
+            return self._claimed_of(pool, documents, before, search)
+
+        wanted, given = quotas(phase, available, claimed)
         if given:
             self.given[phase.name] = given
-        self.needs += [
-            PoolNeed(phase.name, p.name, wanted[i], available[i], p.max_epochs) for i, p in enumerate(phase.pools)
-        ]
+        for i, pool in enumerate(phase.pools):
+            need = PoolNeed(phase.name, pool.name, wanted[i], available[i], pool.max_epochs)
+            self.needs.append(replace(need, claimed=claimed(i)) if need.short else need)
         left = [w % a if a and w > a else w for w, a in zip(wanted, available, strict=True)]
         epochs = [w // a if a and w > a else 0 for w, a in zip(wanted, available, strict=True)]
         if max(epochs) >= assign.MAX_COPIES:
@@ -131,6 +136,20 @@ class Planner:
                     left[i] -= below
         claims = self._last(documents, before, Search(number, pools, floors, tuple(prefixes), 32), epochs, left)
         return PhaseClaims(number, pools, floors, claims)
+
+    def _claimed_of(
+        self, pool: int, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search
+    ) -> Claimed:
+        """What each earlier phase took of a pool: what the pool could give before its claims, less what after them."""
+        tables = [
+            select.sum_tables(
+                self._search(f"claimed-{n}", select.histogram, documents, before[:n], search), len(search.prefixes)
+            )
+            for n in range(len(before) + 1)
+        ]
+        left = [int(table[pool].sum()) for table in tables]
+        taken = zip(before, itertools.pairwise(left), strict=True)
+        return {self.settings.phases[c.phase].name: had - has for c, (had, has) in taken if had > has}
 
     def _histogram(self, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search) -> np.ndarray:
         found = self._search("histogram", select.histogram, documents, before, search)

@@ -19,22 +19,28 @@ class PreparedUrls:
     entries: int
 
 
+def read_rules(url: str) -> set[str]:
+    """The entries of a block list.
+
+    Raises:
+        ValueError: it cannot be read, or an entry is neither a domain nor a word.
+    """
+    try:
+        with open_source(url) as file:
+            lines = file.read().decode().splitlines()
+        parse_rules(lines)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"URL block list {url}: {error}") from None
+    return {line.split("#")[0].strip().lower() for line in lines} - {""}
+
+
 def prepare_urls(lists: Sequence[NamedFile], paths: RunPaths) -> PreparedUrls:
     """Publish ``prepare/urls.txt``.
 
     Raises:
         ValueError: a list cannot be read, or an entry is neither a domain nor a word.
     """
-    entries: set[str] = set()
-    for named in lists:
-        try:
-            with open_source(named.url) as file:
-                lines = file.read().decode().splitlines()
-            parse_rules(lines)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"URL block list {named.url}: {error}") from None
-        entries |= {line.split("#")[0].strip().lower() for line in lines}
-    entries.discard("")
+    entries = set().union(*(read_rules(named.url) for named in lists))
     with publish(paths.prepare("urls.txt"), len(entries)) as out:
         out.write("".join(f"{entry}\n" for entry in sorted(entries)).encode())
     return PreparedUrls(out.artifact, len(entries))

@@ -28,7 +28,7 @@ LANGUAGE_BYTES = PIECES * (PIECE_BYTES + 1)
 """Most bytes that are looked at: the pieces, with a space after each."""
 UNDETERMINED = "und"
 """The code (ISO 639-2) of a text that has no feature of the model, such as an empty one."""
-_ALIASES = {"wuu": "zh", "yue": "zh"}
+ALIASES = {"wuu": "zh", "yue": "zh"}
 """In writing these are hardly distinct, so a mixture counts them as one language."""
 _SCALE = 256
 _ABREAST = 8
@@ -76,7 +76,7 @@ def _tables() -> dict[str, np.ndarray]:
     data = lzma.decompress(resources.files("py3langid").joinpath("data/model.npz.xz").read_bytes())
     with np.load(BytesIO(data), allow_pickle=False) as model:
         return {
-            "names": np.array([_ALIASES.get(name, name) for name in model["classes"].tolist()]),
+            "names": np.array([ALIASES.get(name, name) for name in model["classes"].tolist()]),
             "next": model["nextmove"].astype(np.int32).reshape(-1, 256),
             "state": np.column_stack([model["nextmove_row"], model["out_feat"]]).astype(np.int32),
             "weights": np.clip(np.rint(model["ptc"].astype(np.float64) * _SCALE), -32768, 32767).astype(np.int16),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fox1.pipeline.prepare.benchmarks import BenchmarkSettings, benchmark_files
+from fox1.pipeline.signals.language import UNDETERMINED, load_model
 from fox1.pipeline.sources.globs import matches
 from fox1.recipes.check import check_recipe, undrawn_sources
 from fox1.recipes.json_schema import resolved
@@ -95,6 +96,19 @@ def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path:
         ("training.size=huge", "training.size names the size 'huge'"),
         ("filters.web.min_wrds=3", r"filters\.web: no threshold 'min_wrds' \(did you mean `min_words`\?\)"),
         ("filters.web.min_words=many", "min_words: 'many' is not a number"),
+        ("filters.web.languages=[eng, und]", r"filters\.web: languages: no language 'eng' \(did you mean `en`\?\)"),
+        ("filters.web.languages=[EN]", "no language 'EN' .did you mean `en`"),
+        ("filters.web.languages=[english]", "no language 'english' .did you mean `en`"),
+        ("filters.web.languages=[germn]", "no language 'germn' .did you mean `de`"),
+        ("filters.web.languages=[zh-cn]", "no language 'zh-cn' .did you mean `zh`"),
+        ("filters.web.languages=[pt_BR]", "no language 'pt_BR' .did you mean `pt`"),
+        ("filters.web.languages=[en, yue]", "no language 'yue' .the language model counts it as `zh`"),
+        ("filters.web.languages=[xyzzyx]", "no language 'xyzzyx'; the language model has ace, af, "),
+        ("filters.web.languages=[en, no]", "YAML reads no as false; quote it: 'no'"),
+        ("filters.web.languages=no", r"YAML reads no as false; quote it in a list: \['no'\]"),
+        ("filters.web.languages=en", r"languages: write a list, such as \[en\]"),
+        ("filters.web.languages=[1]", "1 is not a language code"),
+        ("filters.web.languages=[]", "an empty list keeps no document"),
         ("filters.webb.min_words=3", "filters has the section 'webb'"),
         ("edits.pii.mail=x", "edits.pii"),
         ("quality.web.good=[pile/Nosuch]", "quality.web names the subset 'Nosuch'"),
@@ -133,6 +147,12 @@ def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: s
     with pytest.raises(RecipeError, match=says) as caught:
         load("fox1", override)
     assert "\n" not in str(caught.value)
+
+
+def test_every_code_that_the_scan_writes_can_be_kept() -> None:
+    codes = sorted({*load_model().languages, UNDETERMINED})
+    assert {"en", "no", "zh"} < set(codes)
+    assert load("fox1", f"filters.web.languages={json.dumps(codes)}").filters["web"]["languages"] == codes
 
 
 def test_an_unset_variable_is_named() -> None:
@@ -253,9 +273,9 @@ def test_a_recipe_of_nothing_but_one_s_own_data_as_the_document_has_it(tmp_path:
     recipe, resolved = load_recipe(str(tmp_path / "own.yaml"), [], {})
     assert list(recipe.sources) == ["notes"] and not recipe.held_out and not recipe.quality
     assert not {"redpajama", "pile"} & set(yaml.safe_dump(resolved["licence"]).split())
-    assert check_recipe(recipe)[1].startswith("  notes: 1 files") and not undrawn_sources(
-        recipe, curate_settings(recipe).mix
-    )
+    said: list[str] = []
+    assert check_recipe(recipe, said.append, said.append)
+    assert said[1].startswith("  notes: 1 file,") and not undrawn_sources(recipe, curate_settings(recipe).mix)
     changed = load_recipe(str(tmp_path / "own.yaml"), ["sources.other.format=pile", f"sources.other.root={notes}"], {})
     assert undrawn_sources(changed[0], curate_settings(changed[0]).mix) == [
         "no phase draws on other: give a phase a weight such as {corpus: other, weight: 1}"

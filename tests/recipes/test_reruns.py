@@ -113,6 +113,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "dedupe.near_limits": ("dedupe.near_limits.all=0.99",),
     "tokenizer.model": ("tokenizer.model=RUN/prepare/tokenizer.model",),
     "tokenizer.vocab_size": ("tokenizer.vocab_size=421",),
+    "tokenizer.character_coverage": ("tokenizer.character_coverage=99%",),
     "tokenizer.sample_bytes": ("tokenizer.sample_bytes=64Ki",),
     "tokenizer.reserved": ("tokenizer.reserved=['<start_of_turn>']",),
     "tokenizer.bos": ("tokenizer.bos=false",),

@@ -148,14 +148,14 @@ def test_empty_documents_divide_by_nothing(signal: str) -> None:
 def test_what_if_says_what_a_real_change_does(
     run: Path, corpora: Path, tmp_path: Path, settings_of: Callable[..., Any], curate: Callable[..., Any]
 ) -> None:
-    from fox1.pipeline.curate import planned_groups
+    from fox1.pipeline.curate import planned_files, planned_groups
     from fox1.pipeline.inspect.what_if import what_if
     from fox1.pipeline.run.artifacts import RunPaths
 
     now, then = settings_of(), settings_of("filters.web.min_words=300", "filters.code.max_mean_line_length=200")
     paths = RunPaths(run)
     groups = planned_groups(now, paths)
-    said = what_if(groups, paths, now.filter, then.filter)
+    said = what_if(groups, paths, now.filter, then.filter, lambda corpus: planned_files(now, paths, corpus))
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     _, engine = curate(then, copy, "scan", "filter")

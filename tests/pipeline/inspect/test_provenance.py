@@ -42,7 +42,7 @@ def made_with(run: Path) -> CurateSettings:
 
 @pytest.fixture(scope="module")
 def opened(run: Path, made_with: CurateSettings) -> FinishedRun:
-    return FinishedRun(RunPaths(run), lambda: list_sources(made_with.sources, made_with.id_salt))
+    return FinishedRun(RunPaths(run), lambda _: list_sources(made_with.sources, made_with.id_salt))
 
 
 def decisions(run: Path) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def test_a_document_is_found_by_url_id_hash_and_text(run: Path, opened: Finished
 
 
 def list_files(opened: FinishedRun) -> list[SourceFile]:
-    return list(opened._sources())
+    return list(opened._sources(""))
 
 
 def test_what_a_copy_stands_for_is_trained_on(run: Path, opened: FinishedRun) -> None:

@@ -163,6 +163,47 @@ def test_a_pool_may_take_again_what_an_earlier_claim_took_only_where_it_says_so(
     assert both[docs["cell"] == 5].any() and not both[docs["cell"] == 0].any()
 
 
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        (
+            Weight(1, domain="web"),
+            r"early: the pool `web` is empty, since late claimed 24,\d{3} of its tokens; let it take them again "
+            r"\(`reuse: \[late\]`\), lower the `tokens` of late, or mark it `if_present: true`",
+        ),
+        (Weight(1, domain="web", if_present=True), r"all its pools are empty; of `web`, late claimed 24,\d{3} of its"),
+    ],
+)
+def test_a_pool_that_earlier_claims_emptied_names_them_and_what_helps(late: Weight, says: str) -> None:
+    docs = documents(np.random.default_rng(1), [80, 0, 0, 0, 0, 0])
+    whole = int(docs["tokens"].sum())
+    phases = [Phase("early", 100, (late,), BLOCKS), Phase("late", whole, (Weight(1, domain="web"),), BLOCKS)]
+    with pytest.raises(ValueError, match=says) as told:
+        plan(MixSettings(tuple(phases)), docs)
+    assert f"{whole:,}" in str(told.value)
+
+
+def test_a_pool_that_is_short_after_earlier_claims_names_them() -> None:
+    docs = documents(np.random.default_rng(1), [80, 0, 0, 0, 0, 0])
+    whole = int(docs["tokens"].sum())
+    web = (Weight(1, domain="web"),)
+    phases = [Phase(n, whole * k // 10, web, BLOCKS) for n, k in (("p1", 5), ("p2", 4), ("p3", 3))]
+    with pytest.raises(BudgetShort) as told:
+        plan(MixSettings(tuple(phases)), docs)
+    need = next(n for n in told.value.needs if n.short)
+    # Exactly what those phases took, whole documents at their ends.
+    assert list(need.claimed) == ["p3", "p2"] and sum(need.claimed.values()) + need.available == whole
+    assert need.phase == "p1" and 0 <= need.claimed["p3"] - whole * 3 // 10 < 10_000
+    assert "(p3 claimed " in str(told.value) and "let it take them again (`reuse: [p3, p2]`)" in str(told.value)
+    with pytest.raises(BudgetShort, match=r"\(p2 claimed 60 of its tokens\).*reuse: \[p2\]"):
+        raise BudgetShort(
+            estimated_needs(
+                MixSettings((Phase("p1", 60, web, BLOCKS), Phase("p2", 60, web, BLOCKS))), CELLS[:1], [100], 1.0
+            ),
+            "now",
+        )
+
+
 def moved(before: dict, after: dict, ids: np.ndarray, ids_after: np.ndarray) -> int:  # type: ignore[type-arg]
     """Documents of the first plan that are in another phase of the second."""
     place = {int(i): k for k, i in enumerate(ids_after)}

@@ -216,7 +216,7 @@ def test_language_is_what_the_package_says() -> None:
         "THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND RUNS.",
     ] * 3
     found = identify(texts)
-    assert [name for name, _ in found] == [language._ALIASES.get(n := py3langid.classify(t)[0], n) for t in texts]
+    assert [name for name, _ in found] == [language.ALIASES.get(n := py3langid.classify(t)[0], n) for t in texts]
     # Of a long text the same pieces are looked at, so its language is that of its parts.
     assert identify([texts[1] * 100])[0][0] == "de"
     assert all(confidence > 5_000 for _, confidence in found)

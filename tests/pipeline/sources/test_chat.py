@@ -154,7 +154,7 @@ def test_the_trainer_s_targets_are_those(chat_run: tuple[Path, Any]) -> None:
 
 def test_a_block_of_talks_is_traced_to_their_turns(chat_run: tuple[Path, Any]) -> None:
     run, settings = chat_run
-    opened = FinishedRun(RunPaths(run), lambda: list_sources(settings.sources, settings.id_salt))
+    opened = FinishedRun(RunPaths(run), lambda _: list_sources(settings.sources, settings.id_salt))
     length = read_set(run / "phases" / "phase3").splits[0].block_length
     traced = [s for b in range(3) for s in trace(opened, "phase3", b, length)]
     talks = [s for s in traced if s.name.startswith("talks/")]
