@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -66,11 +66,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C exits with status 130 and says how to resume."""
+    """Ctrl-C and other signals that end a command (see `interrupt.py`): say how to resume."""
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
+        with suppress(OSError):  # of a terminal that is gone
+            print("interrupted; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
