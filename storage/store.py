@@ -20,6 +20,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -60,13 +61,14 @@ def _make_private(session: Path) -> None:
         ValueError: they could.
     """
     root = str(session.parent)
-    os.makedirs(root, 0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        os.makedirs(root, 0o700)
     if os.environ.get("FOX1_SCRATCH"):
         problem = why_not_private(os.path.realpath(root), base=True)
     else:
-        # As an earlier version may have left it; what is in it is not read.
-        if os.lstat(root).st_uid == os.getuid() and not os.path.islink(root):
-            os.chmod(root, 0o700)
+        facts = os.lstat(root)
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid():
+            os.chmod(root, 0o700)  # an earlier version may have left it open; what is in it is not read
         problem = why_not_private(root)
     if not problem:
         with suppress(FileExistsError):

@@ -210,8 +210,10 @@ def _start_here(cpus: int, folder: str) -> None:
         ValueError: it does not start, or would listen to the network.
     """
     import ray
+    from psutil import NoSuchProcess, Process
     from ray._private import ray_constants
 
+    children = Process().children(recursive=True)
     # What keeps Ray to the loopback interface on other systems; the address alone it takes for the machine's own.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
@@ -224,6 +226,12 @@ def _start_here(cpus: int, folder: str) -> None:
             _temp_dir=folder,
             object_store_memory=128 << 20,
         )
+    except BaseException:
+        # Ray knows nothing yet of what it has begun to start, and some of it would live on for half a minute.
+        for process in set(Process().children(recursive=True)).difference(children):
+            with contextlib.suppress(NoSuchProcess):
+                process.kill()
+        raise
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
     if (found := ray._private.worker._global_node.node_ip_address) != LOOPBACK:
