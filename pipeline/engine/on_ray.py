@@ -249,6 +249,7 @@ def _kept_private() -> Iterator[str]:
     switches authentication off. The folder holds Ray's sockets and logs; `/tmp/ray`, its default, may be anyone's.
     """
     changes = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    changes |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")  # of the workers of a training
     before = {name: os.environ.get(name) for name in changes}
     place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     if len(place) > TEMPORARY_CHARACTERS:
