@@ -29,7 +29,7 @@ ASK_SECONDS = 5.0
 SLOW_SECONDS, SLOW_TIMES = 30.0, 4
 """A task is slow that takes longer than the one, and than the other times the median."""
 LOOPBACK = "127.0.0.1"
-TEMPORARY_CHARACTERS = 25
+TEMPORARY_CHARACTERS = 27
 """Longest path of a folder in which Ray's sockets can lie, some 80 characters deeper: their paths end at 107."""
 
 
@@ -152,16 +152,15 @@ def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
 
     with contextlib.ExitStack() as closing:
         if not ray.is_initialized():
-            target = address or os.environ.get("RAY_ADDRESS")
-            if target:
-                _require_answer(target)
-            else:
+            target = address or os.environ.get("RAY_ADDRESS") or "local"
+            if target == "local":
                 folder = closing.enter_context(_kept_private())
-            closing.callback(ray.shutdown)
-            if target:
-                _start(address=target)
-            else:
+                closing.callback(ray.shutdown)
                 _start_here(cpus or os.cpu_count() or 1, folder)
+            else:
+                _require_answer(target)
+                closing.callback(ray.shutdown)
+                _start(address=target)
         try:
             yield OnRay()
         except ray.exceptions.RayError as error:
@@ -259,7 +258,7 @@ def _kept_private() -> Iterator[str]:
         os.environ.update(changes)
         _read_authentication()
         try:
-            yield os.path.join(folder, "ray")
+            yield os.path.join(folder, "r")
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -268,7 +267,7 @@ def _kept_private() -> Iterator[str]:
 
 def _read_authentication() -> None:
     """Let Ray read the variables of authentication again, which it keeps from its import."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
