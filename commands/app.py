@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..storage.store import shown
 from . import cluster, curation, doctor, inspection, recipes, training
-from .interrupt import ended_by_signals
+from .interrupt import ended_by_signals, report
 
 
 class _Commands(TyperGroup):
@@ -23,8 +22,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            with suppress(OSError):  # of a terminal that is gone
-                print("interrupted", file=sys.stderr)
+            report("interrupted")
             raise typer.Exit(130) from None
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -20,7 +20,7 @@ UNDISTURBED_SECONDS = 3.0
 def ended_by_signals() -> Iterator[None]:
     """Let each of `ENDING` raise KeyboardInterrupt in the block, whose exit status then is 128 + the signal's number.
 
-    A signal that is ignored, as by `nohup`, stays ignored. Whoever catches KeyboardInterrupt reports it.
+    A signal that is ignored, as by `nohup`, stays ignored. Whoever catches KeyboardInterrupt reports it; here, if nobody has.
 
     Raises:
         SystemExit: a signal ended the block.
@@ -40,10 +40,12 @@ def ended_by_signals() -> Iterator[None]:
     before = {s: signal.signal(s, unwind) for s in heeded}
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         # What fails while the block unwinds, fails because of the signal.
         if not received:
             raise
+        if isinstance(error, KeyboardInterrupt):
+            report("interrupted")
     finally:
         for number, handler in before.items():
             # A process that is about to end is left to it.
@@ -51,6 +53,12 @@ def ended_by_signals() -> Iterator[None]:
     if received:
         _flush()
         sys.exit(128 + received[0])
+
+
+def report(line: str) -> None:
+    """Print a line about the end, where there is still somebody to read it."""
+    with suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def _flush() -> None:

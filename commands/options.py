@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import recipe_names
+from .interrupt import report
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        with suppress(OSError):  # of a terminal that is gone
-            print("interrupted; run the same command again to resume", file=sys.stderr)
+        report("interrupted; run the same command again to resume")
         raise typer.Exit(130) from None
 
 

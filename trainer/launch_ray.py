@@ -72,7 +72,7 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
     from .parallel import BACKEND
     from .train import phase_numbers, read_settings
 
-    class Interruptible(TorchTrainer):  # type: ignore[misc]
+    class Interruptible(TorchTrainer):
         def _register_sigint_handler(self, controller: Any) -> None:
             """Ctrl-C is the caller's, as every signal is; Ray would end the process with status 0."""
 
