@@ -7,6 +7,7 @@ training.py           train, curves, export, import, generate, eval
 recipes.py            recipe check and schema; tokenizer train and inspect
 cluster.py            submit, jobs; remote.py: the submitted command, parsed before anything is sent
 doctor.py             is this machine ready?
+interrupt.py          signals: one line, a status each, and nothing left behind
 options.py            arguments that several commands share; complete.py: what the shell completes
 compile_kernels.py    run while installing: compiles every Numba kernel
 show/                 all that a terminal shows

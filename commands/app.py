@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
 from ..storage.store import shown
 from . import cluster, curation, doctor, inspection, recipes, training
+from .interrupt import ended_by_signals, report
+
+
+class _Commands(TyperGroup):
+    """The commands; one that is interrupted and does not say so itself is reported here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            report("interrupted")
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="fox1",
+    cls=_Commands,
     help="Curate five public corpora into three curriculum shard sets, and train Fox-1 on them, phase by phase.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -76,16 +91,17 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: one line per error, a traceback only with --debug."""
+    """Entry point: one line per error or signal, a traceback only with --debug."""
     debug = "--debug" in sys.argv
-    try:
-        app(prog_name="fox1")
-    except (ValueError, OSError) as error:
-        if debug:
-            raise
-        # A message may hold names of files and words of documents; none of them steers a terminal.
-        from ..storage.wording import printable
+    with ended_by_signals():
+        try:
+            app(prog_name="fox1")
+        except (ValueError, OSError) as error:
+            if debug:
+                raise
+            # A message may hold names of files and words of documents; none of them steers a terminal.
+            from ..storage.wording import printable
 
-        for line in (*getattr(error, "details", ()), f"error: {shown(str(error).strip() or type(error).__name__)}"):
-            print(printable(line, "\n\t"), file=sys.stderr)
-        sys.exit(1)
+            for line in (*getattr(error, "details", ()), f"error: {shown(str(error).strip() or type(error).__name__)}"):
+                print(printable(line, "\n\t"), file=sys.stderr)
+            sys.exit(1)

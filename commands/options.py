@@ -13,6 +13,7 @@ import typer
 
 from ..storage.store import open_root, shown
 from .complete import recipe_names
+from .interrupt import report
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C exits with status 130 and says how to resume."""
+    """Ctrl-C and other signals that end a command (see `interrupt.py`): say how to resume."""
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
+        report("interrupted; run the same command again to resume")
         raise typer.Exit(130) from None
 
 

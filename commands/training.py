@@ -93,7 +93,8 @@ def train(
     else:
         from ..trainer.launch import launch
 
-        status = launch(run, out, phase, nproc, options)
+        with resumable():
+            status = launch(run, out, phase, nproc, options)
     raise typer.Exit(status)
 
 

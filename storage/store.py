@@ -20,15 +20,18 @@ import os
 import random
 import re
 import shutil
+import stat
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path, PosixPath
 from typing import Any, TypeVar
 
+from .private import why_not_private
 from .wording import first_line
 
 T = TypeVar("T")
@@ -48,6 +51,36 @@ def scratch() -> Path:
     return PosixPath(named) if named else PosixPath(tempfile.gettempdir(), f"fox1-scratch-{os.getuid()}")
 
 
+@cache
+def _make_private(session: Path) -> None:
+    """Make the folder of a session on this node, and look once whether other users could write or exchange what is in it.
+
+    All nodes name it alike, so that another one cannot take its place.
+
+    Raises:
+        ValueError: they could.
+    """
+    root = str(session.parent)
+    with suppress(FileExistsError):
+        os.makedirs(root, 0o700)
+    if os.environ.get("FOX1_SCRATCH"):
+        problem = why_not_private(os.path.realpath(root), base=True)
+    else:
+        facts = os.lstat(root)
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid():
+            os.chmod(root, 0o700)  # an earlier version may have left it open; what is in it is not read
+        problem = why_not_private(root)
+    if not problem:
+        with suppress(FileExistsError):
+            os.mkdir(session, 0o700)
+        root, problem = str(session), why_not_private(str(session))
+    if problem:
+        raise ValueError(
+            f"{root} {problem}, and is not used for what is fetched from stores: remove it, or set FOX1_SCRATCH to a folder "
+            "of your own"
+        )
+
+
 def scratch_limit() -> int:
     """Bytes that mirrors may take on a node: ${FOX1_SCRATCH_BYTES}, else half of the disk."""
     named = os.environ.get("FOX1_SCRATCH_BYTES")
@@ -64,8 +97,21 @@ class Mirrored(PosixPath):
     @property
     def url(self) -> str:
         parts = self.parts
-        at = next(i for i, part in enumerate(parts) if part.startswith("@"))
+        at = self._at
         return _prefix(parts[at][1:]) + "/".join(parts[at + 1 :])
+
+    @property
+    def _at(self) -> int:
+        """Which part of the path names the scheme; it follows the folder of the session."""
+        return next(i for i, part in enumerate(self.parts) if part.startswith("@"))
+
+    def make_private(self) -> None:
+        """See to it that only this user can write the mirror.
+
+        Raises:
+            ValueError: others can.
+        """
+        _make_private(PosixPath(*self.parts[: self._at]))
 
     @property
     def local(self) -> PosixPath:
@@ -93,6 +139,7 @@ class Mirrored(PosixPath):
         return os.stat_result((0o100644, 0, 0, 1, 0, 0, known, 0, 0, 0))
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        self.make_private()
         self.local.mkdir(mode, parents, exist_ok)
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -118,6 +165,7 @@ class Mirrored(PosixPath):
         yield from self.glob("*")
 
     def write_bytes(self, data: Any) -> int:
+        self.make_private()
         self.local.parent.mkdir(parents=True, exist_ok=True)
         written = self.local.write_bytes(data)
         upload(self)
@@ -172,9 +220,10 @@ def _session_folder() -> Path:
     """This process's session folder, removed when the process ends."""
     global _session
     if not _session:
-        _session = f"session-{uuid.uuid4().hex[:12]}"
-        folder = scratch() / _session
-        folder.mkdir(parents=True, exist_ok=True)
+        name = f"session-{uuid.uuid4().hex[:12]}"
+        folder = scratch() / name
+        _make_private(folder)
+        _session = name
         _sweep()
         owner = os.getpid()
         # A forked child ends earlier, and is not the owner.
@@ -338,6 +387,7 @@ def fetch_tree(folder: Path) -> None:
 def _fetched(path: Mirrored) -> Path:
     """The file in the mirror, fetched first if only the store has it; opening it fails if neither has it."""
     local = path.local
+    path.make_private()
     with suppress(OSError):
         facts = os.lstat(local)
         # Note the last use, coarsely: files in use are not removed to make room.

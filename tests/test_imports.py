@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cluster": {"api", "recipes", "pipeline", "trainer", "tokenize", "storage"},
     "commands": {"cluster", "api", "recipes", "pipeline", "trainer", "tokenize", "storage"},
     "kernel_cache": set(),
-    "__init__": {"api"},
+    "__init__": {"api", "storage"},
     "__main__": {"commands"},
 }
 """Part -> the parts it may import besides itself. Everything may take `__version__` from the package."""

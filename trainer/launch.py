@@ -11,11 +11,15 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from .settings import STOPPED, Options
+from .settings import STOPPED, Options, stopping_signals
 
 FAILURE_SECONDS = 10
 """Seconds that the other ranks have to exit by themselves once one has failed."""
+_LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+_ON_THIS_MACHINE = {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
+"""Of all ranks: they would listen on the interface of the machine's name, and one alone as well."""
 _SET_PARENT_DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux's prctl(2)."""
 
@@ -25,11 +29,13 @@ def launch(run: Path, out: Path, phase: str, nproc: int, options: Options) -> in
 
     Raises:
         ValueError: the run has no such phase.
+        KeyboardInterrupt: a signal came before there was anything to save.
     """
     from .train import phase_numbers, read_settings, train
 
     numbers = phase_numbers(read_settings(run), phase)
     if nproc == 1:
+        os.environ.update(_ON_THIS_MACHINE)
         return train(run, out, numbers, options)
     arguments = [str(run), str(out), "--phases", phase, *options.arguments()]
     return run_processes([sys.executable, "-m", "fox1.trainer.train", *arguments], nproc)
@@ -38,29 +44,36 @@ def launch(run: Path, out: Path, phase: str, nproc: int, options: Options) -> in
 def run_processes(command: list[str], count: int) -> int:
     """Run `command` as the ranks of one process group on this machine, as torchrun would; the worst exit status.
 
-    Signals are passed on, so that the ranks can agree, save and exit; if a rank fails, the others are stopped. If this
-    process is killed, they receive SIGTERM as well (on Linux).
+    A signal is passed on as SIGTERM, so that the ranks can agree, save and exit; if it ends them before they train, it is
+    raised here. If a rank fails, the others are stopped. If this process is killed, they receive SIGTERM (on Linux).
     """
-    ranks = _start_ranks(command, count)
+    received: list[int] = []
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        for rank in ranks:
-            if rank.poll() is None:
-                rank.send_signal(number)
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
 
-    before = {s: signal.signal(s, forward) for s in (signal.SIGTERM, signal.SIGINT)}
-    failed_at, first = 0.0, 0
+    before = {s: signal.signal(s, note) for s in stopping_signals()}
+    failed_at, first, told = 0.0, 0, False
     try:
+        store, port = _open_store(count)
+        ranks = _start_ranks(command, count, port)
         while any(rank.poll() is None for rank in ranks):
             time.sleep(0.1)
             if not first and (failures := [s for s in (rank.poll() for rank in ranks) if s not in (None, 0, STOPPED)]):
                 failed_at, first = time.monotonic(), failures[0]
-                forward(signal.SIGTERM, None)
-            if first and time.monotonic() - failed_at > FAILURE_SECONDS:
-                forward(signal.SIGKILL, None)
+            if (first or received) and not told:
+                told = True
+                _send(ranks, signal.SIGTERM)
+            # One that had not begun to train ends of it: the others wait for it in vain, with nothing to save.
+            early = bool(received) and first == -signal.SIGTERM
+            if first and (early or time.monotonic() - failed_at > FAILURE_SECONDS):
+                _send(ranks, signal.SIGKILL)
+        del store
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if received and first == -signal.SIGTERM:
+        signal.raise_signal(received[0])
     # The first to fail has printed what went wrong, unless it was killed; the others ended because of it.
     if first < 0:
         print(
@@ -72,12 +85,36 @@ def run_processes(command: list[str], count: int) -> int:
     return abs(first) or next((abs(s) for s in statuses if s not in (0, STOPPED)), max(statuses))
 
 
-def _start_ranks(command: list[str], count: int) -> list[subprocess.Popen[bytes]]:
+def _send(ranks: list[subprocess.Popen[bytes]], number: int) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(number)
+
+
+def _open_store(count: int) -> tuple[Any, int]:
+    """The store in which the ranks find each other, and its port.
+
+    It lives in this process: given an address, torch would listen on every interface; a socket it takes as it is.
+    """
+    from torch.distributed import TCPStore
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=count)
+    port = listener.getsockname()[1]
+    store = TCPStore(
+        "127.0.0.1", port, count, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+    return store, port
+
+
+def _start_ranks(command: list[str], count: int, port: int) -> list[subprocess.Popen[bytes]]:
     """Start the ranks, with the environment that torchrun would give them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common = {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        **_ON_THIS_MACHINE,
+    }
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     parent = os.getpid()
 
@@ -91,7 +128,7 @@ def _start_ranks(command: list[str], count: int) -> list[subprocess.Popen[bytes]
         subprocess.Popen(
             command,
             env={**os.environ, **common, "RANK": str(r), "LOCAL_RANK": str(r)},
-            # A session each: a terminal's Ctrl-C reaches them once, from the launcher.
+            # A session each: a terminal's signals reach them once, from the launcher.
             start_new_session=True,
             preexec_fn=exit_with_parent,
         )

@@ -72,11 +72,15 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
     from .parallel import BACKEND
     from .train import phase_numbers, read_settings
 
+    class Interruptible(TorchTrainer):
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Ctrl-C is the caller's, as every signal is; Ray would end the process with status 0."""
+
     numbers = phase_numbers(read_settings(run), phase)
     out.mkdir(parents=True, exist_ok=True)
     (out / OUTCOME).unlink(missing_ok=True)
     task = {"run": str(run), "out": str(out), "numbers": numbers, "options": asdict(options)}
-    trainer = TorchTrainer(
+    trainer = Interruptible(
         _work,
         train_loop_config=task,
         torch_config=TorchConfig(backend=BACKEND if workers.gpus else "gloo"),

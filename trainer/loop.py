@@ -22,7 +22,7 @@ from .data.order import Loader, MicroBatch, PhaseData
 from .data.source_losses import CORPUS, means, sums_by_source
 from .model.model import Fox1, flops_per_token
 from .schedule import LearningRateSchedule
-from .settings import TrainSettings
+from .settings import TrainSettings, stopping_signals
 from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
 
@@ -36,14 +36,14 @@ class Stop:
     asked: bool = False
 
     def install(self) -> None:
-        """Listen to SIGTERM and SIGINT; in another thread than the main one, that is left to who owns the main thread."""
+        """Listen to signals; in another thread than the main one, that is left to who owns the main thread."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.asked = True
 
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handle)
-            signal.signal(signal.SIGINT, handle)
+            for number in stopping_signals():
+                signal.signal(number, handle)
 
 
 @dataclass

@@ -5,13 +5,20 @@ A recipe is checked against them as they stand; see `storage/fields.py`.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from ..storage.fields import Bounds, Quantity, Share
 
 STOPPED = 75
-"""Exit status after SIGTERM or SIGINT: the state is saved; the same command resumes (EX_TEMPFAIL)."""
+"""Exit status after a signal: the state is saved; the same command resumes (EX_TEMPFAIL)."""
+
+
+def stopping_signals() -> list[signal.Signals]:
+    """Signals that ask a training to save its state and exit; a SIGHUP that `nohup` has switched off stays so."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangs_up else [])]
 
 
 @dataclass(frozen=True)

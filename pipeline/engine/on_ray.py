@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import signal
 import socket
 import statistics
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,6 +28,9 @@ ASK_SECONDS = 5.0
 """How often the driver looks at the cluster and at what is slow."""
 SLOW_SECONDS, SLOW_TIMES = 30.0, 4
 """A task is slow that takes longer than the one, and than the other times the median."""
+LOOPBACK = "127.0.0.1"
+TEMPORARY_CHARACTERS = 27
+"""Longest path of a folder in which Ray's sockets can lie, some 80 characters deeper: their paths end at 107."""
 
 
 class OnRay:
@@ -134,13 +140,9 @@ def _require_answer(address: str) -> None:
 def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
     """A Ray session: the cluster at `address` (or the job's own), else one of this machine for as long as the block.
 
-    A local session binds to loopback, has no dashboard and ends with the driver.
-
     Raises:
         ValueError: it does not start, or is lost.
     """
-    import logging
-
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -148,37 +150,124 @@ def ray_session(address: str | None, cpus: int | None) -> Iterator[OnRay]:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     import ray
 
-    target = address or os.environ.get("RAY_ADDRESS")
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    already = ray.is_initialized()
-    if not already:
-        if target:
-            _require_answer(target)
-        here: dict[str, Any] = {
-            "num_cpus": cpus or os.cpu_count(),
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
-            "object_store_memory": 128 << 20,
-        }
+    with contextlib.ExitStack() as closing:
+        if not ray.is_initialized():
+            target = address or os.environ.get("RAY_ADDRESS") or "local"
+            if target == "local":
+                folder = closing.enter_context(_kept_private())
+                closing.callback(ray.shutdown)
+                _start_here(cpus or os.cpu_count() or 1, folder)
+            else:
+                _require_answer(target)
+                closing.callback(ray.shutdown)
+                _start(address=target)
         try:
-            ray.init(**({"address": target} if target else here), **quiet)
-        except ConnectionError:
-            if not target:
-                raise
+            yield OnRay()
+        except ray.exceptions.RayError as error:
             raise ValueError(
-                f"no Ray cluster at {target}: start one (`ray start --head`), or leave out --address to run on this machine"
-            ) from None
-        except (ValueError, OSError):
-            raise
-        # Of a node that dies while it starts, Ray knows no narrower one.
-        except Exception as error:
-            raise ValueError(f"Ray does not start ({first_line(error)}); run the same command again") from error
+                f"the Ray session is lost ({first_line(error)}); run the same command again to go on"
+            ) from error
+
+
+def _start(**options: Any) -> None:
+    """`ray.init`, without a word of it.
+
+    Raises:
+        ValueError: Ray does not start, or there is no cluster.
+    """
+    import logging
+
+    import ray
+    from ray._private import utils
+
+    take_sigterm = utils.set_sigterm_handler
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        # Whoever listens to SIGTERM knows better than Ray what is to be done.
+        utils.set_sigterm_handler = lambda handler: None
     try:
-        yield OnRay()
-    except ray.exceptions.RayError as error:
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    except ConnectionError:
+        if options["address"] == "local":
+            raise
         raise ValueError(
-            f"the Ray session is lost ({first_line(error)}); run the same command again to go on"
-        ) from error
+            f"no Ray cluster at {options['address']}: start one (`ray start --head`), or leave out --address to run on this "
+            "machine"
+        ) from None
+    except (ValueError, OSError):
+        raise
+    # Of a node that dies while it starts, Ray knows no narrower one.
+    except Exception as error:
+        raise ValueError(f"Ray does not start ({first_line(error)}); run the same command again") from error
     finally:
-        if not already:
-            ray.shutdown()
+        utils.set_sigterm_handler = take_sigterm
+
+
+def _start_here(cpus: int, folder: str) -> None:
+    """Start a session of this machine, reached from this machine only.
+
+    Raises:
+        ValueError: it does not start, or would listen to the network.
+    """
+    import ray
+    from psutil import NoSuchProcess, Process
+    from ray._private import ray_constants
+
+    children = Process().children(recursive=True)
+    # What keeps Ray to the loopback interface on other systems; the address alone it takes for the machine's own.
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        _start(
+            # Without it, Ray would connect to whatever /tmp/ray/ray_current_cluster names.
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            _node_ip_address=LOOPBACK,
+            _temp_dir=folder,
+            object_store_memory=128 << 20,
+        )
+    except BaseException:
+        # Ray knows nothing yet of what it has begun to start, and some of it would live on for half a minute.
+        for process in set(Process().children(recursive=True)).difference(children):
+            with contextlib.suppress(NoSuchProcess):
+                process.kill()
+        raise
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+    if (found := ray._private.worker._global_node.node_ip_address) != LOOPBACK:
+        raise ValueError(
+            f"Ray {ray.__version__} would listen at {found}, not on the loopback interface alone; install the version of "
+            "constraints.txt, or pass --in-process"
+        )
+
+
+@contextlib.contextmanager
+def _kept_private() -> Iterator[str]:
+    """What belongs to a session of this machine alone while the block lasts: its token, and a folder that nobody else enters.
+
+    Without a token anyone on the machine could run code in the session, so that it has one even where the environment
+    switches authentication off. The folder holds Ray's sockets and logs; `/tmp/ray`, its default, may be anyone's.
+    """
+    changes = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    changes |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")  # of the workers of a training
+    before = {name: os.environ.get(name) for name in changes}
+    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(place) > TEMPORARY_CHARACTERS:
+        place = "/tmp"
+    # Ray opens its folder to everyone, hence one within.
+    with tempfile.TemporaryDirectory(prefix="fox1-", dir=place, ignore_cleanup_errors=True) as folder:
+        os.environ.update(changes)
+        _read_authentication()
+        try:
+            yield os.path.join(folder, "r")
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+            _read_authentication()
+
+
+def _read_authentication() -> None:
+    """Let Ray read the variables of authentication again, which it keeps from its import."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()

@@ -27,7 +27,8 @@ def unpacked(name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Arrays:
     Args:
         name: names all that the arrays depend on, such as the version of a package.
     """
-    folder = Path(config.CACHE_DIR) / name
+    # Where Numba was imported before fox1, it has no folder.
+    folder = Path(config.CACHE_DIR or os.environ["NUMBA_CACHE_DIR"]) / name
     with suppress(OSError, ValueError, KeyError, AttributeError):
         return _read(folder)
     arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -36,6 +38,30 @@ def descendants(pid: int) -> dict[int, str]:
                 found[child] = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
                 waiting.append(child)
     return found
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses at which a process and those below it accept TCP connections."""
+    inside: dict[str, str] = {}
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A":
+                words = bytes.fromhex(local.partition(":")[0])
+                # Each four bytes are a number in the order of the machine.
+                packed = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
+                inside[f"socket:[{inode}]"] = socket.inet_ntop(family, packed)
+    found = set()
+    for each in (pid, *descendants(pid)):
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{each}/fd").iterdir():
+                with suppress(OSError):
+                    found.add(inside.get(os.readlink(descriptor), ""))
+    return found - {""}
+
+
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.removeprefix("::ffff:")).is_loopback
 
 
 def send(pid: int, number: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from fox1.pipeline.engine.tasks import Silent
 
 from tests.conftest import ROOT, SMALL, as_set, read_stored, run_command, write_stored
 from tests.faults.kill_at_publish import Kill, draw
+from tests.faults.processes import comes, descendants, is_loopback, listening
 from tests.faults.promises import hashes
 
 
@@ -257,14 +259,24 @@ def test_five_times_the_sample_stays_within_a_gigabyte_and_a_half(tmp_path: Path
     assert peak < 1.5 * (1 << 30), f"{peak / (1 << 30):.2f} GiB"
 
 
+def given(pid: int, option: str) -> list[str]:
+    """What a process was given for an option."""
+    words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    return [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora: Path, tmp_path: Path) -> None:
-    """Also: one Ray worker gives the bytes of one process, in two calls."""
+    """Also: one Ray worker gives the bytes of one process, in two calls; what listens meanwhile, and that nothing remains."""
     words = ["curate", "sample", "--out", str(tmp_path / "run"), "--workers", "1", *as_set(*SMALL)]
+    # What Ray would connect to, given no address.
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    environment = {"FOX1_DATA": str(corpora), "RAY_TMPDIR": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
     # A suite that a shell started in the background ignores SIGINT, and its children inherit that.
     process = subprocess.Popen(
         [sys.executable, "-m", "fox1", *words],
-        env={**os.environ, "FOX1_DATA": str(corpora)},
+        env=os.environ | environment,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -273,10 +285,22 @@ def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora:
     for line in process.stderr:
         if line.startswith("scan"):
             break
+    below = descendants(process.pid)
+    addresses = listening(process.pid)
+    (session,) = {place for pid in below for place in given(pid, "--session-dir")}
+    (head,) = {place for pid in below for place in given(pid, "--gcs-address")}
+    assert addresses and all(map(is_loopback, addresses)), addresses
+    # Anyone on the machine can reach it; without the token nobody is answered.
+    with pytest.raises(grpc.RpcError) as refused, grpc.insecure_channel(head) as channel:
+        channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")(b"", timeout=30)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert Path(session).parents[1].stat().st_mode & 0o777 == 0o700
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(60) == 130, rest
     assert rest.splitlines()[-1] == "interrupted; run the same command again to resume"
+    assert all(comes("Z", pid, 10) for pid in below)
+    assert not Path(session).parents[1].exists()
     done = fox1(*words, data=corpora)
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "run") == hashes(run)

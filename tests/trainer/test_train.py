@@ -17,6 +17,7 @@ from fox1.tokenize.encode import Encoder
 from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 
 from tests.conftest import TWO_LAYERS, MakeOnce, run_command, run_to_train
+from tests.faults.processes import is_loopback, listening
 
 pytestmark = pytest.mark.slow
 
@@ -147,23 +148,28 @@ def test_activation_checkpointing_changes_no_loss(small: Path, whole: Path, tmp_
         assert loss == pytest.approx(expected[step], rel=1e-6), step
 
 
-def stop_at_the_first_report(command: list[str]) -> str:
-    """SIGTERM once a training has reported a step; what it says afterwards. Its status must be 75."""
+def stop_at_the_first_report(command: list[str], number: int) -> str:
+    """A signal once a training has reported a step; what it says afterwards. Its status must be 75.
+
+    All that listens meanwhile must be reached from this machine only.
+    """
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     for line in process.stderr:
         if " step " in line:
             break
-    process.send_signal(signal.SIGTERM)
+    addresses = listening(process.pid)
+    process.send_signal(number)
     rest = process.stderr.read()
     assert process.wait() == 75, rest
+    assert addresses and all(map(is_loopback, addresses)), addresses
     return rest
 
 
 def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out)]
-    rest = stop_at_the_first_report(command)
+    rest = stop_at_the_first_report(command, signal.SIGTERM)
     assert "run the same command again to continue" in rest
     assert checkpoints(out)
 
@@ -171,7 +177,7 @@ def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Pat
 def test_several_processes_stop_together_and_resume(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "together"
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--nproc", "2"]
-    stop_at_the_first_report(command)
+    stop_at_the_first_report(command, signal.SIGHUP)
     assert checkpoints(out)
     again = train(small, out, "--phase", "1", nproc=2)
     assert again.returncode == 0 and "resumed from" in again.stderr
