@@ -11,6 +11,7 @@ import typer
 from .. import __version__
 from ..storage.store import shown
 from . import cluster, curation, doctor, inspection, recipes, training
+from .options import looking
 
 app = typer.Typer(
     name="fox1",
@@ -22,16 +23,16 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "sample": curation.sample,
     "curate": curation.curate,
-    "stats": inspection.stats,
-    "report": inspection.report,
-    "filter": inspection.filter_command,
-    "why": inspection.why,
-    "trace": inspection.trace,
-    "find": inspection.find,
-    "dump": curation.dump,
-    "plan": curation.plan,
-    "verify": curation.verify,
-    "gc": curation.gc,
+    "stats": looking(inspection.stats),
+    "report": looking(inspection.report),
+    "filter": looking(inspection.filter_command),
+    "why": looking(inspection.why),
+    "trace": looking(inspection.trace),
+    "find": looking(inspection.find, failure=2),
+    "dump": looking(curation.dump),
+    "plan": looking(curation.plan),
+    "verify": looking(curation.verify, failure=2),
+    "gc": looking(curation.gc),
     "train": training.train,
     "curves": training.curves,
     "export": training.export_command,
@@ -54,7 +55,7 @@ recipe.command("check")(recipes.recipe_check)
 recipe.command("schema")(recipes.recipe_schema)
 tokenizer = typer.Typer(help="Train and inspect SentencePiece models.", no_args_is_help=True)
 tokenizer.command("train")(recipes.tokenizer_train)
-tokenizer.command("inspect")(recipes.tokenizer_inspect)
+tokenizer.command("inspect")(looking(recipes.tokenizer_inspect))
 for name, group in {"jobs": jobs, "recipe": recipe, "tokenizer": tokenizer}.items():
     app.add_typer(group, name=name)
 
@@ -88,4 +89,4 @@ def main() -> None:
 
         for line in (*getattr(error, "details", ()), f"error: {shown(str(error).strip() or type(error).__name__)}"):
             print(printable(line, "\n\t"), file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_status", 1))

@@ -209,19 +209,27 @@ def dump(
 
 
 def verify(run: RunFolder) -> None:
-    """Compare every file of a run with its checksum in the manifest."""
+    """Compare every file of a run with its checksum in the manifest.
+
+    The exit status is 0 if all match, 1 if some do not, and 2 after an error.
+    """
     from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.checksums import not_covered
     from ..pipeline.run.checksums import verify as verify_run
 
     warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))
+    for name in not_covered(RunPaths(run)):
+        print(f"{shown(run)}/{name} is not covered: an earlier version wrote no checksum of it", file=sys.stderr)
     for problem in problems:
         print(f"{shown(run)}/{problem}", file=sys.stderr)
     if problems:
-        raise ValueError(
-            f"{len(problems)} of {files:,} files in {shown(run)} do not match their checksums; delete them and run `fox1 curate` "
-            "again"
+        print(
+            f"error: {len(problems)} of {files:,} files in {shown(run)} do not match their checksums; delete them and run "
+            "`fox1 curate` again",
+            file=sys.stderr,
         )
+        raise typer.Exit(1)
     print(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all match their checksums")
 
 

@@ -160,7 +160,7 @@ def find(
 ) -> None:
     """Show whether a document is in a run, and was trained on.
 
-    A copy of it counts, too. The exit status is 1 if neither was trained on.
+    A copy of it counts, too. The exit status is 0 if one of them was trained on, 1 if none was, and 2 after an error.
     """
     from ..api import open_run
     from .show.documents import print_found, print_listed

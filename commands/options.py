@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..storage.reading import as_written
 from ..storage.store import open_root, shown
 from .complete import recipe_names
 
@@ -74,12 +76,32 @@ def resumable() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def looking(command: Callable[..., None], failure: int = 1) -> Callable[..., None]:
+    """A command that looks at a run, which anyone may have made: whatever the run holds, an error is one line.
+
+    Args:
+        failure: exit status of an error; 2 where 1 is an answer, as with grep.
+    """
+
+    @functools.wraps(command)
+    def looked(*args: Any, **options: Any) -> None:
+        try:
+            with as_written(shown(next(iter(options.values()))), "read it with the version that wrote it, or curate it again"):
+                command(*args, **options)
+        except (ValueError, OSError) as error:
+            error.exit_status = failure  # type: ignore[union-attr]
+            raise
+
+    return looked
+
+
 def warn_unfinished(run: Path) -> None:
     """Warn of a run whose last `curate` did not finish: some of its files may be those of an earlier recipe."""
-    from ..pipeline.run.artifacts import RunPaths, is_finished, read_json
+    from ..pipeline.run.artifacts import RunPaths, is_finished
+    from ..pipeline.run.manifest import read_manifest
 
     paths = RunPaths(run)
-    if paths.manifest.exists() and not is_finished(read_json(paths.manifest)):
+    if paths.manifest.exists() and not is_finished(read_manifest(paths)):
         print(
             f"warning: the last `fox1 curate` of {shown(run)} did not finish; later stages are missing or out of date. "
             "Run it again.",

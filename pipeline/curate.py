@@ -31,10 +31,10 @@ from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
 from .prepare.stage import prepare
 from .prepare.text_sample import SubsetName
-from .run.artifacts import STAGES, RunPaths, publish, read_json, remove_partial
+from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
 from .run.identity import Group, SourceFile, group_files
-from .run.manifest import write_manifest
+from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings, signals_schema
 from .signals.stage import scan
 from .sources.listing import SourceSettings, list_sources, sample_files
@@ -138,7 +138,8 @@ def curate(
                 # Not an error of the data: the stage was needed, and has just been brought up to date.
                 summary.stages.append(f"{stage} (needed)")
             artifacts = (a for outputs in engine.finished.values() for a in outputs)
-            write_manifest(paths, sources, artifacts, settings.tokenizer, settings.against)
+            written = {p: further[p] for p in further if p == paths.recipe or STAGES.index(stage) >= STAGES.index("mix")}
+            write_manifest(paths, sources, artifacts, settings.tokenizer, settings.against, written)
             if stage == last:
                 break
             began, before = time.monotonic(), len(engine.reused)
@@ -213,6 +214,6 @@ def _run_stages(
 
 def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
     """The groups of a run's files: those its manifest names."""
-    named = {(f["corpus"], f["path"]) for f in read_json(paths.manifest)["files"]}
+    named = {(f["corpus"], f["path"]) for f in read_manifest(paths)["files"]}
     files = [f for f in list_sources(settings.sources, settings.id_salt) if (f.corpus, f.path) in named]
     return group_files(files)

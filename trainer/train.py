@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 
 from ..storage import lease, store
+from ..storage.reading import Misshapen, read_json
 from .checkpoints.checkpoint import (
     Checkpointer,
     TrainingProgress,
@@ -53,10 +54,10 @@ def read_settings(run: Path) -> TrainSettings:
     """
     path = run / "training.json"
     try:
-        return TrainSettings.from_json(json.loads(path.read_text()))
+        return TrainSettings.from_json(read_json(path))
     except FileNotFoundError:
         raise ValueError(f"{run} has no training.json; `fox1 curate RECIPE --out {run}` writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except Misshapen as error:
         raise ValueError(f"{path} is damaged ({error}); run `fox1 curate` again to rewrite it") from None
 
 
