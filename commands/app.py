@@ -84,9 +84,9 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if debug:
             raise
-        # A message may hold names of files and words of documents; none of them steers a terminal.
-        from ..storage.wording import printable
+        from ..storage.wording import one_line, say
 
-        for line in (*getattr(error, "details", ()), f"error: {shown(str(error).strip() or type(error).__name__)}"):
-            print(printable(line, "\n\t"), file=sys.stderr)
+        # A message may hold names of files and words of documents, and those of libraries have several lines.
+        for line in (*getattr(error, "details", ()), f"error: {shown(one_line(str(error)) or type(error).__name__)}"):
+            say(line, sys.stderr)
         sys.exit(getattr(error, "exit_status", 1))

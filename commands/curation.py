@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
+from ..storage.wording import say
 from .complete import phase_names, recipe_names
 from .options import (
     AsJson,
@@ -37,8 +38,8 @@ def sample(
 
     summary = write_sample(directory, megabytes=megabytes)
     for corpus, rows in summary.rows.items():
-        print(f"{corpus:12} {rows:8,} rows {summary.text_bytes[corpus] / 1e6:8.1f} MB of text")
-    print(f"{directory}: {sum(summary.text_bytes.values()) / 1e6:.1f} MB in {summary.seconds:.1f} s")
+        say(f"{corpus:12} {rows:8,} rows {summary.text_bytes[corpus] / 1e6:8.1f} MB of text")
+    say(f"{directory}: {sum(summary.text_bytes.values()) / 1e6:.1f} MB in {summary.seconds:.1f} s")
 
 
 def curate(
@@ -88,7 +89,7 @@ def curate(
 
     resolved = resolve(recipe, overrides or [], share(limit))
     for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
-        print(f"warning: {line}", file=sys.stderr)
+        say(f"warning: {line}", sys.stderr)
     with resumable(), StageBars() as bars:
         summary = curate_resolved(
             resolved,
@@ -152,7 +153,7 @@ def plan(
 
     machine = Machine(nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
     part = share(sample_share) if sample_share else None
-    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, lambda text: print(text, file=sys.stderr))
+    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, lambda text: say(text, sys.stderr))
     if save:
         write_json(save.absolute(), made.rates.to_json())
     if as_json:
@@ -205,7 +206,7 @@ def dump(
         with held(out):
             remove_partial(out)
             documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
-    print(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
+    say(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 
 def verify(run: RunFolder) -> None:
@@ -220,17 +221,17 @@ def verify(run: RunFolder) -> None:
     warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))
     for name in not_covered(RunPaths(run)):
-        print(f"{shown(run)}/{name} is not covered: an earlier version wrote no checksum of it", file=sys.stderr)
+        say(f"{shown(run)}/{name} is not covered: an earlier version wrote no checksum of it", sys.stderr)
     for problem in problems:
-        print(f"{shown(run)}/{problem}", file=sys.stderr)
+        say(f"{shown(run)}/{problem}", sys.stderr)
     if problems:
-        print(
+        say(
             f"error: {len(problems)} of {files:,} files in {shown(run)} do not match their checksums; delete them and run "
             "`fox1 curate` again",
-            file=sys.stderr,
+            sys.stderr,
         )
         raise typer.Exit(1)
-    print(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all match their checksums")
+    say(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all match their checksums")
 
 
 def gc(
@@ -253,5 +254,5 @@ def gc(
 
     files, size = collect(RunPaths(run), intermediate, dry_run)
     for name in files if dry_run else ():
-        print(name)
-    print(f"{shown(run)}: {len(files):,} files, {size / 1e6:,.1f} MB " + ("to delete" if dry_run else "deleted"))
+        say(name)
+    say(f"{shown(run)}: {len(files):,} files, {size / 1e6:,.1f} MB " + ("to delete" if dry_run else "deleted"))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
+from ..storage.wording import say
 from .complete import phase_names
 from .options import AsJson, HoldsPlace, RunFolder, warn_unfinished
 
@@ -58,7 +59,7 @@ def report(
         warn_unfinished(each)
     page = out or run / (f"report-{other.name}.html" if other else "report.html")
     write_report(runs, page)
-    print(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
+    say(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
 
 
 def filter_command(

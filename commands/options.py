@@ -14,6 +14,7 @@ import typer
 
 from ..storage.reading import as_written
 from ..storage.store import open_root, shown
+from ..storage.wording import say
 from .complete import recipe_names
 
 
@@ -72,7 +73,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
+        say("interrupted; run the same command again to resume", sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -86,7 +87,9 @@ def looking(command: Callable[..., None], failure: int = 1) -> Callable[..., Non
     @functools.wraps(command)
     def looked(*args: Any, **options: Any) -> None:
         try:
-            with as_written(shown(next(iter(options.values()))), "read it with the version that wrote it, or curate it again"):
+            with as_written(
+                shown(next(iter(options.values()))), "read it with the version that wrote it, or curate it again"
+            ):
                 command(*args, **options)
         except (ValueError, OSError) as error:
             error.exit_status = failure  # type: ignore[union-attr]
@@ -102,8 +105,8 @@ def warn_unfinished(run: Path) -> None:
 
     paths = RunPaths(run)
     if paths.manifest.exists() and not is_finished(read_manifest(paths)):
-        print(
+        say(
             f"warning: the last `fox1 curate` of {shown(run)} did not finish; later stages are missing or out of date. "
             "Run it again.",
-            file=sys.stderr,
+            sys.stderr,
         )

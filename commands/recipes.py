@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..storage.wording import say
 from .options import HoldsPlace, Overrides, RecipeName, RunFolder
 
 
@@ -26,10 +27,10 @@ def recipe_check(
         parsed, _ = load_recipe(recipe, overrides or [])
     except RecipeError as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            say(f"error: {problem}", sys.stderr)
         raise typer.Exit(1) from None
     for line in check_recipe(parsed):
-        print(line)
+        say(line)
 
 
 def recipe_schema() -> None:
@@ -98,4 +99,4 @@ def tokenizer_train(
     model = train_on_survivors(planned_groups(settings, paths), paths, wanted, settings.seed)
     with publish(out) as file:
         file.write(model)
-    print(f"{out}: {wanted.vocab_size:,} pieces; `fox1 tokenizer inspect {out}` shows them")
+    say(f"{out}: {wanted.vocab_size:,} pieces; `fox1 tokenizer inspect {out}` shows them")

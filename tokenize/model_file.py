@@ -49,14 +49,15 @@ def parse_model(data: bytes) -> proto.ModelProto:
 def _check_pieces(model: proto.ModelProto) -> None:
     if not 0 < len(model.pieces) <= MOST_PIECES:
         raise Misshapen(f"it has {len(model.pieces):,} pieces")
-    try:
-        texts = [piece.piece for piece in model.pieces]
-    except UnicodeDecodeError:
-        raise Misshapen("a piece is not UTF-8") from None
+    texts = [piece.piece for piece in model.pieces]
+    if not all(isinstance(text, str) for text in texts):
+        raise Misshapen("a piece is not UTF-8")
     kinds = [piece.type for piece in model.pieces]
     for number, (text, kind, piece) in enumerate(zip(texts, kinds, model.pieces, strict=True)):
         if not 0 < len(text) <= LONGEST_PIECE or "\0" in text or not math.isfinite(piece.score):
-            raise Misshapen(f"piece {number} is empty, longer than {LONGEST_PIECE} characters, or without a finite score")
+            raise Misshapen(
+                f"piece {number} is empty, longer than {LONGEST_PIECE} characters, or without a finite score"
+            )
         if (kind == _KIND.BYTE) != bool(_BYTE.fullmatch(text)) and kind in (_KIND.BYTE, _KIND.NORMAL):
             raise Misshapen(f"piece {number} is not the byte that it should be")
     if len(set(texts)) < len(texts):

@@ -259,7 +259,9 @@ def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq
         shape = file.metadata
         place = next((i for i in range(shape.num_columns) if shape.schema.column(i).path == key), None)
         if place is None:
-            raise ValueError(f"{store.shown(path)} is damaged (it has no column {key}); run `fox1 curate` again to rebuild it")
+            raise ValueError(
+                f"{store.shown(path)} is damaged (it has no column {key}); run `fox1 curate` again to rebuild it"
+            )
         for group in range(file.num_row_groups):
             facts = shape.row_group(group).column(place).statistics
             if facts and facts.min <= last and facts.max >= first:

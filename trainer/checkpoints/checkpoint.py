@@ -40,7 +40,6 @@ from ...storage.reading import Misshapen, open_regular, read_json, typed
 from ...storage.wording import first_line, printable
 from .reader import DATA_FILE, METADATA, METADATA_BYTES, contents, load_state
 
-
 MANIFEST_BYTES = 16 << 20
 """A manifest names a few files for each process."""
 
@@ -118,7 +117,9 @@ def verify(checkpoint: Path, manifest: CheckpointManifest) -> None:
     """
     for name in manifest.files:
         if name != METADATA and not DATA_FILE.fullmatch(name):
-            raise ValueError(f"{checkpoint} is damaged: {printable(name[:100])} is not the name of a file that it can have")
+            raise ValueError(
+                f"{checkpoint} is damaged: {printable(name[:100])} is not the name of a file that it can have"
+            )
     sizes = {METADATA: METADATA_BYTES}
     # The metadata first: it says how long the others are.
     for name in sorted(manifest.files, key=lambda n: n != METADATA):

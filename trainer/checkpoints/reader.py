@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -71,7 +71,9 @@ MOST = 64
 
 
 class _Unpickler(pickle._Unpickler):  # the one in C looks at no opcode
-    dispatch = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES}
+    dispatch: ClassVar = {
+        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         ours = module.startswith("torch.distributed.checkpoint.") and name in _CLASSES
@@ -92,7 +94,9 @@ def _is_plain(value: object, depth: int) -> bool:
 def _is_key(value: object) -> bool:
     if isinstance(value, MetadataIndex):
         parts = vars(value)
-        return isinstance(parts.get("fqn"), str) and _is_plain(parts.get("offset"), 1) and _is_plain(parts.get("index"), 0)
+        return (
+            isinstance(parts.get("fqn"), str) and _is_plain(parts.get("offset"), 1) and _is_plain(parts.get("index"), 0)
+        )
     return isinstance(value, str)
 
 
