@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ..storage.reading import read_bounded
 from ..storage.wording import printable
 from .check import absent_pools
 from .json_schema import nearest
@@ -22,6 +23,7 @@ from .travel import find_lists, find_plugins
 
 PACKAGE = Path(__file__).parent
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
+RECIPE_BYTES = 16 << 20
 MAX_VALUES, MAX_DEPTH, MAX_TEXT = 100_000, 32, 1 << 20
 """Of a recipe with its aliases written out, variables included: nine lines of YAML can stand for a billion values."""
 
@@ -52,7 +54,7 @@ def find(name: str, beside: Path | None = None) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = _yaml(path.read_text(encoding="utf-8"))
+        value = _yaml(read_bounded(path, RECIPE_BYTES).decode())
     except ValueError as error:
         raise RecipeError(str(path), [f"not YAML: {error}"]) from None
     if not isinstance(value, dict):

@@ -13,10 +13,10 @@ import numpy as np
 from sentencepiece import sentencepiece_model_pb2 as proto
 
 from ..storage.reading import Misshapen
+from .shards import MOST_PIECES
 
 MODEL_BYTES = 64 << 20
 """Gemma's model of 256,000 pieces takes 4 MiB."""
-MOST_PIECES = 1 << 22
 LONGEST_PIECE = 512
 """In characters: reading a model takes time by the square of it."""
 MOST_CONTROL = 4096

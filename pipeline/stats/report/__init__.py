@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
+from ....storage.wording import printable
 from ...run.artifacts import publish
 from . import charts
 from .facts import RunFacts, differences, read_facts
@@ -47,6 +49,7 @@ def render(runs: Sequence[RunFacts]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     environment.filters |= {"n": number, "pc": per_cent, "size": charts.short}
     script = (HERE / "page.js").read_text()
@@ -59,6 +62,11 @@ def render(runs: Sequence[RunFacts]) -> str:
         script=script,
         script_hash=f"sha256-{digest}",
     )
+
+
+def _shown(value: object) -> object:
+    """What stands for a value on the page: texts as a terminal shows them."""
+    return printable(value, "\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def number(value: float) -> str:
