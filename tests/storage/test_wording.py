@@ -23,7 +23,20 @@ def test_a_count_agrees_with_its_noun() -> None:
 
 @pytest.mark.parametrize(
     "unseen",
-    ["\u202e", "\u2066", "\u200b", "\ufeff", "\u00ad", "\U000e0041", "\U000e0001", "\u034f", "\u3164", "\ufe01", "\u2028", "\x85"],
+    [
+        "\u202e",
+        "\u2066",
+        "\u200b",
+        "\ufeff",
+        "\u00ad",
+        "\U000e0041",
+        "\U000e0001",
+        "\u034f",
+        "\u3164",
+        "\ufe01",
+        "\u2028",
+        "\x85",
+    ],
 )
 def test_what_nobody_sees_is_shown(unseen: str) -> None:
     assert printable(f"a{unseen}b") == "a\ufffdb"

@@ -100,11 +100,11 @@ def load_checkpoint(checkpoint: Path) -> tuple[Fox1, TokenizerFacts | None]:
         ValueError: there is no checkpoint, it is damaged, or it is larger than this machine's memory.
     """
     folder = newest(checkpoint)
-    manifest = read_manifest(folder)
+    manifest, tensors = read_manifest(folder), contents(folder).shapes
     try:
         settings = typed(ModelSettings, manifest.settings.get("model"), "model")
         settings.check(manifest.vocab_size)
-        stored = {n.removeprefix("model."): s for n, s in contents(folder).shapes.items() if n.startswith("model.")}
+        stored = {n.removeprefix("model."): s for n, s in tensors.items() if n.startswith("model.")}
         _compare(stored, settings.layers, lambda: settings.shapes(manifest.vocab_size))
     except Misshapen as error:
         raise ValueError(f"{folder}/manifest.json does not describe a model ({error})") from None
