@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ..storage.reading import as_written
 from ..storage.store import open_root, shown
 from ..storage.wording import say
 from .complete import phase_names
-from .options import AsJson, HoldsPlace, RunFolder, warn_unfinished
+from .options import ASK_FOR, AsJson, HoldsPlace, RunFolder, warn_unfinished
 
 
 def stats(
@@ -31,7 +32,8 @@ def stats(
 
         print(json.dumps(values, indent=1, sort_keys=True))
     else:
-        print_tables(values)
+        with as_written(f"{shown(run)}/stats", ASK_FOR, ValueError):
+            print_tables(values)
 
 
 def report(

@@ -17,6 +17,9 @@ from ..storage.store import open_root, shown
 from ..storage.wording import say
 from .complete import recipe_names
 
+ASK_FOR = "read it with the version that wrote it, or curate it again"
+"""What to do with a run that is not of the shape that this version writes."""
+
 
 @dataclass(frozen=True)
 class HoldsPlace:
@@ -87,9 +90,7 @@ def looking(command: Callable[..., None], failure: int = 1) -> Callable[..., Non
     @functools.wraps(command)
     def looked(*args: Any, **options: Any) -> None:
         try:
-            with as_written(
-                shown(next(iter(options.values()))), "read it with the version that wrote it, or curate it again"
-            ):
+            with as_written(shown(next(iter(options.values()))), ASK_FOR):
                 command(*args, **options)
         except (ValueError, OSError) as error:
             error.exit_status = failure  # type: ignore[union-attr]

@@ -157,16 +157,27 @@ def _refuse(value: Any, where: str) -> typing.NoReturn:
 
 
 @contextmanager
-def as_written(what: str, remedy: str) -> Iterator[None]:
+def as_written(what: str, remedy: str, *more: type[Exception]) -> Iterator[None]:
     """Within the block, a value that is not there, or of another type than the code takes, is the fault of a file.
 
     For statistics, whose shape is that of the code that shows them.
+
+    Args:
+        more: further errors that nothing but such a value raises within the block.
 
     Raises:
         ValueError: one line that names `what` and the remedy.
     """
     try:
         yield
-    except (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, NotImplementedError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        AssertionError,
+        NotImplementedError,
+        *more,
+    ) as error:
         said = printable(first_line(error)[:100])
         raise ValueError(f"{what} is not of the shape that this version of fox1 writes ({said}); {remedy}") from error

@@ -73,7 +73,7 @@ def _check_pieces(model: proto.ModelProto) -> None:
 def _check_charsmap(blob: bytes) -> None:
     """The map of a normaliser: the length of a double-array trie, the trie, and the texts that its values point to.
 
-    Its reader follows the trie without looking at its end: every step from every unit must stay within it.
+    Not every release of its reader looks where the trie ends: every step from every unit must stay within it.
     """
     if not blob:
         return

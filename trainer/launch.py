@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from ..storage.wording import say
 from .settings import STOPPED, Options
 
 FAILURE_SECONDS = 10
@@ -63,10 +64,10 @@ def run_processes(command: list[str], count: int) -> int:
             signal.signal(number, handler)
     # The first to fail has printed what went wrong, unless it was killed; the others ended because of it.
     if first < 0:
-        print(
+        say(
             f"error: one of the {count} training processes was killed ({signal.Signals(-first).name}); run the same command "
             "again to resume from the last checkpoint",
-            file=sys.stderr,
+            sys.stderr,
         )
     statuses = [rank.returncode for rank in ranks]
     return abs(first) or next((abs(s) for s in statuses if s not in (0, STOPPED)), max(statuses))

@@ -43,7 +43,7 @@ def new_console() -> Console:
 
 def new_table(title: str, *columns: str) -> Table:
     table = TextTable(
-        title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+        title=printable(title), title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")

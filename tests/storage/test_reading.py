@@ -80,6 +80,8 @@ def test_what_is_not_json_is_one_line(data: bytes, tmp_path: Path) -> None:
 
 def test_a_value_of_another_shape_is_the_fault_of_the_file() -> None:
     for value in ("[]", '{"a": 1}', "1", "null"):
-        with pytest.raises(ValueError, match="the run is not of the shape .*; write it again"):
-            with as_written("the run", "write it again"):
-                json.loads(value)["a"]["b"]
+        with (
+            pytest.raises(ValueError, match=r"the run is not of the shape .*; write it again"),
+            as_written("the run", "write it again"),
+        ):
+            json.loads(value)["a"]["b"]

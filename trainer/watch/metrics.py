@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from ...storage import store
 from ...storage.disk import writing
-from ...storage.wording import printable
+from ...storage.wording import printable, say
 from .live import LiveLine
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -119,7 +119,7 @@ class Metrics:
         if time.monotonic() - self._uploaded > UPLOAD_SECONDS:
             self.upload()
         if self._live is None:
-            print(text, file=sys.stderr, flush=True)
+            say(text, sys.stderr)
         else:
             self._live.print(text)
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from ....storage.reading import as_written
+from ....storage.store import shown
 from ....storage.wording import printable
 from ...run.artifacts import publish
 from . import charts
@@ -36,7 +38,9 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     if len(facts) == 2 and facts[0].name == facts[1].name:
         for label, run in zip("AB", facts, strict=True):
             run.name = f"{run.name} ({label})"
-    page = render(facts)
+    names = " or ".join(shown(run) for run in runs)
+    with as_written(f"stats/ of {names}", "curate the run again", ValueError, jinja2.TemplateError):
+        page = render(facts)
     with publish(out) as file:
         file.write(page.encode())
 

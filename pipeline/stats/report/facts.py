@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ....storage.reading import read_bounded
+from ....storage.reading import as_written, read_bounded
 from ....storage.store import shown
 from ....storage.wording import first_line, printable
 from ...dedupe.order import DUPLICATES
@@ -97,8 +97,13 @@ def read_facts(run: Path) -> RunFacts:
     Raises:
         ValueError: it is not finished.
     """
-    stats = read_stats(run)
-    paths = RunPaths(run)
+    stats, paths = read_stats(run), RunPaths(run)
+    recipe, times = _read_recipe(paths.recipe), task_times(paths)
+    with as_written(f"{shown(run)}/stats", "curate the run again", ValueError):
+        return _facts_of(run.resolve().name, stats, recipe, times)
+
+
+def _facts_of(name: str, stats: dict[str, Any], recipe: str, times: Sequence[dict[str, Any]]) -> RunFacts:
     corpora = stats["funnel"]["corpora"]
     phases = stats["mixture"]["phases"]
     dropped: dict[str, int] = {}
@@ -110,8 +115,8 @@ def read_facts(run: Path) -> RunFacts:
     domains = {c["domain"] for p in phases for c in p["cells"]} | {c["domain"] for c in stats["mixture"]["unused"]}
     raw_bytes = sum(c["bytes"] for c in corpora)
     return RunFacts(
-        name=run.resolve().name,
-        recipe=_read_recipe(paths.recipe),
+        name=name,
+        recipe=recipe,
         stats=stats,
         rows=sum(c["rows"] for c in corpora),
         kept=sum(c["kept"] for c in corpora),
@@ -125,7 +130,7 @@ def read_facts(run: Path) -> RunFacts:
         corpora=[c["corpus"] for c in corpora],
         rules=sorted(rules, key=lambda r: (-r[1], r[0])),
         languages=_languages(stats["languages"]["languages"]),
-        stages=_stage_times(paths, raw_bytes),
+        stages=_stage_times(times, raw_bytes),
         overlaps={kind: _matrix(stats["overlap"], kind) for kind in ("all", "kept", "near")},
     )
 
@@ -161,9 +166,9 @@ def _matrix(overlap: dict[str, Any], kind: str) -> list[list[int]]:
     return rows
 
 
-def _stage_times(paths: RunPaths, raw_bytes: int) -> list[StageTime]:
+def _stage_times(times: Sequence[dict[str, Any]], raw_bytes: int) -> list[StageTime]:
     """Sums over `timings/tasks.jsonl`; of a task that ran several times, its last run."""
-    last = {(entry["stage"], entry["task"]): entry for entry in task_times(paths)}
+    last = {(entry["stage"], entry["task"]): entry for entry in times}
     found = []
     for stage in STAGES:
         entries = [e for e in last.values() if e["part"] == stage and not e["error"]]
