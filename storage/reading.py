@@ -24,6 +24,17 @@ JSON_BYTES = 256 << 20
 """A manifest of a million files is smaller; what is larger is no file of ours."""
 
 
+_OF_THE_SHAPE: tuple[type[Exception], ...] = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+)
+"""What code raises where a value is not there, or is another than it takes."""
+
+
 class Misshapen(ValueError):
     """A file is not what its reader takes; the message says why, and names no file."""
 
@@ -152,7 +163,7 @@ def _said(text: str) -> str:
 
 
 def _refuse(value: Any, where: str) -> typing.NoReturn:
-    what = {dict: "an object", list: "a list"}.get(type(value)) or repr(value)
+    what = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
     raise Misshapen(f"{_said(where) or 'it'} is {_said(what)}")
 
 
@@ -170,14 +181,6 @@ def as_written(what: str, remedy: str, *more: type[Exception]) -> Iterator[None]
     """
     try:
         yield
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        AssertionError,
-        NotImplementedError,
-        *more,
-    ) as error:
+    except (*_OF_THE_SHAPE, *more) as error:
         said = printable(first_line(error)[:100])
         raise ValueError(f"{what} is not of the shape that this version of fox1 writes ({said}); {remedy}") from error

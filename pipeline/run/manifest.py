@@ -122,8 +122,8 @@ def read_manifest(paths: RunPaths) -> dict[str, Any]:
                 raise ValueError(f"the name {name[:100]!r} leads out of the run")
         if wrong := next((f for f in read.files if not 0 < f.file_hash < 1 << FILE_BITS), None):
             raise ValueError(f"{wrong.path[:100]!r} has no id that a file can have")
-        if wrong := next((name for name, facts in read.artifacts.items() if min(facts.bytes, facts.rows) < 0), None):
-            raise ValueError(f"{wrong[:100]!r} has a negative size")
+        if less := next((name for name, facts in read.artifacts.items() if min(facts.bytes, facts.rows) < 0), None):
+            raise ValueError(f"{less[:100]!r} has a negative size")
     except (ValueError, TypeError, KeyError) as error:
         said = printable(first_line(error))
         raise ValueError(f"{where} is damaged ({said}); run `fox1 curate` again to rewrite it") from None

@@ -75,7 +75,10 @@ MOST_NAMED = 1 << 22
 
 
 class _Unpickler(pickle._Unpickler):  # the one in C looks at no opcode
-    dispatch: ClassVar = {
+    stack: list[Any]
+    metastack: list[list[Any]]
+    memo: dict[int, Any]
+    dispatch: ClassVar[dict[int, Any]] = {
         getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
     }
 
@@ -177,28 +180,17 @@ def _contents(metadata: Any) -> Contents:
     """Raise an error for anything but the metadata of a checkpoint."""
     if not isinstance(metadata, Metadata) or not isinstance(metadata.storage_meta, StorageMeta | None):
         raise ValueError("its metadata is not that of a checkpoint")
-    shapes: dict[str, tuple[int, ...]] = {}
+    tensors: dict[str, TensorStorageMetadata] = {}
     room: dict[str, int] = {}
     for name, value in _items(metadata.state_dict_metadata, str):
-        if type(value) is BytesStorageMetadata:
+        if type(value) is TensorStorageMetadata:
+            tensors[name] = value
+            room[name] = prod(_whole(value.size)) * value.properties.dtype.itemsize + RECORD_BYTES
+        elif type(value) is BytesStorageMetadata:
             room[name] = VALUE_BYTES
-            continue
-        if type(value) is not TensorStorageMetadata or type(value.properties) is not TensorProperties:
+        else:
             raise ValueError(f"{name[:100]} is neither a tensor nor a value")
-        if not isinstance(value.properties.dtype, torch.dtype) or type(value.chunks) is not list:
-            raise ValueError(f"{name[:100]} is no tensor")
-        shapes[name] = _whole(value.size)
-        room[name] = prod(shapes[name]) * value.properties.dtype.itemsize + RECORD_BYTES
-    if type(metadata.storage_data) is not dict:
-        raise ValueError("it has no places in its files")
-    parts = sum(len(metadata.state_dict_metadata[name].chunks) for name in shapes)
-    if parts > len(metadata.storage_data):
-        raise ValueError("it has more parts than places in its files")
-    for name, shape in shapes.items():
-        for chunk in metadata.state_dict_metadata[name].chunks:
-            places = zip(_whole(chunk.offsets), _whole(chunk.sizes), shape, strict=True)
-            if any(begin + length > size for begin, length, size in places):
-                raise ValueError(f"a part of {name[:100]} lies outside it")
+    _check_parts(tensors, len(_items(metadata.storage_data, MetadataIndex)))
     files: dict[str, int] = {}
     for index, place in _items(metadata.storage_data, MetadataIndex):
         if type(place) is not _StorageInfo or not isinstance(place.relative_path, str):
@@ -213,7 +205,20 @@ def _contents(metadata: Any) -> Contents:
     metadata.planner_data = None
     if metadata.storage_meta is None:
         metadata.storage_meta = StorageMeta()
-    return Contents(metadata, shapes, files)
+    return Contents(metadata, {name: _whole(tensor.size) for name, tensor in tensors.items()}, files)
+
+
+def _check_parts(tensors: dict[str, TensorStorageMetadata], places: int) -> None:
+    """Refuse tensors of more parts than have a place in the files, or with a part outside."""
+    if any(type(tensor.chunks) is not list for tensor in tensors.values()):
+        raise ValueError("a tensor has no parts")
+    if sum(len(tensor.chunks) for tensor in tensors.values()) > places:
+        raise ValueError("it has more parts than places in its files")
+    for name, tensor in tensors.items():
+        for part in tensor.chunks:
+            spans = zip(_whole(part.offsets), _whole(part.sizes), tensor.size, strict=True)
+            if any(begin + length > size for begin, length, size in spans):
+                raise ValueError(f"a part of {name[:100]} lies outside it")
 
 
 def _items(value: Any, key: type) -> list[tuple[Any, Any]]:

@@ -158,7 +158,7 @@ METADATA_SAYS: dict[str, tuple[Callable[[Any], object], str]] = {
     "more bytes than the values have": (lambda m: places(m, length=1 << 40), "takes more bytes than its size says"),
     "a program that unpacks": (lambda m: places(m, transform_descriptors=["zstd"]), "not the name of a data file"),
     "sizes of terabytes": (grow, "is 387973120 x 16777216 in the files"),
-    "no places": (lambda m: setattr(m, "storage_data", None), "no places in its files"),
+    "no places": (lambda m: setattr(m, "storage_data", None), "not that of a checkpoint"),
     "no names": (lambda m: setattr(m, "state_dict_metadata", []), "not that of a checkpoint"),
     "parts outside": (
         lambda m: [
