@@ -38,6 +38,7 @@ def phase_names(context: typer.Context, incomplete: str) -> list[str]:
     run = context.params.get("run") or next(iter(context.args), None)
     try:
         phases = read_json(Path(run) / "stats" / "mixture.json")["phases"] if run else []
-        return [phase["name"] for phase in phases if phase["name"].startswith(incomplete)]
+        names = [str(phase["name"]) for phase in phases]
+        return [name for name in names if name.startswith(incomplete) and name.isprintable()]
     except (OSError, ValueError, KeyError, TypeError):
         return []

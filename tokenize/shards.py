@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from ..storage.reading import read_json, typed
+from ..storage.reading import Misshapen, open_regular, read_json, typed
 from ..storage.wording import first_line, printable
 
 
@@ -140,6 +140,32 @@ def read_set(folder: Path) -> SetInfo:
         raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` makes them") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({printable(first_line(error))}); run `fox1 curate` again") from None
+
+
+def check_descriptions(folder: Path) -> None:
+    """Refuse a phase set whose other descriptions name other files than `fox1.json` does: `datasets` would open whatever they
+    name.
+
+    Raises:
+        ValueError: the folder is not a phase set, or a description is damaged; the message names it.
+    """
+    info = read_set(folder)
+    splits = {str(s.block_length): s for s in info.splits}
+    expected: list[tuple[str, str, Any]] = [("dataset_dict.json", "splits", list(splits))]
+    for name, split in splits.items():
+        expected.append((f"{name}/state.json", "_data_files", [{"filename": file} for file in split.files]))
+        expected.append((f"{name}/dataset_info.json", "citation", ""))
+    path = folder
+    try:
+        for name, key, value in expected:
+            path = folder / name
+            if typed(dict[str, Any], read_json(path)).get(key) != value:
+                raise Misshapen(f"its {key} are not those of fox1.json")
+        for path in (folder / name / file for name, split in splits.items() for file in split.files):
+            open_regular(path).close()
+    except (FileNotFoundError, Misshapen) as error:
+        why = "it is missing" if isinstance(error, FileNotFoundError) else error
+        raise ValueError(f"{path} is damaged ({why}); run `fox1 curate` again to rebuild it") from None
 
 
 def rows_per_file(block_length: int) -> int:

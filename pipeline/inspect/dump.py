@@ -20,7 +20,7 @@ from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile, read_survivors
 from .run import index_parts, phase_named, phase_names
 
-VERSION = 1
+VERSION = 2
 STATE = "__fox1"
 """Folder of records and timings inside the dump; readers of data sets skip names that begin like this."""
 ALL = "all"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from fox1.api import load_phase
 from fox1.pipeline.inspect.lookup import Found
 from fox1.pipeline.inspect.provenance import Placed
 from fox1.pipeline.run.artifacts import RunPaths
@@ -166,6 +167,33 @@ def test_statistics_of_another_shape_are_refused(name: str, value: object, copy:
     if name != "examples":
         fails(1, "stats", copy, says="is not of the shape")
     fails(1, "report", copy, "--out", copy.parent / "r.html")
+
+
+DESCRIPTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "files elsewhere": ("state.json", lambda d: d.update(_data_files=[{"filename": "../../../x.arrow"}])),
+    "no files": ("state.json", lambda d: d.pop("_data_files")),
+    "splits elsewhere": ("../dataset_dict.json", lambda d: d.update(splits=["../../x"])),
+}
+
+
+@pytest.mark.parametrize("what", DESCRIPTIONS)
+def test_a_phase_is_loaded_from_its_own_files_only(what: str, linked: Path) -> None:
+    name, change = DESCRIPTIONS[what]
+    path = next((linked / "phases" / "phase1").glob("*/state.json")).parent / name
+    data = path.read_bytes()
+    value = json.loads(data)
+    change(value)
+    replace(path, value)
+    try:
+        with pytest.raises(ValueError, match=f"{path.name} is damaged .its .* are not those of fox1.json"):
+            load_phase(linked, "phase1")
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(ValueError, match=f"{path.name} is damaged .it is not a regular file"):
+            load_phase(linked, "phase1")
+    finally:
+        replace(path, data)
+    assert len(load_phase(linked, "phase1"))
 
 
 def test_verify_covers_what_a_run_says_of_its_own_making(copy: Path) -> None:
