@@ -27,6 +27,7 @@ from .pipeline.run.artifacts import STAGES, RunPaths, read_json
 from .pipeline.run.identity import SourceFile
 from .pipeline.stats.stored import read_stats
 from .storage import store
+from .tokenize.shards import check_descriptions
 
 if TYPE_CHECKING:
     import datasets
@@ -273,11 +274,12 @@ def load_phase(run: str | Path | Run, phase: str | int) -> datasets.DatasetDict:
     """The shard set of a phase by name or number, or `held_out`, memory-mapped: a split per block length, rows in training order.
 
     Raises:
-        ValueError: the run has no such phase.
+        ValueError: the run has no such phase, or its set is damaged.
     """
     from datasets import DatasetDict
 
     opened = run if isinstance(run, Run) else open_run(run)
     folder = shard_set(opened.paths, phase)
     store.fetch_tree(folder)
+    check_descriptions(folder)
     return DatasetDict.load_from_disk(str(folder))

@@ -13,6 +13,7 @@ from .. import __version__
 from ..storage.store import shown
 from . import cluster, curation, doctor, inspection, recipes, training
 from .interrupt import ended_by_signals, report
+from .options import looking
 
 
 class _Commands(TyperGroup):
@@ -37,16 +38,16 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "sample": curation.sample,
     "curate": curation.curate,
-    "stats": inspection.stats,
-    "report": inspection.report,
-    "filter": inspection.filter_command,
-    "why": inspection.why,
-    "trace": inspection.trace,
-    "find": inspection.find,
-    "dump": curation.dump,
-    "plan": curation.plan,
-    "verify": curation.verify,
-    "gc": curation.gc,
+    "stats": looking(inspection.stats),
+    "report": looking(inspection.report),
+    "filter": looking(inspection.filter_command),
+    "why": looking(inspection.why),
+    "trace": looking(inspection.trace),
+    "find": looking(inspection.find, failure=2),
+    "dump": looking(curation.dump),
+    "plan": looking(curation.plan),
+    "verify": looking(curation.verify, failure=2),
+    "gc": looking(curation.gc),
     "train": training.train,
     "curves": training.curves,
     "export": training.export_command,
@@ -69,7 +70,7 @@ recipe.command("check")(recipes.recipe_check)
 recipe.command("schema")(recipes.recipe_schema)
 tokenizer = typer.Typer(help="Train and inspect SentencePiece models.", no_args_is_help=True)
 tokenizer.command("train")(recipes.tokenizer_train)
-tokenizer.command("inspect")(recipes.tokenizer_inspect)
+tokenizer.command("inspect")(looking(recipes.tokenizer_inspect))
 for name, group in {"jobs": jobs, "recipe": recipe, "tokenizer": tokenizer}.items():
     app.add_typer(group, name=name)
 
@@ -99,9 +100,10 @@ def main() -> None:
         except (ValueError, OSError) as error:
             if debug:
                 raise
-            # A message may hold names of files and words of documents; none of them steers a terminal.
-            from ..storage.wording import printable
+            from ..storage.wording import one_line, say
 
-            for line in (*getattr(error, "details", ()), f"error: {shown(str(error).strip() or type(error).__name__)}"):
-                print(printable(line, "\n\t"), file=sys.stderr)
-            sys.exit(1)
+            # A message may hold names of files and words of documents, and those of libraries have several lines.
+            message = shown(one_line(str(error)) or type(error).__name__)
+            for line in (*getattr(error, "details", ()), f"error: {message}"):
+                say(line, sys.stderr)
+            sys.exit(getattr(error, "exit_status", 1))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..cluster.client import DEFAULT_ADDRESS
+from ..storage.wording import say
 from .options import Dashboard
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, as `fox1 jobs` lists it.")]
@@ -63,4 +64,4 @@ def jobs_stop(job: JobId, address: Dashboard = DEFAULT_ADDRESS) -> None:
     """
     from ..cluster.jobs import stop_job
 
-    print(f"job {job}: {stop_job(job, address)}")
+    say(f"job {job}: {stop_job(job, address)}")

@@ -5,10 +5,11 @@ A completion answers within a key press and never fails, so it reads one small f
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
+
+from ..storage.reading import read_json
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -36,7 +37,8 @@ def phase_names(context: typer.Context, incomplete: str) -> list[str]:
     # After an option without its value, as in `--phase <tab>`, arguments are left unparsed.
     run = context.params.get("run") or next(iter(context.args), None)
     try:
-        phases = json.loads((Path(run) / "stats" / "mixture.json").read_bytes())["phases"] if run else []
-        return [phase["name"] for phase in phases if phase["name"].startswith(incomplete)]
+        phases = read_json(Path(run) / "stats" / "mixture.json")["phases"] if run else []
+        names = [str(phase["name"]) for phase in phases]
+        return [name for name in names if name.startswith(incomplete) and name.isprintable()]
     except (OSError, ValueError, KeyError, TypeError):
         return []

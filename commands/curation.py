@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
+from ..storage.wording import say
 from .complete import phase_names, recipe_names
 from .options import (
     AsJson,
@@ -41,8 +42,8 @@ def sample(
 
     summary = write_sample(directory, megabytes=megabytes)
     for corpus, rows in summary.rows.items():
-        print(f"{corpus:12} {rows:8,} rows {summary.text_bytes[corpus] / 1e6:8.1f} MB of text")
-    print(f"{directory}: {sum(summary.text_bytes.values()) / 1e6:.1f} MB in {summary.seconds:.1f} s")
+        say(f"{corpus:12} {rows:8,} rows {summary.text_bytes[corpus] / 1e6:8.1f} MB of text")
+    say(f"{directory}: {sum(summary.text_bytes.values()) / 1e6:.1f} MB in {summary.seconds:.1f} s")
 
 
 def curate(
@@ -95,7 +96,7 @@ def curate(
     say_which(recipe)
     resolved = resolve(recipe, overrides or [], share(limit), data or [])
     for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
-        print(f"warning: {line}", file=sys.stderr)
+        say(f"warning: {line}", sys.stderr)
     with resumable(), StageBars() as bars:
         summary = curate_resolved(
             resolved,
@@ -165,8 +166,8 @@ def plan(
     say_which(recipe)
     machine = Machine(nodes, cores, gpus, gpu, share(utilisation), quantity(memory))
     part = share(sample_share) if sample_share else None
-    say = functools.partial(print, file=sys.stderr)
-    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, private_hosts, trust, say, data or [])
+    warn = functools.partial(say, out=sys.stderr)
+    made, then = plan_recipe(recipe, overrides or [], machine, part, rates, private_hosts, trust, warn, data or [])
     if save:
         write_json(save.absolute(), made.rates.to_json())
     if as_json:
@@ -224,24 +225,32 @@ def dump(
         with held(out):
             remove_partial(out)
             documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
-    print(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
+    say(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 
 def verify(run: RunFolder) -> None:
-    """Compare every file of a run with its checksum in the manifest."""
+    """Compare every file of a run with its checksum in the manifest.
+
+    The exit status is 0 if all match, 1 if some do not, and 2 after an error.
+    """
     from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.checksums import not_covered
     from ..pipeline.run.checksums import verify as verify_run
 
     warn_unfinished(run)
     files, size, problems = verify_run(RunPaths(run))
+    for name in not_covered(RunPaths(run)):
+        say(f"{shown(run)}/{name} is not covered: an earlier version wrote no checksum of it", sys.stderr)
     for problem in problems:
-        print(f"{shown(run)}/{problem}", file=sys.stderr)
+        say(f"{shown(run)}/{problem}", sys.stderr)
     if problems:
-        raise ValueError(
-            f"{len(problems)} of {files:,} files in {shown(run)} do not match their checksums; delete them and run `fox1 curate` "
-            "again"
+        say(
+            f"error: {len(problems)} of {files:,} files in {shown(run)} do not match their checksums; delete them and run "
+            "`fox1 curate` again",
+            sys.stderr,
         )
-    print(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all match their checksums")
+        raise typer.Exit(1)
+    say(f"{shown(run)}: {files:,} files, {size / 1e6:,.1f} MB, all match their checksums")
 
 
 def gc(
@@ -264,5 +273,5 @@ def gc(
 
     files, size = collect(RunPaths(run), intermediate, dry_run)
     for name in files if dry_run else ():
-        print(name)
-    print(f"{shown(run)}: {len(files):,} files, {size / 1e6:,.1f} MB " + ("to delete" if dry_run else "deleted"))
+        say(name)
+    say(f"{shown(run)}: {len(files):,} files, {size / 1e6:,.1f} MB " + ("to delete" if dry_run else "deleted"))

@@ -15,7 +15,7 @@ import typer
 from packaging.requirements import Requirement
 
 from ..storage import store
-from ..storage.wording import first_line, printable
+from ..storage.wording import first_line, say
 from .options import RayAddress
 
 State = Literal["ok", "note", "missing"]
@@ -269,8 +269,9 @@ def report(checks: Iterator[Check], show: Callable[[str], None]) -> bool:
     fine = True
     for check in checks:
         fine &= check.state != "missing"
-        found = printable(check.found)
-        show(f"{check.state:8}{check.name:14}{found}" + (f"\n{'':22}-> {check.remedy}" if check.remedy else ""))
+        show(f"{check.state:8}{check.name:14}{check.found}")
+        if check.remedy:
+            show(f"{'':22}-> {check.remedy}")
     return fine
 
 
@@ -280,5 +281,5 @@ def doctor(address: RayAddress = None) -> None:
     The checks are of Python, packages, memory, disk, Ray, GPU, data, tokenizer and credentials. The exit
     status is 1 if something is missing.
     """
-    if not report(check_machine(address), print):
+    if not report(check_machine(address), say):
         raise typer.Exit(1)

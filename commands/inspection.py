@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ..storage.reading import as_written
 from ..storage.store import open_root, shown
+from ..storage.wording import say
 from .complete import phase_names
-from .options import AsJson, HoldsPlace, Moves, RunFolder, Trust, warn_unfinished
+from .options import ASK_FOR, AsJson, HoldsPlace, Moves, RunFolder, Trust, warn_unfinished
 
 
 def stats(
@@ -30,7 +32,8 @@ def stats(
 
         print(json.dumps(values, indent=1, sort_keys=True))
     else:
-        print_tables(values)
+        with as_written(f"{shown(run)}/stats", ASK_FOR, ValueError):
+            print_tables(values)
 
 
 def report(
@@ -58,7 +61,7 @@ def report(
         warn_unfinished(each)
     page = out or run / (f"report-{other.name}.html" if other else "report.html")
     write_report(runs, page)
-    print(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
+    say(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
 
 
 def filter_command(
@@ -169,7 +172,7 @@ def find(
 ) -> None:
     """Show whether a document is in a run, and was trained on.
 
-    A copy of it counts, too. The exit status is 1 if neither was trained on.
+    A copy of it counts, too. The exit status is 0 if one of them was trained on, 1 if none was, and 2 after an error.
     """
     from ..api import open_run
     from .show.documents import print_found, print_listed

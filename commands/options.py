@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..storage.reading import as_written
 from ..storage.store import open_root, shown
+from ..storage.wording import say
 from .complete import recipe_names
 from .interrupt import report
+
+ASK_FOR = "read it with the version that wrote it, or curate it again"
+"""What to do with a run that is not of the shape that this version writes."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +106,37 @@ def say_which(recipe: str) -> None:
     from ..recipes.load import ambiguity
 
     if note := ambiguity(recipe):
-        print(note, file=sys.stderr)
+        say(note, sys.stderr)
+
+
+def looking(command: Callable[..., None], failure: int = 1) -> Callable[..., None]:
+    """A command that looks at a run, which anyone may have made: whatever the run holds, an error is one line.
+
+    Args:
+        failure: exit status of an error; 2 where 1 is an answer, as with grep.
+    """
+
+    @functools.wraps(command)
+    def looked(*args: Any, **options: Any) -> None:
+        try:
+            with as_written(shown(next(iter(options.values()))), ASK_FOR):
+                command(*args, **options)
+        except (ValueError, OSError) as error:
+            error.exit_status = failure  # type: ignore[union-attr]
+            raise
+
+    return looked
 
 
 def warn_unfinished(run: Path) -> None:
     """Warn of a run whose last `curate` did not finish: some of its files may be those of an earlier recipe."""
-    from ..pipeline.run.artifacts import RunPaths, is_finished, read_json
+    from ..pipeline.run.artifacts import RunPaths, is_finished
+    from ..pipeline.run.manifest import read_manifest
 
     paths = RunPaths(run)
-    if paths.manifest.exists() and not is_finished(read_json(paths.manifest)):
-        print(
+    if paths.manifest.exists() and not is_finished(read_manifest(paths)):
+        say(
             f"warning: the last `fox1 curate` of {shown(run)} did not finish; later stages are missing or out of date. "
             "Run it again.",
-            file=sys.stderr,
+            sys.stderr,
         )

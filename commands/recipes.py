@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..storage.wording import printable
+from ..storage.wording import say
 from .options import HoldsPlace, Moves, Overrides, PrivateHosts, RecipeName, RunFolder, Trust, say_which
 
 
@@ -31,13 +31,13 @@ def recipe_check(
         parsed, _ = load_recipe(recipe, overrides or [])
     except RecipeError as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            say(f"error: {problem}", sys.stderr)
         raise typer.Exit(1) from None
 
     def complain(problem: str) -> None:
-        print(f"error: {printable(problem)}", file=sys.stderr, flush=True)
+        say(f"error: {problem}", sys.stderr)
 
-    if not check_recipe(parsed, lambda line: print(printable(line), flush=True), complain, offline, private_hosts):
+    if not check_recipe(parsed, say, complain, offline, private_hosts):
         raise typer.Exit(1)
 
 
@@ -110,4 +110,4 @@ def tokenizer_train(
     model = train_on_survivors(planned_groups(settings, paths), paths, wanted, settings.seed)
     with publish(out) as file:
         file.write(model)
-    print(f"{out}: {wanted.vocab_size:,} pieces; `fox1 tokenizer inspect {out}` shows them")
+    say(f"{out}: {wanted.vocab_size:,} pieces; `fox1 tokenizer inspect {out}` shows them")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..storage.store import open_root, shown
+from ..storage.wording import say
 from .complete import phase_names
 from .options import ComputeType, HoldsPlace, ModelFolder, RayAddress, RunFolder, resumable, warn_unfinished
 
@@ -113,7 +114,7 @@ def curves(
     from ..trainer.watch.curves import draw_curves
 
     draw_curves(checkpoints, out)
-    print(f"{shown(out)}: {out.stat().st_size / 1e3:,.0f} KB")
+    say(f"{shown(out)}: {out.stat().st_size / 1e3:,.0f} KB")
 
 
 def export_command(
@@ -136,7 +137,7 @@ def export_command(
     from ..trainer.checkpoints.export import export
 
     parameters = export(checkpoint, folder, dtype, tokenizer)
-    print(f"{folder}: {parameters:,} parameters in {dtype}")
+    say(f"{folder}: {parameters:,} parameters in {dtype}")
 
 
 def import_command(
@@ -150,7 +151,7 @@ def import_command(
     """Turn a model of transformers into a checkpoint to train from."""
     from ..trainer.checkpoints.export import import_model
 
-    print(f"{shown(out)}: {import_model(folder, out):,} parameters")
+    say(f"{shown(out)}: {import_model(folder, out):,} parameters")
 
 
 def generate_command(
@@ -179,7 +180,7 @@ def generate_command(
         print(printable(piece, "\n\t"), end="", flush=True)
         made += 1
     print()
-    print(f"{made} tokens, {made / max(time.monotonic() - began, 1e-9):,.1f} per second", file=sys.stderr)
+    say(f"{made} tokens, {made / max(time.monotonic() - began, 1e-9):,.1f} per second", sys.stderr)
 
 
 def eval_command(

@@ -32,10 +32,10 @@ from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
 from .prepare.stage import prepare
 from .prepare.text_sample import SubsetName
-from .run.artifacts import STAGES, RunPaths, publish, read_json, remove_partial
+from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
 from .run.identity import Group, SourceFile, group_files
-from .run.manifest import write_manifest
+from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings, signals_schema
 from .signals.stage import scan
 from .sources.listing import SourceSettings, list_sources, sample_files
@@ -142,7 +142,10 @@ def curate(
                 # Not an error of the data: the stage was needed, and has just been brought up to date.
                 summary.stages.append(f"{stage} (needed)")
             artifacts = (a for outputs in engine.finished.values() for a in outputs)
-            write_manifest(paths, sources, artifacts, settings.tokenizer, settings.against)
+            written = {
+                p: further[p] for p in further if p == paths.recipe or STAGES.index(stage) >= STAGES.index("mix")
+            }
+            write_manifest(paths, sources, artifacts, settings.tokenizer, settings.against, written)
             if stage == last:
                 break
             began, before = time.monotonic(), len(engine.reused)
@@ -227,7 +230,7 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
         ValueError: one is not there; names it, and the option that says where it is now.
     """
     found: list[SourceFile] = []
-    named = [f for f in read_json(paths.manifest)["files"] if corpus in ("", f["corpus"])]
+    named = [f for f in read_manifest(paths)["files"] if corpus in ("", f["corpus"])]
     for source in settings.sources:
         needed = {f["path"] for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
         if not needed:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..pipeline.sources.globs import escape
+from ..storage.reading import read_bounded
 from ..storage.wording import printable
 from .check import absent_pools
 from .json_schema import nearest
@@ -26,6 +27,7 @@ PACKAGE = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
 _GLOBS = re.compile(r"(sources|held_out|contamination\.benchmarks)\..+\.files\.\d+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
+RECIPE_BYTES = 16 << 20
 MAX_VALUES, MAX_DEPTH, MAX_TEXT = 100_000, 32, 1 << 20
 """Of a recipe with its aliases written out, variables included: nine lines of YAML can stand for a billion values."""
 
@@ -80,7 +82,7 @@ def is_own(name: str) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = _yaml(path.read_text(encoding="utf-8"))
+        value = _yaml(read_bounded(path, RECIPE_BYTES).decode())
     except ValueError as error:
         raise RecipeError(str(path), [f"not YAML: {error}"]) from None
     if not isinstance(value, dict):

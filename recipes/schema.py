@@ -25,6 +25,8 @@ from .json_schema import RecipeJsonSchema
 from .training import Training
 from .units import RowsOrShare
 
+RESERVED_PHASES = ("held_out", "all")
+"""Words that `trace`, `dump` and `train` take beside the names of phases, as they take numbers."""
 RESERVED_REASONS = (
     "excluded",
     "licence",
@@ -183,6 +185,11 @@ class Recipe(Strict):
             # Both become folders of the run.
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"{name!r} cannot name a source or phase: use letters, digits, - and _")
+        for name in phases:
+            if name in RESERVED_PHASES or name.isdigit():
+                raise ValueError(
+                    f"{name!r} cannot name a phase: commands take the word for something else; choose another"
+                )
         known("source", "held_out", list(self.held_out), corpora)
         known("source", "expected", list(self.expected), corpora)
         named = {

@@ -4,6 +4,7 @@ store.py      a store as a local mirror: what is opened is fetched, what is publ
 lease.py      one writer of a run, or of a folder of checkpoints, at a time
 private.py    folders that nobody else can write
 disk.py       errors of a disk that refuses to be written
+reading.py    files of ours, read within limits and checked; JSON as the dataclass that it must be
 wording.py    an error as one line; text that cannot steer a terminal
 fields.py     marks on fields of settings: units, bounds and choices of what a recipe may write
 

@@ -21,6 +21,8 @@ MARKS = {"system": "\x1c", "user": "\x1d", "assistant": "\x1e", "tool": "\x1f"}
 """Role -> the mark before its turns."""
 ROLES = {mark: role for role, mark in MARKS.items()}
 _MARK = re.compile("[\x1c-\x1f]")
+_PIECE = re.compile(r"[<\[][^\s<>\[\]]+[>\]]")
+"""What templates open and close turns with: `<start_of_turn>`, `[INST]`."""
 LEARNED = "assistant"
 """The role whose turns are trained on."""
 
@@ -73,9 +75,15 @@ def spoken(text: str) -> str:
 
 
 def rendered(text: str, template: Template) -> str:
-    """A composed conversation as text in the form of the template."""
+    """A composed conversation as text in the form of the template.
+
+    A piece of the template in what somebody says gets a space after its first character: whoever reads the text would take it
+    for the end of the turn.
+    """
     around = {role: (before, after) for role, before, after in template}
-    return "".join(said.join(around.get(role, ("", ""))) for role, said in turns_of(text))
+    pieces = {piece for _, *parts in template for part in parts for piece in _PIECE.findall(part)}
+    literal = re.compile("|".join(f"(?<={re.escape(p[0])})(?={re.escape(p[1:])})" for p in sorted(pieces)) or "(?!)")
+    return "".join(literal.sub(" ", said).join(around.get(role, ("", ""))) for role, said in turns_of(text))
 
 
 @dataclass(frozen=True)

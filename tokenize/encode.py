@@ -65,7 +65,7 @@ class Encoder:
         self._reserved = re.compile("|".join(map(re.escape, present))) if present else None
         self.reserved_ids = {r: self._processor.piece_to_id(r) for r in present}
         """Ids of the reserved pieces that the model has."""
-        self.prefixed = bool(self._processor.encode("a", out_type=str)[0].startswith("▁"))
+        self.prefixed = "".join(self._processor.encode("a", out_type=str)).startswith("▁")
         self._fast = _gigatoken(self._processor) if fast else None
 
     @property
@@ -125,6 +125,7 @@ class Encoder:
         model.ParseFromString(self._processor.serialized_model_proto())
         return (
             model.normalizer_spec.name == "identity"
+            and not model.normalizer_spec.precompiled_charsmap
             and not self.prefixed
             and not model.normalizer_spec.remove_extra_whitespaces
         )

@@ -16,7 +16,9 @@ from typing import Annotated, Any
 import sentencepiece
 
 from ..storage.fields import Bounds, Derived, OneOf, Pairs, Quantity, Share
-from ..storage.wording import first_line
+from ..storage.reading import Misshapen, read_bounded
+from ..storage.wording import first_line, printable
+from .model_file import MODEL_BYTES, parse_model
 
 TRAINING_THREADS = 2
 """A constant, because the trained model file records it."""
@@ -94,9 +96,11 @@ def read_model(model: Path | str) -> bytes:
             import fsspec
 
             with fsspec.open(model, "rb") as file:
-                data: bytes = file.read()
-                return data
-        return (model if isinstance(model, Path) else Path(model)).read_bytes()
+                data: bytes = file.read(MODEL_BYTES + 1)
+            if len(data) > MODEL_BYTES:
+                raise Misshapen(f"it is larger than {MODEL_BYTES >> 20} MiB")
+            return data
+        return read_bounded(model if isinstance(model, Path) else Path(model), MODEL_BYTES)
     except FileNotFoundError:
         raise ValueError(f"no tokenizer model at {model}; set `tokenizer.model` to a .model file") from None
     except Exception as error:  # every store raises errors of its own kinds
@@ -112,9 +116,10 @@ def load(model: Path | str) -> sentencepiece.SentencePieceProcessor:
     data = read_model(model)
     processor = sentencepiece.SentencePieceProcessor()
     try:
-        processor.LoadFromSerializedProto(data)
-    except RuntimeError as error:
-        raise ValueError(f"{model} is not a SentencePiece model ({error}); set `tokenizer.model` to one") from None
+        processor.LoadFromSerializedProto(parse_model(data).SerializeToString())
+    except (Misshapen, RuntimeError) as error:
+        said = printable(first_line(error))
+        raise ValueError(f"{model} is not a SentencePiece model ({said}); set `tokenizer.model` to one") from None
     return processor
 
 

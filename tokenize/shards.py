@@ -7,7 +7,6 @@ everything else that a loader needs.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
+from ..storage.reading import Misshapen, open_regular, read_json, typed
 from ..storage.wording import first_line, printable
 
 
@@ -42,6 +42,8 @@ exclusive ends, back to back, of the tokens that are trained on; empty where all
 
 _FILE_NAME = re.compile(r"data-[0-9]{5,9}(-of-[0-9]{5,9})?\.arrow")
 """Names of the Arrow files of a phase set and of a held-out set."""
+MOST_PIECES = 1 << 22
+"""Pieces that a vocabulary may have."""
 BATCH_TOKENS = 1 << 18
 """Tokens in a record batch of a phase set: a constant of the format."""
 FILE_TOKENS = 1 << 24
@@ -102,21 +104,15 @@ class SetInfo:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SetInfo:
-        """Raise ValueError, TypeError, KeyError or AttributeError for anything but the description of a set."""
-        splits = tuple(
-            Split(**{**_typed(s, block_length=int, blocks=int, tokens=int, hash=str), "files": tuple(s["files"])})
-            for s in value["splits"]
-        )
-        sources = tuple((c, s, d) for c, s, d in value["sources"])
-        facts = _typed(value, name=str, vocab_size=int, pad=int, eos=int, bos=int, data_identity=str)
-        info = cls(**{**facts, "splits": splits, "sources": sources})
+        """Raise ValueError for anything but the description of a set."""
+        info = typed(cls, value)
         info.check()
         return info
 
     def check(self) -> None:
         """Raise ValueError for values that no phase set has."""
-        if not all(isinstance(part, str) for source in self.sources for part in source):
-            raise ValueError("the name of a source is not text")
+        if not all(0 <= i < self.vocab_size <= MOST_PIECES for i in (self.pad, self.eos, self.bos)):
+            raise ValueError(f"{self.vocab_size} pieces, of which {self.pad}, {self.eos} and {self.bos} are special")
         for split in self.splits:
             length, name = split.block_length, str(split.block_length)
             if length < 1 or length & (length - 1) or split.blocks < 0:
@@ -139,19 +135,37 @@ def read_set(folder: Path) -> SetInfo:
     """
     path = folder / "fox1.json"
     try:
-        return SetInfo.from_json(json.loads(path.read_bytes()))
+        return SetInfo.from_json(read_json(path))
     except FileNotFoundError:
         raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` makes them") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is damaged ({printable(first_line(error))}); run `fox1 curate` again") from None
 
 
-def _typed(value: dict[str, Any], **types: type) -> dict[str, Any]:
-    """Check the types of some fields of `value`, and return it. (The trainer has no library for this.)"""
-    for name, type_ in types.items():
-        if type(value[name]) is not type_:
-            raise TypeError(f"{name} is {value[name]!r}")
-    return value
+def check_descriptions(folder: Path) -> None:
+    """Refuse a phase set whose other descriptions name other files than `fox1.json` does: `datasets` would open whatever they
+    name.
+
+    Raises:
+        ValueError: the folder is not a phase set, or a description is damaged; the message names it.
+    """
+    info = read_set(folder)
+    splits = {str(s.block_length): s for s in info.splits}
+    expected: list[tuple[str, str, Any]] = [("dataset_dict.json", "splits", list(splits))]
+    for name, split in splits.items():
+        expected.append((f"{name}/state.json", "_data_files", [{"filename": file} for file in split.files]))
+        expected.append((f"{name}/dataset_info.json", "citation", ""))
+    path = folder
+    try:
+        for name, key, value in expected:
+            path = folder / name
+            if typed(dict[str, Any], read_json(path)).get(key) != value:
+                raise Misshapen(f"its {key} are not those of fox1.json")
+        for path in (folder / name / file for name, split in splits.items() for file in split.files):
+            open_regular(path).close()
+    except (FileNotFoundError, Misshapen) as error:
+        why = "it is missing" if isinstance(error, FileNotFoundError) else error
+        raise ValueError(f"{path} is damaged ({why}); run `fox1 curate` again to rebuild it") from None
 
 
 def rows_per_file(block_length: int) -> int:

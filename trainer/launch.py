@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ..storage.wording import say
 from .settings import STOPPED, Options, stopping_signals
 
 FAILURE_SECONDS = 10
@@ -76,10 +77,10 @@ def run_processes(command: list[str], count: int) -> int:
         signal.raise_signal(received[0])
     # The first to fail has printed what went wrong, unless it was killed; the others ended because of it.
     if first < 0:
-        print(
+        say(
             f"error: one of the {count} training processes was killed ({signal.Signals(-first).name}); run the same command "
             "again to resume from the last checkpoint",
-            file=sys.stderr,
+            sys.stderr,
         )
     statuses = [rank.returncode for rank in ranks]
     return abs(first) or next((abs(s) for s in statuses if s not in (0, STOPPED)), max(statuses))

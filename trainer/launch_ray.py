@@ -18,6 +18,7 @@ from typing import Any
 
 from ..storage import store
 from ..storage.store import as_path
+from ..storage.wording import printable
 from .settings import Options
 from .watch.metrics import LOG
 
@@ -141,7 +142,7 @@ def _followed(path: Path) -> Iterator[None]:
             last = ended.is_set()
             text = more(shown)
             shown += len(text)
-            print(text.decode(errors="replace"), end="", file=sys.stderr, flush=True)
+            print(printable(text.decode(errors="replace"), "\n"), end="", file=sys.stderr, flush=True)
             if last:
                 return
             ended.wait(0.5 if Path(str(path)).exists() else 5.0)

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from ..storage.fields import Bounds, Quantity, Share
+from ..storage.reading import Misshapen, typed
 
+MOST = 1 << 24
+"""More than any size of a model: of its vocabulary, its width, its layers."""
 STOPPED = 75
 """Exit status after a signal: the state is saved; the same command resumes (EX_TEMPFAIL)."""
 
@@ -45,6 +48,32 @@ class ModelSettings:
     """Added to the mean square in RMSNorm."""
     init_std: float = 0.02
     """Standard deviation of the initial weights."""
+
+    def check(self, vocab_size: int) -> None:
+        """Raise ValueError for a shape that no model has. Others may have written it: it is refused before it is built."""
+        sizes = {"vocab_size": vocab_size, **{k: v for k, v in vars(self).items() if isinstance(v, int)}}
+        if wrong := next((name for name, size in sizes.items() if not 0 < size <= MOST), None):
+            raise ValueError(f"a model cannot have {wrong} {sizes[wrong]}")
+        if self.heads % self.kv_heads or self.head_dim % 2:
+            raise ValueError(
+                f"a model cannot have {self.heads} heads with {self.kv_heads} for keys and values, of width {self.head_dim}"
+            )
+        if not all(0 < x < float("inf") for x in (self.rope_theta, self.norm_eps)):
+            raise ValueError(f"a model cannot have rope_theta {self.rope_theta} and norm_eps {self.norm_eps}")
+
+    def shapes(self, vocab_size: int) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every weight of the model, without building it."""
+        c, heads = self.hidden, self.heads + 2 * self.kv_heads
+        block = {
+            "attention_norm.weight": (c,),
+            "attention.qkv.weight": (heads * self.head_dim, c),
+            "attention.out.weight": (c, self.heads * self.head_dim),
+            "mlp_norm.weight": (c,),
+            "mlp.gate_up.weight": (2 * self.intermediate, c),
+            "mlp.down.weight": (c, self.intermediate),
+        }
+        blocks = {f"blocks.{i}.{name}": shape for i in range(self.layers) for name, shape in block.items()}
+        return {"embedding": (vocab_size, c), "norm.weight": (c,), **blocks}
 
 
 FOX1_VOCABULARY = 256_000
@@ -167,22 +196,11 @@ class TrainSettings(Routine, _BySize):
         """Parse what `dataclasses.asdict` gave.
 
         Raises:
-            ValueError: a field is missing or unknown.
+            ValueError: a field is missing or unknown, or of another type.
         """
         try:
-            return cls(
-                **{
-                    **value,
-                    "model": ModelSettings(**value["model"]),
-                    "phases": tuple(PhaseTraining(**p) for p in value["phases"]),
-                    "optimizer": OptimizerSettings(
-                        **{**value["optimizer"], "betas": tuple(value["optimizer"]["betas"])}
-                    ),
-                    "schedule": ScheduleSettings(**value["schedule"]),
-                    "chat": tuple((role, before, after) for role, before, after in value.get("chat", ())),
-                }
-            )
-        except (KeyError, TypeError) as error:
+            return typed(cls, value)
+        except Misshapen as error:
             raise ValueError(
                 f"training.json does not fit this version of fox1 ({error}); run `fox1 curate` again to rewrite it"
             ) from None

@@ -10,7 +10,6 @@ eager. Every phase starts where the checkpoint left off; a finished phase is ski
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -22,6 +21,8 @@ import torch
 import torch.distributed as dist
 
 from ..storage import lease, store
+from ..storage.reading import Misshapen, read_json
+from ..storage.wording import one_line, say
 from .checkpoints.checkpoint import (
     Checkpointer,
     TrainingProgress,
@@ -53,10 +54,10 @@ def read_settings(run: Path) -> TrainSettings:
     """
     path = run / "training.json"
     try:
-        return TrainSettings.from_json(json.loads(path.read_text()))
+        return TrainSettings.from_json(read_json(path))
     except FileNotFoundError:
         raise ValueError(f"{run} has no training.json; `fox1 curate RECIPE --out {run}` writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except Misshapen as error:
         raise ValueError(f"{path} is damaged ({error}); run `fox1 curate` again to rewrite it") from None
 
 
@@ -293,7 +294,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         # A ValueError is raised on every rank; only rank 0 prints it.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, ValueError):
-            print(f"error: {store.shown(error)}", file=sys.stderr)
+            say(f"error: {store.shown(one_line(str(error)))}", sys.stderr)
         sys.exit(1)
 
 

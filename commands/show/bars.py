@@ -6,10 +6,10 @@ import time
 from datetime import timedelta
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ...storage.wording import counted, printable
+from .terminal import TextConsole
 
 LOG_SECONDS = 30.0
 """Between two lines about a stage where no bar can be drawn, as in the log of a job."""
@@ -19,11 +19,11 @@ class StageBars:
     """Shows stages as bars on a terminal, as lines elsewhere. A `pipeline.engine.Progress`."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, markup=False, emoji=False)
+        self._console = TextConsole(stderr=True)
         columns = (
-            TextColumn("{task.description:28}"),
+            TextColumn("{task.description:28}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[rate]:>12}"),
+            TextColumn("{task.fields[rate]:>12}", markup=False),
             TimeRemainingColumn(),
         )
         self._bars = Progress(*columns, console=self._console, transient=True) if self._console.is_terminal else None
@@ -58,7 +58,7 @@ class StageBars:
         self._began = self._last_line = time.monotonic()
         self._done, self._whole, self._tasks_done, self._tasks = 0, max(weight, 1), 0, tasks
         if self._bars:
-            self._bar = self._bars.add_task(name, total=max(weight, 1), rate="")
+            self._bar = self._bars.add_task(printable(name), total=max(weight, 1), rate="")
 
     def task_done(self, name: str, weight: int) -> None:
         self._done += weight
@@ -72,7 +72,7 @@ class StageBars:
             self._last_line = now
             left = seconds * (self._whole - self._done) / max(self._done, 1)
             parts = [f"{self._tasks_done:,} of {self._tasks:,} tasks", rate, f"{timedelta(seconds=int(left))} left"]
-            self._console.print(f"{name}: {', '.join(part for part in parts if part)}", highlight=False)
+            self._console.print(f"{name}: {', '.join(part for part in parts if part)}")
 
     def stage_done(self, name: str, seconds: float) -> None:
         if self._bars and self._bar is not None:
@@ -81,8 +81,7 @@ class StageBars:
 
     def slow(self, name: str, task: str, seconds: float) -> None:
         self._console.print(
-            f"{name}: {printable(task)} has been running for {seconds:.0f} s, far longer than the other tasks",
-            highlight=False,
+            f"{name}: {task} has been running for {seconds:.0f} s, far longer than the other tasks",
         )
 
     def _close_part(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...pipeline.text.edits import EDIT_KINDS
 from ...pipeline.text.excerpts import beginning
-from ...storage.wording import counted, printable
+from ...storage.wording import counted, say
 
 if TYPE_CHECKING:
     from ...pipeline.inspect.lookup import Found, Listed
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 def print_why(found: Why) -> None:
     """What became of a document, from its decision to its signals."""
     decision = found.decision
-    print(f"{printable(found.name)} (id {found.doc_id})")
+    say(f"{found.name} (id {found.doc_id})")
     if not decision:
-        print("  not decided yet: the dedupe stage has not run")
+        say("  not decided yet: the dedupe stage has not run")
     elif decision["kept"]:
         size = decision["cluster_size"]
-        print(f"  kept; represents {size:,} documents, itself included" if size > 1 else "  kept; it has no duplicates")
+        say(f"  kept; represents {size:,} documents, itself included" if size > 1 else "  kept; it has no duplicates")
     elif found.duplicate_of:
-        print(
-            f"  dropped: {decision['reason']}, {decision['kind']} copy of {printable(found.duplicate_of)}, "
+        say(
+            f"  dropped: {decision['reason']}, {decision['kind']} copy of {found.duplicate_of}, "
             f"similarity {decision['similarity']:.3f}"
         )
     else:
-        print(f"  dropped: {decision['reason']}")
+        say(f"  dropped: {decision['reason']}")
     for rule, value in found.failed:
-        print(printable(f"  fails {rule}" + (f": {value}" if value else "")))
+        say(f"  fails {rule}" + (f": {value}" if value else ""))
     for p in found.blocks:
-        print(
+        say(
             f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens, "
             f"with tokens {p.doc_start:,} to {p.doc_start + p.length:,} of the document"
         )
     if decision.get("kept") and not found.blocks:
-        print("  not used in any phase: the budgets were filled without it")
+        say("  not used in any phase: the budgets were filled without it")
     for name, value in _facts(found.signals):
-        print(f"    {name:28} {value}")
+        say(f"    {name:28} {value}")
 
 
 def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
@@ -81,31 +81,29 @@ def _date(seconds: int) -> str:
 def print_found(found: Sequence[Found]) -> None:
     """Documents that were looked for."""
     if not found:
-        print("not found: no document of the run matches")
+        say("not found: no document of the run matches")
     for f in found:
         _print_found(f)
 
 
 def _print_found(f: Found) -> None:
-    print(f"{printable(f.name)} (id {f.doc_id}): " + ("trained on" if f.trained_on else "not trained on"))
-    if not f.decision:
-        print("  not decided yet: the dedupe stage has not run")
-    elif not f.decision["kept"]:
-        print(f"  dropped: {f.decision['reason']}" + (f", copy of {printable(f.copy)}" if f.copy else ""))
+    say(f"{f.name} (id {f.doc_id}): " + ("trained on" if f.trained_on else "not trained on"))
+    if not f.decision["kept"]:
+        say(f"  dropped: {f.decision['reason']}" + (f", copy of {f.copy}" if f.copy else ""))
     for name, blocks in (("", f.blocks), (f.copy, f.copy_blocks)):
         for p in blocks:
-            whose = f", with {printable(name)}" if name else ""
-            print(f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens{whose}")
+            whose = f", with {name}" if name else ""
+            say(f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens{whose}")
 
 
 def print_listed(listed: Listed) -> None:
     """What a run has of an exclude list."""
     for entry, found in listed.named.items():
-        print(f"{printable(entry)}: {counted(len(found), 'document')}")
+        say(f"{entry}: {counted(len(found), 'document')}")
         for f in found:
             _print_found(f)
     if listed.copies:
-        print(f"copies of these: {counted(len(listed.copies), 'document')}")
+        say(f"copies of these: {counted(len(listed.copies), 'document')}")
     for f in listed.copies:
         _print_found(f)
 
@@ -114,8 +112,8 @@ def print_trace(segments: Sequence[Traced], full: bool) -> None:
     """The documents of a block, with the bytes they come from."""
     for s in segments:
         edits = f", edits inside: {', '.join(s.edits)}" if s.edits else ""
-        print(
-            f"{printable(s.name)}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
+        say(
+            f"{s.name}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
             f"({s.edited[0]:,} to {s.edited[1]:,} of the edited text){edits}"
         )
-        print(printable(s.text, "\n\t") if full else f"  {beginning(s.text)}")
+        say(s.text if full else f"  {beginning(s.text)}", besides="\n\t" if full else "")

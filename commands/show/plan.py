@@ -25,7 +25,6 @@ def print_plan(plan: CapacityPlan, then: Actual | None) -> None:
             f"The rates come from only {_size(measured)} of text: take this plan as a rough guess, or measure on more with "
             "--sample.",
             style="yellow",
-            highlight=False,
         )
     console.print("Assumptions", style="bold")
     for line in (
@@ -39,7 +38,7 @@ def print_plan(plan: CapacityPlan, then: Actual | None) -> None:
         f"training: {plan.gpus} x {plan.gpu} at {100 * plan.utilisation:.0f} % of the dense bf16 peak by causal FLOPs, "
         "a share that is assumed, not measured",
     ):
-        console.print(f"  - {line}", highlight=False)
+        console.print(f"  - {line}")
 
 
 def _corpora(plan: CapacityPlan) -> Table:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from ...storage.store import shown
-from ...storage.wording import counted, printable
-from .terminal import new_console
+from ...storage.wording import counted
+from .terminal import TextTable, new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +25,7 @@ NAMED_FILES = 20
 def print_summary(summary: Summary, run: Path) -> None:
     """What a run ends with: what was kept, what was read badly, what each phase holds."""
     console = new_console()
-    table = Table("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
+    table = TextTable("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
     for f in summary.funnels:
@@ -38,18 +36,16 @@ def print_summary(summary: Summary, run: Path) -> None:
         note_damage(console, funnel.corpus, funnel.damaged, funnel.lost_share)
         note_times(console, funnel.corpus, funnel.times_not_understood)
     for note in summary.notes:
-        console.print(printable(note), style="yellow", highlight=False)
+        console.print(note, style="yellow")
     for phase in summary.mixture.get("phases", []):
         sets = ", ".join(f"{s['blocks']:,} blocks of {s['block_length']:,}" for s in phase["sets"])
-        console.print(f"{phase['name']}: {phase['tokens']:,} tokens in {sets}", highlight=False)
+        console.print(f"{phase['name']}: {phase['tokens']:,} tokens in {sets}")
         if phase["given_away"]:
-            names = printable(", ".join(phase["given_away"]))
-            console.print(f"  no documents for {names}: the other pools got the share", highlight=False)
+            names = ", ".join(phase["given_away"])
+            console.print(f"  no documents for {names}: the other pools got the share")
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
-    console.print(
-        f"{shown(run)}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", highlight=False, soft_wrap=True
-    )
+    console.print(f"{shown(run)}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", soft_wrap=True)
 
 
 def note_damage(console: Console, corpus: str, damaged: Sequence[str], lost: float) -> None:
@@ -57,13 +53,12 @@ def note_damage(console: Console, corpus: str, damaged: Sequence[str], lost: flo
     if not damaged:
         return
     console.print(
-        f"{printable(corpus)}: {counted(len(damaged), 'damaged file')} that lost {lost:.3g} % of the corpus; rows before the "
+        f"{corpus}: {counted(len(damaged), 'damaged file')} that lost {lost:.3g} % of the corpus; rows before the "
         "damage were used",
         style="yellow",
-        highlight=False,
     )
     for damage in damaged[:NAMED_FILES]:
-        console.print(f"  {printable(damage)}", style="yellow", highlight=False)
+        console.print(f"  {damage}", style="yellow")
     if len(damaged) > NAMED_FILES:
         console.print(f"  and {len(damaged) - NAMED_FILES:,} more, listed in stats/funnel.json", style="yellow")
 
@@ -72,10 +67,9 @@ def note_times(console: Console, corpus: str, documents: int) -> None:
     """Say of how many documents of a corpus the time was not understood."""
     if documents:
         console.print(
-            f"{printable(corpus)}: {counted(documents, 'document')} with a time that was not understood; rules by time take "
+            f"{corpus}: {counted(documents, 'document')} with a time that was not understood; rules by time take "
             "them for the oldest",
             style="yellow",
-            highlight=False,
         )
 
 
@@ -83,39 +77,37 @@ def print_what_if(result: WhatIf, overrides: Sequence[str]) -> None:
     """What another filter would change: totals, by reason and subset, examples, and what a real change would redo."""
     console = new_console()
     lost, won = sum(result.dropped.values()), sum(result.restored.values())
-    console.print(printable(f"what if {', '.join(overrides)}"), style="bold", highlight=False)
+    console.print(f"what if {', '.join(overrides)}", style="bold")
     console.print(
         f"{result.documents:,} documents, {result.kept:,} pass the filters now; {lost:,} more would be dropped, {won:,} would "
         f"pass again ({result.bytes / 1e6:+,.2f} MB of text)",
-        highlight=False,
     )
     for title, counts in (("dropped for", result.dropped), ("no longer dropped for", result.restored)):
         for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            console.print(f"  {n:,} {title} {reason}", highlight=False)
+            console.print(f"  {n:,} {title} {reason}")
     if result.by_subset:
-        table = Table("subset", "dropped", "passes again", box=None, header_style="bold")
+        table = TextTable("subset", "dropped", "passes again", box=None, header_style="bold")
         for cell, (dropped, restored) in sorted(result.by_subset.items()):
-            table.add_row(printable(cell), f"{dropped:,}", f"{restored:,}")
+            table.add_row(cell, f"{dropped:,}", f"{restored:,}")
         console.print(table)
     for example in result.examples:
-        about = printable(f"{example.name}  {example.reason}  {example.value}")
-        console.print(about, style="cyan", highlight=False)
-        console.print(f"    {printable(example.text)}", highlight=False)
+        about = f"{example.name}  {example.reason}  {example.value}"
+        console.print(about, style="cyan")
+        console.print(f"    {example.text}")
     redo = (
         f"filter, dedupe, tokens of about {result.changed_groups} of {counted(result.groups, 'group')}, mix and stats"
     )
     console.print(
         f"a curation with this change would reuse the scan and redo {redo}" if lost or won else "nothing would change",
-        highlight=False,
     )
 
 
 def print_jobs(jobs: Sequence[Job]) -> None:
     """Jobs of a cluster, the newest first."""
-    table = Table("job", "status", "started", "took", "command", box=None, header_style="bold")
+    table = TextTable("job", "status", "started", "took", "command", box=None, header_style="bold")
     for job in jobs:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started)) if job.started else ""
         minutes, seconds = divmod(int(job.seconds), 60)
         took = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-        table.add_row(job.id, job.status.lower(), started, took, printable(job.command))
+        table.add_row(job.id, job.status.lower(), started, took, job.command)
     new_console().print(table)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
+from ...storage.wording import printable
 from ...trainer.evaluate.evaluate import PUBLISHED_MEMORY_MIB, PUBLISHED_TOKENS_PER_SECOND, Generation, Score
-from .terminal import new_console, new_table
+from .terminal import TextConsole, new_console, new_table
 
 
 def track_items(items: Sequence[Any], what: str) -> Iterable[Any]:
     """Pass items on with a bar on the terminal; nothing is shown elsewhere."""
-    console = Console(stderr=True)
-    return track(items, what, console=console, disable=not console.is_terminal, transient=True)
+    console = TextConsole(stderr=True)
+    return track(items, escape(printable(what)), console=console, disable=not console.is_terminal, transient=True)
 
 
 def print_scores(scores: Sequence[Score], generation: Generation) -> None:

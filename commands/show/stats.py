@@ -23,9 +23,8 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
     console.print(
         f"{pieces.total:,} pieces: {normal:,} ordinary, {pieces.user_defined:,} user-defined, {pieces.bytes:,} for byte "
         f"fallback, {len(pieces.control)} special: " + ", ".join(f"{i} {p}" for i, p in pieces.control),
-        highlight=False,
     )
-    console.print("longest: " + " ".join(repr(p) for _, p in pieces.longest), highlight=False)
+    console.print("longest: " + " ".join(repr(p) for _, p in pieces.longest))
     if not rows:
         return
     totals: dict[str, list[SubsetTokens]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
-from ..engine.records import task_times
+from ..engine.records import logged, task_times
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
@@ -261,9 +260,7 @@ def actual(paths: RunPaths) -> Actual:
     Raises:
         ValueError: the folder has no such run.
     """
-    log = paths.timings("runs.jsonl")
-    runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    whole = next((r for r in reversed(runs) if not r["reused"]), None)
+    whole = next((r for r in reversed(logged(paths.timings("runs.jsonl"))) if not r["reused"]), None)
     if whole is None:
         raise ValueError(
             f"{paths.root} was not made in one go; a plan can only be compared with a run that reused nothing"

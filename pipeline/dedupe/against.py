@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ..run.artifacts import RunPaths, read_json
 from ..run.identity import SourceFile, group_files
+from ..run.manifest import read_manifest
 from ..signals import content
 from ..text.survivors import DecidedFile
 from .order import Part
@@ -28,7 +29,7 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     Raises:
         ValueError: the run is not finished, has other signatures, or has files of the same name.
     """
-    manifest = read_json(old.manifest)
+    manifest = read_manifest(old)
     funnel = read_json(old.stats("funnel"))
     artifacts = manifest["artifacts"]
     old_files = [SourceFile.from_table(f) for f in manifest["files"]]

@@ -19,7 +19,11 @@ from typing import Any
 import msgspec
 
 from ...storage import store
+from ...storage.reading import Misshapen, read_bounded
 from ..run.artifacts import Artifact, RunPaths, content_key, read_json, write_json
+
+LOG_BYTES = 1 << 30
+"""That of ten million tasks is larger; what is read of it stays in memory."""
 
 
 @cache
@@ -118,14 +122,29 @@ def keep_log(path: Path) -> None:
         store.upload(path)
 
 
-def task_times(paths: RunPaths) -> list[dict[str, Any]]:
-    """What `timings/tasks.jsonl` holds, with the stage of a step as `part`; nothing where there is no log."""
-    path, entries = paths.timings("tasks.jsonl"), []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+def logged(path: Path) -> list[dict[str, Any]]:
+    """The entries of a log; none where there is no log.
+
+    Raises:
+        ValueError: it is not a file that a run appends to.
+    """
+    try:
+        lines = read_bounded(path, LOG_BYTES).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except Misshapen as error:
+        raise ValueError(f"{store.shown(path)} is damaged ({error}); delete it") from None
+    entries = []
+    for line in lines:
         # A full disk may have cut a line in half.
         with contextlib.suppress(ValueError):
             entries.append(json.loads(line))
-    return [{**entry, "part": entry["stage"].split(".")[0]} for entry in entries]
+    return entries
+
+
+def task_times(paths: RunPaths) -> list[dict[str, Any]]:
+    """What `timings/tasks.jsonl` holds, with the stage of a step as `part`; nothing where there is no log."""
+    return [{**entry, "part": entry["stage"].split(".")[0]} for entry in logged(paths.timings("tasks.jsonl"))]
 
 
 def record_run(

@@ -25,8 +25,9 @@ import pyarrow.parquet as pq
 import xxhash
 
 from ..engine.shuffle import first_of_runs, lookup
-from ..run.artifacts import Artifact, RunPaths, parquet_writer, read_json
+from ..run.artifacts import Artifact, RunPaths, parquet_writer
 from ..run.identity import MAX_ROWS, ROW_BITS, file_hash
+from ..run.manifest import read_manifest
 from ..signals.content import ALGORITHM, parsed
 from ..signals.hashing import halves
 from ..signals.urls import normalised_hashes
@@ -240,5 +241,5 @@ def load_excluded(prepared: Artifact | None) -> Excluded:
 
 def excluded_of(paths: RunPaths) -> Excluded:
     """The lists that a finished run was made with."""
-    listed = read_json(paths.manifest)["artifacts"].get(f"prepare/{FILE}")
+    listed = read_manifest(paths)["artifacts"].get(f"prepare/{FILE}")
     return load_excluded(Artifact(str(paths.prepare(FILE)), **listed) if listed else None)

@@ -15,6 +15,7 @@ from ..engine.tasks import Engine, Task
 from ..mix.index import segments_between
 from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, write_json
 from ..run.identity import Group
+from ..run.manifest import read_manifest
 from ..signals.content import written
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile, read_survivors
@@ -57,7 +58,7 @@ def dump(run: RunPaths, groups: Sequence[Group], phase: str, template: Template,
     Raises:
         ValueError: the run is not finished, or the folder holds a dump of another phase.
     """
-    manifest = read_json(run.manifest)
+    manifest = read_manifest(run)
     names = phase_names(run)
     number = 0 if phase == ALL else names.index(phase) + 1
     _claim(engine.paths, phase)

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...storage.store import shown
 from ..engine.shuffle import by_hash_range
 from ..filter.exclude import index_key, read_entries
 from ..run.artifacts import row_groups
@@ -37,7 +40,7 @@ class Found:
 
     @property
     def trained_on(self) -> bool:
-        return any(p.phase != "held_out" for p in [*self.blocks, *self.copy_blocks])
+        return bool(self.blocks or self.copy_blocks)
 
 
 def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
@@ -58,7 +61,7 @@ def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
     for doc_id in _look_up(run, kind, index_key(kind, value)):
         file = run.file(doc_id)
         if kind == "hash":
-            signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["content_hash"])
+            signals = _row(run, run.paths.signals(file.corpus, file.path), doc_id, ["content_hash"])
             if signals is None or signals.column("content_hash")[0].as_py() != whole:
                 continue
         found.append(describe(run, doc_id))
@@ -76,10 +79,19 @@ def _check_hashes(run: FinishedRun) -> None:
 
 
 def describe(run: FinishedRun, doc_id: int) -> Found:
-    """What became of a document, and of the kept copy that stands for it."""
+    """What became of a document, and of the kept copy that stands for it.
+
+    Raises:
+        ValueError: the run lacks what says so: a part of a copy is missing, or it is not finished.
+    """
     file = run.file(doc_id)
-    decision = row_of(run.paths.decisions(file.corpus, file.path), doc_id)
-    decided = decision.to_pylist()[0] if decision else {}
+    path = run.paths.decisions(file.corpus, file.path)
+    decision = _row(run, path, doc_id)
+    if decision is None:
+        raise ValueError(f"{shown(path)} has no decision on {run.name(doc_id)}; run `fox1 curate` again to rebuild it")
+    if not index_parts(run.paths, run.manifest):
+        raise ValueError(f"{shown(run.paths.root)} has no index of its blocks; run `fox1 curate` again to finish it")
+    decided = decision.to_pylist()[0]
     copy = int(decided.get("duplicate_of") or 0)
     return Found(
         run.name(doc_id),
@@ -112,7 +124,7 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
         if kind == "row":
             doc_id = run.doc_id(value)
             file = run.files.get(doc_id >> ROW_BITS)
-            there = file and row_of(run.paths.decisions(file.corpus, file.path), doc_id, ["doc_id"])
+            there = file and _row(run, run.paths.decisions(file.corpus, file.path), doc_id, ["doc_id"])
             named[entry] = [describe(run, doc_id)] if there else []
         else:
             named[entry] = find(run, kind, value)
@@ -126,6 +138,20 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
         own, kept = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
         copies += own[(np.isin(kept, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
     return Listed(named, [describe(run, doc_id) for doc_id in copies])
+
+
+def _row(run: FinishedRun, path: Path, doc_id: int, columns: Sequence[str] | None = None) -> pa.RecordBatch | None:
+    """The row of a document in one of a run's tables; None if the table has none.
+
+    Raises:
+        ValueError: the table is missing. Without it nobody can say that a document was not trained on.
+    """
+    if not path.exists():
+        raise ValueError(
+            f"{shown(path)} is missing, so what became of a document cannot be told; copy the whole run, or run `fox1 curate` "
+            "again to finish it"
+        )
+    return row_of(path, doc_id, columns)
 
 
 def _look_up(run: FinishedRun, kind: str, key: int) -> list[int]:

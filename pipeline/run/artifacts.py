@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from ...storage import store
+from ...storage import reading, store
 from ...storage.disk import writing
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
@@ -266,7 +266,11 @@ def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq
     statistics: what lets a lookup read a few thousand rows, however many there are."""
     with pq.ParquetFile(path) as file:
         shape = file.metadata
-        place = next(i for i in range(shape.num_columns) if shape.schema.column(i).path == key)
+        place = next((i for i in range(shape.num_columns) if shape.schema.column(i).path == key), None)
+        if place is None:
+            raise ValueError(
+                f"{store.shown(path)} is damaged (it has no column {key}); run `fox1 curate` again to rebuild it"
+            )
         for group in range(file.num_row_groups):
             facts = shape.row_group(group).column(place).statistics
             if facts and facts.min <= last and facts.max >= first:
@@ -360,17 +364,20 @@ def remove_partial(run: Path) -> None:
                 Path(directory, name).unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file of ours.
+def read_json(path: Path) -> dict[str, Any]:
+    """Parse a JSON object of ours.
 
     Raises:
-        ValueError: it is missing or damaged; the message names it.
+        ValueError: it is missing, damaged, or no file that fox1 writes; the message names it.
     """
     try:
-        return json.loads(path.read_bytes())
+        value = reading.read_json(path)
+        if not isinstance(value, dict):
+            raise reading.Misshapen("it is not an object")
+        return value
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{store.shown(path)} is missing; is this a finished run? `fox1 curate` makes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except reading.Misshapen as error:
         raise ValueError(f"{store.shown(path)} is damaged ({error}); delete it and run the stage again") from None
 
 

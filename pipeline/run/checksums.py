@@ -6,7 +6,9 @@ from pathlib import Path
 
 import xxhash
 
-from .artifacts import RunPaths, read_json
+from ...storage.reading import Misshapen, open_regular
+from .artifacts import RunPaths
+from .manifest import read_manifest
 
 CHUNK = 8 << 20
 
@@ -20,24 +22,42 @@ def verify(paths: RunPaths) -> tuple[int, int, list[str]]:
     Raises:
         ValueError: the run has no manifest.
     """
-    artifacts = read_json(paths.manifest)["artifacts"]
+    artifacts = read_manifest(paths)["artifacts"]
     problems, size = [], 0
     for name, facts in sorted(artifacts.items()):
-        path = paths.root / name
         size += facts["bytes"]
-        if not path.exists():
-            problems.append(f"{name} is missing")
-        elif path.stat().st_size != facts["bytes"]:
-            problems.append(f"{name} has {path.stat().st_size:,} bytes, but its manifest records {facts['bytes']:,}")
-        elif hash_file(path) != facts["hash"]:
-            problems.append(f"{name} does not match its checksum")
+        if problem := _problem(paths.root / name, facts["bytes"], facts["hash"]):
+            problems.append(f"{name} {problem}")
     return len(artifacts), size, problems
 
 
+def not_covered(paths: RunPaths) -> list[str]:
+    """What a run says of its own making without a checksum in its manifest: it was curated by an earlier version."""
+    artifacts = read_manifest(paths)["artifacts"]
+    return [path.name for path in (paths.recipe, paths.training) if path.name not in artifacts and path.exists()]
+
+
+def _problem(path: Path, size: int, expected: str) -> str:
+    """What is wrong with a file, as what follows its name; empty if nothing is."""
+    try:
+        there = path.stat().st_size
+        if there != size:
+            return f"has {there:,} bytes, but its manifest records {size:,}"
+        return "" if hash_file(path) == expected else "does not match its checksum"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except (Misshapen, IsADirectoryError):
+        return "is not a regular file"
+
+
 def hash_file(path: Path) -> str:
-    """A file's hash, as the manifest records it."""
+    """A file's hash, as the manifest records it.
+
+    Raises:
+        Misshapen: it is a folder, FIFO, socket or device.
+    """
     digest = xxhash.xxh3_128()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

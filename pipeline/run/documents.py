@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import token_batches
-from .artifacts import RunPaths, read_json
+from .artifacts import RunPaths
 from .identity import MAX_ROWS, ROW_BITS, SourceFile, group_files
+from .manifest import read_manifest
 from .parquet_rows import place_of
 
 
@@ -14,7 +15,7 @@ class RunDocuments:
 
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
-        self.manifest = read_json(paths.manifest)
+        self.manifest = read_manifest(paths)
         self.files = {f["file_hash"]: SourceFile.from_table(f) for f in self.manifest["files"]}
         self._groups: dict[int, str] = {}
         """File hash -> name of the file's group within its corpus."""

@@ -14,6 +14,7 @@ from ...tokenize.model import TokenizerSettings, load, train
 from ...tokenize.shards import token_batches
 from ..run.artifacts import RunPaths, read_json
 from ..run.identity import Group
+from ..run.manifest import read_manifest
 from ..sources.domains import domain_of
 from ..text.survivors import DecidedFile, read_survivors
 
@@ -46,7 +47,7 @@ def subset_tokens(paths: RunPaths) -> list[SubsetTokens]:
     size = processor.vocab_size()
     byte = np.array([processor.is_byte(i) for i in range(size)])
     unknown = np.array([processor.is_unknown(i) for i in range(size)])
-    manifest = read_json(paths.manifest)
+    manifest = read_manifest(paths)
     formats = {f["corpus"]: f["format"] for f in manifest["files"]}
     tokens = read_json(paths.stats("funnel"))["survivor_tokens"]
     sizes = read_json(paths.stats("dedupe"))["kept_bytes"]
@@ -78,7 +79,7 @@ def train_on_survivors(groups: list[Group], paths: RunPaths, settings: Tokenizer
     Raises:
         ValueError: the run has no decisions, or too little text for the vocabulary.
     """
-    listed = read_json(paths.manifest)["artifacts"]
+    listed = read_manifest(paths)["artifacts"]
     files = [DecidedFile.of_run(f, paths, listed) for g in groups if not g.held_out for f in g.files]
     whole = sum(read_json(paths.stats("dedupe"))["kept_bytes"].values())
     share = settings.sample_bytes / max(whole, 1)

@@ -36,8 +36,12 @@ from torch.distributed.checkpoint.state_dict import (
 
 from ...storage import store
 from ...storage.disk import refusal, writing
-from ...storage.wording import first_line
-from .reader import load_state, names_in
+from ...storage.reading import Misshapen, open_regular, read_json, typed
+from ...storage.wording import first_line, printable
+from .reader import DATA_FILE, METADATA, METADATA_BYTES, contents, load_state
+
+MANIFEST_BYTES = 16 << 20
+"""A manifest names a few files for each process."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,15 @@ def read_manifest(checkpoint: Path) -> CheckpointManifest:
         ValueError: the folder is not a whole checkpoint.
     """
     try:
-        value = json.loads((checkpoint / "manifest.json").read_bytes())
-        if value.pop("checksum") != _checksum(value):
+        value = read_json(checkpoint / "manifest.json", MANIFEST_BYTES)
+        if not isinstance(value, dict) or value.pop("checksum", "") != _checksum(value):
             raise ValueError("manifest.json does not match its checksum")
-        return CheckpointManifest(**{**value, "progress": TrainingProgress(**value["progress"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        manifest = typed(CheckpointManifest, value)
+        progress = manifest.progress
+        if min(manifest.vocab_size, progress.phase, progress.units, progress.step, progress.tokens) < 0:
+            raise ValueError("manifest.json has a negative number")
+        return manifest
+    except (OSError, ValueError) as error:
         raise ValueError(f"{checkpoint} is not a whole checkpoint ({error})") from None
 
 
@@ -103,11 +111,31 @@ def refuse_run(folder: Path) -> None:
 
 
 def verify(checkpoint: Path, manifest: CheckpointManifest) -> None:
-    """Raise ValueError naming the first file that does not match its checksum."""
-    for name, expected in manifest.files.items():
+    """Raise ValueError naming the first file that does not match its checksum.
+
+    No more is read than the metadata accounts for, and no file outside the checkpoint.
+    """
+    for name in manifest.files:
+        if name != METADATA and not DATA_FILE.fullmatch(name):
+            raise ValueError(
+                f"{checkpoint} is damaged: {printable(name[:100])} is not the name of a file that it can have"
+            )
+    sizes = {METADATA: METADATA_BYTES}
+    # The metadata first: it says how long the others are.
+    for name in sorted(manifest.files, key=lambda n: n != METADATA):
         path = checkpoint / name
-        if not path.exists() or _sha256(path) != expected:
+        if not _matches(path, sizes.get(name, 0), manifest.files[name]):
             raise ValueError(f"{path} is damaged: it is missing, or does not match its checksum")
+        if name == METADATA:
+            sizes |= contents(checkpoint).file_bytes
+
+
+def _matches(path: Path, most: int, expected: str) -> bool:
+    """Whether a file has at most `most` bytes and this SHA-256."""
+    try:
+        return path.stat().st_size <= most and _sha256(path) == expected
+    except (FileNotFoundError, Misshapen):
+        return False
 
 
 def checkpoints(root: Path) -> list[Path]:
@@ -154,7 +182,7 @@ def _move_aside(checkpoint: Path) -> None:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -275,7 +303,7 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, g
     if dist.get_node_local_rank(0) == 0:
         store.fetch_tree(checkpoint)
     dist.barrier()
-    names = names_in(checkpoint)
+    names = contents(checkpoint).names
     options = StateDictOptions(flatten_optimizer_state_dict=True)
     state: dict[str, Any] = _state(model, optimizer)
     whole = any(name.startswith("optimizer.") for name in names)

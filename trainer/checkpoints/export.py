@@ -7,8 +7,12 @@ layout on both sides, so no rows move. The tied embedding is written once. Speci
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,17 @@ import torch
 from torch import Tensor
 
 from ...storage.disk import writing
+from ...storage.reading import Misshapen, open_regular, read_json, typed
+from ...storage.wording import first_line, printable
 from ..model.model import Fox1
 from ..settings import ModelSettings
 from .checkpoint import TrainingProgress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
+from .reader import contents
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Name -> shape of a weight."""
+CONFIG_BYTES = 16 << 20
+"""Configs of models and their tokenizers are smaller."""
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 TOKENIZER = "tokenizer.model"
 FACTS = "tokenizer.json"
@@ -36,6 +47,12 @@ class TokenizerFacts:
     chat: tuple[tuple[str, str, str], ...] = ()
     add_bos: bool = True
     """In training, documents began with bos."""
+
+    def check(self, vocab_size: int) -> None:
+        """Raise ValueError for ids that a model of `vocab_size` pieces does not have."""
+        for name in ("pad", "eos", "bos"):
+            if not 0 <= getattr(self, name) < vocab_size:
+                raise ValueError(f"the id of {name} is {getattr(self, name)}, and the model has {vocab_size} pieces")
 
     @property
     def prefix(self) -> int:
@@ -80,25 +97,56 @@ def load_checkpoint(checkpoint: Path) -> tuple[Fox1, TokenizerFacts | None]:
     """The model of a checkpoint (or of the newest one in a folder), unsharded, fp32, on the CPU.
 
     Raises:
-        ValueError: there is no checkpoint, or it is damaged.
+        ValueError: there is no checkpoint, it is damaged, or it is larger than this machine's memory.
     """
     folder = newest(checkpoint)
-    manifest = read_manifest(folder)
+    manifest, tensors = read_manifest(folder), contents(folder).shapes
+    try:
+        settings = typed(ModelSettings, manifest.settings.get("model"), "model")
+        settings.check(manifest.vocab_size)
+        stored = {n.removeprefix("model."): s for n, s in tensors.items() if n.startswith("model.")}
+        _compare(stored, settings.layers, lambda: settings.shapes(manifest.vocab_size))
+    except Misshapen as error:
+        raise ValueError(f"{folder}/manifest.json does not describe a model ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{folder} cannot be loaded: {error}") from None
     verify(folder, manifest)
-    model = Fox1(ModelSettings(**manifest.settings["model"]), manifest.vocab_size)
+    facts = _facts(folder.parent, manifest.vocab_size)
+    model = Fox1(settings, manifest.vocab_size)
     load_weights(folder, model)
-    return model.eval(), _facts(folder.parent)
+    return model.eval(), facts
 
 
-def _facts(root: Path) -> TokenizerFacts | None:
+def _compare(stored: Shapes, layers: int, expected: Callable[[], Shapes]) -> None:
+    """Refuse weights that are not those of the model, before it is built.
+
+    Args:
+        expected: called only if there are as many weights as `layers` need.
+
+    Raises:
+        ValueError: naming a weight that is missing, unknown or of another shape; or the memory that is missing.
+    """
+    if layers > len(stored):
+        raise ValueError(f"a model of {layers:,} layers has more than the {len(stored):,} weights that are stored")
+    wanted = expected()
+    for name in (*wanted, *stored):
+        if stored.get(name) != wanted.get(name):
+            there, needed = (" x ".join(map(str, s[name])) if name in s else "absent" for s in (stored, wanted))
+            raise ValueError(f"the weight {printable(name[:100])} is {there} in the files, and {needed} in the model")
+    needs, memory = 4 * sum(map(prod, wanted.values())), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needs > memory:
+        raise ValueError(f"its weights take {needs / 1e9:,.0f} GB in fp32, and this machine has {memory / 1e9:,.0f} GB")
+
+
+def _facts(root: Path, vocab_size: int) -> TokenizerFacts | None:
     path = root / FACTS
     if not path.exists():
         return None
     try:
-        value = json.loads(path.read_text())
-        chat = tuple((role, before, after) for role, before, after in value["chat"])
-        return TokenizerFacts(**{**value, "chat": chat})
-    except (ValueError, TypeError, KeyError) as error:
+        facts = typed(TokenizerFacts, read_json(path, CONFIG_BYTES))
+        facts.check(vocab_size)
+        return facts
+    except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); run `fox1 train` again to rewrite it") from None
 
 
@@ -275,44 +323,111 @@ def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox
     Raises:
         ValueError: the folder does not hold such a model, or one whose shapes are not a Fox-1's.
     """
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no config.json; give the folder of a model for `transformers`") from None
+    config = _read_config(folder / "config.json")
+    if not config:
+        raise ValueError(f"{folder} has no config.json; give the folder of a model for `transformers`")
     if config.get("model_type") != "llama" or not config.get("tie_word_embeddings"):
         raise ValueError(
             f"{folder}/config.json is not that of a Llama with tied embeddings; no other model can be imported"
         )
-    settings = _model_settings(config)
-    state: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        state |= load_file(file)
-    if not state:
-        raise ValueError(f"{folder} has no *.safetensors; save the model in this format")
+    try:
+        settings, vocab_size = _model_settings(config), typed(int, config.get("vocab_size"), "vocab_size")
+        settings.check(vocab_size)
+    except ValueError as error:
+        raise ValueError(f"{folder}/config.json does not describe a model that can be imported: {error}") from None
+    state = _read_weights(folder, settings, vocab_size)
     with torch.device("meta"):
-        model = Fox1(settings, config["vocab_size"])
+        model = Fox1(settings, vocab_size)
     weights = {name: value.to(dtype) for name, value in from_llama(state, settings).items()}
     model.load_state_dict(weights, assign=True)
-    return model.eval(), _exported_facts(folder, config)
+    ids = _exported_facts(folder, config)
+    try:
+        ids.check(vocab_size)
+    except ValueError as error:
+        raise ValueError(f"{folder} has a tokenizer that does not fit its model: {error}") from None
+    return model.eval(), ids
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A small JSON object of an exported model; empty where there is none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return typed(dict[str, Any], read_json(path, CONFIG_BYTES))
+    except FileNotFoundError:
+        return {}
+    except Misshapen as error:
+        raise ValueError(f"{path} is damaged ({error}); save the model again") from None
+
+
+def _read_weights(folder: Path, settings: ModelSettings, vocab_size: int) -> dict[str, Tensor]:
+    """The weights of an exported model, once their shapes are those of the model that its config describes.
+
+    Raises:
+        ValueError: there are none, a file is damaged, or they are not those of the model.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} has no *.safetensors; save the model in this format")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        with _reading(file), safe_open(file, "pt") as opened:
+            shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    try:
+        # Some exports write the tied matrix twice.
+        stored = {name: shape for name, shape in shapes.items() if name != "lm_head.weight"}
+        _compare(stored, settings.layers, lambda: _llama_shapes(settings, vocab_size))
+    except ValueError as error:
+        raise ValueError(f"{folder} cannot be loaded: {error}") from None
+    state: dict[str, Tensor] = {}
+    for file in files:
+        with _reading(file):
+            state |= load_file(file)
+    return state
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raise ValueError where a file of weights is none, before or within the block."""
+    from safetensors import SafetensorError
+
+    try:
+        open_regular(file).close()
+        yield
+    except (SafetensorError, Misshapen) as error:
+        raise ValueError(f"{file} is damaged ({printable(first_line(error))}); save the model again") from None
+
+
+def _llama_shapes(settings: ModelSettings, vocab_size: int) -> Shapes:
+    """Name -> shape of every weight of an exported model."""
+    weights = {name: torch.empty(shape, device="meta") for name, shape in settings.shapes(vocab_size).items()}
+    return {name: tuple(weight.shape) for name, weight in to_llama(weights, settings).items()}
 
 
 def _model_settings(config: dict[str, Any]) -> ModelSettings:
     """The shape of the model that a `config.json` describes."""
-    rope = config.get("rope_parameters") or {}
-    heads = config["num_attention_heads"]
+    rope = typed(dict[str, Any], config.get("rope_parameters") or {}, "rope_parameters")
+
+    def number(name: str) -> int:
+        return typed(int, config.get(name), name)
+
+    heads = number("num_attention_heads")
     return ModelSettings(
-        config["num_hidden_layers"],
-        config["hidden_size"],
-        config["intermediate_size"],
+        number("num_hidden_layers"),
+        number("hidden_size"),
+        number("intermediate_size"),
         heads,
-        config["num_key_value_heads"],
-        config.get("head_dim") or config["hidden_size"] // heads,
-        config["max_position_embeddings"],
-        float(rope.get("rope_theta") or config.get("rope_theta", 10_000.0)),
-        config["rms_norm_eps"],
-        config.get("initializer_range", 0.02),
+        number("num_key_value_heads"),
+        number("head_dim") if config.get("head_dim") else number("hidden_size") // max(heads, 1),
+        number("max_position_embeddings"),
+        typed(float, rope.get("rope_theta") or config.get("rope_theta", 10_000.0), "rope_theta"),
+        typed(float, config.get("rms_norm_eps"), "rms_norm_eps"),
+        typed(float, config.get("initializer_range", 0.02), "initializer_range"),
     )
 
 
@@ -326,9 +441,12 @@ def _exported_facts(folder: Path, config: dict[str, Any]) -> TokenizerFacts:
         found = specials(load(source))
         ids = TokenizerFacts(found.pad, found.eos, found.bos)
     else:
-        ids = TokenizerFacts(config.get("pad_token_id") or 0, config["eos_token_id"], config["bos_token_id"])
-    path = folder / "tokenizer_config.json"
-    add_bos = json.loads(path.read_text()).get("add_bos_token", True) if path.exists() else True
+        eos, bos = config.get("eos_token_id"), config.get("bos_token_id")
+        if type(eos) is not int or type(bos) is not int:
+            raise ValueError(f"{folder}/config.json has no single eos_token_id and bos_token_id; add a {TOKENIZER}")
+        pad = config.get("pad_token_id")
+        ids = TokenizerFacts(pad if type(pad) is int and pad >= 0 else 0, eos, bos)
+    add_bos = _read_config(folder / "tokenizer_config.json").get("add_bos_token", True)
     return replace(ids, add_bos=bool(add_bos))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ...storage.reading import read_bounded
+from ...storage.wording import first_line, printable
 from ..data.order import PhaseData
 from ..data.source_losses import CORPUS, DOMAIN, means, sums_by_source
 from ..model.model import Fox1
@@ -78,5 +81,21 @@ def open_held_out(run: Path, settings: TrainSettings) -> HeldOutLoss | None:
     if not data.units:
         return None
     sizes = run / "prepare" / "piece_bytes.npy"
-    known = torch.from_numpy(np.load(sizes, allow_pickle=False).astype(np.int64)) if sizes.exists() else None
+    known = _piece_bytes(sizes, data.info.vocab_size) if sizes.exists() else None
     return HeldOutLoss(data, settings.evaluate_blocks, known)
+
+
+def _piece_bytes(path: Path, vocab_size: int) -> torch.Tensor:
+    """Bytes that each piece stands for, int64 [V].
+
+    Raises:
+        ValueError: the file is damaged, or of another vocabulary.
+    """
+    try:
+        found = np.load(io.BytesIO(read_bounded(path, 8 * vocab_size + 1024)), allow_pickle=False)
+        if found.shape == (vocab_size,) and found.dtype.kind in "iu":
+            return torch.from_numpy(found.astype(np.int64))
+        why = f"it has not one number for each of {vocab_size:,} pieces"
+    except (ValueError, EOFError, MemoryError) as error:
+        why = printable(first_line(error))
+    raise ValueError(f"{path} is damaged ({why}); run `fox1 curate` again to rebuild it")

@@ -70,5 +70,9 @@ def open_model(folder: Path, dtype: str = "") -> TextModel:
         ids = found
     if not tokenizer.exists():
         raise ValueError(f"no tokenizer at {tokenizer}; copy the run's prepare/{TOKENIZER} there")
-    model = model.to(device, wanted)
-    return TextModel(model, Encoder(tokenizer, fast=False), ids)
+    encoder = Encoder(tokenizer, fast=False)
+    if encoder.vocab_size > model.vocab_size:
+        raise ValueError(
+            f"{tokenizer} has {encoder.vocab_size:,} pieces, and the model {model.vocab_size:,}; put the model's own there"
+        )
+    return TextModel(model.to(device, wanted), encoder, ids)

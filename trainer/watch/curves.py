@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...storage.reading import Misshapen, read_bounded
+from ...storage.wording import first_line, printable
+
 COLOURS = ("#c2571a", "#1f6f8b", "#6a8f2d", "#7a4f9a", "#c99a1b", "#2f8f74")
 GREY = "#77777f"
+DRAWN = {"train": ("tokens", "loss", "tokens_per_second"), "held_out": ("loss", "unigram_entropy")}
+"""Kind of a metric -> the numbers that are drawn of it."""
+METRICS_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,26 @@ def read_metrics(checkpoint: Path) -> list[dict[str, Any]]:
         refuse_run(checkpoint)
         raise ValueError(f"{checkpoint} has no metrics.jsonl; `fox1 train RUN --out {checkpoint}` writes it")
     last: dict[tuple[str, int], dict[str, Any]] = {}
-    for line in path.read_bytes().splitlines():
-        # A full disk cuts a line off; its step was repeated.
-        with suppress(ValueError):
-            value = json.loads(line)
-            last[value["kind"], value["step"]] = value
+    try:
+        for number, line in enumerate(read_bounded(path, METRICS_BYTES).splitlines(), 1):
+            # A full disk cuts a line off; its step was repeated.
+            with suppress(json.JSONDecodeError, UnicodeDecodeError):
+                value = json.loads(line)
+                if not _is_metric(value):
+                    raise Misshapen(f"line {number} is not a training's")
+                last[value["kind"], value["step"]] = value
+    except (Misshapen, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({printable(first_line(error))}); take the line out") from None
     return sorted(last.values(), key=lambda v: v["step"])
+
+
+def _is_metric(value: Any) -> bool:
+    """Whether a value has what is drawn of its kind."""
+    if not isinstance(value, dict) or type(value.get("step")) is not int or not isinstance(value.get("kind"), str):
+        return False
+    if value["kind"] == "train" and not isinstance(value.get("phase"), str):
+        return False
+    return all(isinstance(value.get(name), int | float) for name in DRAWN.get(value["kind"], ()))
 
 
 def read_curves(trainings: Sequence[Path]) -> Curves:
@@ -68,7 +88,7 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
     speeds: list[Series] = []
     phases: dict[str, float] = {}
     for number, folder in enumerate(trainings):
-        colour, name = COLOURS[number % len(COLOURS)], folder.resolve().name
+        colour, name = COLOURS[number % len(COLOURS)], printable(folder.resolve().name)
         lines = read_metrics(folder)
         train = [v for v in lines if v["kind"] == "train"]
         if not train:
@@ -76,7 +96,7 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
         tokens = {v["step"]: float(v["tokens"]) for v in train}
         if not number:
             for v in train:
-                phases.setdefault(v["phase"], v["tokens"])
+                phases.setdefault(printable(v["phase"]), v["tokens"])
         # An evaluation follows the report of its step.
         held_out = [v for v in lines if v["kind"] == "held_out" and v["step"] in tokens]
         losses.append(Series(f"{name}, training", colour, tuple((tokens[v["step"]], v["loss"]) for v in train)))
@@ -115,11 +135,12 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
                 axes.plot(x, y, style, color=line.colour, label=line.label, linewidth=1.4, gid=line.label)
             for name, begin in curves.phases[1:]:
                 axes.axvline(begin, color=GREY, linewidth=0.8, linestyle=":")
-                axes.annotate(name, (begin, 1), xycoords=("data", "axes fraction"), xytext=(3, 3),
+                axes.annotate(name, (begin, 1), parse_math=False, xycoords=("data", "axes fraction"), xytext=(3, 3),
                               textcoords="offset points", color=GREY)  # fmt: skip
             axes.set_ylabel(title)
             axes.grid(alpha=0.25)
-            axes.legend(loc="best", frameon=False)
+            for text in axes.legend(loc="best", frameon=False).get_texts():
+                text.set_parse_math(False)
             axes.spines[["top", "right"]].set_visible(False)
         panels[1].set_ylim(bottom=0)
         panels[1].set_xlabel("tokens trained on")

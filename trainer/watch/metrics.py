@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from ...storage import store
 from ...storage.disk import writing
+from ...storage.wording import printable, say
 from .live import LiveLine
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -113,12 +114,12 @@ class Metrics:
 
     def say(self, text: str) -> None:
         """Print a line for the user, and append it to the log beside the checkpoints."""
-        text = store.shown(text)
+        text = printable(store.shown(text))
         self._append(self._log, text)
         if time.monotonic() - self._uploaded > UPLOAD_SECONDS:
             self.upload()
         if self._live is None:
-            print(text, file=sys.stderr, flush=True)
+            say(text, sys.stderr)
         else:
             self._live.print(text)
 

@@ -16,7 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
+from ....storage.reading import as_written
+from ....storage.store import shown
+from ....storage.wording import printable
 from ...run.artifacts import publish
 from . import charts
 from .facts import RunFacts, differences, read_facts
@@ -34,7 +38,9 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     if len(facts) == 2 and facts[0].name == facts[1].name:
         for label, run in zip("AB", facts, strict=True):
             run.name = f"{run.name} ({label})"
-    page = render(facts)
+    names = " or ".join(shown(run) for run in runs)
+    with as_written(f"stats/ of {names}", "curate the run again", ValueError, jinja2.TemplateError):
+        page = render(facts)
     with publish(out) as file:
         file.write(page.encode())
 
@@ -47,6 +53,7 @@ def render(runs: Sequence[RunFacts]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     environment.filters |= {"n": number, "pc": per_cent, "size": charts.short}
     script = (HERE / "page.js").read_text()
@@ -59,6 +66,11 @@ def render(runs: Sequence[RunFacts]) -> str:
         script=script,
         script_hash=f"sha256-{digest}",
     )
+
+
+def _shown(value: object) -> object:
+    """What stands for a value on the page: texts as a terminal shows them."""
+    return printable(value, "\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def number(value: float) -> str:

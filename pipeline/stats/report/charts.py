@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+from markupsafe import escape as escape_markup
 
+from ....storage.wording import printable
 from ..stored import documents_by_class
 from .facts import Link, RunFacts, shares_of
 
 WIDTH = 1120
 """Width of the funnel, in units of its drawing."""
+
+
+def escape(text: str) -> Markup:
+    """Text for a page: no mark-up, and no character that would turn the text around it."""
+    return escape_markup(printable(text))
 
 
 def short(value: float) -> str:

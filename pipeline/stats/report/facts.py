@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ....storage.reading import as_written, read_bounded
+from ....storage.store import shown
+from ....storage.wording import first_line, printable
 from ...dedupe.order import DUPLICATES
 from ...engine.records import task_times
 from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
 from ..stored import documents_by_class, read_stats
 
+RECIPE_BYTES = 16 << 20
+MOST_VALUES = 100_000
+"""Of a recipe, with its aliases written out."""
 FILTERED = "filtered"
 FLOW_NAMES = {
     "excluded": "taken out on request",
@@ -90,8 +97,13 @@ def read_facts(run: Path) -> RunFacts:
     Raises:
         ValueError: it is not finished.
     """
-    stats = read_stats(run)
-    paths = RunPaths(run)
+    stats, paths = read_stats(run), RunPaths(run)
+    recipe, times = _read_recipe(paths.recipe), task_times(paths)
+    with as_written(f"{shown(run)}/stats", "curate the run again", ValueError):
+        return _facts_of(run.resolve().name, stats, recipe, times)
+
+
+def _facts_of(name: str, stats: dict[str, Any], recipe: str, times: Sequence[dict[str, Any]]) -> RunFacts:
     corpora = stats["funnel"]["corpora"]
     phases = stats["mixture"]["phases"]
     dropped: dict[str, int] = {}
@@ -103,8 +115,8 @@ def read_facts(run: Path) -> RunFacts:
     domains = {c["domain"] for p in phases for c in p["cells"]} | {c["domain"] for c in stats["mixture"]["unused"]}
     raw_bytes = sum(c["bytes"] for c in corpora)
     return RunFacts(
-        name=run.resolve().name,
-        recipe=paths.recipe.read_text() if paths.recipe.exists() else "",
+        name=name,
+        recipe=recipe,
         stats=stats,
         rows=sum(c["rows"] for c in corpora),
         kept=sum(c["kept"] for c in corpora),
@@ -118,7 +130,7 @@ def read_facts(run: Path) -> RunFacts:
         corpora=[c["corpus"] for c in corpora],
         rules=sorted(rules, key=lambda r: (-r[1], r[0])),
         languages=_languages(stats["languages"]["languages"]),
-        stages=_stage_times(paths, raw_bytes),
+        stages=_stage_times(times, raw_bytes),
         overlaps={kind: _matrix(stats["overlap"], kind) for kind in ("all", "kept", "near")},
     )
 
@@ -154,9 +166,9 @@ def _matrix(overlap: dict[str, Any], kind: str) -> list[list[int]]:
     return rows
 
 
-def _stage_times(paths: RunPaths, raw_bytes: int) -> list[StageTime]:
+def _stage_times(times: Sequence[dict[str, Any]], raw_bytes: int) -> list[StageTime]:
     """Sums over `timings/tasks.jsonl`; of a task that ran several times, its last run."""
-    last = {(entry["stage"], entry["task"]): entry for entry in task_times(paths)}
+    last = {(entry["stage"], entry["task"]): entry for entry in times}
     found = []
     for stage in STAGES:
         entries = [e for e in last.values() if e["part"] == stage and not e["error"]]
@@ -183,8 +195,6 @@ class Differences:
 
 def differences(runs: Sequence[RunFacts]) -> Differences:
     """What differs between two runs."""
-    import yaml
-
     a, b = runs
     names = {
         "rows": "documents in",
@@ -196,7 +206,7 @@ def differences(runs: Sequence[RunFacts]) -> Differences:
     }
     shares = [shares_of(run) for run in runs]
     keys = sorted({*shares[0], *shares[1]})
-    flat = [_flat(yaml.safe_load(run.recipe) or {}) for run in runs]
+    flat = [_flat_recipe(run) for run in runs]
     return Differences(
         [(label, getattr(a, name), getattr(b, name)) for name, label in names.items()],
         [(p, d, shares[0].get((p, d), 0.0), shares[1].get((p, d), 0.0)) for p, d in keys],
@@ -216,6 +226,38 @@ def shares_of(run: RunFacts, by: str = "domain") -> dict[tuple[str, str], float]
             key = (phase["name"], cell[by])
             found[key] = found.get(key, 0.0) + cell["tokens"] / max(phase["tokens"], 1)
     return found
+
+
+def _read_recipe(path: Path) -> str:
+    """The text of a run's recipe; empty where there is none."""
+    try:
+        return read_bounded(path, RECIPE_BYTES).decode()
+    except FileNotFoundError:
+        return ""
+    except ValueError as error:
+        raise ValueError(f"{shown(path)} is damaged ({printable(first_line(error))}); curate the run again") from None
+
+
+def _flat_recipe(run: RunFacts) -> dict[str, str]:
+    """Key -> value of a run's recipe, as JSON; keys of keys with dots between."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(run.recipe) or {}
+        # A few aliases may stand for a billion values, or for one that holds itself.
+        if next(islice(_values(value), MOST_VALUES, None), None) is not None:
+            raise ValueError("it stands for too many values")
+        return _flat(value)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        said = printable(first_line(error))
+        raise ValueError(f"the recipe.yaml of {run.name} cannot be compared ({said}); curate the run again") from None
+
+
+def _values(value: Any) -> Iterator[int]:
+    """A number for each value within a value, itself included."""
+    yield 1
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _values(part)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

@@ -17,7 +17,7 @@ from fox1.trainer.checkpoints.checkpoint import (
     verify,
 )
 from fox1.trainer.checkpoints.export import FACTS, TokenizerFacts, keep_tokenizer
-from fox1.trainer.checkpoints.reader import names_in
+from fox1.trainer.checkpoints.reader import contents
 from fox1.trainer.checks.stability import Guard
 from fox1.trainer.model.model import Fox1
 from fox1.trainer.parallel import build, build_optimizer, start_processes
@@ -87,7 +87,7 @@ def test_the_names_in_a_checkpoint_are_those_of_the_first_version(tmp_path: Path
         dist.destroy_process_group()
     (folder,) = checkpoints(tmp_path)
     verify(folder, read_manifest(folder))
-    names = names_in(folder)
+    names = contents(folder).names
     assert {n.removeprefix("model.") for n in names if n.startswith("model.")} == WEIGHTS
     moments = {n.removeprefix("optimizer.state.") for n in names if n.startswith("optimizer.state.")}
     assert moments == {f"{w}.{part}" for w in WEIGHTS for part in ("exp_avg", "exp_avg_sq", "step")}

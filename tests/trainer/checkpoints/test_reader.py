@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from fox1.trainer.checkpoints.reader import load_state, names_in
+from fox1.trainer.checkpoints.reader import contents, load_state
 
 
 class Bomb:
@@ -26,7 +26,7 @@ class Bomb:
 def test_what_torch_writes_is_read(tmp_path: Path) -> None:
     state = {"model": {"w": torch.arange(6.0).reshape(2, 3)}, "rng": {"cpu": torch.get_rng_state()}, "lr": 0.5}
     dcp.save(state, checkpoint_id=str(tmp_path), no_dist=True)
-    assert names_in(tmp_path) == {"model.w", "rng.cpu", "lr"}
+    assert contents(tmp_path).names == {"model.w", "rng.cpu", "lr"}
     found = {"model": {"w": torch.zeros(2, 3)}, "rng": {"cpu": torch.zeros_like(state["rng"]["cpu"])}, "lr": 0.0}
     load_state(tmp_path, found, no_dist=True)
     assert torch.equal(found["model"]["w"], state["model"]["w"]) and found["lr"] == 0.5
@@ -43,7 +43,7 @@ def test_metadata_that_would_run_something_is_refused(tmp_path: Path) -> None:
     assert not ran.exists()
     (tmp_path / ".metadata").write_bytes(b"\x80\x05garbage")
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
-        names_in(tmp_path)
+        contents(tmp_path)
 
 
 def test_a_value_that_would_run_something_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
