@@ -1,7 +1,8 @@
 """Runs and checkpoints in folders and object stores; knows no other part.
 
 store.py      a store as a local mirror: what is opened is fetched, what is published is uploaded whole
-lease.py      one writer of a run, or of a folder of checkpoints, at a time
+lease.py      one writer of a run, or of a folder of checkpoints, at a time; whose a folder is
+inside.py     paths that stay in their folder: neither names nor links lead out of it
 disk.py       errors of a disk that refuses to be written
 wording.py    an error as one line; text that cannot steer a terminal
 fields.py     marks on fields of settings: units, bounds and choices of what a recipe may write

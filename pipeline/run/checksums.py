@@ -23,8 +23,12 @@ def verify(paths: RunPaths) -> tuple[int, int, list[str]]:
     artifacts = read_json(paths.manifest)["artifacts"]
     problems, size = [], 0
     for name, facts in sorted(artifacts.items()):
-        path = paths.root / name
         size += facts["bytes"]
+        try:
+            path = paths.named(name)
+        except ValueError as error:
+            problems.append(f"{name} is not read: {error}")
+            continue
         if not path.exists():
             problems.append(f"{name} is missing")
         elif path.stat().st_size != facts["bytes"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..run.artifacts import Artifact, Publication
+from ..run.artifacts import Artifact, Publication, remove
 from ..run.identity import SourceFile
 
 EXCERPT_BYTES = 200
@@ -47,7 +47,7 @@ class Quarantine:
         """Publish the quarantine file, or remove an old one if the file has no bad rows now."""
         if self._out is None:
             if self._path:
-                self._path.unlink(missing_ok=True)
+                remove(self._path)
             return None
         self._out.commit()
         return self._out.artifact
