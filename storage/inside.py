@@ -15,8 +15,11 @@ from . import store
 from .wording import printable
 
 
-def named(root: Path, name: str) -> Path:
+def named(root: Path, name: str, own: int = 0) -> Path:
     """The file below `root` that a record, a manifest or a table calls `name`.
+
+    Args:
+        own: as `refuse_links` takes it.
 
     Raises:
         ValueError: the name is no relative path below the folder, or leads through a symbolic link.
@@ -26,7 +29,7 @@ def named(root: Path, name: str) -> Path:
             f"{store.shown(root)} names the file {printable(name)!r}, which is not below its folder; do not trust it"
         )
     path = root / name
-    refuse_links(root, path)
+    refuse_links(root, path, own)
     return path
 
 

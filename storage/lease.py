@@ -136,7 +136,7 @@ def held(folder: Path, kind: str = "", alone: bool = False) -> Iterator[Lease]:
         ValueError: another process is writing or reading it, it cannot be written, or it is not ours.
     """
     if kind:
-        claim(folder, kind)
+        _refuse_others(folder, kind)
     with ExitStack() as closing:
         if isinstance(folder, store.Mirrored):
             own = closing.enter_context(_held_in_a_store(folder))
@@ -150,7 +150,7 @@ def held(folder: Path, kind: str = "", alone: bool = False) -> Iterator[Lease]:
         if kind:
             began = (*_began(folder), _written(folder, LEASE))
             lease = Lease(folder, own, len(began), began)
-            _write(folder, MARK, json.dumps({"kind": kind, "generations": began}).encode() + b"\n")
+            _mark(folder, kind, began)
         with under(lease):
             yield lease
 
@@ -170,11 +170,24 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 def claim(folder: Path, kind: str) -> None:
-    """Mark a folder as ours, if it is new or empty.
+    """Mark a folder as ours before anybody holds it, if it is new or empty.
 
     Raises:
         ValueError: it holds something else, or is somebody else's.
     """
+    _refuse_others(folder, kind)
+    if not _read(folder, MARK):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _mark(folder, kind, ())
+
+
+def _mark(folder: Path, kind: str, began: tuple[int, ...]) -> None:
+    _write(folder, MARK, json.dumps({"kind": kind, "generations": began}).encode() + b"\n")
+
+
+def _refuse_others(folder: Path, kind: str) -> None:
+    """Raise ValueError unless a folder is new, empty, or holds what it shall."""
     said = _entry(_read(folder, MARK))
     if said.get("kind") == kind or (not said and _is_older(folder, kind)):
         return
@@ -189,8 +202,6 @@ def claim(folder: Path, kind: str) -> None:
                 f"{store.shown(folder)} is not empty and holds no {kind} of fox1, so nothing is written there; choose an empty "
                 "or new folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-    _write(folder, MARK, json.dumps({"kind": kind, "generations": []}).encode() + b"\n")
 
 
 def _is_older(folder: Path, kind: str) -> bool:
@@ -217,8 +228,7 @@ def _read(folder: Path, name: str) -> bytes:
     """A small file of a folder as it is now, or the beginning of a large one; empty if there is none."""
     try:
         if isinstance(folder, store.Mirrored):
-            objects, key = store.store_of((folder / name).url)
-            return bytes(store.retried(lambda: objects.cat_file(key), str(folder)))[:_MOST]
+            return store.read_now(folder / name)[:_MOST]
         descriptor = open_own(folder / name, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return b""
@@ -446,9 +456,7 @@ def _refused(folder: Path, holder: dict[str, Any]) -> ValueError:
 
 
 def _being_read(folder: Path) -> ValueError:
-    return ValueError(
-        f"{store.shown(folder)} is being read by a training; wait until it ends, or choose another --out"
-    )
+    return ValueError(f"{store.shown(folder)} is being read by a training; wait until it ends, or choose another --out")
 
 
 def _alive(process: object) -> bool:

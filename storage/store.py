@@ -343,6 +343,18 @@ def _listed(folder: Mirrored) -> list[Mirrored]:
     return sorted(found)
 
 
+def read_now(path: Path) -> bytes:
+    """A small file as it is now, not as a mirror has it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not isinstance(path, Mirrored):
+        return path.read_bytes()
+    store, key = store_of(path.url)
+    return bytes(retried(lambda: store.cat_file(key), path.url))
+
+
 def read_range(path: Path, begin: int, end: int | None) -> bytes:
     """Bytes of a file (None: to its end) without fetching the rest of it."""
     if end is not None and end <= begin:

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
+from ..storage.store import read_now
 from ..storage.wording import first_line, printable
 
 
@@ -144,6 +145,14 @@ def read_set(folder: Path) -> SetInfo:
         raise ValueError(f"{folder} is not a phase set (no fox1.json); `fox1 curate` makes them") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({printable(first_line(error))}); run `fox1 curate` again") from None
+
+
+def current_identity(folder: Path) -> str:
+    """The data identity of a phase set as it is now; empty while it is not whole."""
+    try:
+        return str(json.loads(read_now(folder / "fox1.json"))["data_identity"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return ""
 
 
 def _typed(value: dict[str, Any], **types: type) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..storage import store
+from ..storage.inside import refuse_links
+from ..storage.lease import TRAINING, claim
 from ..storage.store import as_path
 from .settings import Options
 from .watch.metrics import LOG
@@ -73,7 +75,9 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
     from .train import phase_numbers, read_settings
 
     numbers = phase_numbers(read_settings(run), phase)
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, TRAINING)
+    for name in (OUTCOME, "ray"):
+        refuse_links(out, out / name)
     (out / OUTCOME).unlink(missing_ok=True)
     task = {"run": str(run), "out": str(out), "numbers": numbers, "options": asdict(options)}
     trainer = TorchTrainer(

@@ -208,7 +208,9 @@ class Engine:
         """Run tasks, those that a worker or a disk lost again, and put what they return into `results`."""
         attempts = dict.fromkeys((p.index for p in todo), 0)
         held = self.paths.lease
-        paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths  # no task asks when they began
+        paths = (
+            replace(self.paths, lease=replace(held, began=())) if held else self.paths
+        )  # no task asks when they began
         records = [self.paths.record(step, p.task.name) for p in todo]
         # A store is asked only for what it had: a new run has nothing.
         records = [record for record in records if store.size_at_start(record) is not None]

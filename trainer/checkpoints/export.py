@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...storage import lease
 from ...storage.disk import writing
+from ...storage.inside import named
 from ..model.model import Fox1
 from ..settings import ModelSettings
 from .checkpoint import TrainingProgress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
@@ -50,13 +52,14 @@ class TokenizerFacts:
 
 def keep_tokenizer(run: Path, out: Path, facts: TokenizerFacts) -> None:
     """Copy a run's tokenizer beside its checkpoints, so that they can be exported without the run."""
-    model = run / "prepare" / TOKENIZER
+    model = named(run, f"prepare/{TOKENIZER}", own=1)
     if model.exists():
         _keep(out / TOKENIZER, model.read_bytes())
     _keep(out / FACTS, (json.dumps(asdict(facts), indent=1) + "\n").encode())
 
 
 def _keep(path: Path, data: bytes) -> None:
+    lease.allow_write(path)
     with writing(path):
         path.write_bytes(data)
 
@@ -341,9 +344,9 @@ def import_model(folder: Path, out: Path) -> int:
     if out.is_dir() and checkpoints(out):
         raise ValueError(f"{out} already has checkpoints; choose another folder")
     model, ids = read_exported(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)
-    if (folder / TOKENIZER).exists():
-        (out / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
-    (out / FACTS).write_text(json.dumps(asdict(ids), indent=1) + "\n")
+    with lease.held(out, lease.TRAINING):
+        write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)
+        if (folder / TOKENIZER).exists():
+            _keep(out / TOKENIZER, (folder / TOKENIZER).read_bytes())
+        _keep(out / FACTS, (json.dumps(asdict(ids), indent=1) + "\n").encode())
     return sum(p.numel() for p in model.parameters())

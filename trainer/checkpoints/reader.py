@@ -16,6 +16,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 
+from ...storage.inside import named
 from ...storage.wording import first_line
 
 _METADATA = {
@@ -52,6 +53,8 @@ class _RestrictedReader(dcp.FileSystemReader):
             metadata = _Unpickler(file).load()
         if not isinstance(metadata, Metadata):
             raise ValueError("its metadata is not that of a checkpoint")
+        for stored in (metadata.storage_data or {}).values():
+            named(Path(self.path), stored.relative_path)
         if metadata.storage_meta is None:
             metadata.storage_meta = StorageMeta()
         metadata.storage_meta.load_id = self.load_id

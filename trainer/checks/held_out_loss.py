@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ..data.order import PhaseData
+from ...storage.inside import refuse_links
+from ..data.order import PhaseData, open_set
 from ..data.source_losses import CORPUS, DOMAIN, means, sums_by_source
 from ..model.model import Fox1
 from ..settings import TrainSettings
@@ -74,9 +75,10 @@ def open_held_out(run: Path, settings: TrainSettings) -> HeldOutLoss | None:
     """The held-out set of a run; None where it has none."""
     if not (run / "held_out" / "fox1.json").exists():
         return None
-    data = PhaseData(run / "held_out", settings.seed)
+    data = open_set(run, "held_out", settings.seed)
     if not data.units:
         return None
     sizes = run / "prepare" / "piece_bytes.npy"
+    refuse_links(run, sizes, own=1)
     known = torch.from_numpy(np.load(sizes, allow_pickle=False).astype(np.int64)) if sizes.exists() else None
     return HeldOutLoss(data, settings.evaluate_blocks, known)
