@@ -39,6 +39,8 @@ TRIES = 7
 FIRST_PAUSE = 0.5
 STALE_HOURS = 24
 """A session's mirror that nobody touched for this long is removed."""
+ASKED_BYTES = 4 << 20
+"""Of a larger file the store is asked whether it has it, before it is sent."""
 ROOM_EVERY = 256 << 20
 """Bytes fetched between two checks of how full the scratch folder is."""
 
@@ -244,8 +246,8 @@ def create(path: Path) -> bool:
     """
     if not isinstance(path, Mirrored):
         return True
-    # Asked first, since a body that is refused has been sent.
-    if size(path) is not None:
+    # A large one is asked for first, since a body that is refused has been sent.
+    if path.local.stat().st_size > ASKED_BYTES and size(path) is not None:
         return False
     store, key = store_of(path.url)
     try:
