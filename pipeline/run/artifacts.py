@@ -303,10 +303,10 @@ class RunPaths:
 
     @property
     def tokenizer(self) -> Path:
-        return self.root / "prepare" / "tokenizer.model"
+        return self.named("prepare/tokenizer.model")
 
     def prepare(self, name: str) -> Path:
-        return self.root / "prepare" / name
+        return self.named(f"prepare/{name}")
 
     def signals(self, corpus: str, path: str) -> Path:
         return self.named(f"signals/{corpus}/{path}.parquet")
@@ -318,7 +318,7 @@ class RunPaths:
         return self.named(f"filtered/{group}.parquet")
 
     def dedupe(self, name: str) -> Path:
-        return self.root / "dedupe" / name
+        return self.named(f"dedupe/{name}")
 
     def decisions(self, corpus: str, path: str) -> Path:
         return self.named(f"decisions/{corpus}/{path}.parquet")
@@ -329,20 +329,20 @@ class RunPaths:
         return self.named(place.as_posix())
 
     def mix(self, name: str) -> Path:
-        return self.root / "mix" / name
+        return self.named(f"mix/{name}")
 
     def phase(self, name: str) -> Path:
         return self.named(f"phases/{name}")
 
     @property
     def held_out(self) -> Path:
-        return self.root / "held_out"
+        return self.named("held_out")
 
     def index(self, name: str) -> Path:
-        return self.root / "index" / name
+        return self.named(f"index/{name}")
 
     def stats(self, name: str) -> Path:
-        return self.root / "stats" / f"{name}.json"
+        return self.named(f"stats/{name}.json")
 
     def record(self, stage: str, task: str) -> Path:
         name = quote(task, safe="")

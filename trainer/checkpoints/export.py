@@ -94,7 +94,7 @@ def load_checkpoint(checkpoint: Path) -> tuple[Fox1, TokenizerFacts | None]:
 
 
 def _facts(root: Path) -> TokenizerFacts | None:
-    path = root / FACTS
+    path = named(root, FACTS)
     if not path.exists():
         return None
     try:
@@ -207,7 +207,7 @@ def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path 
 
     root = newest(checkpoint).parent
     model, ids = load_checkpoint(checkpoint)
-    source = tokenizer or root / TOKENIZER
+    source = tokenizer or named(root, TOKENIZER)
     if ids is None:
         raise ValueError(f"{root} has no {FACTS}, which holds the special ids; `fox1 train RUN --out {root}` writes it")
     if not source.exists():
