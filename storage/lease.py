@@ -211,9 +211,8 @@ def _is_older(folder: Path, kind: str) -> bool:
         return manifest or all((folder / name).exists() for name in begun)
     if kind == DUMP:
         return (folder / "__fox1").exists()
-    return any((folder / name).exists() for name in ("metrics.jsonl", "tokenizer.json")) or any(
-        (path / "manifest.json").exists() for path in folder.glob("step-*")
-    )
+    begun = all((folder / name).exists() for name in ("metrics.jsonl", "train.log"))
+    return begun or any((path / "manifest.json").exists() for path in folder.glob("step-*"))
 
 
 def _began(folder: Path) -> list[int]:
@@ -278,7 +277,7 @@ def _named(holder: dict[str, Any]) -> str:
     if "process" not in holder:
         return "another process"
     where = holder.get("host", "")
-    return f"process {holder['process']}" + (f" on {where}" if where != socket.gethostname() else "")
+    return printable(f"process {holder['process']}" + (f" on {where}" if where != socket.gethostname() else ""))
 
 
 # -- on a disk -----------------------------------------------------------------------------------------------------------
@@ -316,7 +315,8 @@ def _held_on_a_disk(folder: Path) -> Iterator[str]:
         finally:
             # Workers that outlive their driver find that it holds the folder no more; a disk that fails now harms nobody.
             with suppress(OSError):
-                os.ftruncate(file, 0)
+                if _entry(os.pread(file, _MOST, 0)).get("own") == own:
+                    os.ftruncate(file, 0)
 
 
 @contextmanager
@@ -376,7 +376,7 @@ def _live_holder(folder: store.Mirrored) -> dict[str, Any]:
         return {}
     beat = f".beat-{quote(str(holder.get('own')), safe='')}"
     if _lives(holder, lambda: _read(folder, LEASE) + _read(folder, beat)):
-        return _entry(_read(folder, LEASE)) or holder
+        return _entry(_read(folder, LEASE))  # unless it has just ended
     _remove(folder, beat)
     return {}
 
@@ -408,7 +408,8 @@ def _beating(folder: store.Mirrored, name: str) -> Iterator[None]:
         beat = 0
         while not ended.wait(BEAT):
             beat += 1
-            with suppress(OSError):
+            # Whatever the store says: the next one may succeed.
+            with suppress(Exception):
                 objects.pipe_file(key, json.dumps({**facts, "beat": beat}).encode())
 
     try:

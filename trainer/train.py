@@ -182,7 +182,7 @@ def train(
         # Before anything of another training in the folder is touched, its log for one.
         on_rank_zero(lambda: closing.enter_context(lease.held(out, lease.TRAINING)))
         on_rank_zero(lambda: [closing.enter_context(lease.reading(folder)) for folder in _read_folders(run)])
-        on_rank_zero(lambda: [refuse_links(out, out / name) for name in WRITTEN])
+        on_rank_zero(lambda: _refuse_written_links(out))
         metrics = Metrics(out) if dist.get_rank() == 0 else None
         if metrics:
             closing.callback(metrics.close)
@@ -203,6 +203,12 @@ def train(
         if metrics:
             metrics.say(f"last checkpoint: {checkpoints(out)[-1]}")
         return 0
+
+
+def _refuse_written_links(out: Path) -> None:
+    """Raise ValueError where a training would write through a symbolic link."""
+    for name in WRITTEN:
+        refuse_links(out, out / name)
 
 
 def _read_folders(run: Path) -> list[Path]:
