@@ -26,7 +26,7 @@ from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json
 from .pipeline.run.identity import SourceFile
 from .pipeline.stats.stored import read_stats
-from .storage import store
+from .storage import lease, store
 from .tokenize.shards import check_descriptions
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def curate_resolved(
             raise ValueError(
                 f"--out {paths.root} lies within the data of {source.corpus} ({root}); give the run another folder"
             )
+    lease.claim(paths.root, lease.RUN)
     with session(address, workers, in_process) as executor:
         engine = Engine(paths, executor, progress or Silent(), memory)
         cores = executor.cores
@@ -217,7 +218,7 @@ class Run:
         import pyarrow.dataset
 
         names = sorted(n for n in self._opened.manifest["artifacts"] if n.startswith(f"{part}/"))
-        return pyarrow.dataset.dataset([os.fspath(self.paths.root / n) for n in names], format="parquet")
+        return pyarrow.dataset.dataset([os.fspath(self.paths.named(n)) for n in names], format="parquet")
 
     def why(self, document: str) -> provenance.Why:
         """Signals, failed rules, decision and blocks of a document, named `corpus/file#row` or by its id.

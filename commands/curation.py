@@ -212,7 +212,7 @@ def dump(
     from ..pipeline.run.artifacts import RunPaths, remove_partial
     from ..recipes.load import stored_recipe
     from ..recipes.settings import curate_settings
-    from ..storage.lease import held
+    from ..storage.lease import DUMP, held
     from .show.bars import StageBars
 
     paths = RunPaths(run)
@@ -220,11 +220,10 @@ def dump(
     settings = replace(curate_settings(recipe), private_hosts=trust)
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
-    with resumable(), session(address, workers, in_process) as executor, StageBars() as bars:
-        engine = Engine(RunPaths(out, STATE), executor, bars)
-        with held(out):
-            remove_partial(out)
-            documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
+    with resumable(), held(out, DUMP) as lease, session(address, workers, in_process) as executor, StageBars() as bars:
+        remove_partial(out)
+        engine = Engine(RunPaths(out, STATE, lease), executor, bars)
+        documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
     say(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,8 @@ def curate(
     if unknown or not stages:
         raise ValueError(f"no stage {', '.join(unknown) or 'given'}; the stages are {', '.join(STAGES)}")
     paths, further = engine.paths, files or {}
-    with lease.held(paths.root):
+    with lease.held(paths.root, lease.RUN, alone=True) as held:
+        paths = engine.paths = replace(paths, lease=held)
         remove_partial(paths.root)
         summary = Summary()
         sources = list_sources(settings.sources, settings.id_salt, settings.private_hosts, summary.notes.append)
@@ -209,7 +210,7 @@ def _run_stages(
     for path, data in further.items():
         with publish(path) as out:
             out.write(data)
-    remove_stale(engine.finished, paths.root / "phases", paths.held_out, paths.root / "index")
+    remove_stale(paths, engine.finished, ("phases", "held_out", "index"))
     summary.mixture = mixed.mixture
     yield "mix"
 

@@ -28,6 +28,7 @@ from typing import Any
 from ..pipeline.run.artifacts import publish
 from ..pipeline.signals.plugin_files import code_files, digest_of, split_target
 from ..pipeline.sources.url_list import parse
+from ..storage.inside import named
 from .settings import list_file
 
 MOST = 64 << 20
@@ -180,15 +181,15 @@ def keep_lists(resolved: Mapping[str, Any], run: Path) -> None:
     for name in _names(resolved):
         if name.kind is NamedAs.LIST and _TRAVELLED.fullmatch(name.text):
             content = Path(name.text).read_bytes()
-            if not (run / name.text).exists():
-                with publish(run / name.text) as out:
+            if not (path := named(run, name.text)).exists():
+                with publish(path) as out:
                     out.write(content)
 
 
 def find_lists(resolved: dict[str, Any], folder: Path) -> None:
     """Let a recipe name the lists that travelled with it where they lie: beside it, in its run or its job."""
     for name in _names(resolved):
-        if name.kind is NamedAs.LIST and _TRAVELLED.fullmatch(name.text) and (folder / name.text).exists():
+        if name.kind is NamedAs.LIST and _TRAVELLED.fullmatch(name.text) and named(folder, name.text).exists():
             name.rename(os.fspath(folder / name.text))
 
 

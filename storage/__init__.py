@@ -1,7 +1,8 @@
 """Runs and checkpoints in folders and object stores; knows no other part.
 
 store.py      a store as a local mirror: what is opened is fetched, what is published is uploaded whole
-lease.py      one writer of a run, or of a folder of checkpoints, at a time
+lease.py      one writer of a run, or of a folder of checkpoints, at a time; whose a folder is
+inside.py     paths that stay in their folder: neither names nor links lead out of it
 private.py    folders that nobody else can write
 disk.py       errors of a disk that refuses to be written
 reading.py    files of ours, read within limits and checked; JSON as the dataclass that it must be

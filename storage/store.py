@@ -27,6 +27,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cache
 from pathlib import Path, PosixPath
 from typing import Any, TypeVar
@@ -41,6 +42,8 @@ TRIES = 7
 FIRST_PAUSE = 0.5
 STALE_HOURS = 24
 """A session's mirror that nobody touched for this long is removed."""
+ASKED_BYTES = 4 << 20
+"""Of a larger file the store is asked whether it has it, before it is sent."""
 ROOM_EVERY = 256 << 20
 """Bytes fetched between two checks of how full the scratch folder is."""
 
@@ -282,15 +285,38 @@ def upload(path: Path) -> None:
     if isinstance(path, Mirrored):
         store, key = store_of(path.url)
         retried(lambda: store.put_file(str(path.local), key), path.url)
-        if path.url in _known:
-            _known[path.url] = path.local.stat().st_size
+        _note(path)
+
+
+def create(path: Path) -> bool:
+    """Upload a finished file of a mirror if the store has no such object; whether it was created.
+
+    Of two that create one object, the store lets one win. (A file that is not in a mirror lies where it belongs.)
+    """
+    if not isinstance(path, Mirrored):
+        return True
+    # A large one is asked for first, since a body that is refused has been sent.
+    if path.local.stat().st_size > ASKED_BYTES and size(path) is not None:
+        return False
+    store, key = store_of(path.url)
+    try:
+        retried(lambda: store.put_file(str(path.local), key, mode="create"), path.url)
+    except FileExistsError:
+        return False
+    _note(path)
+    return True
+
+
+def _note(path: Mirrored) -> None:
+    if path.url in _known:
+        _known[path.url] = (path.local.stat().st_size, time.time_ns())
 
 
 def size(path: Mirrored) -> int | None:
     """Bytes of an object; None if it does not exist."""
     known = _known.get(path.url)
     if known is not None:
-        return known
+        return known[0]
     store, key = store_of(path.url)
     try:
         facts = retried(lambda: store.info(key), path.url)
@@ -299,14 +325,15 @@ def size(path: Mirrored) -> int | None:
     return int(facts["size"]) if facts["type"] == "file" else None
 
 
-_known: dict[str, int] = {}
-"""URL -> bytes of what `remember` listed, since a driver asks for the outputs of a hundred thousand tasks."""
+_known: dict[str, tuple[int, int]] = {}
+"""URL -> (bytes, when it was written) of what `remember` listed, since a driver asks for the outputs of a hundred thousand
+tasks."""
 
 
 def size_at_start(path: Path) -> int | None:
     """Bytes of a file, None if it does not exist; in a store, as `remember` listed it."""
     if isinstance(path, Mirrored):
-        return _known.get(path.url)
+        return _known.get(path.url, (None, 0))[0]
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -323,14 +350,27 @@ def modified(path: Path) -> int:
         return 0
 
 
+def written_at_start(path: Path) -> int:
+    """When a file was written, in nanoseconds of its disk's or store's clock; in a store, as `remember` listed it."""
+    return _known.get(path.url, (0, 0))[1] if isinstance(path, Mirrored) else modified(path)
+
+
+def written(facts: dict[str, Any]) -> int:
+    """When an object was written, in nanoseconds of its store's clock, by what the store says of it; 0: it does not say."""
+    for name in ("LastModified", "last_modified", "updated", "mtime"):
+        if isinstance(value := facts.get(name), datetime | float):
+            return int((value.timestamp() if isinstance(value, datetime) else value) * 1e9)
+    return 0
+
+
 def remember(root: Path) -> None:
     """List a folder once, so that the sizes of its files need no request each."""
     if isinstance(root, Mirrored):
-        _known.update({path.url: bytes_ for path, bytes_ in _objects(root)})
+        _known.update({path.url: (int(facts["size"]), written(facts)) for path, facts in _objects(root)})
 
 
-def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, int]]:
-    """(file, bytes) of what the store has below a folder."""
+def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, dict[str, Any]]]:
+    """(file, what the store says of it) below a folder."""
     store, key = store_of(folder.url)
 
     def bare(name: str) -> str:
@@ -343,8 +383,8 @@ def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, int]]:
     for name, facts in found.items():
         inside = bare(name).removeprefix(bare(key) + "/")
         # Keys may be any text; none may lead out of the mirror.
-        if ".." not in inside.split("/"):
-            yield folder / inside, int(facts["size"])
+        if not {"", ".", ".."} & set(inside.split("/")):
+            yield folder / inside, facts
 
 
 def _listed(folder: Mirrored) -> list[Mirrored]:
@@ -352,6 +392,18 @@ def _listed(folder: Mirrored) -> list[Mirrored]:
     found = {path for path, _ in _objects(folder)}
     found |= {Mirrored(p) for p in folder.local.rglob("*") if p.is_file() and not p.name.endswith(".tmp")}
     return sorted(found)
+
+
+def read_now(path: Path) -> bytes:
+    """A small file as it is now, not as a mirror has it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not isinstance(path, Mirrored):
+        return path.read_bytes()
+    store, key = store_of(path.url)
+    return bytes(retried(lambda: store.cat_file(key), path.url))
 
 
 def read_range(path: Path, begin: int, end: int | None) -> bytes:

@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from ..storage.reading import Misshapen, open_regular, read_json, typed
+from ..storage.reading import Misshapen, open_regular, parse_json, read_json, typed
+from ..storage.store import read_now
 from ..storage.wording import first_line, printable
 
 
@@ -166,6 +167,14 @@ def check_descriptions(folder: Path) -> None:
     except (FileNotFoundError, Misshapen) as error:
         why = "it is missing" if isinstance(error, FileNotFoundError) else error
         raise ValueError(f"{path} is damaged ({why}); run `fox1 curate` again to rebuild it") from None
+
+
+def current_identity(folder: Path) -> str:
+    """The data identity of a phase set as it is now; empty while it is not whole."""
+    try:
+        return str(parse_json(read_now(folder / "fox1.json"))["data_identity"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def rows_per_file(block_length: int) -> int:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..storage import store
+from ..storage.inside import refuse_links
+from ..storage.lease import TRAINING, claim
 from ..storage.store import as_path
 from ..storage.wording import printable
 from .settings import Options
@@ -78,7 +80,9 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
             """Ctrl-C is the caller's, as every signal is; Ray would end the process with status 0."""
 
     numbers = phase_numbers(read_settings(run), phase)
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, TRAINING)
+    for name in (OUTCOME, "ray"):
+        refuse_links(out, out / name)
     (out / OUTCOME).unlink(missing_ok=True)
     task = {"run": str(run), "out": str(out), "numbers": numbers, "options": asdict(options)}
     trainer = Interruptible(

@@ -21,12 +21,17 @@ from .checks.stability import Guard
 from .data.order import Loader, MicroBatch, PhaseData
 from .data.source_losses import CORPUS, means, sums_by_source
 from .model.model import Fox1, flops_per_token
+from .parallel import on_rank_zero
 from .schedule import LearningRateSchedule
 from .settings import TrainSettings, stopping_signals
 from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
 
 LOG_EVERY = 10
+
+
+class DataLost(ValueError):
+    """The data of a training cannot be read on. Raised on every rank alike, between two steps."""
 
 
 @dataclass
@@ -88,7 +93,29 @@ class Trainer:
 
     def run_phase(self, number: int) -> bool:
         """Train phase `number` (from 0) to its end; False if asked to stop before it."""
+        try:
+            return self._train_phase(number)
+        except DataLost as error:
+            saved = self.progress.phase == number and self.progress.units
+            if saved:
+                self.save()
+            self.checkpointer.finish()
+            raise ValueError(f"{error}. Step {self.progress.step} is saved" if saved else str(error)) from error
+
+    def _check(self, data: PhaseData) -> None:
+        """Is a set still the one that was opened?
+
+        Raises:
+            DataLost: it is not.
+        """
+        try:
+            on_rank_zero(data.check)
+        except ValueError as error:
+            raise DataLost(str(error)) from error
+
+    def _train_phase(self, number: int) -> bool:
         phase, data = self.settings.phases[number], self.phases[number]
+        self._check(data)
         batch_units = phase.batch_tokens // data.unit_tokens
         unused = data.units % batch_units
         if self.progress.phase != number or self.progress.phase_done:
@@ -126,6 +153,7 @@ class Trainer:
                 return False
             if step % self.settings.checkpoint_every == 0 and not done:
                 self._log(phase, data, window)  # refuses a training that skips step after step before it is saved
+                self._check(data)
                 self.save()
         self.progress = replace(self.progress, phase_done=True)
         self.evaluate(phase)
@@ -133,11 +161,24 @@ class Trainer:
         return True
 
     def _step(self, data: PhaseData, batch_units: int, loader: Loader, window: _Window) -> None:
-        """One optimizer step over the next `batch_units` units."""
-        began = time.monotonic()
-        batches = loader.next_step()
-        valid = torch.tensor([sum(b.valid for b in batches)])
-        dist.all_reduce(valid)
+        """One optimizer step over the next `batch_units` units.
+
+        Raises:
+            DataLost: a rank could not read its part; no rank has taken the step.
+        """
+        began, problem = time.monotonic(), ""
+        batches: list[MicroBatch] = []
+        try:
+            batches = loader.next_step()
+        except ValueError as error:
+            problem = str(error)
+        sums = torch.tensor([sum(b.valid for b in batches), int(bool(problem))])
+        dist.all_reduce(sums)
+        valid, lost = sums.tolist()
+        if lost:
+            problems = [""] * dist.get_world_size()
+            dist.all_gather_object(problems, problem)
+            raise DataLost(next(filter(None, problems)))
         window.data_seconds += time.monotonic() - began
         rate = self.settings.optimizer.learning_rate * self.schedule.factor(self.progress.step)
         for group in self.optimizer.param_groups:
@@ -148,17 +189,17 @@ class Trainer:
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             z_loss = self.settings.z_loss
             loss, losses = self.model(batch.tokens, batch.documents, batch.targets, 0, z_loss, self.settings.fp8_head)
-            (loss / valid.item()).backward()
+            (loss / valid).backward()
             summed = summed + loss.detach()
             # What is reported is the cross-entropy, so that trainings with and without z-loss compare.
             window.add(losses.sum(), losses, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm)
         window.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # The fused optimizer reads this flag on the device, as it does that of a gradient scaler.
-        self.optimizer.found_inf = self.guard.judge(summed / valid.item(), window.norm)  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self.guard.judge(summed / valid, window.norm)  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        window.targets += int(valid.item())
+        window.targets += valid
         window.rate = rate
         tokens = batch_units * data.unit_tokens
         window.tokens += tokens
@@ -224,6 +265,7 @@ class Trainer:
         """Report the held-out loss, where the run has held-out data."""
         if self.held_out is None:
             return
+        self._check(self.held_out.data)
         values = {"phase": phase, **self.held_out.measure(self.model, self.device)}
         if self.metrics:
             bits = f", {values['bits_per_byte']:.3f} bits/byte" if "bits_per_byte" in values else ""

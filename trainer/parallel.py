@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +14,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from .model.model import Fox1
 from .settings import TrainSettings
+
+T = TypeVar("T")
 
 BACKEND = "cpu:gloo,cuda:nccl"
 """Backends of a process with a GPU: flags and counts travel over gloo, so that they wait for no kernel."""
@@ -88,3 +92,21 @@ def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:
     o = settings.optimizer
     groups = [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas, eps=o.eps, fused=True)
+
+
+def on_rank_zero(work: Callable[[], T]) -> T | None:
+    """Do `work` on rank 0 only, and return its result there; an error of it is raised on every rank.
+
+    Raises:
+        ValueError: rank 0 met a ValueError or an OSError.
+    """
+    result, problem = None, [""]
+    if dist.get_rank() == 0:
+        try:
+            result = work()
+        except (ValueError, OSError) as error:
+            problem = [str(error)]
+    dist.broadcast_object_list(problem)
+    if problem[0]:
+        raise ValueError(problem[0])
+    return result

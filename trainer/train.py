@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from ..storage import lease, store
+from ..storage.inside import refuse_links
 from ..storage.reading import Misshapen, read_json
 from ..storage.wording import one_line, say
 from .checkpoints.checkpoint import (
@@ -32,18 +33,19 @@ from .checkpoints.checkpoint import (
     read_manifest,
     verify,
 )
-from .checkpoints.export import TokenizerFacts, keep_tokenizer
+from .checkpoints.export import FACTS, TOKENIZER, TokenizerFacts, keep_tokenizer
 from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
-from .data.order import PhaseData
+from .data.order import PhaseData, open_set
 from .loop import Stop, Trainer
-from .parallel import build, build_optimizer, start_processes
+from .parallel import build, build_optimizer, on_rank_zero, start_processes
 from .schedule import schedule_over
 from .settings import STOPPED, Options, TrainSettings
-from .watch.metrics import Metrics
+from .watch.metrics import LOG, Metrics
 from .watch.profile import Profiler
 
-T = TypeVar("T")
+WRITTEN = ("metrics.jsonl", LOG, "tensorboard", "wandb-id", "profile", TOKENIZER, FACTS)
+"""What a training writes into its folder besides checkpoints."""
 
 
 def read_settings(run: Path) -> TrainSettings:
@@ -53,6 +55,7 @@ def read_settings(run: Path) -> TrainSettings:
         ValueError: the run has no training.json, or one that is damaged or of another version.
     """
     path = run / "training.json"
+    refuse_links(run, path)
     try:
         return TrainSettings.from_json(read_json(path))
     except FileNotFoundError:
@@ -83,7 +86,7 @@ def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
     Raises:
         ValueError: a set is missing, or its block lengths or its size do not fit the settings.
     """
-    phases = [PhaseData(run / "phases" / p.name, settings.seed) for p in settings.phases]
+    phases = [open_set(run, f"phases/{p.name}", settings.seed) for p in settings.phases]
     micro, positions = settings.micro_batch_tokens, settings.model.max_positions
     for phase, data in zip(settings.phases, phases, strict=True):
         unit = data.unit_tokens
@@ -103,24 +106,6 @@ def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
                 "more tokens for it, or choose a smaller batch in the recipe"
             )
     return phases
-
-
-def _on_rank_zero(work: Callable[[], T]) -> T | None:
-    """Do `work` on rank 0 only, and return its result there; an error of it is raised on every rank.
-
-    Raises:
-        ValueError: rank 0 met a ValueError or an OSError.
-    """
-    result, problem = None, [""]
-    if dist.get_rank() == 0:
-        try:
-            result = work()
-        except (ValueError, OSError) as error:
-            problem = [str(error)]
-    dist.broadcast_object_list(problem)
-    if problem[0]:
-        raise ValueError(problem[0])
-    return result
 
 
 def _find_start(root: Path, asked: str, say: Callable[[str], None]) -> Path | None:
@@ -143,7 +128,7 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
     Raises:
         ValueError: it is damaged, or of another model, or was trained on other data.
     """
-    found = [_on_rank_zero(lambda: _find_start(root, options.resume, trainer.say))]
+    found = [on_rank_zero(lambda: _find_start(root, options.resume, trainer.say))]
     # One rank reads every byte to verify it; the others take its word.
     dist.broadcast_object_list(found)
     start = found[0]
@@ -196,7 +181,9 @@ def train(
         if not joined:
             closing.callback(dist.destroy_process_group)
         # Before anything of another training in the folder is touched, its log for one.
-        _on_rank_zero(lambda: closing.enter_context(lease.held(out)))
+        on_rank_zero(lambda: closing.enter_context(lease.held(out, lease.TRAINING)))
+        on_rank_zero(lambda: [closing.enter_context(lease.reading(folder)) for folder in _read_folders(run)])
+        on_rank_zero(lambda: _refuse_written_links(out))
         metrics = Metrics(out) if dist.get_rank() == 0 else None
         if metrics:
             closing.callback(metrics.close)
@@ -217,6 +204,19 @@ def train(
         if metrics:
             metrics.say(f"last checkpoint: {checkpoints(out)[-1]}")
         return 0
+
+
+def _refuse_written_links(out: Path) -> None:
+    """Raise ValueError where a training would write through a symbolic link."""
+    for name in WRITTEN:
+        refuse_links(out, out / name)
+
+
+def _read_folders(run: Path) -> list[Path]:
+    """The folders of the runs whose data is read: this one's, and where its phases are a link, the other one's."""
+    if isinstance(run, store.Mirrored):
+        return [run]
+    return sorted({run.resolve(), (run / "phases").resolve().parent})
 
 
 def _make_trainer(

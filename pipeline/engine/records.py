@@ -1,17 +1,20 @@
 """Completion records of tasks, and the logs of a run's times.
 
 A record is published after a task's outputs: its key, what it published, and its result, so that a task whose key is the
-same is not run again. A record carries a hash of what it says, since the next stages plan with its numbers.
+same is not run again. A record carries a hash of what it says, since the next stages plan with its numbers, and the
+generation of the lease that it was written under: one that a paused writer left after its successor had begun vouches for
+outputs only if they have their hashes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from typing import Any
 import msgspec
 
 from ...storage import store
+from ...storage.inside import open_own, refuse_links
+from ...storage.lease import allow_write
 from ...storage.reading import Misshapen, read_bounded
 from ..run.artifacts import Artifact, RunPaths, content_key, read_json, write_json
 
@@ -87,38 +92,67 @@ def write_record(paths: RunPaths, step: str, name: str, key: str, result: object
         "stage": step,
         "task": name,
         "key": key,
+        "generation": paths.lease.generation if paths.lease else 0,
         "outputs": [a.to_json() for a in artifacts_in(relative)],
         "result": msgspec.to_builtins(relative, str_keys=True),
     }
     write_json(paths.record(step, name), {**record, "hash": content_key(record)})
 
 
-def read_record(paths: RunPaths, step: str, name: str, key: str, type_: Any) -> Any:
-    """The result of a task that was finished with this key; None where there is none, or a damaged record."""
+@dataclass(frozen=True)
+class Recorded:
+    """What a completion record says."""
+
+    result: Any = None
+    """What its task returned; None where that was another key's, or the record is damaged."""
+    outputs: tuple[str, ...] = ()
+    """What its task published, by its names in the run."""
+    outlived: bool = False
+    """A holder of the run wrote it after another one had taken over."""
+
+
+def read_record(paths: RunPaths, step: str, name: str, key: str, type_: Any) -> Recorded:
+    """The completion record of a task; where there is none, one that says nothing."""
     path = paths.record(step, name)
     if store.size_at_start(path) is None:
-        return None
+        return Recorded()
     try:
         record = read_json(path)
-        if record.pop("hash") != content_key(record) or record["key"] != key:
-            return None
+        if record.pop("hash") != content_key(record):
+            return Recorded()
+        outputs = tuple(output["path"] for output in record["outputs"])
+        if record["key"] != key:
+            return Recorded(outputs=outputs)
         result = msgspec.convert(record["result"], type_, str_keys=True)
+        result = with_artifacts(result, lambda a: replace(a, path=str(paths.named(a.path))))
+        written = record.get("generation", 0)
+        outlived = paths.lease is not None and paths.lease.outlived(written, store.written_at_start(path))
+        return Recorded(result, outputs, outlived)
     except (ValueError, KeyError, AttributeError, TypeError):
-        return None
-    return with_artifacts(result, lambda a: replace(a, path=str(paths.root / a.path)))
+        return Recorded()
 
 
 def log(path: Path, line: dict[str, Any]) -> None:
-    """Append to a log, if the disk allows it: a run is worth more than its log."""
+    """Append to a log of a run, if the disk allows it: a run is worth more than its log.
+
+    Raises:
+        ValueError: it, or its folder, is a symbolic link.
+    """
     with contextlib.suppress(OSError):
+        refuse_links(path.parent.parent, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        with os.fdopen(open_own(_plain(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+
+
+def _plain(path: Path) -> Path:
+    return path.local if isinstance(path, store.Mirrored) else path
 
 
 def keep_log(path: Path) -> None:
     """Upload a log that grew: it is appended to in the mirror."""
     if isinstance(path, store.Mirrored) and path.local.exists():
+        allow_write(path)
         store.upload(path)
 
 

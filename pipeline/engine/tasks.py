@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from ...storage import store
+from ...storage import lease, store
 from ...storage.disk import writing
-from ..run.artifacts import Artifact, RunPaths
+from ...storage.inside import refuse_links
+from ..run.artifacts import Artifact, RunPaths, remove
 from ..run.checksums import hash_file
+from ..run.garbage import remove_outdated
 from .keys import task_key
 from .memory import peak_bytes
 from .records import artifacts_in, keep_log, log, read_record, result_type, with_artifacts, write_record
@@ -102,13 +104,14 @@ def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
     began = time.monotonic()
     result, error, trace, transient = None, "", "", False
     try:
-        if planned.replaces:
-            # Outputs are about to be replaced: no record may vouch for them until they are whole again.
-            record = paths.record(step, task.name)
-            with writing(record):
-                record.unlink(missing_ok=True)
-        done = task.run(*task.args)
-        write_record(paths, step, task.name, planned.key, done)
+        with lease.under(paths.lease):
+            if planned.replaces:
+                # Outputs are about to be replaced: no record may vouch for them until they are whole again.
+                record = paths.record(step, task.name)
+                with writing(record):
+                    remove(record)
+            done = task.run(*task.args)
+            write_record(paths, step, task.name, planned.key, done)
         # Without a record, nothing is finished.
         result = done
     except Exception as cause:
@@ -174,6 +177,8 @@ class Engine:
     """Stage -> (tasks whose finished output was reused, tasks)."""
     finished: dict[str, list[Artifact]] = field(default_factory=dict)
     """Stage -> what its tasks published, for the manifest."""
+    _outdated: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a task of this step -> what an earlier one of that name published."""
     _looks_again: float = 0.0
     _trusted_until: int = 1 << 63
 
@@ -193,6 +198,7 @@ class Engine:
         names = [t.name for t in tasks]
         assert len(set(names)) == len(names), f"task names of {step} are not unique"
         planned = [Planned(i, task, task_key(step, version, task.args)) for i, task in enumerate(tasks)]
+        self._outdated.clear()
         results = [self._finished(step, p) for p in planned]
         todo = [p for p in planned if results[p.index] is None]
         self.reused[step] = (len(tasks) - len(todo), len(tasks))
@@ -201,6 +207,7 @@ class Engine:
         self.progress.stage_done(step, time.monotonic() - began)
         keep_log(self.paths.timings("tasks.jsonl"))
         self.finished[step] = list(artifacts_in(results))
+        self._remove_outdated()
         if time.monotonic() >= self._looks_again:
             self._look(step)
         return results
@@ -208,13 +215,16 @@ class Engine:
     def _run(self, step: str, todo: list[Planned], results: list[Any]) -> None:
         """Run tasks, those that a worker or a disk lost again, and put what they return into `results`."""
         attempts = dict.fromkeys((p.index for p in todo), 0)
+        held = self.paths.lease
+        # No task asks when they began.
+        paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
         todo = [
             replace(p, replaces=store.size_at_start(self.paths.record(step, p.task.name)) is not None) for p in todo
         ]
         while todo:
             asked = {p.index: p for p in todo}
             again: list[Planned] = []
-            for index, outcome in self.executor.run(todo, self.paths, step, self.progress):
+            for index, outcome in self.executor.run(todo, paths, step, self.progress):
                 attempts[index] += 1
                 task = asked[index].task
                 self._time(step, task, attempts[index], outcome)
@@ -240,7 +250,9 @@ class Engine:
     def _finished(self, step: str, planned: Planned) -> Any:
         """The result of a task that is finished and whose outputs are in place, else None."""
         name, key = planned.task.name, planned.key
-        result = read_record(self.paths, step, name, key, result_type(planned.task.run))
+        record = read_record(self.paths, step, name, key, result_type(planned.task.run))
+        result = record.result
+        self._outdated[name] = record.outputs
         if result is None:
             return None
         recorded = list(artifacts_in(result))
@@ -249,15 +261,25 @@ class Engine:
         modified = [store.modified(a.file) for a in recorded]
         for was, now in zip(recorded, modified, strict=True):
             whole = store.size_at_start(was.file) == was.bytes
-            if not (whole and (was.modified == now or hash_file(was.file) == was.hash)):
+            known = was.modified == now and not record.outlived
+            if not (whole and (known or hash_file(was.file) == was.hash)):
                 self._distrust(now)
                 return None
-        if modified != [a.modified for a in recorded]:
-            # Touched or copied: the bytes are the same, and are not read again for it.
+        if record.outlived or modified != [a.modified for a in recorded]:
+            # Touched, copied or of a paused writer: the bytes are the same, and are not read again for it.
             times = iter(modified)
             result = with_artifacts(result, lambda a: replace(a, modified=next(times)))
             write_record(self.paths, step, name, key, result)
+        del self._outdated[name]
         return result
+
+    def _remove_outdated(self) -> None:
+        """Delete what tasks that ran again had published under names that they no longer write."""
+        if any(self._outdated.values()):
+            published = (a for outputs in self.finished.values() for a in outputs)
+            current = {self.paths.relative(a).path for a in published}
+            for outputs in self._outdated.values():
+                remove_outdated(self.paths, outputs, current)
 
     def _distrust(self, since: int) -> None:
         """Forget what was finished after a file was changed: it may have been made from that, under the key of what was.
@@ -267,9 +289,10 @@ class Engine:
         if not since or since >= self._trusted_until:
             return
         self._trusted_until = since
+        refuse_links(self.paths.root, self.paths.records)
         for record in self.paths.records.rglob("*.json"):
             if store.modified(record) >= since:
-                record.unlink(missing_ok=True)
+                remove(record)
 
     def _look(self, step: str) -> None:
         """Is what earlier stages published still what they wrote? Otherwise the next run makes it again.
@@ -306,6 +329,7 @@ class Engine:
     def _describe(self, step: str, task: Task[Any], outcome: Outcome, attempts: int) -> str:
         trace = self.paths.timings(f"failed-{step}-{task.name.replace('/', '_')[-100:]}.log")
         with contextlib.suppress(OSError):
+            lease.allow_write(trace)
             trace.write_text(outcome.trace)
         tries = f" after {attempts} attempts" if attempts > 1 else ""
         return f"{step} failed on {task.name}{tries}: {outcome.error} (log: {trace})"

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ...tokenize.chat import Template, rendered
 from ..engine.tasks import Engine, Task
 from ..mix.index import segments_between
-from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, write_json
+from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, remove, write_json
 from ..run.identity import Group
 from ..run.manifest import read_manifest
 from ..signals.content import written
@@ -102,8 +102,8 @@ def _remove_others(engine: Engine, names: set[str]) -> None:
         found = read_json(record)
         if found["task"] not in names:
             for output in found["outputs"]:
-                (engine.paths.root / output["path"]).unlink(missing_ok=True)
-            record.unlink()
+                remove(engine.paths.named(output["path"]))
+            remove(record)
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,6 @@ def dump_group(
             out.write(found)
     if not documents:
         # Readers of a folder fail on files without rows.
-        path.unlink(missing_ok=True)
+        remove(path)
         return DumpedGroup(None, 0)
     return DumpedGroup(out.artifact, documents)

@@ -16,7 +16,7 @@ from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import SetInfo, Split, dataset_card, file_names, rows_per_file, set_metadata
 from ..engine.tasks import Engine, Task
 from ..prepare.tokenizer import PreparedTokenizer
-from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, write_json
+from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, remove, write_json
 from ..run.identity import Group
 from ..tokens.shards import GroupTokens
 from . import VERSION, assign, blocks, held_out, index, select
@@ -275,7 +275,7 @@ class _MixSteps:
             if not self.engine.is_finished("mix.write", VERSION, task):
                 # While files are replaced one by one, the set must not look whole under its old description.
                 for name in ("fox1.json", "dataset_dict.json"):
-                    (s.folder.parent / name).unlink(missing_ok=True)
+                    remove(s.folder.parent / name)
         for s, written in zip(of_task, self.engine.run("mix.write", VERSION, tasks), strict=True):
             s.files.append(written.file)
         for number, phase_settings in enumerate(self.settings.phases):

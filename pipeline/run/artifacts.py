@@ -1,17 +1,17 @@
 """What a run leaves on disk: names, schemas, and the one way to publish a file.
 
 Publishing writes beside and renames, so a reader sees a whole file or none. Two attempts at one task write equal
-bytes, so either may win. Readers follow completion records and the manifest, never a directory listing.
+bytes, so either may win. Readers follow completion records and the manifest, never a directory listing. Whoever publishes or
+deletes asks the lease of the run first: what lost it writes nothing more, and no link below the run is followed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -22,6 +22,8 @@ import xxhash
 
 from ...storage import reading, store
 from ...storage.disk import writing
+from ...storage.inside import is_partial, named, partial, refuse_links
+from ...storage.lease import Lease, allow_write
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 """In their order; a step of a stage is named `<stage>.<step>`."""
@@ -133,10 +135,11 @@ class Publication:
 
     def __init__(self, path: Path, rows: int) -> None:
         self.path, self.rows = path, rows
-        self.temporary = Path(f"{path.parent}/.{uuid.uuid4().hex}.tmp")
+        self.temporary = partial(path.parent)
+        allow_write(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = open(self.temporary, "wb")
+            self._file: IO[bytes] = open(self.temporary, "xb")
         self._hash = xxhash.xxh3_128()
         self._bytes = 0
         self.artifact: Artifact
@@ -175,8 +178,12 @@ class Publication:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
+            allow_write(self.path)
             os.replace(self.temporary, str(self.path))
-        store.upload(self.path)
+        if not store.create(self.path):
+            # Of a paused process, the request that was under way ends here: it cannot replace what came meanwhile.
+            allow_write(self.path, afresh=True)
+            store.upload(self.path)
         modified = store.modified(self.path)
         self.artifact = Artifact(str(self.path), self._bytes, self.rows, self._hash.hexdigest(), modified)
 
@@ -279,11 +286,21 @@ def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where everything of one run lies."""
+    """Where everything of one run lies. Names that come from files of the run never lead out of it."""
 
     root: Path
     state: str = ""
     """Folder below the root of records and timings; empty: the root."""
+    lease: Lease | None = field(default=None, compare=False, repr=False)
+    """What its files are written under; None: they are only read."""
+
+    def named(self, name: str) -> Path:
+        """A file of the run by its name in a record or the manifest.
+
+        Raises:
+            ValueError: the name leads out of the run, or through a symbolic link.
+        """
+        return named(self.root, name)
 
     @property
     def recipe(self) -> Path:
@@ -299,45 +316,46 @@ class RunPaths:
 
     @property
     def tokenizer(self) -> Path:
-        return self.root / "prepare" / "tokenizer.model"
+        return self.named("prepare/tokenizer.model")
 
     def prepare(self, name: str) -> Path:
-        return self.root / "prepare" / name
+        return self.named(f"prepare/{name}")
 
     def signals(self, corpus: str, path: str) -> Path:
-        return self.root / "signals" / corpus / f"{path}.parquet"
+        return self.named(f"signals/{corpus}/{path}.parquet")
 
     def quarantine(self, corpus: str, path: str) -> Path:
-        return self.root / "quarantine" / corpus / f"{path}.jsonl"
+        return self.named(f"quarantine/{corpus}/{path}.jsonl")
 
     def filtered(self, group: str) -> Path:
-        return self.root / "filtered" / f"{group}.parquet"
+        return self.named(f"filtered/{group}.parquet")
 
     def dedupe(self, name: str) -> Path:
-        return self.root / "dedupe" / name
+        return self.named(f"dedupe/{name}")
 
     def decisions(self, corpus: str, path: str) -> Path:
-        return self.root / "decisions" / corpus / f"{path}.parquet"
+        return self.named(f"decisions/{corpus}/{path}.parquet")
 
     def tokens(self, corpus: str, subset: str, index: str) -> Path:
         # Subsets are read from rows: no name of theirs may leave the folder. Dots are quoted too, for `..`.
-        return self.root / "tokens" / corpus / quote(subset, safe="").replace(".", "%2E") / f"{index}.arrow"
+        place = Path("tokens", corpus, quote(subset, safe="").replace(".", "%2E"), f"{index}.arrow")
+        return self.named(place.as_posix())
 
     def mix(self, name: str) -> Path:
-        return self.root / "mix" / name
+        return self.named(f"mix/{name}")
 
     def phase(self, name: str) -> Path:
-        return self.root / "phases" / name
+        return self.named(f"phases/{name}")
 
     @property
     def held_out(self) -> Path:
-        return self.root / "held_out"
+        return self.named("held_out")
 
     def index(self, name: str) -> Path:
-        return self.root / "index" / name
+        return self.named(f"index/{name}")
 
     def stats(self, name: str) -> Path:
-        return self.root / "stats" / f"{name}.json"
+        return self.named(f"stats/{name}.json")
 
     def record(self, stage: str, task: str) -> Path:
         name = quote(task, safe="")
@@ -356,20 +374,26 @@ class RunPaths:
         return replace(artifact, path=artifact.file.relative_to(self.root).as_posix())
 
 
+def remove(path: Path) -> None:
+    """Delete a file of ours, if it is there: itself, never what a link leads to."""
+    allow_write(path)
+    path.unlink(missing_ok=True)
+
+
 def remove_partial(run: Path) -> None:
     """Delete what killed attempts left behind. Only the holder of the lease may call this."""
     for directory, _, names in os.walk(str(run)):
-        for name in names:
-            if name.startswith(".") and name.endswith(".tmp"):
-                Path(directory, name).unlink(missing_ok=True)
+        for name in filter(is_partial, names):
+            remove(Path(directory, name))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Parse a JSON object of ours.
 
     Raises:
-        ValueError: it is missing, damaged, or no file that fox1 writes; the message names it.
+        ValueError: it is missing, a symbolic link, damaged, or no file that fox1 writes; the message names it.
     """
+    refuse_links(path.parent, path)
     try:
         value = reading.read_json(path)
         if not isinstance(value, dict):

@@ -26,7 +26,12 @@ def verify(paths: RunPaths) -> tuple[int, int, list[str]]:
     problems, size = [], 0
     for name, facts in sorted(artifacts.items()):
         size += facts["bytes"]
-        if problem := _problem(paths.root / name, facts["bytes"], facts["hash"]):
+        try:
+            path = paths.named(name)
+        except ValueError as error:
+            problems.append(f"{name} is not read: {error}")
+            continue
+        if problem := _problem(path, facts["bytes"], facts["hash"]):
             problems.append(f"{name} {problem}")
     return len(artifacts), size, problems
 

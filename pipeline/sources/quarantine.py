@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..run.artifacts import Artifact, Publication
+from ..run.artifacts import Artifact, Publication, remove
 from ..run.identity import SourceFile
 from .formats import Damaged
 
@@ -60,7 +60,7 @@ class Quarantine:
             self._write(-1, -1, f"and {self.rows - MAX_ENTRIES:,} more rows that could not be read")
         if self._out is None:
             if self._path:
-                self._path.unlink(missing_ok=True)
+                remove(self._path)
             return None
         self._out.commit()
         return self._out.artifact

@@ -188,6 +188,75 @@ def test_a_folder_has_one_writer_and_is_free_after_its_end_or_death(
         assert time.monotonic() - began < 10
 
 
+def test_a_writer_that_was_paused_past_its_lease_publishes_nothing(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fox1.pipeline.run.artifacts import remove, write_json
+
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    root = open_root(f"{bucket}/fenced")
+    objects, key = store.store_of(root.url + "/.lease")
+    with lease.held(root, lease.RUN) as first:
+        write_json(root / "a.json", "first")
+        # Its heart stands still, and another process takes over.
+        objects.rm_file(key)
+        with lease.held(root, lease.RUN) as second:
+            assert second.generation == first.generation + 1
+            write_json(root / "a.json", "second")
+            write_json(root / "b.json", "second")
+            # Awake again, it has not looked yet: a request that was under way creates nothing over another's object.
+            lease._leases.remove(second)
+            lease._confirmed[first.own] = lease.time.clock_gettime(lease._CLOCK) + 100
+            for name in ("a.json", "b.json"):
+                with pytest.raises(lease.LeaseLost, match=r"s3://bucket/fenced was taken over by process \d+"):
+                    write_json(root / name, "first")
+            del lease._confirmed[first.own]
+            for act in (lambda: write_json(root / "c.json", "first"), lambda: remove(root / "a.json")):
+                with pytest.raises(lease.LeaseLost):
+                    act()
+            lease._leases.append(second)
+            # Nor does it give the folder back, which is no longer its own.
+            with suppress(lease.LeaseLost):
+                first.confirm(afresh=True)
+        assert not objects.exists(key)
+    assert stored(root.url, ("a.json", "b.json")) == dict.fromkeys(("a.json", "b.json"), b'"second"\n')
+    assert not objects.exists(store.store_of(root.url + "/c.json")[1])
+    assert [k for k in objects.find(store.store_of(root.url)[1]) if ".beat" in k or ".lease" in k] == []
+
+
+def test_a_run_in_a_store_that_a_training_reads_is_not_written(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr("socket.gethostname", iter(f"host-{n}" for n in range(1000)).__next__)
+    root = open_root(f"{bucket}/read")
+    with (
+        lease.held(root, lease.RUN, alone=True),
+        pytest.raises(ValueError, match="is being written by process"),
+        lease.reading(root),
+    ):
+        pass
+    with (
+        lease.reading(root),
+        pytest.raises(ValueError, match="s3://bucket/read is being read by a training"),
+        lease.held(root, lease.RUN, alone=True),
+    ):
+        pass
+    # Of a training that died.
+    objects, key = store.store_of(root.url + "/.readers-x")
+    objects.pipe_file(key, b'{"host": "gone", "process": 1, "beat": 4}')
+    with lease.held(root, lease.RUN, alone=True):
+        assert not objects.exists(key)
+
+
+def test_a_key_that_leads_out_of_the_mirror_is_not_fetched(bucket: str, tmp_path: Path) -> None:
+    root = open_root(f"{bucket}/keys")
+    objects, key = store.store_of(root.url)
+    for name in ("/" + str(tmp_path / "absolute"), "/../../up", "/a/./b", "/fine.json"):
+        objects.pipe_file(key + name, b"{}")
+    assert [p.name for p in root.rglob("*")] == ["fine.json"]
+    store.fetch_tree(root)
+    assert not list(tmp_path.iterdir())
+
+
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -234,6 +235,64 @@ def test_other_data_is_refused(small: Path, whole: Path, tmp_path: Path) -> None
     assert "documents may repeat or be missed" in done.stderr
     forced = train(other, out, "--force")
     assert forced.returncode == 0 and "--force: continuing although step-" in forced.stderr, forced.stderr
+
+
+def test_a_training_whose_data_changes_saves_its_state_and_says_so(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from fox1.trainer.loop import Trainer
+
+    other, out = tmp_path / "run", tmp_path / "checkpoints"
+    shutil.copytree(small, other)
+    described = other / "phases" / "phase1" / "fox1.json"
+    step = Trainer._step
+
+    def then_curated_again(trainer: Trainer, *arguments: Any) -> None:
+        step(trainer, *arguments)
+        if trainer.progress.step == 3:
+            described.write_text(described.read_text().replace('"data_identity": "', '"data_identity": "other'))
+
+    monkeypatch.setattr(Trainer, "_step", then_curated_again)
+    done = train(other, out)
+    assert done.returncode == 1 and checkpoints(out)[-1].name == "step-00000005"
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"error: {described.parent} has changed since this training opened it, and is not read on; put the data back to "
+        "continue, or train in another --out. Step 5 is saved"
+    )
+
+
+def test_nobody_curates_what_a_training_reads(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the run, nor the one that its phases are linked from."""
+    from fox1.trainer import train as module
+
+    folders = module._read_folders(small)
+    assert folders == sorted({small.resolve(), (small / "phases").resolve().parent}) and len(folders) == 2
+
+    def probe(*arguments: Any) -> bool:
+        for folder in folders:
+            with pytest.raises(ValueError, match="is being read by a training"), lease._without_readers(folder):
+                pass
+        return True
+
+    monkeypatch.setattr(module, "_run_phases", probe)
+    monkeypatch.setattr(module, "checkpoints", lambda out: ["none"])
+    done = train(small, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard", "tokenizer.model", "step-00000005", ".lease"])
+def test_a_training_writes_through_no_link(name: str, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".fox1.json").write_text('{"kind": "training"}')
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "manifest.json").write_text("mine")
+    (tmp_path / "out" / name).symlink_to(victim)
+    done = train(small, tmp_path / "out")
+    assert done.returncode == 1 and f"out/{name} is a symbolic link" in done.stderr, done.stderr
+    assert [p.name for p in victim.iterdir()] == ["manifest.json"] and (victim / "manifest.json").read_text() == "mine"
 
 
 def test_a_trace_of_some_steps_is_written(small: Path, tmp_path: Path) -> None:

@@ -36,8 +36,11 @@ from torch.distributed.checkpoint.state_dict import (
 
 from ...storage import store
 from ...storage.disk import refusal, writing
+from ...storage.inside import named, refuse_links
+from ...storage.lease import allow_write
 from ...storage.reading import Misshapen, open_regular, read_json, typed
 from ...storage.wording import first_line, printable
+from ..parallel import on_rank_zero
 from .reader import DATA_FILE, METADATA, METADATA_BYTES, contents, load_state
 
 MANIFEST_BYTES = 16 << 20
@@ -123,7 +126,7 @@ def verify(checkpoint: Path, manifest: CheckpointManifest) -> None:
     sizes = {METADATA: METADATA_BYTES}
     # The metadata first: it says how long the others are.
     for name in sorted(manifest.files, key=lambda n: n != METADATA):
-        path = checkpoint / name
+        path = named(checkpoint, name)
         if not _matches(path, sizes.get(name, 0), manifest.files[name]):
             raise ValueError(f"{path} is damaged: it is missing, or does not match its checksum")
         if name == METADATA:
@@ -139,8 +142,15 @@ def _matches(path: Path, most: int, expected: str) -> bool:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Finished checkpoints, oldest first."""
-    return sorted(p for p in root.glob("step-*") if (p / "manifest.json").exists())
+    """Finished checkpoints, oldest first.
+
+    Raises:
+        ValueError: one of them is a symbolic link.
+    """
+    found = sorted(root.glob("step-*"))
+    for path in found:
+        refuse_links(root, path / "manifest.json")
+    return [path for path in found if (path / "manifest.json").exists()]
 
 
 def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
@@ -171,6 +181,7 @@ def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
 
 def _move_aside(checkpoint: Path) -> None:
     """Make a damaged checkpoint invisible, without losing what is left of it."""
+    allow_write(checkpoint)
     if isinstance(checkpoint, store.Mirrored):
         (checkpoint / "damaged-manifest.json").write_bytes((checkpoint / "manifest.json").read_bytes())
         (checkpoint / "manifest.json").unlink()
@@ -212,6 +223,7 @@ class Checkpointer:
         """Start saving; the state is copied before this returns. Waits for an earlier save that is still running."""
         self.finish()
         folder = _working(_folder(self._root, manifest.progress.step))
+        on_rank_zero(lambda: allow_write(folder))
         # What a killed attempt left; on nodes that share no disk each removes its own.
         if dist.get_rank() == 0:
             shutil.rmtree(str(folder), ignore_errors=True)
@@ -274,6 +286,7 @@ class Checkpointer:
             step = int(path.name.removeprefix("step-"))
             if path not in phase_ends and not (self._keep_every and step % self._keep_every == 0):
                 # The manifest first, so that a reader never finds half a checkpoint.
+                allow_write(path / "manifest.json")
                 (path / "manifest.json").unlink()
                 store.remove_tree(path)
 
@@ -348,6 +361,7 @@ def write_whole(
     """Write a model without optimizer state as a checkpoint, from this process alone; the folder."""
     final = _folder(root, progress.step)
     folder = _working(final)
+    allow_write(folder)
     shutil.rmtree(str(folder), ignore_errors=True)
     folder.mkdir(parents=True)
     with alone():
@@ -381,6 +395,7 @@ def _working(final: Path) -> Path:
 def _publish(final: Path, manifest: CheckpointManifest) -> None:
     """Write the manifest of a checkpoint whose files are all written, and give the folder its name."""
     folder = _working(final)
+    allow_write(final)
     with writing(final):
         (folder / "manifest.json").write_text(manifest.to_json())
         if folder != final:

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...storage import lease
 from ...storage.disk import writing
+from ...storage.inside import named
 from ...storage.reading import Misshapen, open_regular, read_json, typed
 from ...storage.wording import first_line, printable
 from ..model.model import Fox1
@@ -67,13 +69,14 @@ class TokenizerFacts:
 
 def keep_tokenizer(run: Path, out: Path, facts: TokenizerFacts) -> None:
     """Copy a run's tokenizer beside its checkpoints, so that they can be exported without the run."""
-    model = run / "prepare" / TOKENIZER
+    model = named(run, f"prepare/{TOKENIZER}", own=1)
     if model.exists():
         _keep(out / TOKENIZER, model.read_bytes())
     _keep(out / FACTS, (json.dumps(asdict(facts), indent=1) + "\n").encode())
 
 
 def _keep(path: Path, data: bytes) -> None:
+    lease.allow_write(path)
     with writing(path):
         path.write_bytes(data)
 
@@ -139,7 +142,7 @@ def _compare(stored: Shapes, layers: int, expected: Callable[[], Shapes]) -> Non
 
 
 def _facts(root: Path, vocab_size: int) -> TokenizerFacts | None:
-    path = root / FACTS
+    path = named(root, FACTS)
     if not path.exists():
         return None
     try:
@@ -252,7 +255,7 @@ def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path 
 
     root = newest(checkpoint).parent
     model, ids = load_checkpoint(checkpoint)
-    source = tokenizer or root / TOKENIZER
+    source = tokenizer or named(root, TOKENIZER)
     if ids is None:
         raise ValueError(f"{root} has no {FACTS}, which holds the special ids; `fox1 train RUN --out {root}` writes it")
     if not source.exists():
@@ -459,9 +462,9 @@ def import_model(folder: Path, out: Path) -> int:
     if out.is_dir() and checkpoints(out):
         raise ValueError(f"{out} already has checkpoints; choose another folder")
     model, ids = read_exported(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)
-    if (folder / TOKENIZER).exists():
-        (out / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
-    (out / FACTS).write_text(json.dumps(asdict(ids), indent=1) + "\n")
+    with lease.held(out, lease.TRAINING):
+        write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)
+        if (folder / TOKENIZER).exists():
+            _keep(out / TOKENIZER, (folder / TOKENIZER).read_bytes())
+        _keep(out / FACTS, (json.dumps(asdict(ids), indent=1) + "\n").encode())
     return sum(p.numel() for p in model.parameters())

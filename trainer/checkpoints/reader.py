@@ -31,6 +31,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
+from ...storage.inside import named
 from ...storage.reading import read_bounded
 from ...storage.wording import first_line, printable
 
@@ -237,6 +238,8 @@ class _RestrictedReader(dcp.FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         metadata = contents(Path(self.path)).metadata
         assert metadata.storage_meta is not None
+        for stored in metadata.storage_data.values():
+            named(Path(self.path), stored.relative_path)
         metadata.storage_meta.load_id = self.load_id
         return metadata
 

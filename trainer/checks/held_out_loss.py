@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ...storage.inside import refuse_links
 from ...storage.reading import read_bounded
 from ...storage.wording import first_line, printable
-from ..data.order import PhaseData
+from ..data.order import PhaseData, open_set
 from ..data.source_losses import CORPUS, DOMAIN, means, sums_by_source
 from ..model.model import Fox1
 from ..settings import TrainSettings
@@ -77,10 +78,11 @@ def open_held_out(run: Path, settings: TrainSettings) -> HeldOutLoss | None:
     """The held-out set of a run; None where it has none."""
     if not (run / "held_out" / "fox1.json").exists():
         return None
-    data = PhaseData(run / "held_out", settings.seed)
+    data = open_set(run, "held_out", settings.seed)
     if not data.units:
         return None
     sizes = run / "prepare" / "piece_bytes.npy"
+    refuse_links(run, sizes, own=1)
     known = _piece_bytes(sizes, data.info.vocab_size) if sizes.exists() else None
     return HeldOutLoss(data, settings.evaluate_blocks, known)
 

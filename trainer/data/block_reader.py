@@ -6,13 +6,16 @@ follows from its number.
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ...tokenize.shards import SetInfo, Split, block_batches, rows_per_batch, rows_per_file
+from ...storage.store import Mirrored
+from ...tokenize.shards import SetInfo, Split, block_batches, current_identity, rows_per_batch, rows_per_file
 
 OPEN_FILES = 64
 """Files of a split that are mapped at once."""
@@ -64,21 +67,46 @@ def _lists(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
     return column.values.to_numpy(), column.offsets.to_numpy()
 
 
+def _facts(path: Path) -> tuple[int, ...]:
+    """What tells a file from another one of its name: size, time and inode; in a store, the size.
+
+    Raises:
+        ValueError: it is missing, or no regular file.
+    """
+    try:
+        if isinstance(path, Mirrored):
+            return (path.stat().st_size,)
+        facts = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path} is missing; run `fox1 curate` again to rebuild it") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError(f"{path} is not a regular file; run `fox1 curate` again to rebuild it")
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def has_changed(path: Path) -> str:
+    """The message for data that is no longer what a training began with."""
+    return (
+        f"{path} has changed since this training opened it, and is not read on; put the data back to continue, or train in "
+        "another --out"
+    )
+
+
 class SplitReader:
     """The blocks of one split of a set.
 
     Everything that it returns is safe to train on: segments in order, ids of the vocabulary, sources of the table. Ids are
     checked when they are read, all else when a file is opened. `fox1 verify` checks that files are as they were written.
+    A set that changes after it was opened is not read on.
     """
 
     def __init__(self, folder: Path, split: Split, info: SetInfo) -> None:
+        self._set, self._identity = folder.parent, info.data_identity
         self.block_length, self.blocks, self._masked = split.block_length, split.blocks, info.masked
         self._vocab_size, self._sources = info.vocab_size, len(info.sources)
         self._max_segments = info.max_docs_per_block[str(split.block_length)]
         self._paths = [folder / name for name in split.files]
-        missing = next((p for p in self._paths if not p.exists()), None)
-        if missing:
-            raise ValueError(f"{missing} is missing; run `fox1 curate` again to rebuild it")
+        self._facts = [_facts(path) for path in self._paths]
         self._per_file, self._per_batch = rows_per_file(split.block_length), rows_per_batch(split.block_length)
         self.open_files: dict[int, _File] = {}
         """Open files by number; the one opened first is closed first."""
@@ -87,11 +115,14 @@ class SplitReader:
         """Map a file that is not open.
 
         Raises:
-            ValueError: the file is damaged; the message names it.
+            ValueError: the file is damaged, or the set has changed; the message names it.
         """
         path = self._paths[number]
         # The views keep the map alive; dropping them unmaps the file.
         batches = list(block_batches(path, self.block_length, self._masked))
+        # A set loses its description before its files are replaced: with it, what was mapped is of the set that was opened.
+        if _facts(path) != self._facts[number] or current_identity(self._set) != self._identity:
+            raise ValueError(has_changed(path))
         rows, there = min(self._per_file, self.blocks - number * self._per_file), sum(b.num_rows for b in batches)
         if there != rows or any(b.num_rows != self._per_batch for b in batches[:-1]):
             raise ValueError(

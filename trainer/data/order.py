@@ -18,10 +18,11 @@ from types import TracebackType
 import numpy as np
 import torch
 
-from ...tokenize.shards import SetInfo, read_set
+from ...storage.inside import named, refuse_links
+from ...tokenize.shards import SetInfo, current_identity, read_set
 from ..model.attention import Documents
 from ..model.loss import IGNORE
-from .block_reader import Blocks, SplitReader
+from .block_reader import Blocks, SplitReader, has_changed
 from .permutation import permute
 
 WINDOW = 4096
@@ -72,7 +73,7 @@ class PhaseData:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.info: SetInfo = read_set(folder)
-        self._seed = seed
+        self.folder, self._seed = folder, seed
         self._splits = [SplitReader(folder / str(s.block_length), s, self.info) for s in self.info.splits]
         self.unit_tokens = max(s.block_length for s in self.info.splits)
         self._counts = tuple(s.blocks * s.block_length // self.unit_tokens for s in self.info.splits)
@@ -81,6 +82,11 @@ class PhaseData:
     @property
     def units(self) -> int:
         return sum(self._counts)
+
+    def check(self) -> None:
+        """Raise ValueError if the set on disk is no longer the one that was opened."""
+        if current_identity(self.folder) != self.info.data_identity:
+            raise ValueError(has_changed(self.folder))
 
     def max_segments(self, block_length: int) -> int:
         return self.info.max_docs_per_block[str(block_length)]
@@ -174,6 +180,21 @@ def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned:
     out_ends[extra], out_sources[extra] = (begins + lengths)[padded], out_sources[extra - 1]
     padding[extra] = True
     return UnitStream(tokens, out_ends, out_sources, padding, learned)
+
+
+def open_set(run: Path, name: str, seed: int) -> PhaseData:
+    """A set of a run by its folder's name, e.g. `phases/phase1`. A link may stand for a folder of the run (`phases`), since a
+    user may train on the data of another run with settings of its own; nothing below it may be one.
+
+    Raises:
+        ValueError: there is no such set, it is damaged, or it holds a link.
+    """
+    folder = named(run, name, own=1)
+    refuse_links(run, folder / "fox1.json", own=1)
+    data = PhaseData(folder, seed)
+    for split in data.info.splits:
+        refuse_links(run, folder / str(split.block_length), own=1)
+    return data
 
 
 @dataclass(frozen=True)

@@ -111,12 +111,12 @@ def test_a_record_gives_back_what_the_task_returned(tmp_path: Path) -> None:
     files = [Artifact(str(tmp_path / f"{i}.arrow"), i, i, f"hash {i}", i) for i in range(4)]
     made = Made(files[0], None, tuple(files[1:3]), {"x/y": files[3]}, (Pair(1, (1 << 64) - 1),), {7: 9}, "so")
     write_record(paths, "s", "t", "key", made)
-    assert read_record(paths, "s", "t", "key", result_type(make)) == made
-    assert read_record(paths, "s", "t", "another key", Made) is None
+    assert read_record(paths, "s", "t", "key", result_type(make)).result == made
+    assert read_record(paths, "s", "t", "another key", Made).result is None
     # A run may be moved: its records name files below it.
     (tmp_path / "moved").mkdir()
     (tmp_path / "records").rename(tmp_path / "moved" / "records")
-    moved = read_record(RunPaths(tmp_path / "moved"), "s", "t", "key", Made)
+    moved = read_record(RunPaths(tmp_path / "moved"), "s", "t", "key", Made).result
     assert moved.first.path == str(tmp_path / "moved" / "0.arrow")
 
 

@@ -10,6 +10,7 @@ import pytest
 from fox1.pipeline.engine import shuffle
 from fox1.pipeline.run.artifacts import parquet_writer, publish, remove_partial
 from fox1.storage import lease
+from fox1.storage.inside import partial
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,10 +80,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_partial_files_of_killed_attempts_are_removed(tmp_path: Path) -> None:
     (tmp_path / "signals").mkdir()
-    (tmp_path / "signals" / ".x.parquet.0123.tmp").write_text("half")
+    partial(tmp_path / "signals").write_text("half")
     (tmp_path / "signals" / "x.parquet").write_text("whole")
+    (tmp_path / "signals" / ".mine.tmp").write_text("a user's")
     remove_partial(tmp_path)
-    assert [p.name for p in (tmp_path / "signals").iterdir()] == ["x.parquet"]
+    assert {p.name for p in (tmp_path / "signals").iterdir()} == {"x.parquet", ".mine.tmp"}
 
 
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

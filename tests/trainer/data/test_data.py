@@ -12,7 +12,7 @@ import torch
 from fox1.tokenize import shards
 from fox1.trainer.data import block_reader
 from fox1.trainer.data import order as data_module
-from fox1.trainer.data.order import Loader, PhaseData, interleave
+from fox1.trainer.data.order import Loader, PhaseData, interleave, open_set
 from fox1.trainer.data.permutation import permute
 from fox1.trainer.model.loss import IGNORE
 from fox1.trainer.schedule import LearningRateSchedule, schedule_over
@@ -191,6 +191,41 @@ def test_the_loader_gives_every_rank_its_part_whatever_the_world(tmp_path: Path)
     # Nothing but the units consumed says where to continue.
     assert steps(8, 32, 2) == alone[2:]
     assert [t for step in alone for m in step for t in m] == data.stream(0, 64).tokens.tolist()
+
+
+def test_a_set_that_changed_after_it_was_opened_is_not_read_on(tmp_path: Path) -> None:
+    write_set(tmp_path, {64: 10})
+    shard, description = tmp_path / "64" / "data-00000-of-00001.arrow", tmp_path / "fox1.json"
+    data = PhaseData(tmp_path, 1)
+    shard.rename(tmp_path / "old")
+    shard.write_bytes((tmp_path / "old").read_bytes())
+    with pytest.raises(ValueError, match=r"data-00000-of-00001.arrow has changed since this training opened it"):
+        data.stream(0, 10)
+    data = PhaseData(tmp_path, 1)
+    data.check()
+    description.unlink()  # as curate does, before it replaces files
+    with pytest.raises(ValueError, match="has changed"):
+        data.stream(0, 10)
+    with pytest.raises(ValueError, match="has changed"):
+        data.check()
+
+
+def test_a_link_may_stand_for_a_folder_of_a_run_and_nothing_below_it(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    write_set(tmp_path / "other" / "phase1", {64: 10})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "phases").symlink_to(tmp_path / "other")
+    assert open_set(tmp_path / "run", "phases/phase1", 1).units == 10
+    (tmp_path / "other" / "phase2").symlink_to(tmp_path / "other" / "phase1")
+    with pytest.raises(ValueError, match="phases/phase2 is a symbolic link"):
+        open_set(tmp_path / "run", "phases/phase2", 1)
+    with pytest.raises(ValueError, match="not below its folder"):
+        open_set(tmp_path / "run", "phases/../../other/phase1", 1)
+    shard = tmp_path / "other" / "phase1" / "64" / "data-00000-of-00001.arrow"
+    shard.rename(tmp_path / "real")
+    shard.symlink_to(tmp_path / "real")
+    with pytest.raises(ValueError, match=r"data-00000-of-00001.arrow is not a regular file"):
+        open_set(tmp_path / "run", "phases/phase1", 1)
 
 
 def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:

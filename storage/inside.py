@@ -1,0 +1,81 @@
+"""Paths that stay in their folder: no name that a file gives leads out of it, and no symbolic link below it is followed.
+
+The folder itself may lie anywhere, below links too: it is its user's. What lies in it may come from somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import uuid
+from pathlib import Path
+
+from . import store
+from .wording import printable
+
+
+def named(root: Path, name: str, own: int = 0) -> Path:
+    """The file below `root` that a record, a manifest or a table calls `name`.
+
+    Args:
+        own: as `refuse_links` takes it.
+
+    Raises:
+        ValueError: the name is no relative path below the folder, or leads through a symbolic link.
+    """
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        raise ValueError(
+            f"{store.shown(root)} names the file {printable(name)!r}, which is not below its folder; do not trust it"
+        )
+    path = root / name
+    refuse_links(root, path, own)
+    return path
+
+
+def refuse_links(root: Path, path: Path, own: int = 0) -> None:
+    """Raise ValueError where a part of `path` below `root`, its file included, is a symbolic link.
+
+    Args:
+        own: the first parts that may be links to folders: a user's own.
+    """
+    if isinstance(root, store.Mirrored):  # a store has no links, and a mirror is this user's
+        return
+    at = str(root)
+    for number, part in enumerate(str(path)[len(at) :].strip("/").split("/")):
+        at = f"{at}/{part}"
+        if os.path.islink(at) and not (number < own and os.path.isdir(at)):
+            raise ValueError(
+                f"{at} is a symbolic link; fox1 neither reads nor writes through links in {root}. Put the file or folder "
+                "itself there, or choose another folder"
+            )
+
+
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.tmp")
+
+
+def partial(folder: Path) -> Path:
+    """A name for a file of `folder` that is being written, which none of a user's has."""
+    return Path(f"{folder}/.{uuid.uuid4().hex}.tmp")
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file has such a name."""
+    return bool(_PARTIAL.fullmatch(name))
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of ours by its place; its descriptor.
+
+    Raises:
+        ValueError: it is a symbolic link, or no regular file.
+        OSError: it cannot be opened.
+    """
+    if os.path.islink(path):
+        raise ValueError(f"{path} is a symbolic link; remove it, and run the same command again")
+    # A FIFO does not block.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{path} is not a regular file; remove it, and run the same command again")
+    return descriptor

@@ -1,0 +1,135 @@
+"""What a run deletes: only what its completion records name, and nothing outside its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fox1.pipeline.engine.tasks import Engine, InProcess, Task
+from fox1.pipeline.run.artifacts import Artifact, RunPaths, content_key, write_json
+from fox1.pipeline.run.checksums import verify
+from fox1.pipeline.run.garbage import collect, remove_stale
+from fox1.storage import lease
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the task of these tests returns."""
+
+    files: tuple[Artifact, ...]
+
+
+def write(folder: Path, names: tuple[str, ...]) -> Written:
+    return Written(tuple(write_json(folder / name, name) for name in names))
+
+
+def finish(root: Path, **names: tuple[str, ...]) -> Engine:
+    """Run a task for each keyword, which writes these names into `phases/`, and publish a manifest of what they wrote."""
+    with lease.held(root, lease.RUN) as held:
+        engine = Engine(RunPaths(root, lease=held), InProcess())
+        engine.run("mix.write", 1, [Task(task, write, (root / "phases", chosen)) for task, chosen in names.items()])
+        remove_stale(engine.paths, engine.finished, ("phases",))
+        artifacts = {
+            engine.paths.relative(a).path: {"bytes": a.bytes, "rows": a.rows, "hash": a.hash}
+            for outputs in engine.finished.values()
+            for a in outputs
+        }
+        write_json(
+            engine.paths.manifest, {"artifacts": {"stats/x.json": {"bytes": 0, "rows": 0, "hash": ""}, **artifacts}}
+        )
+    return engine
+
+
+def files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_files_of_an_earlier_mixture_go_and_those_of_a_user_stay(tmp_path: Path) -> None:
+    finish(tmp_path, a=("1-of-2", "2-of-2"), b=("other",))
+    for name in ("notes.txt", "deep/data-00000-of-00001.arrow", ".draft.tmp"):
+        (tmp_path / "phases" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "phases" / name).write_text("mine")
+    # The task writes other files, and another task is none any more.
+    finish(tmp_path, a=("1-of-1",))
+    assert files(tmp_path / "phases") == {"1-of-1", "notes.txt", "deep/data-00000-of-00001.arrow", ".draft.tmp"}
+    assert files(tmp_path / "records") == {"mix.write/a.json"}
+    assert collect(RunPaths(tmp_path)) == ([], 0)
+    assert "notes.txt" in files(tmp_path / "phases")
+
+
+@pytest.mark.parametrize("name", ["../victim", "{absolute}", "phases/../../victim", "linked/victim"])
+def test_a_record_deletes_and_vouches_for_nothing_outside_its_run(name: str, tmp_path: Path) -> None:
+    root, victim = tmp_path / "run", tmp_path / "victim"
+    finish(root, a=("x",))
+    victim.write_text('"x"\n')
+    (root / "linked").symlink_to(tmp_path)
+    name = name.format(absolute=victim)
+    path = root / "records" / "mix.write" / "a.json"
+    text = path.read_text().replace('"phases/x"', json.dumps(name))
+    record = json.loads(text)
+    record.pop("hash")
+    path.write_text(json.dumps({**record, "hash": content_key(record)}))
+    assert finish(root, a=("x",)).reused["mix.write"] == (0, 1)
+    (root / "records" / "mix.write" / "b.json").write_text(json.dumps({"outputs": [{"path": name}]}))
+    (root / "phases" / "stray").write_text("mine")
+    if name.startswith("phases"):
+        with pytest.raises(ValueError, match="not below its folder"):
+            collect(RunPaths(root))
+    else:  # in no folder of artifacts
+        assert collect(RunPaths(root)) == ([], 0)
+    assert victim.exists() and (root / "phases" / "stray").exists()
+
+
+def test_gc_and_verify_follow_no_link(tmp_path: Path) -> None:
+    root, outside = tmp_path / "run", tmp_path / "outside"
+    finish(root, a=("x",))
+    (root / "phases").rename(outside)
+    (root / "phases").symlink_to(outside)
+    with pytest.raises(ValueError, match="run/phases is a symbolic link"):
+        collect(RunPaths(root))
+    assert any(
+        "phases/x is not read: " in problem and "symbolic link" in problem for problem in verify(RunPaths(root))[2]
+    )
+    with pytest.raises(ValueError, match="run/phases is a symbolic link"):
+        finish(root, a=("y",))
+    assert files(outside) == {"x"}
+
+
+def test_a_log_that_is_a_link_is_not_appended_to(tmp_path: Path) -> None:
+    root, victim = tmp_path / "run", tmp_path / "victim"
+    finish(root, a=("x",))
+    victim.write_text("whole")
+    for link in (root / "timings" / "tasks.jsonl", root / "timings"):
+        if link.is_dir():
+            (link / "tasks.jsonl").unlink()
+            link.rmdir()
+            link.symlink_to(tmp_path)
+        else:
+            link.unlink()
+            link.symlink_to(victim)
+        with pytest.raises(ValueError, match=f"{link.name} is a symbolic link"):
+            finish(root, a=(link.name,))
+    assert victim.read_text() == "whole" and not (tmp_path / "tasks.jsonl").exists()
+
+
+def test_a_record_that_a_paused_writer_left_vouches_only_for_bytes_with_their_hash(tmp_path: Path) -> None:
+    path, record = tmp_path / "phases" / "x", tmp_path / "records" / "mix.write" / "a.json"
+    finish(tmp_path, a=("x",))
+    with lease.held(tmp_path, lease.RUN) as second:
+        pass
+    late = second.began[1] + 1
+    os.utime(record, ns=(late, late))
+    # Its bytes are whole: they are believed, and the record becomes one of the present writer.
+    assert finish(tmp_path, a=("x",)).reused["mix.write"] == (1, 1)
+    assert json.loads(record.read_text())["generation"] == 3
+    # Another one's, of the same size and time.
+    before = path.stat().st_mtime_ns
+    path.write_text('"y"\n')
+    os.utime(path, ns=(before, before))
+    with lease.held(tmp_path, lease.RUN) as fourth:
+        pass
+    os.utime(record, ns=(fourth.began[3] + 1,) * 2)
+    assert finish(tmp_path, a=("x",)).reused["mix.write"] == (0, 1) and path.read_text() == '"x"\n'
