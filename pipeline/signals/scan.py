@@ -6,7 +6,7 @@
             (quality by a formula over the counts, if the domain has no model)
          -> verdicts of plug-ins
 
-Promises: rows keep the order of the file; every row that is missing here is in the file's quarantine; the bytes depend on
+Promises: rows keep the order of the file; the file's quarantine counts every row that is missing here; the bytes depend on
 the file, the settings and the prepared artifacts alone.
 """
 

@@ -1,7 +1,8 @@
 """Where text comes from: listing, decoding and naming the documents of the five corpora.
 
 listing.py       which files a recipe's sources are, before any text is read
-formats.py       bytes to rows: compressed JSON lines and Arrow tables, from any store
+formats.py       bytes to lines: JSON lines, compressed or not, from any store
+tables.py        Parquet and Arrow files to record batches; arrow_messages.py: what an Arrow file says before it is unpacked
 rows.py          rows of a file as Arrow batches: the one way every stage reads text
 quarantine.py    rows that could not be read, with place and reason
 domains.py       which domain a subset belongs to
@@ -9,5 +10,5 @@ adapter.py       what an adapter is; redpajama.py, slimpajama.py, dolma.py, pile
                  huggingface.py, chat.py, datatrove.py: any other data
 
 In: files as the corpora publish them. Out: Arrow batches of `TEXT_SCHEMA`, in row order, and a quarantine file that
-names every row that could not be read. Nothing is skipped silently.
+names the rows that could not be read, and says how many they are. Nothing is skipped silently.
 """

@@ -112,9 +112,9 @@ def as_timestamp(value: object) -> int:
             return NOT_UNDERSTOOD
         whole = int(float(value)) if "." in str(value) else int(value)
         if date := _DATE.fullmatch(str(whole)):
-            year, month, day, *time = (int(part or least) for part, least in zip(date.groups(), _FIRST, strict=True))
+            parts = [int(part or least) for part, least in zip(date.groups(), _FIRST, strict=True)]
             with suppress(ValueError):
-                return _seconds(datetime(year, month, day, *time))
+                return _seconds(datetime(*parts, tzinfo=UTC))  # type: ignore[misc]
         return next((max(0, whole // unit) for unit in _UNITS if whole // unit <= _LATEST), NOT_UNDERSTOOD)
     except (ValueError, OverflowError, TypeError):
         return NOT_UNDERSTOOD

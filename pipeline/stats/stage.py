@@ -24,7 +24,7 @@ from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
