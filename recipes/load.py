@@ -6,7 +6,6 @@ import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +55,11 @@ def find(name: str, beside: Path | None = None) -> Path:
         places = [own]
     else:
         places = [(beside or Path()) / name, *([own] if is_bare else [])]
-    for place in places:
-        with suppress(OSError):  # a name that no file can have
-            if place.is_file():
-                return place
+    # Of `os.path`, since a name may be one that no file can have.
+    if found := next(filter(os.path.isfile, places), None):
+        return found
     known = ", ".join(sorted(p.name for p in PACKAGE.glob("*.yaml")))
-    hint = f" (for the file of the current folder, write ./{name})" if is_bare and Path(name).is_file() else ""
+    hint = f" (for the file of the current folder, write ./{name})" if is_bare and os.path.isfile(name) else ""
     raise ValueError(f"no recipe {printable(name)}{printable(hint)}; give a path, or one of the package's: {known}")
 
 
@@ -77,7 +75,7 @@ def ambiguity(name: str) -> str:
 
 def is_own(name: str) -> bool:
     """Whether a bare name is that of a recipe of the package."""
-    return Path(name).name == name and (PACKAGE / f"{name}.yaml").is_file()
+    return Path(name).name == name and os.path.isfile(PACKAGE / f"{name}.yaml")
 
 
 def _read(path: Path) -> dict[str, Any]:

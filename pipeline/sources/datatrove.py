@@ -60,7 +60,8 @@ class DatatroveReader:
         """
         try:
             found = import_installed(self.target)
-            if not (inspect.isclass(found) and hasattr(found, "read_file")):
+            reads_files = inspect.isclass(found) and hasattr(found, "read_file")
+            if not reads_files:
                 raise ValueError("it does not read files; name a datatrove reader that does")
             return found(self.root, **json.loads(self.arguments))
         except Exception as error:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fsspec.implementations.local import LocalFileSystem
 
-from ...storage.wording import counted
+from ...storage.wording import counted, printable
 from .globs import matches, reaches
 
 TEMPORARY = ("_temporary", "__MACOSX")
@@ -126,7 +126,7 @@ class Folder:
             if not stat.S_ISREG(facts.st_mode):
                 kind = KINDS.get(stat.S_IFMT(facts.st_mode), "not a file")
                 raise ValueError(
-                    f"{full} is {kind}, and corpora are made of files; remove it, or exclude it with `files`"
+                    f"{printable(full)} is {kind}, and corpora are made of files; remove it, or exclude it with `files`"
                 )
             if not os.access(full, os.R_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), full)
@@ -141,13 +141,13 @@ class Folder:
         real, root = os.path.realpath(full), os.path.realpath(self.root)
         if not self.follow_links and os.path.commonpath([real, root]) != root:
             raise ValueError(
-                f"{full} is a link that leaves the corpus, to {real}; set `follow_links: true` for this source, or exclude it "
-                "with `files`"
+                f"{printable(full)} is a link that leaves the corpus, to {printable(real)}; set `follow_links: true` for this "
+                "source, or exclude it with `files`"
             )
 
 
 def unreadable(error: OSError) -> ValueError:
     """Without it, what cannot be listed would be left out silently."""
     return ValueError(
-        f"{error.filename} cannot be read ({error.strerror}); make it readable, or exclude it with `files`"
+        f"{printable(str(error.filename))} cannot be read ({error.strerror}); make it readable, or exclude it with `files`"
     )

@@ -130,9 +130,10 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
         raise ValueError(f"the name {odd!r} contains control characters; rename the file")
     if long := next((n for e, _ in found if len((n := e.path.rsplit("/", 1)[-1]).encode()) > LONGEST_NAME), None):
         raise ValueError(f"the name {long} is longer than {LONGEST_NAME} bytes, and a run adds to it; rename the file")
-    for (path, url, size, version), reader in found:
+    for (path, url, size, version), table_reader in found:
         hash_ = file_hash(source.corpus, path, salt)
-        yield SourceFile(source.corpus, path, url, size, version, source.format, source.held_out, hash_, reader)
+        facts = (source.corpus, path, url, size, version, source.format, source.held_out, hash_)
+        yield SourceFile(*facts, table_reader)
 
 
 def _entries(source: SourceSettings, private_hosts: bool, say: Callable[[str], None]) -> list[Entry]:

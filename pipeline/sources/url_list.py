@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
+from .adapter import is_plain
 from .folder import Entry, Folder, local_path
 from .formats import open_source
 from .globs import matches
@@ -74,6 +75,8 @@ def parse(content: bytes, place: str) -> dict[str, int]:
     numbers = {line: n for n, line in enumerate(stripped, 1) if line and not line.startswith("#")}
     for line, number in numbers.items():
         shown = f"line {number} of {place}, {line[:100]!r},"
+        if not is_plain(line):
+            raise ValueError(f"{shown} contains control characters; remove it")
         if "://" not in line:
             if line.startswith("/") or {".", ".."} & {*line.split("/")}:
                 raise ValueError(f"{shown} leaves the folder of the list; remove it")

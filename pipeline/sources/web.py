@@ -47,8 +47,8 @@ class WebUrl(str):
         made.reach = reach
         return made
 
-    def __getnewargs__(self) -> tuple[str, Reach]:
-        return str(self), self.reach
+    def __reduce__(self) -> tuple[type[WebUrl], tuple[str, Reach]]:
+        return WebUrl, (str(self), self.reach)
 
 
 class PrivateAddress(PermissionError):

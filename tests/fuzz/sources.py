@@ -172,13 +172,25 @@ def _read_source(format: str, case: Case, folder: Path) -> str:
 
 
 def make_urls(rng: random.Random) -> Case:
-    hosts = ["https://x/a/", "s3://b/a/", "", "/", "../", "file:///etc/", "https://x/a/../../", "https://x/a/%2e%2e/"]
-    lines = [rng.choice(hosts) + text_of(rng, 4) + rng.choice(["b.jsonl", "c/d.parquet", ".."]) for _ in range(3)]
+    good = ["https://x/a/", "s3://b/a/", "https://x/a/%2e%2e/"]
+    bad = [
+        "",
+        "/",
+        "../",
+        "file:///etc/",
+        "https://x/a/../../",
+        "http://127.0.0.1/",
+        "http://2130706433/",
+        "a::https://x/",
+    ]
+    bad += ["datatrove://read?reader=os.system&root=", "datasets://stream?name="]
+    hosts = [rng.choice(bad if rng.random() < 0.2 else good) for _ in range(3)]
+    lines = [host + text_of(rng, 4) + rng.choice(["b.jsonl", "c/d.parquet", ".."]) for host in hosts]
     return Case("urls.txt", damage("\n".join(lines).encode(), rng))
 
 
 def list_urls(case: Case, folder: Path) -> str:
-    """No path of a list leads out of the folders of a run."""
+    """No path of a list leads out of the folders of a run, and no line to code, to this machine or to its folders."""
     from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.sources.listing import SourceSettings, list_sources
 
@@ -192,6 +204,10 @@ def list_urls(case: Case, folder: Path) -> str:
         for path in (RunPaths(folder).signals("fuzz", file.path), RunPaths(folder).quarantine("fuzz", file.path)):
             if not Path(os.path.normpath(path)).is_relative_to(folder / path.relative_to(folder).parts[0] / "fuzz"):
                 raise Fault(f"{file.path!r} leads to {path}")
+        scheme = file.url.partition("://")[0] if "://" in file.url else ""
+        inside = Path(file.url).is_relative_to(folder) if not scheme else scheme in ("http", "https", "s3", "hf")
+        if file.reader or not inside or "127.0.0.1" in file.url or "2130706433" in file.url.partition("/a/")[0]:
+            raise Fault(f"a line leads to {file.url!r}")
         if CONTROL.search(file.path):
             raise Fault(f"a file name that can steer a terminal: {file.path!r}")
     return "read"
