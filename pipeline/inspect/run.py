@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ...storage.store import open_root
+from ...storage.store import open_root, shown
 from ..run.artifacts import RunPaths, read_json
 from ..run.documents import RunDocuments
 from ..run.identity import MAX_ROWS, SourceFile
@@ -24,6 +24,16 @@ class FinishedRun(RunDocuments):
         self._sources = sources
         self._opened: dict[str, dict[int, SourceFile]] = {}
         """Corpus -> file hash -> file as listed, once a text was asked for."""
+
+    def copied(self, path: Path) -> Path:
+        """The path of one of the run's tables.
+
+        Raises:
+            ValueError: the manifest has it, but it is missing, as in a copy of a part of the run.
+        """
+        if path.relative_to(self.paths.root).as_posix() in self.manifest["artifacts"] and not path.exists():
+            raise ValueError(f"{shown(path)} is missing; copy the whole run, or run `fox1 curate` again to rebuild it")
+        return path
 
     def text(self, doc_id: int) -> pa.LargeStringArray:
         """The raw text of a document, read from its source.

@@ -87,6 +87,8 @@ def test_a_part_that_was_not_copied_is_no_answer(
     (linked / part).rename(tmp_path / part)
     try:
         fails(2, "find", linked, "--hash", trained["content_hash"].hex())
+        if part in ("decisions", "signals"):
+            fails(1, "why", linked, trained["doc_id"], says=f"{part}/")
         if part == "decisions":
             (tmp_path / "list").write_text(f"hash:{trained['content_hash'].hex()}\n")
             fails(2, "find", linked, "--exclude", tmp_path / "list", says="decisions")
