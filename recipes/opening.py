@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ QUICK = 2.0
 """Seconds after which a wait is announced."""
 EMPTY_FILES = 8
 """Files without a row that are passed over for one that has any."""
+MORE_SECONDS = 0.3
+"""Time for further files of a source that lies on this machine: one may have another schema than the rest."""
 
 Say = Callable[[str], None]
 
@@ -88,7 +91,7 @@ class Opening:
         self._complain(problem)
 
     def source(self, source: SourceSettings, settings: CurateSettings) -> list[SourceFile] | None:
-        """The files of a source, after a look at a row of one of each kind; None where they cannot be read."""
+        """The files of a source, after a look at rows of it; None where they cannot be read."""
         part = " (held out)" if source.held_out else ""
         what = f"source {source.corpus}{part}"
         listed: list[list[SourceFile]] = []
@@ -109,7 +112,9 @@ class Opening:
         files = listed[0]
         own = source.dataset or source.reader
         remote = _listed_remotely(source) if own else any(is_remote(f.url) for f in files)
-        return files if self.look(f"{what}, its rows", remote, lambda: _first_rows(files)) else None
+        return (
+            files if self.look(f"{what}, its rows", remote, lambda: _first_rows(files, not (remote or own))) else None
+        )
 
     def others(self, settings: CurateSettings) -> None:
         """The lists, benchmarks, tokenizer model and plug-ins."""
@@ -168,8 +173,12 @@ class _EnoughRows(Exception):
     pass
 
 
-def _first_rows(files: Sequence[SourceFile]) -> Iterator[str]:
-    """What the first rows of files hold, of one file for each suffix."""
+def _first_rows(files: Sequence[SourceFile], more: bool) -> Iterator[str]:
+    """What the first rows of files hold, of one file for each suffix.
+
+    Args:
+        more: also open others, for a moment.
+    """
     suffixes = sorted((*JSON_SUFFIXES, *ARROW_SUFFIXES), key=len, reverse=True)
     kinds: dict[str, list[SourceFile]] = {}
     for file in files:
@@ -177,6 +186,15 @@ def _first_rows(files: Sequence[SourceFile]) -> Iterator[str]:
     for alike in kinds.values():
         found = next((row for file in alike[:EMPTY_FILES] if (row := _first_row(file))), "")
         yield found or f"  {alike[0].name} has no row; nor have those after it that were opened"
+    began, opened = time.monotonic(), len(kinds)
+    # In the order of their hashes, which is none of folders or dates.
+    for file in sorted((f for alike in kinds.values() for f in alike[1:]), key=lambda f: f.file_hash) if more else ():
+        if time.monotonic() - began > MORE_SECONDS:
+            break
+        _first_row(file)
+        opened += 1
+    if opened < len(files):
+        yield f"  {opened:,} of {len(files):,} files were opened"
 
 
 def _first_row(file: SourceFile) -> str:

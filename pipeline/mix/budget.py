@@ -285,8 +285,8 @@ def quotas(
         for number, pool in enumerate(phase.pools):
             if taken := claimed(number):
                 raise ValueError(
-                    f"{phase.name}: all its pools are empty; of `{pool.name}`, {after_claims(taken)}: {to_reuse(taken)}, or lower "
-                    f"the `tokens` of {' and '.join(taken)}"
+                    f"{phase.name}: no pool of its weights holds a document that is left; of `{pool.name}`, "
+                    f"{after_claims(taken)}: {to_reuse(taken)}, or lower the `tokens` of {' and '.join(taken)}"
                 )
         raise ValueError(f"{phase.name}: no pool of its weights holds a document")
     return _divided(phase.tokens, phase.weights, available), given

@@ -94,6 +94,18 @@ def test_rows_that_curate_could_not_read_are_refused(
     assert "  benchmark quiz: 1 item" in done.stdout and len(done.stderr.splitlines()) == 1
 
 
+def test_a_file_unlike_the_first_of_its_source_is_found(
+    folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MORE_SECONDS", 30.0)
+    for name in ("b", "c"):
+        (folder / "notes" / f"{name}.jsonl").write_bytes((folder / "notes" / "a.jsonl").read_bytes())
+    assert check().returncode == 0
+    (folder / "notes" / "c.jsonl").write_text('{"content": "x"}\n')
+    done = check()
+    assert done.returncode == 1 and "notes/c.jsonl: its only row cannot be read (row 0: " in done.stderr
+
+
 def test_all_that_is_wrong_is_said_at_once(folder: Path, check: Check) -> None:
     (folder / "quiz.jsonl").write_text('{"ask": 1}\n')
     (folder / "blocked.txt").write_text("two words\n")

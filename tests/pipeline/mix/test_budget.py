@@ -171,7 +171,10 @@ def test_a_pool_may_take_again_what_an_earlier_claim_took_only_where_it_says_so(
             r"early: the pool `web` is empty, since late claimed 24,\d{3} of its tokens; let it take them again "
             r"\(`reuse: \[late\]`\), lower the `tokens` of late, or mark it `if_present: true`",
         ),
-        (Weight(1, domain="web", if_present=True), r"all its pools are empty; of `web`, late claimed 24,\d{3} of its"),
+        (
+            Weight(1, domain="web", if_present=True),
+            r"holds a document that is left; of `web`, late claimed 24,\d{3} of its",
+        ),
     ],
 )
 def test_a_pool_that_earlier_claims_emptied_names_them_and_what_helps(late: Weight, says: str) -> None:
