@@ -207,8 +207,8 @@ def _refuse_others(folder: Path, kind: str) -> None:
 def _is_older(folder: Path, kind: str) -> bool:
     """Whether a folder without a mark was written by a fox1 that made none."""
     if kind == RUN:
-        manifest, begun = b'"artifacts"' in _read(folder, "manifest.json"), ("recipe.yaml", "records")
-        return manifest or all((folder / name).exists() for name in begun)
+        whole = b'"artifacts"' in _read(folder, "manifest.json")
+        return whole or all((folder / name).exists() for name in ("recipe.yaml", "records"))
     if kind == DUMP:
         return (folder / "__fox1").exists()
     begun = all((folder / name).exists() for name in ("metrics.jsonl", "train.log"))

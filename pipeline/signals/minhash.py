@@ -173,7 +173,7 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
                     out[np.uint64(size + k)] = np.uint8(word >> np.uint64(8 * k))
                 size += 8
                 i += 8
-                after_space = np.int64(blank >> np.uint64(63))
+                after_space = int(blank >> np.uint64(63))
                 continue
         stop = min(i + 8, end)
         while i < stop:
@@ -188,7 +188,7 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
             # Without a branch: a space after a space is written over by what follows.
             out[np.uint64(size)] = np.uint8(32) if kind else b
             size += 1 - (kind & after_space)
-            after_space = np.int64(kind)
+            after_space = int(kind)
             i += 1
     return size - (after_space if size else 0)
 
@@ -427,24 +427,24 @@ def _sign(
                 used = 0
                 i, end = offsets[d], offsets[d + 1]
                 inside = False
-                units = 0
+                read = 0
                 while True:
                     unit, after, inside = _next_unit(text, i, end, classes, folded, by_char, inside)
-                    if after < 0 and units >= ngram:
+                    if after < 0 and read >= ngram:
                         break
                     if after >= 0:
                         i = after
-                        if by_char and units == 0 and unit == 32:
+                        if by_char and read == 0 and unit == 32:
                             continue  # no space before the first word
-                        window[units % ngram] = unit
-                        units += 1
-                        if units < ngram:
+                        window[read % ngram] = unit
+                        read += 1
+                        if read < ngram:
                             continue
                     h = np.uint64(0)
-                    width = min(units, ngram)
+                    width = min(read, ngram)
                     for w in range(width):
-                        h += window[(units - width + w) % ngram] * factors[w]
-                    if units == 0:
+                        h += window[(read - width + w) % ngram] * factors[w]
+                    if read == 0:
                         h = content[d, 0]
                     h = mix64(h) | np.uint64(1)
                     if (h >> np.uint64(1)) - first_hash < span and _add(table[:room], h):
@@ -454,7 +454,7 @@ def _sign(
                             used = _narrow(table[:room], first_hash, span)
                     if after < 0:
                         break
-                for slot in range(room):
+                for slot in range(int(room)):
                     if table[slot] != 0:
                         chunk[filled] = np.uint32(table[slot] >> np.uint64(32))
                         filled += 1

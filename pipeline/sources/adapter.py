@@ -114,7 +114,7 @@ def as_timestamp(value: object) -> int:
         if date := _DATE.fullmatch(str(whole)):
             parts = [int(part or least) for part, least in zip(date.groups(), _FIRST, strict=True)]
             with suppress(ValueError):
-                return _seconds(datetime(*parts, tzinfo=UTC))  # type: ignore[misc]
+                return _seconds(datetime(*parts, tzinfo=UTC))  # type: ignore[misc, arg-type]
         return next((max(0, whole // unit) for unit in _UNITS if whole // unit <= _LATEST), NOT_UNDERSTOOD)
     except (ValueError, OverflowError, TypeError):
         return NOT_UNDERSTOOD

@@ -59,7 +59,7 @@ class DatatroveReader:
             ValueError: it cannot be imported or constructed; the message names it.
         """
         try:
-            found = import_installed(self.target)
+            found: Any = import_installed(self.target)
             reads_files = inspect.isclass(found) and hasattr(found, "read_file")
             if not reads_files:
                 raise ValueError("it does not read files; name a datatrove reader that does")

@@ -262,10 +262,11 @@ def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     ):
         yield batch
         return
-    sizes = np.sum([row_bytes(c) for c in batch.columns], axis=0, dtype=np.int64)
+    sizes: np.ndarray = np.sum([row_bytes(c) for c in batch.columns], axis=0, dtype=np.int64)
     ends, first = np.cumsum(sizes), 0
     while first < batch.num_rows:
-        last = max(first + 1, int(np.searchsorted(ends, ends[first] - sizes[first] + CHUNK, "right")))
+        most = ends[first] - sizes[first] + CHUNK
+        last = max(first + 1, int(np.searchsorted(ends, most, "right")))
         part = batch.slice(first, last - first)
         if not is_huge(part):
             part = pa.RecordBatch.from_arrays([_expanded(c) for c in part.columns], part.schema.names)
