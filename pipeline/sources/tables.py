@@ -262,7 +262,7 @@ def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     ):
         yield batch
         return
-    sizes: np.ndarray = np.sum([row_bytes(c) for c in batch.columns], axis=0, dtype=np.int64)
+    sizes = np.stack([row_bytes(c) for c in batch.columns]).sum(axis=0)
     ends, first = np.cumsum(sizes), 0
     while first < batch.num_rows:
         most = ends[first] - sizes[first] + CHUNK
