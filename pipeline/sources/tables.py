@@ -262,8 +262,9 @@ def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     ):
         yield batch
         return
-    sizes = np.sum([row_bytes(c) for c in batch.columns], axis=0, dtype=np.int64)
-    ends, first = np.cumsum(sizes), 0
+    sizes: np.ndarray = np.sum([row_bytes(c) for c in batch.columns], axis=0, dtype=np.int64)
+    ends: np.ndarray = np.cumsum(sizes)
+    first = 0
     while first < batch.num_rows:
         last = max(first + 1, int(np.searchsorted(ends, ends[first] - sizes[first] + CHUNK, "right")))
         part = batch.slice(first, last - first)
