@@ -262,7 +262,7 @@ def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     ):
         yield batch
         return
-    sizes: np.ndarray = np.sum([row_bytes(c) for c in batch.columns], axis=0, dtype=np.int64)
+    sizes: np.ndarray = np.array([row_bytes(c) for c in batch.columns]).sum(axis=0)
     ends: np.ndarray = np.cumsum(sizes)
     first = 0
     while first < batch.num_rows:
