@@ -112,9 +112,10 @@ def as_timestamp(value: object) -> int:
             return NOT_UNDERSTOOD
         whole = int(float(value)) if "." in str(value) else int(value)
         if date := _DATE.fullmatch(str(whole)):
-            parts = [int(part or least) for part, least in zip(date.groups(), _FIRST, strict=True)]
+            parts = (int(part or least) for part, least in zip(date.groups(), _FIRST, strict=True))
+            year, month, day, hour, minute, second = parts
             with suppress(ValueError):
-                return _seconds(datetime(*parts, tzinfo=UTC))  # type: ignore[misc, arg-type]
+                return _seconds(datetime(year, month, day, hour, minute, second))
         return next((max(0, whole // unit) for unit in _UNITS if whole // unit <= _LATEST), NOT_UNDERSTOOD)
     except (ValueError, OverflowError, TypeError):
         return NOT_UNDERSTOOD

@@ -262,8 +262,9 @@ def _written_out(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     ):
         yield batch
         return
-    sizes = np.stack([row_bytes(c) for c in batch.columns]).sum(axis=0)
-    ends, first = np.cumsum(sizes), 0
+    sizes: np.ndarray = np.array([row_bytes(c) for c in batch.columns]).sum(axis=0)
+    ends: np.ndarray = np.cumsum(sizes)
+    first = 0
     while first < batch.num_rows:
         most = ends[first] - sizes[first] + CHUNK
         last = max(first + 1, int(np.searchsorted(ends, most, "right")))
