@@ -6,8 +6,9 @@ segment.py          words, lines and paragraphs, cut once for all kernels; unico
 gopher.py, c4.py, fineweb.py, code.py    the rules of the papers, as counts
 language.py, quality.py                  language with confidence; the learned quality score
 unpacked.py         tables of packages, unpacked once for a machine
-minhash.py, hashing.py                   content hash, band signature, sketch
-pii.py, matchers.py, marked.py           personal data and secrets; words that signals look for
+minhash.py, hashing.py, nfc.py           content hash, band signature, sketch; the form in which texts are compared
+pii.py, matchers.py, domain_names.py     personal data and secrets; the top-level domains
+marked.py                                words that signals look for
 contamination.py, urls.py                benchmark n-grams; block lists
 counts.py, ratios.py                     which counts are stored; the ratios that filters form from them
 plugins.py, plugin_files.py              filters of other makers, one Python call per document; those named by file
