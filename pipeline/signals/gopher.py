@@ -38,6 +38,9 @@ REPETITION_COUNTS = (
     *(f"duplicate_{n}gram_chars" for n in DUPLICATE_NGRAMS),
 )
 
+REPEAT, FIRST = 1, 2
+"""Marks of an n-gram that occurs more than once."""
+
 _STOPS = Marked.of(STOP_WORDS)
 
 
@@ -101,8 +104,8 @@ def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarr
     """Repetition of every document, and the repeats among its `ngram`-grams.
 
     Returns:
-        int64 [n, len(REPETITION_COUNTS)], and bool [words]: the n-gram that begins at a word equals an earlier one of
-        the document (all False where `ngram` is not within 2..10).
+        int64 [n, len(REPETITION_COUNTS)], and uint8 [words]: `REPEAT` where the n-gram that begins at a word equals an
+        earlier one of the document, `FIRST` where later ones equal it (all 0 where `ngram` is not within 2..10).
     """
     longest = int(np.max(np.diff(s.word_offsets))) if len(s.counts) else 0
     slots = 1 << max(6, (2 * longest - 1).bit_length())
@@ -233,7 +236,7 @@ def _ngrams(
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(word_offsets) - 1
     out = np.zeros((n, 9), np.int64)
-    repeats = np.zeros(len(word_hash), np.bool_)
+    repeats = np.zeros(len(word_hash), np.uint8)
     keys = np.empty(slots, np.uint64)
     count = np.empty(slots, np.int32)
     first = np.empty(slots, np.int32)
@@ -254,7 +257,7 @@ def _ngrams(
             m = _classify(pending, place, klass, q, keys, count, first)
             if level == ngram:
                 for j in range(m):
-                    repeats[base + place[j]] = first[klass[j]] != place[j]
+                    repeats[base + place[j]] = FIRST if first[klass[j]] == place[j] else REPEAT
             if level <= 4:
                 top_count = top_chars = np.int64(0)
                 for j in range(m):

@@ -23,7 +23,7 @@ from numba import njit
 
 from ...storage.fields import Bounds
 from .blake3 import hash_texts
-from .gopher import repetition_counts
+from .gopher import REPEAT, repetition_counts
 from .hashing import mix64, word_at
 from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
 from .unicode import ALONE, INVISIBLE, MARK, SPACE, TABLE_SIZE, WORD, class_of, decode, tables
@@ -92,7 +92,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     """Signatures of NFC documents.
 
     Args:
-        repeats: bool [words] from `gopher.repetition_counts(s, shingles_repeat(settings))`; None to compute them here.
+        repeats: uint8 [words] from `gopher.repetition_counts(s, shingles_repeat(settings))`; None to compute them here.
     """
     known = shingles_repeat(settings)
     if known and repeats is None:
@@ -115,7 +115,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
         s.word_offsets,
         s.word_hash,
         s.word_signs,
-        np.empty(0, np.bool_) if repeats is None else repeats,
+        np.empty(0, np.uint8) if repeats is None else repeats,
         by_text,
         classes,
         folded,
@@ -316,18 +316,26 @@ def _any(values: np.ndarray) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _repeats(units: np.ndarray, ngram: int, factors: np.ndarray) -> np.ndarray:
-    """bool [units]: whether the n-gram that begins at a unit equals an earlier one."""
-    out = np.zeros(len(units), np.bool_)
+def _repeats(units: np.ndarray, marks: np.ndarray, ngram: int, factors: np.ndarray) -> np.ndarray:
+    """uint8 [units]: `REPEAT` where the n-gram that begins at a unit equals an earlier one.
+
+    Args:
+        marks: of the n-grams of words alone: where there is none, units do not repeat either. Empty: they are unknown.
+    """
+    out = np.zeros(len(units), np.uint8)
+    some = np.count_nonzero(marks) if len(marks) else len(units)
     room = 64
-    while room < 2 * len(units):
+    while room < 2 * some:
         room *= 2
     table = np.zeros(room, np.uint64)
-    for g in range(len(units) - ngram + 1):
+    for g in range(len(units) - ngram + 1 if some else 0):
+        if len(marks) and marks[g] == 0:
+            continue
         h = np.uint64(0)
         for w in range(ngram):
             h += units[g + w] * factors[w]
-        out[g] = not _add(table, mix64(h) | np.uint64(1))
+        if not _add(table, mix64(h) | np.uint64(1)):
+            out[g] = REPEAT
     return out
 
 
@@ -375,15 +383,15 @@ def _sign(
             units, again = word_hash[first : first + m], repeats[first : first + m]
             if len(again) < m or _any(word_signs[first : first + m]):
                 units = units + word_signs[first : first + m]
-                again = _repeats(units, ngram, factors)
+                again = _repeats(units, again, ngram, factors)
             repeated = 0
             for g in range(min(grams, m)):
-                repeated += again[g]
+                repeated += again[g] == REPEAT
             bound = _sketch_bound(grams - repeated, k)
             for g in range(grams):
                 if m == 0:
                     h = content[d, 0]
-                elif again[g]:
+                elif again[g] == REPEAT:
                     continue
                 else:
                     h = np.uint64(0)
@@ -408,7 +416,7 @@ def _sign(
             else:
                 # The bound was too low (or far too high): a heap over all of them, once in many thousand documents.
                 for g in range(grams):
-                    if m and again[g]:
+                    if m and again[g] == REPEAT:
                         continue
                     h = content[d, 0] if m == 0 else np.uint64(0)
                     for w in range(width):

@@ -66,7 +66,7 @@ def _compose(first: int, second: int, pairs: np.ndarray, composed: np.ndarray) -
         return first + second - 0x11A7
     key = np.uint64(first) << np.uint64(32) | np.uint64(second)
     at = np.searchsorted(pairs, key)
-    return composed[at] if at < len(pairs) and pairs[at] == key else 0
+    return int(composed[at]) if at < len(pairs) and pairs[at] == key else 0
 
 
 @njit(cache=True, nogil=True)

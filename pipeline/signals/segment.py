@@ -180,13 +180,14 @@ def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
     return Segments(text, offsets, *_segment(text, offsets, classes, folded, words, lines, MAX_WORDS, MAX_LINES))
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _end_signs(line_signs: np.ndarray, after: np.uint64, operator: bool) -> None:
+@njit(cache=True, nogil=True)
+def _end_signs(word_signs: np.ndarray, first: int, last: int, after: np.uint64, operator: bool) -> None:
     """Settle the signs of a line's words at its end: none without an operator; those after the last word are its."""
     if not operator:
-        line_signs[:] = np.uint64(0)
-    elif after and len(line_signs):
-        line_signs[-1] = mix64(line_signs[-1] ^ (after * WORD_STEP))
+        for w in range(first, last):
+            word_signs[w] = np.uint64(0)
+    elif after and last > first:
+        word_signs[last - 1] = mix64(word_signs[last - 1] ^ (after * WORD_STEP))
 
 
 @njit(cache=True, nogil=True)
@@ -207,7 +208,7 @@ def _segment(
     word_start = np.empty(words, np.int64)
     word_end = np.empty(words, np.int64)
     word_chars = np.empty(words, np.int32)
-    word_signs = np.zeros(words, np.uint64)
+    word_signs = np.empty(words, np.uint64)
     line_offsets = np.zeros(n + 1, np.int64)
     line_start = np.empty(lines, np.int64)
     line_end = np.empty(lines, np.int64)
@@ -296,6 +297,7 @@ def _segment(
                     word_start[w] = start
                     word_end[w] = i
                     word_chars[w] = length
+                    word_signs[w] = signs
                     if signs:
                         word_signs[w] = mix64(signs)
                         signed = True
@@ -317,7 +319,7 @@ def _segment(
                     else:
                         longest_line = max(longest_line, chars - 1 - raw_line_char)
                     if signed or signs:
-                        _end_signs(word_signs[first_word:w], signs, operator)
+                        _end_signs(word_signs, first_word, w, signs, operator)
                         signs = np.uint64(0)
                         signed = False
                     operator = False
@@ -382,7 +384,7 @@ def _segment(
                 line += 1
         longest_line = max(longest_line, chars - raw_line_char)
         if signed or signs:
-            _end_signs(word_signs[first_word:w], signs, operator)
+            _end_signs(word_signs, first_word, w, signs, operator)
         word_offsets[d + 1] = w
         line_offsets[d + 1] = line
         row = counts[d]

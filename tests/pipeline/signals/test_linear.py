@@ -42,8 +42,8 @@ UNITS = {
     "marks": "\u0301", "marks of two classes": "\u0301\u0323", "marks of many classes": "\u0301\u0323\u05b0\u0345\u0334",
     "marks that decompose": "\u0344\u0f73\u0f75", "letters with marks": "a\u0301", "script": "javascript\n",
     "lorem": "lorem ipsum ", "policy": "cookie policy\n", "pages": "http://x.y/a?b=c&", "escapes of a page": "http://x/%e",
-    "users": "http://@", "turns": "<start_of_turn>", "ends": "<eos>", "separators": "\x1d a",
-    "beyond the tables": "\U000e0041", "private": "\U000f0000",
+    "users": "http://@", "turns": "<start_of_turn>", "ends": "<eos>",
+    "separators": "\x1d a", "beyond the tables": "\U000e0041", "private": "\U000f0000",
 }  # fmt: skip
 """Text that a matcher may begin at every place, walk far from, and give up."""
 TEXTS: dict[str, Callable[[int], str]] = {

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from tests.pipeline.signals.texts import TEXT, segments
 
 EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+\-])(?!(?:git|hg|svn)@)[A-Za-z0-9._%+\-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.)+"
-    rf"(?:{'|'.join(sorted(TOP_LEVEL))})(?![A-Za-z0-9\-(])",
+    r"(?<![A-Za-z0-9._%+\-])(?!(?i:git|hg|svn)@)[A-Za-z0-9._%+\-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.)+"
+    rf"(?i:{'|'.join(sorted(TOP_LEVEL))})(?![A-Za-z0-9\-(])",
 )
 IPV4 = re.compile(
     r"(?<![A-Za-z0-9._\-])(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
     r"(?![A-Za-z0-9_])(?!\.[A-Za-z0-9])"
 )
-BEFORE = re.compile(r"(?://|@|(?<![A-Za-z])(?:ip|address|server)[^A-Za-z0-9\n]{1,4})\Z")
+WORDS = "address addresses addr client dns gateway host hosts inet ip ipaddress ips nameserver peer ping proxy server servers"
+BEFORE = re.compile(rf"(?://|@|(?<![A-Za-z])(?i:{'|'.join(WORDS.split())})[^A-Za-z0-9\n\x80-\U0010ffff]{{1,4}})\Z")
 
 
 def is_address(text: str, match: re.Match[str]) -> bool:
