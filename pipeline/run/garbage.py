@@ -12,7 +12,8 @@ from typing import Any
 
 from ...storage import lease
 from ...storage.inside import refuse_links
-from .artifacts import FINAL, Artifact, RunPaths, is_finished, read_json, remove, write_json
+from .artifacts import FINAL, Artifact, RunPaths, is_finished, remove, write_json
+from .manifest import read_manifest
 
 INTERMEDIATE = ("dedupe", "mix")
 """Folders of shuffle files: large, and read again only if a changed recipe repeats a step."""
@@ -63,7 +64,7 @@ def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) 
 
 
 def _finished_manifest(paths: RunPaths) -> Any:
-    manifest = read_json(paths.manifest)
+    manifest = read_manifest(paths)
     if not is_finished(manifest):
         raise ValueError(f"{paths.root} is not finished and may still need its files; run `fox1 curate` to finish it")
     return manifest

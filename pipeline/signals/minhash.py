@@ -173,7 +173,7 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
                     out[np.uint64(size + k)] = np.uint8(word >> np.uint64(8 * k))
                 size += 8
                 i += 8
-                after_space = np.int64(blank >> np.uint64(63))  # type: ignore[assignment]
+                after_space = np.int64(blank >> np.uint64(63))
                 continue
         stop = min(i + 8, end)
         while i < stop:
@@ -188,9 +188,9 @@ def _collapse(text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: 
             # Without a branch: a space after a space is written over by what follows.
             out[np.uint64(size)] = np.uint8(32) if kind else b
             size += 1 - (kind & after_space)
-            after_space = np.int64(kind)  # type: ignore[assignment]
+            after_space = np.int64(kind)
             i += 1
-    return size - (after_space if size else 0)
+    return size - int(after_space if size else 0)
 
 
 @njit(cache=True, nogil=True)

@@ -107,7 +107,7 @@ class Failing(InProcess):
                     planned = replace(planned, replaces=True)  # as the engine asks again
                     # Nothing vouches for outputs that are not whole.
                     kind = result_type(planned.task.run)
-                    done = read_record(paths, step, planned.task.name, planned.key, kind)
+                    done = read_record(paths, step, planned.task.name, planned.key, kind).result
                     last = fault is Crash and moment == "after" and done is not None
                     assert done is None or last, (step, planned.task.name, publish, moment)
                     outcome = None
