@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from ..storage.wording import say
+
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 UNDISTURBED_SECONDS = 3.0
 """How long after a signal further ones are ignored: a terminal that closes sends two, and what unwinds needs a moment."""
@@ -58,7 +60,7 @@ def ended_by_signals() -> Iterator[None]:
 def report(line: str) -> None:
     """Print a line about the end, where there is still somebody to read it."""
     with suppress(OSError):
-        print(line, file=sys.stderr)
+        say(line, sys.stderr)
 
 
 def _flush() -> None:

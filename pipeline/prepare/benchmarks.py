@@ -198,14 +198,22 @@ def _file_rows(path: str, benchmark: str) -> Iterator[BenchmarkRow]:
             f"benchmark {benchmark}: {path} cannot be read ({error}); correct the path or the file"
         ) from None
     if path.endswith(".csv"):
-        rows = list(csv.reader(io.StringIO(text)))
+        try:
+            rows = list(csv.reader(io.StringIO(text)))
+        except csv.Error as error:
+            raise ValueError(f"benchmark {benchmark}: {path} is no CSV file ({error}); correct the file") from None
         header = rows[0] if rows else []
         if "question" in [h.lower() for h in header]:
             yield from (dict(zip(header, row, strict=False)) for row in rows[1:])
         else:
             # MMLU as first published: question, four choices, the answer's letter, no header.
             names = ["question", *(f"choice{i}" for i in range(4)), "answer"]
-            yield from (dict(zip(names, row, strict=True)) for row in rows)
+            for number, row in enumerate(rows):
+                if len(row) != len(names):
+                    raise ValueError(
+                        f"benchmark {benchmark}: row {number} of {path} has {len(row)} columns, not {len(names)}; correct the file"
+                    )
+                yield dict(zip(names, row, strict=True))
     else:
         # Not by `splitlines`: a string of JSON may hold U+2028 and its like.
         for number, line in enumerate(text.split("\n")):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...storage import lease
 from ...storage.inside import refuse_links
-from .artifacts import FINAL, Artifact, RunPaths, is_finished, remove, write_json
+from .artifacts import FINAL, Artifact, RunPaths, is_finished, read_json, remove, write_json
 from .manifest import read_manifest
 
 INTERMEDIATE = ("dedupe", "mix")

@@ -120,7 +120,7 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
         reader = DatatroveReader(source.reader, source.arguments, source.root) if source.reader else None
         found = [(entry, reader) for entry in _entries(source, private_hosts, say)]
         paths = [entry.path for entry, _ in found]
-        if outside := next((p for p in paths if p.startswith("/") or {".", ".."} & set(p.split("/"))), None):
+        if outside := next((p for p in paths if {"", ".", ".."} & set(p.split("/"))), None):
             raise ValueError(f"{outside!r} leaves the folder of its corpus; remove it")
         if reader:
             reader.make()

@@ -154,7 +154,10 @@ def stop_at_the_first_report(command: list[str], number: int) -> str:
 
     All that listens meanwhile must be reached from this machine only.
     """
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # What started the suite may ignore the signal, and its children inherit that.
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
+    )
     assert process.stderr
     for line in process.stderr:
         if " step " in line:

@@ -81,7 +81,7 @@ def test_folders_with_an_equals_sign_and_patterns_move_too(moved: Path) -> None:
     stored = moved / "run" / "recipe.yaml"
     old = moved / "old" / "corpora"
     stored.write_text(stored.read_text().replace(str(old), "/d/lang=en"))
-    value = stored_recipe(stored, ["/d/lang=en=/e/[x]", "/e/[x]/pile=s3://b/pile/"])[1]
+    value = stored_recipe(stored, moves=["/d/lang=en=/e/[x]", "/e/[x]/pile=s3://b/pile/"])[1]
     assert value["sources"]["dolma"]["root"] == "/e/[x]/dolma"
     assert value["sources"]["pile"]["root"] == "s3://b/pile"
     assert value["contamination"]["benchmarks"]["sample"]["files"] == ["/e/[[]x]/benchmarks.jsonl"]

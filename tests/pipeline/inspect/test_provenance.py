@@ -212,12 +212,13 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
         tmp_path / "three" / "old" / "web.parquet",
         tmp_path / "three" / "__fox1" / "records" / "dump" / "old.json",
     )
+    half = tmp_path / "three" / f".{'0' * 32}.tmp"
     stale.parent.mkdir()
-    for path in (stale, tmp_path / "three" / "mine.parquet", tmp_path / "three" / ".half.tmp"):
+    for path in (stale, tmp_path / "three" / "mine.parquet", half):
         path.write_bytes(b"x")
     record.write_text(json.dumps({"task": "old/web", "outputs": [{"path": "old/web.parquet"}]}))
     assert invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "3", "--in-process"]).exit_code == 0
-    assert not stale.exists() and not record.exists() and not (tmp_path / "three" / ".half.tmp").exists()
+    assert not stale.exists() and not record.exists() and not half.exists()
     assert (tmp_path / "three" / "mine.parquet").exists()
     (tmp_path / "three" / "mine.parquet").unlink()
     assert pyarrow.dataset.dataset(str(tmp_path / "three"), format="parquet").count_rows() == len(third)

@@ -16,6 +16,7 @@ from fox1.pipeline.inspect.lookup import Found
 from fox1.pipeline.inspect.provenance import Placed
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.signals.content import written
 from fox1.recipes.load import load_recipe
 
 from tests.conftest import run_command
@@ -46,7 +47,7 @@ def trained(run: Path) -> dict[str, Any]:
     for path in sorted((run / "decisions").rglob("*.parquet")):
         for row in pq.read_table(path).to_pylist():
             if row["kind"] == "exact":
-                found = run_command("find", run, "--hash", _signals(run, row)["content_hash"].hex())
+                found = run_command("find", run, "--hash", written(_signals(run, row)["content_hash"]))
                 if not found.returncode:
                     return _signals(run, row)
     raise AssertionError
@@ -72,11 +73,11 @@ def fails(status: int, *words: object, says: str = "") -> str:
 
 
 def test_a_no_and_an_error_have_statuses_of_their_own(run: Path, trained: dict[str, Any]) -> None:
-    assert run_command("find", run, "--hash", trained["content_hash"].hex()).returncode == 0
-    missing = run_command("find", run, "--hash", "0" * 32)
+    assert run_command("find", run, "--hash", written(trained["content_hash"])).returncode == 0
+    missing = run_command("find", run, "--hash", written(bytes(16)))
     assert missing.returncode == 1 and missing.stdout.startswith("not found")
     fails(2, "find", run, "--hash", "0", says="not a content hash")
-    fails(2, "find", run / "nowhere", "--hash", "0" * 32, says="manifest.json is missing")
+    fails(2, "find", run / "nowhere", "--hash", written(bytes(16)), says="manifest.json is missing")
     assert run_command("find", run).returncode == 2
 
 
@@ -86,11 +87,11 @@ def test_a_part_that_was_not_copied_is_no_answer(
 ) -> None:
     (linked / part).rename(tmp_path / part)
     try:
-        fails(2, "find", linked, "--hash", trained["content_hash"].hex())
+        fails(2, "find", linked, "--hash", written(trained["content_hash"]))
         if part in ("decisions", "signals"):
             fails(1, "why", linked, trained["doc_id"], says=f"{part}/")
         if part == "decisions":
-            (tmp_path / "list").write_text(f"hash:{trained['content_hash'].hex()}\n")
+            (tmp_path / "list").write_text(f"{written(trained['content_hash'])}\n")
             fails(2, "find", linked, "--exclude", tmp_path / "list", says="decisions")
     finally:
         (tmp_path / part).rename(linked / part)
@@ -100,7 +101,7 @@ def test_a_run_without_an_index_is_no_answer(copy: Path, trained: dict[str, Any]
     manifest = read_manifest(RunPaths(copy))
     left = {name: facts for name, facts in manifest["artifacts"].items() if not name.startswith("index/blocks")}
     replace(copy / "manifest.json", {**manifest, "artifacts": left})
-    fails(2, "find", copy, "--hash", trained["content_hash"].hex(), says="no index")
+    fails(2, "find", copy, "--hash", written(trained["content_hash"]), says="no index")
 
 
 def test_blocks_of_a_phase_are_trained_on_whatever_its_name() -> None:
@@ -147,7 +148,7 @@ def test_a_hostile_manifest_is_refused(what: str, copy: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"[]", b"[" * 100_000, b"\xff"])
 def test_a_manifest_that_is_none_is_refused(data: bytes, copy: Path) -> None:
     replace(copy / "manifest.json", data)
-    fails(2, "find", copy, "--hash", "0" * 32, says="manifest.json is damaged")
+    fails(2, "find", copy, "--hash", written(bytes(16)), says="manifest.json is damaged")
 
 
 def test_no_file_in_a_run_is_waited_for(copy: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from fox1.pipeline.run.artifacts import Artifact, RunPaths, content_key, write_j
 from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect, remove_stale
 from fox1.storage import lease
+from fox1.tokenize.model import TokenizerSettings
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ def finish(root: Path, **names: tuple[str, ...]) -> Engine:
             for a in outputs
         }
         write_json(
-            engine.paths.manifest, {"artifacts": {"stats/x.json": {"bytes": 0, "rows": 0, "hash": ""}, **artifacts}}
+            engine.paths.manifest,
+            {
+                "version": 1,
+                "files": [],
+                "tokenizer": asdict(TokenizerSettings()),
+                "artifacts": {"stats/x.json": {"bytes": 0, "rows": 0, "hash": ""}, **artifacts},
+            },
         )
     return engine
 

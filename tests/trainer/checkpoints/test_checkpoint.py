@@ -158,7 +158,7 @@ def test_a_tensorboard_that_cannot_be_written_is_one_line(
 
 
 def test_a_line_that_was_cut_off_hides_no_other(tmp_path: Path) -> None:
-    line = {"kind": "train", "step": 1, "loss": 2.0}
+    line = {"kind": "train", "step": 1, "phase": "phase1", "loss": 2.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + '\n{"kind": "tra')
     metrics = Metrics(tmp_path)
     metrics.write("train", 2, {"loss": 1.5})
