@@ -6,6 +6,7 @@ Only what a completion record names is deleted, and the record with it: a file t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) 
         ValueError: the run is not finished, is being written, or has links or names that lead out of it.
     """
     _finished_manifest(paths)
-    with lease.held(paths.root, lease.RUN):
+    # What only looks writes nothing, not even who holds the run.
+    with nullcontext() if dry_run else lease.held(paths.root, lease.RUN):
         manifest = _finished_manifest(paths)
         named = {n: facts for n, facts in manifest["artifacts"].items() if not (intermediate and _passing(n))}
         gone: dict[str, Path] = {}

@@ -76,7 +76,7 @@ def test_a_no_and_an_error_have_statuses_of_their_own(run: Path, trained: dict[s
     assert run_command("find", run, "--hash", written(trained["content_hash"])).returncode == 0
     missing = run_command("find", run, "--hash", written(bytes(16)))
     assert missing.returncode == 1 and missing.stdout.startswith("not found")
-    fails(2, "find", run, "--hash", "0", says="not a content hash")
+    fails(2, "find", run, "--hash", "0", says="is no content hash")
     fails(2, "find", run / "nowhere", "--hash", written(bytes(16)), says="manifest.json is missing")
     assert run_command("find", run).returncode == 2
 

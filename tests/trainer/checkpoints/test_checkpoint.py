@@ -158,9 +158,10 @@ def test_a_tensorboard_that_cannot_be_written_is_one_line(
 
 
 def test_a_line_that_was_cut_off_hides_no_other(tmp_path: Path) -> None:
-    line = {"kind": "train", "step": 1, "phase": "phase1", "loss": 2.0}
+    drawn = {"phase": "phase1", "tokens": 1024, "tokens_per_second": 10.0}
+    line = {"kind": "train", "step": 1, "loss": 2.0, **drawn}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + '\n{"kind": "tra')
     metrics = Metrics(tmp_path)
-    metrics.write("train", 2, {"loss": 1.5})
+    metrics.write("train", 2, {"loss": 1.5, **drawn})
     metrics.close()
     assert [(m["step"], m["loss"]) for m in read_metrics(tmp_path)] == [(1, 2.0), (2, 1.5)]
