@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from fox1.api import load_phase
+from fox1.api import load_phase, open_run
 from fox1.pipeline.inspect.lookup import Found
 from fox1.pipeline.inspect.provenance import Placed
 from fox1.pipeline.run.artifacts import RunPaths
@@ -44,12 +44,13 @@ def copy(linked: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def trained(run: Path) -> dict[str, Any]:
     """The signals of a dropped document whose kept copy was trained on."""
+    opened = open_run(run)
     for path in sorted((run / "decisions").rglob("*.parquet")):
         for row in pq.read_table(path).to_pylist():
             if row["kind"] == "exact":
-                found = run_command("find", run, "--hash", written(_signals(run, row)["content_hash"]))
-                if not found.returncode:
-                    return _signals(run, row)
+                signals = _signals(run, row)
+                if any(found.trained_on for found in opened.find(hash=written(signals["content_hash"]))):
+                    return signals
     raise AssertionError
 
 

@@ -17,7 +17,7 @@ from fox1.pipeline.signals.segment import segment, text_buffers
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import TokenizerSettings, train
 
-SMALL, LARGE = 1 << 16, 1 << 18
+SMALL, LARGE = 1 << 15, 1 << 17
 """Characters of a text and of one four times as long."""
 GROWTH = 8
 """Most that the time may grow: 4 is linear, 16 quadratic."""
