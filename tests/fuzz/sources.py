@@ -219,7 +219,7 @@ BOMB_BYTES = 3 << 29
 
 def make_bomb(rng: random.Random) -> Case:
     """A small file that stands for gigabytes: one long value in a dictionary for all rows, or columns of zeros."""
-    size, rows = 1 << rng.randrange(18, 24), 1 << rng.randrange(4, 12)
+    size, rows = 1 << rng.randrange(18, 22), 1 << rng.randrange(4, 11)
     one, out = "y" * size, io.BytesIO()
     column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([one]))
     short = pa.array(["short"] * rows)
@@ -240,7 +240,7 @@ def make_bomb(rng: random.Random) -> Case:
             pq.write_table(pa.table({"messages": talks}), out, compression="zstd")
             return Case("chat/x.parquet", out.getvalue())
         case _:
-            zeros = pa.array([b"\0" * (size << 4)], pa.large_binary())
+            zeros = pa.array([b"\0" * (size << 6)], pa.large_binary())
             table = pa.table({"text": ["x"], **{f"junk{i}": zeros for i in range(rng.randrange(1, 16))}})
             options = pa.ipc.IpcWriteOptions(compression="zstd")
             with rng.choice([pa.ipc.new_file, pa.ipc.new_stream])(out, table.schema, options=options) as writer:
