@@ -190,11 +190,9 @@ class Run:
 
     def _listed(self, corpus: str) -> list[SourceFile]:
         from .pipeline.curate import planned_files
-        from .recipes.load import stored_recipe
-        from .recipes.settings import curate_settings
+        from .recipes.load import stored_settings
 
-        settings = curate_settings(stored_recipe(self.paths.recipe, self._trust, moves=self._moves)[0])
-        return planned_files(replace(settings, private_hosts=self._trust), self.paths, corpus)
+        return planned_files(stored_settings(self.paths.recipe, self._trust, self._moves), self.paths, corpus)
 
     @property
     def phases(self) -> list[str]:

@@ -27,7 +27,7 @@ from fox1.pipeline.engine.tasks import Engine
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
 from fox1.pipeline.run.artifacts import ROW_GROUP_ROWS, Artifact, RunPaths
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
-from fox1.pipeline.signals.hashing import mix64
+from fox1.pipeline.signals.hashing import fixed_binary, mix64
 from fox1.pipeline.signals.minhash import MinHashSettings, _update_minima, coefficients
 from fox1.pipeline.signals.scan import FileSignals
 from fox1.recipes.units import quantity
@@ -112,13 +112,13 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
                 "doc_id": pa.array(np.uint64(file.file_hash << ROW_BITS) + np.arange(n, dtype=np.uint64)),
                 "row": np.arange(n),
                 "subset": pa.repeat("crawl", n),
-                "content_hash": _fixed(content),
+                "content_hash": fixed_binary(content),
                 "url_hash": pa.repeat(pa.scalar(0, pa.uint64()), n),
                 "timestamp": pa.repeat(0, n),
                 "quality": rng.integers(0, 65_536, n, np.uint16),
                 "contaminated": pa.repeat(pa.scalar(0, pa.uint16()), n),
                 "n_bytes": rng.integers(200, 10_000, n),
-                "band_signature": _fixed(bands),
+                "band_signature": fixed_binary(bands),
                 "n_shingles": sizes,
                 "sketch": pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)]),
             }
@@ -140,10 +140,6 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
         kept = (Verdict("web", "crawl", "", n),)
         filtered[group.name] = FilteredGroup(Artifact(str(path), 0, n, group.name), kept, RuleCounts({}, {}, ()), ())
     return groups, signals, filtered
-
-
-def _fixed(values: np.ndarray) -> pa.Array:
-    return pa.Array.from_buffers(pa.binary(8 * values.shape[1]), len(values), [None, pa.py_buffer(values)])
 
 
 def measure(root: Path, documents: int, memory: int, workers: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..storage.store import shown
 from . import cluster, curation, doctor, inspection, recipes, training
-from .interrupt import ended_by_signals, report
+from .interrupt import report
 from .options import looking
 
 
@@ -92,18 +92,17 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: one line per error or signal, a traceback only with --debug."""
+    """Run the command: one line per error, a traceback only with --debug. `__main__` ends it at a signal."""
     debug = "--debug" in sys.argv
-    with ended_by_signals():
-        try:
-            app(prog_name="fox1")
-        except (ValueError, OSError) as error:
-            if debug:
-                raise
-            from ..storage.wording import one_line, say
+    try:
+        app(prog_name="fox1")
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        from ..storage.wording import one_line, say
 
-            # A message may hold names of files and words of documents, and those of libraries have several lines.
-            message = shown(one_line(str(error)) or type(error).__name__)
-            for line in (*getattr(error, "details", ()), f"error: {message}"):
-                say(line, sys.stderr)
-            sys.exit(getattr(error, "exit_status", 1))
+        # A message may hold names of files and words of documents, and those of libraries have several lines.
+        message = shown(one_line(str(error)) or type(error).__name__)
+        for line in (*getattr(error, "details", ()), f"error: {message}"):
+            say(line, sys.stderr)
+        sys.exit(getattr(error, "exit_status", 1))

@@ -202,22 +202,18 @@ def dump(
 
     Each row names the source file and row that its document comes from.
     """
-    from dataclasses import replace
-
     from ..api import session
     from ..pipeline.curate import planned_groups
     from ..pipeline.engine.tasks import Engine
     from ..pipeline.inspect.dump import STATE, dumped_phase
     from ..pipeline.inspect.dump import dump as dump_run
     from ..pipeline.run.artifacts import RunPaths, remove_partial
-    from ..recipes.load import stored_recipe
-    from ..recipes.settings import curate_settings
+    from ..recipes.load import stored_settings
     from ..storage.lease import DUMP, held
     from .show.bars import StageBars
 
     paths = RunPaths(run)
-    recipe = stored_recipe(paths.recipe, trust, moves=data or [])[0]
-    settings = replace(curate_settings(recipe), private_hosts=trust)
+    settings = stored_settings(paths.recipe, trust, data or [])
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
     with resumable(), held(out, DUMP) as lease, session(address, workers, in_process) as executor, StageBars() as bars:

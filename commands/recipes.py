@@ -95,13 +95,11 @@ def tokenizer_train(
     from ..pipeline.curate import planned_groups
     from ..pipeline.run.artifacts import RunPaths, publish
     from ..pipeline.stats.tokenizer_figures import train_on_survivors
-    from ..recipes.load import stored_recipe
-    from ..recipes.settings import curate_settings
+    from ..recipes.load import stored_settings
     from ..recipes.units import quantity
 
     paths = RunPaths(run)
-    recipe = stored_recipe(paths.recipe, trust, moves=data or [])[0]
-    settings = replace(curate_settings(recipe), private_hosts=trust)
+    settings = stored_settings(paths.recipe, trust, data or [])
     wanted = settings.tokenizer
     if vocab_size:
         wanted = replace(wanted, vocab_size=quantity(vocab_size))

@@ -6,12 +6,14 @@ import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from ..pipeline.curate import CurateSettings
 from ..pipeline.sources.globs import escape
 from ..storage.reading import read_bounded
 from ..storage.wording import printable
@@ -19,6 +21,7 @@ from .check import absent_pools
 from .json_schema import nearest
 from .presets import PRESETS, expand
 from .schema import Recipe
+from .settings import curate_settings
 from .travel import find_data, find_lists, find_plugins, move_data
 from .trust import named_code
 
@@ -314,6 +317,14 @@ def stored_recipe(
     if code := None if trust else next(named_code(recipe, value, plans), None):
         raise ValueError(f"{stored} names {code}, which runs code; add --trust if you trust whoever made this run")
     return recipe, value
+
+
+def stored_settings(stored: Path, trust: bool = False, moves: Sequence[str] = ()) -> CurateSettings:
+    """What a run was curated with, to read its sources again; arguments and errors are those of `stored_recipe`.
+
+    Whoever trusts a recipe to run code also lets its lists lead to private addresses.
+    """
+    return replace(curate_settings(stored_recipe(stored, trust, moves=moves)[0]), private_hosts=trust)
 
 
 def change_filters(

@@ -16,7 +16,6 @@ A run states absolute paths, whatever folder it was made in, and data that moved
 from __future__ import annotations
 
 import copy
-import glob
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 
 from ..pipeline.run.artifacts import publish
 from ..pipeline.signals.plugin_files import code_files, digest_of, split_target
+from ..pipeline.sources.globs import escape
 from ..pipeline.sources.url_list import parse
 from ..storage.inside import named
 from .settings import list_file
@@ -280,4 +280,4 @@ def _is_relative(name: _Mention) -> bool:
 
 def _literal(name: _Mention, path: str) -> str:
     """A path as the value takes it: the files of benchmarks are patterns."""
-    return glob.escape(path) if name.where.startswith("contamination.benchmarks.") else path
+    return escape(path) if name.where.startswith("contamination.benchmarks.") else path

@@ -2,8 +2,8 @@
 
 store.py      a store as a local mirror: what is opened is fetched, what is published is uploaded whole
 lease.py      one writer of a run, or of a folder of checkpoints, at a time; whose a folder is
-inside.py     paths that stay in their folder: neither names nor links lead out of it
-private.py    folders that nobody else can write
+inside.py     paths that stay in their folder: neither names (names.py) nor links lead out of it
+scratch.py    where mirrors lie; private.py: folders that nobody else can write
 disk.py       errors of a disk that refuses to be written
 reading.py    files of ours, read within limits and checked; JSON as the dataclass that it must be
 wording.py    an error as one line; text that cannot steer a terminal

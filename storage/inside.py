@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import uuid
 from pathlib import Path
 
 from . import store
+from .names import stays_below
+from .reading import Misshapen, open_descriptor
 from .wording import printable
 
 
@@ -24,7 +25,7 @@ def named(root: Path, name: str, own: int = 0) -> Path:
     Raises:
         ValueError: the name is no relative path below the folder, or leads through a symbolic link.
     """
-    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+    if not stays_below(name) or "\0" in name:
         raise ValueError(
             f"{store.shown(root)} names the file {printable(name)!r}, which is not below its folder; do not trust it"
         )
@@ -73,9 +74,7 @@ def open_own(path: Path, flags: int) -> int:
     """
     if os.path.islink(path):
         raise ValueError(f"{path} is a symbolic link; remove it, and run the same command again")
-    # A FIFO does not block.
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError(f"{path} is not a regular file; remove it, and run the same command again")
-    return descriptor
+    try:
+        return open_descriptor(path, flags | os.O_NOFOLLOW)
+    except Misshapen:
+        raise ValueError(f"{path} is not a regular file; remove it, and run the same command again") from None

@@ -51,10 +51,14 @@ def cache_folder(name: str) -> str:
         folder = tempfile.mkdtemp(prefix="fox1-")
     except OSError:
         return os.devnull  # nothing can be written anywhere: every process does without
-    owner = os.getpid()
-    # A forked child ends earlier, and is not the owner.
-    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
+    remove_at_exit(folder)
     return folder
+
+
+def remove_at_exit(folder: str) -> None:
+    """Remove a folder when this process ends. A forked child ends earlier, and is not the owner."""
+    owner = os.getpid()
+    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
 
 
 def _made(base: str, *names: str) -> str:

@@ -46,11 +46,16 @@ def open_regular(path: Path) -> IO[bytes]:
         Misshapen: it is a folder, FIFO, socket or device.
         OSError: it is missing or cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.fdopen(open_descriptor(path, os.O_RDONLY), "rb")
+
+
+def open_descriptor(path: Path, flags: int) -> int:
+    """The descriptor of a file, opened with these flags; see `open_regular`."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Misshapen("it is not a regular file")
-    return os.fdopen(descriptor, "rb")
+    return descriptor
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -15,24 +15,21 @@ retried with growing pauses.
 
 from __future__ import annotations
 
-import atexit
 import os
 import random
 import re
 import shutil
-import stat
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cache
 from pathlib import Path, PosixPath
 from typing import Any, TypeVar
 
-from .private import why_not_private
+from .names import stays_below
+from .scratch import make_private, scratch, scratch_limit, session_folder
 from .wording import first_line
 
 T = TypeVar("T")
@@ -40,58 +37,10 @@ T = TypeVar("T")
 TRIES = 7
 """Attempts at one request; the pauses between them sum to about half a minute."""
 FIRST_PAUSE = 0.5
-STALE_HOURS = 24
-"""A session's mirror that nobody touched for this long is removed."""
 ASKED_BYTES = 4 << 20
 """Of a larger file the store is asked whether it has it, before it is sent."""
 ROOM_EVERY = 256 << 20
 """Bytes fetched between two checks of how full the scratch folder is."""
-
-
-def scratch() -> Path:
-    """Where mirrors lie: ${FOX1_SCRATCH}, the same on all nodes, best on a local NVMe disk."""
-    named = os.environ.get("FOX1_SCRATCH")
-    return PosixPath(named) if named else PosixPath(tempfile.gettempdir(), f"fox1-scratch-{os.getuid()}")
-
-
-@cache
-def _make_private(session: Path) -> None:
-    """Make the folder of a session on this node, and look once whether other users could write or exchange what is in it.
-
-    All nodes name it alike, so that another one cannot take its place.
-
-    Raises:
-        ValueError: they could.
-    """
-    root = str(session.parent)
-    with suppress(FileExistsError):
-        os.makedirs(root, 0o700)
-    if os.environ.get("FOX1_SCRATCH"):
-        problem = why_not_private(os.path.realpath(root), base=True)
-    else:
-        facts = os.lstat(root)
-        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid():
-            os.chmod(root, 0o700)  # an earlier version may have left it open; what is in it is not read
-        problem = why_not_private(root)
-    if not problem:
-        with suppress(FileExistsError):
-            os.mkdir(session, 0o700)
-        root, problem = str(session), why_not_private(str(session))
-    if problem:
-        raise ValueError(
-            f"{root} {problem}, and is not used for what is fetched from stores: remove it, or set FOX1_SCRATCH to a folder "
-            "of your own"
-        )
-
-
-def scratch_limit() -> int:
-    """Bytes that mirrors may take on a node: ${FOX1_SCRATCH_BYTES}, else half of the disk."""
-    named = os.environ.get("FOX1_SCRATCH_BYTES")
-    if not named:
-        return shutil.disk_usage(scratch()).total // 2
-    if not named.isdigit():
-        raise ValueError(f"FOX1_SCRATCH_BYTES={named} is not a number of bytes; write for example 100000000000")
-    return int(named)
 
 
 class Mirrored(PosixPath):
@@ -114,7 +63,7 @@ class Mirrored(PosixPath):
         Raises:
             ValueError: others can.
         """
-        _make_private(PosixPath(*self.parts[: self._at]))
+        make_private(PosixPath(*self.parts[: self._at]))
 
     @property
     def local(self) -> PosixPath:
@@ -180,8 +129,6 @@ class Mirrored(PosixPath):
 
 # -- places ----------------------------------------------------------------------------------------------------------
 
-_session = ""
-
 
 def open_root(text: str | Path) -> Path:
     """A folder by path or URL; of a URL, its place in this session's mirror.
@@ -194,9 +141,9 @@ def open_root(text: str | Path) -> Path:
         return as_path(os.path.abspath(text))
     scheme, _, rest = text.partition("://")
     rest = rest.strip("/")
-    if not scheme or not rest or any(part in ("", ".", "..") for part in rest.split("/")):
+    if not scheme or not rest or not stays_below(rest):
         raise ValueError(f"{text} is not a folder of a store; write s3://BUCKET/FOLDER")
-    return Mirrored(_session_folder(), f"@{scheme}", *rest.split("/"))
+    return Mirrored(session_folder(), f"@{scheme}", *rest.split("/"))
 
 
 def as_path(text: str | Path) -> Path:
@@ -217,30 +164,6 @@ def shown(text: object) -> str:
 def _prefix(scheme: str) -> str:
     """What stands before the parts of a URL; a local file's path begins with a slash."""
     return "file:///" if scheme == "file" else f"{scheme}://"
-
-
-def _session_folder() -> Path:
-    """This process's session folder, removed when the process ends."""
-    global _session
-    if not _session:
-        name = f"session-{uuid.uuid4().hex[:12]}"
-        folder = scratch() / name
-        _make_private(folder)
-        _session = name
-        _sweep()
-        owner = os.getpid()
-        # A forked child ends earlier, and is not the owner.
-        atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
-    return scratch() / _session
-
-
-def _sweep() -> None:
-    """Remove the mirrors of sessions that ended without doing so, here or on another node."""
-    for folder in scratch().glob("session-*"):
-        with suppress(OSError):
-            newest = max((p.stat().st_mtime for p in (folder, *folder.rglob("*"))), default=0.0)
-            if newest < time.time() - STALE_HOURS * 3600:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 # -- the store -------------------------------------------------------------------------------------------------------
@@ -383,7 +306,7 @@ def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, dict[str, Any]]]:
     for name, facts in found.items():
         inside = bare(name).removeprefix(bare(key) + "/")
         # Keys may be any text; none may lead out of the mirror.
-        if not {"", ".", ".."} & set(inside.split("/")):
+        if stays_below(inside):
             yield folder / inside, facts
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,7 +47,7 @@ def run_command(*words: object, **variables: str) -> subprocess.CompletedProcess
 
     A process of its own would spend seconds on imports. It is needed only where Ray, signals or other processes come in.
     """
-    from fox1.commands.app import main
+    from fox1.__main__ import main
 
     status: object = 0
     with (
@@ -176,6 +177,13 @@ def settings_of(corpora: Path) -> Callable[..., Any]:
         return curate_settings(recipe, limit)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def one_phase(settings_of: Callable[..., Any]) -> Any:
+    """Settings of a run in which every kind of task runs few times: one phase, and a part of the files."""
+    settings = settings_of("scale=0.06", limit=0.4)
+    return replace(settings, mix=replace(settings.mix, phases=settings.mix.phases[:1]))
 
 
 def curate_here(settings: Any, out: Path, *stages: str, progress: Any = None, files: Any = None) -> Any:

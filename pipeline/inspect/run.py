@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from ..run.identity import MAX_ROWS, SourceFile
 from ..text.excerpts import raw_text
 
 
+def by_hash(sources: Callable[[str], Sequence[SourceFile]]) -> Callable[[str], dict[int, SourceFile]]:
+    """The files of a corpus by their hashes; each corpus is listed when it is first asked for."""
+    return cache(lambda corpus: {f.file_hash: f for f in sources(corpus)})
+
+
 class FinishedRun(RunDocuments):
     """A finished run, by its manifest: its documents, and their text from the sources."""
 
     def __init__(self, paths: RunPaths, sources: Callable[[str], Sequence[SourceFile]] = lambda _: ()) -> None:
         """`sources` lists the files of a corpus; it is called when a text of it is first asked for."""
         super().__init__(paths)
-        self._sources = sources
-        self._opened: dict[str, dict[int, SourceFile]] = {}
-        """Corpus -> file hash -> file as listed, once a text was asked for."""
+        self._listed = by_hash(sources)
 
     def copied(self, path: Path) -> Path:
         """The path of one of the run's tables.
@@ -42,9 +46,7 @@ class FinishedRun(RunDocuments):
             ValueError: the source is gone, has no such row, or holds another text than was scanned.
         """
         named = self.file(doc_id)
-        if named.corpus not in self._opened:
-            self._opened[named.corpus] = {f.file_hash: f for f in self._sources(named.corpus)}
-        file = self._opened[named.corpus].get(named.file_hash)
+        file = self._listed(named.corpus).get(named.file_hash)
         text = raw_text(self.paths, file, doc_id % MAX_ROWS) if file else None
         if text is None:
             raise ValueError(

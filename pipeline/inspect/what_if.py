@@ -17,6 +17,7 @@ from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths, merge_counts
 from ..run.identity import Group, SourceFile
 from ..text.excerpts import beginning, edited_text
+from .run import by_hash
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,12 @@ def what_if(
             for batch in signal_batches(path, columns):
                 changed |= _compare(batch, file, now, then, excluded, result, found, taken)
         result.changed_groups += changed
-    listed: dict[str, dict[int, SourceFile]] = {}
+    listed = by_hash(sources)
     for dropped in (True, False):
         chosen = found[dropped]
         step = max(1, len(chosen) // examples) if examples else 1
         for file, row, reason, value in chosen[::step][:examples]:
-            if file.corpus not in listed:
-                listed[file.corpus] = {f.file_hash: f for f in sources(file.corpus)}
-            text = beginning(edited_text(paths, listed[file.corpus][file.file_hash], row))
+            text = beginning(edited_text(paths, listed(file.corpus)[file.file_hash], row))
             result.examples.append(VerdictChange(f"{file.name}#{row}", reason, value, text))
     return result
 

@@ -12,6 +12,7 @@ import msgspec
 import xxhash
 import yaml
 
+from ...storage.names import stays_below
 from ...storage.store import shown
 from ...storage.wording import first_line, printable
 from ...tokenize.model import TokenizerSettings
@@ -118,7 +119,7 @@ def read_manifest(paths: RunPaths) -> dict[str, Any]:
         read = msgspec.convert(manifest, _Manifest)
         TokenizerSettings.from_json(read.tokenizer)
         for name in (*read.artifacts, *(part for f in read.files for part in (f.corpus, f.path))):
-            if not _stays_inside(name):
+            if not stays_below(name) or "\0" in name:
                 raise ValueError(f"the name {name[:100]!r} leads out of the run")
         if wrong := next((f for f in read.files if not 0 < f.file_hash < 1 << FILE_BITS), None):
             raise ValueError(f"{wrong.path[:100]!r} has no id that a file can have")
@@ -128,8 +129,3 @@ def read_manifest(paths: RunPaths) -> dict[str, Any]:
         said = printable(first_line(error))
         raise ValueError(f"{where} is damaged ({said}); run `fox1 curate` again to rewrite it") from None
     return manifest
-
-
-def _stays_inside(name: str) -> bool:
-    """Whether a name leads to something below the folder that it is relative to."""
-    return bool(name) and not name.startswith("/") and "\0" not in name and ".." not in name.split("/")

@@ -7,7 +7,7 @@ gopher.py, c4.py, fineweb.py, code.py    the rules of the papers, as counts
 language.py, quality.py                  language with confidence; the learned quality score
 unpacked.py         tables of packages, unpacked once for a machine
 minhash.py, hashing.py, nfc.py           band signature, sketch; the form in which texts are compared
-blake3.py, content.py                    hashes of contents and texts; how a content hash is written
+blake3.py, collapse.py, content.py       hashes of texts and of their contents; how a content hash is written
 pii.py, matchers.py, domain_names.py     personal data and secrets; the top-level domains
 marked.py                                words that signals look for
 contamination.py, urls.py                benchmark n-grams; block lists

@@ -27,6 +27,12 @@ def word_at(data: np.ndarray, at: int, count: int) -> np.uint64:
     return value
 
 
+def fixed_binary(hashes: np.ndarray) -> pa.FixedSizeBinaryArray:
+    """uint64 [n, m] as fixed-size binary of 8 * m bytes."""
+    data = np.ascontiguousarray(hashes.astype("<u8"))
+    return pa.Array.from_buffers(pa.binary(8 * hashes.shape[1]), len(hashes), [None, pa.py_buffer(data)])
+
+
 def halves(hashes: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """uint64 [n] twice: the first and the second eight bytes of a column of 16-byte hashes."""
     values = np.frombuffer(hashes.buffers()[1], "<u8")[2 * hashes.offset :][: 2 * len(hashes)]

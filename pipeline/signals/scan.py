@@ -34,9 +34,10 @@ from ..sources.rows import read_rows
 from ..text.binding import ENCODING as TEXT_ENCODING
 from ..text.binding import TEXT_HASH, text_hashes
 from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
-from . import c4, contamination, content, gopher, language, minhash, pii, quality, urls
+from . import c4, collapse, contamination, content, gopher, language, minhash, pii, quality, urls
 from .c4 import LINE_RULES
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
+from .hashing import fixed_binary
 from .minhash import SKETCH_ENCODING, MinHashSettings
 from .nfc import to_nfc
 from .pii import KINDS
@@ -365,15 +366,15 @@ def _signature_columns(
 
 def content_hashes(text: pa.LargeStringArray) -> pa.Array:
     """The content hashes of some texts, as scan stores them."""
-    return _fixed(minhash.content_hashes(*text_buffers(to_nfc(text))))
+    return fixed_binary(collapse.content_hashes(*text_buffers(to_nfc(text))))
 
 
 def _as_columns(signatures: minhash.Signatures) -> dict[str, pa.Array]:
     offsets = pa.py_buffer((signatures.sketch_offsets * 4).astype(np.int32))
     data = pa.py_buffer(signatures.sketch.astype("<u4"))
     return {
-        "content_hash": _fixed(signatures.content),
-        "band_signature": _fixed(signatures.bands),
+        "content_hash": fixed_binary(signatures.content),
+        "band_signature": fixed_binary(signatures.bands),
         "n_shingles": pa.array(signatures.n_shingles),
         "sketch": pa.Array.from_buffers(pa.binary(), len(signatures.bands), [None, offsets, data]),
     }
@@ -396,12 +397,6 @@ def _verdicts(
             verdicts[i] = plugin.verdict(text[i].as_py(), row | {"domain": domains[subset_codes[i]]})
         columns[plugin.column] = pa.array(verdicts, pa.string())
     return columns
-
-
-def _fixed(values: np.ndarray) -> pa.Array:
-    """uint64 [n, m] as fixed-size binary of 8 * m bytes."""
-    data = np.ascontiguousarray(values.astype("<u8"))
-    return pa.Array.from_buffers(pa.binary(8 * values.shape[1]), len(values), [None, pa.py_buffer(data)])
 
 
 def _hashes(strings: pa.Array) -> pa.Array:

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import codecs
-import os
 import re
-import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 import fsspec
 import zstandard
 
+from ...storage.reading import Misshapen, open_regular
 from .folder import local_path
 from .web import http_options, naming_private_hosts
 
@@ -56,20 +56,15 @@ def open_source(url: str) -> Iterator[IO[bytes]]:
         OSError: it cannot be opened.
     """
     if (path := local_path(url)) is not None:
-        with open(path, "rb", opener=_open_regular) as file:
+        try:
+            opened = open_regular(Path(path))
+        except Misshapen:
+            raise ValueError(f"{path} is not a regular file; name one") from None
+        with opened as file:
             yield file
     else:
         with naming_private_hosts(url), fsspec.open(url, "rb", **http_options(url)) as file:
             yield file
-
-
-def _open_regular(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a FIFO waits for a writer.
-    opened = os.open(path, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(opened).st_mode):
-        os.close(opened)
-        raise ValueError(f"{path} is not a regular file; name one")
-    return opened
 
 
 def is_json_lines(path: str) -> bool:

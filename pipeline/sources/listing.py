@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import fsspec
 
 from ...storage.fields import Arguments, Derived, OneOf
+from ...storage.names import stays_below
 from ...storage.wording import counted
 from ..run.checksums import hash_file
 from ..run.identity import SourceFile, TableReader, check_collisions, file_hash
@@ -120,7 +121,7 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
         reader = DatatroveReader(source.reader, source.arguments, source.root) if source.reader else None
         found = [(entry, reader) for entry in _entries(source, private_hosts, say)]
         paths = [entry.path for entry, _ in found]
-        if outside := next((p for p in paths if {"", ".", ".."} & set(p.split("/"))), None):
+        if outside := next((p for p in paths if not stays_below(p)), None):
             raise ValueError(f"{outside!r} leaves the folder of its corpus; remove it")
         if reader:
             reader.make()

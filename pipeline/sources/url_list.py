@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
+from ...storage.names import stays_below
 from .adapter import is_plain
 from .folder import Entry, Folder, local_path
 from .formats import open_source
@@ -78,7 +79,7 @@ def parse(content: bytes, place: str) -> dict[str, int]:
         if not is_plain(line):
             raise ValueError(f"{shown} contains control characters; remove it")
         if "://" not in line:
-            if line.startswith("/") or {".", ".."} & {*line.split("/")}:
+            if not stays_below(line):
                 raise ValueError(f"{shown} leaves the folder of the list; remove it")
             continue
         try:

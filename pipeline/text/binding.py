@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from ..run.identity import SourceFile
 from ..signals.blake3 import hash_texts
+from ..signals.hashing import fixed_binary
 from ..signals.segment import text_buffers
 
 TEXT_HASH = "text_hash"
@@ -23,7 +24,7 @@ ENCODING = "first 128 bits of BLAKE3 of the UTF-8 before edits; v1"
 
 def text_hashes(text: pa.LargeStringArray) -> pa.FixedSizeBinaryArray:
     """The hashes of raw texts, as scan stores them."""
-    return pa.Array.from_buffers(pa.binary(16), len(text), [None, pa.py_buffer(hash_texts(*text_buffers(text)))])
+    return fixed_binary(hash_texts(*text_buffers(text)))
 
 
 def check_scanned(signals: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 from fox1.commands.app import app
 from fox1.commands.options import HoldsPlace, HoldsRecipe
 from fox1.commands.remote import _holds_paths, _kinds, submission
-from fox1.storage import store
+from fox1.storage import scratch
 
 ROOT: Any = typer.main.get_command(app)
 
@@ -129,7 +129,7 @@ def test_a_relative_source_is_refused_before_anything_is_sent() -> None:
 
 def test_parsing_has_no_effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOX1_SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.setattr(store, "_session", "")
+    monkeypatch.setattr(scratch, "_session", "")
     sent("train", "s3://b/run", "--out", "s3://b/ckpt", "--resume", "s3://b/old")
     assert list(tmp_path.iterdir()) == []
 

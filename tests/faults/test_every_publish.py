@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,19 +129,14 @@ class Failing(InProcess):
         return outcome
 
 
-def test_a_publish_that_fails_costs_no_byte(
-    settings_of: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = settings_of("scale=0.06", limit=0.4)
-    # One phase is mixed by as many kinds of tasks as three.
-    settings = replace(settings, mix=replace(settings.mix, phases=settings.mix.phases[:1]))
+def test_a_publish_that_fails_costs_no_byte(one_phase: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     files = {path: run_files(RunPaths(path), {"name": "recipe"}, {"training": 1}) for path in (whole, run)}
-    curate(settings, Engine(RunPaths(whole), InProcess(), Silent()), files=files[whole])
+    curate(one_phase, Engine(RunPaths(whole), InProcess(), Silent()), files=files[whole])
 
     faults = Faults(monkeypatch)
     executor = Failing(faults)
-    curate(settings, Engine(RunPaths(run), executor, Silent()), files=files[run])
+    curate(one_phase, Engine(RunPaths(run), executor, Silent()), files=files[run])
     assert hashes(run) == hashes(whole)
     published = sum(executor.failures.values()) // 2
     assert published > 400 and min(executor.failures.values()) > 50 and len(executor.failures) == 6
@@ -152,7 +147,7 @@ def test_a_publish_that_fails_costs_no_byte(
     while True:
         faults.arm(publish, MOMENTS[publish % 3], Crash)
         try:
-            curate(settings, Engine(RunPaths(run), InProcess(), Silent()), files=files[run])
+            curate(one_phase, Engine(RunPaths(run), InProcess(), Silent()), files=files[run])
         except Crash:
             publish += 1
         if not faults.struck:

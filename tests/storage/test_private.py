@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fox1
 import pytest
-from fox1.storage import private, store
+from fox1.storage import private, scratch, store
 
 
 def writable(folder: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_folder_is_private_by_its_owner_and_its_place(
 def test_a_mirror_is_refused_where_somebody_was_before(
     places: tuple[Path, Path], plant: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_session", "")
-    plant(store.scratch())
+    monkeypatch.setattr(scratch, "_session", "")
+    plant(scratch.scratch())
     with pytest.raises(
         ValueError, match=r"fox1-scratch-\d+ is (a link|no folder), and is not used .* set FOX1_SCRATCH"
     ):
@@ -94,13 +94,13 @@ def test_a_mirror_is_refused_where_somebody_was_before(
 
 
 def test_a_mirror_is_of_its_user_alone(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_session", "")
-    writable(store.scratch())
+    monkeypatch.setattr(scratch, "_session", "")
+    writable(scratch.scratch())
     session = store.open_root("s3://bucket/run").parents[2]
     assert [os.stat(str(p)).st_mode & 0o777 for p in (session, session.parent)] == [0o700, 0o700]
     # A place of all users that the user names is left as it is, if nobody can exchange what is not theirs.
     for mode, refused in ((0o1777, False), (0o777, True)):
-        monkeypatch.setattr(store, "_session", "")
+        monkeypatch.setattr(scratch, "_session", "")
         monkeypatch.setenv("FOX1_SCRATCH", str(places[1]))
         places[1].chmod(mode)
         if refused:

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,18 +279,15 @@ def stored(url: str, parts: Sequence[str]) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
-    bucket: str, settings_of: Callable[..., Any], tmp_path: Path
+    bucket: str, one_phase: Any, tmp_path: Path
 ) -> None:
     from fox1.pipeline.curate import curate
     from fox1.pipeline.engine.tasks import Engine, Silent
     from fox1.pipeline.run.artifacts import FINAL, RunPaths
 
-    # One phase is mixed by as many kinds of tasks as three, and a part of the files read.
-    settings = settings_of("scale=0.06", limit=0.4)
-    settings = replace(settings, mix=replace(settings.mix, phases=settings.mix.phases[:1]))
     run, root = tmp_path / "run", open_root(f"{bucket}/runs/forgetful")
-    curate(settings, Engine(RunPaths(run), InProcess(), Silent()))
-    curate(settings, Engine(RunPaths(root), Forgetful(), Silent()))
+    curate(one_phase, Engine(RunPaths(run), InProcess(), Silent()))
+    curate(one_phase, Engine(RunPaths(root), Forgetful(), Silent()))
     another_node()
     found = stored(f"{bucket}/runs/forgetful", FINAL)
     expected = {
@@ -301,7 +297,7 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     assert [name for name in found if found[name] != expected[name]] == []
     # A second driver, on a machine that has nothing, has nothing to do.
     engine = Engine(RunPaths(root), Forgetful(), Silent())
-    curate(settings, engine)
+    curate(one_phase, engine)
     assert {stage: total - reused for stage, (reused, total) in engine.reused.items() if reused != total} == {}
     # A lost object is made again, and nothing else.
     fs, key = store.store_of(f"{bucket}/runs/forgetful/phases/phase1/256")
@@ -309,7 +305,7 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     fs.rm_file(lost)
     another_node()
     engine = Engine(RunPaths(root), Forgetful(), Silent())
-    curate(settings, engine)
+    curate(one_phase, engine)
     assert 1 <= sum(total - reused for reused, total in engine.reused.values()) <= 3
     assert fs.cat_file(lost) == expected["phases/phase1/256/" + lost.rsplit("/", 1)[1]]
 

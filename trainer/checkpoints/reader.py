@@ -236,10 +236,11 @@ def _whole(numbers: Any) -> tuple[int, ...]:
 
 class _RestrictedReader(dcp.FileSystemReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        metadata = contents(Path(self.path)).metadata
+        held = contents(Path(self.path))
+        metadata = held.metadata
         assert metadata.storage_meta is not None
-        for stored in metadata.storage_data.values():
-            named(Path(self.path), stored.relative_path)
+        for name in held.file_bytes:
+            named(Path(self.path), name)
         metadata.storage_meta.load_id = self.load_id
         return metadata
 
