@@ -24,11 +24,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m fox1.commands.compile_kernels
 	touch $@
 
-# Five sample corpora -> three curriculum shard sets -> tables -> a tiny Fox-1 trained through its three phases.
+# On Ray, as on a cluster: five sample corpora -> three curriculum shard sets -> tables -> a tiny Fox-1 trained through its three phases.
 demo: install
 	rm -rf $(DEMO)
 	$(BIN)/fox1 sample $(DEMO)/corpora
-	FOX1_DATA=$(DEMO)/corpora $(BIN)/fox1 curate recipes/sample.yaml --out $(DEMO)/run
+	FOX1_DATA=$(DEMO)/corpora $(BIN)/fox1 curate recipes/sample.yaml --out $(DEMO)/run --ray
 	$(BIN)/fox1 stats $(DEMO)/run
 	$(BIN)/fox1 report $(DEMO)/run
 	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .pipeline.engine.on_ray import ray_session
+from .pipeline.engine.pool import pool_session
 from .pipeline.engine.records import record_run
 from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent
 from .pipeline.inspect import lookup, provenance
@@ -38,11 +39,27 @@ if TYPE_CHECKING:
 
 LEAST_MEMORY = 512 << 20
 """Bytes that a task needs at least."""
+PRELOAD = "fox1.commands.compile_kernels:preload"
+"""What workers of a pool share."""
 
 
-def session(address: str | None, workers: int | None, in_process: bool) -> AbstractContextManager[Executor]:
-    """Where tasks run: a cluster (or one of this machine for as long as the block), or this process."""
-    return nullcontext(InProcess()) if in_process else ray_session(address, workers)
+def session(
+    address: str | None = None, workers: int | None = None, in_process: bool = False, ray: bool = False
+) -> AbstractContextManager[Executor]:
+    """Where tasks run: a Ray cluster (that of `address`, or the one that a job runs on), a Ray session of this machine for
+    as long as the block, this process alone, or else a pool of processes of this machine.
+
+    Raises:
+        ValueError: two of these are asked for.
+    """
+    named = [name for name, given in (("--address", address), ("--in-process", in_process), ("--ray", ray)) if given]
+    if len(named) > 1:
+        raise ValueError(f"{' and '.join(named)} exclude each other; leave out one")
+    if in_process:
+        return nullcontext(InProcess())
+    if ray or address or os.environ.get("RAY_ADDRESS"):
+        return ray_session("local" if ray else address, workers)
+    return pool_session(workers, PRELOAD)
 
 
 def curate(
@@ -55,6 +72,7 @@ def curate(
     address: str | None = None,
     workers: int | None = None,
     in_process: bool = False,
+    ray: bool = False,
     against: str | Path | None = None,
     memory: int = 1 << 30,
     allow_private_hosts: bool = False,
@@ -68,9 +86,10 @@ def curate(
         overrides: `key=value`, as `--set` takes them.
         stages: the stages to run, and those before that they need; none: all.
         limit: share of whole source files to use, by seed.
-        address: of a running Ray cluster; None: one is started on this machine.
+        address: of a running Ray cluster; None: a pool of processes of this machine.
         workers: local processes; None: one per core.
-        in_process: run in one process, without Ray. The bytes are the same.
+        in_process: run in one process. The bytes are the same.
+        ray: run on Ray on this machine, in place of the pool.
         against: a finished run; documents that duplicate one of its are dropped.
         memory: bytes that one task of dedupe may use; no result depends on it.
         allow_private_hosts: URL lists and redirects may lead to addresses that are not public.
@@ -90,6 +109,7 @@ def curate(
         address=address,
         workers=workers,
         in_process=in_process,
+        ray=ray,
         against=against,
         memory=memory,
         allow_private_hosts=allow_private_hosts,
@@ -105,6 +125,7 @@ def curate_resolved(
     address: str | None = None,
     workers: int | None = None,
     in_process: bool = False,
+    ray: bool = False,
     against: str | Path | None = None,
     memory: int = 1 << 30,
     allow_private_hosts: bool = False,
@@ -128,7 +149,7 @@ def curate_resolved(
                 f"--out {paths.root} lies within the data of {source.corpus} ({root}); give the run another folder"
             )
     lease.claim(paths.root, lease.RUN)
-    with session(address, workers, in_process) as executor:
+    with session(address, workers, in_process, ray) as executor:
         engine = Engine(paths, executor, progress or Silent(), memory)
         cores = executor.cores
         keep_lists(recipe.mapping, paths.root)

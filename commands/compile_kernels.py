@@ -5,8 +5,31 @@
 
 from __future__ import annotations
 
+WORDS = " ".join(f"word{i}" for i in range(40))
+TEXTS = (
+    "Two words, and e\u0301 = more.\nlorem ipsum\n",
+    "",
+    f"mail a@b.com, or +44 20 7946 0958. {WORDS} {WORDS}",
+)
+
 
 def main() -> None:
+    """Compile, or load, all of them."""
+    _handle_text()
+    _dedupe([*TEXTS, WORDS, f"{WORDS} more"])
+
+
+def preload() -> None:
+    """Import the stages, and load the kernels that read or write text: what each worker of a pool would do by itself.
+
+    It starts no thread, as reading a Parquet file would.
+    """
+    from ..pipeline import curate  # noqa: F401
+
+    _handle_text()
+
+
+def _handle_text() -> None:
     import numpy as np
     import pyarrow as pa
 
@@ -19,18 +42,13 @@ def main() -> None:
     from ..pipeline.sources.rows import TEXT_SCHEMA
     from ..tokenize import encode, pack
 
-    words = " ".join(f"word{i}" for i in range(40))
-    texts = [
-        "Two words, and e\u0301 = more.\nlorem ipsum\n",
-        "",
-        f"mail a@b.com, or +44 20 7946 0958. {words} {words}",
-    ] * 3
+    texts = [*TEXTS] * 3
     n = len(texts)
     columns = [range(n), texts, ["Pile-CC"] * n, [""] * n, ["http://x.com/y"] * n, [0] * n]
     batch = pa.RecordBatch.from_arrays(
         [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
     )
-    index, _ = build([Item("b", "f", 0, "", (words,), "")], 13)
+    index, _ = build([Item("b", "f", 0, "", (WORDS,), "")], 13)
     edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), True)
     for shape in minhash.PRESETS.values():
         settings = scan.ScanSettings(shape, edits)
@@ -43,7 +61,6 @@ def main() -> None:
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
     rows, tokens = np.zeros(1, np.int64), np.arange(3, dtype=np.int32)
     assign._add_digests(rows, np.ones((4, 1), np.uint64), tokens, rows, tokens, rows, np.zeros(1, np.uint64))
-    _dedupe([*texts, words, f"{words} more"])
     encode._Literals([("<s>", encode.CONTROL)]).find(batch.column("text"))
     encode.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)

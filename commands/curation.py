@@ -15,6 +15,7 @@ from .options import (
     AsJson,
     HoldsPlace,
     HoldsRecipe,
+    LocalRay,
     Moves,
     OneProcess,
     Overrides,
@@ -65,6 +66,7 @@ def curate(
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
+    ray: LocalRay = False,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -105,6 +107,7 @@ def curate(
             address=address,
             workers=workers,
             in_process=in_process,
+            ray=ray,
             against=against,
             memory=quantity(memory),
             allow_private_hosts=private_hosts,
@@ -195,6 +198,7 @@ def dump(
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
+    ray: LocalRay = False,
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
@@ -216,7 +220,12 @@ def dump(
     settings = stored_settings(paths.recipe, trust, data or [])
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
-    with resumable(), held(out, DUMP) as lease, session(address, workers, in_process) as executor, StageBars() as bars:
+    with (
+        resumable(),
+        held(out, DUMP) as lease,
+        session(address, workers, in_process, ray) as executor,
+        StageBars() as bars,
+    ):
         remove_partial(out)
         engine = Engine(RunPaths(out, STATE, lease), executor, bars)
         documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)

@@ -50,12 +50,13 @@ Overrides = Annotated[
 ]
 RayAddress = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="Address of a running Ray cluster (default: start one on this machine)."),
+    typer.Option(metavar="ADDRESS", help="Run on the Ray cluster at this address."),
 ]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Number of local worker processes (default: one per core).")
 ]
-OneProcess = Annotated[bool, typer.Option("--in-process", help="Run everything in this process, without Ray.")]
+OneProcess = Annotated[bool, typer.Option("--in-process", help="Run everything in this process alone.")]
+LocalRay = Annotated[bool, typer.Option("--ray", help="Run on Ray on this machine, as on a cluster.")]
 Dashboard = Annotated[str, typer.Option(metavar="URL", help="URL of the cluster's dashboard.", envvar="FOX1_DASHBOARD")]
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", parser=open_root, help="Folder or URL of a run that `fox1 curate` wrote.")

@@ -11,23 +11,20 @@ import os
 import secrets
 import signal
 import socket
-import statistics
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...storage.wording import first_line
 from ..run.artifacts import RunPaths
+from .stragglers import Stragglers
 from .tasks import TASK_MEMORY, Outcome, Planned, Progress, attempt
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer at all."""
 ASK_SECONDS = 5.0
-"""How often the driver looks at the cluster and at what is slow."""
-SLOW_SECONDS, SLOW_TIMES = 30.0, 4
-"""A task is slow that takes longer than the one, and than the other times the median."""
+"""How often the driver looks at the cluster."""
 LOOPBACK = "127.0.0.1"
 TEMPORARY_CHARACTERS = 27
 """Longest path of a folder in which Ray's sockets can lie, some 80 characters deeper: their paths end at 107."""
@@ -62,7 +59,7 @@ class OnRay:
     ) -> Iterator[tuple[int, Outcome]]:
         waiting = list(reversed(tasks))
         in_flight: dict[Any, int] = {}
-        stragglers = _Stragglers(step, {p.index: p.task.name for p in tasks}, progress)
+        stragglers = Stragglers(step, tasks, progress)
         while waiting or in_flight:
             self._look()
             window = max(2, 2 * self.cores)
@@ -94,34 +91,6 @@ class OnRay:
         dead = {name for name, _ in node.dead_processes()} if node else set()
         if lost := sorted(dead & {"raylet", "gcs_server"}):
             raise ValueError(f"the Ray session is lost ({lost[0]} has ended); run the same command again to go on")
-
-
-class _Stragglers:
-    """Tells, once each, of tasks that are under way for much longer than others of their stage took."""
-
-    def __init__(self, stage: str, names: dict[int, str], progress: Progress) -> None:
-        self._stage, self._names, self._progress = stage, names, progress
-        self._began: dict[int, float] = {}
-        self._took: deque[float] = deque(maxlen=1000)
-        self._told: set[int] = set()
-        self._looked = time.monotonic()
-
-    def began(self, index: int) -> None:
-        self._began[index] = time.monotonic()
-
-    def ended(self, index: int) -> None:
-        self._took.append(time.monotonic() - self._began.pop(index))
-
-    def look(self) -> None:
-        now = time.monotonic()
-        if now - self._looked < ASK_SECONDS or len(self._took) < 5:
-            return
-        self._looked = now
-        limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self._took))
-        for index, began in list(self._began.items()):
-            if index not in self._told and now - began > limit:
-                self._progress.slow(self._stage, self._names[index], now - began)
-                self._told.add(index)
 
 
 def _require_answer(address: str) -> None:

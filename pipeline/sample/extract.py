@@ -26,6 +26,9 @@ MATHEMATICS = re.compile(r"\.\. math::|:math:|linalg|/fft/|polynomial|distributi
 CODE_CHARS = range(300, 40_000)
 PAGE_CHARS = range(400, 9_000)
 BOOK_CHARS = range(8_000, 40_000)
+LONG_STRING = re.compile(r'"{3}[^"]*"{3}|\'{3}[^\']*\'{3}')
+DOCUMENTED_SHARE = 0.12
+"""Of a Python file's characters, those in such strings: a file with less is not parsed for its docstrings."""
 ENTRY_CHARS = 250
 """Shorter docstrings are no document of their own."""
 ANSWER_CHARS = 500
@@ -148,8 +151,8 @@ def docstrings(source: SourceText) -> Iterator[Docstring]:
     Extension modules are documented from Python by calls such as NumPy's ``add_newdoc("numpy", "sin", "...")``.
     """
     text = source.read()
-    # Parsing is most of the time that a sample takes, and a docstring worth having has more than one line.
-    if not text or not ('"""' in text or "'''" in text):
+    # Parsing is most of the time that a sample takes: only what is documented well is worth it.
+    if not text or sum(map(len, LONG_STRING.findall(text))) < DOCUMENTED_SHARE * len(text):
         return
     for node in _documented(_parse(text)):
         if isinstance(node, ast.Call):

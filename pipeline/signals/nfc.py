@@ -20,6 +20,7 @@ from numba import njit
 
 from .segment import text_buffers
 from .unicode import NOT_NFC, TABLE_SIZE, decode, flag_not_nfc, tables
+from .unpacked import Arrays, unpacked
 
 _LONGEST = 4
 """Code points of the longest canonical decomposition."""
@@ -29,6 +30,11 @@ _LONGEST = 4
 def _rules() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(combining class uint8 [TABLE_SIZE], decompositions int32 [TABLE_SIZE, _LONGEST] ended by 0 and empty where a
     character is its own, composable pairs uint64 ascending, what each becomes int32). Hangul is left to arithmetic."""
+    made = unpacked(f"nfc-{unicodedata.unidata_version}", _tables, __file__)
+    return made["combining"], made["decompositions"], made["pairs"], made["composed"]
+
+
+def _tables() -> Arrays:
     classes = np.zeros(TABLE_SIZE, np.uint8)
     parts = np.zeros((TABLE_SIZE, _LONGEST), np.int32)
     pairs: dict[int, int] = {}
@@ -43,7 +49,12 @@ def _rules() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
                 first, second = (int(part, 16) for part in decomposition.split())
                 pairs[first << 32 | second] = cp
     keys = sorted(pairs)
-    return classes, parts, np.array(keys, np.uint64), np.array([pairs[key] for key in keys], np.int32)
+    return {
+        "combining": classes,
+        "decompositions": parts,
+        "pairs": np.array(keys, np.uint64),
+        "composed": np.array([pairs[key] for key in keys], np.int32),
+    }
 
 
 def to_nfc(text: pa.LargeStringArray) -> pa.LargeStringArray:

@@ -1,7 +1,7 @@
 """Character classes in one table, so that kernels treat letters, digits and spaces beyond ASCII correctly.
 
 `CLASSES[cp]` holds bit flags of a code point; `FOLDED[cp]` its case-folded form (a word character) or 0. Both are made
-from `unicodedata` when a process first asks, in about 0.1 s. Kernels ask `class_of`, which knows the planes beyond too.
+from `unicodedata` once for a machine, in about a second. Kernels ask `class_of`, which knows the planes beyond too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import unicodedata
 
 import numpy as np
 from numba import njit
+
+from .unpacked import Arrays, unpacked
 
 LETTER, DIGIT, SPACE, WORD, ALONE, NOT_NFC, NEWLINE, MATH, STOP = 1, 2, 4, 8, 16, 32, 64, 128, 256
 MARK, INVISIBLE, SIGN, OPERATOR = 512, 1024, 2048, 4096
@@ -52,6 +54,11 @@ _STOPS = (
 @functools.cache
 def tables() -> tuple[np.ndarray, np.ndarray]:
     """(classes uint16 [TABLE_SIZE], folded uint32 [TABLE_SIZE])."""
+    made = unpacked(f"unicode-{unicodedata.unidata_version}", _tables, __file__)
+    return made["classes"], made["folded"]
+
+
+def _tables() -> Arrays:
     classes = np.zeros(TABLE_SIZE, np.uint16)
     folded = np.zeros(TABLE_SIZE, np.uint32)
     second = set()
@@ -102,7 +109,7 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
     for first, last in _UNSPACED:
         block = classes[first : min(last + 1, TABLE_SIZE)]
         block[(block & WORD) != 0] |= ALONE
-    return classes, folded
+    return {"classes": classes, "folded": folded}
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -1,6 +1,6 @@
-"""Large tables that packages ship compressed, unpacked once for a machine: arrays beside the compiled kernels.
+"""Large tables that take a second to make, made once for a machine: arrays beside the compiled kernels.
 
-Every process that scans maps the same pages, in place of a second of work and a copy of its own.
+Every process that scans maps the same pages, in place of that work and a copy of its own.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ Arrays = dict[str, np.ndarray]
 _HASHES = "hashes.json"
 
 
-def unpacked(name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Arrays:
+def unpacked(name: str, make: Callable[[], Mapping[str, np.ndarray]], source: str = "") -> Arrays:
     """The arrays that `make` gives, read-only: from the folder `name` of the kernel cache where they are there and whole.
 
     Args:
         name: names all that the arrays depend on, such as the version of a package.
+        source: the file whose code they depend on as well.
     """
+    if source:
+        name += f"-{xxhash.xxh3_64_hexdigest(Path(source).read_bytes())}"
     # Where Numba was imported before fox1, it has no folder.
     folder = Path(config.CACHE_DIR or os.environ["NUMBA_CACHE_DIR"]) / name
     with suppress(OSError, ValueError, KeyError, AttributeError):

@@ -76,7 +76,8 @@ class Kind:
 _at_rest = {name: strike for name, strike in faults.AT_REST.items() if name != "rot"}
 KINDS = {
     "curate": Kind(12, ("--in-process",), faults.READING, _at_rest, RUN_PARTS, 120),
-    "ray": Kind(3, ("--workers", "2"), faults.ON_RAY, _at_rest, RUN_PARTS, 240, False, ("--in-process",)),
+    "pool": Kind(4, ("--workers", "2"), faults.ON_POOL, _at_rest, RUN_PARTS, 120, False, ("--in-process",)),
+    "ray": Kind(2, ("--ray", "--workers", "2"), faults.ON_RAY, _at_rest, RUN_PARTS, 240, False, ("--in-process",)),
     "train": Kind(5, (), faults.AT_WORK, _at_rest, CHECKPOINT_PARTS, 120),
     "ranks": Kind(1, ("--nproc", "2"), faults.RANKS, _at_rest, CHECKPOINT_PARTS, 180, False),
 }
@@ -368,7 +369,7 @@ class Chaos:
         if KINDS[kind].trains:
             return self.took[kind] * self._untrained(kind, place) + 0.4
         work = sum(self.seconds[task] for task in self._unfinished(place))
-        return 1.3 * work + (10 if kind == "ray" else 0.8)
+        return 1.3 * work + {"ray": 10, "pool": 4}.get(kind, 0.8)
 
     # -- report --------------------------------------------------------------------------------------------------------
 

@@ -405,6 +405,20 @@ ON_RAY: dict[str, Strike] = {
     "damage under way": damage_under_way,
 }
 
+ON_POOL: dict[str, Strike] = {
+    # Its server is one of them: then the command ends, in one line.
+    "forked process killed": _kill_one(os.path.basename(sys.executable)),
+    "forked process stopped": _stop_one(os.path.basename(sys.executable), 0.5, 3.0),
+    "forked process hung": _stop_one(os.path.basename(sys.executable), 3.0, 6.0, signal.SIGKILL),
+    "driver killed": kill,
+    "driver stopped": stop,
+    "slow": slow,
+    "full for a while": full_for_a_while,
+    "read-only": read_only,
+    "second run": second,
+    "damage under way": damage_under_way,
+}
+
 RANKS: dict[str, Strike] = {
     "rank killed": _kill_one(os.path.basename(sys.executable)),
     "rank stopped": _stop_one(os.path.basename(sys.executable), 0.5, 2.0),

@@ -66,7 +66,7 @@ def draw(run: Path, rng: random.Random) -> list[Kill]:
 
 
 def arm(folder: Path, kills: Sequence[Kill], victim: int = 0) -> None:
-    """Let this process, and the workers of Ray that it will start, die as told.
+    """Let this process, and the workers that it will start, die as told.
 
     Args:
         folder: where publishes are counted; it is empty.
@@ -78,6 +78,13 @@ def arm(folder: Path, kills: Sequence[Kill], victim: int = 0) -> None:
     for module in (tasks, on_ray):
         assert module.attempt in (_attempt, attempt_that_may_die)
         module.attempt = attempt_that_may_die  # type: ignore[assignment]
+
+
+def preload() -> None:
+    """What the server of a pool loads, so that its workers die as their driver was told."""
+    from fox1.pipeline import curate  # noqa: F401
+
+    tasks.attempt = attempt_that_may_die  # type: ignore[assignment]
 
 
 def landed(folder: Path) -> list[Kill]:

@@ -33,9 +33,33 @@ def fox1(*arguments: object, data: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
+def interruptible(words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A command that Ctrl-C reaches: a suite that a shell started in the background ignores it, and its children inherit that."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fox1", *words],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 @pytest.mark.slow
-def test_four_ray_workers_give_the_bytes_of_one_process(run: Path, corpora: Path, tmp_path: Path) -> None:
-    done = fox1("curate", "sample", "--out", tmp_path / "run", "--workers", 4, *as_set(*SMALL), data=corpora)
+def test_four_workers_give_the_bytes_of_one_process_also_after_ctrl_c(run: Path, corpora: Path, tmp_path: Path) -> None:
+    words = ["curate", "sample", "--out", str(tmp_path / "run"), "--workers", "4", *as_set(*SMALL)]
+    process = interruptible(words, {"FOX1_DATA": str(corpora)})
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith("scan"):
+            break
+    below = descendants(process.pid)
+    assert len(below) > 2
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(60) == 130, rest
+    assert rest.splitlines()[-1] == "interrupted; run the same command again to resume"
+    assert all(comes("Z", pid, 10) for pid in below)
+    done = fox1(*words, data=corpora)
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "run") == hashes(run)
     assert (tmp_path / "run" / "manifest.json").read_bytes() == (run / "manifest.json").read_bytes()
@@ -117,10 +141,15 @@ def test_a_run_killed_in_every_stage_finishes_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_every_stage_is_replaced(run: Path, corpora: Path, tmp_path: Path) -> None:
-    kills, _ = killed_run(run, corpora, tmp_path / "run", "workers")
+@pytest.mark.parametrize(
+    ("who", "error"), [("forks", "WorkerDied"), pytest.param("workers", "WorkerCrashed", marks=pytest.mark.long)]
+)
+def test_a_worker_killed_in_every_stage_is_replaced(
+    run: Path, corpora: Path, tmp_path: Path, who: str, error: str
+) -> None:
+    kills, _ = killed_run(run, corpora, tmp_path / "run", who)
     tasks = [json.loads(line) for line in (tmp_path / "run" / "timings" / "tasks.jsonl").read_text().splitlines()]
-    lost = {t["stage"].split(".")[0] for t in tasks if "WorkerCrashed" in t["error"]}
+    lost = {t["stage"].split(".")[0] for t in tasks if error in t["error"]}
     assert lost == {kill.stage for kill in kills}
     assert not list((tmp_path / "run").rglob(".*.tmp"))
     assert hashes(tmp_path / "run") == hashes(run)
@@ -268,19 +297,12 @@ def given(pid: int, option: str) -> list[str]:
 @pytest.mark.slow
 def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora: Path, tmp_path: Path) -> None:
     """Also: one Ray worker gives the bytes of one process, in two calls; what listens meanwhile, and that nothing remains."""
-    words = ["curate", "sample", "--out", str(tmp_path / "run"), "--workers", "1", *as_set(*SMALL)]
+    words = ["curate", "sample", "--out", str(tmp_path / "run"), "--ray", "--workers", "1", *as_set(*SMALL)]
     # What Ray would connect to, given no address.
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
     environment = {"FOX1_DATA": str(corpora), "RAY_TMPDIR": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
-    # A suite that a shell started in the background ignores SIGINT, and its children inherit that.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fox1", *words],
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = interruptible(words, environment)
     assert process.stderr
     for line in process.stderr:
         if line.startswith("scan"):

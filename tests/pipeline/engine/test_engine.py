@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fox1.pipeline.engine.on_ray import _Stragglers, ray_session
+from fox1.pipeline.engine.on_ray import ray_session
 from fox1.pipeline.engine.records import task_times
+from fox1.pipeline.engine.stragglers import Stragglers
 from fox1.pipeline.engine.tasks import (
     ATTEMPTS,
     Engine,
@@ -254,7 +255,8 @@ def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
         def slow(self, name: str, task: str, seconds: float) -> None:
             told.append((name, task, seconds))
 
-    stragglers = _Stragglers("scan", dict(enumerate("abcdefgh")), Told())
+    planned = [Planned(i, Task(name, work, ()), "") for i, name in enumerate("abcdefgh")]
+    stragglers = Stragglers("scan", planned, Told())
     for index in range(8):
         stragglers.began(index)
     for index in range(6):

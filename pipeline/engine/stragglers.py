@@ -1,0 +1,47 @@
+"""Tasks that are under way for much longer than others of their stage took."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from .tasks import Planned, Progress
+
+ASK_SECONDS = 5.0
+"""How often tasks are looked at."""
+SLOW_SECONDS, SLOW_TIMES = 30.0, 4
+"""A task is slow that takes longer than the one, and than the other times the median."""
+
+
+class Stragglers:
+    """Tells of each slow task, once."""
+
+    def __init__(self, stage: str, tasks: Sequence[Planned], progress: Progress) -> None:
+        self._stage, self._progress = stage, progress
+        self._names = {p.index: p.task.name for p in tasks}
+        self._began: dict[int, float] = {}
+        self._took: deque[float] = deque(maxlen=1000)
+        self._told: set[int] = set()
+        self._looked = time.monotonic()
+
+    def began(self, index: int) -> None:
+        """A task was handed to a worker."""
+        self._began[index] = time.monotonic()
+
+    def ended(self, index: int) -> None:
+        """It ended, in whatever way."""
+        self._took.append(time.monotonic() - self._began.pop(index))
+
+    def look(self) -> None:
+        """Tell of those that are slow now."""
+        now = time.monotonic()
+        if now - self._looked < ASK_SECONDS or len(self._took) < 5:
+            return
+        self._looked = now
+        limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self._took))
+        for index, began in list(self._began.items()):
+            if index not in self._told and now - began > limit:
+                self._progress.slow(self._stage, self._names[index], now - began)
+                self._told.add(index)
