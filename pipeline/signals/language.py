@@ -154,7 +154,7 @@ def _identify(
     best = np.full(n, -1, np.int64)
     confidence = np.zeros(n, np.uint16)
     counts = np.zeros(len(weights), np.int32)
-    touched = np.empty(LANGUAGE_BYTES, np.int32)
+    touched = np.empty(LANGUAGE_BYTES + 3, np.int32)
     # Largest if all features differ: LANGUAGE_BYTES * log(2) * 16 * 2^16 < 2^31.
     scores = np.empty(columns, np.int32)
     shares = np.empty(columns, np.float64)
@@ -189,13 +189,25 @@ def _identify(
                 continue
             for c in range(columns):
                 scores[c] = prior[c]
-            for t in range(n_touched):
-                f = touched[t]
-                factor = log1p[counts[f]]
-                counts[f] = 0
-                line = weights[f]
+            # The weights are larger than the caches as well: those of four features are read at once. What fills up the
+            # last four has been counted, and counts 0.
+            for t in range(n_touched, n_touched + 3):
+                touched[t] = touched[0]
+            for t in range(0, n_touched, 4):
+                f0, f1, f2, f3 = touched[t], touched[t + 1], touched[t + 2], touched[t + 3]
+                a0 = log1p[counts[f0]]
+                counts[f0] = 0
+                a1 = log1p[counts[f1]]
+                counts[f1] = 0
+                a2 = log1p[counts[f2]]
+                counts[f2] = 0
+                a3 = log1p[counts[f3]]
+                counts[f3] = 0
+                w0, w1, w2, w3 = weights[f0], weights[f1], weights[f2], weights[f3]
                 for c in range(columns):
-                    scores[c] += np.int32(factor * np.int32(line[c]))
+                    scores[c] += np.int32(
+                        a0 * np.int32(w0[c]) + a1 * np.int32(w1[c]) + a2 * np.int32(w2[c]) + a3 * np.int32(w3[c])
+                    )
             top = 0
             for c in range(1, columns):
                 if scores[c] > scores[top]:

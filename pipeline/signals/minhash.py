@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from ...storage.fields import Bounds
-from .collapse import content_hashes
+from .collapse import text_hashes
 from .gopher import REPEAT, repetition_counts
 from .hashing import mix64
 from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
@@ -65,6 +65,8 @@ class Signatures:
 
     content: np.ndarray
     """uint64 [n, 2]: the 128-bit content hash."""
+    text: np.ndarray
+    """uint64 [n, 2]: the 128-bit hash of the very bytes."""
     bands: np.ndarray
     """uint64 [n, bands]."""
     n_shingles: np.ndarray
@@ -107,7 +109,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     a, b = coefficients(settings)
     factors = np.random.Generator(np.random.PCG64(0x5817)).integers(0, 1 << 63, 32, np.uint64) << np.uint64(1)
     factors |= np.uint64(1)
-    content = content_hashes(s.text, s.offsets)
+    content, text = text_hashes(s.text, s.offsets)
     columns = _sign(
         s.text,
         s.offsets,
@@ -128,7 +130,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
         settings.sketch_size,
         np.empty(slots if by_text.any() else 0, np.uint64),
     )
-    return Signatures(content, *columns)
+    return Signatures(content, text, *columns)
 
 
 @njit(cache=True, nogil=True)

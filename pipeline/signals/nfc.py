@@ -109,6 +109,19 @@ def _order(cluster: np.ndarray, size: int, combining: np.ndarray, spare: np.ndar
         i = max(i, first + 1)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _plain(text: np.ndarray, i: int, end: int) -> int:
+    """The byte after the characters from byte i on that are below U+0300, and followed by one that is."""
+    after = i
+    while after < end and text[after] < 0xCC:
+        after += 1
+    if i < after < end:
+        after -= 1
+        while text[after] & 0xC0 == 0x80:
+            after -= 1
+    return after
+
+
 @njit(cache=True, nogil=True)
 def _normalise(
     text: np.ndarray,
@@ -128,17 +141,19 @@ def _normalise(
         i, end = offsets[d], offsets[d + 1]
         while i < end:
             first = i
-            cp, i = decode(text, i)
-            several = cp < TABLE_SIZE and (classes[cp] & NOT_NFC) != 0
-            characters = 1
-            after = i
-            while after < end and text[after] >= 0xCC:
-                cp, following = decode(text, after)
-                if cp >= TABLE_SIZE or not classes[cp] & NOT_NFC:
-                    break
-                several = True
-                characters += 1
-                after = following
+            several = False
+            after = _plain(text, i, end)
+            if after == first:
+                cp, after = decode(text, first)
+                several = cp < TABLE_SIZE and (classes[cp] & NOT_NFC) != 0
+                characters = 1
+                while after < end and text[after] >= 0xCC:
+                    cp, following = decode(text, after)
+                    if cp >= TABLE_SIZE or not classes[cp] & NOT_NFC:
+                        break
+                    several = True
+                    characters += 1
+                    after = following
             size = 0
             if several:
                 # As code points, in canonical order, composed.

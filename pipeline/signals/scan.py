@@ -32,7 +32,7 @@ from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.binding import ENCODING as TEXT_ENCODING
-from ..text.binding import TEXT_HASH, text_hashes
+from ..text.binding import TEXT_HASH
 from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from . import c4, collapse, contamination, content, gopher, language, minhash, pii, quality, urls
 from .c4 import LINE_RULES
@@ -295,7 +295,6 @@ def scan_piece(
         "quality": pa.array(quality.score(s, models, model, quality.formula_score(by_name))),
         "language": languages.take(pa.array(np.where(best < 0, len(languages) - 1, best))),
         "language_score": pa.array(confidence),
-        TEXT_HASH: text_hashes(text),
         "raw_bytes": pa.array(np.diff(s.offsets)),
         "edits": edits,
         "url_blocked": pa.array(urls.blocked(batch.column("url"), loaded.urls)),
@@ -352,16 +351,21 @@ def _contamination_columns(hits: contamination.Hits | None, n: int) -> dict[str,
 def _signature_columns(
     text: pa.LargeStringArray, s: Segments, settings: MinHashSettings, repeats: np.ndarray
 ) -> dict[str, pa.Array]:
-    """Content hash, signature and sketch of the NFC text. Documents that NFC may change are few and signed apart."""
-    columns = _as_columns(minhash.sign(s, settings, repeats))
+    """Hash of the raw text; content hash, signature and sketch of the NFC text.
+
+    Documents that NFC may change are few and signed apart.
+    """
+    signatures = minhash.sign(s, settings, repeats)
+    raw = {TEXT_HASH: fixed_binary(signatures.text)}
+    columns = _as_columns(signatures)
     flagged = np.flatnonzero(flag_not_nfc(s.text, s.offsets, tables()[0]))
     if not len(flagged):
-        return columns
+        return raw | columns
     changed = to_nfc(text.take(pa.array(flagged)))
     apart = _as_columns(minhash.sign(segment(*text_buffers(changed)), settings))
     order = np.arange(len(text))
     order[flagged] = len(text) + np.arange(len(flagged))
-    return {name: pa.concat_arrays([columns[name], apart[name]]).take(pa.array(order)) for name in columns}
+    return raw | {name: pa.concat_arrays([columns[name], apart[name]]).take(pa.array(order)) for name in columns}
 
 
 def content_hashes(text: pa.LargeStringArray) -> pa.Array:

@@ -22,6 +22,7 @@ task's memory; counts are always of the whole document.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ from .unicode import (
     SIGN,
     SPACE,
     TABLE_SIZE,
+    TAGS,
     WORD,
     class_of,
     decode,
@@ -107,8 +109,9 @@ _ASCII_WORD[[*b"0123456789"]] = 1 << 32
 _ASCII_WORD[ord("_")] = 1 << 62
 _ASCII_LOWER = np.array([ord(chr(b).lower()) if b < 128 else b for b in range(256)], np.uint8)
 
-# What continues a word that has begun.
-_INSIDE = WORD | MARK | INVISIBLE
+# What the loop over a word asks of a character, in one table: the folded code point in the lowest bits, and these.
+_LETTER, _DIGIT, _INVISIBLE, _INSIDE = (1 << bit for bit in (24, 25, 26, 27))
+_FOLDED = _LETTER - 1
 
 WORD_SEED = np.uint64(0x243F6A8885A308D3)
 WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -170,14 +173,36 @@ def text_buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8), bounds
 
 
+@functools.cache
+def _continuations() -> np.ndarray:
+    """int32 [TABLE_SIZE]: of every character that may stand in a word. `_INSIDE`: it continues one that has begun."""
+    classes, folded = tables()
+    table = folded.astype(np.int32)
+    table[(classes & LETTER) != 0] |= _LETTER
+    table[(classes & DIGIT) != 0] |= _DIGIT
+    table[(classes & INVISIBLE) != 0] |= _INVISIBLE
+    table[((classes & (WORD | MARK | INVISIBLE)) != 0) & ((classes & ALONE) == 0)] |= _INSIDE
+    return table
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _continuation(table: np.ndarray, cp: int) -> np.int64:
+    """The entry of any code point."""
+    if cp < TABLE_SIZE:
+        return np.int64(table[cp])
+    return np.int64(_INVISIBLE | _INSIDE) if TAGS[0] <= cp < TAGS[1] else np.int64(cp | _INSIDE)
+
+
 def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
     """Segment the documents ``text[offsets[i]:offsets[i + 1]]`` (valid UTF-8)."""
     sizes = np.diff(offsets)
     # Two words are separated by at least a byte, or one of them has three; two lines by a line end.
     words = int(np.minimum(sizes // 2 + 1, MAX_WORDS).sum())
     lines = int(np.minimum(sizes // 2 + 1, MAX_LINES).sum())
-    classes, folded = tables()
-    return Segments(text, offsets, *_segment(text, offsets, classes, folded, words, lines, MAX_WORDS, MAX_LINES))
+    classes = tables()[0]
+    return Segments(
+        text, offsets, *_segment(text, offsets, classes, _continuations(), words, lines, MAX_WORDS, MAX_LINES)
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -195,7 +220,7 @@ def _segment(
     text: np.ndarray,
     offsets: np.ndarray,
     classes: np.ndarray,
-    folded: np.ndarray,
+    continuations: np.ndarray,
     words: int,
     lines: int,
     max_words: int,
@@ -235,9 +260,10 @@ def _segment(
             b = text[i]
             if b < 0x80:
                 cp, after = np.int64(b), i + 1
+                flags = classes[b]
             else:
                 cp, after = decode(text, i)
-            flags = class_of(classes, cp)
+                flags = class_of(classes, cp)
             if flags & WORD:
                 start = i
                 if first_byte < 0:
@@ -264,18 +290,19 @@ def _segment(
                     going = i < end and b >= 0x80
                     if going:
                         cp, after = decode(text, i)
-                        flags = class_of(classes, cp)
-                        going = (flags & _INSIDE) != 0 and not flags & ALONE
+                        kind = _continuation(continuations, cp)
+                        going = (kind & _INSIDE) != 0
                 else:
+                    kind = _continuation(continuations, cp)
                     going = True
                 while going:
-                    if flags & INVISIBLE:
+                    if kind & _INVISIBLE:
                         hidden += 1
                     else:
-                        h = (h ^ (np.uint64(folded[cp]) if cp < TABLE_SIZE else np.uint64(cp))) * WORD_STEP
+                        h = (h ^ np.uint64(kind & _FOLDED)) * WORD_STEP
                         length += 1
-                        in_word_letters += flags & LETTER
-                        digits += (flags & DIGIT) >> 1
+                        in_word_letters += (kind & _LETTER) != 0
+                        digits += (kind & _DIGIT) != 0
                     i = after
                     if i >= end:
                         break
@@ -284,8 +311,8 @@ def _segment(
                         cp, after = np.int64(b), i + 1
                     else:
                         cp, after = decode(text, i)
-                    flags = class_of(classes, cp)
-                    going = (flags & _INSIDE) != 0 and not flags & ALONE
+                    kind = _continuation(continuations, cp)
+                    going = (kind & _INSIDE) != 0
                 chars += length + hidden
                 letters += in_word_letters
                 n_words += 1

@@ -151,19 +151,23 @@ def flag_not_nfc(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray) -> 
         i, end = offsets[d], offsets[d + 1]
         while i < end:
             # Below U+0300 (lead byte 0xCC) nothing combines and everything is composed.
-            if i + 64 <= end:
+            stop = min(i + 64, end)
+            if stop == i + 64:
                 high = np.uint8(0)
-                part = text[i : i + 64]
+                part = text[i:stop]
                 for k in range(len(part)):
                     high |= np.uint8(part[k] >= 0xCC)
                 if not high:
-                    i += 64
+                    i = stop
                     continue
-            if text[i] < 0xCC:
-                i += 1
-                continue
-            cp, i = decode(text, i)
-            if cp < TABLE_SIZE and classes[cp] & NOT_NFC:
-                out[d] = True
+            while i < stop:
+                if text[i] < 0xCC:
+                    i += 1
+                    continue
+                cp, i = decode(text, i)
+                if cp < TABLE_SIZE and classes[cp] & NOT_NFC:
+                    out[d] = True
+                    break
+            if out[d]:
                 break
     return out

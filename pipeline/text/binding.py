@@ -13,29 +13,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..run.identity import SourceFile
-from ..signals.blake3 import hash_texts
+from ..signals import collapse
 from ..signals.hashing import fixed_binary
 from ..signals.segment import text_buffers
 
 TEXT_HASH = "text_hash"
 """The column of `signals/`."""
-ENCODING = "first 128 bits of BLAKE3 of the UTF-8 before edits; v1"
+ENCODING = "BLAKE3 of the UTF-8 before edits, by signals/collapse.py, first 128 bits; v2"
 
 
 def text_hashes(text: pa.LargeStringArray) -> pa.FixedSizeBinaryArray:
     """The hashes of raw texts, as scan stores them."""
-    return fixed_binary(hash_texts(*text_buffers(text)))
+    return fixed_binary(collapse.text_hashes(*text_buffers(text))[1])
 
 
 def check_scanned(signals: Path) -> None:
     """Refuse signals that cannot tell whether a text is the one that was scanned.
 
     Raises:
-        ValueError: an earlier version of fox1 wrote them.
+        ValueError: another version of fox1 wrote them.
     """
-    if TEXT_HASH not in pq.read_schema(signals).names:
+    schema = pq.read_schema(signals)
+    if TEXT_HASH not in schema.names or schema.field(TEXT_HASH).metadata != {b"encoding": ENCODING.encode()}:
         raise ValueError(
-            f"{signals} was written by an earlier version of fox1 and has no hashes of the texts; run `fox1 curate` again "
+            f"{signals} was written by another version of fox1 and has no hashes of the texts to compare; run `fox1 curate` again "
             "to scan its file"
         )
 

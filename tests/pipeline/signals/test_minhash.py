@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from fox1.pipeline.signals import minhash
-from fox1.pipeline.signals.blake3 import hash_texts
 from fox1.pipeline.signals.gopher import repetition_counts
-from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common, content_hashes
+from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common
 from fox1.pipeline.signals.scan import text_buffers
 from fox1.pipeline.signals.segment import segment
 from hypothesis import given, settings
@@ -73,15 +72,6 @@ def test_white_space_and_unicode_form_do_not_change_the_content_hash(text: str) 
     first = signed.content[0].tolist()
     assert signed.content[1].tolist() == first or " ".join(text.split()) != " ".join(spaced.split())
     assert signed.content[2].tolist() == signed.content[3].tolist() == first
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(TEXT | st.text(" !ab\n\t\u00a0\u3000é", max_size=40), max_size=4))
-def test_the_content_hash_is_of_the_text_with_white_space_collapsed(texts: list[str]) -> None:
-    collapsed = [" ".join(text.split()) for text in texts]
-    both = [content_hashes(*text_buffers(pa.array(some, pa.large_string()))) for some in (texts, collapsed)]
-    plain = hash_texts(*text_buffers(pa.array(collapsed, pa.large_string())))
-    assert both[0].tolist() == both[1].tolist() == plain.tolist()
 
 
 def test_case_and_punctuation_do_not_change_the_signature() -> None:

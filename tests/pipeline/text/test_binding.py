@@ -146,7 +146,5 @@ def test_signals_of_an_earlier_version_are_refused(scanned: tuple[RunPaths, Sour
     old = tmp_path / "signals.parquet"
     pq.write_table(pq.read_table(paths.signals(source.corpus, source.path)).drop_columns("text_hash"), old)
     file = replace(decided(paths, source), signals=Artifact(str(old), 0, 0, ""))
-    with pytest.raises(
-        ValueError, match=r"signals.parquet was written by an earlier version of fox1.*run `fox1 curate`"
-    ):
+    with pytest.raises(ValueError, match=r"signals.parquet was written by another version of fox1.*run `fox1 curate`"):
         list(read_survivors([file]))
