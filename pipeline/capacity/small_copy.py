@@ -62,7 +62,7 @@ def copy_beginnings(files: Sequence[SourceFile], share: float, root: Path) -> tu
 
 def _copy_lines(file: SourceFile, size: int, out: Path) -> None:
     """Lines until they take `size` bytes as stored, at least one."""
-    lines = (bytes(line) + b"\n" for _, _, line in json_lines(file.url) if line is not None)
+    lines = (bytes(line) + b"\n" for _, _, line, _ in json_lines(file.url) if line is not None)
     opened: IO[bytes]
     if file.path.endswith(".gz"):
         opened = cast(IO[bytes], gzip.open(out, "wb"))

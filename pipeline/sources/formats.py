@@ -75,8 +75,9 @@ def is_arrow(path: str) -> bool:
     return path.endswith(ARROW_SUFFIXES)
 
 
-def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None]]:
-    """Yield (row, offset, line without its newline) for every physical line; None for a line over `MAX_LINE`.
+def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None, bool]]:
+    """Yield (row, offset, line without its newline, whether it had one) for every physical line; None for a line over
+    `MAX_LINE`.
 
     Raises:
         Damaged: the compressed stream is truncated or corrupt. What came before has been yielded, a last line without its
@@ -98,7 +99,7 @@ def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None]]:
             start = 0
             while start < end:
                 stop = data.index(b"\n", start)
-                yield row, offset + start, None if too_long else view[start:stop]
+                yield row, offset + start, None if too_long else view[start:stop], True
                 row, start, too_long = row + 1, stop + 1, False
             offset += end
             rest = data[end:]
@@ -106,7 +107,7 @@ def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None]]:
         # An OSError is the store's fault, not the file's: it is raised, and the task is retried.
         damage = found
     if rest or too_long:
-        yield row, offset, None if too_long else memoryview(rest)
+        yield row, offset, None if too_long else memoryview(rest), False
     if damage:
         damage.offset = offset + len(rest)
         raise damage

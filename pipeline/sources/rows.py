@@ -119,11 +119,14 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     decode = msgspec.json.Decoder(adapter.row).decode
     batcher = _Batcher()
     damage: Damaged | None = None
+    objects = cut = False
+    reason = ""
     try:
-        for row, offset, line in json_lines(file.url):
+        for row, offset, line, ended in json_lines(file.url):
             _check_row(file, row)
             if line is None or len(line) > adapter.max_line:
                 quarantine.row(row, offset, "line too long")
+                objects = True
                 continue
             try:
                 try:
@@ -134,11 +137,17 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
                     value = decode(strict_json(line))
                 facts = adapter.facts(value, file.path)
             except UnicodeDecodeError as error:
-                quarantine.row(row, offset, f"invalid UTF-8: {error.reason}", line)
+                reason = f"invalid UTF-8: {error.reason}"
+                objects = objects or line[:1] == b"{"
+                quarantine.row(row, offset, reason, line)
                 continue
             except (msgspec.MsgspecError, RecursionError) as error:
-                quarantine.row(row, offset, f"{'empty line' if not line else error}", line)
+                reason = f"{'empty line' if not line else error}"
+                cut = bool(line) and not ended and str(error) == _TRUNCATED
+                objects = objects or _is_object(line)
+                quarantine.row(row, offset, reason, line)
                 continue
+            objects = True
             text = getattr(value, adapter.text)
             if reason := _refusal(text, facts):
                 quarantine.row(row, offset, reason, line)
@@ -148,6 +157,11 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
             del value, text, line
             if batch:
                 yield batch
+        # Lines that are no rows say nothing of how many rows the file has or had.
+        if cut and objects:
+            damage = Damaged("the last line is incomplete: the file was cut", file.size, cut=True)
+        elif reason and not objects:
+            damage = Damaged(f"none of its lines is a JSON object in UTF-8 (the last one: {reason})")
     except Damaged as found:
         damage = found
     # Rows before the damage are good.
@@ -155,6 +169,23 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
         yield last
     if damage:
         raise damage
+
+
+_TRUNCATED = "Input data was truncated"
+"""What msgspec says of JSON that ends too early."""
+
+
+class _AnyObject(msgspec.Struct):
+    """A JSON object whose values are only skipped."""
+
+
+def _is_object(line: memoryview) -> bool:
+    """Whether a line that is no row of its format is a JSON object."""
+    try:
+        msgspec.json.decode(strict_json(line), type=_AnyObject)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def _refusal(text: str, facts: Facts) -> str:

@@ -75,6 +75,46 @@ def test_an_empty_or_cut_file_is_damage(tmp_path: Path, suffix: str, left: int, 
     assert noted[-1]["reason"] == f"damaged file: {quarantine.damage}"
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_a_file_that_ends_within_a_line_was_cut(tmp_path: Path, suffix: str) -> None:
+    for left in (-1, -2, -30):
+        data = DATA[:left]
+        path = tmp_path / f"x.jsonl{suffix}"
+        path.write_bytes(compressed(data, suffix[1:]) if suffix else data)
+        texts, quarantine = read(path)
+        if left == -1:
+            assert len(texts) == 2000 and not quarantine.damage
+        else:
+            assert len(texts) == 1999 and "the file was cut" in quarantine.damage
+            assert quarantine.cut and quarantine.intact == path.stat().st_size
+    path.write_bytes(compressed(DATA + b'{"text": \n', suffix[1:]) if suffix else DATA + b'{"text": \n')
+    texts, quarantine = read(path)
+    assert len(texts) == 2000 and quarantine.rows == 1 and not quarantine.damage
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        DATA.replace(b"\n", b"\r"),
+        DATA.decode().encode("utf-16"),
+        f"[{','.join(LINES)}]".encode(),
+        gzip.compress(DATA),
+        b"<html>404 Not Found</html>\n",
+    ],
+    ids=["CR", "UTF-16", "an array", "compressed", "a page"],
+)
+def test_a_file_that_is_no_json_lines_is_damaged_as_a_whole(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.jsonl").write_bytes(data)
+    texts, quarantine = read(tmp_path / "x.jsonl")
+    assert not texts and "none of its lines is a JSON object" in quarantine.damage and not quarantine.intact
+
+
+def test_objects_that_are_no_rows_are_bad_rows_and_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b'{"text": null}\n{"text": "\xff"}\n')
+    texts, quarantine = read(tmp_path / "x.jsonl")
+    assert not texts and quarantine.rows == 2 and not quarantine.damage
+
+
 def test_a_window_over_the_limit_is_told_as_such(tmp_path: Path) -> None:
     parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=31)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
