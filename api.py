@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 LEAST_MEMORY = 512 << 20
 """Bytes that a task needs at least."""
-PRELOAD = "fox1.commands.compile_kernels:preload"
-"""What workers of a pool share."""
 
 
 def session(
@@ -59,7 +57,7 @@ def session(
         return nullcontext(InProcess())
     if ray or address or os.environ.get("RAY_ADDRESS"):
         return ray_session("local" if ray else address, workers)
-    return pool_session(workers, PRELOAD)
+    return pool_session(workers)
 
 
 def curate(

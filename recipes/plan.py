@@ -20,6 +20,7 @@ from ..pipeline.capacity.estimate import (
 )
 from ..pipeline.capacity.rates import Rates, measure
 from ..pipeline.engine.on_ray import ray_session
+from ..pipeline.engine.pool import pool_session
 from ..pipeline.inspect.run import stored_run
 from ..pipeline.run.artifacts import RunPaths
 from ..pipeline.sample import write_sample
@@ -104,7 +105,7 @@ def plan_recipe(
     if rates_file:
         rates = stored_rates(rates_file)
     else:
-        rates = _measure(recipe, share or SHARE, unknown, private_hosts, say)
+        rates = _measure(recipe, share or SHARE, unknown, machine.nodes > 1, private_hosts, say)
     corpora = _expected(recipe) if unknown else corpora_of(files, rates)
     made = make_plan(
         settings,
@@ -118,8 +119,14 @@ def plan_recipe(
     return made, then
 
 
-def _measure(recipe: Recipe, share: float, unknown: bool, private_hosts: bool, say: Callable[[str], None]) -> Rates:
-    """Rates on a sample of the recipe's files; where they are not here, on the sample corpora with the recipe's rules."""
+def _measure(
+    recipe: Recipe, share: float, unknown: bool, on_ray: bool, private_hosts: bool, say: Callable[[str], None]
+) -> Rates:
+    """Rates on a sample of the recipe's files; where they are not here, on the sample corpora with the recipe's rules.
+
+    Args:
+        on_ray: as the run will be, on a cluster; else it is in a pool of processes.
+    """
     with tempfile.TemporaryDirectory(prefix="fox1-plan-") as folder:
         source = "a sample of the inputs"
         if unknown:
@@ -134,7 +141,8 @@ def _measure(recipe: Recipe, share: float, unknown: bool, private_hosts: bool, s
             settings = curate_settings(recipe)
         files = list_sources(settings.sources, settings.id_salt, private_hosts)
         cores = os.cpu_count() or 1
-        return measure(settings, files, share, ray_session(None, cores), cores, Path(folder), source, say)
+        session = ray_session(None, cores) if on_ray else pool_session(cores)
+        return measure(settings, files, share, session, cores, Path(folder), source, say)
 
 
 def _expected(recipe: Recipe) -> list[CorpusEstimate]:

@@ -25,6 +25,8 @@ from .fork_server import ANSWER, ENDED, FORK, READY, REQUEST
 from .stragglers import Stragglers
 from .tasks import Outcome, Planned, Progress
 
+STAGES = "fox1.commands.compile_kernels:preload"
+"""What the workers of a curation share."""
 LOOK_SECONDS = 0.25
 """How often the workers' memory is looked at."""
 CLOSE_SECONDS = 5.0
@@ -203,11 +205,12 @@ class Pool:
 
 
 @contextlib.contextmanager
-def pool_session(workers: int | None, preload: str) -> Iterator[Pool]:
+def pool_session(workers: int | None, preload: str = STAGES) -> Iterator[Pool]:
     """A pool for as long as the block.
 
     Args:
         workers: processes; None: one per core that this process may use.
+        preload: `module:function` that the server calls before it forks.
     """
     pool = Pool(workers or usable_cores(), preload)
     try:

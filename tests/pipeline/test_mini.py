@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, needs_real_text]
 
 @pytest.fixture(scope="module")
 def mini(make_once: MakeOnce) -> Path:
-    """A finished run of it, made on Ray."""
+    """A finished run of it, made by a pool of workers."""
 
     def curate(folder: Path) -> None:
         command = [sys.executable, "-m", "fox1", "curate", "mini", "--out", str(folder / "run")]
