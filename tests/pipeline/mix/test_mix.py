@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -233,14 +234,15 @@ class Measuring(InProcess):
 
 
 def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
-    tmp_path: Path, settings_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Path, settings_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of()
-    monkeypatch.setattr("fox1.pipeline.mix.assign.PARTITION_TOKENS", 1 << 14)
-    monkeypatch.setattr("fox1.pipeline.mix.stage.BUCKET_TOKENS", 1 << 14)
+    shutil.copytree(run, tmp_path / "run")
+    monkeypatch.setattr("fox1.pipeline.mix.assign.PARTITION_TOKENS", 1 << 11)
+    monkeypatch.setattr("fox1.pipeline.mix.stage.BUCKET_TOKENS", 1 << 11)
     monkeypatch.setattr("fox1.pipeline.mix.stage.INDEX_PART", 200)
     monkeypatch.setattr("fox1.pipeline.mix.lookup_index.PART_ROWS", 200)
-    monkeypatch.setattr("fox1.tokenize.shards.FILE_TOKENS", 1 << 15)
+    monkeypatch.setattr("fox1.tokenize.shards.FILE_TOKENS", 1 << 11)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
     def curated() -> Measuring:
@@ -255,13 +257,13 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
     for place, value in {
         "engine.two_level.MOST_MAPS": 1,
         "engine.two_level.LEAST_PIECE": 1 << 40,
-        "engine.two_level.MERGE_BYTES": 20_000,
+        "engine.two_level.MERGE_BYTES": 5_000,
         "engine.tasks.MOST_TASKS": 12,
         "engine.tasks.MOST_FILES": 2,
         "engine.shuffle_file.SPILL_BYTES": 10_000,
         "engine.shuffle_file.SLICE_BYTES": 10_000,
         "mix.blocks.HELD_BYTES": 10_000,
-        "mix.blocks.FILL_TOKENS": 1 << 13,
+        "mix.blocks.FILL_TOKENS": 1 << 11,
         "mix.plan.TASK_DOCUMENTS": 50,
         "mix.plan.FAN_IN": 2,
         "mix.select.SLICE_DOCUMENTS": 32,
@@ -270,9 +272,9 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
         monkeypatch.setattr(f"fox1.pipeline.{place}", value)
     many = curated()
     assert hashes(tmp_path / "run") == expected
-    assert many.tasks["mix.merge"] > 10 and many.tasks["mix.blocks.00"] and many.tasks["mix.index_merge"] > 1
-    assert many.tasks["mix.lookup_merge.url"] and many.tasks["mix.tally.sum"] > many.tasks["mix.tally.sum.sum"] > 1
-    assert 0 < many.tasks["mix.pack"] <= few.tasks["mix.pack"] / 2
+    assert many.tasks["mix.merge"] > 10 and many.tasks["mix.blocks.00"] and many.tasks["mix.index_merge"]
+    assert many.tasks["mix.lookup_merge.url"] and many.tasks["mix.tally"] > many.tasks["mix.tally.sum"] > 0
+    assert 0 < many.tasks["mix.pack"] < few.tasks["mix.pack"]
     assert many.largest < 100_000
     # Leftovers that are packed in several steps make other blocks of the same tokens.
     monkeypatch.setattr("fox1.pipeline.mix.stage.TAIL_PARTS", 2)
