@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -341,13 +341,7 @@ class _MixSteps:
     ) -> None:
         """Write the JSON files and the card of a phase set. `tokens`: by block length and source."""
         splits = tuple(
-            Split(
-                s.block_length,
-                sum(f.rows for f in s.files),
-                s.tokens,
-                tuple(f.file.name for f in s.files),
-                content_key([f.hash for f in s.files]),
-            )
+            Split(s.block_length, sum(f.rows for f in s.files), s.tokens, (), content_key([f.hash for f in s.files]))
             for s in written
         )
         v = self.vocabulary
@@ -357,7 +351,9 @@ class _MixSteps:
         info = SetInfo(name, splits, table, limits, v.size, v.pad, v.eos, v.bos, identity, masked)
         sizes = {str(s.block_length): sum(f.bytes for f in s.files) for s in written}
         card = dataset_card(info, tokens)
-        self.engine.run(f"mix.describe.{name}", VERSION, [Task(name, describe_set, (info, sizes, card, folder))])
+        files = tuple(FileSet.of(s.files) for s in written)
+        task = Task(name, describe_set, (info, files, sizes, card, folder))
+        self.engine.run(f"mix.describe.{name}", VERSION, [task])
 
     def hold_out(self) -> held_out.HeldOutSet | None:
         """The held-out documents, where there are any."""
@@ -459,9 +455,11 @@ class Described:
     files: tuple[Artifact, ...]
 
 
-def describe_set(info: SetInfo, sizes: dict[str, int], card: str, folder: Path) -> Described:
-    """Write the card and the JSON files of a phase set."""
+def describe_set(info: SetInfo, files: Sequence[FileSet], sizes: dict[str, int], card: str, folder: Path) -> Described:
+    """Write the card and the JSON files of a phase set; `files` are those of each split."""
+    named = (replace(s, files=tuple(file.name for file in of)) for s, of in zip(info.splits, files, strict=True))
+    info = replace(info, splits=tuple(named))
     with publish(folder / "README.md") as out:
         out.write(card.encode())
-    files = set_metadata(info, sizes)
-    return Described(out.artifact, tuple(write_json(folder / name, value) for name, value in files.items()))
+    written = tuple(write_json(folder / name, value) for name, value in set_metadata(info, sizes).items())
+    return Described(out.artifact, written)
