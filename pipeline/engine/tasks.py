@@ -38,7 +38,7 @@ TASK_MEMORY = 1 << 30
 MOST_FILES = 64
 """Paths that travel in the arguments of a task; where a set has more, they are listed in a file."""
 MOST_TASKS = 1 << 14
-"""About so many tasks a step has at most whose tasks could be as many as its files, see `bundles`: four for each of the 4,096
+"""About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: four for each of the 4,096
 cores that a run is planned for, so that the last ones do not wait long for each other."""
 LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
 """A look at what a run has published is always taken where it is short, else in so much of the run's time."""
@@ -170,10 +170,10 @@ class InProcess:
             yield planned.index, attempt(planned, paths, step)
 
 
-def bundles(items: Sequence[Item], size: Callable[[Item], int], total: int) -> list[list[Item]]:
-    """Consecutive items together, so that there are about `MOST_TASKS` bundles at most of what has `total` in all.
+def portions(items: Sequence[Item], size: Callable[[Item], int], total: int) -> list[list[Item]]:
+    """Consecutive items together, so that there are at most about `MOST_TASKS` portions of what has `total` in all.
 
-    With less than that of anything, each item is one.
+    Where that is little, each item is a portion of its own.
     """
     least = total // MOST_TASKS
     found: list[list[Item]] = []

@@ -63,7 +63,7 @@ class Partitioned:
     levels: Levels
     files: tuple[FileSet, ...]
     """Of every coarse partition; of all where there is one level."""
-    rows: tuple[int, ...]
+    rows: tuple[int, ...] = ()
     """In each of these sets of files."""
 
     def of(self, partition: int) -> Partition:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ..engine.shuffle import Records, RecordShuffle, by_hash_range, read_records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Engine, Task, bundles
+from ..engine.tasks import Engine, Task, portions
 from ..engine.two_level import Partition, bring_together, plan_levels
 from ..run.artifacts import Artifact, parquet_writer
 from ..run.identity import Group
@@ -44,7 +44,7 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
     def size(group: Group) -> int:
         return sum(signals[f.name].documents for f in group.files)
 
-    together = bundles(groups, size, sum(map(size, groups)))
+    together = portions(groups, size, sum(map(size, groups)))
     levels = plan_levels(RECORD.itemsize * documents, len(together), parts)
     tasks = []
     for some in together:

@@ -18,7 +18,7 @@ from ...tokenize.shards import SetInfo, Split, dataset_card, file_name, rows_per
 from ..engine.rows import Rows
 from ..engine.shuffle import Records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Engine, Task, bundles
+from ..engine.tasks import Engine, Task, portions
 from ..engine.two_level import bring_together, plan_levels
 from ..prepare.tokenizer import PreparedTokenizer
 from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, remove, write_json
@@ -86,6 +86,11 @@ class TokenGroup:
     shards: tuple[select.CellShard, ...]
     held_out: bool
 
+    @property
+    def bytes(self) -> int:
+        """Of the shards; at least 1."""
+        return max(1, sum(shard.file.bytes for shard in self.shards))
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -118,7 +123,7 @@ class _MixSteps:
         return self.engine.paths
 
     def run(self) -> Mixed:
-        training = _bundled([g for g in self.groups if not g.held_out])
+        training = _together([g for g in self.groups if not g.held_out])
         listed = self.engine.run(
             "mix.documents",
             VERSION,
@@ -127,6 +132,7 @@ class _MixSteps:
                     g.name,
                     select.list_documents,
                     (g.shards, self.vocabulary.extra, self.paths.mix(f"docs/{g.name}")),
+                    weight=g.bytes,
                 )
                 for g in training
             ],
@@ -178,6 +184,7 @@ class _MixSteps:
                         layout.levels,
                         self.paths.mix(f"documents/{group.name}"),
                     ),
+                    weight=group.bytes,
                 )
                 for group, facts in zip(groups, documents, strict=True)
             ],
@@ -294,7 +301,7 @@ class _MixSteps:
         packs = [
             (s, [p for _, p in together])
             for s, of_set in itertools.groupby(numbers, key=lambda place: place[0])
-            for together in bundles(list(of_set), lambda _: 1, len(numbers))
+            for together in portions(list(of_set), lambda _: 1, len(numbers))
         ]
         shapes = []
         for s, (phase, length) in enumerate(sets):
@@ -311,7 +318,7 @@ class _MixSteps:
         counts = {s.number: -(-s.n_blocks // rows[s.number]) for s in packed}
         for s in packed:
             phase = self.settings.phases[s.phase].name
-            for numbers in bundles(range(counts[s.number]), lambda _: 1, sum(counts.values())):
+            for numbers in portions(range(counts[s.number]), lambda _: 1, sum(counts.values())):
                 first, end = numbers[0] * rows[s.number], min((numbers[-1] + 1) * rows[s.number], s.n_blocks)
                 files, skip = s.files_between(first, end)
                 paths = tuple(s.folder / file_name(number, counts[s.number]) for number in numbers)
@@ -403,15 +410,11 @@ class _MixSteps:
         return FileSet.of(part.file for part in written)
 
 
-def _bundled(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
+def _together(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
     """Groups whose tokens a task reads together, named after the first."""
-
-    def size(group: TokenGroup) -> int:
-        return sum(shard.file.bytes for shard in group.shards)
-
     return [
         TokenGroup(some[0].name, tuple(shard for group in some for shard in group.shards), False)
-        for some in bundles(groups, size, sum(map(size, groups)))
+        for some in portions(groups, lambda group: group.bytes, sum(group.bytes for group in groups))
     ]
 
 
