@@ -14,13 +14,13 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...storage import lease, store
 from ...storage.disk import writing
 from ...storage.inside import refuse_links
-from ..run.artifacts import Artifact, RunPaths, remove
+from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
 from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
 from .keys import task_key
@@ -28,12 +28,18 @@ from .memory import peak_bytes
 from .records import artifacts_in, keep_log, log, read_record, result_type, with_artifacts, write_record
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
 TASK_MEMORY = 1 << 30
 """Bytes a task declares to Ray unless it says otherwise: above what any task was measured to take on documents of usual size
 (dedupe 752 MiB); a document of 100 MB takes one and a half."""
+MOST_FILES = 64
+"""Paths that travel in the arguments of a task; where a set has more, they are listed in a file."""
+MOST_TASKS = 1 << 14
+"""About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: four for each of the 4,096
+cores that a run is planned for, so that the last ones do not wait long for each other."""
 LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
 """A look at what a run has published is always taken where it is short, else in so much of the run's time."""
 
@@ -164,6 +170,64 @@ class InProcess:
             yield planned.index, attempt(planned, paths, step)
 
 
+def portions(items: Sequence[Item], size: Callable[[Item], int], total: int) -> list[list[Item]]:
+    """Consecutive items together, so that there are at most about `MOST_TASKS` portions of what has `total` in all.
+
+    Where that is little, each item is a portion of its own.
+    """
+    least = total // MOST_TASKS
+    found: list[list[Item]] = []
+    held = least
+    for item in items:
+        if held >= least:
+            found.append([])
+            held = 0
+        found[-1].append(item)
+        held += size(item)
+    return found
+
+
+class _Lists:
+    """Lists the files of the sets that many tasks of a step read, once each, so that no argument holds thousands of paths."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._seen: dict[int, tuple[Any, Any]] = {}
+        """By the identity of a value, which most tasks of a step share: itself, and what is handed on for it."""
+
+    def without_long_sets(self, task: Task[Any]) -> Task[Any]:
+        """The task with its long sets of files listed, also those within its arguments."""
+        args = tuple(self._listed(argument) for argument in task.args)
+        return task if all(a is b for a, b in zip(args, task.args, strict=True)) else replace(task, args=args)
+
+    def _listed(self, value: Any) -> Any:
+        if isinstance(value, FileSet):
+            if len(value.files) <= MOST_FILES:
+                return value
+        elif isinstance(value, Artifact | RunPaths) or not (is_dataclass(value) or type(value) in (tuple, list)):
+            return value
+        if id(value) not in self._seen:
+            self._seen[id(value)] = (value, self._changed(value))
+        return self._seen[id(value)][1]
+
+    def _changed(self, value: Any) -> Any:
+        if isinstance(value, FileSet):
+            return FileSet(digest=value.digest, listed=FileList.write(value.files, self._paths))
+        if is_dataclass(value):
+            held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+            found = {name: self._listed(item) for name, item in held.items()}
+            same = all(found[name] is held[name] for name in held)
+            return value if same else replace(value, **found)  # type: ignore[type-var]
+        items = [self._listed(item) for item in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
+
+    def remove(self) -> None:
+        """Delete the lists."""
+        for _, listed in self._seen.values():
+            if isinstance(listed, FileSet) and listed.listed:
+                remove(listed.listed.path)
+
+
 @dataclass
 class Engine:
     """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
@@ -203,7 +267,11 @@ class Engine:
         todo = [p for p in planned if results[p.index] is None]
         self.reused[step] = (len(tasks) - len(todo), len(tasks))
         self.progress.stage(step, len(todo), sum(p.task.weight for p in todo), len(tasks) - len(todo))
-        self._run(step, todo, results)
+        lists = _Lists(self.paths)
+        try:
+            self._run(step, [replace(p, task=lists.without_long_sets(p.task)) for p in todo], results)
+        finally:
+            lists.remove()
         self.progress.stage_done(step, time.monotonic() - began)
         keep_log(self.paths.timings("tasks.jsonl"))
         self.finished[step] = list(artifacts_in(results))
