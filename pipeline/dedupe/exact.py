@@ -20,12 +20,14 @@ from ..run.artifacts import Artifact, FileSet
 from ..signals.hashing import halves
 from .order import (
     BY_BETTER,
+    BY_ORDER,
     CONTENT,
     EDGE,
     EXACT,
     EXEMPT,
     FOLLOWER,
     INELIGIBLE,
+    NODE,
     NOT_EXCLUDED,
     NOT_HELD_OUT,
     NOT_OLD,
@@ -34,19 +36,44 @@ from .order import (
     may_drop,
     ordered_batches,
 )
+from .ranges import BY_SPAN, SPAN, Layout, sample, whole_files
 
 BY_CONTENT = ("h0", "h1", "order", "id")
 OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora")
 """Of all rows, or of those that filters kept; by subset, or by corpus."""
 
 
+@dataclass(frozen=True)
+class Contents:
+    """The documents of a chunk by their contents, and what the layout of the run is made of."""
+
+    files: tuple[Artifact, ...]
+    """`CONTENT`."""
+    spans: tuple[Artifact, ...]
+    """`SPAN`."""
+    samples: tuple[Artifact, ...]
+    """`NODE`."""
+
+
 def shuffle_contents(
-    parts: Sequence[Part], followers: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
-) -> Shuffled:
+    parts: Sequence[Part],
+    followers: FileSet,
+    chunk: int,
+    partitions: int,
+    documents: int,
+    ranges: int,
+    plan: Plan,
+    stem: Path,
+) -> Contents:
     """Map: every document of some parts, by ranges of its content hash. Documents that a newer copy of their URL
     replaces take no further part in dedupe.
+
+    Args:
+        documents: of the run, and `ranges` of the order that they are to be cut into.
     """
-    out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
+    out = RecordShuffle(stem.with_name(f"{stem.name}.contents"), partitions, CONTENT, BY_CONTENT)
+    spans = RecordShuffle(stem.with_name(f"{stem.name}.spans"), 1, SPAN, BY_SPAN, whole_files)
+    samples = RecordShuffle(stem.with_name(f"{stem.name}.samples"), 1, NODE, BY_ORDER)
     gone = np.sort(read_records(followers, chunk, FOLLOWER)["id"])
     for part in parts:
         for batch, order, code in ordered_batches(part, plan, ["content_hash"]):
@@ -57,7 +84,10 @@ def shuffle_contents(
             if part.old:
                 records = records[(order & INELIGIBLE) == 0]
             out.add(records, by_hash_range(records["h0"], partitions))
-    return Shuffled(out.close())
+            spans.add(np.array([(ids[0], ids[-1])], SPAN))
+            use = (order & INELIGIBLE) == 0
+            samples.add(sample(order[use], ids[use], documents, ranges))
+    return Contents(out.close(), spans.close(), samples.close())
 
 
 def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path) -> Shuffled:
@@ -111,26 +141,27 @@ class Classes:
     leaders: tuple[Artifact, ...]
     """Followers by the chunk of their leader."""
     edges: tuple[Artifact, ...]
-    """`EDGE`: leaders that may stand for each other."""
+    """`EDGE`: leaders that may stand for each other, by range; none of classes by URL."""
     duplicates: int
     """Documents that go as their leader goes, twins apart."""
     overlaps: dict[str, tuple[OverlapCell, ...]]
     """By kind of overlap (`OVERLAPS`); none of classes by URL."""
 
 
-def find_classes(files: FileSet, partition: int, by_url: bool, plan: Plan, stem: Path) -> Classes:
+def find_classes(files: FileSet, partition: int, layout: Layout | None, plan: Plan, stem: Path) -> Classes:
     """Reduce: the followers of every class, its exact edges, and the overlap of subsets and corpora.
 
     Followers are written twice: by the chunk of their own id (`<stem>.members`), for whoever must leave them out, and
     by the chunk of their leader (`<stem>.leaders`), for whoever learns what becomes of the leader.
     """
+    by_url = layout is None
     corpora = plan.corpora()
     n_codes = max(len(plan.codes), int(corpora.max(initial=0)) + 1)
     state = _OpenClass.empty(n_codes)
     chunks = len(plan.chunks.members)
     members = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, FOLLOWER)
     leaders = RecordShuffle(stem.with_name(f"{stem.name}.leaders"), chunks, FOLLOWER)
-    edges = RecordShuffle(stem.with_name(f"{stem.name}.edges"), 1, EDGE, BY_BETTER)
+    edges = RecordShuffle(stem.with_name(f"{stem.name}.edges"), layout.ranges if layout else 1, EDGE, BY_BETTER)
     scope = ("all", "within", "across").index(plan.settings.scope)
     found = 0
     # Followers and edges of a slice come on top of it.
@@ -146,12 +177,13 @@ def find_classes(files: FileSet, partition: int, by_url: bool, plan: Plan, stem:
         members.add(records, plan.chunks.of(records["id"]))
         leaders.add(records, plan.chunks.of(records["leader"]))
         found += int((records["twin"] == 0).sum())
-        pairs = np.zeros(len(linked), EDGE)
-        for name, column in zip(("better_order", "better", "order", "id", "code"), linked.T, strict=True):
-            pairs[name] = column
-        pairs["shared"] = pairs["examined"] = 1
-        pairs["kind"] = EXACT
-        edges.add(pairs)
+        if layout:
+            pairs = np.zeros(len(linked), EDGE)
+            for name, column in zip(("better_order", "better", "order", "id", "code"), linked.T, strict=True):
+                pairs[name] = column
+            pairs["shared"] = pairs["examined"] = 1
+            pairs["kind"] = EXACT
+            edges.add(pairs, layout.range_of(pairs["better_order"], pairs["better"]))
     _close_class(state.documents, state.sizes, state.touched, state.n_touched, state.matrix)
     overlaps = {} if by_url else {name: sparse(m) for name, m in zip(OVERLAPS, state.matrix, strict=True)}
     return Classes(members.close(), leaders.close(), edges.close(), found, overlaps)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -81,8 +81,6 @@ HEAD = np.uint64(2)
 """In a row of a live bucket: every later member was compared with this one."""
 CAPPED = np.uint64(4)
 """In a pair: the cap keeps its document from being compared with better ones of a bucket."""
-MAYBE = np.uint64(2)
-"""In an edge that is a message: nobody knows yet whether the better document stays."""
 
 CONTENT = np.dtype([("h0", "<u8"), ("h1", "<u8"), ("order", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u4")])
 """A document by its content hash (or its URL): 40 bytes. `code` is that of its corpus and subset."""
@@ -95,8 +93,8 @@ BAND = np.dtype([("band", "<u8"), ("order", "<u8"), ("id", "<u8")])
 """A document in a bucket: 24 bytes."""
 PAIR = np.dtype([("id", "<u8"), ("better", "<u8"), ("order", "<u8"), ("better_order", "<u8")])
 """A candidate pair, `better` before `id` in the order; or, where `better` is 0, flags of a document alone."""
-REQUEST = np.dtype([("id", "<u8"), ("chunk", "<u8")])
-"""A chunk needs the sketch of a document."""
+REQUEST = np.dtype([("id", "<u8"), ("chunk", "<u8"), ("slot", "<u8")])
+"""A chunk needs the sketch of a document, for its pairs of one slot."""
 EDGE = np.dtype(
     [
         ("better_order", "<u8"),
@@ -126,6 +124,7 @@ BY_BETTER = ("better_order", "better", "order", "id")
 """How edges are sorted."""
 ID = np.dtype([("id", "<u8")])
 NODE = np.dtype([("order", "<u8"), ("id", "<u8")])
+BY_ORDER = ("order", "id")
 UPDATE = np.dtype([("id", "<u8"), ("state", "<u8")])
 """What became of a document in a round, or (as membership) the partition of a live bucket it is in."""
 DROPPED, UNKNOWN = 1, 2
@@ -140,7 +139,7 @@ OF_EXCLUDED = 8
 def sketch_record(size: int) -> np.dtype:
     """A document's sketch on its way to a chunk that asked for it."""
     return np.dtype(
-        [("id", "<u8"), ("n_shingles", "<u4"), ("held", "<u4"), ("sketch", "<u4", (size + size % 2,))],
+        [("slot", "<u8"), ("id", "<u8"), ("n_shingles", "<u4"), ("held", "<u4"), ("sketch", "<u4", (size + size % 2,))],
     )
 
 
@@ -169,19 +168,6 @@ def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:
 def bytes_of(order: np.ndarray) -> np.ndarray:
     """uint32 bytes of the edited text, from order keys."""
     return (~(order >> np.uint64(4))).astype(np.uint32)
-
-
-class Place(NamedTuple):
-    """A place in the total order."""
-
-    order: int
-    """Order key."""
-    id: int
-
-
-def places_of(rows: np.ndarray, order: str, id_: str) -> list[Place]:
-    """The places of some records' documents, by the names of the columns."""
-    return [Place(*both) for both in zip(rows[order].tolist(), rows[id_].tolist(), strict=True)]
 
 
 @dataclass(frozen=True)

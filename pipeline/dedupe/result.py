@@ -38,16 +38,16 @@ class Resolved:
 
 
 def resolve(
-    dropped: FileSet, followers: FileSet, kind: int, chunk: int, first: bool, plan: Plan, stem: Path
+    dropped: FileSet, partition: int, followers: FileSet, kind: int, chunk: int, first: bool, plan: Plan, stem: Path
 ) -> Resolved:
     """What becomes of the leaders of a chunk becomes of those behind them, wherever these are.
 
     Args:
-        dropped: of the chunk's documents, among them its leaders.
+        dropped: of the chunk's documents, among them its leaders, in this partition.
         kind: EXACT or URL, why followers of a leader that stays are dropped.
         first: whether `dropped` have not been handed on by an earlier call.
     """
-    drops = read_records(dropped, chunk, DROP)
+    drops = read_records(dropped, partition, DROP)
     drops = drops[np.argsort(drops["id"])]
     behind = read_records(followers, chunk, FOLLOWER)
     at, moved = lookup(drops["id"], behind["leader"])

@@ -1,7 +1,7 @@
 """The dedupe stage: plans the steps, repeats the rounds until nothing is open, and gathers the counts.
 
-    contents -> classes                            exact; before it urls -> url classes, where the newest of a URL stays
-    bands -> [walk -> gather -> answer -> verify -> decide -> tell] ...     rounds
+    contents -> layout -> classes        exact; before it urls -> url classes, where the newest of a URL stays
+    bands -> [walk -> gather -> answer -> verify -> number -> decide -> settle -> tell] ...     rounds
     resolve -> decisions
 
 The driver holds paths, digests and counts only.
@@ -24,16 +24,19 @@ from ..run.identity import Group
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals
 from . import buckets, decide, exact, result, verify
-from .decide import DecidedRange
-from .order import BAND, CONTENT, EXACT, URL, Chunks, DedupeSettings, Part, Place, Plan, ranks
+from .decide import Settled, Told
+from .order import BAND, CONTENT, EDGE, EXACT, URL, Chunks, DedupeSettings, Part, Plan, ranks
+from .ranges import Layout, lay_out
 from .verify import Gathered, Verified
 
-VERSION = 4
+VERSION = 5
 MAX_SUBSETS = 2_048
 """Names come from the rows, and every two subsets have a cell in the overlap: a small file could make it gigabytes."""
 MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
+EDGES_AT_ONCE = 64 << 20
+"""Bytes of edges whose ranges one task numbers or settles."""
 BASE_MEMORY = 384 << 20
 """What a worker takes before it holds a single record: the interpreter, compiled kernels, Arrow, open shuffle files."""
 
@@ -129,13 +132,19 @@ class _DedupeSteps:
     rounds: list[dict[str, int]] = field(default_factory=list)
 
     def step(
-        self, name: str, run: Callable[..., Result], arguments: Mapping[int, tuple[Any, ...]], writes_here: bool = True
+        self,
+        name: str,
+        run: Callable[..., Result],
+        arguments: Mapping[int, tuple[Any, ...]],
+        writes_here: bool = True,
+        memory: int = 0,
     ) -> list[Result]:
         """Run a task for each number of a chunk, partition or range.
 
         Args:
             arguments: by number; the plan follows them, and where to write.
             writes_here: whether the tasks write into `dedupe/`.
+            memory: bytes that a task needs, if that may be more than tasks of dedupe do with.
         """
         paths = self.engine.paths
         tasks = [
@@ -143,7 +152,7 @@ class _DedupeSteps:
                 f"{i:05d}",
                 run,
                 (*given, self.plan, paths.dedupe(f"{name}/{i:05d}") if writes_here else paths),
-                memory=self.engine.memory,
+                memory=max(self.engine.memory, memory),
             )
             for i, given in arguments.items()
         ]
@@ -151,14 +160,14 @@ class _DedupeSteps:
 
     def run(self) -> Decided:
         newest = self.newest_of_urls()
-        classes = self.classes(_all(c.members for c in newest))
+        layout, classes = self.classes(_all(c.members for c in newest))
         followers = _all(c.members for c in [*newest, *classes])
-        edges = [a for c in classes for a in c.edges]
-        drops, capped = self.near(FileSet.filled(edges), sum(a.rows for a in edges), followers)
-        resolved = self.resolve("resolve", drops, _all(c.leaders for c in classes), EXACT, True)
+        drops, capped = self.near([a for c in classes for a in c.edges], followers, layout)
+        leaders = _all(c.leaders for c in classes)
+        resolved = self.resolve("resolve", [(files, 0) for files in drops], leaders, EXACT, True)
         if newest:
-            moved = _all(r.drops for r in resolved)
-            resolved += self.resolve("resolve_urls", moved, _all(c.leaders for c in newest), URL, False)
+            moved, leaders = _all(r.drops for r in resolved), _all(c.leaders for c in newest)
+            resolved += self.resolve("resolve_urls", [(moved, i) for i in range(len(drops))], leaders, URL, False)
         return self.decisions(classes, resolved, capped)
 
     def newest_of_urls(self) -> list[exact.Classes]:
@@ -168,31 +177,38 @@ class _DedupeSteps:
         n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
         mapped = self.step("urls", exact.shuffle_urls, {i: (p, n) for i, p in enumerate(self.parts)})
         files = _files(mapped)
-        found = self.step("url_classes", exact.find_classes, {p: (files, p, True) for p in range(n)})
+        found = self.step("url_classes", exact.find_classes, {p: (files, p, None) for p in range(n)})
         self.counts["url_duplicates"] = sum(c.duplicates for c in found)
         return found
 
-    def classes(self, gone: FileSet) -> list[exact.Classes]:
+    def classes(self, gone: FileSet) -> tuple[Layout, list[exact.Classes]]:
         n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
-        mapped = self.step("contents", exact.shuffle_contents, {i: (p, gone, i, n) for i, p in enumerate(self.parts)})
-        files = _files(mapped)
-        found = self.step("classes", exact.find_classes, {p: (files, p, False) for p in range(n)})
+        ranges = partition_count(self.documents * EDGE.itemsize, len(self.parts), at_least=1)
+        mapped = self.step(
+            "contents",
+            exact.shuffle_contents,
+            {i: (p, gone, i, n, self.documents, ranges) for i, p in enumerate(self.parts)},
+        )
+        spans, samples = _all(m.spans for m in mapped), _all(m.samples for m in mapped)
+        layout = self.step("layout", lay_out, {0: (spans, samples, ranges)})[0]
+        files = _all(m.files for m in mapped)
+        found = self.step("classes", exact.find_classes, {p: (files, p, layout) for p in range(n)})
         self.counts["exact_duplicates"] = sum(c.duplicates for c in found)
-        return found
+        return layout, found
 
-    def near(self, left: FileSet, n_left: int, followers: FileSet) -> tuple[FileSet, list[FileSet]]:
-        """The rounds: what is dropped, and by chunk the documents that a cap cut short.
+    def near(self, left: list[Artifact], followers: FileSet, layout: Layout) -> tuple[list[FileSet], list[FileSet]]:
+        """The rounds: by chunk what is dropped, and the documents that a cap cut short.
 
         Args:
-            left: exact edges, and `n_left` how many.
+            left: exact edges.
             followers: documents that go as others go; nobody compares them.
         """
         n = partition_count(self.documents * self.shape.bands * BAND.itemsize, len(self.parts))
         bands = self.step("bands", buckets.shuffle_bands, {i: (p, followers, i, n) for i, p in enumerate(self.parts)})
         self.counts["compared_documents"] = sum(b.compared_documents for b in bands)
         live = dict.fromkeys(range(n), _all(b.files for b in bands))
-        updates = membership = drops = FileSet()
-        sample: list[Place] = []
+        updates = membership = FileSet()
+        drops = [FileSet() for _ in self.parts]
         capped = [FileSet() for _ in self.parts]
         for round_ in range(MAX_ROUNDS):
             at = f"{round_:02d}"
@@ -206,34 +222,35 @@ class _DedupeSteps:
             capped_buckets = sum(w.capped_buckets for w in walked)
             self.counts["capped_buckets"] = self.counts.get("capped_buckets", 0) + capped_buckets
             pairs = _all(w.pairs for w in walked)
-            if round_ and not pairs and not left:
+            if round_ and not pairs and not any(a.rows for a in left):
                 break
-            gathered = self.step(f"gather{at}", verify.gather_pairs, {i: (pairs, i) for i in range(len(self.parts))})
+            gathered = self.step(
+                f"gather{at}", verify.gather_pairs, {i: (pairs, i, layout) for i in range(len(self.parts))}
+            )
             capped = [before + FileSet.filled(g.capped) for before, g in zip(capped, gathered, strict=True)]
-            verified = self.verify(at, gathered)
-            opened = _all(g.opened for g in gathered) if round_ < MAX_ROUNDS - 1 else FileSet()
-            sample += [place for v in verified for place in v.sample]
-            n_edges = n_left + sum(v.verified_pairs for v in verified)
-            bounds = decide.ranges(sample, n_edges, self.plan.memory)
-            decided = self.decide(at, left + _all(v.edges for v in verified), opened, bounds)
-            left, n_left = _all(d.left for d in decided), sum(d.open_pairs for d in decided)
-            sample = [place for d in decided for place in d.sample]
-            drops = drops + _all(d.drops for d in decided)
+            verified = self.verify(at, gathered, layout)
+            edges = [*left, *(a for v in verified for a in v.edges)]
+            if round_ < MAX_ROUNDS - 1:
+                edges += [a for g in gathered for a in g.opened]
+            settled = self.decide(at, edges, layout)
+            left = [a for s in settled for a in s.left]
+            told = self.tell(at, settled, membership, n)
+            drops = [before + FileSet.filled(t.drops) for before, t in zip(drops, told, strict=True)]
             self.rounds.append(
                 {
                     "window": buckets.window_of(round_, self.plan.settings.fan_out),
                     "bucket_rows_walked_again": sum(w.live_rows for w in walked),
                     "candidate_pairs": sum(g.candidate_pairs for g in gathered),
                     "verified_pairs": sum(v.verified_pairs for v in verified),
-                    "dropped": sum(d.near_duplicates for d in decided),
+                    "dropped": sum(t.near_duplicates for t in told),
                 }
             )
             if not any(live.values()):
                 break
-            updates = self.tell(at, decided, membership, n)
+            updates = _all(t.updates for t in told)
         return drops, capped
 
-    def verify(self, at: str, gathered: Sequence[Gathered]) -> list[Verified]:
+    def verify(self, at: str, gathered: Sequence[Gathered], layout: Layout) -> list[Verified]:
         """Edges of a round; nothing runs where there is no pair."""
         asking = [i for i, g in enumerate(gathered) if g.candidate_pairs]
         if not asking:
@@ -245,24 +262,47 @@ class _DedupeSteps:
         return self.step(
             f"verify{at}",
             verify.verify,
-            {i: (self.parts[i], FileSet.filled(gathered[i].pairs), answers, i, size) for i in asking},
+            {i: (self.parts[i], FileSet.filled(gathered[i].pairs), answers, i, size, layout) for i in asking},
         )
 
-    def decide(self, at: str, edges: FileSet, opened: FileSet, bounds: list[Place]) -> list[DecidedRange]:
-        """Range after range: each needs the messages of those before it."""
-        done: list[DecidedRange] = []
-        for k in range(len(bounds) + 1):
-            messages = _all(d.messages for d in done)
-            done += self.step(f"decide{at}.{k:03d}", decide.decide_range, {k: (edges, opened, messages, k, bounds)})
-        return done
+    def decide(self, at: str, edges: Sequence[Artifact], layout: Layout) -> list[Settled]:
+        """What becomes of the documents of some edges: only the pass over all of them is one task."""
+        count = sum(a.rows for a in edges)
+        if not count:
+            return []
+        files = FileSet.filled(edges)
+        # As many ranges together as have edges enough, if all have as many.
+        several = max(1, layout.ranges * EDGES_AT_ONCE // (count * EDGE.itemsize))
+        asked = [range(i, min(i + several, layout.ranges)) for i in range(0, layout.ranges, several)]
+        links = self.step(
+            f"number{at}", decide.number_edges, {i: (files, list(r), layout) for i, r in enumerate(asked)}
+        )
+        states = decide.BYTES_HELD + layout.numbers // 4
+        walked = self.step(
+            f"decide{at}",
+            decide.decide,
+            {0: (_all(x.links for x in links), layout.numbers)},
+            memory=BASE_MEMORY + states,
+        )
+        starts = np.cumsum([0, *(sum(a.rows for a in x.links) for x in links)]).tolist()
+        return self.step(
+            f"settle{at}",
+            decide.settle,
+            {i: (files, walked[0].verdicts, starts[i], list(r), layout) for i, r in enumerate(asked)},
+        )
 
-    def tell(self, at: str, decided: Sequence[DecidedRange], membership: FileSet, partitions: int) -> FileSet:
-        drops, unknown = _all(d.drops for d in decided), _all(d.unknown for d in decided)
+    def tell(self, at: str, settled: Sequence[Settled], membership: FileSet, partitions: int) -> list[Told]:
+        drops, unknown = _all(s.drops for s in settled), _all(s.unknown for s in settled)
         arguments = {i: (drops, unknown, membership, i, partitions) for i in range(len(self.parts))}
-        return _files(self.step(f"tell{at}", decide.tell_buckets, arguments))
+        return self.step(f"tell{at}", decide.tell_chunk, arguments)
 
-    def resolve(self, name: str, drops: FileSet, followers: FileSet, kind: int, first: bool) -> list[result.Resolved]:
-        return self.step(name, result.resolve, {i: (drops, followers, kind, i, first) for i in range(len(self.parts))})
+    def resolve(
+        self, name: str, drops: Sequence[tuple[FileSet, int]], followers: FileSet, kind: int, first: bool
+    ) -> list[result.Resolved]:
+        """Args:
+        drops: files and partition of every chunk.
+        """
+        return self.step(name, result.resolve, {i: (*d, followers, kind, i, first) for i, d in enumerate(drops)})
 
     def decisions(
         self, classes: Sequence[exact.Classes], resolved: Sequence[result.Resolved], capped: Sequence[FileSet]

@@ -4,12 +4,13 @@
     answer            the chunk that holds a document hands its sketch to every chunk that asked, once
     verify            a chunk compares its own sketches with those it got
 
-A sketch is sent to a chunk once, however many of the chunk's documents are compared with its document.
+A sketch is sent once for some thousand consecutive pairs of a chunk, however many of them are pairs with its document;
+so a chunk of any size is walked once, and never holds more than the sketches of those pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from ..engine.shuffle import Cursor, RecordShuffle, Shuffled, distinct, lookup, merged, sequential
+from ..engine.shuffle import Cursor, RecordShuffle, Shuffled, distinct, merged, sequential
 from ..run.artifacts import Artifact, FileSet
 from ..signals.minhash import common
 from .buckets import unique_pairs
@@ -27,20 +28,20 @@ from .order import (
     EDGE,
     ID,
     NEAR,
-    NODE,
     OPEN,
     PAIR,
     REQUEST,
+    DedupeSettings,
     Part,
-    Place,
     Plan,
     id_batches,
-    places_of,
     sketch_record,
 )
+from .ranges import Layout
 
-SAMPLE = 4096
-"""One edge in this many is sampled, with both its documents, to cut the decision into ranges of the order."""
+BY_ID_AND_SLOT = ("id", "chunk", "slot")
+SLOT_PAIRS = 1 << 17
+"""Consecutive pairs of a chunk whose sketches are sent, held and compared together: 70 MB at most."""
 
 
 @dataclass(frozen=True)
@@ -52,37 +53,40 @@ class Gathered:
     requests: tuple[Artifact, ...]
     """`REQUEST`: for sketches, by the chunk that has them."""
     opened: tuple[Artifact, ...]
-    """`NODE`: documents that are not compared with all better ones yet."""
+    """`EDGE` from documents to themselves, by range: they are not compared with all better ones yet."""
     capped: tuple[Artifact, ...]
     """`ID`: documents that never will be."""
     candidate_pairs: int
 
 
-def gather_pairs(files: FileSet, chunk: int, plan: Plan, stem: Path) -> Gathered:
+def gather_pairs(files: FileSet, chunk: int, layout: Layout, plan: Plan, stem: Path) -> Gathered:
     """A chunk's candidate pairs, each once (`<stem>.pairs`); requests for sketches, by the chunk that has them
     (`<stem>.requests`); documents that are not compared with all yet (`<stem>.open`), and never will be (`<stem>.capped`).
     """
     pairs = RecordShuffle(stem.with_name(f"{stem.name}.pairs"), 1, PAIR)
     requests = RecordShuffle(
-        stem.with_name(f"{stem.name}.requests"), len(plan.chunks.members), REQUEST, ("id", "chunk"), distinct
+        stem.with_name(f"{stem.name}.requests"), len(plan.chunks.members), REQUEST, BY_ID_AND_SLOT, distinct
     )
-    opened = RecordShuffle(stem.with_name(f"{stem.name}.open"), 1, NODE, ("order", "id"), distinct)
+    opened = RecordShuffle(stem.with_name(f"{stem.name}.open"), layout.ranges, EDGE, BY_BETTER, distinct)
     capped = RecordShuffle(stem.with_name(f"{stem.name}.capped"), 1, ID, ("id",), distinct)
     n = 0
     for rows in merged(files, chunk, PAIR, ("id", "better"), plan.memory // 3):
         rows = unique_pairs(rows.copy())
-        for flag, out, dtype in ((OPEN, opened, NODE), (CAPPED, capped, ID)):
-            flagged = rows[(rows["order"] & flag) > 0]
-            records = np.empty(len(flagged), dtype)
-            records["id"] = flagged["id"]
-            if dtype is NODE:
-                records["order"] = flagged["order"] & ~(OPEN | CAPPED)
-            out.add(distinct(records))
-        rows = rows[rows["better"] > 0]
-        rows["order"] &= ~(OPEN | CAPPED)
+        order = rows["order"] & ~(OPEN | CAPPED)
+        waiting = (rows["order"] & OPEN) > 0
+        itself = np.zeros(int(waiting.sum()), EDGE)
+        itself["better_order"] = itself["order"] = order[waiting]
+        itself["better"] = itself["id"] = rows["id"][waiting]
+        itself = distinct(itself)
+        opened.add(itself, layout.range_of(itself["order"], itself["id"]))
+        capped.add(np.unique(rows["id"][(rows["order"] & CAPPED) > 0]).astype(ID))
+        rows["order"] = order
+        # A document that has one band twice meets itself in the bucket.
+        rows = rows[(rows["better"] > 0) & (rows["better"] != rows["id"])]
         pairs.add(rows)
         wanted = np.empty(len(rows), REQUEST)
         wanted["id"], wanted["chunk"] = rows["better"], chunk
+        wanted["slot"] = (n + np.arange(len(rows))) // SLOT_PAIRS
         requests.add(wanted, plan.chunks.of(wanted["id"]))
         n += len(rows)
     return Gathered(pairs.close(), requests.close(), opened.close(), capped.close(), n)
@@ -91,23 +95,19 @@ def gather_pairs(files: FileSet, chunk: int, plan: Plan, stem: Path) -> Gathered
 def answer(parts: Sequence[Part], files: FileSet, chunk: int, size: int, plan: Plan, stem: Path) -> Shuffled:
     """The sketches that other chunks asked this one for, by the chunk that asked."""
     dtype = sketch_record(size)
-    out = RecordShuffle(stem, len(plan.chunks.members), dtype, ("id",))
-    asked = Cursor(_distinct(merged(files, chunk, REQUEST, ("id", "chunk"), plan.memory // 8)), "id", REQUEST)
+    out = RecordShuffle(stem, len(plan.chunks.members), dtype, ("slot", "id"))
+    asked = Cursor(map(distinct, merged(files, chunk, REQUEST, BY_ID_AND_SLOT, plan.memory // 8)), "id", REQUEST)
     for batch in id_batches(parts, ["doc_id", "n_shingles", "sketch"], asked.next_key):
         ids = batch.column("doc_id").to_numpy()
         wanted = asked.take(int(ids[-1]))
         rows = np.searchsorted(ids, wanted["id"])
         values, offsets = _sketches(batch)
         records = np.zeros(len(wanted), dtype)
-        records["id"] = wanted["id"]
+        records["id"], records["slot"] = wanted["id"], wanted["slot"]
         records["n_shingles"] = batch.column("n_shingles").to_numpy()[rows]
         records["held"] = _copy_sketches(records["sketch"], rows, values, offsets)
         out.add(records, wanted["chunk"].astype(np.int64))
     return Shuffled(out.close())
-
-
-def _distinct(slices: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    return (distinct(rows) for rows in slices)
 
 
 @njit(cache=True, nogil=True)
@@ -133,73 +133,82 @@ class Verified:
     """The verified pairs of a chunk."""
 
     edges: tuple[Artifact, ...]
-    """`EDGE`, sorted by the better document."""
+    """`EDGE`, by range, sorted by the better document."""
     verified_pairs: int
-    sample: tuple[Place, ...]
-    """Both documents of one edge of `SAMPLE`."""
 
 
 def verify(
-    parts: Sequence[Part], pairs: FileSet, answers: FileSet, chunk: int, size: int, plan: Plan, stem: Path
+    parts: Sequence[Part],
+    pairs: FileSet,
+    answers: FileSet,
+    chunk: int,
+    size: int,
+    layout: Layout,
+    plan: Plan,
+    stem: Path,
 ) -> Verified:
     """Compare the sketches of a chunk's pairs; pairs alike enough become edges, sorted by the better document.
 
     Jaccard is estimated from the sketches; from it and the two numbers of shingles follows which share of the worse
     document is contained in the better one.
     """
-    out = RecordShuffle(stem, 1, EDGE, BY_BETTER)
+    out = RecordShuffle(stem, layout.ranges, EDGE, BY_BETTER)
     code = {name: i for i, name in enumerate(plan.codes)}
-    settings = plan.settings
-    sample: list[Place] = []
-    verified = 0
-    # More sketches than fit are joined in several walks over the pairs, each with the next ones.
-    for held in _groups(sequential(answers, chunk, sketch_record(size), plan.memory // 8), plan.memory // 3):
-        by_id = np.argsort(held["id"])
-        known = held["id"][by_id]
-        left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
-        for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
-            ids = batch.column("doc_id").to_numpy()
-            candidates = left.take(int(ids[-1]))
-            at, here = lookup(known, candidates["better"])
-            candidates, at = candidates[here], by_id[at[here]]
-            if not len(candidates):
-                continue
-            rows = np.searchsorted(ids, candidates["id"])
-            shared, examined = _compare(*_sketches(batch), rows, held["sketch"], held["held"], at, size)
-            sizes = batch.column("n_shingles").to_numpy()[rows].astype(np.int64)
-            both = sizes + held["n_shingles"][at]
-            # |A n B| = (|A| + |B|) J / (1 + J), here times (shared + examined)
-            inside = both * shared > settings.containment * sizes * (shared + examined)
-            alike = shared >= settings.jaccard * examined
-            same = np.flatnonzero(alike | inside if settings.containment < 1 else alike)
-            edges = np.empty(len(same), EDGE)
-            for name in PAIR.names or ():
-                edges[name] = candidates[name][same]
-            edges["shared"], edges["examined"] = shared[same], examined[same]
-            subsets = batch.column("subset").dictionary_encode()
-            corpus = plan.chunks.table.corpus_names[int(plan.chunks.table.corpus_of(ids[:1])[0])]
-            codes = np.array([code[f"{corpus}/{s}"] for s in subsets.dictionary.to_pylist()], np.uint16)
-            edges["code"], edges["kind"] = codes[subsets.indices.to_numpy()[rows[same]]], NEAR
-            out.add(edges)
-            picked = edges[SAMPLE - 1 - verified % SAMPLE :: SAMPLE]
-            sample += places_of(picked, "better_order", "better")
-            sample += places_of(picked, "order", "id")
-            verified += len(same)
-        # The next sketches come when these are gone.
-        del held
-    return Verified(out.close(), verified, tuple(sample))
+    dtype = sketch_record(size)
+    answered = Cursor(merged(answers, chunk, dtype, ("slot", "id"), plan.memory // 8), "slot", dtype)
+    held, slot = np.empty(0, dtype), -1
+    left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
+    compared = verified = 0
+    for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
+        ids = batch.column("doc_id").to_numpy()
+        subsets = batch.column("subset").dictionary_encode()
+        corpus = plan.chunks.table.corpus_names[int(plan.chunks.table.corpus_of(ids[:1])[0])]
+        codes = np.array([code[f"{corpus}/{s}"] for s in subsets.dictionary.to_pylist()], np.uint16)
+        codes = codes[subsets.indices.to_numpy()]
+        candidates = left.take(int(ids[-1]))
+        while len(candidates):
+            if compared // SLOT_PAIRS != slot:
+                slot = compared // SLOT_PAIRS
+                held = answered.take(slot)
+            piece = candidates[: (slot + 1) * SLOT_PAIRS - compared]
+            candidates = candidates[len(piece) :]
+            compared += len(piece)
+            edges = _verified(piece, batch, ids, codes, held, size, plan.settings)
+            out.add(edges, layout.range_of(edges["better_order"], edges["better"]))
+            verified += len(edges)
+    return Verified(out.close(), verified)
 
 
-def _groups(slices: Iterator[np.ndarray], limit: int) -> Iterator[np.ndarray]:
-    """Slices together, as many as make `limit` bytes."""
-    held: list[np.ndarray] = []
-    for rows in slices:
-        if held and sum(r.nbytes for r in held) + rows.nbytes > limit:
-            yield np.concatenate(held)
-            held = []
-        held.append(rows)
-    if held:
-        yield np.concatenate(held)
+def _verified(
+    candidates: np.ndarray,
+    batch: pa.RecordBatch,
+    ids: np.ndarray,
+    codes: np.ndarray,
+    held: np.ndarray,
+    size: int,
+    settings: DedupeSettings,
+) -> np.ndarray:
+    """`EDGE` of the pairs that are alike enough.
+
+    Args:
+        batch: of signals, with the worse documents.
+        held: sketches of the better ones, sorted by id.
+    """
+    at = np.searchsorted(held["id"], candidates["better"])
+    rows = np.searchsorted(ids, candidates["id"])
+    shared, examined = _compare(*_sketches(batch), rows, held["sketch"], held["held"], at, size)
+    sizes = batch.column("n_shingles").to_numpy()[rows].astype(np.int64)
+    both = sizes + held["n_shingles"][at]
+    # |A n B| = (|A| + |B|) J / (1 + J), here times (shared + examined)
+    inside = both * shared > settings.containment * sizes * (shared + examined)
+    alike = shared >= settings.jaccard * examined
+    same = np.flatnonzero(alike | inside if settings.containment < 1 else alike)
+    edges = np.empty(len(same), EDGE)
+    for name in PAIR.names or ():
+        edges[name] = candidates[name][same]
+    edges["shared"], edges["examined"] = shared[same], examined[same]
+    edges["code"], edges["kind"] = codes[rows[same]], NEAR
+    return edges
 
 
 @njit(cache=True, nogil=True)
