@@ -4,7 +4,10 @@ tasks.py      which tasks are due; running them, in this process or by an execut
 keys.py       a task's key, derived from the artifacts and settings it is given
 records.py    completion records, and the logs of a run's times
 on_ray.py     the executor on a Ray cluster or a session of this machine; the only file of curation that imports Ray
-shuffle.py    how rows move between tasks: files with an offset table
+shuffle.py    how rows move between tasks: records of fixed width, sorted or not
+rows.py       rows of any length for the same
+shuffle_file.py  the files of a shuffle, written in bounded memory
+two_level.py  shuffles of thousands of tasks: merged files between map tasks and reducers
 memory.py     how much a process took at most, and how it keeps what it freed
 
 In: functions with their artifacts and settings. Out: published artifacts, each with a completion record that holds the key

@@ -1,54 +1,43 @@
 """The file shuffle: how rows move between tasks, with files as the only medium.
 
-A map task writes shuffle files; each holds all its partitions back to back behind one table of offsets:
-
-    magic (8 bytes) | partitions P (uint64) | offsets (uint64 [P + 1]) | partition 0 | partition 1 | ...
-
-so a reducer makes one small read and one range read per file. A partition's bytes are opaque here: fixed-width numpy
-records (`RecordShuffle`) or Arrow streams. Records may be sorted within each partition of each file; then `merged`
-reads a partition of any size in sorted slices of bounded size, and `between` a range of keys. No result depends on the
-number of map tasks, of reducers or of files.
+A map task writes one shuffle file (`shuffle_file.py`) with its rows by partition, and a reducer reads its partition of every
+file. Rows are fixed-width numpy records (here), or of any length (`rows.py`). Records may be sorted within each partition of
+each file; then `merged` reads a partition of any size in sorted slices of bounded size, and `between` a range of keys. No
+result depends on the number of map tasks, of reducers or of files, nor on whether rows went in one step or in two
+(`two_level.py`).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from ...storage import store
-from ..run.artifacts import Artifact, publish
+from ..run.artifacts import Artifact
+from .shuffle_file import (
+    SLICE_BYTES,
+    SPILL_BYTES,
+    Levels,
+    Run,
+    ShuffleWriter,
+    partition_place,
+    read_exactly,
+    read_partition,
+)
 
-MAGIC = b"fox1shf1"
 MIN_PIECE = 128 << 10
 """Bytes that a reducer should find per map file; smaller pieces cost more in seeks than in reading."""
-SPILL_BYTES = 32 << 20
-"""A map task writes a file when it holds this much, so its memory does not grow with its input."""
-SLICE_BYTES = 64 << 20
-"""What `merged` and `sequential` yield at once unless told otherwise."""
 
 
 def partition_count(total_bytes: int, maps: int, target: int = 64 << 20, at_least: int = 4) -> int:
     """How many partitions a shuffle of `total_bytes` from `maps` tasks gets: from bytes, not from shards."""
     wanted = max(at_least, -(-total_bytes // target))
     return max(1, min(wanted, total_bytes // (MIN_PIECE * max(1, maps))))
-
-
-def write_shuffle(path: Path, parts: Sequence[bytes | memoryview], rows: int) -> Artifact:
-    """Write one shuffle file with ``len(parts)`` partitions."""
-    offsets = np.zeros(len(parts) + 1, np.uint64)
-    offsets[1:] = np.cumsum([len(p) for p in parts], dtype=np.uint64)
-    with publish(path, rows=rows) as out:
-        out.write(MAGIC)
-        out.write(np.uint64(len(parts)).tobytes())
-        out.write(offsets.tobytes())
-        for part in parts:
-            out.write(part)
-    return out.artifact
 
 
 @dataclass(frozen=True)
@@ -58,95 +47,105 @@ class Shuffled:
     files: tuple[Artifact, ...]
 
 
-def partition_bounds(path: Path, partition: int) -> tuple[int, int]:
-    """(first byte, byte after the last) of a partition in its file.
-
-    Raises:
-        ValueError: the file is no shuffle file.
-    """
-    head = store.read_range(path, 0, 32 + 8 * partition)
-    if head[:8] != MAGIC:
-        raise ValueError(f"{path} is not a shuffle file; delete it and run again")
-    begin, end = np.frombuffer(head[-16:], np.uint64)
-    base = 16 + 8 * (int(np.frombuffer(head[8:16], np.uint64)[0]) + 1)
-    return base + int(begin), base + int(end)
+Combine = Callable[[np.ndarray], np.ndarray]
+"""What is made of a partition's sorted records before they are written, such as leaving out repeats. It may see them in any
+number of parts, one after another."""
 
 
-def _read(path: Path, begin: int, end: int) -> bytes:
-    data = store.read_range(path, begin, end)
-    if len(data) != end - begin:
-        raise ValueError(f"{path} ends early; delete it and run again")
-    return data
+@dataclass(frozen=True)
+class Records:
+    """What the rows of a shuffle are."""
+
+    dtype: np.dtype
+    by: tuple[str, ...] = ()
+    """Fields (all uint64) by which the records of a partition are sorted within each file."""
+    combine: Combine | None = None
+
+    def identity(self) -> object:
+        """What it adds to the key of a task."""
+        name = f"{self.combine.__module__}.{self.combine.__qualname__}" if self.combine else ""
+        return [self.dtype.descr, self.by, name]
+
+    def writer(self, path: Path, levels: Levels) -> ShuffleWriter:
+        """A writer of a file of such rows."""
+        return RecordShuffle(path, levels, self.dtype, self.by, self.combine)
 
 
-def read_partition(path: Path, partition: int) -> bytes:
-    """The bytes of one partition.
-
-    Raises:
-        ValueError: the file is no shuffle file or ends early.
-    """
-    return _read(path, *partition_bounds(path, partition))
-
-
-class RecordShuffle:
-    """Collects numpy records by partition and spills them to shuffle files named `<stem>.<i>`.
+class RecordShuffle(ShuffleWriter):
+    """Collects numpy records by partition and writes them to one shuffle file.
 
     Args:
-        by: fields (all uint64) by which the records of a partition are sorted within each file.
-        combine: what is made of a partition's sorted records before they are written, such as leaving out repeats.
+        by, combine: as in `Records`.
     """
 
     def __init__(
         self,
-        stem: Path,
-        partitions: int,
+        path: Path,
+        partitions: int | Levels,
         dtype: np.dtype,
         by: tuple[str, ...] = (),
-        combine: Callable[[np.ndarray], np.ndarray] | None = None,
+        combine: Combine | None = None,
     ) -> None:
-        self._stem, self._partitions, self._dtype = stem, partitions, dtype
-        self._by, self._combine = by, combine
+        super().__init__(path, partitions if isinstance(partitions, Levels) else Levels(partitions))
+        self._dtype, self._by, self._combine = dtype, by, combine
+        self.shrinks = combine is not None
         self._rows: list[np.ndarray] = []
         self._where: list[np.ndarray] = []
-        self._held = 0
-        self.files: list[Artifact] = []
 
     def add(self, records: np.ndarray, partition: np.ndarray | int = 0) -> None:
         """Append `records` ([n], the shuffle's dtype), row i to ``partition[i]``."""
         assert records.dtype == self._dtype
-        if not len(records):
-            return
         # In pieces, so that one large call does not go past what a file should hold.
         step = max(1, SPILL_BYTES // self._dtype.itemsize)
         where = np.broadcast_to(np.asarray(partition, np.int64), len(records))
         for start in range(0, len(records), step):
-            self._rows.append(records[start : start + step])
-            self._where.append(where[start : start + step])
-            self._held += self._rows[-1].nbytes
-            if self._held >= SPILL_BYTES:
-                self._spill()
+            self._keep(records[start : start + step], where[start : start + step])
+            self._spill_if_full()
 
-    def _spill(self) -> None:
+    def _keep(self, records: np.ndarray, where: np.ndarray) -> None:
+        self._rows.append(records)
+        self._where.append(where)
+        self._held += records.nbytes
+
+    def _hold(self, sizes: np.ndarray, data: bytes, first: int) -> None:
+        where = np.repeat(np.arange(first, first + len(sizes)), sizes[:, 1])
+        self._keep(np.frombuffer(data, self._dtype), where)
+
+    def _arranged(self, first: int, end: int) -> tuple[np.ndarray, Any]:
         rows = np.concatenate(self._rows) if self._rows else np.empty(0, self._dtype)
         where = np.concatenate(self._where) if self._where else np.empty(0, np.int64)
         self._rows, self._where, self._held = [], [], 0
-        if self._partitions > 1:
-            order = np.argsort(where, kind="stable")
+        if self._by and end - first > 1:
+            # One sort for all: of thousands of partitions, each would be a handful of records.
+            order = sort_order(rows, self._by)
             rows, where = rows[order], where[order]
-        bounds = np.searchsorted(where, np.arange(self._partitions + 1))
-        parts = [rows[a:b] for a, b in itertools.pairwise(bounds)]
-        if self._by:
-            parts = [sort_records(part, self._by) for part in parts]
+        if end - first > 1:
+            order = np.argsort(where.astype(np.uint16) if end <= 1 << 16 else where, kind="stable")
+            rows, where = rows[order], where[order]
+        elif self._by:
+            rows = sort_records(rows, self._by)
+        counts = np.bincount(where - first, minlength=end - first)
         if self._combine:
-            parts = [self._combine(part) for part in parts]
-        path = self._stem.with_name(f"{self._stem.name}.{len(self.files)}")
-        views = [memoryview(part.view(np.uint8).data) if len(part) else b"" for part in parts]
-        self.files.append(write_shuffle(path, views, sum(map(len, parts))))
+            bounds = np.r_[0, np.cumsum(counts)]
+            parts = [rows[:0], *(self._combine(rows[bounds[p] : bounds[p + 1]]) for p in np.flatnonzero(counts))]
+            counts[counts > 0] = [len(part) for part in parts[1:]]
+            rows = np.concatenate(parts)
+        return np.stack([counts * self._dtype.itemsize, counts], axis=1), _bytes_of(rows)
 
-    def close(self) -> tuple[Artifact, ...]:
-        if self._rows or not self.files:
-            self._spill()
-        return tuple(self.files)
+    def _streamed(self, runs: Sequence[Run]) -> Iterator[tuple[int, Any]]:
+        slices = merged_runs(runs, self._dtype, self._by) if self._by else _one_by_one(runs, self._dtype, SLICE_BYTES)
+        for rows in slices:
+            kept = self._combine(rows) if self._combine else rows
+            yield len(kept), _bytes_of(kept)
+
+
+def _bytes_of(rows: np.ndarray) -> memoryview | bytes:
+    return memoryview(np.ascontiguousarray(rows).view(np.uint8).data) if len(rows) else b""
+
+
+def _runs(files: Iterable[Path], partition: int) -> list[Run]:
+    """The rows of a partition in each of some files."""
+    return [Run(partial(read_exactly, path), *partition_place(path, partition)[:2]) for path in files]
 
 
 def read_records(files: Iterable[Path], partition: int, dtype: np.dtype) -> np.ndarray:
@@ -159,11 +158,14 @@ def sequential(
     files: Iterable[Path], partition: int, dtype: np.dtype, limit: int = SLICE_BYTES
 ) -> Iterator[np.ndarray]:
     """The records of one partition in file order, in slices of at most `limit` bytes."""
+    return _one_by_one(_runs(files, partition), dtype, limit)
+
+
+def _one_by_one(runs: Iterable[Run], dtype: np.dtype, limit: int) -> Iterator[np.ndarray]:
     step = max(1, limit // dtype.itemsize) * dtype.itemsize
-    for path in files:
-        begin, end = partition_bounds(path, partition)
-        for at in range(begin, end, step):
-            yield np.frombuffer(_read(path, at, min(at + step, end)), dtype)
+    for run in runs:
+        for at in range(run.begin, run.end, step):
+            yield np.frombuffer(run.read(at, min(at + step, run.end)), dtype)
 
 
 def merged(
@@ -174,7 +176,14 @@ def merged(
     Args:
         limit: bytes of a slice. All that is held is a block of each file, together as much.
     """
-    runs = [_SortedRun(path, *partition_bounds(path, partition), dtype) for path in files]
+    return merged_runs(_runs(files, partition), dtype, by, limit)
+
+
+def merged_runs(
+    places: Iterable[Run], dtype: np.dtype, by: tuple[str, ...], limit: int = SLICE_BYTES
+) -> Iterator[np.ndarray]:
+    """The records of sorted runs, as `merged` gives them."""
+    runs = [_SortedRun(run, dtype) for run in places]
     while True:
         # Blocks in proportion, so that they end near the same key.
         total = sum(run.bytes for run in runs)
@@ -198,8 +207,8 @@ def merged(
 class _SortedRun:
     """A sorted partition of one file, read block by block."""
 
-    def __init__(self, path: Path, begin: int, end: int, dtype: np.dtype) -> None:
-        self._path, self._at, self._end, self._dtype = path, begin, end, dtype
+    def __init__(self, run: Run, dtype: np.dtype) -> None:
+        self._read, self._at, self._end, self._dtype = run.read, run.begin, run.end, dtype
         self.buffer = np.empty(0, dtype)
 
     @property
@@ -216,7 +225,7 @@ class _SortedRun:
         """Read on until the block holds `rows`."""
         size = min(self.left, max(0, rows - len(self.buffer)) * self._dtype.itemsize)
         if size:
-            more = np.frombuffer(_read(self._path, self._at, self._at + size), self._dtype)
+            more = np.frombuffer(self._read(self._at, self._at + size), self._dtype)
             self.buffer = np.concatenate([self.buffer, more]) if len(self.buffer) else more
             self._at += size
 
@@ -250,12 +259,12 @@ def between(
     """The records with ``first <= key < end`` of files sorted by `by`, in file order; None is no bound."""
     parts = [np.empty(0, dtype)]
     for path in files:
-        begin, stop = partition_bounds(path, partition)
+        begin, stop, _ = partition_place(path, partition)
         low, high = (
             default if key is None else begin + dtype.itemsize * _count_below(path, begin, stop, dtype, by, key)
             for key, default in ((first, begin), (end, stop))
         )
-        parts.append(np.frombuffer(_read(path, low, high), dtype))
+        parts.append(np.frombuffer(read_exactly(path, low, high), dtype))
     return np.concatenate(parts)
 
 
@@ -302,15 +311,20 @@ class Cursor:
 
 def sort_records(rows: np.ndarray, by: tuple[str, ...]) -> np.ndarray:
     """Records of uint64 fields in the order of the fields `by`."""
+    return rows[sort_order(rows, by)] if len(rows) > 1 else rows
+
+
+def sort_order(rows: np.ndarray, by: tuple[str, ...]) -> np.ndarray:
+    """int64: the places of records of uint64 fields, in the order of the fields `by`."""
     if len(rows) < 2:
-        return rows
+        return np.arange(len(rows))
     offsets = {name: field[1] // 8 for name, field in (rows.dtype.fields or {}).items()}
     columns = np.array([offsets[name] for name in by])
     order = np.argsort(rows[by[0]])
     matrix = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
     for level in range(1, len(by)):
         _sort_ties(matrix, order, columns, level)
-    return rows[order]
+    return order
 
 
 def lookup(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,13 +14,13 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...storage import lease, store
 from ...storage.disk import writing
 from ...storage.inside import refuse_links
-from ..run.artifacts import Artifact, RunPaths, remove
+from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
 from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
 from .keys import task_key
@@ -34,6 +34,8 @@ ATTEMPTS = 4
 TASK_MEMORY = 1 << 30
 """Bytes a task declares to Ray unless it says otherwise: above what any task was measured to take on documents of usual size
 (dedupe 752 MiB); a document of 100 MB takes one and a half."""
+MOST_FILES = 64
+"""Paths that travel in the arguments of a task; where a set has more, they are listed in a file."""
 LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
 """A look at what a run has published is always taken where it is short, else in so much of the run's time."""
 
@@ -164,6 +166,44 @@ class InProcess:
             yield planned.index, attempt(planned, paths, step)
 
 
+class _Lists:
+    """Lists the files of the sets that many tasks of a step read, once each, so that no argument holds thousands of paths."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._listed: dict[int, FileSet] = {}
+        """By the identity of the tuple of files: most tasks of a step are given the same one."""
+        self._kept: list[FileSet] = []
+
+    def without_long_sets(self, task: Task[Any]) -> Task[Any]:
+        """The task with its long sets of files listed, also those in the fields of its arguments."""
+        return replace(task, args=tuple(self._changed(argument, 1) for argument in task.args))
+
+    def _changed(self, value: Any, depth: int) -> Any:
+        if isinstance(value, FileSet):
+            return self._list(value) if len(value) > MOST_FILES else value
+        if depth and is_dataclass(value):
+            held = {f.name: getattr(value, f.name) for f in fields(value)}
+            changed = {name: self._changed(item, depth - 1) for name, item in held.items()}
+            if any(changed[name] is not held[name] for name in held):
+                return replace(value, **changed)  # type: ignore[type-var]
+        return value
+
+    def _list(self, files: FileSet) -> FileSet:
+        if id(files.files) not in self._listed:
+            # Kept as long as its identity is asked for.
+            self._kept.append(files)
+            listed = FileList.write(files.files, self._paths)
+            self._listed[id(files.files)] = FileSet(digest=files.digest, listed=listed)
+        return self._listed[id(files.files)]
+
+    def remove(self) -> None:
+        """Delete the lists."""
+        for listed in self._listed.values():
+            if listed.listed:
+                remove(listed.listed.path)
+
+
 @dataclass
 class Engine:
     """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
@@ -203,7 +243,11 @@ class Engine:
         todo = [p for p in planned if results[p.index] is None]
         self.reused[step] = (len(tasks) - len(todo), len(tasks))
         self.progress.stage(step, len(todo), sum(p.task.weight for p in todo), len(tasks) - len(todo))
-        self._run(step, todo, results)
+        lists = _Lists(self.paths)
+        try:
+            self._run(step, [replace(p, task=lists.without_long_sets(p.task)) for p in todo], results)
+        finally:
+            lists.remove()
         self.progress.stage_done(step, time.monotonic() - began)
         keep_log(self.paths.timings("tasks.jsonl"))
         self.finished[step] = list(artifacts_in(results))

@@ -18,7 +18,8 @@ import pyarrow as pa
 from numba import njit
 
 from ...tokenize.shards import TOKEN_SCHEMA, token_batches
-from ..engine.shuffle import SPILL_BYTES, by_hash_range, read_partition, write_shuffle
+from ..engine.shuffle import by_hash_range
+from ..engine.shuffle_file import SPILL_BYTES, Levels, read_partition, write_partitions
 from ..run.artifacts import Artifact, FileSet, publish
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
@@ -301,7 +302,7 @@ class _EntryShuffle:
         bounds = np.searchsorted(to[by], np.arange(self._partitions + 1))
         parts = [ipc_bytes(table.take(pa.array(by[a:b])), ENTRY_SCHEMA) for a, b in itertools.pairwise(bounds)]
         path = self._stem.with_name(f"{self._stem.name}.{len(self._files)}")
-        self._files.append(write_shuffle(path, parts, table.num_rows))
+        self._files.append(write_parts(path, parts, np.diff(bounds)))
         self._held, self._held_where, self._size = [], [], 0
 
     def close(self) -> ShuffledDocuments:
@@ -333,6 +334,12 @@ def _add_digests(
         for at in range(span_offsets[i], span_offsets[i + 1]):
             h = mix64(h ^ np.uint64(spans[at]))
         digests[where[i]] += mix64(h)
+
+
+def write_parts(path: Path, parts: Sequence[memoryview], rows: np.ndarray) -> Artifact:
+    """One shuffle file of parts with so many rows."""
+    sizes = np.stack([np.array([part.nbytes for part in parts], np.int64), rows.astype(np.int64)], axis=1)
+    return write_partitions(path, Levels(len(parts)), sizes, ((0, part) for part in parts))
 
 
 def _publish_digests(digests: np.ndarray, stem: Path) -> Artifact:

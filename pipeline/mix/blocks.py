@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from ...tokenize.pack import Packed, PackedSegments, Packing, fill, loss_spans, pack, streams
 from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
-from ..engine.shuffle import by_hash_range, read_partition, write_shuffle
+from ..engine.shuffle import by_hash_range
+from ..engine.shuffle_file import read_partition
 from ..run.artifacts import Artifact, FileSet, publish
 from ..signals.hashing import mix_array
-from .assign import column_lists, ipc_bytes, read_entries
+from .assign import column_lists, ipc_bytes, read_entries, write_parts
 
 LEFTOVER_SCHEMA = pa.schema(
     [
@@ -232,7 +233,7 @@ def _write(
     table = pa.Table.from_arrays([pa.array(rank), *batch.columns], schema=schema)
     bounds = np.searchsorted(by_hash_range(rank[order], shape.buckets), np.arange(shape.buckets + 1))
     parts = [ipc_bytes(table.take(pa.array(order[a:b])), schema) for a, b in itertools.pairwise(bounds)]
-    blocks = write_shuffle(stem.with_name(f"{stem.name}.blocks"), parts, packed.n_blocks)
+    blocks = write_parts(stem.with_name(f"{stem.name}.blocks"), parts, np.diff(bounds))
     left_over = None
     if leftovers:
         left = _leftover(material, packed.leftover)

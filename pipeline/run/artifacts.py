@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ...storage import reading, store
 from ...storage.disk import writing
 from ...storage.inside import is_partial, named, partial, refuse_links
 from ...storage.lease import Lease, allow_write
+from ...storage.names import stays_below
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 """In their order; a step of a stage is named `<stage>.<step>`."""
@@ -97,11 +98,14 @@ class Artifact:
 @dataclass(frozen=True)
 class FileSet:
     """Files that a task reads together, with one digest for what they hold: thousands of hashes in the key of each of
-    thousands of tasks would cost the driver more than the tasks.
+    thousands of tasks would cost the driver more than the tasks. So would thousands of paths in the arguments of each: the
+    engine hands on where they are listed.
     """
 
     files: tuple[Path, ...] = ()
+    """The files themselves; none where they are listed."""
     digest: str = ""
+    listed: FileList | None = None
 
     @classmethod
     def of(cls, artifacts: Iterable[Artifact]) -> FileSet:
@@ -115,19 +119,48 @@ class FileSet:
         return cls.of(a for a in artifacts if a.rows)
 
     def __add__(self, more: FileSet) -> FileSet:
+        assert not (self.listed or more.listed), "only the driver adds files, and lists them afterwards"
         if not (self.files and more.files):
             return self if self.files else more
         return FileSet(self.files + more.files, content_key([self.digest, more.digest]))
 
     def __iter__(self) -> Iterator[Path]:
-        return iter(self.files)
+        return self.listed.read() if self.listed else iter(self.files)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return self.listed.count if self.listed else len(self.files)
 
     def identity(self) -> str:
         """What it adds to the key of a task."""
         return self.digest
+
+
+@dataclass(frozen=True)
+class FileList:
+    """A published list of files of a run. It lives as long as the step whose tasks read it."""
+
+    path: Path
+    root: Path
+    count: int
+
+    @classmethod
+    def write(cls, files: Sequence[Path], paths: RunPaths) -> FileList:
+        """List files of a run under a name that follows from theirs."""
+        names = [file.relative_to(paths.root).as_posix() for file in files]
+        path = paths.lists(content_key(names))
+        write_json(path, names)
+        return cls(path, paths.root, len(names))
+
+    def read(self) -> Iterator[Path]:
+        """The files.
+
+        Raises:
+            ValueError: the list is damaged, or names a file outside the run.
+        """
+        names = reading.read_json(self.path)
+        if not isinstance(names, list) or len(names) != self.count or not all(map(stays_below, names)):
+            raise ValueError(f"{store.shown(self.path)} is damaged; run the same command again")
+        return (self.root / name for name in names)
 
 
 class Publication:
@@ -367,6 +400,9 @@ class RunPaths:
     def records(self) -> Path:
         return self.root / self.state / "records"
 
+    def lists(self, name: str) -> Path:
+        return self.root / self.state / "lists" / f"{name}.json"
+
     def timings(self, name: str) -> Path:
         return self.root / self.state / "timings" / name
 
@@ -381,7 +417,9 @@ def remove(path: Path) -> None:
 
 
 def remove_partial(run: Path) -> None:
-    """Delete what killed attempts left behind. Only the holder of the lease may call this."""
+    """Delete what killed attempts and drivers left behind. Only the holder of the lease may call this."""
+    for path in (run / "lists").glob("*.json"):
+        remove(path)
     for directory, _, names in os.walk(str(run)):
         for name in filter(is_partial, names):
             remove(Path(directory, name))

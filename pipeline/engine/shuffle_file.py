@@ -1,0 +1,287 @@
+"""Shuffle files: rows of one task, by partition, in one file.
+
+    magic (8 bytes) | partitions P (uint64) | block of P partitions
+
+    block of P partitions:   table (uint64 [P + 1, 2]: bytes and rows before each partition) | partition 0 | partition 1 | ...
+
+so a reducer makes one small read and one range read per file. What a partition's bytes are is up to its writer. In the first
+of two levels (`two_level.py`) a file's partitions are coarse, and each is a block of its fine ones.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ...storage import store
+from ...storage.disk import writing
+from ...storage.lease import allow_write
+from ..run.artifacts import Artifact, publish
+
+MAGIC = b"fox1shf2"
+HEAD = 16
+"""Bytes before the block."""
+ENTRY = 16
+"""Bytes of a partition in a table."""
+SPILL_BYTES = 32 << 20
+"""A writer holds this much before it goes to scratch, so its memory does not grow with its input."""
+SLICE_BYTES = 64 << 20
+"""What is merged or read at once unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Into how many partitions rows go, and in how many steps; see `two_level.plan_levels`."""
+
+    partitions: int
+    fine: int = 0
+    """Partitions of a coarse one; 0: there is one level."""
+    group: int = 0
+    """Map files that a merge task reads."""
+
+    @property
+    def coarse(self) -> int:
+        """Partitions of the map files' tables."""
+        return -(-self.partitions // self.fine) if self.fine else self.partitions
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """(first, end) of the partitions that lie in one block."""
+        step = self.fine or max(1, self.partitions)
+        return ((first, min(first + step, self.partitions)) for first in range(0, self.partitions, step))
+
+
+def table_bytes(partitions: int) -> int:
+    """Bytes of the table of a block."""
+    return ENTRY * (partitions + 1)
+
+
+def read_table(data: bytes | memoryview) -> np.ndarray:
+    """int64 [n, 2]: (bytes, rows) before each partition, of a table or of some of its lines."""
+    return np.frombuffer(data, np.int64).reshape(-1, 2)
+
+
+def _table(sizes: np.ndarray) -> np.ndarray:
+    """int64 [P + 1, 2] of int64 [P, 2] (bytes, rows)."""
+    table = np.zeros((len(sizes) + 1, 2), np.int64)
+    np.cumsum(sizes, axis=0, out=table[1:])
+    return table
+
+
+def write_partitions(path: Path, levels: Levels, sizes: np.ndarray, chunks: Iterable[tuple[int, Any]]) -> Artifact:
+    """Write a shuffle file.
+
+    Args:
+        sizes: int64 [P, 2], bytes and rows of every partition.
+        chunks: (partition in which it begins, bytes) of what follows each other; none reaches into a second block.
+    """
+    blocks = [_table(sizes[first:end]) for first, end in levels.parts()]
+    with publish(path, rows=int(sizes[:, 1].sum())) as out:
+        out.write(MAGIC)
+        out.write(np.uint64(levels.coarse).tobytes())
+        if levels.fine:
+            whole = [table[-1] + (table_bytes(len(table) - 1), 0) for table in blocks]
+            out.write(_table(np.array(whole, np.int64).reshape(-1, 2)))
+        written = 0
+        for first, data in chunks:
+            # Of blocks that hold nothing, too, there is a table.
+            for table in blocks[written : first // max(1, levels.fine or levels.partitions) + 1]:
+                out.write(table)
+                written += 1
+            out.write(data)
+        for table in blocks[written:]:
+            out.write(table)
+    return out.artifact
+
+
+def partition_place(path: Path, partition: int) -> tuple[int, int, int]:
+    """(first byte, byte after the last, rows) of a partition in its file.
+
+    Raises:
+        ValueError: the file is no shuffle file.
+    """
+    head = store.read_range(path, 0, HEAD + ENTRY * (partition + 2))
+    if head[:8] != MAGIC or len(head) < HEAD + ENTRY * (partition + 2):
+        raise ValueError(f"{store.shown(path)} is not a shuffle file; delete it and run again")
+    base = HEAD + table_bytes(int(np.frombuffer(head[8:HEAD], np.uint64)[0]))
+    (begin, before), (end, after) = read_table(head[-2 * ENTRY :]).tolist()
+    return base + begin, base + end, after - before
+
+
+def read_sizes(path: Path) -> tuple[int, np.ndarray]:
+    """(first byte of partition 0, the table int64 [P + 1, 2]) of a file.
+
+    Raises:
+        ValueError: the file is no shuffle file.
+    """
+    head = store.read_range(path, 0, HEAD)
+    if head[:8] != MAGIC:
+        raise ValueError(f"{store.shown(path)} is not a shuffle file; delete it and run again")
+    base = HEAD + table_bytes(int(np.frombuffer(head[8:], np.uint64)[0]))
+    return base, read_table(read_exactly(path, HEAD, base))
+
+
+def read_exactly(path: Path, begin: int, end: int) -> bytes:
+    """Bytes of a file.
+
+    Raises:
+        ValueError: it ends before them.
+    """
+    data = store.read_range(path, begin, end)
+    if len(data) != end - begin:
+        raise ValueError(f"{store.shown(path)} ends early; delete it and run again")
+    return data
+
+
+def read_partition(path: Path, partition: int) -> bytes:
+    """The bytes of one partition.
+
+    Raises:
+        ValueError: the file is no shuffle file or ends early.
+    """
+    begin, end, _ = partition_place(path, partition)
+    return read_exactly(path, begin, end)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Rows of one partition that lie together, in scratch or in a shuffle file."""
+
+    read: Callable[[int, int], bytes]
+    """The bytes from one place to another."""
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Spill:
+    """All that a writer held once, in its scratch file."""
+
+    begin: int
+    """Its first byte there."""
+    table: np.ndarray
+    """int64 [P + 1, 2], as in a block."""
+
+
+class ShuffleWriter:
+    """Collects rows by partition and writes one shuffle file when it is closed; what it cannot hold waits in scratch.
+
+    A subclass knows the rows: it holds them, puts them in order, and counts what it holds in `_held`.
+    """
+
+    def __init__(self, path: Path, levels: Levels) -> None:
+        self._path, self._levels = path, levels
+        self._held = 0
+        self._spills: list[_Spill] = []
+        self._scratch: IO[bytes] | None = None
+
+    def _hold(self, sizes: np.ndarray, data: bytes, first: int) -> None:
+        """Hold rows of the partitions from `first` on that were in order before; `sizes`: int64 [n, 2], bytes and rows."""
+        raise NotImplementedError
+
+    def _arranged(self, first: int, end: int) -> tuple[np.ndarray, Any]:
+        """Give away all that is held: (int64 [end - first, 2] bytes and rows of these partitions, the bytes in order)."""
+        raise NotImplementedError
+
+    def _streamed(self, runs: Sequence[Run]) -> Iterator[tuple[int, Any]]:
+        """(rows, bytes) of one partition that is larger than memory, in order."""
+        raise NotImplementedError
+
+    shrinks = False
+    """Whether fewer rows may come out of it than went in."""
+
+    def add_block(self, sizes: np.ndarray, data: bytes) -> None:
+        """Add rows of all partitions that another writer has put in order; `sizes`: int64 [P, 2], bytes and rows."""
+        self._hold(sizes, data, 0)
+        self._spill_if_full()
+
+    def _spill_if_full(self) -> None:
+        if self._held >= SPILL_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        sizes, data = self._arranged(0, self._levels.partitions)
+        self._spills.append(_Spill(self._append(data), _table(sizes)))
+
+    def _append(self, data: Any) -> int:
+        """Write to the end of the scratch file; where that begins."""
+        allow_write(self._path)
+        with writing(self._path):
+            if self._scratch is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                # It has no name, so that nothing is left of it whatever happens to this process.
+                self._scratch = tempfile.TemporaryFile(dir=str(self._path.parent), buffering=0)
+            begin = self._scratch.seek(0, os.SEEK_END)
+            view = memoryview(data).cast("B")
+            while len(view):
+                view = view[self._scratch.write(view) :]
+        return begin
+
+    def _read(self, begin: int, end: int) -> bytes:
+        assert self._scratch is not None
+        data = b"".join(self._read_parts(self._scratch.fileno(), begin, end))
+        assert len(data) == end - begin, "scratch file ends early"
+        return data
+
+    @staticmethod
+    def _read_parts(descriptor: int, begin: int, end: int) -> Iterator[bytes]:
+        # One call returns at most 2 GiB.
+        while begin < end and (data := os.pread(descriptor, end - begin, begin)):
+            yield data
+            begin += len(data)
+
+    def close(self) -> tuple[Artifact, ...]:
+        """Publish the file; it is the only one."""
+        try:
+            if not self._spills:
+                sizes, data = self._arranged(0, self._levels.partitions)
+                bounds, view = _table(sizes)[:, 0], memoryview(data).cast("B")
+                blocks = ((a, view[bounds[a] : bounds[b]]) for a, b in self._levels.parts())
+                return (write_partitions(self._path, self._levels, sizes, blocks),)
+            if self._held:
+                self._spill()
+            if self.shrinks:
+                sizes, chunks = self._settled()
+            else:
+                sizes = np.sum([np.diff(s.table, axis=0) for s in self._spills], axis=0)
+                chunks = ((first, data) for first, _, data in self._merged())
+            return (write_partitions(self._path, self._levels, sizes, chunks),)
+        finally:
+            if self._scratch is not None:
+                self._scratch.close()
+
+    def _settled(self) -> tuple[np.ndarray, Iterator[tuple[int, Any]]]:
+        """Sizes and bytes of what is merged: the table comes first in a file, and here follows from the merging."""
+        sizes = np.zeros((self._levels.partitions, 2), np.int64)
+        places = []
+        for first, found, data in self._merged():
+            sizes[first : first + len(found)] += found
+            begin = self._append(data)
+            places.append((first, begin, begin + memoryview(data).nbytes))
+        return sizes, ((first, self._read(begin, end)) for first, begin, end in places)
+
+    def _merged(self) -> Iterator[tuple[int, np.ndarray, Any]]:
+        """(first partition, sizes from there on, bytes) of all spills as one, block by block, of bounded size."""
+        total = np.sum([s.table[:, 0] for s in self._spills], axis=0)
+        for begin, stop in self._levels.parts():
+            first = begin
+            while first < stop:
+                # As many partitions as memory holds, and at least one.
+                end = int(np.searchsorted(total, total[first] + SLICE_BYTES, "right")) - 1
+                end = min(max(end, first + 1), stop)
+                if total[end] - total[first] > SLICE_BYTES:
+                    places = [(s.begin + s.table[first, 0], s.begin + s.table[end, 0]) for s in self._spills]
+                    for rows, data in self._streamed([Run(self._read, int(a), int(b)) for a, b in places]):
+                        yield first, np.array([[memoryview(data).nbytes, rows]]), data
+                else:
+                    for s in self._spills:
+                        low, high = (int(s.begin + s.table[at, 0]) for at in (first, end))
+                        if low < high:
+                            self._hold(np.diff(s.table[first : end + 1], axis=0), self._read(low, high), first)
+                    yield first, *self._arranged(first, end)
+                first = end

@@ -1,0 +1,161 @@
+"""Shuffles in two levels: what thousands of map tasks write, as files that a reducer reads in tens of large pieces.
+
+In one level every map file has a piece for every partition, and the pieces shrink with the square of the data. In two, a map
+task writes coarse partitions (about the square root of their number), each by its fine ones. Then
+
+    tables    the tables of a group of map files, transposed, so that a reader of a coarse partition makes one small read
+    merge     (coarse partition, group) -> one file of its fine partitions; sorted records stay sorted
+
+and a reducer reads its fine partition of one merged file for each group. How many of each there are follows from bytes and
+constants alone. With few map tasks, or pieces that are large enough, there is one level; the rows of a partition are the
+same, and in the same order if they have one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..run.artifacts import Artifact, FileSet, publish
+from .rows import Rows
+from .shuffle import Records
+from .shuffle_file import ENTRY, Levels, read_exactly, read_sizes, read_table, table_bytes
+from .tasks import Engine, Task
+
+MOST_MAPS = 256
+"""Files that a reducer reads pieces of, however small these are."""
+LEAST_PIECE = 1 << 20
+"""Bytes of a piece for which one level is enough, however many map files there are: what makes a request worth its time."""
+MERGE_BYTES = 1 << 30
+"""What a merge task reads: more would make pieces larger, and tasks longer."""
+
+
+def plan_levels(total_bytes: int, maps: int, partitions: int) -> Levels:
+    """How a shuffle of `total_bytes` from `maps` tasks into `partitions` goes.
+
+    The pieces that merge tasks read (of map files) and that reducers read (of merged files) come out equally large.
+    """
+    if maps <= MOST_MAPS or total_bytes >= LEAST_PIECE * partitions * maps:
+        return Levels(partitions)
+    of_map = max(1, total_bytes // maps)
+    coarse = min(partitions, max(1, round(math.sqrt(of_map * partitions / MERGE_BYTES))))
+    group = min(maps, max(2, -(-MERGE_BYTES * coarse // of_map)))
+    return Levels(partitions, -(-partitions // coarse), group)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What a reducer reads: one partition, in the files that hold it."""
+
+    files: FileSet
+    place: int
+    """Of the partition in each file."""
+
+
+@dataclass(frozen=True)
+class Partitioned:
+    """The rows of a shuffle, by partition. The driver's view; a reducer gets a `Partition`."""
+
+    levels: Levels
+    files: tuple[FileSet, ...]
+    """Of every coarse partition; of all where there is one level."""
+
+    def of(self, partition: int) -> Partition:
+        """What the reducer of a partition reads."""
+        if not self.levels.fine:
+            return Partition(self.files[0], partition)
+        coarse, place = divmod(partition, self.levels.fine)
+        return Partition(self.files[coarse], place)
+
+
+def bring_together(
+    engine: Engine,
+    step: str,
+    version: int,
+    maps: Sequence[Artifact],
+    levels: Levels,
+    rows: Records | Rows,
+    folder: Path,
+) -> Partitioned:
+    """What reducers read of the shuffle files of map tasks; in two levels, merge them first.
+
+    Args:
+        step: of the merging; `<step>_tables` gathers where it finds its pieces.
+        maps: in the order that rows without one of their own shall have.
+        folder: of what is merged.
+    """
+    if not levels.fine:
+        return Partitioned(levels, (FileSet.filled(maps),))
+    groups = [FileSet.of(maps[at : at + levels.group]) for at in range(0, len(maps), levels.group)]
+    tables = engine.run(
+        f"{step}_tables",
+        version,
+        [
+            Task(f"{g:05d}", gather_tables, (files, levels.coarse, folder / "tables" / f"{g:05d}"))
+            for g, files in enumerate(groups)
+        ],
+    )
+    places = [(coarse, g) for coarse in range(levels.coarse) for g in range(len(groups))]
+    merged = engine.run(
+        step,
+        version,
+        [
+            Task(
+                f"{coarse:05d}-{g:05d}",
+                merge_pieces,
+                (groups[g], tables[g].file, coarse, levels, rows, folder / f"{coarse:05d}" / f"{g:05d}"),
+            )
+            for coarse, g in places
+        ],
+    )
+    files: list[list[Artifact]] = [[] for _ in range(levels.coarse)]
+    for (coarse, _), result in zip(places, merged, strict=True):
+        files[coarse].append(result.file)
+    return Partitioned(levels, tuple(FileSet.filled(found) for found in files))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """int64 [coarse partitions, map files, 2]: first byte of a coarse partition in each file, and the byte after it."""
+
+    file: Artifact
+
+
+def gather_tables(maps: FileSet, coarse: int, path: Path) -> Tables:
+    """Where the coarse partitions lie in the map files of a group."""
+    places = np.empty((coarse, len(maps), 2), np.int64)
+    for number, file in enumerate(maps):
+        base, table = read_sizes(file)
+        if len(table) != coarse + 1:
+            raise ValueError(f"{file} has {len(table) - 1} partitions, not {coarse}; delete it and run again")
+        places[:, number, 0], places[:, number, 1] = base + table[:-1, 0], base + table[1:, 0]
+    with publish(path, rows=coarse) as out:
+        out.write(places)
+    return Tables(out.artifact)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A coarse partition of a group of map files, by its fine partitions."""
+
+    file: Artifact
+
+
+def merge_pieces(
+    maps: FileSet, tables: Artifact, coarse: int, levels: Levels, rows: Records | Rows, path: Path
+) -> Merged:
+    """The pieces of one coarse partition in the map files of a group, as one file of its fine partitions."""
+    line = ENTRY * len(maps)
+    fine = min(levels.fine, levels.partitions - coarse * levels.fine)
+    places = read_table(read_exactly(tables.file, coarse * line, (coarse + 1) * line)).tolist()
+    writer = rows.writer(path, Levels(fine))
+    for file, (begin, end) in zip(maps, places, strict=True):
+        data = read_exactly(file, begin, end)
+        table = read_table(data[: table_bytes(fine)])
+        if table[-1, 1]:
+            writer.add_block(np.diff(table, axis=0), data[table_bytes(fine) :])
+    return Merged(writer.close()[0])
