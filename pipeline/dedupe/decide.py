@@ -30,15 +30,19 @@ from typing import TypeVar
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import Cursor, RecordShuffle, distinct, first_of_runs, lookup, merged, read_records, sort_records
+from ..engine.shuffle import Cursor, Records, first_of_runs, lookup, merged, read_records, sort_records
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
 from ..run.artifacts import Artifact, FileSet, publish
+from .buckets import MEMBERS
 from .order import (
-    BY_BETTER,
     DROP,
     DROPPED,
     EDGE,
+    EDGES,
     EXACT,
     ID,
+    IDS,
     NEAR,
     NOT_EXCLUDED,
     OF_EXCLUDED,
@@ -53,12 +57,12 @@ T = TypeVar("T")
 
 LINK = np.dtype([("better", "<u4"), ("worse", "<u4"), ("better_high", "u1"), ("worse_high", "u1")])
 """An edge by the 40-bit numbers of its documents: 10 bytes."""
+LINKS = Records(LINK)
 MOST_NUMBERS = 1 << 40
 BYTES_HELD = 2 * 8 * (32 << 20)
 """What the pass holds of links beside the states, at most."""
-DROPS, OPENS = 1, 2
+GOES, WAITS = 1, 2
 """Verdicts on an edge: the better document is kept, so that the worse one goes; both may still stay or go."""
-BY_DROPPED = ("id", "better_order", "better")
 READ_AHEAD = 8
 """Files of links that are read at once: one after the other, a store's answers would take longer than the pass."""
 
@@ -75,10 +79,10 @@ def one_per_pair(edges: np.ndarray) -> np.ndarray:
     return edges
 
 
-def _edges_of(edges: FileSet, ranges: Sequence[int], memory: int) -> Iterator[np.ndarray]:
+def _edges_of(ranges: Sequence[Partition], memory: int) -> Iterator[np.ndarray]:
     """The edges of consecutive ranges in their order, each pair once."""
-    for index in ranges:
-        slices = merged(edges, index, EDGE, BY_BETTER, memory // 8)
+    for edges in ranges:
+        slices = merged(*edges, EDGE, EDGES.by, memory // 8)
         yield from map(one_per_pair, _unsplit(slices, EDGE, ("better", "id")))
 
 
@@ -101,11 +105,11 @@ class Links:
     """`LINK`, in the order of the better documents."""
 
 
-def number_edges(edges: FileSet, ranges: Sequence[int], layout: Layout, plan: Plan, stem: Path) -> Links:
+def number_edges(ranges: Sequence[Partition], layout: Layout, plan: Plan, stem: Path) -> Links:
     """The edges of consecutive ranges by the numbers of their documents."""
     assert layout.numbers <= MOST_NUMBERS
-    out = RecordShuffle(stem, 1, LINK)
-    for rows in _edges_of(edges, ranges, plan.memory):
+    out = LINKS.writer(stem)
+    for rows in _edges_of(ranges, plan.memory):
         links = np.empty(len(rows), LINK)
         for name, column in (("better", "better"), ("worse", "id")):
             number = layout.number_of(rows[column])
@@ -119,7 +123,7 @@ class Pass:
     """What the pass over all edges found."""
 
     verdicts: Artifact
-    """uint8 of every link, in order: `DROPS`, `OPENS`, or 0 where the edge means nothing any more."""
+    """uint8 of every link, in order: `GOES`, `WAITS`, or 0 where the edge means nothing any more."""
 
 
 def decide(links: FileSet, numbers: int, plan: Plan, stem: Path) -> Pass:
@@ -192,9 +196,9 @@ def _verdicts(
         target = np.int64(worse[e]) | np.int64(worse_high[e]) << 32
         state = _state(states, source)
         if state == 0:
-            out[e] = DROPS
+            out[e] = GOES
         elif state == UNKNOWN and _state(states, target) == UNKNOWN:
-            out[e] = OPENS
+            out[e] = WAITS
     return out
 
 
@@ -211,24 +215,30 @@ class Settled:
 
 
 def settle(
-    edges: FileSet, verdicts: Artifact, at: int, ranges: Sequence[int], layout: Layout, plan: Plan, stem: Path
+    ranges: Sequence[Partition],
+    verdicts: Artifact,
+    at: int,
+    layout: Layout,
+    to_chunks: Levels,
+    to_ranges: Levels,
+    plan: Plan,
+    stem: Path,
 ) -> Settled:
     """Hand the verdicts on the edges of consecutive ranges to the chunks of the documents that they are about.
 
     Args:
         at: place of the first of these edges among all.
     """
-    chunks = len(plan.chunks.members)
-    drops = RecordShuffle(stem.with_name(f"{stem.name}.drops"), chunks, EDGE, BY_DROPPED, first_drops)
-    unknown = RecordShuffle(stem.with_name(f"{stem.name}.unknown"), chunks, ID, ("id",), distinct)
-    left = RecordShuffle(stem.with_name(f"{stem.name}.left"), layout.ranges, EDGE, BY_BETTER)
+    drops = DROPS.writer(stem.with_name(f"{stem.name}.drops"), to_chunks)
+    unknown = IDS.writer(stem.with_name(f"{stem.name}.unknown"), to_chunks)
+    left = EDGES.writer(stem.with_name(f"{stem.name}.left"), to_ranges)
     with open(verdicts.file, "rb") as file:
         file.seek(at)
-        for rows in _edges_of(edges, ranges, plan.memory):
+        for rows in _edges_of(ranges, plan.memory):
             verdict = np.frombuffer(file.read(len(rows)), np.uint8)
-            going = rows[verdict == DROPS]
+            going = rows[verdict == GOES]
             drops.add(going, plan.chunks.of(going["id"]))
-            waiting = rows[verdict == OPENS]
+            waiting = rows[verdict == WAITS]
             ids = np.unique(waiting["id"]).astype(ID)
             unknown.add(ids, plan.chunks.of(ids["id"]))
             # What an open document may still do to another open one is asked again in the next round.
@@ -240,6 +250,11 @@ def settle(
 def first_drops(edges: np.ndarray) -> np.ndarray:
     """Of edges sorted by the dropped document, that of the best-ordered document that drops each."""
     return edges[first_of_runs(edges["id"])]
+
+
+DROPS = Records(EDGE, ("id", "better_order", "better"), first_drops)
+OWN_DROPS = Records(DROP)
+UPDATES = Records(UPDATE, ("id",))
 
 
 @dataclass(frozen=True)
@@ -254,24 +269,24 @@ class Told:
 
 
 def tell_chunk(
-    drops: FileSet, unknown: FileSet, members: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
+    going: Partition, waiting: Partition, members: Partition, to_buckets: Levels, plan: Plan, stem: Path
 ) -> Told:
     """What a round decided about a chunk's documents, one drop for each; and word of it for the live buckets.
 
     Args:
         members: who of the chunk is in which live bucket.
     """
-    out = RecordShuffle(stem.with_name(f"{stem.name}.drops"), 1, DROP)
-    updates = RecordShuffle(stem.with_name(f"{stem.name}.updates"), partitions, UPDATE, ("id",))
+    out = OWN_DROPS.writer(stem.with_name(f"{stem.name}.drops"))
+    updates = UPDATES.writer(stem.with_name(f"{stem.name}.updates"), to_buckets)
     near = 0
-    changes = [_change(read_records(unknown, chunk, ID)["id"], UNKNOWN)]
-    for rows in _unsplit(merged(drops, chunk, EDGE, BY_DROPPED, plan.memory // 8), EDGE, ("id",)):
+    changes = [_change(read_records(*waiting, ID)["id"], UNKNOWN)]
+    for rows in _unsplit(merged(*going, EDGE, DROPS.by, plan.memory // 8), EDGE, ("id",)):
         found = _drops(first_drops(rows))
         near += int((found["kind"] % OF_EXCLUDED == NEAR).sum())
         out.add(found)
         changes.append(_change(found["id"], DROPPED))
     changed = sort_records(np.concatenate(changes), ("id",))
-    inside = Cursor(merged(members, chunk, UPDATE, ("id", "state"), plan.memory // 4), "id", UPDATE)
+    inside = Cursor(merged(*members, UPDATE, MEMBERS.by, plan.memory // 4), "id", UPDATE)
     step = max(1, plan.memory // 4 // UPDATE.itemsize)
     for at in range(0, len(changed), step):
         piece = changed[at : at + step]

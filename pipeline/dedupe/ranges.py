@@ -14,15 +14,14 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import distinct, read_records, sort_records
+from ..engine.shuffle import Records, distinct, read_records, sort_records
 from ..run.artifacts import Artifact, FileSet, publish
 from ..run.identity import ROW_BITS
 from ..signals.hashing import mix_array
-from .order import BY_ORDER, NODE, Plan
+from .order import NODE, Plan
 
 SPAN = np.dtype([("first", "<u8"), ("last", "<u8")])
 """The smallest and the largest id of some documents of one file."""
-BY_SPAN = ("first", "last")
 SAMPLED = 64
 """Documents of every range that are sampled to find its bounds."""
 
@@ -49,6 +48,10 @@ def whole_files(spans: np.ndarray) -> np.ndarray:
     files = np.empty(len(first), SPAN)
     files["first"], files["last"] = spans["first"][first], np.maximum.reduceat(spans["last"], first)
     return files
+
+
+SPANS = Records(SPAN, ("first", "last"), whole_files)
+SAMPLES = Records(NODE, ("order", "id"), distinct)
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ def lay_out(spans: FileSet, samples: FileSet, ranges: int, plan: Plan, stem: Pat
         spans: `SPAN` of all documents.
         samples: `NODE`.
     """
-    files = whole_files(sort_records(read_records(spans, 0, SPAN), BY_SPAN))
-    nodes = distinct(sort_records(read_records(samples, 0, NODE), BY_ORDER))
+    files = whole_files(sort_records(read_records(spans, 0, SPAN), SPANS.by))
+    nodes = distinct(sort_records(read_records(samples, 0, NODE), SAMPLES.by))
     bounds = distinct(nodes[np.arange(1, ranges) * len(nodes) // ranges]) if len(nodes) else nodes
     count = int((files["last"] - files["first"] + 1).sum())
     return Layout(

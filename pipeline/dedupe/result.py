@@ -13,16 +13,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numba import njit
 
-from ..engine.shuffle import RecordShuffle, first_of_runs, lookup, read_records
+from ..engine.shuffle import Records, first_of_runs, lookup, read_records
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import Verdict, Verdicts, signal_batches
 from ..run.artifacts import DECISION_SCHEMA, Artifact, FileSet, RunPaths, merge_counts, parquet_writer
 from ..run.identity import ROW_BITS, Group
+from .decide import OWN_DROPS
 from .exact import OverlapCell, add_overlap, sparse
 from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
 
 MEMBER = np.dtype([("by", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("kind", "<u2")])
 """A dropped document, on its way to the chunk of the kept one that stands for it: 24 bytes."""
+CLUSTERS = Records(MEMBER)
 LARGEST = 5
 """Clusters that are remembered of every subset, for the report of a limit that was passed."""
 
@@ -38,18 +42,18 @@ class Resolved:
 
 
 def resolve(
-    dropped: FileSet, partition: int, followers: FileSet, kind: int, chunk: int, first: bool, plan: Plan, stem: Path
+    dropped: Partition, followers: Partition, kind: int, first: bool, to_chunks: Levels, plan: Plan, stem: Path
 ) -> Resolved:
     """What becomes of the leaders of a chunk becomes of those behind them, wherever these are.
 
     Args:
-        dropped: of the chunk's documents, among them its leaders, in this partition.
+        dropped: of the chunk's documents, among them its leaders.
         kind: EXACT or URL, why followers of a leader that stays are dropped.
         first: whether `dropped` have not been handed on by an earlier call.
     """
-    drops = read_records(dropped, partition, DROP)
+    drops = read_records(*dropped, DROP)
     drops = drops[np.argsort(drops["id"])]
-    behind = read_records(followers, chunk, FOLLOWER)
+    behind = read_records(*followers, FOLLOWER)
     at, moved = lookup(drops["id"], behind["leader"])
     goes = moved | (behind["twin"] == 0)
     behind, at, moved = behind[goes], at[goes], moved[goes]
@@ -68,10 +72,9 @@ def resolve(
     members = np.zeros(len(every), MEMBER)
     for name in MEMBER.names or ():
         members[name] = every[name]
-    chunks = len(plan.chunks.members)
-    out = RecordShuffle(stem.with_name(f"{stem.name}.drops"), chunks, DROP)
+    out = OWN_DROPS.writer(stem.with_name(f"{stem.name}.drops"), to_chunks)
     out.add(every, plan.chunks.of(every["id"]))
-    clusters = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, MEMBER)
+    clusters = CLUSTERS.writer(stem.with_name(f"{stem.name}.members"), to_chunks)
     clusters.add(members, plan.chunks.of(members["by"]))
     return Resolved(out.close(), clusters.close())
 
@@ -108,10 +111,9 @@ class DecidedChunk:
 
 def write_decisions(
     parts: Sequence[Part],
-    dropped: FileSet,
-    clusters: FileSet,
+    dropped: Partition,
+    clusters: Partition,
     capped: FileSet,
-    chunk: int,
     held_out: np.ndarray,
     plan: Plan,
     paths: RunPaths,
@@ -122,9 +124,9 @@ def write_decisions(
         capped: documents of this chunk that a cap kept from being compared with all.
         held_out: uint64 [k], sorted file hashes of the held-out files.
     """
-    drops = read_records(dropped, chunk, DROP)
+    drops = read_records(*dropped, DROP)
     drops = drops[np.argsort(drops["id"])]
-    members = read_records(clusters, chunk, MEMBER)
+    members = read_records(*clusters, MEMBER)
     members = members[np.lexsort((members["id"], members["by"]))]
     cut_short = np.unique(read_records(capped, 0, ID)["id"])
     corpora = plan.corpora()

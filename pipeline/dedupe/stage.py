@@ -16,16 +16,35 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..engine.shuffle import Shuffled, partition_count
+from ..engine.shuffle import Records, partition_count
+from ..engine.shuffle_file import Levels
 from ..engine.tasks import Engine, Task
+from ..engine.two_level import Partition, Partitioned, bring_together, plan_levels
 from ..filter.judge import FilteredGroup, Verdicts
-from ..run.artifacts import Artifact, FileSet, content_key, merge_counts
+from ..run.artifacts import Artifact, FileSet, content_key, merge_counts, remove
 from ..run.identity import Group
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals
 from . import buckets, decide, exact, result, verify
-from .decide import Settled, Told
-from .order import BAND, CONTENT, EDGE, EXACT, URL, Chunks, DedupeSettings, Part, Plan, ranks
+from .decide import OWN_DROPS
+from .order import (
+    BAND,
+    CONTENT,
+    EDGE,
+    EDGES,
+    EXACT,
+    FOLLOWER,
+    FOLLOWERS,
+    IDS,
+    REQUEST,
+    UPDATE,
+    URL,
+    Chunks,
+    DedupeSettings,
+    Part,
+    Plan,
+    ranks,
+)
 from .ranges import Layout, lay_out
 from .verify import Gathered, Verified
 
@@ -35,6 +54,11 @@ MAX_SUBSETS = 2_048
 MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
+PARTITION_BYTES = 64 << 20
+"""What a partition holds, unless that made more than `MOST_PARTITIONS`."""
+MOST_PARTITIONS = 6_000
+MOST_RUNS = 32
+"""Files that a partition is read from, or pieces are large: from more, it is brought together in two levels."""
 EDGES_AT_ONCE = 64 << 20
 """Bytes of edges whose ranges one task numbers or settles."""
 BASE_MEMORY = 384 << 20
@@ -92,11 +116,14 @@ def dedupe(
         filtered: by name of the group.
         shape: of the signatures.
     """
+    scanned = [[signals[f.name] for f in g.files] for g in groups]
     parts = [
-        *(Part(g, tuple(signals[f.name].signals for f in g.files), filtered[g.name].filtered) for g in groups),
+        *(
+            Part(g, tuple(s.signals for s in of), tuple(s.signatures for s in of), filtered[g.name].filtered)
+            for g, of in zip(groups, scanned, strict=True)
+        ),
         *old.parts,
     ]
-    scanned = [[signals[f.name] for f in g.files] for g in groups]
     sizes = [(sum(s.bytes for s in files), sum(s.documents for s in files)) for files in scanned]
     subsets = {f"{v.corpus}/{v.subset}" for g in filtered.values() for v in g.verdicts}
     chunks = Chunks.build([p.group for p in parts], [*sizes, *old.sizes], [p.old for p in parts])
@@ -107,16 +134,23 @@ def dedupe(
             f"{len(codes):,} subsets, {count:,} of them in {corpus}, are more than a run can tell apart ({MAX_SUBSETS:,}); "
             "leave that corpus out, or name fewer subsets in its rows"
         )
+    layout = content_key(codes, [[parts[i].contents() for i in chunk] for chunk in chunks.members])
+    stored = chunks.store(engine.paths.lists(f"chunks-{layout}"))
     plan = Plan(
         settings,
-        chunks,
+        stored,
         ranks(settings, [p.group.corpus for p in parts]),
         codes,
         max(MIN_MEMORY, (engine.memory - BASE_MEMORY) // 2),
-        content_key(codes, [[parts[i].contents() for i in chunk] for chunk in chunks.members]),
+        layout,
     )
     documents = sum(n for _, n in (*sizes, *old.sizes))
-    return _DedupeSteps(engine, [[parts[i] for i in chunk] for chunk in chunks.members], plan, documents, shape).run()
+    by_chunk = [[parts[i] for i in chunk] for chunk in chunks.members]
+    steps = _DedupeSteps(engine, by_chunk, plan, chunks.table.corpus_names, documents, shape)
+    try:
+        return steps.run()
+    finally:
+        remove(stored.path)
 
 
 @dataclass
@@ -125,6 +159,7 @@ class _DedupeSteps:
     parts: list[list[Part]]
     """By chunk."""
     plan: Plan
+    corpora: tuple[str, ...]
     documents: int
     shape: MinHashSettings
     counts: dict[str, int] = field(default_factory=dict)
@@ -158,162 +193,237 @@ class _DedupeSteps:
         ]
         return self.engine.run(f"dedupe.{name}", VERSION, tasks)
 
-    def run(self) -> Decided:
-        newest = self.newest_of_urls()
-        layout, classes = self.classes(_all(c.members for c in newest))
-        followers = _all(c.members for c in [*newest, *classes])
-        drops, capped = self.near([a for c in classes for a in c.edges], followers, layout)
-        leaders = _all(c.leaders for c in classes)
-        resolved = self.resolve("resolve", [(files, 0) for files in drops], leaders, EXACT, True)
-        if newest:
-            moved, leaders = _all(r.drops for r in resolved), _all(c.leaders for c in newest)
-            resolved += self.resolve("resolve_urls", [(moved, i) for i in range(len(drops))], leaders, URL, False)
-        return self.decisions(classes, resolved, capped)
+    def partitions(self, record: np.dtype, each: int = 1, at_least: int = 4) -> int:
+        """Partitions of a shuffle of so many records of each document, from the chunks."""
+        size = self.documents * each * record.itemsize
+        target = max(PARTITION_BYTES, size // MOST_PARTITIONS)
+        return partition_count(size, min(len(self.parts), MOST_RUNS), target, at_least)
 
-    def newest_of_urls(self) -> list[exact.Classes]:
+    def together(self, name: str, maps: Iterable[tuple[Artifact, ...]], levels: Levels, rows: Records) -> Partitioned:
+        """What readers find of the files of a step's tasks."""
+        files = [a for files in maps for a in files if a.rows]
+        if not files:
+            return nothing(levels.partitions)
+        paths = self.engine.paths
+        return bring_together(self.engine, f"dedupe.{name}", VERSION, files, levels, rows, paths.dedupe(name))
+
+    def levels(self, size: int, maps: int, partitions: int) -> Levels:
+        """How about `size` bytes go from so many tasks to partitions."""
+        return plan_levels(size, maps, partitions, MOST_RUNS)
+
+    def to_chunks(self, size: int, maps: int) -> Levels:
+        """The same, to the chunks of the documents that they are about."""
+        return self.levels(size, maps, len(self.parts))
+
+    def to_ranges(self, layout: Layout) -> Levels:
+        """How edges go to ranges of the order, in every round."""
+        return self.levels(self.documents * EDGE.itemsize, 2 * len(self.parts), layout.ranges)
+
+    def run(self) -> Decided:
+        contents, ranges = self.partitions(CONTENT), self.partitions(EDGE, at_least=1)
+        to_chunks = self.to_chunks(self.documents * FOLLOWER.itemsize, contents)
+        newest = self.newest_of_urls(contents, to_chunks)
+        gone = self.together("gone", (c.members for c in newest), to_chunks, FOLLOWERS)
+        layout, classes = self.classes(contents, ranges, gone, to_chunks)
+        followers = self.together("followers", (c.members for c in [*newest, *classes]), to_chunks, FOLLOWERS)
+        leaders = self.together("leaders", (c.leaders for c in classes), to_chunks, FOLLOWERS)
+        drops, capped = self.near([c.edges for c in classes], followers, layout)
+        resolved = self.resolve("resolve", [Partition(files) for files in drops], leaders, EXACT, to_chunks)
+        if newest:
+            moved = self.together("moved", (r.drops for r in resolved), to_chunks, OWN_DROPS)
+            leaders = self.together("url_leaders", (c.leaders for c in newest), to_chunks, FOLLOWERS)
+            moves = [moved.of(i) for i in range(len(self.parts))]
+            resolved += self.resolve("resolve_urls", moves, leaders, URL, to_chunks)
+        dropped = self.together("dropped", (r.drops for r in resolved), to_chunks, OWN_DROPS)
+        clusters = self.together("clusters", (r.members for r in resolved), to_chunks, result.CLUSTERS)
+        return self.decisions(classes, dropped, clusters, capped)
+
+    def newest_of_urls(self, partitions: int, to_chunks: Levels) -> list[exact.Classes]:
         settings = self.plan.settings
         if settings.url.rule != "newest" or not settings.url.corpora:
             return []
-        n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
-        mapped = self.step("urls", exact.shuffle_urls, {i: (p, n) for i, p in enumerate(self.parts)})
-        files = _files(mapped)
-        found = self.step("url_classes", exact.find_classes, {p: (files, p, None) for p in range(n)})
+        levels = self.levels(self.documents * CONTENT.itemsize, len(self.parts), partitions)
+        mapped = self.step("urls", exact.shuffle_urls, {i: (p, levels) for i, p in enumerate(self.parts)})
+        urls = self.together("urls_together", (m.files for m in mapped), levels, exact.CONTENTS)
+        found = self.step(
+            "url_classes", exact.find_classes, {p: (urls.of(p), None, to_chunks, Levels(1)) for p in range(partitions)}
+        )
         self.counts["url_duplicates"] = sum(c.duplicates for c in found)
         return found
 
-    def classes(self, gone: FileSet) -> tuple[Layout, list[exact.Classes]]:
-        n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
-        ranges = partition_count(self.documents * EDGE.itemsize, len(self.parts), at_least=1)
+    def classes(
+        self, partitions: int, ranges: int, gone: Partitioned, to_chunks: Levels
+    ) -> tuple[Layout, list[exact.Classes]]:
+        levels = self.levels(self.documents * CONTENT.itemsize, len(self.parts), partitions)
         mapped = self.step(
             "contents",
             exact.shuffle_contents,
-            {i: (p, gone, i, n, self.documents, ranges) for i, p in enumerate(self.parts)},
+            {i: (p, gone.of(i), levels, self.documents, ranges) for i, p in enumerate(self.parts)},
         )
         spans, samples = _all(m.spans for m in mapped), _all(m.samples for m in mapped)
         layout = self.step("layout", lay_out, {0: (spans, samples, ranges)})[0]
-        files = _all(m.files for m in mapped)
-        found = self.step("classes", exact.find_classes, {p: (files, p, layout) for p in range(n)})
+        contents = self.together("contents_together", (m.files for m in mapped), levels, exact.CONTENTS)
+        to_ranges = self.to_ranges(layout)
+        found = self.step(
+            "classes",
+            exact.find_classes,
+            {p: (contents.of(p), layout, to_chunks, to_ranges) for p in range(partitions)},
+        )
         self.counts["exact_duplicates"] = sum(c.duplicates for c in found)
         return layout, found
 
-    def near(self, left: list[Artifact], followers: FileSet, layout: Layout) -> tuple[list[FileSet], list[FileSet]]:
+    def near(
+        self, left: list[tuple[Artifact, ...]], followers: Partitioned, layout: Layout
+    ) -> tuple[list[FileSet], list[FileSet]]:
         """The rounds: by chunk what is dropped, and the documents that a cap cut short.
 
         Args:
             left: exact edges.
             followers: documents that go as others go; nobody compares them.
         """
-        n = partition_count(self.documents * self.shape.bands * BAND.itemsize, len(self.parts))
-        bands = self.step("bands", buckets.shuffle_bands, {i: (p, followers, i, n) for i, p in enumerate(self.parts)})
+        settings, chunks = self.plan.settings, range(len(self.parts))
+        n = self.partitions(BAND, self.shape.bands)
+        size = self.documents * self.shape.bands * BAND.itemsize
+        levels = self.levels(size, len(chunks), n)
+        bands = self.step(
+            "bands", buckets.shuffle_bands, {i: (p, followers.of(i), levels) for i, p in enumerate(self.parts)}
+        )
         self.counts["compared_documents"] = sum(b.compared_documents for b in bands)
-        live = dict.fromkeys(range(n), _all(b.files for b in bands))
-        updates = membership = FileSet()
-        drops = [FileSet() for _ in self.parts]
-        capped = [FileSet() for _ in self.parts]
+        members = self.together("bands_together", (b.files for b in bands), levels, buckets.bands_of(settings))
+        live = {p: members.of(p) for p in range(n)}
+        membership = nothing(len(chunks))
+        updates = nothing(n)
+        to_buckets = updates.levels
+        to_ranges = self.to_ranges(layout)
+        drops = [FileSet() for _ in chunks]
+        capped = [FileSet() for _ in chunks]
         for round_ in range(MAX_ROUNDS):
             at = f"{round_:02d}"
-            asked = {p: (files, updates, p, round_) for p, files in live.items() if round_ == 0 or files}
-            walked = self.step(f"walk{at}", buckets.walk_buckets, asked)
-            live = {p: FileSet.filled(w.live) for p, w in zip(asked, walked, strict=True)}
+            to_chunks = self.to_chunks(size, len(live))
+            walked = self.step(
+                f"walk{at}",
+                buckets.walk_buckets,
+                {p: (rows, updates.of(p), p, round_, to_chunks) for p, rows in live.items()},
+            )
+            live_rows = sum(w.live_rows for w in walked)
+            live = {p: Partition(FileSet.of(w.live)) for p, w in zip(live, walked, strict=True) if w.live_rows}
+            size = live_rows * BAND.itemsize
             if round_ == 0:
-                membership = _all(w.members for w in walked)
+                membership = self.together("members", (w.members for w in walked), to_chunks, buckets.MEMBERS)
+                to_buckets = self.levels(sum_rows(w.members for w in walked) * UPDATE.itemsize, len(chunks), n)
                 self.counts["buckets"] = sum(w.buckets for w in walked)
                 self.counts["largest_bucket"] = max(w.largest_bucket for w in walked)
             capped_buckets = sum(w.capped_buckets for w in walked)
             self.counts["capped_buckets"] = self.counts.get("capped_buckets", 0) + capped_buckets
-            pairs = _all(w.pairs for w in walked)
-            if round_ and not pairs and not any(a.rows for a in left):
+            if round_ and not sum_rows(w.pairs for w in walked) and not sum_rows(left):
                 break
+            pairs = self.together(f"pairs{at}", (w.pairs for w in walked), to_chunks, buckets.PAIRS)
+            asking = self.to_chunks(sum_rows(w.pairs for w in walked) * REQUEST.itemsize, len(chunks))
             gathered = self.step(
-                f"gather{at}", verify.gather_pairs, {i: (pairs, i, layout) for i in range(len(self.parts))}
+                f"gather{at}", verify.gather_pairs, {i: (pairs.of(i), i, layout, asking, to_ranges) for i in chunks}
             )
             capped = [before + FileSet.filled(g.capped) for before, g in zip(capped, gathered, strict=True)]
-            verified = self.verify(at, gathered, layout)
-            edges = [*left, *(a for v in verified for a in v.edges)]
+            verified = self.verify(at, gathered, asking, layout, to_ranges)
+            edges = [*left, *(v.edges for v in verified)]
             if round_ < MAX_ROUNDS - 1:
-                edges += [a for g in gathered for a in g.opened]
-            settled = self.decide(at, edges, layout)
-            left = [a for s in settled for a in s.left]
-            told = self.tell(at, settled, membership, n)
+                edges += [g.opened for g in gathered]
+            left, going, waiting = self.decide(at, edges, layout, to_ranges)
+            told = self.step(
+                f"tell{at}",
+                decide.tell_chunk,
+                {i: (going.of(i), waiting.of(i), membership.of(i), to_buckets) for i in chunks},
+            )
             drops = [before + FileSet.filled(t.drops) for before, t in zip(drops, told, strict=True)]
             self.rounds.append(
                 {
-                    "window": buckets.window_of(round_, self.plan.settings.fan_out),
-                    "bucket_rows_walked_again": sum(w.live_rows for w in walked),
+                    "window": buckets.window_of(round_, settings.fan_out),
+                    "bucket_rows_walked_again": live_rows,
                     "candidate_pairs": sum(g.candidate_pairs for g in gathered),
                     "verified_pairs": sum(v.verified_pairs for v in verified),
                     "dropped": sum(t.near_duplicates for t in told),
                 }
             )
-            if not any(live.values()):
+            if not live:
                 break
-            updates = _all(t.updates for t in told)
+            updates = self.together(f"updates{at}", (t.updates for t in told), to_buckets, decide.UPDATES)
         return drops, capped
 
-    def verify(self, at: str, gathered: Sequence[Gathered], layout: Layout) -> list[Verified]:
+    def verify(
+        self, at: str, gathered: Sequence[Gathered], asking: Levels, layout: Layout, to_ranges: Levels
+    ) -> list[Verified]:
         """Edges of a round; nothing runs where there is no pair."""
-        asking = [i for i, g in enumerate(gathered) if g.candidate_pairs]
-        if not asking:
+        chunks = [i for i, g in enumerate(gathered) if g.candidate_pairs]
+        if not chunks:
             return []
-        requests, size = _all(g.requests for g in gathered), self.shape.sketch_size
-        answers = _files(
-            self.step(f"answer{at}", verify.answer, {i: (p, requests, i, size) for i, p in enumerate(self.parts)})
+        size = self.shape.sketch_size
+        requests = self.together(f"requests{at}", (g.requests for g in gathered), asking, verify.REQUESTS)
+        answers = verify.answers_of(size)
+        total = sum_rows(g.requests for g in gathered) * answers.dtype.itemsize
+        answering = self.to_chunks(total, len(self.parts))
+        answered = self.step(
+            f"answer{at}",
+            verify.answer,
+            {i: (p, requests.of(i), size, answering) for i, p in enumerate(self.parts)},
         )
+        sketches = self.together(f"answers{at}", (a.files for a in answered), answering, answers)
         return self.step(
             f"verify{at}",
             verify.verify,
-            {i: (self.parts[i], FileSet.filled(gathered[i].pairs), answers, i, size, layout) for i in asking},
+            {
+                i: (self.parts[i], FileSet.filled(gathered[i].pairs), sketches.of(i), size, layout, to_ranges)
+                for i in chunks
+            },
         )
 
-    def decide(self, at: str, edges: Sequence[Artifact], layout: Layout) -> list[Settled]:
-        """What becomes of the documents of some edges: only the pass over all of them is one task."""
-        count = sum(a.rows for a in edges)
+    def decide(
+        self, at: str, edges: list[tuple[Artifact, ...]], layout: Layout, to_ranges: Levels
+    ) -> tuple[list[tuple[Artifact, ...]], Partitioned, Partitioned]:
+        """What becomes of the documents of some edges (what is left of them; by chunk the drops, and who stays open): only
+        the pass over all edges is one task.
+        """
+        count = sum_rows(edges)
         if not count:
-            return []
-        files = FileSet.filled(edges)
+            return [], nothing(len(self.parts)), nothing(len(self.parts))
+        ranges = self.together(f"edges{at}", edges, to_ranges, EDGES)
         # As many ranges together as have edges enough, if all have as many.
         several = max(1, layout.ranges * EDGES_AT_ONCE // (count * EDGE.itemsize))
-        asked = [range(i, min(i + several, layout.ranges)) for i in range(0, layout.ranges, several)]
-        links = self.step(
-            f"number{at}", decide.number_edges, {i: (files, list(r), layout) for i, r in enumerate(asked)}
-        )
-        states = decide.BYTES_HELD + layout.numbers // 4
-        walked = self.step(
-            f"decide{at}",
-            decide.decide,
-            {0: (_all(x.links for x in links), layout.numbers)},
-            memory=BASE_MEMORY + states,
-        )
-        starts = np.cumsum([0, *(sum(a.rows for a in x.links) for x in links)]).tolist()
-        return self.step(
+        asked = [
+            tuple(ranges.of(p) for p in range(i, min(i + several, layout.ranges)))
+            for i in range(0, layout.ranges, several)
+        ]
+        links = self.step(f"number{at}", decide.number_edges, {i: (r, layout) for i, r in enumerate(asked)})
+        memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
+        files = _all(x.links for x in links)
+        walked = self.step(f"decide{at}", decide.decide, {0: (files, layout.numbers)}, memory=memory)
+        starts = np.cumsum([0, *(sum_rows([x.links]) for x in links)]).tolist()
+        to_chunks = self.to_chunks(count * EDGE.itemsize, len(asked))
+        settled = self.step(
             f"settle{at}",
             decide.settle,
-            {i: (files, walked[0].verdicts, starts[i], list(r), layout) for i, r in enumerate(asked)},
+            {i: (r, walked[0].verdicts, starts[i], layout, to_chunks, to_ranges) for i, r in enumerate(asked)},
         )
-
-    def tell(self, at: str, settled: Sequence[Settled], membership: FileSet, partitions: int) -> list[Told]:
-        drops, unknown = _all(s.drops for s in settled), _all(s.unknown for s in settled)
-        arguments = {i: (drops, unknown, membership, i, partitions) for i in range(len(self.parts))}
-        return self.step(f"tell{at}", decide.tell_chunk, arguments)
+        drops = self.together(f"drops{at}", (s.drops for s in settled), to_chunks, decide.DROPS)
+        unknown = self.together(f"unknown{at}", (s.unknown for s in settled), to_chunks, IDS)
+        return [s.left for s in settled], drops, unknown
 
     def resolve(
-        self, name: str, drops: Sequence[tuple[FileSet, int]], followers: FileSet, kind: int, first: bool
+        self, name: str, drops: Sequence[Partition], leaders: Partitioned, kind: int, to_chunks: Levels
     ) -> list[result.Resolved]:
-        """Args:
-        drops: files and partition of every chunk.
-        """
-        return self.step(name, result.resolve, {i: (*d, followers, kind, i, first) for i, d in enumerate(drops)})
+        """What becomes of those behind the leaders of every chunk; of these, too, where it is not handed on yet."""
+        first = kind == EXACT
+        return self.step(
+            name, result.resolve, {i: (d, leaders.of(i), kind, first, to_chunks) for i, d in enumerate(drops)}
+        )
 
     def decisions(
-        self, classes: Sequence[exact.Classes], resolved: Sequence[result.Resolved], capped: Sequence[FileSet]
+        self, classes: Sequence[exact.Classes], dropped: Partitioned, clusters: Partitioned, capped: Sequence[FileSet]
     ) -> Decided:
         held = sorted(f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files)
-        drops, clusters = _all(r.drops for r in resolved), _all(r.members for r in resolved)
         written = self.step(
             "decisions",
             result.write_decisions,
             {
-                i: (parts, drops, clusters, capped[i], i, np.array(held, np.uint64))
+                i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64))
                 for i, parts in enumerate(self.parts)
                 if not parts[0].old
             },
@@ -331,7 +441,7 @@ class _DedupeSteps:
                 both = sorted([*largest.get(subset, []), *found], key=lambda c: (-c.copies, c.leader))
                 largest[subset] = both[: result.LARGEST]
         overlap = {
-            "corpora": list(self.plan.chunks.table.corpus_names),
+            "corpora": list(self.corpora),
             "subsets": list(self.plan.codes),
             **_summed([*(c.overlaps for c in classes), *(c.overlaps for c in written)]),
         }
@@ -365,13 +475,19 @@ class _DedupeSteps:
         }
 
 
+def nothing(partitions: int) -> Partitioned:
+    """A shuffle that moves no rows."""
+    return Partitioned(Levels(partitions), (FileSet(),))
+
+
+def sum_rows(outputs: Iterable[tuple[Artifact, ...]]) -> int:
+    """Rows of the files of several tasks."""
+    return sum(a.rows for files in outputs for a in files)
+
+
 def _all(outputs: Iterable[tuple[Artifact, ...]]) -> FileSet:
     """The files of several tasks that have rows."""
     return FileSet.filled(a for files in outputs for a in files)
-
-
-def _files(results: Iterable[Shuffled]) -> FileSet:
-    return _all(r.files for r in results)
 
 
 def _summed(overlaps: Iterable[Mapping[str, Sequence[exact.OverlapCell]]]) -> dict[str, list[list[int]]]:

@@ -18,15 +18,18 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from ..engine.shuffle import Cursor, RecordShuffle, Shuffled, distinct, merged, sequential
+from ..engine.shuffle import Cursor, Records, Shuffled, distinct, merged, sequential
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
 from ..run.artifacts import Artifact, FileSet
 from ..signals.minhash import common
-from .buckets import unique_pairs
+from .buckets import PAIRS, unique_pairs
 from .order import (
-    BY_BETTER,
     CAPPED,
     EDGE,
+    EDGES,
     ID,
+    IDS,
     NEAR,
     OPEN,
     PAIR,
@@ -39,7 +42,8 @@ from .order import (
 )
 from .ranges import Layout
 
-BY_ID_AND_SLOT = ("id", "chunk", "slot")
+REQUESTS = Records(REQUEST, ("id", "chunk", "slot"), distinct)
+OWN_PAIRS = Records(PAIR)
 SLOT_PAIRS = 1 << 17
 """Consecutive pairs of a chunk whose sketches are sent, held and compared together: 70 MB at most."""
 
@@ -59,18 +63,23 @@ class Gathered:
     candidate_pairs: int
 
 
-def gather_pairs(files: FileSet, chunk: int, layout: Layout, plan: Plan, stem: Path) -> Gathered:
+def answers_of(size: int) -> Records:
+    """Sketches of `size` values on their way."""
+    return Records(sketch_record(size), ("slot", "id"))
+
+
+def gather_pairs(
+    found: Partition, chunk: int, layout: Layout, to_chunks: Levels, to_ranges: Levels, plan: Plan, stem: Path
+) -> Gathered:
     """A chunk's candidate pairs, each once (`<stem>.pairs`); requests for sketches, by the chunk that has them
     (`<stem>.requests`); documents that are not compared with all yet (`<stem>.open`), and never will be (`<stem>.capped`).
     """
-    pairs = RecordShuffle(stem.with_name(f"{stem.name}.pairs"), 1, PAIR)
-    requests = RecordShuffle(
-        stem.with_name(f"{stem.name}.requests"), len(plan.chunks.members), REQUEST, BY_ID_AND_SLOT, distinct
-    )
-    opened = RecordShuffle(stem.with_name(f"{stem.name}.open"), layout.ranges, EDGE, BY_BETTER, distinct)
-    capped = RecordShuffle(stem.with_name(f"{stem.name}.capped"), 1, ID, ("id",), distinct)
+    pairs = OWN_PAIRS.writer(stem.with_name(f"{stem.name}.pairs"))
+    requests = REQUESTS.writer(stem.with_name(f"{stem.name}.requests"), to_chunks)
+    opened = EDGES.writer(stem.with_name(f"{stem.name}.open"), to_ranges)
+    capped = IDS.writer(stem.with_name(f"{stem.name}.capped"))
     n = 0
-    for rows in merged(files, chunk, PAIR, ("id", "better"), plan.memory // 3):
+    for rows in merged(*found, PAIR, PAIRS.by, plan.memory // 3):
         rows = unique_pairs(rows.copy())
         order = rows["order"] & ~(OPEN | CAPPED)
         waiting = (rows["order"] & OPEN) > 0
@@ -92,17 +101,19 @@ def gather_pairs(files: FileSet, chunk: int, layout: Layout, plan: Plan, stem: P
     return Gathered(pairs.close(), requests.close(), opened.close(), capped.close(), n)
 
 
-def answer(parts: Sequence[Part], files: FileSet, chunk: int, size: int, plan: Plan, stem: Path) -> Shuffled:
+def answer(
+    parts: Sequence[Part], requests: Partition, size: int, to_chunks: Levels, plan: Plan, stem: Path
+) -> Shuffled:
     """The sketches that other chunks asked this one for, by the chunk that asked."""
-    dtype = sketch_record(size)
-    out = RecordShuffle(stem, len(plan.chunks.members), dtype, ("slot", "id"))
-    asked = Cursor(map(distinct, merged(files, chunk, REQUEST, BY_ID_AND_SLOT, plan.memory // 8)), "id", REQUEST)
+    answers = answers_of(size)
+    out = answers.writer(stem, to_chunks)
+    asked = Cursor(map(distinct, merged(*requests, REQUEST, REQUESTS.by, plan.memory // 8)), "id", REQUEST)
     for batch in id_batches(parts, ["doc_id", "n_shingles", "sketch"], asked.next_key):
         ids = batch.column("doc_id").to_numpy()
         wanted = asked.take(int(ids[-1]))
         rows = np.searchsorted(ids, wanted["id"])
         values, offsets = _sketches(batch)
-        records = np.zeros(len(wanted), dtype)
+        records = np.zeros(len(wanted), answers.dtype)
         records["id"], records["slot"] = wanted["id"], wanted["slot"]
         records["n_shingles"] = batch.column("n_shingles").to_numpy()[rows]
         records["held"] = _copy_sketches(records["sketch"], rows, values, offsets)
@@ -140,10 +151,10 @@ class Verified:
 def verify(
     parts: Sequence[Part],
     pairs: FileSet,
-    answers: FileSet,
-    chunk: int,
+    sketches: Partition,
     size: int,
     layout: Layout,
+    to_ranges: Levels,
     plan: Plan,
     stem: Path,
 ) -> Verified:
@@ -152,11 +163,11 @@ def verify(
     Jaccard is estimated from the sketches; from it and the two numbers of shingles follows which share of the worse
     document is contained in the better one.
     """
-    out = RecordShuffle(stem, layout.ranges, EDGE, BY_BETTER)
+    out = EDGES.writer(stem, to_ranges)
     code = {name: i for i, name in enumerate(plan.codes)}
-    dtype = sketch_record(size)
-    answered = Cursor(merged(answers, chunk, dtype, ("slot", "id"), plan.memory // 8), "slot", dtype)
-    held, slot = np.empty(0, dtype), -1
+    answers = answers_of(size)
+    answered = Cursor(merged(*sketches, answers.dtype, answers.by, plan.memory // 8), "slot", answers.dtype)
+    held, slot = np.empty(0, answers.dtype), -1
     left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
     compared = verified = 0
     for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):

@@ -182,6 +182,8 @@ class _Lists:
     def _changed(self, value: Any, depth: int) -> Any:
         if isinstance(value, FileSet):
             return self._list(value) if len(value) > MOST_FILES else value
+        if isinstance(value, tuple):
+            return tuple(self._changed(item, depth) for item in value) if depth else value
         if depth and is_dataclass(value):
             held = {f.name: getattr(value, f.name) for f in fields(value)}
             changed = {name: self._changed(item, depth - 1) for name, item in held.items()}

@@ -10,7 +10,7 @@ from ..run.identity import SourceFile
 from .plugins import with_version
 from .scan import FileSignals, ModelFiles, ScanSettings, scan_file
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,20 @@ class DecidedFile:
         Raises:
             ValueError: the run has not decided the file.
         """
-        found = []
-        for path in (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path)):
-            name = path.relative_to(paths.root).as_posix()
-            if name not in listed:
-                raise ValueError(f"{paths.root} has no {name}; finish the run with `fox1 curate`")
-            found.append(Artifact(str(path), **listed[name]))
-        return cls(source, *found)
+        tables = (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path))
+        return cls(source, *(listed_artifact(path, paths, listed) for path in tables))
+
+
+def listed_artifact(path: Path, paths: RunPaths, listed: Mapping[str, Any]) -> Artifact:
+    """A file of a finished run, as the artifacts of its manifest list it.
+
+    Raises:
+        ValueError: they do not.
+    """
+    name = path.relative_to(paths.root).as_posix()
+    if name not in listed:
+        raise ValueError(f"{paths.root} has no {name}; finish the run with `fox1 curate`")
+    return Artifact(str(path), **listed[name])
 
 
 @dataclass(frozen=True)
