@@ -145,7 +145,7 @@ class Walked:
     live: tuple[Artifact, ...]
     """`BAND`: what must be walked again."""
     members: tuple[Artifact, ...]
-    """`UPDATE`: by chunk, who is in what must be walked again; of the first round only."""
+    """`UPDATE`: by chunk, who is in what must be walked again, with the number of this task."""
     buckets: int
     capped_buckets: int
     live_rows: int
@@ -153,15 +153,15 @@ class Walked:
 
 
 def walk_buckets(
-    rows: Partition, updates: Partition, partition: int, round_: int, to_chunks: Levels, plan: Plan, stem: Path
+    rows: Partition, updates: Partition, number: int, round_: int, to_chunks: Levels, plan: Plan, stem: Path
 ) -> Walked:
-    """One round over the buckets of a partition.
+    """One round over the buckets of a partition, or what is left of several that follow each other.
 
     Writes candidate pairs by the chunk of the worse document (`<stem>.pairs`), what must be walked again
-    (`<stem>.live`), and in the first round, by chunk, who is in it (`<stem>.members`).
+    (`<stem>.live`), and by chunk who is in it (`<stem>.members`).
 
     Args:
-        rows: bands in the first round; then what the last one left of this partition.
+        rows: bands in the first round; then what the last one left.
         updates: from the second round on: what became of its documents.
     """
     window = window_of(round_, plan.settings.fan_out)
@@ -181,12 +181,10 @@ def walk_buckets(
         buckets += int(seen[0])
         capped += int(seen[1])
         largest = max(largest, int(seen[2]))
-        if round_ == 0 and len(again):
-            inside = np.empty(len(again), UPDATE)
-            inside["id"], inside["state"] = again["id"], partition
-            members.add(inside, plan.chunks.of(inside["id"]))
-    inside_live = members.close() if round_ == 0 else ()
-    return Walked(pairs.close(), live.close(), inside_live, buckets, capped, live_rows, largest)
+        inside = np.empty(len(again), UPDATE)
+        inside["id"], inside["state"] = again["id"], number
+        members.add(inside, plan.chunks.of(inside["id"]))
+    return Walked(pairs.close(), live.close(), members.close(), buckets, capped, live_rows, largest)
 
 
 def unique_pairs(rows: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ pairs of numbers, with two bits per document:
     number_edges      a range's edges, sorted by the better document, as pairs of numbers
     decide            the pass: what becomes of both documents of every edge
     settle            a range's edges again, beside it: drops by chunk; open pairs for the next round
-    tell_chunk        the best-ordered of a document's drops counts; whoever has it in a live bucket learns of it
+    tell_chunks       the best-ordered of a document's drops counts; whoever has it in a live bucket learns of it
 
 As long as some documents are not compared with all better members of their buckets, what hangs on them stays open until
 the next round. An edge from such a document to itself says so.
@@ -30,7 +30,7 @@ from typing import TypeVar
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import Cursor, Records, first_of_runs, lookup, merged, read_records, sort_records
+from ..engine.shuffle import Records, first_of_runs, lookup, merged, read_records, sort_records
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..run.artifacts import Artifact, FileSet, publish
@@ -259,43 +259,47 @@ UPDATES = Records(UPDATE, ("id",))
 
 @dataclass(frozen=True)
 class Told:
-    """What a round decided about a chunk's documents."""
+    """What a round decided about the documents of consecutive chunks."""
 
     drops: tuple[Artifact, ...]
-    """`DROP`, by id."""
+    """`DROP`, by place among the chunks."""
     updates: tuple[Artifact, ...]
-    """`UPDATE`, for the partitions that have its documents in a live bucket."""
+    """`UPDATE`, for the tasks that walk their buckets next."""
     near_duplicates: int
 
 
-def tell_chunk(
-    going: Partition, waiting: Partition, members: Partition, to_buckets: Levels, plan: Plan, stem: Path
+def tell_chunks(
+    going: tuple[Partition, ...],
+    waiting: tuple[Partition, ...],
+    members: tuple[Partition, ...],
+    several: int,
+    to_buckets: Levels,
+    plan: Plan,
+    stem: Path,
 ) -> Told:
-    """What a round decided about a chunk's documents, one drop for each; and word of it for the live buckets.
+    """What a round decided about the documents of some chunks, one drop for each; and word of it for the live buckets.
 
     Args:
-        members: who of the chunk is in which live bucket.
+        members: who of the chunks is in which live bucket.
+        several: tasks that left live buckets, for one that walks them next.
     """
-    out = OWN_DROPS.writer(stem.with_name(f"{stem.name}.drops"))
+    out = OWN_DROPS.writer(stem.with_name(f"{stem.name}.drops"), Levels(len(going)))
     updates = UPDATES.writer(stem.with_name(f"{stem.name}.updates"), to_buckets)
     near = 0
-    changes = [_change(read_records(*waiting, ID)["id"], UNKNOWN)]
-    for rows in _unsplit(merged(*going, EDGE, DROPS.by, plan.memory // 8), EDGE, ("id",)):
-        found = _drops(first_drops(rows))
-        near += int((found["kind"] % OF_EXCLUDED == NEAR).sum())
-        out.add(found)
-        changes.append(_change(found["id"], DROPPED))
-    changed = sort_records(np.concatenate(changes), ("id",))
-    inside = Cursor(merged(*members, UPDATE, MEMBERS.by, plan.memory // 4), "id", UPDATE)
-    step = max(1, plan.memory // 4 // UPDATE.itemsize)
-    for at in range(0, len(changed), step):
-        piece = changed[at : at + step]
-        rows = inside.take(int(piece["id"][-1]))
-        place, hit = lookup(piece["id"], rows["id"])
-        rows = rows[hit]
-        update = np.empty(len(rows), UPDATE)
-        update["id"], update["state"] = rows["id"], piece["state"][place[hit]]
-        updates.add(update, rows["state"].astype(np.int64))
+    for place, (drops, unknown, inside) in enumerate(zip(going, waiting, members, strict=True)):
+        changes = [_change(read_records(*unknown, ID)["id"], UNKNOWN)]
+        for rows in _unsplit(merged(*drops, EDGE, DROPS.by, plan.memory // 8), EDGE, ("id",)):
+            found = _drops(first_drops(rows))
+            near += int((found["kind"] % OF_EXCLUDED == NEAR).sum())
+            out.add(found, place)
+            changes.append(_change(found["id"], DROPPED))
+        changed = sort_records(np.concatenate(changes), ("id",))
+        for rows in merged(*inside, UPDATE, MEMBERS.by, plan.memory // 4):
+            at, hit = lookup(changed["id"], rows["id"])
+            update = rows[hit]
+            buckets = update["state"].astype(np.int64) // several
+            update["state"] = changed["state"][at[hit]]
+            updates.add(update, buckets)
     return Told(out.close(), updates.close(), near)
 
 

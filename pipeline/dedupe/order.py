@@ -132,7 +132,7 @@ IDS = Records(ID, ("id",), distinct)
 NODE = np.dtype([("order", "<u8"), ("id", "<u8")])
 """A place in the total order."""
 UPDATE = np.dtype([("id", "<u8"), ("state", "<u8")])
-"""What became of a document in a round, or (as membership) the partition of a live bucket it is in."""
+"""What became of a document in a round, or (as membership) the task that left it in a live bucket."""
 DROPPED, UNKNOWN = 1, 2
 EXACT, NEAR, URL = 1, 2, 3
 KINDS = {EXACT: "exact", NEAR: "near", URL: "url"}

@@ -18,7 +18,7 @@ from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import Verdict, Verdicts, signal_batches
-from ..run.artifacts import DECISION_SCHEMA, Artifact, FileSet, RunPaths, merge_counts, parquet_writer
+from ..run.artifacts import DECISION_SCHEMA, Artifact, RunPaths, merge_counts, parquet_writer
 from ..run.identity import ROW_BITS, Group
 from .decide import OWN_DROPS
 from .exact import OverlapCell, add_overlap, sparse
@@ -42,7 +42,13 @@ class Resolved:
 
 
 def resolve(
-    dropped: Partition, followers: Partition, kind: int, first: bool, to_chunks: Levels, plan: Plan, stem: Path
+    dropped: tuple[Partition, ...],
+    followers: Partition,
+    kind: int,
+    first: bool,
+    to_chunks: Levels,
+    plan: Plan,
+    stem: Path,
 ) -> Resolved:
     """What becomes of the leaders of a chunk becomes of those behind them, wherever these are.
 
@@ -51,7 +57,7 @@ def resolve(
         kind: EXACT or URL, why followers of a leader that stays are dropped.
         first: whether `dropped` have not been handed on by an earlier call.
     """
-    drops = read_records(*dropped, DROP)
+    drops = _read_all(dropped, DROP)
     drops = drops[np.argsort(drops["id"])]
     behind = read_records(*followers, FOLLOWER)
     at, moved = lookup(drops["id"], behind["leader"])
@@ -77,6 +83,10 @@ def resolve(
     clusters = CLUSTERS.writer(stem.with_name(f"{stem.name}.members"), to_chunks)
     clusters.add(members, plan.chunks.of(members["by"]))
     return Resolved(out.close(), clusters.close())
+
+
+def _read_all(sources: Sequence[Partition], dtype: np.dtype) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype), *(read_records(*source, dtype) for source in sources)])
 
 
 class Cluster(NamedTuple):
@@ -113,7 +123,7 @@ def write_decisions(
     parts: Sequence[Part],
     dropped: Partition,
     clusters: Partition,
-    capped: FileSet,
+    capped: tuple[Partition, ...],
     held_out: np.ndarray,
     plan: Plan,
     paths: RunPaths,
@@ -128,7 +138,7 @@ def write_decisions(
     drops = drops[np.argsort(drops["id"])]
     members = read_records(*clusters, MEMBER)
     members = members[np.lexsort((members["id"], members["by"]))]
-    cut_short = np.unique(read_records(capped, 0, ID)["id"])
+    cut_short = np.unique(_read_all(capped, ID)["id"])
     corpora = plan.corpora()
     decisions, counts = dict[str, Artifact](), _Counts()
     leaders: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

@@ -36,6 +36,7 @@ from .order import (
     FOLLOWER,
     FOLLOWERS,
     IDS,
+    PAIR,
     REQUEST,
     UPDATE,
     URL,
@@ -59,6 +60,8 @@ PARTITION_BYTES = 64 << 20
 MOST_PARTITIONS = 6_000
 MOST_RUNS = 32
 """Files that a partition is read from, or pieces are large: from more, it is brought together in two levels."""
+CHUNK_BYTES = 2 << 20
+"""Bytes of pairs, or of news, from which a chunk has a task of its own."""
 EDGES_AT_ONCE = 64 << 20
 """Bytes of edges whose ranges one task numbers or settles."""
 BASE_MEMORY = 384 << 20
@@ -228,11 +231,11 @@ class _DedupeSteps:
         followers = self.together("followers", (c.members for c in [*newest, *classes]), to_chunks, FOLLOWERS)
         leaders = self.together("leaders", (c.leaders for c in classes), to_chunks, FOLLOWERS)
         drops, capped = self.near([c.edges for c in classes], followers, layout)
-        resolved = self.resolve("resolve", [Partition(files) for files in drops], leaders, EXACT, to_chunks)
+        resolved = self.resolve("resolve", drops, leaders, EXACT, to_chunks)
         if newest:
             moved = self.together("moved", (r.drops for r in resolved), to_chunks, OWN_DROPS)
             leaders = self.together("url_leaders", (c.leaders for c in newest), to_chunks, FOLLOWERS)
-            moves = [moved.of(i) for i in range(len(self.parts))]
+            moves = [(moved.of(i),) for i in range(len(self.parts))]
             resolved += self.resolve("resolve_urls", moves, leaders, URL, to_chunks)
         dropped = self.together("dropped", (r.drops for r in resolved), to_chunks, OWN_DROPS)
         clusters = self.together("clusters", (r.members for r in resolved), to_chunks, result.CLUSTERS)
@@ -274,7 +277,7 @@ class _DedupeSteps:
 
     def near(
         self, left: list[tuple[Artifact, ...]], followers: Partitioned, layout: Layout
-    ) -> tuple[list[FileSet], list[FileSet]]:
+    ) -> tuple[list[tuple[Partition, ...]], list[tuple[Partition, ...]]]:
         """The rounds: by chunk what is dropped, and the documents that a cap cut short.
 
         Args:
@@ -289,51 +292,61 @@ class _DedupeSteps:
             "bands", buckets.shuffle_bands, {i: (p, followers.of(i), levels) for i, p in enumerate(self.parts)}
         )
         self.counts["compared_documents"] = sum(b.compared_documents for b in bands)
-        members = self.together("bands_together", (b.files for b in bands), levels, buckets.bands_of(settings))
-        live = {p: members.of(p) for p in range(n)}
-        membership = nothing(len(chunks))
+        together = self.together("bands_together", (b.files for b in bands), levels, buckets.bands_of(settings))
+        live = [together.of(p) for p in range(n)]
         updates = nothing(n)
-        to_buckets = updates.levels
         to_ranges = self.to_ranges(layout)
-        drops = [FileSet() for _ in chunks]
-        capped = [FileSet() for _ in chunks]
+        drops, capped = _ByChunk(len(chunks)), _ByChunk(len(chunks))
         for round_ in range(MAX_ROUNDS):
             at = f"{round_:02d}"
             to_chunks = self.to_chunks(size, len(live))
             walked = self.step(
                 f"walk{at}",
                 buckets.walk_buckets,
-                {p: (rows, updates.of(p), p, round_, to_chunks) for p, rows in live.items()},
+                {t: (rows, updates.of(t), t, round_, to_chunks) for t, rows in enumerate(live)},
             )
             live_rows = sum(w.live_rows for w in walked)
-            live = {p: Partition(FileSet.of(w.live)) for p, w in zip(live, walked, strict=True) if w.live_rows}
             size = live_rows * BAND.itemsize
+            # What is left of neighbouring partitions is walked together, as soon as it is little.
+            several = max(1, len(walked) * PARTITION_BYTES // max(size, 1))
+            live = [
+                Partition(_all(w.live for w in walked[i : i + several]))
+                for i in range(0, len(walked) if live_rows else 0, several)
+            ]
             if round_ == 0:
-                membership = self.together("members", (w.members for w in walked), to_chunks, buckets.MEMBERS)
-                to_buckets = self.levels(sum_rows(w.members for w in walked) * UPDATE.itemsize, len(chunks), n)
                 self.counts["buckets"] = sum(w.buckets for w in walked)
                 self.counts["largest_bucket"] = max(w.largest_bucket for w in walked)
             capped_buckets = sum(w.capped_buckets for w in walked)
             self.counts["capped_buckets"] = self.counts.get("capped_buckets", 0) + capped_buckets
-            if round_ and not sum_rows(w.pairs for w in walked) and not sum_rows(left):
+            found = sum_rows(w.pairs for w in walked)
+            if round_ and not found and not sum_rows(left):
                 break
             pairs = self.together(f"pairs{at}", (w.pairs for w in walked), to_chunks, buckets.PAIRS)
-            asking = self.to_chunks(sum_rows(w.pairs for w in walked) * REQUEST.itemsize, len(chunks))
+            members = self.together(f"members{at}", (w.members for w in walked), to_chunks, buckets.MEMBERS)
+            groups = self.groups(found * PAIR.itemsize)
+            asking = self.to_chunks(found * REQUEST.itemsize, len(groups))
             gathered = self.step(
-                f"gather{at}", verify.gather_pairs, {i: (pairs.of(i), i, layout, asking, to_ranges) for i in chunks}
+                f"gather{at}",
+                verify.gather_pairs,
+                {g: (tuple(map(pairs.of, own)), own.start, layout, asking, to_ranges) for g, own in enumerate(groups)},
             )
-            capped = [before + FileSet.filled(g.capped) for before, g in zip(capped, gathered, strict=True)]
-            verified = self.verify(at, gathered, asking, layout, to_ranges)
+            capped.add(groups, (g.capped for g in gathered))
+            verified = self.verify(at, groups, gathered, asking, layout, to_ranges)
             edges = [*left, *(v.edges for v in verified)]
             if round_ < MAX_ROUNDS - 1:
                 edges += [g.opened for g in gathered]
             left, going, waiting = self.decide(at, edges, layout, to_ranges)
+            groups = self.groups(live_rows * UPDATE.itemsize + sum_rows(edges) * EDGE.itemsize)
+            to_buckets = self.levels(live_rows * UPDATE.itemsize, len(groups), max(1, len(live)))
             told = self.step(
                 f"tell{at}",
-                decide.tell_chunk,
-                {i: (going.of(i), waiting.of(i), membership.of(i), to_buckets) for i in chunks},
+                decide.tell_chunks,
+                {
+                    g: (*(tuple(map(s.of, own)) for s in (going, waiting, members)), several, to_buckets)
+                    for g, own in enumerate(groups)
+                },
             )
-            drops = [before + FileSet.filled(t.drops) for before, t in zip(drops, told, strict=True)]
+            drops.add(groups, (t.drops for t in told))
             self.rounds.append(
                 {
                     "window": buckets.window_of(round_, settings.fan_out),
@@ -346,32 +359,54 @@ class _DedupeSteps:
             if not live:
                 break
             updates = self.together(f"updates{at}", (t.updates for t in told), to_buckets, decide.UPDATES)
-        return drops, capped
+        return drops.parts, capped.parts
+
+    def groups(self, size: int) -> list[range]:
+        """Consecutive chunks that one task handles, if there are `size` bytes to handle in all: each alone, where there is
+        much to do.
+        """
+        n = len(self.parts)
+        several = max(1, n * CHUNK_BYTES // max(size, 1))
+        return [range(i, min(i + several, n)) for i in range(0, n, several)]
 
     def verify(
-        self, at: str, gathered: Sequence[Gathered], asking: Levels, layout: Layout, to_ranges: Levels
+        self,
+        at: str,
+        groups: Sequence[range],
+        gathered: Sequence[Gathered],
+        asking: Levels,
+        layout: Layout,
+        to_ranges: Levels,
     ) -> list[Verified]:
         """Edges of a round; nothing runs where there is no pair."""
-        chunks = [i for i, g in enumerate(gathered) if g.candidate_pairs]
-        if not chunks:
+        if not any(g.candidate_pairs for g in gathered):
             return []
         size = self.shape.sketch_size
         requests = self.together(f"requests{at}", (g.requests for g in gathered), asking, verify.REQUESTS)
         answers = verify.answers_of(size)
         total = sum_rows(g.requests for g in gathered) * answers.dtype.itemsize
-        answering = self.to_chunks(total, len(self.parts))
+        answering = self.to_chunks(total, len(groups))
+        parts = [tuple(self.parts[i] for i in own) for own in groups]
         answered = self.step(
             f"answer{at}",
             verify.answer,
-            {i: (p, requests.of(i), size, answering) for i, p in enumerate(self.parts)},
+            {g: (parts[g], tuple(map(requests.of, own)), size, answering) for g, own in enumerate(groups)},
         )
         sketches = self.together(f"answers{at}", (a.files for a in answered), answering, answers)
         return self.step(
             f"verify{at}",
             verify.verify,
             {
-                i: (self.parts[i], FileSet.filled(gathered[i].pairs), sketches.of(i), size, layout, to_ranges)
-                for i in chunks
+                g: (
+                    parts[g],
+                    FileSet.filled(gathered[g].pairs),
+                    tuple(map(sketches.of, own)),
+                    size,
+                    layout,
+                    to_ranges,
+                )
+                for g, own in enumerate(groups)
+                if gathered[g].candidate_pairs
             },
         )
 
@@ -407,7 +442,7 @@ class _DedupeSteps:
         return [s.left for s in settled], drops, unknown
 
     def resolve(
-        self, name: str, drops: Sequence[Partition], leaders: Partitioned, kind: int, to_chunks: Levels
+        self, name: str, drops: Sequence[tuple[Partition, ...]], leaders: Partitioned, kind: int, to_chunks: Levels
     ) -> list[result.Resolved]:
         """What becomes of those behind the leaders of every chunk; of these, too, where it is not handed on yet."""
         first = kind == EXACT
@@ -416,7 +451,11 @@ class _DedupeSteps:
         )
 
     def decisions(
-        self, classes: Sequence[exact.Classes], dropped: Partitioned, clusters: Partitioned, capped: Sequence[FileSet]
+        self,
+        classes: Sequence[exact.Classes],
+        dropped: Partitioned,
+        clusters: Partitioned,
+        capped: Sequence[tuple[Partition, ...]],
     ) -> Decided:
         held = sorted(f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files)
         written = self.step(
@@ -473,6 +512,20 @@ class _DedupeSteps:
             "near_lost": dict(sorted(near_lost.items())),
             "kept_bytes": dict(sorted(kept_bytes.items())),
         }
+
+
+class _ByChunk:
+    """What tasks leave of each of their chunks, round by round."""
+
+    def __init__(self, chunks: int) -> None:
+        self.parts: list[tuple[Partition, ...]] = [() for _ in range(chunks)]
+
+    def add(self, groups: Iterable[range], files: Iterable[tuple[Artifact, ...]]) -> None:
+        """Add the files of a task for each group of chunks, which have these as partitions."""
+        for own, written in zip(groups, files, strict=True):
+            if any(a.rows for a in written):
+                for place, chunk in enumerate(own):
+                    self.parts[chunk] += (Partition(FileSet.of(written), place),)
 
 
 def nothing(partitions: int) -> Partitioned:

@@ -1,8 +1,10 @@
 """Candidate pairs become verified edges: sketches are joined to them by document id. No text is read.
 
     gather_pairs      a chunk's pairs, each once; which sketches of better documents it needs
-    answer            the chunk that holds a document hands its sketch to every chunk that asked, once
+    answer            the chunk that holds a document hands its sketch to every chunk that asked
     verify            a chunk compares its own sketches with those it got
+
+A task does so for as many consecutive chunks as have pairs enough: in late rounds few have any.
 
 A sketch is sent once for some thousand consecutive pairs of a chunk, however many of them are pairs with its document;
 so a chunk of any size is walked once, and never holds more than the sketches of those pairs.
@@ -10,7 +12,7 @@ so a chunk of any size is walked once, and never holds more than the sketches of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +52,16 @@ SLOT_PAIRS = 1 << 17
 
 @dataclass(frozen=True)
 class Gathered:
-    """The candidate pairs of a chunk."""
+    """The candidate pairs of consecutive chunks."""
 
     pairs: tuple[Artifact, ...]
-    """`PAIR`, each once."""
+    """`PAIR`, each once, by place among the chunks."""
     requests: tuple[Artifact, ...]
     """`REQUEST`: for sketches, by the chunk that has them."""
     opened: tuple[Artifact, ...]
     """`EDGE` from documents to themselves, by range: they are not compared with all better ones yet."""
     capped: tuple[Artifact, ...]
-    """`ID`: documents that never will be."""
+    """`ID`: documents that never will be, by place among the chunks."""
     candidate_pairs: int
 
 
@@ -69,55 +71,74 @@ def answers_of(size: int) -> Records:
 
 
 def gather_pairs(
-    found: Partition, chunk: int, layout: Layout, to_chunks: Levels, to_ranges: Levels, plan: Plan, stem: Path
+    found: tuple[Partition, ...],
+    first: int,
+    layout: Layout,
+    to_chunks: Levels,
+    to_ranges: Levels,
+    plan: Plan,
+    stem: Path,
 ) -> Gathered:
-    """A chunk's candidate pairs, each once (`<stem>.pairs`); requests for sketches, by the chunk that has them
-    (`<stem>.requests`); documents that are not compared with all yet (`<stem>.open`), and never will be (`<stem>.capped`).
+    """The candidate pairs of consecutive chunks, each once (`<stem>.pairs`); requests for sketches, by the chunk that has
+    them (`<stem>.requests`); documents that are not compared with all yet (`<stem>.open`), and never will be
+    (`<stem>.capped`).
+
+    Args:
+        first: number of the first chunk.
     """
-    pairs = OWN_PAIRS.writer(stem.with_name(f"{stem.name}.pairs"))
+    pairs = OWN_PAIRS.writer(stem.with_name(f"{stem.name}.pairs"), Levels(len(found)))
     requests = REQUESTS.writer(stem.with_name(f"{stem.name}.requests"), to_chunks)
     opened = EDGES.writer(stem.with_name(f"{stem.name}.open"), to_ranges)
-    capped = IDS.writer(stem.with_name(f"{stem.name}.capped"))
-    n = 0
-    for rows in merged(*found, PAIR, PAIRS.by, plan.memory // 3):
-        rows = unique_pairs(rows.copy())
-        order = rows["order"] & ~(OPEN | CAPPED)
-        waiting = (rows["order"] & OPEN) > 0
-        itself = np.zeros(int(waiting.sum()), EDGE)
-        itself["better_order"] = itself["order"] = order[waiting]
-        itself["better"] = itself["id"] = rows["id"][waiting]
-        itself = distinct(itself)
-        opened.add(itself, layout.range_of(itself["order"], itself["id"]))
-        capped.add(np.unique(rows["id"][(rows["order"] & CAPPED) > 0]).astype(ID))
-        rows["order"] = order
-        # A document that has one band twice meets itself in the bucket.
-        rows = rows[(rows["better"] > 0) & (rows["better"] != rows["id"])]
-        pairs.add(rows)
-        wanted = np.empty(len(rows), REQUEST)
-        wanted["id"], wanted["chunk"] = rows["better"], chunk
-        wanted["slot"] = (n + np.arange(len(rows))) // SLOT_PAIRS
-        requests.add(wanted, plan.chunks.of(wanted["id"]))
-        n += len(rows)
-    return Gathered(pairs.close(), requests.close(), opened.close(), capped.close(), n)
+    capped = IDS.writer(stem.with_name(f"{stem.name}.capped"), Levels(len(found)))
+    total = 0
+    for place, chunk in enumerate(found):
+        n = 0
+        for rows in merged(*chunk, PAIR, PAIRS.by, plan.memory // 3):
+            rows = unique_pairs(rows.copy())
+            order = rows["order"] & ~(OPEN | CAPPED)
+            waiting = (rows["order"] & OPEN) > 0
+            itself = np.zeros(int(waiting.sum()), EDGE)
+            itself["better_order"] = itself["order"] = order[waiting]
+            itself["better"] = itself["id"] = rows["id"][waiting]
+            itself = distinct(itself)
+            opened.add(itself, layout.range_of(itself["order"], itself["id"]))
+            capped.add(np.unique(rows["id"][(rows["order"] & CAPPED) > 0]).astype(ID), place)
+            rows["order"] = order
+            # A document that has one band twice meets itself in the bucket.
+            rows = rows[(rows["better"] > 0) & (rows["better"] != rows["id"])]
+            pairs.add(rows, place)
+            wanted = np.empty(len(rows), REQUEST)
+            wanted["id"], wanted["chunk"] = rows["better"], first + place
+            wanted["slot"] = (n + np.arange(len(rows))) // SLOT_PAIRS
+            requests.add(wanted, plan.chunks.of(wanted["id"]))
+            n += len(rows)
+        total += n
+    return Gathered(pairs.close(), requests.close(), opened.close(), capped.close(), total)
 
 
 def answer(
-    parts: Sequence[Part], requests: Partition, size: int, to_chunks: Levels, plan: Plan, stem: Path
+    chunks: tuple[list[Part], ...],
+    requests: tuple[Partition, ...],
+    size: int,
+    to_chunks: Levels,
+    plan: Plan,
+    stem: Path,
 ) -> Shuffled:
-    """The sketches that other chunks asked this one for, by the chunk that asked."""
+    """The sketches of these chunks that others asked for, by the chunk that asked."""
     answers = answers_of(size)
     out = answers.writer(stem, to_chunks)
-    asked = Cursor(map(distinct, merged(*requests, REQUEST, REQUESTS.by, plan.memory // 8)), "id", REQUEST)
-    for batch in id_batches(parts, ["doc_id", "n_shingles", "sketch"], asked.next_key):
-        ids = batch.column("doc_id").to_numpy()
-        wanted = asked.take(int(ids[-1]))
-        rows = np.searchsorted(ids, wanted["id"])
-        values, offsets = _sketches(batch)
-        records = np.zeros(len(wanted), answers.dtype)
-        records["id"], records["slot"] = wanted["id"], wanted["slot"]
-        records["n_shingles"] = batch.column("n_shingles").to_numpy()[rows]
-        records["held"] = _copy_sketches(records["sketch"], rows, values, offsets)
-        out.add(records, wanted["chunk"].astype(np.int64))
+    for parts, wants in zip(chunks, requests, strict=True):
+        asked = Cursor(map(distinct, merged(*wants, REQUEST, REQUESTS.by, plan.memory // 8)), "id", REQUEST)
+        for batch in id_batches(parts, ["doc_id", "n_shingles", "sketch"], asked.next_key):
+            ids = batch.column("doc_id").to_numpy()
+            wanted = asked.take(int(ids[-1]))
+            rows = np.searchsorted(ids, wanted["id"])
+            values, offsets = _sketches(batch)
+            records = np.zeros(len(wanted), answers.dtype)
+            records["id"], records["slot"] = wanted["id"], wanted["slot"]
+            records["n_shingles"] = batch.column("n_shingles").to_numpy()[rows]
+            records["held"] = _copy_sketches(records["sketch"], rows, values, offsets)
+            out.add(records, wanted["chunk"].astype(np.int64))
     return Shuffled(out.close())
 
 
@@ -141,7 +162,7 @@ def _sketches(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Verified:
-    """The verified pairs of a chunk."""
+    """The verified pairs of consecutive chunks."""
 
     edges: tuple[Artifact, ...]
     """`EDGE`, by range, sorted by the better document."""
@@ -149,27 +170,41 @@ class Verified:
 
 
 def verify(
-    parts: Sequence[Part],
+    chunks: tuple[list[Part], ...],
     pairs: FileSet,
-    sketches: Partition,
+    sketches: tuple[Partition, ...],
     size: int,
     layout: Layout,
     to_ranges: Levels,
     plan: Plan,
     stem: Path,
 ) -> Verified:
-    """Compare the sketches of a chunk's pairs; pairs alike enough become edges, sorted by the better document.
+    """Compare the sketches of the pairs of some chunks; pairs alike enough become edges, sorted by the better document.
 
     Jaccard is estimated from the sketches; from it and the two numbers of shingles follows which share of the worse
     document is contained in the better one.
+
+    Args:
+        pairs: by place among the chunks.
+        sketches: of the better documents.
     """
     out = EDGES.writer(stem, to_ranges)
+    verified = 0
+    for place, (parts, answered) in enumerate(zip(chunks, sketches, strict=True)):
+        for edges in _edges(parts, Partition(pairs, place), answered, size, plan):
+            out.add(edges, layout.range_of(edges["better_order"], edges["better"]))
+            verified += len(edges)
+    return Verified(out.close(), verified)
+
+
+def _edges(parts: Sequence[Part], pairs: Partition, sketches: Partition, size: int, plan: Plan) -> Iterator[np.ndarray]:
+    """The edges among the pairs of a chunk."""
     code = {name: i for i, name in enumerate(plan.codes)}
     answers = answers_of(size)
     answered = Cursor(merged(*sketches, answers.dtype, answers.by, plan.memory // 8), "slot", answers.dtype)
     held, slot = np.empty(0, answers.dtype), -1
-    left = Cursor(sequential(pairs, 0, PAIR, plan.memory // 8), "id", PAIR)
-    compared = verified = 0
+    left = Cursor(sequential(*pairs, PAIR, plan.memory // 8), "id", PAIR)
+    compared = 0
     for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
         ids = batch.column("doc_id").to_numpy()
         subsets = batch.column("subset").dictionary_encode()
@@ -184,10 +219,7 @@ def verify(
             piece = candidates[: (slot + 1) * SLOT_PAIRS - compared]
             candidates = candidates[len(piece) :]
             compared += len(piece)
-            edges = _verified(piece, batch, ids, codes, held, size, plan.settings)
-            out.add(edges, layout.range_of(edges["better_order"], edges["better"]))
-            verified += len(edges)
-    return Verified(out.close(), verified)
+            yield _verified(piece, batch, ids, codes, held, size, plan.settings)
 
 
 def _verified(

@@ -289,6 +289,8 @@ def test_the_result_is_the_first_independent_set(
             # Several ranges of the order, which one task or several walk.
             patch.setattr(stage, "partition_count", lambda *_, **__: 4)
             patch.setattr(stage, "EDGES_AT_ONCE", 40 * (seed % 50))
+            patch.setattr(stage, "CHUNK_BYTES", seed % 500)
+            patch.setattr(stage, "PARTITION_BYTES", 1 + seed % 300)
         if seed % 4 > 1:
             patch.setattr(stage, "plan_levels", two_levels)
         rows, ids, old_ids, _ = dedupe(tmp_path_factory.mktemp("d"), docs, options, old)
@@ -335,6 +337,8 @@ def test_a_cap_keeps_and_counts_and_no_schedule_changes_the_result(
     monkeypatch.setattr(stage.verify, "SLOT_PAIRS", 5)
     monkeypatch.setattr(stage, "partition_count", lambda *_, **__: 7)
     monkeypatch.setattr(stage, "EDGES_AT_ONCE", 40 * 100)
+    monkeypatch.setattr(stage, "CHUNK_BYTES", 0)
+    monkeypatch.setattr(stage, "PARTITION_BYTES", 1000)
     monkeypatch.setattr(stage, "plan_levels", two_levels)
     again, _, _, other = dedupe(tmp_path / "b", docs, options)
     assert again == rows
