@@ -158,7 +158,7 @@ class Counting(InProcess):
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self._now = Step()
-        self._read_range, self._read = store.read_range, Columns.read
+        self._read_range, self._read = store.read_range, Columns.read_row_group
 
     def run(
         self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
@@ -184,11 +184,11 @@ class Counting(InProcess):
             self._now.reads += 1
             return self._read(columns, group, names)
 
-        store.read_range, Columns.read = read_range, read  # type: ignore[method-assign]
+        store.read_range, Columns.read_row_group = read_range, read  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        store.read_range, Columns.read = self._read_range, self._read  # type: ignore[method-assign]
+        store.read_range, Columns.read_row_group = self._read_range, self._read  # type: ignore[method-assign]
 
 
 @dataclass

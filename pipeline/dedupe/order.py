@@ -405,12 +405,12 @@ def id_batches(
         if first >> ROW_BITS > file_hash:
             continue
         with open_columns(signals.file) as file, open_columns(signatures.file) as signed:
-            at = file.schema.names.index("doc_id")
-            for group in range(file.groups):
+            at = file.schema_arrow.names.index("doc_id")
+            for group in range(file.num_row_groups):
                 first = need()
                 if first is None:
                     return
-                rows = file.parquet.metadata.row_group(group)
+                rows = file.metadata.row_group(group)
                 if rows.num_rows and first <= rows.column(at).statistics.max:
                     yield from _beside(file, signed, group, columns)
 
@@ -418,18 +418,18 @@ def id_batches(
 def _batches(signals: Artifact, signatures: Artifact, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Row groups with columns of both tables of a file; empty ones are left out."""
     with open_columns(signals.file) as file, open_columns(signatures.file) as signed:
-        for group in range(file.groups):
+        for group in range(file.num_row_groups):
             yield from _beside(file, signed, group, columns)
 
 
 def _beside(signals: Columns, signatures: Columns, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Columns of a row group of both tables, none if it is empty."""
     wide = [name for name in columns if name in SIGNATURES]
-    table = signals.read(group, [name for name in columns if name not in SIGNATURES])
+    table = signals.read_row_group(group, [name for name in columns if name not in SIGNATURES])
     if wide:
-        more = signatures.read(group, wide)
+        more = signatures.read_row_group(group, wide)
         if more.num_rows != table.num_rows:
             raise ValueError("signals and signatures of a file differ in their rows; delete both and run again")
         for name in wide:
             table = table.append_column(more.schema.field(name), more.column(name))
-    yield from table.to_batches()
+    yield from table.combine_chunks().to_batches()

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numba import njit
 
 from ..engine.shuffle import Records, first_of_runs, lookup, read_records
@@ -19,6 +18,7 @@ from ..engine.two_level import Partition
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import Verdict, Verdicts, signal_batches
 from ..run.artifacts import DECISION_SCHEMA, Artifact, RunPaths, merge_counts, parquet_writer
+from ..run.columns import read_columns
 from ..run.identity import ROW_BITS, Group
 from .decide import OWN_DROPS
 from .exact import OverlapCell, add_overlap, sparse
@@ -146,7 +146,7 @@ def write_decisions(
     code = {name: i for i, name in enumerate(plan.codes)}
     for part in parts:
         assert part.filtered
-        filtered = pq.read_table(part.filtered.file, columns=["reason", "reasons"])
+        filtered = read_columns(part.filtered.file, ["reason", "reasons"])
         at = 0
         for file, signals in zip(part.group.files, part.signals, strict=True):
             with parquet_writer(paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:

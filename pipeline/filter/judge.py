@@ -256,5 +256,5 @@ class _Rules:
 def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Row groups of a Parquet file of ours, with some of its columns; empty ones are left out."""
     with open_columns(path) as file:
-        for group in range(file.groups):
-            yield from file.read(group, columns).to_batches()
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, columns).combine_chunks().to_batches()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..engine.shuffle import RecordShuffle, by_hash_range, read_records
 from ..engine.tasks import Engine, Task
 from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer
+from ..run.columns import read_columns
 from ..run.identity import Group
 from ..signals.hashing import halves
 from ..signals.scan import FileSignals
@@ -69,7 +69,7 @@ def shuffle_keys(group: Group, signals: Sequence[Artifact], parts: int, paths: R
     for kind, column in KINDS.items():
         out = RecordShuffle(paths.mix(f"lookup/{kind}/{group.name}"), parts, _RECORD)
         for scanned in signals:
-            table = pq.read_table(scanned.file, columns=["doc_id", column])
+            table = read_columns(scanned.file, ["doc_id", column])
             keys = _keys(table.column(column).combine_chunks())
             rows = np.empty(len(keys), _RECORD)
             rows["key"], rows["id"] = keys, table.column("doc_id").to_numpy()

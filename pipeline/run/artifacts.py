@@ -25,6 +25,7 @@ from ...storage.disk import writing
 from ...storage.inside import is_partial, named, partial, refuse_links
 from ...storage.lease import Lease, allow_write
 from ...storage.names import stays_below
+from .columns import Columns, open_columns
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 """In their order; a step of a stage is named `<stage>.<step>`."""
@@ -305,10 +306,10 @@ def content_key(*parts: object) -> str:
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 
-def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq.ParquetFile, int]]:
+def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[Columns, int]]:
     """(open file, number) of the row groups of a Parquet file of ours whose `key` may lie in ``first .. last``, by their
     statistics: what lets a lookup read a few thousand rows, however many there are."""
-    with pq.ParquetFile(path) as file:
+    with open_columns(path) as file:
         shape = file.metadata
         place = next((i for i in range(shape.num_columns) if shape.schema.column(i).path == key), None)
         if place is None:

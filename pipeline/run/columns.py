@@ -27,28 +27,32 @@ REQUESTS = 8
 
 
 class Columns:
-    """An open Parquet file, row group by row group."""
+    """An open Parquet file, row group by row group, with the names of `pyarrow.parquet.ParquetFile`."""
 
     def __init__(self, path: Path) -> None:
         self._ranges = _Ranges(path) if store.only_in_store(path) else None
-        self.parquet = pq.ParquetFile(self._ranges or path)
+        self._file = pq.ParquetFile(self._ranges or path)
 
     @property
-    def groups(self) -> int:
-        return int(self.parquet.num_row_groups)
+    def num_row_groups(self) -> int:
+        return int(self._file.num_row_groups)
 
     @property
-    def schema(self) -> pa.Schema:
-        return self.parquet.schema_arrow
+    def schema_arrow(self) -> pa.Schema:
+        return self._file.schema_arrow
 
-    def read(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Some columns (None: all) of a row group, in one chunk."""
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        return self._file.metadata
+
+    def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Some columns (None: all) of a row group."""
         if self._ranges:
-            self._ranges.fetch(_chunks(self.parquet.metadata.row_group(group), columns))
-        return self.parquet.read_row_group(group, columns=columns).combine_chunks()
+            self._ranges.fetch(_chunks(self.metadata.row_group(group), columns))
+        return self._file.read_row_group(group, columns=columns)
 
     def close(self) -> None:
-        self.parquet.close()
+        self._file.close()
 
 
 @contextmanager
@@ -64,8 +68,8 @@ def open_columns(path: Path) -> Iterator[Columns]:
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     """Some columns of a Parquet file of a run, of all its rows."""
     with open_columns(path) as file:
-        parts = [file.read(group, columns) for group in range(file.groups)]
-        return pa.concat_tables([file.schema.empty_table().select(columns), *(part.select(columns) for part in parts)])
+        parts = [file.read_row_group(group, columns).select(columns) for group in range(file.num_row_groups)]
+        return pa.concat_tables([file.schema_arrow.empty_table().select(columns), *parts])
 
 
 def _chunks(group: pq.RowGroupMetaData, columns: Sequence[str] | None) -> list[tuple[int, int]]:

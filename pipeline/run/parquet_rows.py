@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .artifacts import row_groups
+from .columns import open_columns
 
 
 def take_rows(path: Path, rows: Sequence[int]) -> dict[int, pa.RecordBatch]:
     """Rows of a Parquet file of ours by their places, each row group read once."""
     found: dict[int, pa.RecordBatch] = {}
     wanted = sorted(rows)
-    with pq.ParquetFile(path) as file:
+    with open_columns(path) as file:
         begin = 0
         for group in range(file.num_row_groups):
             end = begin + file.metadata.row_group(group).num_rows

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..run.artifacts import Artifact, RunPaths
+from ..run.columns import read_columns
 from ..run.identity import SourceFile
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
@@ -84,10 +84,10 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
     for decided_file in files:
         file = decided_file.source
         check_unchanged(file)
-        decisions = pq.read_table(decided_file.decisions.file, columns=["row", "doc_id", "kept"])
+        decisions = read_columns(decided_file.decisions.file, ["row", "doc_id", "kept"])
         signals = decided_file.signals.file
         check_scanned(signals)
-        facts = pq.read_table(signals, columns=["edits", "subset", TEXT_HASH, *columns])
+        facts = read_columns(signals, ["edits", "subset", TEXT_HASH, *columns])
         at = 0
         for batch in read_rows(file, Quarantine(file)):
             n = batch.num_rows
