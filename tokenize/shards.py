@@ -373,6 +373,11 @@ def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         raise ValueError(f"{path} is damaged ({first}); run `fox1 curate` again to rebuild it") from None
 
 
+def file_name(number: int, count: int) -> str:
+    """Name of a file of a split of so many, as `datasets` writes them."""
+    return f"data-{number:05d}-of-{count:05d}.arrow"
+
+
 def file_names(count: int) -> list[str]:
-    """Names of the files of a split, as `datasets` writes them."""
-    return [f"data-{i:05d}-of-{count:05d}.arrow" for i in range(count)]
+    """Names of all files of a split."""
+    return [file_name(number, count) for number in range(count)]

@@ -7,7 +7,7 @@ Rows lie back to back, so that a partition is the concatenation of its pieces, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,31 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .shuffle_file import SLICE_BYTES, Levels, Run, ShuffleWriter
+from .shuffle_file import SLICE_BYTES, Levels, Run, ShuffleWriter, read_partition
 
-Column = tuple[np.ndarray, np.ndarray]
-"""Values (int32), and where each row's begin in them (int64 [n + 1])."""
+
+@dataclass(frozen=True)
+class Column:
+    """int32 values of rows: row i has ``counts[i]`` from ``begins[i]`` on."""
+
+    values: np.ndarray
+    begins: np.ndarray
+    """int64 [n]."""
+    counts: np.ndarray
+    """int64 [n]."""
+
+    @classmethod
+    def of(cls, values: np.ndarray, offsets: np.ndarray) -> Column:
+        """Values of rows that follow each other; `offsets`: int64 [n + 1]."""
+        return cls(values, offsets[:-1], np.diff(offsets))
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values of some rows back to back, and where each row's begin there (int64 [n + 1])."""
+        counts = self.counts[rows]
+        ends = np.cumsum(counts)
+        values = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
+        _copy(values, ends - counts, self.values, self.begins[rows], counts)
+        return values, np.concatenate([[0], ends])
 
 
 @dataclass(frozen=True)
@@ -33,8 +54,8 @@ class Rows:
 class RowShuffle(ShuffleWriter):
     """Collects rows of any length by partition and writes them to one shuffle file, in the order in which they came."""
 
-    def __init__(self, path: Path, partitions: int | Levels) -> None:
-        super().__init__(path, partitions if isinstance(partitions, Levels) else Levels(partitions))
+    def __init__(self, path: Path, levels: Levels, most: int = 0) -> None:
+        super().__init__(path, levels, most)
         self._data: list[np.ndarray] = []
         self._units: list[np.ndarray] = []
 
@@ -62,15 +83,22 @@ class RowShuffle(ShuffleWriter):
         self._keep(np.frombuffer(data, np.int32), units)
 
     def _arranged(self, first: int, end: int) -> tuple[np.ndarray, Any]:
-        words = np.concatenate([np.empty(0, np.int32), *self._data])
         units = np.concatenate([np.empty((0, 3), np.int64), *self._units])
-        self._data, self._units, self._held = [], [], 0
         lengths, rows, where = units.T
         # Sums of floats, exact below 2^53 bytes.
         sums = [np.bincount(where - first, column, end - first) for column in (4 * lengths, rows)]
-        sizes = np.stack(sums, axis=1).astype(np.int64)
         order = np.argsort(where, kind="stable")
-        return sizes, _gather(words, np.cumsum(lengths) - lengths, lengths, order)
+        ends = np.cumsum(lengths[order])
+        to = np.empty(len(units), np.int64)
+        to[order] = ends - lengths[order]
+        out = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
+        at = 0
+        for words, part in zip(self._data, self._units, strict=True):
+            n = part[:, 0]
+            _copy(out, to[at : at + len(n)], words, np.cumsum(n) - n, n)
+            at += len(n)
+        self._data, self._units, self._held = [], [], 0
+        return np.stack(sums, axis=1).astype(np.int64), out
 
     def _streamed(self, runs: Sequence[Run]) -> Iterator[tuple[int, Any]]:
         # Sizes are known before: nothing here counts rows.
@@ -79,82 +107,61 @@ class RowShuffle(ShuffleWriter):
                 yield 0, run.read(at, min(at + SLICE_BYTES, run.end))
 
 
-@njit(cache=True, nogil=True)
-def _gather(words: np.ndarray, begins: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The units of `words` in another order."""
-    out = np.empty(lengths[order].sum(), np.int32)
-    at = 0
-    for unit in order:
-        n = lengths[unit]
-        out[at : at + n] = words[begins[unit] : begins[unit] + n]
-        at += n
-    return out
-
-
 def pack_rows(heads: np.ndarray, columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
     """(int32 words of rows back to back, int64 [n] words of each) of records [n] and their columns."""
     fixed = np.ascontiguousarray(heads).view(np.int32).reshape(len(heads), heads.dtype.itemsize // 4)
-    counts = [np.diff(offsets) for _, offsets in columns]
-    width = fixed.shape[1] + len(columns)
-    lengths = np.array(np.sum(counts, axis=0), np.int64) + width
-    begins = np.cumsum(lengths) - lengths
+    start = np.hstack([fixed, *(column.counts.astype(np.int32)[:, None] for column in columns)])
+    lengths = np.full(len(heads), start.shape[1], np.int64)
+    for column in columns:
+        lengths += column.counts
+    at = np.cumsum(lengths) - lengths
     words = np.empty(int(lengths.sum()), np.int32)
-    _scatter(words, begins, np.hstack([fixed, *(n.astype(np.int32)[:, None] for n in counts)]))
-    at = begins + width
-    for (values, offsets), n in zip(columns, counts, strict=True):
-        _scatter_column(words, at, values, offsets)
-        at = at + n
+    width = np.full(len(heads), start.shape[1], np.int64)
+    _copy(words, at, start.ravel(), np.cumsum(width) - width, width)
+    at += width
+    for column in columns:
+        _copy(words, at, column.values, column.begins, column.counts)
+        at += column.counts
     return words, lengths
 
 
-def unpack_rows(words: np.ndarray, dtype: np.dtype, columns: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """(records [n], where the values of each column begin in `words` (int64 [n] each), their numbers int64 [n, columns])."""
-    fixed = dtype.itemsize // 4
-    begins = _row_begins(words, fixed, columns)
-    heads = np.empty((len(begins), fixed + columns), np.int32)
-    _collect(words, begins, heads)
-    counts = heads[:, fixed:].astype(np.int64)
-    at = begins + fixed + columns
-    starts = []
+def unpack_rows(words: np.ndarray, dtype: np.dtype, columns: int) -> tuple[np.ndarray, list[Column]]:
+    """The records (dtype, [n]) and columns of rows back to back."""
+    width = dtype.itemsize // 4
+    at = _row_begins(words, width, columns)
+    start = words[at[:, None] + np.arange(width + columns)]
+    heads = np.ascontiguousarray(start[:, :width]).view(dtype).ravel()
+    at += width + columns
+    found = []
     for k in range(columns):
-        starts.append(at)
-        at = at + counts[:, k]
-    return np.ascontiguousarray(heads[:, :fixed]).view(dtype).ravel(), starts, counts
+        counts = start[:, width + k].astype(np.int64)
+        found.append(Column(words, at.copy(), counts))
+        at += counts
+    return heads, found
 
 
-def take_column(words: np.ndarray, begins: np.ndarray, counts: np.ndarray, order: np.ndarray) -> Column:
-    """One column of rows of `unpack_rows`, in another order."""
-    return _gather(words, begins, counts, order), np.r_[0, np.cumsum(counts[order])]
-
-
-@njit(cache=True, nogil=True)
-def _scatter(words: np.ndarray, begins: np.ndarray, heads: np.ndarray) -> None:
-    for i in range(len(begins)):
-        words[begins[i] : begins[i] + heads.shape[1]] = heads[i]
+def read_rows(files: Iterable[Path], partition: int, dtype: np.dtype, columns: int) -> tuple[np.ndarray, list[Column]]:
+    """The records and columns of one partition over all files, in file order."""
+    words = np.frombuffer(b"".join(read_partition(file, partition) for file in files), np.int32)
+    return unpack_rows(words, dtype, columns)
 
 
 @njit(cache=True, nogil=True)
-def _scatter_column(words: np.ndarray, at: np.ndarray, values: np.ndarray, offsets: np.ndarray) -> None:
-    for i in range(len(at)):
-        n = offsets[i + 1] - offsets[i]
-        words[at[i] : at[i] + n] = values[offsets[i] : offsets[i + 1]]
+def _copy(out: np.ndarray, to: np.ndarray, values: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> None:
+    """Copy pieces of `values` to their places in `out`."""
+    for i in range(len(to)):
+        out[to[i] : to[i] + counts[i]] = values[begins[i] : begins[i] + counts[i]]
 
 
 @njit(cache=True, nogil=True)
-def _row_begins(words: np.ndarray, fixed: int, columns: int) -> np.ndarray:
-    begins = np.empty(len(words) // (fixed + columns), np.int64)
+def _row_begins(words: np.ndarray, width: int, columns: int) -> np.ndarray:
+    begins = np.empty(len(words) // (width + columns), np.int64)
     n = at = 0
     while at < len(words):
         begins[n] = at
         n += 1
-        length = fixed + columns
+        length = width + columns
         for k in range(columns):
-            length += words[at + fixed + k]
+            length += words[at + width + k]
         at += length
     return begins[:n]
-
-
-@njit(cache=True, nogil=True)
-def _collect(words: np.ndarray, begins: np.ndarray, heads: np.ndarray) -> None:
-    for i in range(len(begins)):
-        heads[i] = words[begins[i] : begins[i] + heads.shape[1]]

@@ -1,11 +1,13 @@
 """Shuffle files: rows of one task, by partition, in one file.
 
-    magic (8 bytes) | partitions P (uint64) | block of P partitions
-
-    block of P partitions:   table (uint64 [P + 1, 2]: bytes and rows before each partition) | partition 0 | partition 1 | ...
+    magic (8 bytes) | partitions P (uint64) | table (int64 [P + 1, 2]: bytes and rows before each) | partition 0 | ...
 
 so a reducer makes one small read and one range read per file. What a partition's bytes are is up to its writer. In the first
-of two levels (`two_level.py`) a file's partitions are coarse, and each is a block of its fine ones.
+of two levels (`two_level.py`) a file's partitions are coarse, and each holds its fine ones:
+
+    n (uint64) | lines (int64 [n, 3]: fine partition, bytes, rows), of those that have rows | fine partitions in order
+
+so that no file grows with the number of partitions beyond what it holds.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from ..run.artifacts import Artifact, publish
 
 MAGIC = b"fox1shf2"
 HEAD = 16
-"""Bytes before the block."""
+"""Bytes before the table."""
 ENTRY = 16
 """Bytes of a partition in a table."""
+LIKELY_TABLE = 1 << 16
+"""Most tables, and all that two levels write, are shorter: one request reads them."""
 SPILL_BYTES = 32 << 20
 """A writer holds this much before it goes to scratch, so its memory does not grow with its input."""
 SLICE_BYTES = 64 << 20
@@ -51,13 +55,13 @@ class Levels:
         return -(-self.partitions // self.fine) if self.fine else self.partitions
 
     def parts(self) -> Iterator[tuple[int, int]]:
-        """(first, end) of the partitions that lie in one block."""
+        """(first, end) of the partitions of each coarse one; of all where there is one level."""
         step = self.fine or max(1, self.partitions)
         return ((first, min(first + step, self.partitions)) for first in range(0, self.partitions, step))
 
 
 def table_bytes(partitions: int) -> int:
-    """Bytes of the table of a block."""
+    """Bytes of the table of a file."""
     return ENTRY * (partitions + 1)
 
 
@@ -73,29 +77,46 @@ def _table(sizes: np.ndarray) -> np.ndarray:
     return table
 
 
+def _fine_lines(sizes: np.ndarray) -> bytes:
+    """What stands before the fine partitions of a coarse one; `sizes`: int64 [fine partitions, 2], bytes and rows."""
+    there = np.flatnonzero(sizes.any(axis=1))
+    return np.int64(len(there)).tobytes() + np.column_stack([there, sizes[there]]).astype(np.int64).tobytes()
+
+
+def read_fine(data: bytes, fine: int) -> tuple[np.ndarray, bytes]:
+    """(int64 [fine, 2] bytes and rows of each fine partition, these one after another) of a coarse partition."""
+    sizes = np.zeros((fine, 2), np.int64)
+    if not data:
+        return sizes, data
+    end = 8 + 24 * int(np.frombuffer(data[:8], np.int64)[0])
+    lines = np.frombuffer(data[8:end], np.int64).reshape(-1, 3)
+    sizes[lines[:, 0]] = lines[:, 1:]
+    return sizes, data[end:]
+
+
 def write_partitions(path: Path, levels: Levels, sizes: np.ndarray, chunks: Iterable[tuple[int, Any]]) -> Artifact:
     """Write a shuffle file.
 
     Args:
         sizes: int64 [P, 2], bytes and rows of every partition.
-        chunks: (partition in which it begins, bytes) of what follows each other; none reaches into a second block.
+        chunks: (partition in which it begins, bytes) of what follows each other; none reaches into a second coarse one.
     """
-    blocks = [_table(sizes[first:end]) for first, end in levels.parts()]
+    lines: dict[int, bytes] = {}
+    if levels.fine:
+        lines = {a // levels.fine: _fine_lines(sizes[a:b]) for a, b in levels.parts() if sizes[a:b].any()}
+        whole = np.array([sizes[a:b].sum(axis=0) for a, b in levels.parts()], np.int64)
+        for coarse, text in lines.items():
+            whole[coarse, 0] += len(text)
+        sizes = whole
     with publish(path, rows=int(sizes[:, 1].sum())) as out:
         out.write(MAGIC)
         out.write(np.uint64(levels.coarse).tobytes())
-        if levels.fine:
-            whole = [table[-1] + (table_bytes(len(table) - 1), 0) for table in blocks]
-            out.write(_table(np.array(whole, np.int64).reshape(-1, 2)))
-        written = 0
+        out.write(_table(sizes))
         for first, data in chunks:
-            # Of blocks that hold nothing, too, there is a table.
-            for table in blocks[written : first // max(1, levels.fine or levels.partitions) + 1]:
-                out.write(table)
-                written += 1
+            if levels.fine and memoryview(data).nbytes:
+                out.write(lines.pop(first // levels.fine, b""))
             out.write(data)
-        for table in blocks[written:]:
-            out.write(table)
+    assert not lines
     return out.artifact
 
 
@@ -119,11 +140,11 @@ def read_sizes(path: Path) -> tuple[int, np.ndarray]:
     Raises:
         ValueError: the file is no shuffle file.
     """
-    head = store.read_range(path, 0, HEAD)
-    if head[:8] != MAGIC:
+    head = store.read_range(path, 0, LIKELY_TABLE)
+    if head[:8] != MAGIC or len(head) < HEAD:
         raise ValueError(f"{store.shown(path)} is not a shuffle file; delete it and run again")
-    base = HEAD + table_bytes(int(np.frombuffer(head[8:], np.uint64)[0]))
-    return base, read_table(read_exactly(path, HEAD, base))
+    base = HEAD + table_bytes(int(np.frombuffer(head[8:HEAD], np.uint64)[0]))
+    return base, read_table(head[HEAD:base] if base <= len(head) else read_exactly(path, HEAD, base))
 
 
 def read_exactly(path: Path, begin: int, end: int) -> bytes:
@@ -165,17 +186,21 @@ class _Spill:
     begin: int
     """Its first byte there."""
     table: np.ndarray
-    """int64 [P + 1, 2], as in a block."""
+    """int64 [P + 1, 2], as in a file."""
 
 
 class ShuffleWriter:
     """Collects rows by partition and writes one shuffle file when it is closed; what it cannot hold waits in scratch.
 
     A subclass knows the rows: it holds them, puts them in order, and counts what it holds in `_held`.
+
+    Args:
+        most: bytes that it holds.
     """
 
-    def __init__(self, path: Path, levels: Levels) -> None:
+    def __init__(self, path: Path, levels: Levels, most: int = 0) -> None:
         self._path, self._levels = path, levels
+        self._most = most or SPILL_BYTES
         self._held = 0
         self._spills: list[_Spill] = []
         self._scratch: IO[bytes] | None = None
@@ -201,7 +226,7 @@ class ShuffleWriter:
         self._spill_if_full()
 
     def _spill_if_full(self) -> None:
-        if self._held >= SPILL_BYTES:
+        if self._held >= self._most:
             self._spill()
 
     def _spill(self) -> None:
@@ -266,7 +291,7 @@ class ShuffleWriter:
         return sizes, ((first, self._read(begin, end)) for first, begin, end in places)
 
     def _merged(self) -> Iterator[tuple[int, np.ndarray, Any]]:
-        """(first partition, sizes from there on, bytes) of all spills as one, block by block, of bounded size."""
+        """(first partition, sizes from there on, bytes) of all spills as one, in chunks of bounded size."""
         total = np.sum([s.table[:, 0] for s in self._spills], axis=0)
         for begin, stop in self._levels.parts():
             first = begin
@@ -277,7 +302,7 @@ class ShuffleWriter:
                 if total[end] - total[first] > SLICE_BYTES:
                     places = [(s.begin + s.table[first, 0], s.begin + s.table[end, 0]) for s in self._spills]
                     for rows, data in self._streamed([Run(self._read, int(a), int(b)) for a, b in places]):
-                        yield first, np.array([[memoryview(data).nbytes, rows]]), data
+                        yield first, np.array([[memoryview(data).nbytes, rows]], np.int64), data
                 else:
                     for s in self._spills:
                         low, high = (int(s.begin + s.table[at, 0]) for at in (first, end))

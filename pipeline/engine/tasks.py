@@ -28,6 +28,7 @@ from .memory import peak_bytes
 from .records import artifacts_in, keep_log, log, read_record, result_type, with_artifacts, write_record
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
@@ -36,6 +37,9 @@ TASK_MEMORY = 1 << 30
 (dedupe 752 MiB); a document of 100 MB takes one and a half."""
 MOST_FILES = 64
 """Paths that travel in the arguments of a task; where a set has more, they are listed in a file."""
+MOST_TASKS = 1 << 14
+"""About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: four for each of the 4,096
+cores that a run is planned for, so that the last ones do not wait long for each other."""
 LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
 """A look at what a run has published is always taken where it is short, else in so much of the run's time."""
 
@@ -166,43 +170,61 @@ class InProcess:
             yield planned.index, attempt(planned, paths, step)
 
 
+def portions(items: Sequence[Item], size: Callable[[Item], int], total: int) -> list[list[Item]]:
+    """Consecutive items together, so that there are at most about `MOST_TASKS` portions of what has `total` in all.
+
+    Where that is little, each item is a portion of its own.
+    """
+    least = total // MOST_TASKS
+    found: list[list[Item]] = []
+    held = least
+    for item in items:
+        if held >= least:
+            found.append([])
+            held = 0
+        found[-1].append(item)
+        held += size(item)
+    return found
+
+
 class _Lists:
     """Lists the files of the sets that many tasks of a step read, once each, so that no argument holds thousands of paths."""
 
     def __init__(self, paths: RunPaths) -> None:
         self._paths = paths
-        self._listed: dict[int, FileSet] = {}
-        """By the identity of the tuple of files: most tasks of a step are given the same one."""
-        self._kept: list[FileSet] = []
+        self._seen: dict[int, tuple[Any, Any]] = {}
+        """By the identity of a value, which most tasks of a step share: itself, and what is handed on for it."""
 
     def without_long_sets(self, task: Task[Any]) -> Task[Any]:
-        """The task with its long sets of files listed, also those in the fields of its arguments."""
-        return replace(task, args=tuple(self._changed(argument, 1) for argument in task.args))
+        """The task with its long sets of files listed, also those within its arguments."""
+        args = tuple(self._listed(argument) for argument in task.args)
+        return task if all(a is b for a, b in zip(args, task.args, strict=True)) else replace(task, args=args)
 
-    def _changed(self, value: Any, depth: int) -> Any:
+    def _listed(self, value: Any) -> Any:
         if isinstance(value, FileSet):
-            return self._list(value) if len(value) > MOST_FILES else value
-        if isinstance(value, tuple):
-            return tuple(self._changed(item, depth) for item in value) if depth else value
-        if depth and is_dataclass(value):
-            held = {f.name: getattr(value, f.name) for f in fields(value)}
-            changed = {name: self._changed(item, depth - 1) for name, item in held.items()}
-            if any(changed[name] is not held[name] for name in held):
-                return replace(value, **changed)  # type: ignore[type-var]
-        return value
+            if len(value.files) <= MOST_FILES:
+                return value
+        elif isinstance(value, Artifact | RunPaths) or not (is_dataclass(value) or type(value) in (tuple, list)):
+            return value
+        if id(value) not in self._seen:
+            self._seen[id(value)] = (value, self._changed(value))
+        return self._seen[id(value)][1]
 
-    def _list(self, files: FileSet) -> FileSet:
-        if id(files.files) not in self._listed:
-            # Kept as long as its identity is asked for.
-            self._kept.append(files)
-            listed = FileList.write(files.files, self._paths)
-            self._listed[id(files.files)] = FileSet(digest=files.digest, listed=listed)
-        return self._listed[id(files.files)]
+    def _changed(self, value: Any) -> Any:
+        if isinstance(value, FileSet):
+            return FileSet(digest=value.digest, listed=FileList.write(value.files, self._paths))
+        if is_dataclass(value):
+            held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+            found = {name: self._listed(item) for name, item in held.items()}
+            same = all(found[name] is held[name] for name in held)
+            return value if same else replace(value, **found)  # type: ignore[type-var]
+        items = [self._listed(item) for item in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
 
     def remove(self) -> None:
         """Delete the lists."""
-        for listed in self._listed.values():
-            if listed.listed:
+        for _, listed in self._seen.values():
+            if isinstance(listed, FileSet) and listed.listed:
                 remove(listed.listed.path)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from ..run.artifacts import Artifact, FileSet, publish
 from .rows import Rows
 from .shuffle import Records
-from .shuffle_file import ENTRY, Levels, read_exactly, read_sizes, read_table, table_bytes
+from .shuffle_file import ENTRY, Levels, read_exactly, read_fine, read_sizes, read_table
 from .tasks import Engine, Task
 
 MOST_MAPS = 256
@@ -68,6 +68,8 @@ class Partitioned:
     levels: Levels
     files: tuple[FileSet, ...]
     """Of every coarse partition; of all where there is one level."""
+    rows: tuple[int, ...] = ()
+    """In each of these sets of files."""
 
     def of(self, partition: int) -> Partition:
         """What the reducer of a partition reads."""
@@ -94,7 +96,7 @@ def bring_together(
         folder: of what is merged.
     """
     if not levels.fine:
-        return Partitioned(levels, (FileSet.filled(maps),))
+        return Partitioned(levels, (FileSet.filled(maps),), (sum(a.rows for a in maps),))
     groups = [FileSet.of(maps[at : at + levels.group]) for at in range(0, len(maps), levels.group)]
     tables = engine.run(
         f"{step}_tables",
@@ -120,7 +122,8 @@ def bring_together(
     files: list[list[Artifact]] = [[] for _ in range(levels.coarse)]
     for (coarse, _), result in zip(places, merged, strict=True):
         files[coarse].append(result.file)
-    return Partitioned(levels, tuple(FileSet.filled(found) for found in files))
+    sets = tuple(FileSet.filled(found) for found in files)
+    return Partitioned(levels, sets, tuple(sum(a.rows for a in found) for found in files))
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,5 @@ def merge_pieces(
     places = read_table(read_exactly(tables.file, coarse * line, (coarse + 1) * line)).tolist()
     writer = rows.writer(path, Levels(fine))
     for file, (begin, end) in zip(maps, places, strict=True):
-        data = read_exactly(file, begin, end)
-        table = read_table(data[: table_bytes(fine)])
-        if table[-1, 1]:
-            writer.add_block(np.diff(table, axis=0), data[table_bytes(fine) :])
+        writer.add_block(*read_fine(read_exactly(file, begin, end), fine))
     return Merged(writer.close()[0])

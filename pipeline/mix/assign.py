@@ -1,29 +1,33 @@
 """Claimed documents to pack partitions: one pass over the token shards, through the file shuffle.
 
 A partition is a hash range of a set's documents, its bounds a function of the plan (about 64k documents or 32 Mi tokens),
-never of tasks. Copies of a document for different epochs have different hashes. Every map task also sums up what it sends
-to each partition, so that a partition whose documents are the same as before is not packed again.
+never of tasks. Copies of a document for different epochs have different hashes. In a shuffle of one level every map task also
+sums up what it sends to each partition, so that a partition whose documents are the same as before is not packed again; in two
+levels, all partitions of a coarse one are.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from ...tokenize.shards import TOKEN_SCHEMA, token_batches
+from ...storage import reading
+from ...tokenize.shards import token_batches
+from ..engine.rows import Column, RowShuffle, pack_rows, read_rows
 from ..engine.shuffle import by_hash_range
-from ..engine.shuffle_file import SPILL_BYTES, Levels, read_partition, write_partitions
-from ..run.artifacts import Artifact, FileSet, publish
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
+from ..run.artifacts import Artifact, FileSet, publish, write_json
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
-from .select import CellCount, CellShard, PhaseClaims, read_documents, taken_by
+from .select import SLICE_DOCUMENTS, CellCount, CellShard, PhaseClaims, document_slices, read_documents, taken_by
 
 PARTITION_DOCUMENTS = 1 << 16
 PARTITION_TOKENS = 32 << 20
@@ -34,17 +38,9 @@ QUALITY_CLASSES = 20
 ALL_SURVIVORS = -1
 """In place of a phase's number."""
 
-ENTRY_SCHEMA = pa.schema(
-    [
-        pa.field("place", pa.uint64(), nullable=False),
-        pa.field("doc_id", pa.uint64(), nullable=False),
-        pa.field("cell", pa.uint16(), nullable=False),
-        pa.field("take", pa.int64(), nullable=False),
-        TOKEN_SCHEMA.field("input_ids"),
-        TOKEN_SCHEMA.field("loss_spans"),
-    ]
-)
-"""A copy of a document on its way to a partition; `place` orders it there, `take` is its length with BOS and EOS."""
+ENTRY = np.dtype([("place", "<u8"), ("doc_id", "<u8"), ("take", "<i8"), ("cell", "<u4")])
+"""A copy of a document on its way to a partition; `place` orders it there, `take` is its length with BOS and EOS. Its columns
+are `input_ids` and `loss_spans`."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ class Tally:
     quality: tuple[ClassCount, ...]
 
     @classmethod
-    def sum(cls, parts: Sequence[Tally]) -> Tally:
+    def sum(cls, parts: Iterable[Tally]) -> Tally:
         """The same over all documents."""
         sets, unused, lengths, quality = (_Sums() for _ in range(4))
         for part in parts:
@@ -163,9 +159,35 @@ class _Sums:
         return ((*key, *sums) for key, sums in sorted(self._sums.items()))
 
 
-def tally(documents: Artifact, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> Tally:
-    """Map: what will stand where, of one `DOC` file."""
-    docs = read_documents(documents)
+@dataclass(frozen=True)
+class TallyFile:
+    """A `Tally` as JSON: of a run of billions of documents, thousands of tasks count."""
+
+    file: Artifact
+
+
+def tally(
+    documents: FileSet, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims], out: Path
+) -> TallyFile:
+    """Map: what will stand where, of some `DOC` files."""
+    return _write_tally((_tally(docs, settings, cells, claims) for docs in document_slices(documents)), out)
+
+
+def add_tallies(tallies: FileSet, out: Path) -> TallyFile:
+    """Reduce: the sum of several."""
+    return _write_tally(map(read_tally, tallies), out)
+
+
+def _write_tally(parts: Iterable[Tally], out: Path) -> TallyFile:
+    return TallyFile(write_json(out, msgspec.to_builtins(Tally.sum(parts))))
+
+
+def read_tally(file: Path) -> Tally:
+    """A `Tally` from its file."""
+    return msgspec.convert(reading.read_json(file), Tally)
+
+
+def _tally(docs: np.ndarray, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims]) -> Tally:
     domains = [c.domain for c in cells]
     sets: list[SetCount] = []
     lengths, quality = _Sums(), _Sums()
@@ -211,10 +233,10 @@ def _sums(facts: np.ndarray, tokens: np.ndarray) -> Iterator[tuple[list[int], in
 class ShuffledDocuments:
     """The claimed copies of some documents, by (set, partition)."""
 
-    files: tuple[Artifact, ...]
-    """Shuffle files of `ENTRY_SCHEMA`."""
-    digests: Artifact
-    """uint64 [partitions]: what each partition gets."""
+    file: Artifact
+    """A shuffle file of `ENTRY` rows."""
+    digests: Artifact | None
+    """uint64 [partitions]: what each partition gets; None in a shuffle of two levels."""
 
 
 def shuffle_documents(
@@ -225,6 +247,7 @@ def shuffle_documents(
     claims: Sequence[PhaseClaims],
     partitions: Sequence[int],
     epochs: Sequence[int],
+    levels: Levels,
     stem: Path,
 ) -> ShuffledDocuments:
     """Map: the tokens of all claimed copies of some token shards, by (set, partition).
@@ -232,28 +255,43 @@ def shuffle_documents(
     Args:
         partitions: partitions of every set; a set's begin after those of the sets before it.
         epochs: copies of a document that every set may hold; a divisor of its partitions.
+        levels: of all partitions.
     """
-    copies = _by_row([c for _, _, c in claimed_copies(read_documents(documents), settings, cells, claims)])
-    where = _partitions_of(copies, partitions, epochs)
-    out = _EntryShuffle(stem, sum(partitions))
-    at = 0
+    out = RowShuffle(stem, levels)
+    digests = np.zeros(0 if levels.fine else levels.partitions, np.uint64)
+    # Copies of the documents `low` to `high` - 1 are known; the next batch begins with document `at`.
+    at = low = high = 0
     for shard, cell in shards:
         for batch in token_batches(shard.file):
-            first, last = np.searchsorted(copies.row, [at, at + batch.num_rows])
-            local = pa.array(copies.row[first:last] - at)
-            at += batch.num_rows
-            if first == last:
-                continue
-            columns = [
-                pa.array(copies.place[first:last]),
-                batch.column("doc_id").take(local),
-                pa.array(np.full(last - first, cell, np.uint16)),
-                pa.array(copies.take[first:last]),
-                batch.column("input_ids").take(local),
-                batch.column("loss_spans").take(local),
-            ]
-            out.add(columns, where[first:last])
-    return out.close()
+            begin = 0
+            while begin < batch.num_rows:
+                if at == high:
+                    docs = read_documents(documents.file, at, SLICE_DOCUMENTS)
+                    assert len(docs), f"{documents.path} has fewer documents than the shards it lists"
+                    copies = _by_row([c for _, _, c in claimed_copies(docs, settings, cells, claims)])
+                    where = _partitions_of(copies, partitions, epochs)
+                    low, high = at, at + len(docs)
+                end = min(batch.num_rows, begin + high - at)
+                first, last = np.searchsorted(copies.row, [at - low, at - low + end - begin])
+                mine = slice(int(first), int(last))
+                if first < last:
+                    rows = copies.row[mine] - (at - low) + begin
+                    heads = np.empty(len(rows), ENTRY)
+                    heads["place"], heads["take"], heads["cell"] = copies.place[mine], copies.take[mine], cell
+                    heads["doc_id"] = batch.column("doc_id").to_numpy()[rows]
+                    columns = [_column(batch, name, rows) for name in ("input_ids", "loss_spans")]
+                    out.add(*pack_rows(heads, columns), where[mine])
+                    if len(digests):
+                        _add_digests(where[mine], heads, columns, digests)
+                at, begin = at + end - begin, end
+    (file,) = out.close()
+    return ShuffledDocuments(file, _publish_digests(digests, stem) if len(digests) else None)
+
+
+def _column(batch: pa.RecordBatch, name: str, rows: np.ndarray) -> Column:
+    """A list column of some rows of a batch."""
+    values, offsets = column_lists(batch.column(name))
+    return Column(values, offsets[rows], np.diff(offsets)[rows])
 
 
 def _by_row(parts: Sequence[Copies]) -> Copies:
@@ -274,72 +312,26 @@ def _partitions_of(copies: Copies, partitions: Sequence[int], epochs: Sequence[i
     return where
 
 
-class _EntryShuffle:
-    """Shuffle files of `ENTRY_SCHEMA`, and a digest of what each partition gets."""
-
-    def __init__(self, stem: Path, partitions: int) -> None:
-        self._stem, self._partitions = stem, partitions
-        self._digests = np.zeros(partitions, np.uint64)
-        self._files: list[Artifact] = []
-        self._held: list[pa.RecordBatch] = []
-        self._held_where: list[np.ndarray] = []
-        self._size = 0
-
-    def add(self, columns: list[pa.Array], where: np.ndarray) -> None:
-        """Add rows, each for its partition."""
-        self._held.append(pa.RecordBatch.from_arrays(columns, schema=ENTRY_SCHEMA))
-        self._held_where.append(where)
-        facts = np.stack([c.to_numpy().astype(np.uint64) for c in columns[:4]])
-        _add_digests(where, facts, *column_lists(columns[4]), *column_lists(columns[5]), self._digests)
-        self._size += self._held[-1].nbytes
-        if self._size >= SPILL_BYTES:
-            self._spill()
-
-    def _spill(self) -> None:
-        table = pa.Table.from_batches(self._held, ENTRY_SCHEMA)
-        to = np.concatenate(self._held_where) if self._held_where else np.empty(0, np.int64)
-        by = np.argsort(to, kind="stable")
-        bounds = np.searchsorted(to[by], np.arange(self._partitions + 1))
-        parts = [ipc_bytes(table.take(pa.array(by[a:b])), ENTRY_SCHEMA) for a, b in itertools.pairwise(bounds)]
-        path = self._stem.with_name(f"{self._stem.name}.{len(self._files)}")
-        self._files.append(write_parts(path, parts, np.diff(bounds)))
-        self._held, self._held_where, self._size = [], [], 0
-
-    def close(self) -> ShuffledDocuments:
-        if self._held or not self._files:
-            self._spill()
-        return ShuffledDocuments(tuple(self._files), _publish_digests(self._digests, self._stem))
-
-
-@njit(cache=True, nogil=True)
-def _add_digests(
-    where: np.ndarray,
-    facts: np.ndarray,
-    ids: np.ndarray,
-    offsets: np.ndarray,
-    spans: np.ndarray,
-    span_offsets: np.ndarray,
-    digests: np.ndarray,
-) -> None:
+def _add_digests(where: np.ndarray, heads: np.ndarray, columns: Sequence[Column], digests: np.ndarray) -> None:
     """Add a hash of every row to the digest of its partition. A sum: neither the order of rows nor the files they come in
     matter, as they do not for the packing.
     """
-    for i in range(len(where)):
-        h = np.uint64(0)
-        for k in range(len(facts)):
-            h = mix64(h ^ facts[k, i]) + np.uint64(k)
-        for at in range(offsets[i], offsets[i + 1]):
-            h = (h ^ np.uint64(ids[at])) * np.uint64(0x9E3779B97F4A7C15)
-            h ^= h >> np.uint64(29)
-        for at in range(span_offsets[i], span_offsets[i + 1]):
-            h = mix64(h ^ np.uint64(spans[at]))
-        digests[where[i]] += mix64(h)
+    hashes = np.zeros(len(heads), np.uint64)
+    for name in ENTRY.names or ():
+        hashes = mix_array(hashes ^ heads[name].astype(np.uint64), 0)
+    for column in columns:
+        _hash_values(hashes, column.values, column.begins, column.counts)
+    np.add.at(digests, where, hashes)
 
 
-def write_parts(path: Path, parts: Sequence[memoryview], rows: np.ndarray) -> Artifact:
-    """One shuffle file of parts with so many rows."""
-    sizes = np.stack([np.array([part.nbytes for part in parts], np.int64), rows.astype(np.int64)], axis=1)
-    return write_partitions(path, Levels(len(parts)), sizes, ((0, part) for part in parts))
+@njit(cache=True, nogil=True)
+def _hash_values(hashes: np.ndarray, values: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> None:
+    """Hash the values of every row into its hash."""
+    for i in range(len(hashes)):
+        h = mix64(hashes[i] ^ np.uint64(counts[i]))
+        for at in range(begins[i], begins[i] + counts[i]):
+            h = mix64(h ^ np.uint64(values[at]))
+        hashes[i] = h
 
 
 def _publish_digests(digests: np.ndarray, stem: Path) -> Artifact:
@@ -357,7 +349,10 @@ class Digests:
 
 def sum_digests(files: FileSet, stem: Path) -> Digests:
     """Reduce: the digest of every partition over all map tasks (`<stem>.digests`)."""
-    digests = np.stack([read_digests(file) for file in files]).sum(axis=0, dtype=np.uint64)
+    first, *others = files
+    digests = read_digests(first).copy()
+    for file in others:
+        digests += read_digests(file)
     return Digests(_publish_digests(digests, stem))
 
 
@@ -375,23 +370,9 @@ def column_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.nda
     return array.flatten().to_numpy(), offsets - (offsets[0] if len(offsets) else 0)
 
 
-def ipc_bytes(table: pa.Table, schema: pa.Schema, always: bool = False) -> memoryview:
-    """A table as one IPC stream; nothing where it has no rows, unless `always`."""
-    if table.num_rows == 0 and not always:
-        return memoryview(b"")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return memoryview(sink.getvalue())
-
-
-def read_entries(files: FileSet, partition: int) -> pa.Table:
-    """All copies of one partition, in their order there: by place, then id."""
-    tables = [pa.Table.from_batches([], ENTRY_SCHEMA)]
-    for file in files:
-        data = read_partition(file, partition)
-        if data:
-            tables.append(pa.ipc.open_stream(data).read_all())
-    table = pa.concat_tables(tables).combine_chunks()
-    order = np.lexsort((table.column("doc_id").to_numpy(), table.column("place").to_numpy()))
-    return table.take(pa.array(order)).combine_chunks()
+def read_entries(part: Partition) -> tuple[np.ndarray, list[Column], np.ndarray]:
+    """(`ENTRY` [n], `input_ids` and `loss_spans`) of all copies of a partition, and int64 [n] their order there: by place,
+    then id.
+    """
+    heads, columns = read_rows(part.files, part.place, ENTRY, 2)
+    return heads, columns, np.lexsort((heads["doc_id"], heads["place"]))

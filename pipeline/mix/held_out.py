@@ -111,7 +111,7 @@ class _Stream:
         )
         s = packed.segments
         if packed.n_blocks:
-            self._batches.append(material.batch(s, packed.n_blocks, shape))
+            self._batches.append(material.blocks(s, packed.n_blocks, shape).batch())
         self.tokens += int(s.length.sum())
         left = packed.leftover
         self._carried = [

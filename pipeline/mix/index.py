@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..engine.shuffle import RecordShuffle, Shuffled, by_hash_range, read_records
-from ..run.artifacts import Artifact, FileSet, parquet_writer, row_groups
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
+from ..run.artifacts import Artifact, parquet_writer, row_groups
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -24,7 +26,7 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """One row per segment: phase by number from 1, block by its place in the phase's split."""
-_RECORD = np.dtype(
+RECORD = np.dtype(
     [("id", "<u8"), ("block", "<i8"), ("start", "<i8"), ("length", "<i4"), ("block_length", "<i4"), ("phase", "<i8")]
 )
 
@@ -37,27 +39,31 @@ def part_of(doc_ids: np.ndarray, parts: int) -> np.ndarray:
 
 
 def shuffle_segments(
-    file: Artifact, phase: int, block_length: int, first_block: int, partitions: int, stem: Path
+    files: Sequence[Artifact], phase: int, block_length: int, first_block: int, levels: Levels, stem: Path
 ) -> Shuffled:
-    """Map: the segments of one file of a phase set, by ranges of the document id."""
-    out = RecordShuffle(stem, partitions, _RECORD)
+    """Map: the segments of consecutive files of a phase set, by ranges of the document id."""
+    out = RecordShuffle(stem, levels, RECORD)
     at = first_block
-    with pa.memory_map(os.fspath(file.file)) as source:
-        for batch in pa.ipc.open_stream(source):
-            ends = batch.column("doc_ends")
-            per_block = np.diff(ends.offsets.to_numpy())
-            end = ends.flatten().to_numpy().astype(np.int64)
-            begin = np.r_[0, end[:-1]]
-            begin[np.cumsum(per_block)[:-1]] = 0
-            records = np.zeros(len(end), _RECORD)
-            records["id"] = batch.column("doc_ids").flatten().to_numpy()
-            records["block"] = np.repeat(np.arange(at, at + batch.num_rows), per_block)
-            records["start"] = batch.column("doc_starts").flatten().to_numpy()
-            records["length"] = end - begin
-            records["block_length"], records["phase"] = block_length, phase + 1
-            out.add(records, part_of(records["id"], partitions))
-            at += batch.num_rows
+    for batch in (batch for file in files for batch in _batches(file)):
+        ends = batch.column("doc_ends")
+        per_block = np.diff(ends.offsets.to_numpy())
+        end = ends.flatten().to_numpy().astype(np.int64)
+        begin = np.r_[0, end[:-1]]
+        begin[np.cumsum(per_block)[:-1]] = 0
+        records = np.zeros(len(end), RECORD)
+        records["id"] = batch.column("doc_ids").flatten().to_numpy()
+        records["block"] = np.repeat(np.arange(at, at + batch.num_rows), per_block)
+        records["start"] = batch.column("doc_starts").flatten().to_numpy()
+        records["length"] = end - begin
+        records["block_length"], records["phase"] = block_length, phase + 1
+        out.add(records, part_of(records["id"], levels.partitions))
+        at += batch.num_rows
     return Shuffled(out.close())
+
+
+def _batches(file: Artifact) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(os.fspath(file.file)) as source:
+        yield from pa.ipc.open_stream(source)
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,9 @@ class IndexPart:
     """`INDEX_SCHEMA`."""
 
 
-def write_index(files: FileSet, partition: int, path: Path) -> IndexPart:
+def write_index(part: Partition, path: Path) -> IndexPart:
     """Reduce: one sorted part of the index."""
-    rows = read_records(files, partition, _RECORD)
+    rows = read_records(part.files, part.place, RECORD)
     rows = rows[np.lexsort((rows["start"], rows["block"], rows["block_length"], rows["phase"], rows["id"]))]
     names = {"doc_id": "id", "doc_start": "start"}
     columns = [pa.array(rows[names.get(f.name, f.name)]).cast(f.type) for f in INDEX_SCHEMA]

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..run.artifacts import Artifact
+from ..engine.two_level import Partitioned
+from ..run.artifacts import Artifact, FileSet
 from .assign import ALL_SURVIVORS, ClassCount
 from .blocks import PackedBlocks
 from .budget import Cell, MixSettings
@@ -26,24 +27,52 @@ class PackedSet:
     phase: int
     block_length: int
     masked: bool
-    parts: list[PackedBlocks]
-    """Of every partition, then of what they left over."""
+    blocks: Partitioned
+    """By ranges of their rank."""
+    tokens: int
+    segments: int
+    cut_to_fill: int
+    cells: dict[int, int]
+    """Tokens by cell code."""
     folder: Path
-    files: list[Artifact] = field(default_factory=list)
-    """Of the set, once they are written."""
+    written: list[tuple[Artifact, ...]] = field(default_factory=list)
+    """Files of the set, by the task that wrote them."""
 
-    @cached_property
-    def bucket_sizes(self) -> list[int]:
-        """Blocks in every bucket, over all parts."""
-        return np.sum([part.buckets for part in self.parts], axis=0).tolist()
-
-    @cached_property
-    def n_blocks(self) -> int:
-        return sum(self.bucket_sizes)
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        phase: int,
+        block_length: int,
+        masked: bool,
+        parts: Sequence[PackedBlocks],
+        blocks: Partitioned,
+        folder: Path,
+    ) -> PackedSet:
+        """A set from what was packed: of every pack task, then of what they left over; the last one knows of all cells."""
+        tokens, segments = sum(part.tokens for part in parts), sum(part.segments for part in parts)
+        cut = sum(part.cut_to_fill for part in parts)
+        return cls(number, phase, block_length, masked, blocks, tokens, segments, cut, parts[-1].cells, folder)
 
     @property
-    def tokens(self) -> int:
-        return sum(part.tokens for part in self.parts)
+    def files(self) -> list[Artifact]:
+        """Of the set, once they are written."""
+        return [file for files in self.written for file in files]
+
+    @property
+    def n_blocks(self) -> int:
+        return sum(self.blocks.rows)
+
+    @cached_property
+    def _before(self) -> np.ndarray:
+        """int64: blocks before those of each set of files, and all."""
+        return np.r_[0, np.cumsum(self.blocks.rows)]
+
+    def files_between(self, first: int, end: int) -> tuple[tuple[FileSet, ...], int]:
+        """(the files that hold the blocks ``first <= rank < end`` of the set, blocks in them before those)."""
+        low = int(np.searchsorted(self._before, first, "right")) - 1
+        high = int(np.searchsorted(self._before, end, "left"))
+        return self.blocks.files[low:high], first - int(self._before[low])
 
 
 def mixture_json(
@@ -60,8 +89,8 @@ def mixture_json(
             if count.phase == number:
                 by_pool[count.pool] += (count.copies, count.tokens)
                 by_cell.setdefault(count.cell, [0, 0])[0] += count.copies
-        for part in (part for packed_set in sets for part in packed_set.parts):
-            for cell, tokens in part.cells.items():
+        for packed_set in sets:
+            for cell, tokens in packed_set.cells.items():
                 by_cell[cell][1] += tokens
         phases.append(
             {
@@ -89,8 +118,8 @@ def mixture_json(
                         "blocks": p.n_blocks,
                         "tokens": p.tokens,
                         "padding": p.n_blocks * p.block_length - p.tokens,
-                        "segments": sum(part.segments for part in p.parts),
-                        "cut_to_fill": sum(part.cut_to_fill for part in p.parts),
+                        "segments": p.segments,
+                        "cut_to_fill": p.cut_to_fill,
                     }
                     for p in sets
                 ],

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..engine.shuffle import RecordShuffle, by_hash_range, read_records
-from ..engine.tasks import Engine, Task
-from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer
-from ..run.columns import read_columns
+from ..engine.shuffle import Records, RecordShuffle, by_hash_range, read_records
+from ..engine.shuffle_file import Levels
+from ..engine.tasks import Engine, Task, portions
+from ..engine.two_level import Partition, bring_together, plan_levels
+from ..run.artifacts import Artifact, parquet_writer
+from ..run.columns import open_columns
 from ..run.identity import Group
 from ..signals.hashing import halves
 from ..signals.scan import FileSignals
@@ -25,7 +27,7 @@ VERSION = 1
 KINDS = {"url": "url_hash", "id": "native_id_hash", "hash": "content_hash"}
 """Kind of a lookup -> the column of signals that it is by."""
 PART_ROWS = 1 << 20
-_RECORD = np.dtype([("key", "<u8"), ("id", "<u8")])
+RECORD = np.dtype([("key", "<u8"), ("id", "<u8")])
 _SCHEMA = pa.schema([pa.field("key", pa.uint64(), nullable=False), pa.field("doc_id", pa.uint64(), nullable=False)])
 
 
@@ -36,10 +38,25 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
         signals: by file name.
     """
     paths = engine.paths
-    parts = max(1, -(-sum(s.documents for s in signals.values()) // PART_ROWS))
-    tasks = [Task(g.name, shuffle_keys, (g, [signals[f.name].signals for f in g.files], parts, paths)) for g in groups]
+    documents = sum(s.documents for s in signals.values())
+    parts = max(1, -(-documents // PART_ROWS))
+
+    def size(group: Group) -> int:
+        return sum(signals[f.name].documents for f in group.files)
+
+    together = portions(groups, size, sum(map(size, groups)))
+    levels = plan_levels(RECORD.itemsize * documents, len(together), parts)
+    tasks = []
+    for some in together:
+        scanned = [signals[f.name].signals for group in some for f in group.files]
+        stems = {kind: paths.mix(f"lookup/{kind}/{some[0].name}") for kind in KINDS}
+        tasks.append(Task(some[0].name, shuffle_keys, (scanned, levels, stems)))
     moved = engine.run("mix.lookup_shuffle", VERSION, tasks)
-    files = {kind: FileSet.of(a for shuffled in moved for a in shuffled.files[kind]) for kind in KINDS}
+    whole = {}
+    for kind in KINDS:
+        files = [a for shuffled in moved for a in shuffled.files[kind]]
+        step, folder = f"mix.lookup_merge.{kind}", paths.mix(f"lookup-merged/{kind}")
+        whole[kind] = bring_together(engine, step, VERSION, files, levels, Records(RECORD), folder)
     engine.run(
         "mix.lookup",
         VERSION,
@@ -47,7 +64,7 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
             Task(
                 f"{kind}-{part:05d}",
                 write_part,
-                (files[kind], part, parts, paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet")),
+                (whole[kind].of(part), paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet")),
             )
             for kind in KINDS
             for part in range(parts)
@@ -57,24 +74,26 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
 
 @dataclass(frozen=True)
 class ShuffledKeys:
-    """The keys of a group's documents, by range."""
+    """The keys of some documents, by range."""
 
     files: dict[str, tuple[Artifact, ...]]
     """By kind of key."""
 
 
-def shuffle_keys(group: Group, signals: Sequence[Artifact], parts: int, paths: RunPaths) -> ShuffledKeys:
-    """Map: the keys of all documents of a group, by kind and range."""
+def shuffle_keys(signals: Sequence[Artifact], levels: Levels, stems: Mapping[str, Path]) -> ShuffledKeys:
+    """Map: the keys of all documents of some files, by kind and range; `stems` says where those of a kind go."""
     files = {}
     for kind, column in KINDS.items():
-        out = RecordShuffle(paths.mix(f"lookup/{kind}/{group.name}"), parts, _RECORD)
+        out = RecordShuffle(stems[kind], levels, RECORD)
         for scanned in signals:
-            table = read_columns(scanned.file, ["doc_id", column])
-            keys = _keys(table.column(column).combine_chunks())
-            rows = np.empty(len(keys), _RECORD)
-            rows["key"], rows["id"] = keys, table.column("doc_id").to_numpy()
-            rows = rows[keys != 0]
-            out.add(rows, by_hash_range(rows["key"], parts))
+            with open_columns(scanned.file) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, ["doc_id", column])
+                    keys = _keys(table.column(column).combine_chunks())
+                    rows = np.empty(len(keys), RECORD)
+                    rows["key"], rows["id"] = keys, table.column("doc_id").to_numpy()
+                    rows = rows[keys != 0]
+                    out.add(rows, by_hash_range(rows["key"], levels.partitions))
         files[kind] = out.close()
     return ShuffledKeys(files)
 
@@ -93,9 +112,9 @@ class LookupPart:
     file: Artifact
 
 
-def write_part(files: FileSet, part: int, parts: int, path: Path) -> LookupPart:
-    """Reduce: one sorted part, of `parts`, of an index."""
-    rows = read_records(files, part, _RECORD)
+def write_part(part: Partition, path: Path) -> LookupPart:
+    """Reduce: one sorted part of an index."""
+    rows = read_records(part.files, part.place, RECORD)
     rows = rows[np.lexsort((rows["id"], rows["key"]))]
     with parquet_writer(path, _SCHEMA) as out:
         table = pa.Table.from_arrays([pa.array(rows["key"]), pa.array(rows["id"])], schema=_SCHEMA)

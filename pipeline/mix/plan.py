@@ -1,6 +1,7 @@
 """The plan: which documents each phase claims, whether all budgets can be met, and what will stand where.
 
-Reads 16 bytes per document. Every shortage is known before a block is written.
+Reads 16 bytes per document. Every shortage is known before a block is written. What the tasks count are files, added up by
+further tasks where there are many, so that the driver reads one.
 """
 
 from __future__ import annotations
@@ -8,18 +9,30 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..engine.tasks import Engine, Task
-from ..run.artifacts import Artifact, RunPaths
+from ..run.artifacts import Artifact, FileSet, RunPaths
 from . import VERSION, assign, select
 from .budget import Cell, Claimed, MixSettings, quotas
 from .feasibility import BudgetShort, PoolNeed
 from .select import Claim, PhaseClaims, Search
 
-Result = TypeVar("Result")
+TASK_DOCUMENTS = 1 << 21
+"""Documents of which a task counts something."""
+FAN_IN = 64
+"""Files that a task adds up."""
+
+
+class _Counted(Protocol):
+    """What a task counted."""
+
+    @property
+    def file(self) -> Artifact: ...
 
 
 @dataclass(frozen=True)
@@ -57,37 +70,62 @@ class Planner:
             BudgetShort: some pool cannot give what its phase wants.
             ValueError: a pool that must be there is empty.
         """
-        floors = self._floors(self.documents)
-        claims: list[PhaseClaims] = []
+        floors = self._floors()
+        claims: tuple[PhaseClaims, ...] = ()
         for phase in self.settings.claiming:
-            claims.append(self._claims(phase, self.documents, claims, floors[phase]))
+            claims = (*claims, self._claims(phase, claims, floors[phase]))
         if any(need.short for need in self.needs):
             raise BudgetShort(self.needs, "before any block was written")
-        tallies = self.engine.run(
-            "mix.tally",
-            VERSION,
-            [
-                Task(f"{i:05d}", assign.tally, (documents, self.settings, self.cells, claims))
-                for i, documents in enumerate(self.documents)
-            ],
-        )
-        return MixPlan(tuple(claims), tuple(self.needs), self.given, assign.Tally.sum(tallies))
+        counted = self._count("tally", assign.tally, (self.settings, self.cells, claims), assign.add_tallies)
+        return MixPlan(claims, tuple(self.needs), self.given, assign.read_tally(counted))
 
-    def _floors(self, documents: Sequence[Artifact]) -> list[tuple[int, ...]]:
+    @cached_property
+    def parts(self) -> list[FileSet]:
+        """The files that each task counts."""
+        found: list[list[Artifact]] = []
+        held = TASK_DOCUMENTS
+        for file in self.documents:
+            if held >= TASK_DOCUMENTS:
+                found.append([])
+                held = 0
+            found[-1].append(file)
+            held += file.rows
+        return [FileSet.of(files) for files in found] or [FileSet()]
+
+    def _count(
+        self,
+        step: str,
+        count: Callable[..., _Counted],
+        arguments: tuple[Any, ...],
+        add: Callable[..., _Counted],
+        *shape: int,
+    ) -> Path:
+        """Let tasks count something of all documents, and others add it up to one file.
+
+        Args:
+            count: of the files of a task, `arguments` and where to write.
+            add: of files that `count` or it wrote, `shape` and where to write.
+        """
+        level = ""
+        files, run, given = self.parts, count, arguments
+        while True:
+            folder = self.paths.mix(f"{step}{level}")
+            tasks = [Task(f"{i:05d}", run, (part, *given, folder / f"{i:05d}")) for i, part in enumerate(files)]
+            found = [result.file for result in self.engine.run(f"mix.{step}{level}", VERSION, tasks)]
+            if len(found) == 1:
+                return found[0].file
+            files = [FileSet.of(found[at : at + FAN_IN]) for at in range(0, len(found), FAN_IN)]
+            level, run, given = f"{level}.sum", add, shape
+
+    def _floors(self) -> list[tuple[int, ...]]:
         """Least quality by phase and cell code, from the weights' `top` shares."""
         domains = sorted({c.domain for c in self.cells})
-        ranked = any(pool.top < 1 for p in self.settings.phases for pool in p.pools)
         table = np.zeros((len(domains), select.LEVELS), np.int64)
-        if ranked:
-            tasks = [
-                Task(
-                    f"{i:05d}",
-                    select.quality_histogram,
-                    (part, self.cells, domains, self.paths.mix(f"quality/{i:05d}")),
-                )
-                for i, part in enumerate(documents)
-            ]
-            table = select.sum_tables(self.engine.run("mix.quality", VERSION, tasks), len(domains))
+        if any(pool.top < 1 for p in self.settings.phases for pool in p.pools):
+            counted = self._count(
+                "quality", select.quality_histogram, (self.cells, domains), select.add_tables, len(domains)
+            )
+            table = select.read_table(counted, len(domains))
         floors = []
         for phase in self.settings.phases:
             pools = phase.pools
@@ -102,18 +140,16 @@ class Planner:
             )
         return floors
 
-    def _claims(
-        self, number: int, documents: Sequence[Artifact], before: Sequence[PhaseClaims], floors: tuple[int, ...]
-    ) -> PhaseClaims:
+    def _claims(self, number: int, before: tuple[PhaseClaims, ...], floors: tuple[int, ...]) -> PhaseClaims:
         phase = self.settings.phases[number]
         pools = select.pools_of(phase, self.cells)
         n = len(phase.pools)
         search = Search(number, pools, floors, (0,) * n, 0)
-        table = self._histogram(documents, before, search)
+        table = self._histogram("histogram", before, search)
         available = table.sum(axis=1).tolist()
 
         def claimed(pool: int) -> Claimed:
-            return self._claimed_of(pool, documents, before, search)
+            return self._claimed_of(pool, before, search)
 
         wanted, given = quotas(phase, available, claimed)
         if given:
@@ -128,43 +164,31 @@ class Planner:
         prefixes = [0 if x else -1 for x in left]
         for bits in (0, 16):
             if bits:
-                table = self._histogram(documents, before, Search(number, pools, floors, tuple(prefixes), bits))
+                table = self._histogram("histogram", before, Search(number, pools, floors, tuple(prefixes), bits))
             for i in range(n):
                 if prefixes[i] >= 0:
                     at, below = select.cross(table[i], left[i])
                     prefixes[i] = prefixes[i] << 16 | at
                     left[i] -= below
-        claims = self._last(documents, before, Search(number, pools, floors, tuple(prefixes), 32), epochs, left)
+        claims = self._last(before, Search(number, pools, floors, tuple(prefixes), 32), epochs, left)
         return PhaseClaims(number, pools, floors, claims)
 
-    def _claimed_of(
-        self, pool: int, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search
-    ) -> Claimed:
+    def _claimed_of(self, pool: int, before: tuple[PhaseClaims, ...], search: Search) -> Claimed:
         """What each earlier phase took of a pool: what the pool could give before its claims, less what after them."""
-        tables = [
-            select.sum_tables(
-                self._search(f"claimed-{n}", select.histogram, documents, before[:n], search), len(search.prefixes)
-            )
-            for n in range(len(before) + 1)
-        ]
+        tables = [self._histogram(f"claimed-{n}", before[:n], search) for n in range(len(before) + 1)]
         left = [int(table[pool].sum()) for table in tables]
         taken = zip(before, itertools.pairwise(left), strict=True)
         return {self.settings.phases[c.phase].name: had - has for c, (had, has) in taken if had > has}
 
-    def _histogram(self, documents: Sequence[Artifact], before: Sequence[PhaseClaims], search: Search) -> np.ndarray:
-        found = self._search("histogram", select.histogram, documents, before, search)
-        return select.sum_tables(found, len(search.prefixes))
+    def _histogram(self, step: str, before: tuple[PhaseClaims, ...], search: Search) -> np.ndarray:
+        rows = len(search.prefixes)
+        counted = self._search(step, select.histogram, before, search, select.add_tables, rows)
+        return select.read_table(counted, rows)
 
     def _last(
-        self,
-        documents: Sequence[Artifact],
-        before: Sequence[PhaseClaims],
-        search: Search,
-        epochs: Sequence[int],
-        left: Sequence[int],
+        self, before: tuple[PhaseClaims, ...], search: Search, epochs: Sequence[int], left: Sequence[int]
     ) -> tuple[Claim, ...]:
-        found = self._search("bucket", select.last_bucket, documents, before, search)
-        rows = np.concatenate([np.fromfile(bucket.file.file, np.uint64).reshape(-1, 4) for bucket in found])
+        rows = select.read_bucket(self._search("bucket", select.last_bucket, before, search, select.join_buckets))
         rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
         claims = []
         for pool, prefix in enumerate(search.prefixes):
@@ -180,15 +204,11 @@ class Planner:
     def _search(
         self,
         step: str,
-        function: Callable[..., Result],
-        documents: Sequence[Artifact],
-        before: Sequence[PhaseClaims],
+        count: Callable[..., _Counted],
+        before: tuple[PhaseClaims, ...],
         search: Search,
-    ) -> list[Result]:
-        name = self.settings.phases[search.phase].name
-        folder = self.paths.mix(f"{step}/{name}-{search.bits}")
-        tasks = [
-            Task(f"{i:05d}", function, (part, self.settings, tuple(before), search, folder / f"{i:05d}"))
-            for i, part in enumerate(documents)
-        ]
-        return self.engine.run(f"mix.{step}.{name}.{search.bits}", VERSION, tasks)
+        add: Callable[..., _Counted],
+        *shape: int,
+    ) -> Path:
+        name = f"{step}.{self.settings.phases[search.phase].name}.{search.bits}"
+        return self._count(name, count, (self.settings, before, search), add, *shape)

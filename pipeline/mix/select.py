@@ -8,7 +8,7 @@ histogram passes over 16 bits each and a list of the few documents in the last b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...tokenize.shards import token_batches
-from ..run.artifacts import Artifact, publish
+from ..run.artifacts import Artifact, FileSet, publish
 from ..signals.hashing import mix_array
 from .budget import Cell, MixSettings, Phase
 
@@ -26,6 +26,8 @@ LEVELS = 1 << 16
 BEST = LEVELS - 1
 """The best quality."""
 NOBODY = -1
+SLICE_DOCUMENTS = 1 << 18
+"""Documents whose facts a task holds at once, some 150 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -92,27 +94,35 @@ def list_documents(shards: Sequence[CellShard], extra: int, out: Path) -> GroupD
     Args:
         extra: tokens that BOS and EOS add to a document.
     """
-    parts = [np.empty(0, DOC)]
-    for shard, cell in shards:
-        for batch in token_batches(shard.file):
-            rows = np.empty(batch.num_rows, DOC)
-            rows["id"] = batch.column("doc_id").to_numpy()
-            rows["tokens"] = np.diff(batch.column("input_ids").offsets.to_numpy()) + extra
-            rows["cell"] = cell
-            rows["quality"] = batch.column("quality").to_numpy()
-            parts.append(rows)
-    docs = np.concatenate(parts)
-    with publish(out, rows=len(docs)) as file:
-        file.write(docs.tobytes())
-    cells, at = np.unique(docs["cell"], return_inverse=True)
-    tokens = np.bincount(at, weights=docs["tokens"], minlength=len(cells)).astype(np.int64)
-    counts = zip(cells.tolist(), np.bincount(at).tolist(), tokens.tolist(), strict=True)
-    return GroupDocuments(file.artifact, tuple(CellCount(*count) for count in counts))
+    counts: dict[int, list[int]] = {}
+    with publish(out) as file:
+        for shard, cell in shards:
+            count = counts.setdefault(cell, [0, 0])
+            for batch in token_batches(shard.file):
+                rows = np.empty(batch.num_rows, DOC)
+                rows["id"] = batch.column("doc_id").to_numpy()
+                rows["tokens"] = np.diff(batch.column("input_ids").offsets.to_numpy()) + extra
+                rows["cell"] = cell
+                rows["quality"] = batch.column("quality").to_numpy()
+                file.write(rows.tobytes())
+                file.rows += len(rows)
+                count[0] += len(rows)
+                count[1] += int(rows["tokens"].sum(dtype=np.int64))
+    return GroupDocuments(file.artifact, tuple(CellCount(c, *counts[c]) for c in sorted(counts) if counts[c][0]))
 
 
-def read_documents(documents: Artifact) -> np.ndarray:
-    """Rows of `DOC` from a file."""
-    return np.fromfile(documents.file, DOC)
+def read_documents(documents: Path, first: int = 0, count: int = -1) -> np.ndarray:
+    """Rows of `DOC` from a file: all from `first` on, or `count` of them."""
+    return np.fromfile(documents, DOC, count, offset=first * DOC.itemsize)
+
+
+def document_slices(documents: FileSet) -> Iterator[np.ndarray]:
+    """Rows of `DOC` from some files, some at a time."""
+    for file in documents:
+        first = 0
+        while len(rows := read_documents(file, first, SLICE_DOCUMENTS)):
+            yield rows
+            first += len(rows)
 
 
 def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
@@ -200,14 +210,15 @@ class Histogram:
 
 
 def histogram(
-    documents: Artifact, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
+    documents: FileSet, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
 ) -> Histogram:
-    """Map: tokens by pool and next 16 bits of the key, over one `DOC` file."""
-    docs, pool, key = _candidates(documents, settings, before, search)
+    """Map: tokens by pool and next 16 bits of the key, over some `DOC` files."""
     table = np.zeros((len(search.prefixes), LEVELS), np.int64)
-    level = (key >> np.uint64(48 - search.bits)) & np.uint64(LEVELS - 1)
-    use = _in_prefix(pool, key, search)
-    np.add.at(table, (pool[use], level[use].astype(np.int64)), docs["tokens"][use].astype(np.int64))
+    for rows in document_slices(documents):
+        docs, pool, key = _candidates(rows, settings, before, search)
+        level = (key >> np.uint64(48 - search.bits)) & np.uint64(LEVELS - 1)
+        use = _in_prefix(pool, key, search)
+        np.add.at(table, (pool[use], level[use].astype(np.int64)), docs["tokens"][use].astype(np.int64))
     return _write_table(table, out)
 
 
@@ -228,30 +239,48 @@ class LastBucket:
 
 
 def last_bucket(
-    documents: Artifact, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
+    documents: FileSet, settings: MixSettings, before: Sequence[PhaseClaims], search: Search, out: Path
 ) -> LastBucket:
-    """Map: the documents in every pool's last bucket, of one `DOC` file."""
-    docs, pool, key = _candidates(documents, settings, before, search)
-    use = _in_prefix(pool, key, search)
-    rows = np.stack([pool[use].astype(np.uint64), key[use], docs["id"][use], docs["tokens"][use].astype(np.uint64)], 1)
-    with publish(out, rows=len(rows)) as file:
-        file.write(np.ascontiguousarray(rows).tobytes())
+    """Map: the documents in every pool's last bucket, of some `DOC` files."""
+    with publish(out) as file:
+        for part in document_slices(documents):
+            docs, pool, key = _candidates(part, settings, before, search)
+            use = _in_prefix(pool, key, search)
+            columns = [pool[use].astype(np.uint64), key[use], docs["id"][use], docs["tokens"][use].astype(np.uint64)]
+            rows = np.stack(columns, 1)
+            file.rows += len(rows)
+            file.write(np.ascontiguousarray(rows).tobytes())
     return LastBucket(file.artifact)
 
 
-def quality_histogram(documents: Artifact, cells: Sequence[Cell], domains: Sequence[str], out: Path) -> Histogram:
-    """Map: tokens by domain and quality, over one `DOC` file."""
-    docs = read_documents(documents)
-    domain = np.array([domains.index(c.domain) for c in cells] or [0], np.int64)[docs["cell"]]
+def join_buckets(buckets: FileSet, out: Path) -> LastBucket:
+    """Reduce: the documents of several files."""
+    with publish(out) as file:
+        for bucket in buckets:
+            rows = read_bucket(bucket)
+            file.rows += len(rows)
+            file.write(np.ascontiguousarray(rows).tobytes())
+    return LastBucket(file.artifact)
+
+
+def read_bucket(bucket: Path) -> np.ndarray:
+    """uint64 [n, 4]: pool, key, id, tokens."""
+    return np.fromfile(bucket, np.uint64).reshape(-1, 4)
+
+
+def quality_histogram(documents: FileSet, cells: Sequence[Cell], domains: Sequence[str], out: Path) -> Histogram:
+    """Map: tokens by domain and quality, over some `DOC` files."""
+    domain_of = np.array([domains.index(c.domain) for c in cells] or [0], np.int64)
     table = np.zeros((len(domains), LEVELS), np.int64)
-    np.add.at(table, (domain, docs["quality"].astype(np.int64)), docs["tokens"].astype(np.int64))
+    for docs in document_slices(documents):
+        levels = docs["quality"].astype(np.int64)
+        np.add.at(table, (domain_of[docs["cell"]], levels), docs["tokens"].astype(np.int64))
     return _write_table(table, out)
 
 
 def _candidates(
-    documents: Artifact, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
+    docs: np.ndarray, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    docs = read_documents(documents)
     pool = _pool(docs, search.pool_of_cell, search.floors)
     free = _free(pool, settings, search.phase, taken_by(docs, settings, before))
     docs, pool = docs[free], pool[free]
@@ -265,13 +294,20 @@ def _in_prefix(pool: np.ndarray, key: np.ndarray, search: Search) -> np.ndarray:
     return wanted == (key >> np.uint64(64 - search.bits)).astype(np.int64)
 
 
-def sum_tables(histograms: Sequence[Histogram], rows: int) -> np.ndarray:
-    """int64 [rows, 65536]: the sum of histograms."""
+def add_tables(histograms: FileSet, rows: int, out: Path) -> Histogram:
+    """Reduce: the sum of tables of so many rows."""
     total = np.zeros((rows, LEVELS), np.int64)
-    for part in histograms:
-        row, level, value = np.fromfile(part.file.file, np.int64).reshape(-1, 3).T
-        total[row, level] += value
-    return total
+    for file in histograms:
+        total += read_table(file, rows)
+    return _write_table(total, out)
+
+
+def read_table(histogram: Path, rows: int) -> np.ndarray:
+    """int64 [rows, 65536]."""
+    table = np.zeros((rows, LEVELS), np.int64)
+    row, level, value = np.fromfile(histogram, np.int64).reshape(-1, 3).T
+    table[row, level] = value
+    return table
 
 
 def floor_for(table: np.ndarray, share: float) -> int:

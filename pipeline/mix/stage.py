@@ -5,16 +5,21 @@ Planning reads only 16 bytes per document; every shortage is known before a bloc
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...tokenize.model import TokenizerSettings
-from ...tokenize.shards import SetInfo, Split, dataset_card, file_names, rows_per_file, set_metadata
-from ..engine.tasks import Engine, Task
+from ...tokenize.shards import SetInfo, Split, dataset_card, file_name, rows_per_file, set_metadata
+from ..engine.rows import Rows
+from ..engine.shuffle import Records
+from ..engine.shuffle_file import Levels
+from ..engine.tasks import Engine, Task, portions
+from ..engine.two_level import bring_together, plan_levels
 from ..prepare.tokenizer import PreparedTokenizer
 from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, remove, write_json
 from ..run.identity import Group
@@ -25,8 +30,12 @@ from .ledger import PackedSet, mixture_json
 from .plan import MixPlan, Planner
 
 BUCKET_TOKENS = 8 << 20
+ENTRY_BYTES = 40
+"""Of a document on its way to a partition, besides its tokens."""
 INDEX_PART = 1 << 20
 """Segments of a part of the index."""
+TAIL_PARTS = 256
+"""What so many pack tasks leave over is packed by one: less than a block of each partition."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,11 @@ class TokenGroup:
     shards: tuple[select.CellShard, ...]
     held_out: bool
 
+    @property
+    def bytes(self) -> int:
+        """Of the shards; at least 1."""
+        return max(1, sum(shard.file.bytes for shard in self.shards))
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -109,7 +123,7 @@ class _MixSteps:
         return self.engine.paths
 
     def run(self) -> Mixed:
-        training = [g for g in self.groups if not g.held_out]
+        training = _together([g for g in self.groups if not g.held_out])
         listed = self.engine.run(
             "mix.documents",
             VERSION,
@@ -118,6 +132,7 @@ class _MixSteps:
                     g.name,
                     select.list_documents,
                     (g.shards, self.vocabulary.extra, self.paths.mix(f"docs/{g.name}")),
+                    weight=g.bytes,
                 )
                 for g in training
             ],
@@ -134,13 +149,13 @@ class _MixSteps:
         parts = self.write_index(packed)
         return Mixed(mixture_json(self.settings, self.cells, plan, packed, held), parts)
 
-    def shape(self, set_index: int, block_length: int, buckets: int, masked: bool) -> blocks.SetShape:
+    def shape(self, set_index: int, block_length: int, levels: Levels, masked: bool) -> blocks.SetShape:
         v = self.vocabulary
         return blocks.SetShape(
             block_length,
             self.settings.max_docs(block_length),
             self.settings.packing,
-            buckets,
+            levels,
             self.settings.seed * 1_000 + set_index,
             v.bos if v.add_bos else -1,
             v.eos if v.add_eos else -1,
@@ -150,7 +165,7 @@ class _MixSteps:
 
     def pack(self, groups: Sequence[TokenGroup], documents: Sequence[Artifact], plan: MixPlan) -> list[PackedSet]:
         """Documents to blocks, in no order yet."""
-        layout = self.lay_out(plan)
+        layout = self.lay_out(plan, len(groups))
         moved = self.engine.run(
             "mix.shuffle",
             VERSION,
@@ -166,70 +181,97 @@ class _MixSteps:
                         plan.claims,
                         layout.partitions,
                         layout.epochs,
+                        layout.levels,
                         self.paths.mix(f"documents/{group.name}"),
                     ),
+                    weight=group.bytes,
                 )
                 for group, facts in zip(groups, documents, strict=True)
             ],
         )
-        by_map = FileSet.of(shuffled.digests for shuffled in moved)
+        partitions = self.documents_of(layout, moved)
+        packed = self.engine.run(
+            "mix.pack",
+            VERSION,
+            [
+                Task(
+                    _set_name(s, numbers[0]),
+                    blocks.pack_partitions,
+                    (
+                        tuple(partitions[layout.first(s) + p] for p in numbers),
+                        numbers[0],
+                        layout.shapes[s],
+                        self.paths.mix(f"packed/{_set_name(s, numbers[0])}"),
+                    ),
+                )
+                for s, numbers in layout.packs
+            ],
+        )
+        parts: list[list[blocks.PackedBlocks]] = [[] for _ in layout.shapes]
+        for (s, _), part in zip(layout.packs, packed, strict=True):
+            parts[s].append(part)
+        self.pack_tails(layout, parts)
+        found = []
+        for s, (phase, length) in enumerate(self.settings.sets):
+            ordered = bring_together(
+                self.engine,
+                f"mix.blocks.{s:02d}",
+                VERSION,
+                [part.blocks for part in parts[s]],
+                layout.shapes[s].levels,
+                Rows(),
+                self.paths.mix(f"blocks/{s:02d}"),
+            )
+            folder = self.paths.phase(self.settings.phases[phase].name) / str(length)
+            found.append(PackedSet.of(s, phase, length, layout.shapes[s].masked, parts[s], ordered, folder))
+        return found
+
+    def documents_of(
+        self, layout: _Layout, moved: Sequence[assign.ShuffledDocuments]
+    ) -> list[blocks.PartitionDocuments]:
+        """The documents of every partition of all sets."""
+        files = [shuffled.file for shuffled in moved]
+        folder = self.paths.mix("documents-merged")
+        whole = bring_together(self.engine, "mix.merge", VERSION, files, layout.levels, Rows(), folder)
+        parts = [whole.of(p) for p in range(layout.levels.partitions)]
+        by_map = FileSet.of(shuffled.digests for shuffled in moved if shuffled.digests)
+        if not by_map:
+            return [blocks.PartitionDocuments(part, f"{part.files.digest}/{part.place}") for part in parts]
         summed = self.engine.run(
             "mix.digests",
             VERSION,
             [Task("documents", assign.sum_digests, (by_map, self.paths.mix("documents/all")))],
         )
         digests = assign.read_digests(summed[0].file.file).tolist()
-        sources = FileSet.of(a for shuffled in moved for a in shuffled.files)
-        places = [(s, p) for s, count in enumerate(layout.partitions) for p in range(count)]
-        packed = self.engine.run(
-            "mix.pack",
-            VERSION,
-            [
-                Task(
-                    _set_name(s, p),
-                    blocks.pack_partition,
-                    (
-                        blocks.PartitionDocuments(sources, at, digests[at]),
-                        p,
-                        layout.shapes[s],
-                        self.paths.mix(f"packed/{_set_name(s, p)}"),
-                    ),
-                )
-                for at, (s, p) in enumerate(places)
-            ],
-        )
-        by_set = [[r for (t, _), r in zip(places, packed, strict=True) if t == s] for s in range(len(layout.shapes))]
-        tails = self.engine.run(
-            "mix.tails",
-            VERSION,
-            [
-                Task(
-                    f"{s:02d}",
-                    blocks.pack_leftovers,
-                    (
-                        FileSet.of(part.leftovers for part in by_set[s] if part.leftovers),
-                        layout.partitions[s],
-                        shape,
-                        self.paths.mix(f"packed/{s:02d}-tail"),
-                    ),
-                )
-                for s, shape in enumerate(layout.shapes)
-            ],
-        )
-        return [
-            PackedSet(
-                s,
-                phase,
-                length,
-                layout.shapes[s].masked,
-                [*by_set[s], tails[s]],
-                self.paths.phase(self.settings.phases[phase].name) / str(length),
-            )
-            for s, (phase, length) in enumerate(self.settings.sets)
-        ]
+        return [blocks.PartitionDocuments(part, f"{digest:016x}") for part, digest in zip(parts, digests, strict=True)]
 
-    def lay_out(self, plan: MixPlan) -> _Layout:
+    def pack_tails(self, layout: _Layout, parts: Sequence[list[blocks.PackedBlocks]]) -> None:
+        """Pack what the tasks of each set left over, until that is less than one block, and add that to its `parts`."""
+        left = [[part.leftovers for part in of_set if part.leftovers] for of_set in parts]
+        number = list(layout.partitions)
+        level = ""
+        while any(left):
+            tasks, of_task = [], []
+            for s, files in enumerate(left):
+                several = [FileSet.of(files[at : at + TAIL_PARTS]) for at in range(0, len(files), TAIL_PARTS)]
+                for group in several:
+                    name = f"{s:02d}" if len(several) == 1 else f"{s:02d}-{number[s]:05d}"
+                    stem = self.paths.mix(f"packed/{name}-tail{level}")
+                    arguments = (group, number[s], layout.shapes[s], len(several) == 1, stem)
+                    tasks.append(Task(name, blocks.pack_leftovers, arguments))
+                    of_task.append(s)
+                    number[s] += 1
+            left = [[] for _ in parts]
+            for s, tail in zip(of_task, self.engine.run(f"mix.tails{level}", VERSION, tasks), strict=True):
+                parts[s].append(tail)
+                left[s] += [tail.leftovers] if tail.leftovers else []
+            level += ".sum"
+
+    def lay_out(self, plan: MixPlan, maps: int) -> _Layout:
         """Into how many partitions each set falls, and what its blocks look like.
+
+        Args:
+            maps: tasks that the documents come from.
 
         Raises:
             ValueError: a set gets no document.
@@ -254,22 +296,34 @@ class _MixSteps:
             * max(1, -(-int(n) // times // assign.PARTITION_DOCUMENTS), -(-int(t) // times // assign.PARTITION_TOKENS))
             for times, (n, t) in zip(epochs, totals, strict=True)
         ]
-        shapes = [
-            self.shape(s, length, max(1, int(totals[s][1]) // BUCKET_TOKENS), masked[phase])
-            for s, (phase, length) in enumerate(sets)
+        whole = 4 * int(totals[:, 1].sum()) + ENTRY_BYTES * int(totals[:, 0].sum())
+        numbers = [(s, p) for s, count in enumerate(partitions) for p in range(count)]
+        packs = [
+            (s, [p for _, p in together])
+            for s, of_set in itertools.groupby(numbers, key=lambda place: place[0])
+            for together in portions(list(of_set), lambda _: 1, len(numbers))
         ]
-        return _Layout(partitions, epochs, shapes)
+        shapes = []
+        for s, (phase, length) in enumerate(sets):
+            tasks, (_, tokens) = sum(t == s for t, _ in packs), totals[s].tolist()
+            levels = plan_levels(4 * tokens, tasks, max(1, tokens // BUCKET_TOKENS))
+            shapes.append(self.shape(s, length, levels, masked[phase]))
+        return _Layout(partitions, epochs, shapes, plan_levels(whole, maps, len(numbers)), packs)
 
     def write(self, packed: Sequence[PackedSet]) -> None:
         """Blocks in their order to the files of the phases' sets, and what describes these."""
-        tasks: list[Task[blocks.BlockFile]] = []
+        tasks: list[Task[blocks.BlockFiles]] = []
         of_task: list[PackedSet] = []
+        rows = {s.number: rows_per_file(s.block_length) for s in packed}
+        counts = {s.number: -(-s.n_blocks // rows[s.number]) for s in packed}
         for s in packed:
-            found, sizes = FileSet.of(part.blocks for part in s.parts), s.bucket_sizes
             phase = self.settings.phases[s.phase].name
-            for number, name in enumerate(file_names(-(-s.n_blocks // rows_per_file(s.block_length)))):
-                arguments = (found, sizes, number, s.block_length, s.masked, s.folder / name)
-                tasks.append(Task(f"{phase}-{s.block_length}-{number:05d}", blocks.write_file, arguments))
+            for numbers in portions(range(counts[s.number]), lambda _: 1, sum(counts.values())):
+                first, end = numbers[0] * rows[s.number], min((numbers[-1] + 1) * rows[s.number], s.n_blocks)
+                files, skip = s.files_between(first, end)
+                paths = tuple(s.folder / file_name(number, counts[s.number]) for number in numbers)
+                arguments = (files, skip, end - first, s.block_length, s.masked, paths)
+                tasks.append(Task(f"{phase}-{s.block_length}-{numbers[0]:05d}", blocks.write_files, arguments))
                 of_task.append(s)
         for s, task in zip(of_task, tasks, strict=True):
             if not self.engine.is_finished("mix.write", VERSION, task):
@@ -277,15 +331,10 @@ class _MixSteps:
                 for name in ("fox1.json", "dataset_dict.json"):
                     remove(s.folder.parent / name)
         for s, written in zip(of_task, self.engine.run("mix.write", VERSION, tasks), strict=True):
-            s.files.append(written.file)
+            s.written.append(written.files)
         for number, phase_settings in enumerate(self.settings.phases):
             sets = [s for s in packed if s.phase == number]
-            tokens: dict[int, dict[int, int]] = {}
-            for s in sets:
-                by_source = tokens.setdefault(s.block_length, {})
-                for part in s.parts:
-                    for cell, n in part.cells.items():
-                        by_source[cell] = by_source.get(cell, 0) + n
+            tokens = {s.block_length: s.cells for s in sets}
             splits = [_WrittenSplit(s.block_length, s.tokens, s.files) for s in sets]
             self.describe(phase_settings.name, self.paths.phase(phase_settings.name), splits, tokens, sets[0].masked)
 
@@ -299,13 +348,7 @@ class _MixSteps:
     ) -> None:
         """Write the JSON files and the card of a phase set. `tokens`: by block length and source."""
         splits = tuple(
-            Split(
-                s.block_length,
-                sum(f.rows for f in s.files),
-                s.tokens,
-                tuple(f.file.name for f in s.files),
-                content_key([f.hash for f in s.files]),
-            )
+            Split(s.block_length, sum(f.rows for f in s.files), s.tokens, (), content_key([f.hash for f in s.files]))
             for s in written
         )
         v = self.vocabulary
@@ -315,7 +358,9 @@ class _MixSteps:
         info = SetInfo(name, splits, table, limits, v.size, v.pad, v.eos, v.bos, identity, masked)
         sizes = {str(s.block_length): sum(f.bytes for f in s.files) for s in written}
         card = dataset_card(info, tokens)
-        self.engine.run(f"mix.describe.{name}", VERSION, [Task(name, describe_set, (info, sizes, card, folder))])
+        files = tuple(FileSet.of(s.files) for s in written)
+        task = Task(name, describe_set, (info, files, sizes, card, folder))
+        self.engine.run(f"mix.describe.{name}", VERSION, [task])
 
     def hold_out(self) -> held_out.HeldOutSet | None:
         """The held-out documents, where there are any."""
@@ -325,7 +370,7 @@ class _MixSteps:
             return None
         length = self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
         masked = any(self.cells[shard.cell].chat for shard in shards)
-        shape = self.shape(len(self.settings.sets), length, 1, masked)
+        shape = self.shape(len(self.settings.sets), length, Levels(1), masked)
         folder = self.paths.held_out / str(length)
         task = Task("held_out", held_out.write_held_out, (shards, shape, folder))
         written = self.engine.run("mix.held_out", VERSION, [task])[0]
@@ -335,17 +380,21 @@ class _MixSteps:
 
     def write_index(self, packed: Sequence[PackedSet]) -> FileSet:
         """From documents to blocks."""
-        parts = max(1, sum(part.segments for s in packed for part in s.parts) // INDEX_PART)
+        segments = sum(s.segments for s in packed)
+        parts = max(1, segments // INDEX_PART)
+        levels = plan_levels(index.RECORD.itemsize * segments, sum(len(s.written) for s in packed), parts)
         tasks = []
         for s in packed:
-            first = 0
-            for number, file in enumerate(s.files):
+            first = number = 0
+            for files in s.written:
                 name = _set_name(s.number, number)
-                arguments = (file, s.phase, s.block_length, first, parts, self.paths.mix(f"index/{name}"))
+                arguments = (files, s.phase, s.block_length, first, levels, self.paths.mix(f"index/{name}"))
                 tasks.append(Task(name, index.shuffle_segments, arguments))
-                first += file.rows
-        moved = self.engine.run("mix.index_shuffle", VERSION, tasks)
-        files = FileSet.of(a for shuffled in moved for a in shuffled.files)
+                first += sum(file.rows for file in files)
+                number += len(files)
+        moved = [a for shuffled in self.engine.run("mix.index_shuffle", VERSION, tasks) for a in shuffled.files]
+        folder = self.paths.mix("index-merged")
+        whole = bring_together(self.engine, "mix.index_merge", VERSION, moved, levels, Records(index.RECORD), folder)
         written = self.engine.run(
             "mix.index",
             VERSION,
@@ -353,12 +402,20 @@ class _MixSteps:
                 Task(
                     f"{p:05d}",
                     index.write_index,
-                    (files, p, self.paths.index(f"blocks-{p:05d}-of-{parts:05d}.parquet")),
+                    (whole.of(p), self.paths.index(f"blocks-{p:05d}-of-{parts:05d}.parquet")),
                 )
                 for p in range(parts)
             ],
         )
         return FileSet.of(part.file for part in written)
+
+
+def _together(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
+    """Groups whose tokens a task reads together, named after the first."""
+    return [
+        TokenGroup(some[0].name, tuple(shard for group in some for shard in group.shards), False)
+        for some in portions(groups, lambda group: group.bytes, sum(group.bytes for group in groups))
+    ]
 
 
 @dataclass(frozen=True)
@@ -370,6 +427,14 @@ class _Layout:
     epochs: list[int]
     """By set: copies of a document that it may hold; a divisor of its partitions."""
     shapes: list[blocks.SetShape]
+    levels: Levels
+    """Of the partitions of all sets."""
+    packs: list[tuple[int, list[int]]]
+    """(set, partitions) of every pack task."""
+
+    def first(self, set_index: int) -> int:
+        """Place of a set's first partition among those of all sets."""
+        return sum(self.partitions[:set_index])
 
 
 @dataclass(frozen=True)
@@ -393,9 +458,11 @@ class Described:
     files: tuple[Artifact, ...]
 
 
-def describe_set(info: SetInfo, sizes: dict[str, int], card: str, folder: Path) -> Described:
-    """Write the card and the JSON files of a phase set."""
+def describe_set(info: SetInfo, files: Sequence[FileSet], sizes: dict[str, int], card: str, folder: Path) -> Described:
+    """Write the card and the JSON files of a phase set; `files` are those of each split."""
+    named = (replace(s, files=tuple(file.name for file in of)) for s, of in zip(info.splits, files, strict=True))
+    info = replace(info, splits=tuple(named))
     with publish(folder / "README.md") as out:
         out.write(card.encode())
-    files = set_metadata(info, sizes)
-    return Described(out.artifact, tuple(write_json(folder / name, value) for name, value in files.items()))
+    written = tuple(write_json(folder / name, value) for name, value in set_metadata(info, sizes).items())
+    return Described(out.artifact, written)

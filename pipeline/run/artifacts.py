@@ -141,25 +141,27 @@ class FileSet:
 
 @dataclass(frozen=True)
 class FileList:
-    """A published list of files of a run. It lives as long as the step whose tasks read it."""
+    """A published list of files. It lives as long as the step whose tasks read it."""
 
     path: Path
     root: Path
+    """The folder that all the files lie below."""
     count: int
 
     @classmethod
     def write(cls, files: Sequence[Path], paths: RunPaths) -> FileList:
-        """List files of a run under a name that follows from theirs."""
-        names = [file.relative_to(paths.root).as_posix() for file in files]
-        path = paths.lists(content_key(names))
+        """List files, under a name that follows from theirs."""
+        root = store.as_path(os.path.commonpath([str(file.parent) for file in files]))
+        names = [file.relative_to(root).as_posix() for file in files]
+        path = paths.lists(content_key(str(root), names))
         write_json(path, names)
-        return cls(path, paths.root, len(names))
+        return cls(path, root, len(names))
 
     def read(self) -> Iterator[Path]:
         """The files.
 
         Raises:
-            ValueError: the list is damaged, or names a file outside the run.
+            ValueError: the list is damaged, or names a file outside its folder.
         """
         names = reading.read_json(self.path)
         if not isinstance(names, list) or len(names) != self.count or not all(map(stays_below, names)):

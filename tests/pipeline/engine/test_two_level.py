@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fox1.pipeline.engine import two_level
-from fox1.pipeline.engine.rows import Rows, RowShuffle, pack_rows, take_column, unpack_rows
+from fox1.pipeline.engine.rows import Column, Rows, RowShuffle, pack_rows, unpack_rows
 from fox1.pipeline.engine.shuffle import Records, RecordShuffle, distinct, merged, read_partition, read_records
 from fox1.pipeline.engine.shuffle_file import Levels
 from fox1.pipeline.engine.tasks import MOST_FILES, Engine, InProcess, Task
@@ -118,7 +118,7 @@ def test_rows_of_any_length_arrive_whole_and_in_order(
 
     def packed(rows: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
         heads = np.array([(r[0], r[1]) for r in rows], HEAD)
-        return pack_rows(heads, columns(rows))
+        return pack_rows(heads, [Column.of(*column) for column in columns(rows)])
 
     levels = Levels(partitions, fine, group)
     files = []
@@ -135,12 +135,12 @@ def test_rows_of_any_length_arrive_whole_and_in_order(
         part = whole.of(p)
         words = np.frombuffer(b"".join(read_partition(file, part.place) for file in part.files), np.int32)
         assert words.tolist() == packed(mine)[0].tolist()
-        heads, begins, counts = unpack_rows(words, HEAD, 2)
+        heads, got = unpack_rows(words, HEAD, 2)
         assert heads.tolist() == [(r[0], r[1]) for r in mine]
         back = np.arange(len(mine))[::-1]
         for k, (values, offsets) in enumerate(columns(mine[::-1])):
-            got = take_column(words, begins[k], counts[:, k], back)
-            assert got[0].tolist() == values.tolist() and got[1].tolist() == offsets.tolist()
+            taken = got[k].take(back)
+            assert taken[0].tolist() == values.tolist() and taken[1].tolist() == offsets.tolist()
 
 
 def test_a_partition_larger_than_memory_is_streamed(tmp_path: Path, small_spills: None) -> None:
@@ -223,4 +223,4 @@ def test_a_damaged_file_of_a_merge_is_named(tmp_path: Path) -> None:
     tables = two_level.gather_tables(FileSet.of([file]), 2, tmp_path / "t").file
     file.file.write_bytes(file.file.read_bytes()[:80])
     with pytest.raises(ValueError, match=r"m ends early; delete it"):
-        two_level.merge_pieces(FileSet.of([file]), tables, 1, Levels(4, 2, 8), Records(RECORD), tmp_path / "x")
+        two_level.merge_pieces(FileSet.of([file]), tables, 0, Levels(4, 2, 8), Records(RECORD), tmp_path / "x")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fox1.pipeline import curate as curation
+from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.mix import blocks
 from fox1.pipeline.mix.blocks import _apart
 from fox1.pipeline.mix.budget import Phase, Weight, largest_remainder, quotas
 from fox1.pipeline.mix.feasibility import BudgetShort
 from fox1.pipeline.mix.select import floor_for
+from fox1.pipeline.run.artifacts import RunPaths
 from fox1.tokenize.pack import pack
 from fox1.tokenize.shards import read_set, token_batches
 from hypothesis import given
@@ -185,10 +191,10 @@ def test_a_mixture_that_stops_half_way_leaves_no_set_that_looks_whole(
     curate(settings_of(), tmp_path / "run")
     with monkeypatch.context() as patched:
 
-        def dies(*arguments: Any) -> blocks.BlockFile:
+        def dies(*arguments: Any) -> blocks.BlockFiles:
             raise ValueError("killed")
 
-        patched.setattr(blocks, "write_file", dies)
+        patched.setattr(blocks, "write_files", dies)
         with pytest.raises(ValueError, match="killed"):
             curate(settings_of("phases.phase1.weights.0.weight=60"), tmp_path / "run")
     with pytest.raises(ValueError, match="not a phase set"):
@@ -212,3 +218,73 @@ def test_a_changed_mixture_reads_no_text_again(
     # Sets whose documents are the same, those of phases that claim before, are not packed again.
     reused, total = engine.reused["mix.pack"]
     assert 0 < reused < total
+
+
+class Measuring(InProcess):
+    """Notes how large the arguments of tasks are."""
+
+    def __init__(self) -> None:
+        self.largest = 0
+        self.tasks: Counter[str] = Counter()
+
+    def run(self, tasks: Any, paths: RunPaths, step: str, progress: Any) -> Any:
+        self.tasks[step] += len(tasks)
+        self.largest = max(self.largest, *(len(pickle.dumps(planned.task)) for planned in tasks), 0)
+        return super().run(tasks, paths, step, progress)
+
+
+def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
+    tmp_path: Path, run: Path, settings_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of()
+    shutil.copytree(run, tmp_path / "run")
+    monkeypatch.setattr("fox1.pipeline.mix.assign.PARTITION_TOKENS", 1 << 11)
+    monkeypatch.setattr("fox1.pipeline.mix.stage.BUCKET_TOKENS", 1 << 11)
+    monkeypatch.setattr("fox1.pipeline.mix.stage.INDEX_PART", 200)
+    monkeypatch.setattr("fox1.pipeline.mix.lookup_index.PART_ROWS", 200)
+    monkeypatch.setattr("fox1.tokenize.shards.FILE_TOKENS", 1 << 11)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+    def curated() -> Measuring:
+        executor = Measuring()
+        curation.curate(settings, Engine(RunPaths(tmp_path / "run"), executor))
+        return executor
+
+    few = curated()
+    expected, mixture = hashes(tmp_path / "run"), (tmp_path / "run" / "stats" / "mixture.json").read_bytes()
+    assert few.tasks["mix.pack"] > 10 and not few.tasks["mix.merge"]
+    assert len(list((tmp_path / "run" / "phases").rglob("*.arrow"))) > 10
+    for place, value in {
+        "engine.two_level.MOST_MAPS": 1,
+        "engine.two_level.LEAST_PIECE": 1 << 40,
+        "engine.two_level.MERGE_BYTES": 5_000,
+        "engine.tasks.MOST_TASKS": 12,
+        "engine.tasks.MOST_FILES": 2,
+        "engine.shuffle_file.SPILL_BYTES": 10_000,
+        "engine.shuffle_file.SLICE_BYTES": 10_000,
+        "mix.blocks.HELD_BYTES": 10_000,
+        "mix.blocks.FILL_TOKENS": 1 << 11,
+        "mix.plan.TASK_DOCUMENTS": 50,
+        "mix.plan.FAN_IN": 2,
+        "mix.select.SLICE_DOCUMENTS": 32,
+        "mix.assign.SLICE_DOCUMENTS": 32,
+    }.items():
+        monkeypatch.setattr(f"fox1.pipeline.{place}", value)
+    many = curated()
+    assert hashes(tmp_path / "run") == expected
+    assert many.tasks["mix.merge"] > 10 and many.tasks["mix.blocks.00"] and many.tasks["mix.index_merge"]
+    assert many.tasks["mix.lookup_merge.url"] and many.tasks["mix.tally"] > many.tasks["mix.tally.sum"] > 0
+    assert 0 < many.tasks["mix.pack"] < few.tasks["mix.pack"]
+    assert many.largest < 100_000
+    # Leftovers that are packed in several steps make other blocks of the same tokens.
+    monkeypatch.setattr("fox1.pipeline.mix.stage.TAIL_PARTS", 2)
+    assert curated().tasks["mix.tails.sum"]
+    assert not list((tmp_path / "run" / "lists").iterdir())
+    before, after = json.loads(mixture), json.loads((tmp_path / "run" / "stats" / "mixture.json").read_bytes())
+    for old, new in zip(before["phases"], after["phases"], strict=True):
+        assert {**new, "sets": 0} == {**old, "sets": 0}
+        for one, two in zip(old["sets"], new["sets"], strict=True):
+            assert two["tokens"] == one["tokens"] and two["blocks"] - one["blocks"] <= 1
+    for name in PHASES:
+        for block in blocks_of(tmp_path / "run" / "phases" / name):
+            assert len(set(block["doc_ids"])) == len(block["doc_ids"]) or len(block["input_ids"]) < 2000
