@@ -136,7 +136,7 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(columns, path, row_group_size=SIGNAL_GROUP_ROWS, compression="lz4")
             written.append(Artifact(str(path), 0, n, name))
-        signals[file.name] = FileSignals(*written, None, n, 4000 * n, 0, 0)
+        signals[file.name] = FileSignals(written[0], written[1], None, n, 4000 * n, 0, 0)
     groups = group_files(files)
     filtered: dict[str, FilteredGroup] = {}
     for group in groups:
@@ -180,11 +180,11 @@ class Counting(InProcess):
             self._now.read_bytes += len(data)
             return data
 
-        def read(columns: Columns, group: int, names: Sequence[str] | None = None) -> pa.Table:
+        def read(of: Columns, group: int, columns: Sequence[str] | None = None) -> pa.Table:
             self._now.reads += 1
-            return self._read(columns, group, names)
+            return self._read(of, group, columns)
 
-        store.read_range, Columns.read_row_group = read_range, read  # type: ignore[method-assign]
+        store.read_range, Columns.read_row_group = read_range, read  # type: ignore[assignment, method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -80,7 +80,7 @@ def shuffle_bands(parts: Sequence[Part], followers: Partition, levels: Levels, p
     """
     settings = plan.settings
     out = bands_of(settings).writer(stem, levels)
-    behind = read_records(*followers, FOLLOWER)
+    behind = read_records(followers.files, followers.place, FOLLOWER)
     behind = behind[np.argsort(behind["id"])]
     corpora = plan.corpora()
     within = settings.scope == "within"
@@ -171,7 +171,9 @@ def walk_buckets(
     members = MEMBERS.writer(stem.with_name(f"{stem.name}.members"), to_chunks)
     # A row makes as many pairs as its window is wide at most, and they come on top of it.
     limit = max(MIN_SLICE, plan.memory // (2 * (1 + 2 * max(window, small // 2))))
-    slices = merged(*rows, BAND, BY_BAND, limit) if round_ == 0 else _without_dropped(rows, updates, limit)
+    slices = (
+        merged(rows.files, rows.place, BAND, BY_BAND, limit) if round_ == 0 else _without_dropped(rows, updates, limit)
+    )
     corpus_of = plan.chunks.table.corpus_of if plan.settings.scope == "across" else None
     buckets = capped = live_rows = largest = 0
     for pair, again, seen in _walk_slices(slices, window, small, plan.settings.fan_out, corpus_of):
@@ -204,8 +206,8 @@ MEMBERS = Records(UPDATE, ("id", "state"), distinct)
 
 def _without_dropped(live: Partition, updates: Partition, limit: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Slices of a live file without the documents that were dropped, and whether each of the rest may still be."""
-    changed = np.unique(read_records(*updates, UPDATE))
-    for rows in sequential(*live, BAND, limit):
+    changed = np.unique(read_records(updates.files, updates.place, UPDATE))
+    for rows in sequential(live.files, live.place, BAND, limit):
         at, has_update = lookup(changed["id"], rows["id"])
         state = np.zeros(len(rows), np.uint64)
         state[has_update] = changed["state"][at[has_update]]

@@ -82,7 +82,7 @@ def one_per_pair(edges: np.ndarray) -> np.ndarray:
 def _edges_of(ranges: Sequence[Partition], memory: int) -> Iterator[np.ndarray]:
     """The edges of consecutive ranges in their order, each pair once."""
     for edges in ranges:
-        slices = merged(*edges, EDGE, EDGES.by, memory // 8)
+        slices = merged(edges.files, edges.place, EDGE, EDGES.by, memory // 8)
         yield from map(one_per_pair, _unsplit(slices, EDGE, ("better", "id")))
 
 
@@ -287,14 +287,14 @@ def tell_chunks(
     updates = UPDATES.writer(stem.with_name(f"{stem.name}.updates"), to_buckets)
     near = 0
     for place, (drops, unknown, inside) in enumerate(zip(going, waiting, members, strict=True)):
-        changes = [_change(read_records(*unknown, ID)["id"], UNKNOWN)]
-        for rows in _unsplit(merged(*drops, EDGE, DROPS.by, plan.memory // 8), EDGE, ("id",)):
+        changes = [_change(read_records(unknown.files, unknown.place, ID)["id"], UNKNOWN)]
+        for rows in _unsplit(merged(drops.files, drops.place, EDGE, DROPS.by, plan.memory // 8), EDGE, ("id",)):
             found = _drops(first_drops(rows))
             near += int((found["kind"] % OF_EXCLUDED == NEAR).sum())
             out.add(found, place)
             changes.append(_change(found["id"], DROPPED))
         changed = sort_records(np.concatenate(changes), ("id",))
-        for rows in merged(*inside, UPDATE, MEMBERS.by, plan.memory // 4):
+        for rows in merged(inside.files, inside.place, UPDATE, MEMBERS.by, plan.memory // 4):
             at, hit = lookup(changed["id"], rows["id"])
             update = rows[hit]
             buckets = update["state"].astype(np.int64) // several

@@ -74,7 +74,7 @@ def shuffle_contents(
     out = CONTENTS.writer(stem.with_name(f"{stem.name}.contents"), levels)
     spans = SPANS.writer(stem.with_name(f"{stem.name}.spans"))
     samples = SAMPLES.writer(stem.with_name(f"{stem.name}.samples"))
-    gone = np.sort(read_records(*followers, FOLLOWER)["id"])
+    gone = np.sort(read_records(followers.files, followers.place, FOLLOWER)["id"])
     for part in parts:
         for batch, order, code in ordered_batches(part, plan, ["content_hash"]):
             hashes = halves(batch.column("content_hash"))
@@ -166,7 +166,7 @@ def find_classes(
     scope = ("all", "within", "across").index(plan.settings.scope)
     found = 0
     # Followers and edges of a slice come on top of it.
-    for rows in merged(*contents, CONTENT, CONTENTS.by, plan.memory // 4):
+    for rows in merged(contents.files, contents.place, CONTENT, CONTENTS.by, plan.memory // 4):
         follows, leader, leader_order, twin, linked = _classes(
             rows["h0"], rows["h1"], rows["order"], rows["id"], rows["bytes"], rows["code"].astype(np.int64),
             corpora, scope, by_url, *state,

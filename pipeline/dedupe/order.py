@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -349,9 +349,10 @@ class Chunks:
         chunk_of = np.empty(sum(map(len, self.members)), np.int64)
         for i, groups in enumerate(self.members):
             chunk_of[list(groups)] = i
-        facts = {f.name: getattr(self.table, f.name) for f in fields(self.table)}
-        listed = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in facts.items()}
-        write_json(path, {"chunk_of": chunk_of.tolist(), "table": listed})
+        names = (f.name for f in fields(self.table) if f.name != "corpus_names")
+        columns = {name: getattr(self.table, name).tolist() for name in names}
+        listed = {"chunk_of": chunk_of.tolist(), "corpus_names": self.table.corpus_names, "columns": columns}
+        write_json(path, listed)
         return StoredChunks(path, len(self.members))
 
 
@@ -379,10 +380,8 @@ class StoredChunks:
 def _read_chunks(path: Path) -> tuple[np.ndarray, FileTable]:
     listed = read_json(path)
     types = {"groups": np.int32, "corpora": np.uint8}
-    table = {
-        k: tuple(v) if k == "corpus_names" else np.array(v, types.get(k, np.uint64)) for k, v in listed["table"].items()
-    }
-    return np.array(listed["chunk_of"], np.int64), FileTable(**table)
+    table: dict[str, Any] = {name: np.array(v, types.get(name, np.uint64)) for name, v in listed["columns"].items()}
+    return np.array(listed["chunk_of"], np.int64), FileTable(corpus_names=tuple(listed["corpus_names"]), **table)
 
 
 def id_batches(
@@ -394,9 +393,9 @@ def id_batches(
         need: asked before each batch for the smallest id that is still needed; None ends the walk.
     """
     files = [
-        (file.file_hash, *tables)
+        (file.file_hash, signals, signatures)
         for part in parts
-        for file, *tables in zip(part.group.files, part.signals, part.signatures, strict=True)
+        for file, signals, signatures in zip(part.group.files, part.signals, part.signatures, strict=True)
     ]
     for file_hash, signals, signatures in sorted(files, key=lambda entry: entry[0]):
         first = need()

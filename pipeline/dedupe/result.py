@@ -81,7 +81,10 @@ def resolve(
     drops = drops[np.argsort(drops["id"])]
     out = OWN_DROPS.writer(stem.with_name(f"{stem.name}.drops"), to_chunks)
     clusters = CLUSTERS.writer(stem.with_name(f"{stem.name}.members"), to_chunks)
-    followed = (_moved(behind, drops, kind) for behind in sequential(*followers, FOLLOWER, plan.memory // 8))
+    followed = (
+        _moved(behind, drops, kind)
+        for behind in sequential(followers.files, followers.place, FOLLOWER, plan.memory // 8)
+    )
     for every in chain([drops] if first else [], followed):
         out.add(every, plan.chunks.of(every["id"]))
         members = np.empty(len(every), MEMBER)
@@ -112,7 +115,9 @@ def _moved(behind: np.ndarray, drops: np.ndarray, kind: int) -> np.ndarray:
 
 
 def _read_all(sources: Sequence[Partition], dtype: np.dtype) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype), *(read_records(*source, dtype) for source in sources)])
+    return np.concatenate(
+        [np.empty(0, dtype), *(read_records(source.files, source.place, dtype) for source in sources)]
+    )
 
 
 class Cluster(NamedTuple):
@@ -160,9 +165,9 @@ def write_decisions(
         capped: documents of this chunk that a cap kept from being compared with all.
         held_out: uint64 [k], sorted file hashes of the held-out files.
     """
-    drops = read_records(*dropped, DROP)
+    drops = read_records(dropped.files, dropped.place, DROP)
     drops = drops[np.argsort(drops["id"])]
-    members = summed(sort_records(read_records(*clusters, MEMBER), CLUSTERS.by))
+    members = summed(sort_records(read_records(clusters.files, clusters.place, MEMBER), CLUSTERS.by))
     cut_short = np.unique(_read_all(capped, ID)["id"])
     corpora = plan.corpora()
     decisions, counts = dict[str, Artifact](), _Counts()

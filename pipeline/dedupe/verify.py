@@ -93,7 +93,7 @@ def gather_pairs(
     total = 0
     for place, chunk in enumerate(found):
         n = 0
-        for rows in merged(*chunk, PAIR, PAIRS.by, plan.memory // 3):
+        for rows in merged(chunk.files, chunk.place, PAIR, PAIRS.by, plan.memory // 3):
             rows = unique_pairs(rows.copy())
             order = rows["order"] & ~(OPEN | CAPPED)
             waiting = (rows["order"] & OPEN) > 0
@@ -128,7 +128,9 @@ def answer(
     answers = answers_of(size)
     out = answers.writer(stem, to_chunks)
     for parts, wants in zip(chunks, requests, strict=True):
-        asked = Cursor(map(distinct, merged(*wants, REQUEST, REQUESTS.by, plan.memory // 8)), "id", REQUEST)
+        asked = Cursor(
+            map(distinct, merged(wants.files, wants.place, REQUEST, REQUESTS.by, plan.memory // 8)), "id", REQUEST
+        )
         for batch in id_batches(parts, ["doc_id", "n_shingles", "sketch"], asked.next_key):
             ids = batch.column("doc_id").to_numpy()
             wanted = asked.take(int(ids[-1]))
@@ -201,9 +203,11 @@ def _edges(parts: Sequence[Part], pairs: Partition, sketches: Partition, size: i
     """The edges among the pairs of a chunk."""
     code = {name: i for i, name in enumerate(plan.codes)}
     answers = answers_of(size)
-    answered = Cursor(merged(*sketches, answers.dtype, answers.by, plan.memory // 8), "slot", answers.dtype)
+    answered = Cursor(
+        merged(sketches.files, sketches.place, answers.dtype, answers.by, plan.memory // 8), "slot", answers.dtype
+    )
     held, slot = np.empty(0, answers.dtype), -1
-    left = Cursor(sequential(*pairs, PAIR, plan.memory // 8), "id", PAIR)
+    left = Cursor(sequential(pairs.files, pairs.place, PAIR, plan.memory // 8), "id", PAIR)
     compared = 0
     for batch in id_batches(parts, ["doc_id", "subset", "n_shingles", "sketch"], left.next_key):
         ids = batch.column("doc_id").to_numpy()

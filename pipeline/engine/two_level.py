@@ -14,10 +14,9 @@ same, and in the same order if they have one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -55,10 +54,6 @@ class Partition:
     files: FileSet
     place: int = 0
     """Of the partition in each file."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Both, as the readers of `shuffle.py` take them."""
-        return iter((self.files, self.place))
 
 
 @dataclass(frozen=True)
