@@ -124,7 +124,7 @@ def main() -> None:
     files = list_sources(curate_settings(recipe).sources)
     batches = stratified([(f, b) for f in files for b in read_rows(f, Quarantine(f))], options.megabytes, 2)
     settings = scan.ScanSettings()
-    schema, nothing = scan.signals_schema(settings), scan.Models.nothing()
+    schema, nothing = scan.scanned_schema(settings), scan.Models.nothing()
     signals = [scan.scan_piece(p, f, settings, schema, nothing) for f, b in batches for p in scan.pieces(b)]
     columns = {name: np.concatenate([s.column(name).to_numpy() for s in signals]) for name in SIGNAL_COUNTS}
     texts = [t for _, b in batches for t in b.column("text").to_pylist()]

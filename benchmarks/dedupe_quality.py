@@ -148,7 +148,8 @@ def main() -> None:
         print(f"scan and dedupe: {time.monotonic() - began:.1f} s; {json.dumps(result.figures['rounds'])}")
         decided = decisions(Path(folder), files).to_pydict()
         signals = [
-            pq.read_table(RunPaths(Path(folder)).signals(f.corpus, f.path), columns=["band_signature"]) for f in files
+            pq.read_table(RunPaths(Path(folder)).signatures(f.corpus, f.path), columns=["band_signature"])
+            for f in files
         ]
         bands = [row for table in signals for row in table.column("band_signature").to_pylist()]
     texts = read_texts(files)

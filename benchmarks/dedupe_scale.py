@@ -1,19 +1,24 @@
-"""Time, memory and disk of dedupe on made-up signatures of any number of documents: what a task takes stays bounded.
+"""CPU, reads, memory and disk of dedupe on made-up signatures of any number of documents, and how they grow with it.
 
-    python -m benchmarks.dedupe_scale [--documents 100K 1M 10M] [--memory 1Gi] [--workers 2] [--folder DIR]
+    python -m benchmarks.dedupe_scale [--documents 1M 4M 16M] [--memory 1Gi] [--folder DIR]
 
 Clusters are Zipf-like, one holds a tenth of all documents. Members of a cluster have up to an eighth of their shingles
 of their own; a third of them are exact copies. Signatures, sketches and hashes are those that scan would make of such
-sets of shingles. Needs about 1.5 KB of disk a document in DIR. The last line is JSON.
+sets of shingles. Tasks run in this process, one after the other. A read is a range of a file, or a row group of a table.
+Needs about 2 KB of disk a document in DIR. The last line is JSON, with the exponents of what grows.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import dedupe
-from fox1.pipeline.engine.on_ray import ray_session
-from fox1.pipeline.engine.tasks import Engine
+from fox1.pipeline.engine.tasks import Engine, InProcess, Outcome, Planned, Progress, attempt
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
-from fox1.pipeline.run.artifacts import ROW_GROUP_ROWS, Artifact, RunPaths
+from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, RunPaths
+from fox1.pipeline.run.columns import Columns
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
 from fox1.pipeline.signals.hashing import fixed_binary, mix64
 from fox1.pipeline.signals.minhash import MinHashSettings, _update_minima, coefficients
 from fox1.pipeline.signals.scan import FileSignals
 from fox1.recipes.units import quantity
+from fox1.storage import store
 from numba import njit, prange
 
 DOCUMENTS_PER_FILE = 50_000
@@ -118,15 +124,19 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
                 "quality": rng.integers(0, 65_536, n, np.uint16),
                 "contaminated": pa.repeat(pa.scalar(0, pa.uint16()), n),
                 "n_bytes": rng.integers(200, 10_000, n),
-                "band_signature": fixed_binary(bands),
                 "n_shingles": sizes,
-                "sketch": pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)]),
             }
         )
-        path = paths.signals("web", name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, row_group_size=ROW_GROUP_ROWS, compression="lz4")
-        signals[file.name] = FileSignals(Artifact(str(path), 0, n, name), None, n, 4000 * n, 0, 0)
+        sketch = pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+        wide = pa.table(
+            {"doc_id": table.column("doc_id"), "band_signature": fixed_binary(bands), "sketch": sketch},
+        )
+        written = []
+        for path, columns in ((paths.signals("web", name), table), (paths.signatures("web", name), wide)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(columns, path, row_group_size=SIGNAL_GROUP_ROWS, compression="lz4")
+            written.append(Artifact(str(path), 0, n, name))
+        signals[file.name] = FileSignals(written[0], written[1], None, n, 4000 * n, 0, 0)
     groups = group_files(files)
     filtered: dict[str, FilteredGroup] = {}
     for group in groups:
@@ -142,64 +152,124 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
     return groups, signals, filtered
 
 
-def measure(root: Path, documents: int, memory: int, workers: int) -> dict[str, Any]:
+class Counting(InProcess):
+    """Runs tasks in this process, and counts what each step takes."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Step] = {}
+        self._now = Step()
+        self._read_range, self._read = store.read_range, Columns.read_row_group
+
+    def run(
+        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]:
+        self._now = self.steps.setdefault(step.removeprefix("dedupe.").rstrip("0123456789"), Step())
+        for planned in tasks:
+            began = time.process_time()
+            outcome = attempt(planned, paths, step)
+            spent = time.process_time() - began
+            self._now.tasks += 1
+            self._now.cpu += spent
+            self._now.longest = max(self._now.longest, spent)
+            yield planned.index, outcome
+
+    def __enter__(self) -> Counting:
+        def read_range(path: Path, begin: int, end: int | None) -> bytes:
+            data = self._read_range(path, begin, end)
+            self._now.reads += 1
+            self._now.read_bytes += len(data)
+            return data
+
+        def read(of: Columns, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+            self._now.reads += 1
+            return self._read(of, group, columns)
+
+        store.read_range, Columns.read_row_group = read_range, read  # type: ignore[assignment, method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        store.read_range, Columns.read_row_group = self._read_range, self._read  # type: ignore[method-assign]
+
+
+@dataclass
+class Step:
+    """What a step of dedupe takes, over all rounds."""
+
+    tasks: int = 0
+    cpu: float = 0.0
+    longest: float = 0.0
+    """CPU seconds of a task."""
+    reads: int = 0
+    read_bytes: int = 0
+
+
+def measure(root: Path, documents: int, memory: int) -> dict[str, Any]:
     began = time.monotonic()
     groups, signals, filtered = write_signals(root, documents)
-    print(f"{documents:,} documents: signatures written in {time.monotonic() - began:.0f} s")
+    print(f"{documents:,} documents: signatures written in {time.monotonic() - began:.0f} s", flush=True)
     paths = RunPaths(root)
-    with ray_session(None, workers) as executor:
-        began = time.monotonic()
+    with Counting() as executor:
+        began, cpu = time.monotonic(), time.process_time()
         engine = Engine(paths, executor, memory=memory)
         result = dedupe(engine, groups, signals, filtered, DedupeSettings(), SHAPE)
-        seconds = time.monotonic() - began
-    steps: dict[str, list[float]] = {}
-    peak = 0
-    for line in paths.timings("tasks.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        name = entry["stage"].removeprefix("dedupe.").rstrip("0123456789.")
-        steps.setdefault(name, [0.0, 0.0])[0] += entry["seconds"]
-        steps[name][1] = max(steps[name][1], entry["peak_bytes"] / (1 << 20))
-        peak = max(peak, entry["peak_bytes"])
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+    lines = [json.loads(line) for line in paths.timings("tasks.jsonl").read_text().splitlines()]
+    peak = max(line["peak_bytes"] for line in lines)
     disk: dict[str, int] = {}
     for path in (root / "dedupe").rglob("*"):
         if path.is_file():
-            name = path.parent.name.rstrip("0123456789.")
+            name = path.relative_to(root / "dedupe").parts[0].rstrip("0123456789")
             disk[name] = disk.get(name, 0) + path.stat().st_size
-    for name, (spent, most) in steps.items():
-        size = disk.get(name, 0)
-        print(f"  {name:12} {spent:8.1f} task-s {size / documents:8.1f} bytes/document {most:8.0f} MiB at most")
+    for name, step in executor.steps.items():
+        print(
+            f"  {name:18} {step.tasks:6} tasks {step.cpu:8.1f} CPU-s, longest {step.longest:6.1f} "
+            f"{step.reads:8,} reads {step.read_bytes / documents:8.1f} and {disk.get(name, 0) / documents:8.1f} bytes/document"
+        )
     print(f"  rounds: {json.dumps(result.figures['rounds'])}")
     kept = sum(v.documents for v in result.verdicts.listed() if not v.reason)
     figures = {
         "documents": documents,
         "seconds": round(seconds, 1),
+        "cpu_s": round(cpu, 1),
+        "reads": sum(step.reads for step in executor.steps.values()),
+        "tasks": sum(step.tasks for step in executor.steps.values()),
         "documents_per_second": round(documents / seconds),
         "peak_mib": round(peak / (1 << 20)),
         "shuffle_bytes_per_document": round(sum(disk.values()) / documents, 1),
+        "decide_cpu_s": round(executor.steps["decide"].cpu, 2),
         "kept": kept,
         "rounds": len(result.figures["rounds"]),
         "largest_bucket": result.figures["largest_bucket"],
         "kept_past_a_cap": result.figures["kept_past_a_cap"],
     }
-    print(f"  {json.dumps(figures)}")
+    print(f"  {json.dumps(figures)}", flush=True)
     return figures
+
+
+def exponent(found: Sequence[dict[str, Any]], name: str) -> float:
+    """The largest slope of a figure between two numbers of documents that follow each other, both as logarithms."""
+    pairs = itertools.pairwise(found)
+    slopes = (math.log(b[name] / a[name]) / math.log(b["documents"] / a["documents"]) for a, b in pairs)
+    return round(max(slopes, default=math.nan), 3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--documents", nargs="+", default=["100K", "1M", "10M"])
+    parser.add_argument("--documents", nargs="+", default=["1M", "4M", "16M"])
     parser.add_argument("--memory", default="1Gi")
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
     found = []
-    for number in options.documents:
+    # Kernels are compiled, or loaded, before anything is counted.
+    for number in ("20K", *options.documents):
         root = Path(tempfile.mkdtemp(prefix="fox1-scale-", dir=options.folder))
         try:
-            found.append(measure(root, quantity(number), quantity(options.memory), options.workers))
+            found.append(measure(root, quantity(number), quantity(options.memory)))
         finally:
             shutil.rmtree(root)
-    print(json.dumps(found))
+    del found[0]
+    growth = {f"{name}_exponent": exponent(found, name) for name in ("cpu_s", "reads", "shuffle_bytes_per_document")}
+    print(json.dumps({"runs": found, **growth}))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _handle_text() -> None:
         weights = np.zeros((1, quality.BUCKETS), np.int16)
         prepared = scan.Models(quality.QualityModels(("web",), weights), index, urls.parse_rules(["x.org", "word"]))
         file = SourceFile("pile", "x", "", 0, "", "pile", False, 1)
-        scan.scan_piece(batch, file, settings, scan.signals_schema(settings), prepared)
+        scan.scan_piece(batch, file, settings, scan.scanned_schema(settings), prepared)
     s = segment(*scan.text_buffers(batch.column("text")))
     quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)

@@ -36,7 +36,7 @@ from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
 from .run.identity import Group, SourceFile, group_files
 from .run.manifest import read_manifest, write_manifest
-from .signals.scan import ScanSettings, signals_schema
+from .signals.scan import ScanSettings
 from .signals.stage import scan
 from .sources.listing import SourceSettings, list_sources, sample_files
 from .stats.asked import hash_of_settings
@@ -166,7 +166,7 @@ def _run_stages(
     """The stages in order, the name of each when it is done; whoever iterates may stop after any of them."""
     s, paths = settings, engine.paths
     groups = group_files(files)
-    old = read_run(RunPaths(store.as_path(s.against)), files, signals_schema(s.scan)) if s.against else NO_RUN
+    old = read_run(RunPaths(store.as_path(s.against)), files, s.scan) if s.against else NO_RUN
     barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
 
     prepared = prepare(

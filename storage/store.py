@@ -26,7 +26,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from .names import stays_below
 from .scratch import make_private, scratch, scratch_limit, session_folder
@@ -329,11 +329,16 @@ def read_now(path: Path) -> bytes:
     return bytes(retried(lambda: store.cat_file(key), path.url))
 
 
+def only_in_store(path: Path) -> TypeGuard[Mirrored]:
+    """Whether opening a file would fetch all of it."""
+    return isinstance(path, Mirrored) and not path.local.exists()
+
+
 def read_range(path: Path, begin: int, end: int | None) -> bytes:
     """Bytes of a file (None: to its end) without fetching the rest of it."""
     if end is not None and end <= begin:
         return b""
-    if isinstance(path, Mirrored) and not path.local.exists():
+    if only_in_store(path):
         store, key = store_of(path.url)
         return bytes(retried(lambda: store.cat_file(key, start=begin, end=end), path.url))
     with open(path, "rb") as file:

@@ -11,20 +11,21 @@ from ..run.artifacts import RunPaths, read_json
 from ..run.identity import SourceFile, group_files
 from ..run.manifest import read_manifest
 from ..signals import content
-from ..text.survivors import DecidedFile
+from ..signals.scan import ScanSettings, signals_schema, signatures_schema
+from ..text.survivors import DecidedFile, listed_artifact
 from .order import Part
 from .stage import OldRun
 
 COMPARED = ("content_hash", "url_hash", "band_signature", "sketch")
-"""Columns of `signals/` that must mean the same in both runs."""
+"""Columns of `signals/` and `signatures/` that must mean the same in both runs."""
 
 
-def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> OldRun:
+def read_run(old: RunPaths, files: Sequence[SourceFile], settings: ScanSettings) -> OldRun:
     """What dedupe needs of a finished run.
 
     Args:
         files: of the new run.
-        schema: of its `signals/`.
+        settings: of its scan.
 
     Raises:
         ValueError: the run is not finished, has other signatures, or has files of the same name.
@@ -43,21 +44,26 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     groups = group_files(old_files)
 
     if old_files:
-        _check_schema(old, old_files[0], schema)
+        _check_schema(old, old_files[0], settings)
     parts, sizes = [], []
     for group in groups:
         decided = [DecidedFile.of_run(f, old, artifacts) for f in group.files]
-        parts.append(Part(group, tuple(d.signals for d in decided), None, tuple(d.decisions for d in decided)))
+        signatures = tuple(listed_artifact(old.signatures(f.corpus, f.path), old, artifacts) for f in group.files)
+        decisions = tuple(d.decisions for d in decided)
+        parts.append(Part(group, tuple(d.signals for d in decided), signatures, None, decisions))
         sizes.append((3 * group.size, sum(d.signals.rows for d in decided)))
     subsets = tuple(f"{c['corpus']}/{s}" for c in funnel["corpora"] for s in c["subsets"])
     return OldRun(tuple(parts), tuple(sizes), subsets)
 
 
-def _check_schema(old: RunPaths, file: SourceFile, schema: pa.Schema) -> None:
-    path = old.signals(file.corpus, file.path)
-    there = pq.read_schema(path)
+def _check_schema(old: RunPaths, file: SourceFile, settings: ScanSettings) -> None:
+    here = (signals_schema(settings), signatures_schema(settings.minhash))
+    there = []
+    for path in (old.signals(file.corpus, file.path), old.signatures(file.corpus, file.path)):
+        there.append(pq.read_schema(path) if path.exists() else pa.schema([]))
     for name in COMPARED:
-        meanings = [s.field(name).metadata if name in s.names else None for s in (there, schema)]
+        fields = [[s.field(name) for s in both if name in s.names] for both in (there, here)]
+        meanings = [found[0].metadata if found else None for found in fields]
         if meanings[0] != meanings[1]:
             said = [(m or {}).get(b"encoding", b"nothing").decode() for m in meanings]
             if name == content.COLUMN:

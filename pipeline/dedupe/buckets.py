@@ -16,17 +16,10 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import (
-    RecordShuffle,
-    by_hash_range,
-    distinct,
-    first_of_runs,
-    lookup,
-    merged,
-    read_records,
-    sequential,
-)
-from ..run.artifacts import Artifact, FileSet
+from ..engine.shuffle import Records, by_hash_range, distinct, first_of_runs, lookup, merged, read_records, sequential
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
+from ..run.artifacts import Artifact
 from ..signals.hashing import mix64
 from .order import (
     BAND,
@@ -42,6 +35,7 @@ from .order import (
     PAIR,
     UNKNOWN,
     UPDATE,
+    DedupeSettings,
     Part,
     Plan,
     may_drop,
@@ -49,6 +43,7 @@ from .order import (
 )
 
 BY_BAND = ("band", "order", "id")
+LIVE = Records(BAND)
 SMALL = 8
 """Members of a bucket that are compared with each other in the first round."""
 MIN_SLICE = 1 << 16
@@ -62,6 +57,11 @@ def window_of(round_: int, fan_out: int) -> int:
     return min((1, 8)[round_], fan_out) if round_ < 2 else fan_out
 
 
+def bands_of(settings: DedupeSettings) -> Records:
+    """Documents in buckets; in that of a URL one may come twice."""
+    return Records(BAND, BY_BAND, distinct if settings.url.corpora else None)
+
+
 @dataclass(frozen=True)
 class Bands:
     """The documents of a chunk by their bands."""
@@ -72,17 +72,15 @@ class Bands:
     """Of this run."""
 
 
-def shuffle_bands(
-    parts: Sequence[Part], followers: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
-) -> Bands:
+def shuffle_bands(parts: Sequence[Part], followers: Partition, levels: Levels, plan: Plan, stem: Path) -> Bands:
     """Map: the bands of every document that filters kept and that leads its classes, by ranges of the band hash.
 
     Documents that may not stand for each other come into different buckets: those of other corpora under the scope
     `within`, and exempt ones. Held-out documents come into the buckets of all.
     """
     settings = plan.settings
-    out = RecordShuffle(stem, partitions, BAND, BY_BAND, distinct if settings.url.corpora else None)
-    behind = read_records(followers, chunk, FOLLOWER)
+    out = bands_of(settings).writer(stem, levels)
+    behind = read_records(followers.files, followers.place, FOLLOWER)
     behind = behind[np.argsort(behind["id"])]
     corpora = plan.corpora()
     within = settings.scope == "within"
@@ -100,7 +98,7 @@ def shuffle_bands(
                 records["order"] = np.repeat(order[rows], chosen.shape[1])
                 records["id"] = np.repeat(ids[rows], chosen.shape[1])
                 records = records[chosen.ravel() != 0]
-                out.add(records, by_hash_range(records["band"], partitions))
+                out.add(records, by_hash_range(records["band"], levels.partitions))
 
     documents = 0
     for part in parts:
@@ -147,51 +145,48 @@ class Walked:
     live: tuple[Artifact, ...]
     """`BAND`: what must be walked again."""
     members: tuple[Artifact, ...]
-    """`UPDATE`: by chunk, who is in what must be walked again; of the first round only."""
+    """`UPDATE`: by chunk, who is in what must be walked again, with the number of this task."""
     buckets: int
     capped_buckets: int
     live_rows: int
     largest_bucket: int
 
 
-def walk_buckets(files: FileSet, updates: FileSet, partition: int, round_: int, plan: Plan, stem: Path) -> Walked:
-    """One round over the buckets of a partition.
+def walk_buckets(
+    rows: Partition, updates: Partition, number: int, round_: int, to_chunks: Levels, plan: Plan, stem: Path
+) -> Walked:
+    """One round over the buckets of a partition, or what is left of several that follow each other.
 
     Writes candidate pairs by the chunk of the worse document (`<stem>.pairs`), what must be walked again
-    (`<stem>.live`), and in the first round, by chunk, who is in it (`<stem>.members`).
+    (`<stem>.live`), and by chunk who is in it (`<stem>.members`).
 
     Args:
-        files: of bands in the first round; then what the last one left of this partition.
+        rows: bands in the first round; then what the last one left.
         updates: from the second round on: what became of its documents.
     """
     window = window_of(round_, plan.settings.fan_out)
     small = SMALL if round_ == 0 else 0
-    chunks = len(plan.chunks.members)
-    pairs = RecordShuffle(stem.with_name(f"{stem.name}.pairs"), chunks, PAIR, ("id", "better"), unique_pairs)
-    live = RecordShuffle(stem.with_name(f"{stem.name}.live"), 1, BAND)
-    members = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, UPDATE, ("id", "state"), distinct)
+    pairs = PAIRS.writer(stem.with_name(f"{stem.name}.pairs"), to_chunks)
+    live = LIVE.writer(stem.with_name(f"{stem.name}.live"))
+    members = MEMBERS.writer(stem.with_name(f"{stem.name}.members"), to_chunks)
     # A row makes as many pairs as its window is wide at most, and they come on top of it.
     limit = max(MIN_SLICE, plan.memory // (2 * (1 + 2 * max(window, small // 2))))
     slices = (
-        merged(files, partition, BAND, BY_BAND, limit)
-        if round_ == 0
-        else _without_dropped(files, updates, partition, limit)
+        merged(rows.files, rows.place, BAND, BY_BAND, limit) if round_ == 0 else _without_dropped(rows, updates, limit)
     )
     corpus_of = plan.chunks.table.corpus_of if plan.settings.scope == "across" else None
     buckets = capped = live_rows = largest = 0
-    for pair, rows, seen in _walk_slices(slices, window, small, plan.settings.fan_out, corpus_of):
+    for pair, again, seen in _walk_slices(slices, window, small, plan.settings.fan_out, corpus_of):
         pairs.add(pair, plan.chunks.of(pair["id"]))
-        live.add(rows)
-        live_rows += len(rows)
+        live.add(again)
+        live_rows += len(again)
         buckets += int(seen[0])
         capped += int(seen[1])
         largest = max(largest, int(seen[2]))
-        if round_ == 0 and len(rows):
-            inside = np.empty(len(rows), UPDATE)
-            inside["id"], inside["state"] = rows["id"], partition
-            members.add(inside, plan.chunks.of(inside["id"]))
-    inside_live = members.close() if round_ == 0 else ()
-    return Walked(pairs.close(), live.close(), inside_live, buckets, capped, live_rows, largest)
+        inside = np.empty(len(again), UPDATE)
+        inside["id"], inside["state"] = again["id"], number
+        members.add(inside, plan.chunks.of(inside["id"]))
+    return Walked(pairs.close(), live.close(), members.close(), buckets, capped, live_rows, largest)
 
 
 def unique_pairs(rows: np.ndarray) -> np.ndarray:
@@ -205,12 +200,14 @@ def unique_pairs(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _without_dropped(
-    files: FileSet, updates: FileSet, partition: int, limit: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+PAIRS = Records(PAIR, ("id", "better"), unique_pairs)
+MEMBERS = Records(UPDATE, ("id", "state"), distinct)
+
+
+def _without_dropped(live: Partition, updates: Partition, limit: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Slices of a live file without the documents that were dropped, and whether each of the rest may still be."""
-    changed = np.unique(read_records(updates, partition, UPDATE))
-    for rows in sequential(files, 0, BAND, limit):
+    changed = np.unique(read_records(updates.files, updates.place, UPDATE))
+    for rows in sequential(live.files, live.place, BAND, limit):
         at, has_update = lookup(changed["id"], rows["id"])
         state = np.zeros(len(rows), np.uint64)
         state[has_update] = changed["state"][at[has_update]]

@@ -15,16 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import RecordShuffle, Shuffled, by_hash_range, merged, read_records
-from ..run.artifacts import Artifact, FileSet
+from ..engine.shuffle import Records, Shuffled, by_hash_range, merged, read_records
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
+from ..run.artifacts import Artifact
 from ..signals.hashing import halves
 from .order import (
-    BY_BETTER,
     CONTENT,
     EDGE,
+    EDGES,
     EXACT,
     EXEMPT,
     FOLLOWER,
+    FOLLOWERS,
     INELIGIBLE,
     NOT_EXCLUDED,
     NOT_HELD_OUT,
@@ -34,20 +37,44 @@ from .order import (
     may_drop,
     ordered_batches,
 )
+from .ranges import SAMPLES, SPAN, SPANS, Layout, sample
 
-BY_CONTENT = ("h0", "h1", "order", "id")
+CONTENTS = Records(CONTENT, ("h0", "h1", "order", "id"))
 OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora")
 """Of all rows, or of those that filters kept; by subset, or by corpus."""
 
 
+@dataclass(frozen=True)
+class Contents:
+    """The documents of a chunk by their contents, and what the layout of the run is made of."""
+
+    files: tuple[Artifact, ...]
+    """`CONTENT`."""
+    spans: tuple[Artifact, ...]
+    """`SPAN`."""
+    samples: tuple[Artifact, ...]
+    """`NODE`."""
+
+
 def shuffle_contents(
-    parts: Sequence[Part], followers: FileSet, chunk: int, partitions: int, plan: Plan, stem: Path
-) -> Shuffled:
+    parts: Sequence[Part],
+    followers: Partition,
+    levels: Levels,
+    documents: int,
+    ranges: int,
+    plan: Plan,
+    stem: Path,
+) -> Contents:
     """Map: every document of some parts, by ranges of its content hash. Documents that a newer copy of their URL
     replaces take no further part in dedupe.
+
+    Args:
+        documents: of the run, and `ranges` of the order that they are to be cut into.
     """
-    out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
-    gone = np.sort(read_records(followers, chunk, FOLLOWER)["id"])
+    out = CONTENTS.writer(stem.with_name(f"{stem.name}.contents"), levels)
+    spans = SPANS.writer(stem.with_name(f"{stem.name}.spans"))
+    samples = SAMPLES.writer(stem.with_name(f"{stem.name}.samples"))
+    gone = np.sort(read_records(followers.files, followers.place, FOLLOWER)["id"])
     for part in parts:
         for batch, order, code in ordered_batches(part, plan, ["content_hash"]):
             hashes = halves(batch.column("content_hash"))
@@ -56,13 +83,16 @@ def shuffle_contents(
             records = _contents(*hashes, order, ids, batch, code)
             if part.old:
                 records = records[(order & INELIGIBLE) == 0]
-            out.add(records, by_hash_range(records["h0"], partitions))
-    return Shuffled(out.close())
+            out.add(records, by_hash_range(records["h0"], levels.partitions))
+            spans.add(np.array([(ids[0], ids[-1])], SPAN))
+            use = (order & INELIGIBLE) == 0
+            samples.add(sample(order[use], ids[use], documents, ranges))
+    return Contents(out.close(), spans.close(), samples.close())
 
 
-def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path) -> Shuffled:
+def shuffle_urls(parts: Sequence[Part], levels: Levels, plan: Plan, stem: Path) -> Shuffled:
     """Map: documents of the corpora whose newest copy of a URL stays, by ranges of the URL's hash, newest first."""
-    out = RecordShuffle(stem, partitions, CONTENT, BY_CONTENT)
+    out = CONTENTS.writer(stem, levels)
     corpora = plan.corpora()
     for part in parts:
         if part.group.corpus not in plan.settings.url.corpora:
@@ -79,7 +109,7 @@ def shuffle_urls(parts: Sequence[Part], partitions: int, plan: Plan, stem: Path)
             records = _contents(url, scope, rank, batch.column("doc_id").to_numpy(), batch, code)
             # The newest that may stay: a document that was taken out says nothing about others with its URL.
             records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0) & (order >= NOT_EXCLUDED)]
-            out.add(records, by_hash_range(records["h0"], partitions))
+            out.add(records, by_hash_range(records["h0"], levels.partitions))
     return Shuffled(out.close())
 
 
@@ -111,30 +141,32 @@ class Classes:
     leaders: tuple[Artifact, ...]
     """Followers by the chunk of their leader."""
     edges: tuple[Artifact, ...]
-    """`EDGE`: leaders that may stand for each other."""
+    """`EDGE`: leaders that may stand for each other, by range; none of classes by URL."""
     duplicates: int
     """Documents that go as their leader goes, twins apart."""
     overlaps: dict[str, tuple[OverlapCell, ...]]
     """By kind of overlap (`OVERLAPS`); none of classes by URL."""
 
 
-def find_classes(files: FileSet, partition: int, by_url: bool, plan: Plan, stem: Path) -> Classes:
+def find_classes(
+    contents: Partition, layout: Layout | None, to_chunks: Levels, to_ranges: Levels, plan: Plan, stem: Path
+) -> Classes:
     """Reduce: the followers of every class, its exact edges, and the overlap of subsets and corpora.
 
     Followers are written twice: by the chunk of their own id (`<stem>.members`), for whoever must leave them out, and
     by the chunk of their leader (`<stem>.leaders`), for whoever learns what becomes of the leader.
     """
+    by_url = layout is None
     corpora = plan.corpora()
     n_codes = max(len(plan.codes), int(corpora.max(initial=0)) + 1)
     state = _OpenClass.empty(n_codes)
-    chunks = len(plan.chunks.members)
-    members = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, FOLLOWER)
-    leaders = RecordShuffle(stem.with_name(f"{stem.name}.leaders"), chunks, FOLLOWER)
-    edges = RecordShuffle(stem.with_name(f"{stem.name}.edges"), 1, EDGE, BY_BETTER)
+    members = FOLLOWERS.writer(stem.with_name(f"{stem.name}.members"), to_chunks)
+    leaders = FOLLOWERS.writer(stem.with_name(f"{stem.name}.leaders"), to_chunks)
+    edges = EDGES.writer(stem.with_name(f"{stem.name}.edges"), to_ranges)
     scope = ("all", "within", "across").index(plan.settings.scope)
     found = 0
     # Followers and edges of a slice come on top of it.
-    for rows in merged(files, partition, CONTENT, BY_CONTENT, plan.memory // 4):
+    for rows in merged(contents.files, contents.place, CONTENT, CONTENTS.by, plan.memory // 4):
         follows, leader, leader_order, twin, linked = _classes(
             rows["h0"], rows["h1"], rows["order"], rows["id"], rows["bytes"], rows["code"].astype(np.int64),
             corpora, scope, by_url, *state,
@@ -146,12 +178,13 @@ def find_classes(files: FileSet, partition: int, by_url: bool, plan: Plan, stem:
         members.add(records, plan.chunks.of(records["id"]))
         leaders.add(records, plan.chunks.of(records["leader"]))
         found += int((records["twin"] == 0).sum())
-        pairs = np.zeros(len(linked), EDGE)
-        for name, column in zip(("better_order", "better", "order", "id", "code"), linked.T, strict=True):
-            pairs[name] = column
-        pairs["shared"] = pairs["examined"] = 1
-        pairs["kind"] = EXACT
-        edges.add(pairs)
+        if layout:
+            pairs = np.zeros(len(linked), EDGE)
+            for name, column in zip(("better_order", "better", "order", "id", "code"), linked.T, strict=True):
+                pairs[name] = column
+            pairs["shared"] = pairs["examined"] = 1
+            pairs["kind"] = EXACT
+            edges.add(pairs, layout.range_of(pairs["better_order"], pairs["better"]))
     _close_class(state.documents, state.sizes, state.touched, state.n_touched, state.matrix)
     overlaps = {} if by_url else {name: sparse(m) for name, m in zip(OVERLAPS, state.matrix, strict=True)}
     return Classes(members.close(), leaders.close(), edges.close(), found, overlaps)

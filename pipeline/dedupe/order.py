@@ -18,18 +18,21 @@ copy goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numba import njit
 
 from ...storage.fields import Bounds, Derived, Share
+from ..engine.shuffle import Records, distinct
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import signal_batches
-from ..run.artifacts import Artifact
+from ..run.artifacts import Artifact, read_json, write_json
+from ..run.columns import Columns, open_columns
 from ..run.identity import ROW_BITS, FileTable, Group
 
 
@@ -81,8 +84,6 @@ HEAD = np.uint64(2)
 """In a row of a live bucket: every later member was compared with this one."""
 CAPPED = np.uint64(4)
 """In a pair: the cap keeps its document from being compared with better ones of a bucket."""
-MAYBE = np.uint64(2)
-"""In an edge that is a message: nobody knows yet whether the better document stays."""
 
 CONTENT = np.dtype([("h0", "<u8"), ("h1", "<u8"), ("order", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u4")])
 """A document by its content hash (or its URL): 40 bytes. `code` is that of its corpus and subset."""
@@ -95,8 +96,8 @@ BAND = np.dtype([("band", "<u8"), ("order", "<u8"), ("id", "<u8")])
 """A document in a bucket: 24 bytes."""
 PAIR = np.dtype([("id", "<u8"), ("better", "<u8"), ("order", "<u8"), ("better_order", "<u8")])
 """A candidate pair, `better` before `id` in the order; or, where `better` is 0, flags of a document alone."""
-REQUEST = np.dtype([("id", "<u8"), ("chunk", "<u8")])
-"""A chunk needs the sketch of a document."""
+REQUEST = np.dtype([("id", "<u8"), ("chunk", "<u8"), ("slot", "<u8")])
+"""A chunk needs the sketch of a document, for its pairs of one slot."""
 EDGE = np.dtype(
     [
         ("better_order", "<u8"),
@@ -124,10 +125,14 @@ DROP = np.dtype(
 """A document is dropped for another: 32 bytes."""
 BY_BETTER = ("better_order", "better", "order", "id")
 """How edges are sorted."""
+EDGES = Records(EDGE, BY_BETTER)
+FOLLOWERS = Records(FOLLOWER)
 ID = np.dtype([("id", "<u8")])
+IDS = Records(ID, ("id",), distinct)
 NODE = np.dtype([("order", "<u8"), ("id", "<u8")])
+"""A place in the total order."""
 UPDATE = np.dtype([("id", "<u8"), ("state", "<u8")])
-"""What became of a document in a round, or (as membership) the partition of a live bucket it is in."""
+"""What became of a document in a round, or (as membership) the task that left it in a live bucket."""
 DROPPED, UNKNOWN = 1, 2
 EXACT, NEAR, URL = 1, 2, 3
 KINDS = {EXACT: "exact", NEAR: "near", URL: "url"}
@@ -140,7 +145,7 @@ OF_EXCLUDED = 8
 def sketch_record(size: int) -> np.dtype:
     """A document's sketch on its way to a chunk that asked for it."""
     return np.dtype(
-        [("id", "<u8"), ("n_shingles", "<u4"), ("held", "<u4"), ("sketch", "<u4", (size + size % 2,))],
+        [("slot", "<u8"), ("id", "<u8"), ("n_shingles", "<u4"), ("held", "<u4"), ("sketch", "<u4", (size + size % 2,))],
     )
 
 
@@ -171,19 +176,6 @@ def bytes_of(order: np.ndarray) -> np.ndarray:
     return (~(order >> np.uint64(4))).astype(np.uint32)
 
 
-class Place(NamedTuple):
-    """A place in the total order."""
-
-    order: int
-    """Order key."""
-    id: int
-
-
-def places_of(rows: np.ndarray, order: str, id_: str) -> list[Place]:
-    """The places of some records' documents, by the names of the columns."""
-    return [Place(*both) for both in zip(rows[order].tolist(), rows[id_].tolist(), strict=True)]
-
-
 @dataclass(frozen=True)
 class Part:
     """A file group of this run, or of the finished run that its documents are compared with."""
@@ -191,6 +183,8 @@ class Part:
     group: Group
     signals: tuple[Artifact, ...]
     """Of each file of the group."""
+    signatures: tuple[Artifact, ...]
+    """Of each file of the group, row by row beside the signals."""
     filtered: Artifact | None
     """What the filters say of the group; None for a finished run."""
     decisions: tuple[Artifact, ...] = ()
@@ -206,7 +200,10 @@ class Part:
 
     def contents(self) -> list[object]:
         """Who its documents are and what is known of them, for `Plan.layout`."""
-        hashes = [a.hash for a in (*self.signals, *([self.filtered] if self.filtered else []), *self.decisions)]
+        hashes = [
+            a.hash
+            for a in (*self.signals, *self.signatures, *([self.filtered] if self.filtered else []), *self.decisions)
+        ]
         return [self.identity(), [f.name for f in self.group.files], hashes]
 
 
@@ -215,7 +212,7 @@ class Plan:
     """What every step of dedupe knows: the settings, which documents there are and which task handles them."""
 
     settings: DedupeSettings
-    chunks: Chunks
+    chunks: StoredChunks
     rank: dict[str, int]
     """Name -> priority."""
     codes: tuple[str, ...]
@@ -235,13 +232,17 @@ class Plan:
         return np.array([self.chunks.table.corpus_names.index(c.split("/", 1)[0]) for c in self.codes], np.int64)
 
 
+SIGNATURES = ("band_signature", "sketch")
+"""Columns of `signatures/`; all others are of `signals/`."""
 ORDER_COLUMNS = ["doc_id", "subset", "quality", "contaminated", "n_bytes"]
 
 
 def ordered_batches(
     part: Part, plan: Plan, columns: Sequence[str]
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
-    """(batch of signals with `columns` and those the order needs, order keys, codes) over the files of a part."""
+    """(batch with `columns` of signals and signatures and those the order needs, order keys, codes) over the files of a
+    part.
+    """
     group = part.group
     kept, excluded = _eligible(part.filtered, plan.settings.excluded_copies) if part.filtered else (None, None)
     code = {name: i for i, name in enumerate(plan.codes)}
@@ -252,7 +253,7 @@ def ordered_batches(
             kept, at = np.concatenate([np.empty(0, bool), *(_column(b, "kept") for b in decided)]), 0
         assert kept is not None
         wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
-        for batch in signal_batches(signals.file, wanted):
+        for batch in _batches(signals, part.signatures[i], wanted):
             eligible = kept[at : at + batch.num_rows]
             at += batch.num_rows
             subsets = batch.column("subset").dictionary_encode()
@@ -343,12 +344,44 @@ class Chunks:
             members += [tuple(c) for c in chunks if c]
         return cls(tuple(members), FileTable.build(groups))
 
+    def store(self, path: Path) -> StoredChunks:
+        """Write who is in which chunk, for tasks to look up."""
+        chunk_of = np.empty(sum(map(len, self.members)), np.int64)
+        for i, groups in enumerate(self.members):
+            chunk_of[list(groups)] = i
+        names = (f.name for f in fields(self.table) if f.name != "corpus_names")
+        columns = {name: getattr(self.table, name).tolist() for name in names}
+        listed = {"chunk_of": chunk_of.tolist(), "corpus_names": self.table.corpus_names, "columns": columns}
+        write_json(path, listed)
+        return StoredChunks(path, len(self.members))
+
+
+@dataclass(frozen=True)
+class StoredChunks:
+    """Who is in which chunk, as tasks find it in a file: the table of a hundred thousand files would cost more in the
+    arguments of each task than in a file that a worker reads once.
+    """
+
+    path: Path
+    count: int
+    """Of the chunks."""
+
+    @property
+    def table(self) -> FileTable:
+        return _read_chunks(self.path)[1]
+
     def of(self, doc_ids: np.ndarray) -> np.ndarray:
         """int64 chunk of every document."""
-        chunk = np.empty(sum(map(len, self.members)), np.int64)
-        for i, groups in enumerate(self.members):
-            chunk[list(groups)] = i
-        return chunk[self.table.group_of(doc_ids)]
+        chunk_of, table = _read_chunks(self.path)
+        return chunk_of[table.group_of(doc_ids)]
+
+
+@lru_cache(maxsize=2)
+def _read_chunks(path: Path) -> tuple[np.ndarray, FileTable]:
+    listed = read_json(path)
+    types = {"groups": np.int32, "corpora": np.uint8}
+    table: dict[str, Any] = {name: np.array(v, types.get(name, np.uint64)) for name, v in listed["columns"].items()}
+    return np.array(listed["chunk_of"], np.int64), FileTable(corpus_names=tuple(listed["corpus_names"]), **table)
 
 
 def id_batches(
@@ -359,19 +392,43 @@ def id_batches(
     Args:
         need: asked before each batch for the smallest id that is still needed; None ends the walk.
     """
-    files = [(f.file_hash, a) for part in parts for f, a in zip(part.group.files, part.signals, strict=True)]
-    for file_hash, signals in sorted(files, key=lambda entry: entry[0]):
+    files = [
+        (file.file_hash, signals, signatures)
+        for part in parts
+        for file, signals, signatures in zip(part.group.files, part.signals, part.signatures, strict=True)
+    ]
+    for file_hash, signals, signatures in sorted(files, key=lambda entry: entry[0]):
         first = need()
         if first is None:
             return
         if first >> ROW_BITS > file_hash:
             continue
-        with pq.ParquetFile(signals.file) as parquet:
-            at = parquet.schema_arrow.names.index("doc_id")
-            for group in range(parquet.num_row_groups):
+        with open_columns(signals.file) as file, open_columns(signatures.file) as signed:
+            at = file.schema_arrow.names.index("doc_id")
+            for group in range(file.num_row_groups):
                 first = need()
                 if first is None:
                     return
-                rows = parquet.metadata.row_group(group)
+                rows = file.metadata.row_group(group)
                 if rows.num_rows and first <= rows.column(at).statistics.max:
-                    yield from parquet.read_row_group(group, columns=list(columns)).combine_chunks().to_batches()
+                    yield from _beside(file, signed, group, columns)
+
+
+def _batches(signals: Artifact, signatures: Artifact, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Row groups with columns of both tables of a file; empty ones are left out."""
+    with open_columns(signals.file) as file, open_columns(signatures.file) as signed:
+        for group in range(file.num_row_groups):
+            yield from _beside(file, signed, group, columns)
+
+
+def _beside(signals: Columns, signatures: Columns, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of a row group of both tables, none if it is empty."""
+    wide = [name for name in columns if name in SIGNATURES]
+    table = signals.read_row_group(group, [name for name in columns if name not in SIGNATURES])
+    if wide:
+        more = signatures.read_row_group(group, wide)
+        if more.num_rows != table.num_rows:
+            raise ValueError("signals and signatures of a file differ in their rows; delete both and run again")
+        for name in wide:
+            table = table.append_column(more.schema.field(name), more.column(name))
+    yield from table.combine_chunks().to_batches()

@@ -4,25 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numba import njit
 
-from ..engine.shuffle import RecordShuffle, first_of_runs, lookup, read_records
+from ..engine.shuffle import Records, first_of_runs, lookup, read_records, sequential, sort_records
+from ..engine.shuffle_file import Levels
+from ..engine.two_level import Partition
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import Verdict, Verdicts, signal_batches
-from ..run.artifacts import DECISION_SCHEMA, Artifact, FileSet, RunPaths, merge_counts, parquet_writer
+from ..run.artifacts import DECISION_SCHEMA, Artifact, RunPaths, merge_counts, parquet_writer
+from ..run.columns import read_columns
 from ..run.identity import ROW_BITS, Group
+from .decide import OWN_DROPS
 from .exact import OverlapCell, add_overlap, sparse
 from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
 
-MEMBER = np.dtype([("by", "<u8"), ("id", "<u8"), ("bytes", "<u4"), ("code", "<u2"), ("kind", "<u2")])
-"""A dropped document, on its way to the chunk of the kept one that stands for it: 24 bytes."""
+MEMBER = np.dtype([("by", "<u8"), ("cell", "<u8"), ("id", "<u8"), ("count", "<u8"), ("bytes", "<u8")])
+"""Dropped documents of one subset and kind (`cell_of`) that one kept document stands for, on their way to its chunk: how many,
+their bytes, and the smallest id. So a cluster takes no more than its subsets, whatever its size."""
+
+
+def cell_of(code: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """uint64: code and kind as one."""
+    return code.astype(np.uint64) << np.uint64(8) | kind.astype(np.uint64)
+
+
+def summed(members: np.ndarray) -> np.ndarray:
+    """Sorted members, those of one kept document, subset and kind together."""
+    if not len(members):
+        return members
+    first = first_of_runs(members["by"], members["cell"])
+    sums = members[first]
+    for name in ("count", "bytes"):
+        sums[name] = np.add.reduceat(members[name], first)
+    return sums
+
+
+CLUSTERS = Records(MEMBER, ("by", "cell", "id"), summed)
 LARGEST = 5
 """Clusters that are remembered of every subset, for the report of a limit that was passed."""
 
@@ -38,7 +62,13 @@ class Resolved:
 
 
 def resolve(
-    dropped: FileSet, followers: FileSet, kind: int, chunk: int, first: bool, plan: Plan, stem: Path
+    dropped: tuple[Partition, ...],
+    followers: Partition,
+    kind: int,
+    first: bool,
+    to_chunks: Levels,
+    plan: Plan,
+    stem: Path,
 ) -> Resolved:
     """What becomes of the leaders of a chunk becomes of those behind them, wherever these are.
 
@@ -47,9 +77,26 @@ def resolve(
         kind: EXACT or URL, why followers of a leader that stays are dropped.
         first: whether `dropped` have not been handed on by an earlier call.
     """
-    drops = read_records(dropped, chunk, DROP)
+    drops = _read_all(dropped, DROP)
     drops = drops[np.argsort(drops["id"])]
-    behind = read_records(followers, chunk, FOLLOWER)
+    out = OWN_DROPS.writer(stem.with_name(f"{stem.name}.drops"), to_chunks)
+    clusters = CLUSTERS.writer(stem.with_name(f"{stem.name}.members"), to_chunks)
+    followed = (
+        _moved(behind, drops, kind)
+        for behind in sequential(followers.files, followers.place, FOLLOWER, plan.memory // 8)
+    )
+    for every in chain([drops] if first else [], followed):
+        out.add(every, plan.chunks.of(every["id"]))
+        members = np.empty(len(every), MEMBER)
+        for name in ("by", "id", "bytes"):
+            members[name] = every[name]
+        members["cell"], members["count"] = cell_of(every["code"], every["kind"]), 1
+        clusters.add(members, plan.chunks.of(members["by"]))
+    return Resolved(out.close(), clusters.close())
+
+
+def _moved(behind: np.ndarray, drops: np.ndarray, kind: int) -> np.ndarray:
+    """`DROP` of those of some followers that go, with their leaders (`drops`, by id) or for them."""
     at, moved = lookup(drops["id"], behind["leader"])
     goes = moved | (behind["twin"] == 0)
     behind, at, moved = behind[goes], at[goes], moved[goes]
@@ -64,16 +111,13 @@ def resolve(
     if kind == URL:  # nobody compared it
         more["shared"] = 0
         more["kind"] = URL + (more["kind"] & OF_EXCLUDED)
-    every = np.concatenate([drops, more]) if first else more
-    members = np.zeros(len(every), MEMBER)
-    for name in MEMBER.names or ():
-        members[name] = every[name]
-    chunks = len(plan.chunks.members)
-    out = RecordShuffle(stem.with_name(f"{stem.name}.drops"), chunks, DROP)
-    out.add(every, plan.chunks.of(every["id"]))
-    clusters = RecordShuffle(stem.with_name(f"{stem.name}.members"), chunks, MEMBER)
-    clusters.add(members, plan.chunks.of(members["by"]))
-    return Resolved(out.close(), clusters.close())
+    return more
+
+
+def _read_all(sources: Sequence[Partition], dtype: np.dtype) -> np.ndarray:
+    return np.concatenate(
+        [np.empty(0, dtype), *(read_records(source.files, source.place, dtype) for source in sources)]
+    )
 
 
 class Cluster(NamedTuple):
@@ -108,10 +152,9 @@ class DecidedChunk:
 
 def write_decisions(
     parts: Sequence[Part],
-    dropped: FileSet,
-    clusters: FileSet,
-    capped: FileSet,
-    chunk: int,
+    dropped: Partition,
+    clusters: Partition,
+    capped: tuple[Partition, ...],
     held_out: np.ndarray,
     plan: Plan,
     paths: RunPaths,
@@ -122,11 +165,10 @@ def write_decisions(
         capped: documents of this chunk that a cap kept from being compared with all.
         held_out: uint64 [k], sorted file hashes of the held-out files.
     """
-    drops = read_records(dropped, chunk, DROP)
+    drops = read_records(dropped.files, dropped.place, DROP)
     drops = drops[np.argsort(drops["id"])]
-    members = read_records(clusters, chunk, MEMBER)
-    members = members[np.lexsort((members["id"], members["by"]))]
-    cut_short = np.unique(read_records(capped, 0, ID)["id"])
+    members = summed(sort_records(read_records(clusters.files, clusters.place, MEMBER), CLUSTERS.by))
+    cut_short = np.unique(_read_all(capped, ID)["id"])
     corpora = plan.corpora()
     decisions, counts = dict[str, Artifact](), _Counts()
     leaders: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -134,7 +176,7 @@ def write_decisions(
     code = {name: i for i, name in enumerate(plan.codes)}
     for part in parts:
         assert part.filtered
-        filtered = pq.read_table(part.filtered.file, columns=["reason", "reasons"])
+        filtered = read_columns(part.filtered.file, ["reason", "reasons"])
         at = 0
         for file, signals in zip(part.group.files, part.signals, strict=True):
             with parquet_writer(paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:
@@ -160,8 +202,9 @@ def write_decisions(
         codes[order],
         size[order],
         members["by"],
-        members["code"].astype(np.int64),
-        members["bytes"],
+        (members["cell"] >> np.uint64(8)).astype(np.int64),
+        members["count"].astype(np.int64),
+        members["bytes"].astype(np.int64),
         corpora,
     )
     overlaps = {"near_subsets": sparse(near[0]), "near_corpora": sparse(near[1])}
@@ -245,7 +288,8 @@ def _decisions(
     if dropped.any():
         order = np.where(dropped, np.arange(n) + n, np.arange(n))
         reasons = pa.concat_arrays([reasons, alone]).take(pa.array(order))
-    begin, end = np.searchsorted(members["by"], ids, "left"), np.searchsorted(members["by"], ids, "right")
+    before = np.r_[0, np.cumsum(members["count"])]
+    begin, end = (before[np.searchsorted(members["by"], ids, side)] for side in ("left", "right"))
     kept = pc.equal(reason, "")
     columns = {
         "corpus": pa.repeat(corpus, n),
@@ -270,6 +314,7 @@ def _cluster_overlap(
     leader_size: np.ndarray,
     by: np.ndarray,
     code: np.ndarray,
+    count: np.ndarray,
     size: np.ndarray,
     corpora: np.ndarray,
 ) -> np.ndarray:
@@ -299,26 +344,19 @@ def _cluster_overlap(
                 if documents[k, cell] == 0:
                     touched[k, used] = cell
                     used += 1
-                documents[k, cell] += 1
-                sizes[k, cell] += leader_size[i] if j < first else np.int64(size[j])
+                documents[k, cell] += 1 if j < first else count[j]
+                sizes[k, cell] += leader_size[i] if j < first else size[j]
             add_overlap(documents[k], sizes[k], touched[k, :used], out[k])
     return out
 
 
 def _largest(members: np.ndarray, plan: Plan) -> dict[str, tuple[Cluster, ...]]:
     """The clusters of every subset with the most near copies, the largest first."""
-    near = members[members["kind"] == NEAR]
-    key = near["code"].astype(np.uint64)
-    order = np.lexsort((near["id"], near["by"], key))
-    near, key = near[order], key[order]
-    if not len(near):
-        return {}
-    first = first_of_runs(near["by"], key)
-    count = np.diff(np.r_[first, len(near)])
+    near = members[members["cell"] & np.uint64(255) == NEAR]
     found: dict[str, list[Cluster]] = {}
-    for i in np.lexsort((near["by"][first], -count)).tolist():
-        row = near[first[i]]
-        clusters = found.setdefault(plan.codes[int(row["code"])], [])
+    for i in np.lexsort((near["by"], -near["count"].astype(np.int64))).tolist():
+        row = near[i]
+        clusters = found.setdefault(plan.codes[int(row["cell"]) >> 8], [])
         if len(clusters) < LARGEST:
-            clusters.append(Cluster(int(row["by"]), int(count[i]), int(row["id"])))
+            clusters.append(Cluster(int(row["by"]), int(row["count"]), int(row["id"])))
     return {name: tuple(clusters) for name, clusters in found.items()}

@@ -1,7 +1,7 @@
 """The dedupe stage: plans the steps, repeats the rounds until nothing is open, and gathers the counts.
 
-    contents -> classes                            exact; before it urls -> url classes, where the newest of a URL stays
-    bands -> [walk -> gather -> answer -> verify -> decide -> tell] ...     rounds
+    contents -> layout -> classes        exact; before it urls -> url classes, where the newest of a URL stays
+    bands -> [walk -> gather -> answer -> verify -> number -> decide -> settle -> tell] ...     rounds
     resolve -> decisions
 
 The driver holds paths, digests and counts only.
@@ -16,24 +16,54 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..engine.shuffle import Shuffled, partition_count
+from ..engine.shuffle import Records, partition_count
+from ..engine.shuffle_file import Levels
 from ..engine.tasks import Engine, Task
+from ..engine.two_level import Partition, Partitioned, bring_together, plan_levels
 from ..filter.judge import FilteredGroup, Verdicts
-from ..run.artifacts import Artifact, FileSet, content_key, merge_counts
+from ..run.artifacts import Artifact, FileSet, content_key, merge_counts, remove
 from ..run.identity import Group
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals
 from . import buckets, decide, exact, result, verify
-from .decide import DecidedRange
-from .order import BAND, CONTENT, EXACT, URL, Chunks, DedupeSettings, Part, Place, Plan, ranks
+from .decide import OWN_DROPS
+from .order import (
+    BAND,
+    CONTENT,
+    EDGE,
+    EDGES,
+    EXACT,
+    FOLLOWER,
+    FOLLOWERS,
+    IDS,
+    PAIR,
+    REQUEST,
+    UPDATE,
+    URL,
+    Chunks,
+    DedupeSettings,
+    Part,
+    Plan,
+    ranks,
+)
+from .ranges import Layout, lay_out
 from .verify import Gathered, Verified
 
-VERSION = 4
+VERSION = 5
 MAX_SUBSETS = 2_048
 """Names come from the rows, and every two subsets have a cell in the overlap: a small file could make it gigabytes."""
 MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
+PARTITION_BYTES = 64 << 20
+"""What a partition holds, unless that made more than `MOST_PARTITIONS`."""
+MOST_PARTITIONS = 6_000
+MOST_RUNS = 32
+"""Files that a partition is read from, or pieces are large: from more, it is brought together in two levels."""
+CHUNK_BYTES = 2 << 20
+"""Bytes of pairs, or of news, from which a chunk has a task of its own."""
+EDGES_AT_ONCE = 64 << 20
+"""Bytes of edges whose ranges one task numbers or settles."""
 BASE_MEMORY = 384 << 20
 """What a worker takes before it holds a single record: the interpreter, compiled kernels, Arrow, open shuffle files."""
 
@@ -89,11 +119,14 @@ def dedupe(
         filtered: by name of the group.
         shape: of the signatures.
     """
+    scanned = [[signals[f.name] for f in g.files] for g in groups]
     parts = [
-        *(Part(g, tuple(signals[f.name].signals for f in g.files), filtered[g.name].filtered) for g in groups),
+        *(
+            Part(g, tuple(s.signals for s in of), tuple(s.signatures for s in of), filtered[g.name].filtered)
+            for g, of in zip(groups, scanned, strict=True)
+        ),
         *old.parts,
     ]
-    scanned = [[signals[f.name] for f in g.files] for g in groups]
     sizes = [(sum(s.bytes for s in files), sum(s.documents for s in files)) for files in scanned]
     subsets = {f"{v.corpus}/{v.subset}" for g in filtered.values() for v in g.verdicts}
     chunks = Chunks.build([p.group for p in parts], [*sizes, *old.sizes], [p.old for p in parts])
@@ -104,16 +137,23 @@ def dedupe(
             f"{len(codes):,} subsets, {count:,} of them in {corpus}, are more than a run can tell apart ({MAX_SUBSETS:,}); "
             "leave that corpus out, or name fewer subsets in its rows"
         )
+    layout = content_key(codes, [[parts[i].contents() for i in chunk] for chunk in chunks.members])
+    stored = chunks.store(engine.paths.lists(f"chunks-{layout}"))
     plan = Plan(
         settings,
-        chunks,
+        stored,
         ranks(settings, [p.group.corpus for p in parts]),
         codes,
         max(MIN_MEMORY, (engine.memory - BASE_MEMORY) // 2),
-        content_key(codes, [[parts[i].contents() for i in chunk] for chunk in chunks.members]),
+        layout,
     )
     documents = sum(n for _, n in (*sizes, *old.sizes))
-    return _DedupeSteps(engine, [[parts[i] for i in chunk] for chunk in chunks.members], plan, documents, shape).run()
+    by_chunk = [[parts[i] for i in chunk] for chunk in chunks.members]
+    steps = _DedupeSteps(engine, by_chunk, plan, chunks.table.corpus_names, documents, shape)
+    try:
+        return steps.run()
+    finally:
+        remove(stored.path)
 
 
 @dataclass
@@ -122,6 +162,7 @@ class _DedupeSteps:
     parts: list[list[Part]]
     """By chunk."""
     plan: Plan
+    corpora: tuple[str, ...]
     documents: int
     shape: MinHashSettings
     counts: dict[str, int] = field(default_factory=dict)
@@ -129,13 +170,19 @@ class _DedupeSteps:
     rounds: list[dict[str, int]] = field(default_factory=list)
 
     def step(
-        self, name: str, run: Callable[..., Result], arguments: Mapping[int, tuple[Any, ...]], writes_here: bool = True
+        self,
+        name: str,
+        run: Callable[..., Result],
+        arguments: Mapping[int, tuple[Any, ...]],
+        writes_here: bool = True,
+        memory: int = 0,
     ) -> list[Result]:
         """Run a task for each number of a chunk, partition or range.
 
         Args:
             arguments: by number; the plan follows them, and where to write.
             writes_here: whether the tasks write into `dedupe/`.
+            memory: bytes that a task needs, if that may be more than tasks of dedupe do with.
         """
         paths = self.engine.paths
         tasks = [
@@ -143,137 +190,279 @@ class _DedupeSteps:
                 f"{i:05d}",
                 run,
                 (*given, self.plan, paths.dedupe(f"{name}/{i:05d}") if writes_here else paths),
-                memory=self.engine.memory,
+                memory=max(self.engine.memory, memory),
             )
             for i, given in arguments.items()
         ]
         return self.engine.run(f"dedupe.{name}", VERSION, tasks)
 
-    def run(self) -> Decided:
-        newest = self.newest_of_urls()
-        classes = self.classes(_all(c.members for c in newest))
-        followers = _all(c.members for c in [*newest, *classes])
-        edges = [a for c in classes for a in c.edges]
-        drops, capped = self.near(FileSet.filled(edges), sum(a.rows for a in edges), followers)
-        resolved = self.resolve("resolve", drops, _all(c.leaders for c in classes), EXACT, True)
-        if newest:
-            moved = _all(r.drops for r in resolved)
-            resolved += self.resolve("resolve_urls", moved, _all(c.leaders for c in newest), URL, False)
-        return self.decisions(classes, resolved, capped)
+    def partitions(self, record: np.dtype, each: int = 1, at_least: int = 4) -> int:
+        """Partitions of a shuffle of so many records of each document, from the chunks."""
+        size = self.documents * each * record.itemsize
+        target = max(PARTITION_BYTES, size // MOST_PARTITIONS)
+        return partition_count(size, min(len(self.parts), MOST_RUNS), target, at_least)
 
-    def newest_of_urls(self) -> list[exact.Classes]:
+    def together(self, name: str, maps: Iterable[tuple[Artifact, ...]], levels: Levels, rows: Records) -> Partitioned:
+        """What readers find of the files of a step's tasks."""
+        files = [a for files in maps for a in files if a.rows]
+        if not files:
+            return nothing(levels.partitions)
+        paths = self.engine.paths
+        return bring_together(self.engine, f"dedupe.{name}", VERSION, files, levels, rows, paths.dedupe(name))
+
+    def levels(self, size: int, maps: int, partitions: int) -> Levels:
+        """How about `size` bytes go from so many tasks to partitions."""
+        return plan_levels(size, maps, partitions, MOST_RUNS)
+
+    def to_chunks(self, size: int, maps: int) -> Levels:
+        """The same, to the chunks of the documents that they are about."""
+        return self.levels(size, maps, len(self.parts))
+
+    def to_ranges(self, layout: Layout) -> Levels:
+        """How edges go to ranges of the order, in every round."""
+        return self.levels(self.documents * EDGE.itemsize, 2 * len(self.parts), layout.ranges)
+
+    def run(self) -> Decided:
+        contents, ranges = self.partitions(CONTENT), self.partitions(EDGE, at_least=1)
+        to_chunks = self.to_chunks(self.documents * FOLLOWER.itemsize, contents)
+        newest = self.newest_of_urls(contents, to_chunks)
+        gone = self.together("gone", (c.members for c in newest), to_chunks, FOLLOWERS)
+        layout, classes = self.classes(contents, ranges, gone, to_chunks)
+        followers = self.together("followers", (c.members for c in [*newest, *classes]), to_chunks, FOLLOWERS)
+        leaders = self.together("leaders", (c.leaders for c in classes), to_chunks, FOLLOWERS)
+        drops, capped = self.near([c.edges for c in classes], followers, layout)
+        resolved = self.resolve("resolve", drops, leaders, EXACT, to_chunks)
+        if newest:
+            moved = self.together("moved", (r.drops for r in resolved), to_chunks, OWN_DROPS)
+            leaders = self.together("url_leaders", (c.leaders for c in newest), to_chunks, FOLLOWERS)
+            moves = [(moved.of(i),) for i in range(len(self.parts))]
+            resolved += self.resolve("resolve_urls", moves, leaders, URL, to_chunks)
+        dropped = self.together("dropped", (r.drops for r in resolved), to_chunks, OWN_DROPS)
+        clusters = self.together("clusters", (r.members for r in resolved), to_chunks, result.CLUSTERS)
+        return self.decisions(classes, dropped, clusters, capped)
+
+    def newest_of_urls(self, partitions: int, to_chunks: Levels) -> list[exact.Classes]:
         settings = self.plan.settings
         if settings.url.rule != "newest" or not settings.url.corpora:
             return []
-        n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
-        mapped = self.step("urls", exact.shuffle_urls, {i: (p, n) for i, p in enumerate(self.parts)})
-        files = _files(mapped)
-        found = self.step("url_classes", exact.find_classes, {p: (files, p, True) for p in range(n)})
+        levels = self.levels(self.documents * CONTENT.itemsize, len(self.parts), partitions)
+        mapped = self.step("urls", exact.shuffle_urls, {i: (p, levels) for i, p in enumerate(self.parts)})
+        urls = self.together("urls_together", (m.files for m in mapped), levels, exact.CONTENTS)
+        found = self.step(
+            "url_classes", exact.find_classes, {p: (urls.of(p), None, to_chunks, Levels(1)) for p in range(partitions)}
+        )
         self.counts["url_duplicates"] = sum(c.duplicates for c in found)
         return found
 
-    def classes(self, gone: FileSet) -> list[exact.Classes]:
-        n = partition_count(self.documents * CONTENT.itemsize, len(self.parts))
-        mapped = self.step("contents", exact.shuffle_contents, {i: (p, gone, i, n) for i, p in enumerate(self.parts)})
-        files = _files(mapped)
-        found = self.step("classes", exact.find_classes, {p: (files, p, False) for p in range(n)})
+    def classes(
+        self, partitions: int, ranges: int, gone: Partitioned, to_chunks: Levels
+    ) -> tuple[Layout, list[exact.Classes]]:
+        levels = self.levels(self.documents * CONTENT.itemsize, len(self.parts), partitions)
+        mapped = self.step(
+            "contents",
+            exact.shuffle_contents,
+            {i: (p, gone.of(i), levels, self.documents, ranges) for i, p in enumerate(self.parts)},
+        )
+        spans, samples = _all(m.spans for m in mapped), _all(m.samples for m in mapped)
+        layout = self.step("layout", lay_out, {0: (spans, samples, ranges)})[0]
+        contents = self.together("contents_together", (m.files for m in mapped), levels, exact.CONTENTS)
+        to_ranges = self.to_ranges(layout)
+        found = self.step(
+            "classes",
+            exact.find_classes,
+            {p: (contents.of(p), layout, to_chunks, to_ranges) for p in range(partitions)},
+        )
         self.counts["exact_duplicates"] = sum(c.duplicates for c in found)
-        return found
+        return layout, found
 
-    def near(self, left: FileSet, n_left: int, followers: FileSet) -> tuple[FileSet, list[FileSet]]:
-        """The rounds: what is dropped, and by chunk the documents that a cap cut short.
+    def near(
+        self, left: list[tuple[Artifact, ...]], followers: Partitioned, layout: Layout
+    ) -> tuple[list[tuple[Partition, ...]], list[tuple[Partition, ...]]]:
+        """The rounds: by chunk what is dropped, and the documents that a cap cut short.
 
         Args:
-            left: exact edges, and `n_left` how many.
+            left: exact edges.
             followers: documents that go as others go; nobody compares them.
         """
-        n = partition_count(self.documents * self.shape.bands * BAND.itemsize, len(self.parts))
-        bands = self.step("bands", buckets.shuffle_bands, {i: (p, followers, i, n) for i, p in enumerate(self.parts)})
+        settings, chunks = self.plan.settings, range(len(self.parts))
+        n = self.partitions(BAND, self.shape.bands)
+        size = self.documents * self.shape.bands * BAND.itemsize
+        levels = self.levels(size, len(chunks), n)
+        bands = self.step(
+            "bands", buckets.shuffle_bands, {i: (p, followers.of(i), levels) for i, p in enumerate(self.parts)}
+        )
         self.counts["compared_documents"] = sum(b.compared_documents for b in bands)
-        live = dict.fromkeys(range(n), _all(b.files for b in bands))
-        updates = membership = drops = FileSet()
-        sample: list[Place] = []
-        capped = [FileSet() for _ in self.parts]
+        together = self.together("bands_together", (b.files for b in bands), levels, buckets.bands_of(settings))
+        live = [together.of(p) for p in range(n)]
+        updates = nothing(n)
+        to_ranges = self.to_ranges(layout)
+        drops, capped = _ByChunk(len(chunks)), _ByChunk(len(chunks))
         for round_ in range(MAX_ROUNDS):
             at = f"{round_:02d}"
-            asked = {p: (files, updates, p, round_) for p, files in live.items() if round_ == 0 or files}
-            walked = self.step(f"walk{at}", buckets.walk_buckets, asked)
-            live = {p: FileSet.filled(w.live) for p, w in zip(asked, walked, strict=True)}
+            to_chunks = self.to_chunks(size, len(live))
+            walked = self.step(
+                f"walk{at}",
+                buckets.walk_buckets,
+                {t: (rows, updates.of(t), t, round_, to_chunks) for t, rows in enumerate(live)},
+            )
+            live_rows = sum(w.live_rows for w in walked)
+            size = live_rows * BAND.itemsize
+            # What is left of neighbouring partitions is walked together, as soon as it is little.
+            several = max(1, len(walked) * PARTITION_BYTES // max(size, 1))
+            live = [
+                Partition(_all(w.live for w in walked[i : i + several]))
+                for i in range(0, len(walked) if live_rows else 0, several)
+            ]
             if round_ == 0:
-                membership = _all(w.members for w in walked)
                 self.counts["buckets"] = sum(w.buckets for w in walked)
                 self.counts["largest_bucket"] = max(w.largest_bucket for w in walked)
             capped_buckets = sum(w.capped_buckets for w in walked)
             self.counts["capped_buckets"] = self.counts.get("capped_buckets", 0) + capped_buckets
-            pairs = _all(w.pairs for w in walked)
-            if round_ and not pairs and not left:
+            found = sum_rows(w.pairs for w in walked)
+            if round_ and not found and not sum_rows(left):
                 break
-            gathered = self.step(f"gather{at}", verify.gather_pairs, {i: (pairs, i) for i in range(len(self.parts))})
-            capped = [before + FileSet.filled(g.capped) for before, g in zip(capped, gathered, strict=True)]
-            verified = self.verify(at, gathered)
-            opened = _all(g.opened for g in gathered) if round_ < MAX_ROUNDS - 1 else FileSet()
-            sample += [place for v in verified for place in v.sample]
-            n_edges = n_left + sum(v.verified_pairs for v in verified)
-            bounds = decide.ranges(sample, n_edges, self.plan.memory)
-            decided = self.decide(at, left + _all(v.edges for v in verified), opened, bounds)
-            left, n_left = _all(d.left for d in decided), sum(d.open_pairs for d in decided)
-            sample = [place for d in decided for place in d.sample]
-            drops = drops + _all(d.drops for d in decided)
+            pairs = self.together(f"pairs{at}", (w.pairs for w in walked), to_chunks, buckets.PAIRS)
+            members = self.together(f"members{at}", (w.members for w in walked), to_chunks, buckets.MEMBERS)
+            groups = self.groups(found * PAIR.itemsize)
+            asking = self.to_chunks(found * REQUEST.itemsize, len(groups))
+            gathered = self.step(
+                f"gather{at}",
+                verify.gather_pairs,
+                {g: (tuple(map(pairs.of, own)), own.start, layout, asking, to_ranges) for g, own in enumerate(groups)},
+            )
+            capped.add(groups, (g.capped for g in gathered))
+            verified = self.verify(at, groups, gathered, asking, layout, to_ranges)
+            edges = [*left, *(v.edges for v in verified)]
+            if round_ < MAX_ROUNDS - 1:
+                edges += [g.opened for g in gathered]
+            left, going, waiting = self.decide(at, edges, layout, to_ranges)
+            groups = self.groups(live_rows * UPDATE.itemsize + sum_rows(edges) * EDGE.itemsize)
+            to_buckets = self.levels(live_rows * UPDATE.itemsize, len(groups), max(1, len(live)))
+            told = self.step(
+                f"tell{at}",
+                decide.tell_chunks,
+                {
+                    g: (*(tuple(map(s.of, own)) for s in (going, waiting, members)), several, to_buckets)
+                    for g, own in enumerate(groups)
+                },
+            )
+            drops.add(groups, (t.drops for t in told))
             self.rounds.append(
                 {
-                    "window": buckets.window_of(round_, self.plan.settings.fan_out),
-                    "bucket_rows_walked_again": sum(w.live_rows for w in walked),
+                    "window": buckets.window_of(round_, settings.fan_out),
+                    "bucket_rows_walked_again": live_rows,
                     "candidate_pairs": sum(g.candidate_pairs for g in gathered),
                     "verified_pairs": sum(v.verified_pairs for v in verified),
-                    "dropped": sum(d.near_duplicates for d in decided),
+                    "dropped": sum(t.near_duplicates for t in told),
                 }
             )
-            if not any(live.values()):
+            if not live:
                 break
-            updates = self.tell(at, decided, membership, n)
-        return drops, capped
+            updates = self.together(f"updates{at}", (t.updates for t in told), to_buckets, decide.UPDATES)
+        return drops.parts, capped.parts
 
-    def verify(self, at: str, gathered: Sequence[Gathered]) -> list[Verified]:
+    def groups(self, size: int) -> list[range]:
+        """Consecutive chunks that one task handles, if there are `size` bytes to handle in all: each alone, where there is
+        much to do.
+        """
+        n = len(self.parts)
+        several = max(1, n * CHUNK_BYTES // max(size, 1))
+        return [range(i, min(i + several, n)) for i in range(0, n, several)]
+
+    def verify(
+        self,
+        at: str,
+        groups: Sequence[range],
+        gathered: Sequence[Gathered],
+        asking: Levels,
+        layout: Layout,
+        to_ranges: Levels,
+    ) -> list[Verified]:
         """Edges of a round; nothing runs where there is no pair."""
-        asking = [i for i, g in enumerate(gathered) if g.candidate_pairs]
-        if not asking:
+        if not any(g.candidate_pairs for g in gathered):
             return []
-        requests, size = _all(g.requests for g in gathered), self.shape.sketch_size
-        answers = _files(
-            self.step(f"answer{at}", verify.answer, {i: (p, requests, i, size) for i, p in enumerate(self.parts)})
+        size = self.shape.sketch_size
+        requests = self.together(f"requests{at}", (g.requests for g in gathered), asking, verify.REQUESTS)
+        answers = verify.answers_of(size)
+        total = sum_rows(g.requests for g in gathered) * answers.dtype.itemsize
+        answering = self.to_chunks(total, len(groups))
+        parts = [tuple(self.parts[i] for i in own) for own in groups]
+        answered = self.step(
+            f"answer{at}",
+            verify.answer,
+            {g: (parts[g], tuple(map(requests.of, own)), size, answering) for g, own in enumerate(groups)},
         )
+        sketches = self.together(f"answers{at}", (a.files for a in answered), answering, answers)
         return self.step(
             f"verify{at}",
             verify.verify,
-            {i: (self.parts[i], FileSet.filled(gathered[i].pairs), answers, i, size) for i in asking},
+            {
+                g: (
+                    parts[g],
+                    FileSet.filled(gathered[g].pairs),
+                    tuple(map(sketches.of, own)),
+                    size,
+                    layout,
+                    to_ranges,
+                )
+                for g, own in enumerate(groups)
+                if gathered[g].candidate_pairs
+            },
         )
 
-    def decide(self, at: str, edges: FileSet, opened: FileSet, bounds: list[Place]) -> list[DecidedRange]:
-        """Range after range: each needs the messages of those before it."""
-        done: list[DecidedRange] = []
-        for k in range(len(bounds) + 1):
-            messages = _all(d.messages for d in done)
-            done += self.step(f"decide{at}.{k:03d}", decide.decide_range, {k: (edges, opened, messages, k, bounds)})
-        return done
+    def decide(
+        self, at: str, edges: list[tuple[Artifact, ...]], layout: Layout, to_ranges: Levels
+    ) -> tuple[list[tuple[Artifact, ...]], Partitioned, Partitioned]:
+        """What becomes of the documents of some edges (what is left of them; by chunk the drops, and who stays open): only
+        the pass over all edges is one task.
+        """
+        count = sum_rows(edges)
+        if not count:
+            return [], nothing(len(self.parts)), nothing(len(self.parts))
+        ranges = self.together(f"edges{at}", edges, to_ranges, EDGES)
+        # As many ranges together as have edges enough, if all have as many.
+        several = max(1, layout.ranges * EDGES_AT_ONCE // (count * EDGE.itemsize))
+        asked = [
+            tuple(ranges.of(p) for p in range(i, min(i + several, layout.ranges)))
+            for i in range(0, layout.ranges, several)
+        ]
+        links = self.step(f"number{at}", decide.number_edges, {i: (r, layout) for i, r in enumerate(asked)})
+        memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
+        files = _all(x.links for x in links)
+        walked = self.step(f"decide{at}", decide.decide, {0: (files, layout.numbers)}, memory=memory)
+        starts = np.cumsum([0, *(sum_rows([x.links]) for x in links)]).tolist()
+        to_chunks = self.to_chunks(count * EDGE.itemsize, len(asked))
+        settled = self.step(
+            f"settle{at}",
+            decide.settle,
+            {i: (r, walked[0].verdicts, starts[i], layout, to_chunks, to_ranges) for i, r in enumerate(asked)},
+        )
+        drops = self.together(f"drops{at}", (s.drops for s in settled), to_chunks, decide.DROPS)
+        unknown = self.together(f"unknown{at}", (s.unknown for s in settled), to_chunks, IDS)
+        return [s.left for s in settled], drops, unknown
 
-    def tell(self, at: str, decided: Sequence[DecidedRange], membership: FileSet, partitions: int) -> FileSet:
-        drops, unknown = _all(d.drops for d in decided), _all(d.unknown for d in decided)
-        arguments = {i: (drops, unknown, membership, i, partitions) for i in range(len(self.parts))}
-        return _files(self.step(f"tell{at}", decide.tell_buckets, arguments))
-
-    def resolve(self, name: str, drops: FileSet, followers: FileSet, kind: int, first: bool) -> list[result.Resolved]:
-        return self.step(name, result.resolve, {i: (drops, followers, kind, i, first) for i in range(len(self.parts))})
+    def resolve(
+        self, name: str, drops: Sequence[tuple[Partition, ...]], leaders: Partitioned, kind: int, to_chunks: Levels
+    ) -> list[result.Resolved]:
+        """What becomes of those behind the leaders of every chunk; of these, too, where it is not handed on yet."""
+        first = kind == EXACT
+        return self.step(
+            name, result.resolve, {i: (d, leaders.of(i), kind, first, to_chunks) for i, d in enumerate(drops)}
+        )
 
     def decisions(
-        self, classes: Sequence[exact.Classes], resolved: Sequence[result.Resolved], capped: Sequence[FileSet]
+        self,
+        classes: Sequence[exact.Classes],
+        dropped: Partitioned,
+        clusters: Partitioned,
+        capped: Sequence[tuple[Partition, ...]],
     ) -> Decided:
         held = sorted(f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files)
-        drops, clusters = _all(r.drops for r in resolved), _all(r.members for r in resolved)
         written = self.step(
             "decisions",
             result.write_decisions,
             {
-                i: (parts, drops, clusters, capped[i], i, np.array(held, np.uint64))
+                i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64))
                 for i, parts in enumerate(self.parts)
                 if not parts[0].old
             },
@@ -291,7 +480,7 @@ class _DedupeSteps:
                 both = sorted([*largest.get(subset, []), *found], key=lambda c: (-c.copies, c.leader))
                 largest[subset] = both[: result.LARGEST]
         overlap = {
-            "corpora": list(self.plan.chunks.table.corpus_names),
+            "corpora": list(self.corpora),
             "subsets": list(self.plan.codes),
             **_summed([*(c.overlaps for c in classes), *(c.overlaps for c in written)]),
         }
@@ -325,13 +514,33 @@ class _DedupeSteps:
         }
 
 
+class _ByChunk:
+    """What tasks leave of each of their chunks, round by round."""
+
+    def __init__(self, chunks: int) -> None:
+        self.parts: list[tuple[Partition, ...]] = [() for _ in range(chunks)]
+
+    def add(self, groups: Iterable[range], files: Iterable[tuple[Artifact, ...]]) -> None:
+        """Add the files of a task for each group of chunks, which have these as partitions."""
+        for own, written in zip(groups, files, strict=True):
+            if any(a.rows for a in written):
+                for place, chunk in enumerate(own):
+                    self.parts[chunk] += (Partition(FileSet.of(written), place),)
+
+
+def nothing(partitions: int) -> Partitioned:
+    """A shuffle that moves no rows."""
+    return Partitioned(Levels(partitions), (FileSet(),))
+
+
+def sum_rows(outputs: Iterable[tuple[Artifact, ...]]) -> int:
+    """Rows of the files of several tasks."""
+    return sum(a.rows for files in outputs for a in files)
+
+
 def _all(outputs: Iterable[tuple[Artifact, ...]]) -> FileSet:
     """The files of several tasks that have rows."""
     return FileSet.filled(a for files in outputs for a in files)
-
-
-def _files(results: Iterable[Shuffled]) -> FileSet:
-    return _all(r.files for r in results)
 
 
 def _summed(overlaps: Iterable[Mapping[str, Sequence[exact.OverlapCell]]]) -> dict[str, list[list[int]]]:

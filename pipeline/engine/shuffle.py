@@ -30,6 +30,7 @@ from .shuffle_file import (
     read_partition,
 )
 
+ONE_PARTITION = Levels(1)
 MIN_PIECE = 128 << 10
 """Bytes that a reducer should find per map file; smaller pieces cost more in seeks than in reading."""
 
@@ -66,7 +67,7 @@ class Records:
         name = f"{self.combine.__module__}.{self.combine.__qualname__}" if self.combine else ""
         return [self.dtype.descr, self.by, name]
 
-    def writer(self, path: Path, levels: Levels) -> ShuffleWriter:
+    def writer(self, path: Path, levels: Levels = ONE_PARTITION) -> RecordShuffle:
         """A writer of a file of such rows."""
         return RecordShuffle(path, levels, self.dtype, self.by, self.combine)
 

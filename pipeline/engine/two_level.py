@@ -34,12 +34,12 @@ MERGE_BYTES = 1 << 30
 """What a merge task reads: more would make pieces larger, and tasks longer."""
 
 
-def plan_levels(total_bytes: int, maps: int, partitions: int) -> Levels:
+def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = MOST_MAPS) -> Levels:
     """How a shuffle of `total_bytes` from `maps` tasks into `partitions` goes.
 
     The pieces that merge tasks read (of map files) and that reducers read (of merged files) come out equally large.
     """
-    if maps <= MOST_MAPS or total_bytes >= LEAST_PIECE * partitions * maps:
+    if maps <= most_maps or total_bytes >= LEAST_PIECE * partitions * maps:
         return Levels(partitions)
     of_map = max(1, total_bytes // maps)
     coarse = min(partitions, max(1, round(math.sqrt(of_map * partitions / MERGE_BYTES))))
@@ -52,7 +52,7 @@ class Partition:
     """What a reducer reads: one partition, in the files that hold it."""
 
     files: FileSet
-    place: int
+    place: int = 0
     """Of the partition in each file."""
 
 

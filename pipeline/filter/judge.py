@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..run.artifacts import Artifact, RunPaths, merge_counts, parquet_writer
+from ..run.columns import open_columns
 from ..run.identity import Group
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from .exclude import EXCLUDED, load_excluded
@@ -255,6 +255,6 @@ class _Rules:
 
 def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Row groups of a Parquet file of ours, with some of its columns; empty ones are left out."""
-    with pq.ParquetFile(path) as file:
+    with open_columns(path) as file:
         for group in range(file.num_row_groups):
-            yield from file.read_row_group(group, columns=columns).combine_chunks().to_batches()
+            yield from file.read_row_group(group, columns).combine_chunks().to_batches()

@@ -23,7 +23,7 @@ from ..text.binding import TEXT_HASH
 from ..text.edits import EDIT_KINDS, apply_edits, raw_span
 from .run import FinishedRun, index_parts, phase_names, shard_set
 
-BINARY = ("band_signature", "sketch", "contamination_items", TEXT_HASH)
+BINARY = ("contamination_items", TEXT_HASH)
 """Columns of `signals/` that mean nothing to a person."""
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..engine.shuffle import Records, RecordShuffle, by_hash_range, read_records
 from ..engine.shuffle_file import Levels
 from ..engine.tasks import Engine, Task, portions
 from ..engine.two_level import Partition, bring_together, plan_levels
 from ..run.artifacts import Artifact, parquet_writer
+from ..run.columns import open_columns
 from ..run.identity import Group
 from ..signals.hashing import halves
 from ..signals.scan import FileSignals
@@ -86,11 +86,12 @@ def shuffle_keys(signals: Sequence[Artifact], levels: Levels, stems: Mapping[str
     for kind, column in KINDS.items():
         out = RecordShuffle(stems[kind], levels, RECORD)
         for scanned in signals:
-            with pq.ParquetFile(scanned.file) as file:
-                for batch in file.iter_batches(columns=["doc_id", column]):
-                    keys = _keys(batch.column(column))
+            with open_columns(scanned.file) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, ["doc_id", column])
+                    keys = _keys(table.column(column).combine_chunks())
                     rows = np.empty(len(keys), RECORD)
-                    rows["key"], rows["id"] = keys, batch.column("doc_id").to_numpy()
+                    rows["key"], rows["id"] = keys, table.column("doc_id").to_numpy()
                     rows = rows[keys != 0]
                     out.add(rows, by_hash_range(rows["key"], levels.partitions))
         files[kind] = out.close()

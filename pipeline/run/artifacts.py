@@ -25,14 +25,18 @@ from ...storage.disk import writing
 from ...storage.inside import is_partial, named, partial, refuse_links
 from ...storage.lease import Lease, allow_write
 from ...storage.names import stays_below
+from .columns import Columns, open_columns
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
 """In their order; a step of a stage is named `<stage>.<step>`."""
 
 ROW_GROUP_ROWS = 8192
 """Rows of a Parquet row group: a constant of the format, so that bytes do not depend on how rows arrived."""
+SIGNAL_GROUP_ROWS = 65_536
+"""The same of `signals/` and `signatures/`, of which a few columns are read at a time: fewer rows of one would not be worth
+a request to a store."""
 
-FINAL = ("prepare", "signals", "decisions", "tokens", "phases", "held_out", "index", "stats")
+FINAL = ("prepare", "signals", "signatures", "decisions", "tokens", "phases", "held_out", "index", "stats")
 """Folders of a run whose files are equal byte for byte, whatever the workers, the order of files, retries or kills."""
 
 EDIT_TYPE = pa.list_(
@@ -243,10 +247,10 @@ def publish(path: Path, rows: int = 0) -> Iterator[Publication]:
 
 
 @contextmanager
-def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetOut]:
+def parquet_writer(path: Path, schema: pa.Schema, group_rows: int = ROW_GROUP_ROWS) -> Iterator[ParquetOut]:
     """A Parquet file of constant row groups, published when the block ends."""
     with publish(path) as out:
-        writer = ParquetOut(out, schema)
+        writer = ParquetOut(out, schema, group_rows)
         try:
             yield writer
         except BaseException:
@@ -257,13 +261,14 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetOut]:
 
 
 class ParquetOut:
-    """Buffers batches into row groups of `ROW_GROUP_ROWS`, so that bytes are a function of the rows alone."""
+    """Buffers batches into row groups of a constant size, so that bytes are a function of the rows alone."""
 
     artifact: Artifact
 
-    def __init__(self, out: Publication, schema: pa.Schema) -> None:
+    def __init__(self, out: Publication, schema: pa.Schema, group_rows: int) -> None:
         self._out = out
         self._schema = schema
+        self._group_rows = group_rows
         self._writer = pq.ParquetWriter(out, schema, compression="zstd", store_schema=True)
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
@@ -272,10 +277,10 @@ class ParquetOut:
         self._held.append(batch)
         self._held_rows += batch.num_rows
         self._out.rows += batch.num_rows
-        if self._held_rows >= ROW_GROUP_ROWS:
+        if self._held_rows >= self._group_rows:
             table = pa.Table.from_batches(self._held, self._schema).combine_chunks()
-            whole = table.num_rows - table.num_rows % ROW_GROUP_ROWS
-            self._writer.write_table(table.slice(0, whole), row_group_size=ROW_GROUP_ROWS)
+            whole = table.num_rows - table.num_rows % self._group_rows
+            self._writer.write_table(table.slice(0, whole), row_group_size=self._group_rows)
             self._held = table.slice(whole).to_batches()
             self._held_rows = table.num_rows - whole
 
@@ -303,10 +308,10 @@ def content_key(*parts: object) -> str:
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 
-def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[pq.ParquetFile, int]]:
+def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[Columns, int]]:
     """(open file, number) of the row groups of a Parquet file of ours whose `key` may lie in ``first .. last``, by their
     statistics: what lets a lookup read a few thousand rows, however many there are."""
-    with pq.ParquetFile(path) as file:
+    with open_columns(path) as file:
         shape = file.metadata
         place = next((i for i in range(shape.num_columns) if shape.schema.column(i).path == key), None)
         if place is None:
@@ -358,6 +363,9 @@ class RunPaths:
 
     def signals(self, corpus: str, path: str) -> Path:
         return self.named(f"signals/{corpus}/{path}.parquet")
+
+    def signatures(self, corpus: str, path: str) -> Path:
+        return self.named(f"signatures/{corpus}/{path}.parquet")
 
     def quarantine(self, corpus: str, path: str) -> Path:
         return self.named(f"quarantine/{corpus}/{path}.jsonl")

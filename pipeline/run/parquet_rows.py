@@ -7,20 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from .artifacts import ROW_GROUP_ROWS, row_groups
+from .artifacts import row_groups
+from .columns import open_columns
 
 
 def take_rows(path: Path, rows: Sequence[int]) -> dict[int, pa.RecordBatch]:
     """Rows of a Parquet file of ours by their places, each row group read once."""
     found: dict[int, pa.RecordBatch] = {}
-    with pq.ParquetFile(path) as file:
-        for group in sorted({row // ROW_GROUP_ROWS for row in rows}):
-            table = file.read_row_group(group).combine_chunks()
-            for row in rows:
-                if row // ROW_GROUP_ROWS == group:
-                    found[row] = table.slice(row % ROW_GROUP_ROWS, 1).to_batches()[0]
+    wanted = sorted(rows)
+    with open_columns(path) as file:
+        begin = 0
+        for group in range(file.num_row_groups):
+            end = begin + file.metadata.row_group(group).num_rows
+            inside = [row for row in wanted if begin <= row < end]
+            if inside:
+                table = file.read_row_group(group).combine_chunks()
+                found |= {row: table.slice(row - begin, 1).to_batches()[0] for row in inside}
+            begin = end
     return found
 
 

@@ -6,6 +6,8 @@
             (quality by a formula over the counts, if the domain has no model)
          -> verdicts of plug-ins
 
+What only dedupe reads and is most of the bytes, signature and sketch, goes into a table beside the others.
+
 Promises: rows keep the order of the file; the file's quarantine counts every row that is missing here; the bytes depend on
 the file, the settings and the prepared artifacts alone.
 """
@@ -25,7 +27,7 @@ import xxhash
 
 from ...storage.fields import Derived, OneOf, Pairs
 from ..engine.memory import keep_freed_memory
-from ..run.artifacts import EDIT_TYPE, Artifact, RunPaths, parquet_writer
+from ..run.artifacts import EDIT_TYPE, SIGNAL_GROUP_ROWS, Artifact, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile
 from ..sources.domains import Domain, domain_of
 from ..sources.listing import check_unchanged
@@ -131,50 +133,61 @@ def load_models(files: ModelFiles, ngram: int) -> Models:
     )
 
 
+def _column(name: str, type_: pa.DataType, **metadata: str) -> pa.Field:
+    return pa.field(name, type_, nullable=False, metadata=metadata or None)
+
+
+def signatures_schema(shape: MinHashSettings) -> pa.Schema:
+    """One row per document, as in `signals/`: what near-duplicates are found and verified by."""
+    bands = f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v3"
+    return pa.schema(
+        [
+            _column("doc_id", pa.uint64()),
+            _column("band_signature", pa.binary(8 * shape.bands), encoding=bands),
+            _column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v3"),
+        ]
+    )
+
+
 def signals_schema(settings: ScanSettings) -> pa.Schema:
     """One row per document. The encodings of binary columns are named in their metadata."""
-    shape = settings.minhash
-
-    def column(name: str, type_: pa.DataType, **metadata: str) -> pa.Field:
-        return pa.field(name, type_, nullable=False, metadata=metadata or None)
-
     items = pa.list_(pa.field("item", pa.uint32(), nullable=False))
     return pa.schema(
         [
-            column("doc_id", pa.uint64()),
-            column("row", pa.int64()),
-            column("subset", pa.string()),
-            column("domain", pa.string()),
-            column(
+            _column("doc_id", pa.uint64()),
+            _column("row", pa.int64()),
+            _column("subset", pa.string()),
+            _column("domain", pa.string()),
+            _column(
                 "content_hash",
                 pa.binary(16),
                 encoding=content.ENCODING,
             ),
-            column(TEXT_HASH, pa.binary(16), encoding=TEXT_ENCODING),
-            column(
+            _column(TEXT_HASH, pa.binary(16), encoding=TEXT_ENCODING),
+            _column(
                 "url_hash", pa.uint64(), encoding="of the normalised URL (signals/urls.py), 0 where there is none; v2"
             ),
-            column("native_id_hash", pa.uint64(), encoding="xxh3_64 of the native id, 0 where there is none; v1"),
-            column("timestamp", pa.int64(), encoding="seconds since 1970 by the source, 0 where it says nothing"),
-            column("quality", pa.uint16(), encoding="signals/quality.py: model of the domain, else the formula; v2"),
-            column("language", pa.string(), encoding="ISO 639; und where there is nothing to tell by"),
-            column("language_score", pa.uint16(), encoding="confidence in 1/10,000"),
-            column("raw_bytes", pa.int64(), encoding="UTF-8 bytes before edits"),
-            *(column(name, pa.int64()) for name in COUNTS),
-            column("edits", EDIT_TYPE),
-            column("url_blocked", pa.uint8(), encoding="0 no, 1 by domain, 2 by word"),
-            column("contaminated", pa.uint16(), encoding="benchmark items found; 0 without an index"),
-            column("contamination_items", items, encoding="row of prepare/benchmarks.parquet"),
-            column(
-                "band_signature",
-                pa.binary(8 * shape.bands),
-                encoding=f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v3",
-            ),
-            column("n_shingles", pa.uint32()),
-            column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v3"),
-            *(column(p.column, pa.string(), encoding="empty, or why the plug-in rejects") for p in settings.plugins),
+            _column("native_id_hash", pa.uint64(), encoding="xxh3_64 of the native id, 0 where there is none; v1"),
+            _column("timestamp", pa.int64(), encoding="seconds since 1970 by the source, 0 where it says nothing"),
+            _column("quality", pa.uint16(), encoding="signals/quality.py: model of the domain, else the formula; v2"),
+            _column("language", pa.string(), encoding="ISO 639; und where there is nothing to tell by"),
+            _column("language_score", pa.uint16(), encoding="confidence in 1/10,000"),
+            _column("raw_bytes", pa.int64(), encoding="UTF-8 bytes before edits"),
+            *(_column(name, pa.int64()) for name in COUNTS),
+            _column("edits", EDIT_TYPE),
+            _column("url_blocked", pa.uint8(), encoding="0 no, 1 by domain, 2 by word"),
+            _column("contaminated", pa.uint16(), encoding="benchmark items found; 0 without an index"),
+            _column("contamination_items", items, encoding="row of prepare/benchmarks.parquet"),
+            _column("n_shingles", pa.uint32()),
+            *(_column(p.column, pa.string(), encoding="empty, or why the plug-in rejects") for p in settings.plugins),
         ]
     )
+
+
+def scanned_schema(settings: ScanSettings) -> pa.Schema:
+    """The columns of both tables."""
+    signatures = signatures_schema(settings.minhash)
+    return pa.schema([*signals_schema(settings), *(f for f in signatures if f.name != "doc_id")])
 
 
 @dataclass(frozen=True)
@@ -182,6 +195,7 @@ class FileSignals:
     """What scan leaves of one source file."""
 
     signals: Artifact
+    signatures: Artifact
     quarantine: Artifact | None
     """None where all rows could be read."""
     documents: int
@@ -200,7 +214,7 @@ class FileSignals:
 
 
 def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, paths: RunPaths) -> FileSignals:
-    """Scan one file into ``signals/`` and ``quarantine/``.
+    """Scan one file into ``signals/``, ``signatures/`` and ``quarantine/``.
 
     Raises:
         ValueError: the file changed since planning, or has too many rows for an id; or this machine has other tables.
@@ -208,15 +222,25 @@ def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, path
     models.check_installed()
     keep_freed_memory()
     check_unchanged(file)
-    schema = signals_schema(settings)
+    every, schema, signed_schema = (
+        scanned_schema(settings),
+        signals_schema(settings),
+        signatures_schema(settings.minhash),
+    )
     loaded = load_models(models, settings.contamination_ngram)
     plugins = load_plugins(settings.plugins)
     quarantine = Quarantine(file, paths.quarantine(file.corpus, file.path))
     size = edited = 0
-    with parquet_writer(paths.signals(file.corpus, file.path), schema) as out:
+    places = paths.signals(file.corpus, file.path), paths.signatures(file.corpus, file.path)
+    with (
+        parquet_writer(places[0], schema, SIGNAL_GROUP_ROWS) as out,
+        parquet_writer(places[1], signed_schema, SIGNAL_GROUP_ROWS) as signed,
+    ):
         for batch in read_rows(file, quarantine):
             for piece in pieces(batch):
-                signals = scan_piece(piece, file, settings, schema, loaded, plugins)
+                scanned = scan_piece(piece, file, settings, every, loaded, plugins)
+                signals = scanned.select(schema.names)
+                signed.write(scanned.select(signed_schema.names))
                 size += int(pc.sum(signals.column("raw_bytes")).as_py() or 0)
                 edited += len(pc.indices_nonzero(pc.list_value_length(signals.column("edits"))))
                 out.write(signals)
@@ -224,6 +248,7 @@ def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, path
     bad = quarantine.publish()
     return FileSignals(
         out.artifact,
+        signed.artifact,
         bad,
         out.artifact.rows,
         size,
@@ -255,7 +280,11 @@ def scan_piece(
     loaded: Models,
     plugins: tuple[Plugin, ...] = (),
 ) -> pa.RecordBatch:
-    """The signals of a few documents of `TEXT_SCHEMA`: a pure function of text, settings and prepared artifacts."""
+    """What is known of a few documents of `TEXT_SCHEMA`: a pure function of text, settings and prepared artifacts.
+
+    Args:
+        schema: the columns to return, of those of `scanned_schema`.
+    """
     text = batch.column("text")
     n = batch.num_rows
     subset = batch.column("subset").dictionary_encode()

@@ -17,6 +17,7 @@ from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
 from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
+from ..run.columns import read_columns
 from ..run.documents import RunDocuments
 from ..run.identity import ROW_BITS, SourceFile
 from ..run.parquet_rows import row_of, take_rows
@@ -69,7 +70,7 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
     """Map: of one file, the `EACH` documents with the least hash for every reason, `kept` among them."""
     file = decided_file.source
     decisions = pq.read_table(decided_file.decisions.file).combine_chunks()
-    sizes = pq.read_table(decided_file.signals.file, columns=["raw_bytes"]).column(0).to_numpy()
+    sizes = read_columns(decided_file.signals.file, ["raw_bytes"]).column(0).to_numpy()
     near = int(np.searchsorted(np.cumsum(sizes), BYTES, "right")) + 1
     decisions = decisions.slice(0, near)
     order = mix_array(decisions.column("doc_id").to_numpy(), 6)

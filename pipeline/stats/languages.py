@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from ..mix.index import segments_between
 from ..run.artifacts import FileSet
+from ..run.columns import read_columns
 from ..run.identity import MAX_ROWS, ROW_BITS
 from ..text.survivors import DecidedFile
 
@@ -36,8 +36,8 @@ def count_languages(files: Sequence[DecidedFile], index: FileSet) -> LanguageCou
     rows, kept_rows = Counter[str](), Counter[str]()
     tokens: dict[int, Counter[str]] = {}
     for file in files:
-        table = pq.read_table(file.signals.file, columns=["doc_id", "language"])
-        kept = pq.read_table(file.decisions.file, columns=["kept"]).column("kept")
+        table = read_columns(file.signals.file, ["doc_id", "language"])
+        kept = read_columns(file.decisions.file, ["kept"]).column("kept")
         first = file.source.file_hash << ROW_BITS
         languages = table.column("language").combine_chunks().dictionary_encode()
         names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..run.artifacts import Artifact, RunPaths
+from ..run.columns import read_columns
 from ..run.identity import SourceFile
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
@@ -37,13 +38,20 @@ class DecidedFile:
         Raises:
             ValueError: the run has not decided the file.
         """
-        found = []
-        for path in (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path)):
-            name = path.relative_to(paths.root).as_posix()
-            if name not in listed:
-                raise ValueError(f"{paths.root} has no {name}; finish the run with `fox1 curate`")
-            found.append(Artifact(str(path), **listed[name]))
-        return cls(source, *found)
+        tables = (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path))
+        return cls(source, *(listed_artifact(path, paths, listed) for path in tables))
+
+
+def listed_artifact(path: Path, paths: RunPaths, listed: Mapping[str, Any]) -> Artifact:
+    """A file of a finished run, as the artifacts of its manifest list it.
+
+    Raises:
+        ValueError: they do not.
+    """
+    name = path.relative_to(paths.root).as_posix()
+    if name not in listed:
+        raise ValueError(f"{paths.root} has no {name}; finish the run with `fox1 curate`")
+    return Artifact(str(path), **listed[name])
 
 
 @dataclass(frozen=True)
@@ -76,10 +84,10 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
     for decided_file in files:
         file = decided_file.source
         check_unchanged(file)
-        decisions = pq.read_table(decided_file.decisions.file, columns=["row", "doc_id", "kept"])
+        decisions = read_columns(decided_file.decisions.file, ["row", "doc_id", "kept"])
         signals = decided_file.signals.file
         check_scanned(signals)
-        facts = pq.read_table(signals, columns=["edits", "subset", TEXT_HASH, *columns])
+        facts = read_columns(signals, ["edits", "subset", TEXT_HASH, *columns])
         at = 0
         for batch in read_rows(file, Quarantine(file)):
             n = batch.num_rows

@@ -25,7 +25,7 @@ def scan(case: Case, folder: Path) -> str:
     from fox1.pipeline.run.identity import SourceFile
     from fox1.pipeline.signals.c4 import LINE_RULES
     from fox1.pipeline.signals.pii import KINDS
-    from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, signals_schema
+    from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, scanned_schema
     from fox1.pipeline.sources.rows import TEXT_SCHEMA
     from fox1.pipeline.text.edits import apply_edits, raw_span
 
@@ -37,7 +37,7 @@ def scan(case: Case, folder: Path) -> str:
     arrays = [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)]
     batch = pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
     file = SourceFile("fuzz", "x.jsonl", "", 0, "", "pile", False, 1)
-    signals = scan_piece(batch, file, settings, signals_schema(settings), Models.nothing())
+    signals = scan_piece(batch, file, settings, scanned_schema(settings), Models.nothing())
     signals.validate(full=True)
     final = apply_edits(batch.column("text"), signals.column("edits"))
     final.validate(full=True)
@@ -126,7 +126,7 @@ def _scan_alone(text: pa.Array) -> None:
     from fox1.pipeline.run.identity import SourceFile
     from fox1.pipeline.signals.c4 import LINE_RULES
     from fox1.pipeline.signals.pii import KINDS
-    from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, signals_schema
+    from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, scanned_schema
     from fox1.pipeline.sources.rows import TEXT_SCHEMA
 
     edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_RULES),), True)
@@ -135,4 +135,4 @@ def _scan_alone(text: pa.Array) -> None:
     arrays = [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)]
     batch = pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
     file = SourceFile("fuzz", "x.jsonl", "", 0, "", "pile", False, 1)
-    scan_piece(batch, file, settings, signals_schema(settings), Models.nothing())
+    scan_piece(batch, file, settings, scanned_schema(settings), Models.nothing())

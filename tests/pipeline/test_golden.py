@@ -29,7 +29,7 @@ from tests.faults.promises import hashes
 GOLDEN = Path(__file__).parent / "golden.json"
 STAGES = {
     "prepare": (prepare.VERSION, ("prepare",)),
-    "scan": (scan.VERSION, ("signals",)),
+    "scan": (scan.VERSION, ("signals", "signatures")),
     "filter": (filter.VERSION, ("filtered",)),
     "dedupe": (dedupe.VERSION, ("decisions",)),
     "tokenize": (tokenize.VERSION, ("tokens",)),

@@ -14,6 +14,7 @@ import pytest
 from fox1.pipeline.dedupe import buckets, stage
 from fox1.pipeline.dedupe.order import DedupeSettings, Part, UrlSettings
 from fox1.pipeline.dedupe.stage import OldRun
+from fox1.pipeline.engine.shuffle_file import Levels
 from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
 from fox1.pipeline.run.artifacts import Artifact, RunPaths
@@ -63,12 +64,20 @@ class Stored:
         pq.write_table(table, path, row_group_size=row_group_size)
         return Artifact(str(path), 0, table.num_rows, path.name)
 
+    def write_signals(self, table: pa.Table, paths: RunPaths, file: SourceFile, row_group_size: int) -> None:
+        """Write a file's signals, and what is signatures of them beside."""
+        wide = ["doc_id", "band_signature", "sketch"]
+        signals = self.write(table.drop_columns(wide[1:]), paths.signals(file.corpus, file.path), row_group_size)
+        signatures = self.write(table.select(wide), paths.signatures(file.corpus, file.path), row_group_size)
+        self.signals[file.name] = FileSignals(signals, signatures, None, table.num_rows, 1000, 0, 0)
+
     def old_parts(self) -> tuple[Part, ...]:
         """The same as parts of a finished run."""
         return tuple(
             Part(
                 g,
                 tuple(self.signals[f.name].signals for f in g.files),
+                tuple(self.signals[f.name].signatures for f in g.files),
                 None,
                 tuple(self.decisions[f.name] for f in g.files),
             )
@@ -108,8 +117,7 @@ def write_run(root: Path, docs: list[Doc], decided: dict[int, bool] | None = Non
                 "sketch": pa.array(sketches, pa.binary()),
             }
         )
-        signals = stored.write(table, paths.signals(corpus, name), 3)
-        stored.signals[files[-1].name] = FileSignals(signals, None, len(mine), 1000, 0, 0)
+        stored.write_signals(table, paths, files[-1], 3)
         if decided is not None:
             kept = pa.table({"kept": [decided[ids[i]] for i in members]})
             stored.decisions[files[-1].name] = stored.write(kept, paths.decisions(corpus, name), 3)
@@ -253,6 +261,11 @@ SCOPES = (
 )
 
 
+def two_levels(size: int, maps: int, partitions: int, most_maps: int) -> Levels:
+    """Two, also where one does."""
+    return Levels(partitions, -(-partitions // 2), 2)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1 << 30), st.integers(1, 90), st.integers(1, 12), st.sampled_from(SCOPES), st.booleans())
 def test_the_result_is_the_first_independent_set(
@@ -271,7 +284,16 @@ def test_the_result_is_the_first_independent_set(
     # In a finished run no document is a duplicate of another one.
     seen: dict[int, Doc] = {}
     old = [d for d in old if seen.setdefault(d.content, d) is d]
-    rows, ids, old_ids, _ = dedupe(tmp_path_factory.mktemp("d"), docs, options, old)
+    with pytest.MonkeyPatch.context() as patch:
+        if seed % 2:
+            # Several ranges of the order, which one task or several walk.
+            patch.setattr(stage, "partition_count", lambda *_, **__: 4)
+            patch.setattr(stage, "EDGES_AT_ONCE", 40 * (seed % 50))
+            patch.setattr(stage, "CHUNK_BYTES", seed % 500)
+            patch.setattr(stage, "PARTITION_BYTES", 1 + seed % 300)
+        if seed % 4 > 1:
+            patch.setattr(stage, "plan_levels", two_levels)
+        rows, ids, old_ids, _ = dedupe(tmp_path_factory.mktemp("d"), docs, options, old)
     kept = {r["doc_id"] for r in rows if r["kept"]}
     docs, old = with_proposals(docs, old, options)
     assert kept == expected(docs, ids, options, old, old_ids)
@@ -312,11 +334,16 @@ def test_a_cap_keeps_and_counts_and_no_schedule_changes_the_result(
     monkeypatch.setattr(buckets, "MIN_SLICE", 24 * 7)
     monkeypatch.setattr(stage, "MIN_MEMORY", 4000)
     monkeypatch.setattr(stage, "BASE_MEMORY", 1 << 40)
-    monkeypatch.setattr(stage.verify, "SAMPLE", 3)
+    monkeypatch.setattr(stage.verify, "SLOT_PAIRS", 5)
+    monkeypatch.setattr(stage, "partition_count", lambda *_, **__: 7)
+    monkeypatch.setattr(stage, "EDGES_AT_ONCE", 40 * 100)
+    monkeypatch.setattr(stage, "CHUNK_BYTES", 0)
+    monkeypatch.setattr(stage, "PARTITION_BYTES", 1000)
+    monkeypatch.setattr(stage, "plan_levels", two_levels)
     again, _, _, other = dedupe(tmp_path / "b", docs, options)
     assert again == rows
     assert other.figures == result.figures
-    assert any((tmp_path / "b" / "run" / "records").glob("dedupe.decide00.*1"))
+    assert len(list((tmp_path / "b" / "run" / "records" / "dedupe.settle00").iterdir())) > 1
 
 
 def test_the_chain_a_b_c_d(tmp_path: Path) -> None:
@@ -403,8 +430,7 @@ def equal_documents(root: Path, n: int) -> Stored:
                 **{name: pa.repeat(value, len(rows)) for name, value in same.items()},
             }
         )
-        signals = stored.write(table, paths.signals("a", file.path), 8192)
-        stored.signals[file.name] = FileSignals(signals, None, len(rows), 1000, 0, 0)
+        stored.write_signals(table, paths, file, 8192)
     stored.groups = group_files(files)
     for group in stored.groups:
         size = n // 4 * len(group.files)

@@ -17,7 +17,7 @@ from fox1.pipeline.prepare.contamination import build
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.signals.plugins import Plugin, PluginSettings, load_plugins, with_version
 from fox1.pipeline.signals.quality import BUCKETS, QualityModels
-from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, pieces, scan_piece, signals_schema
+from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, pieces, scan_piece, scanned_schema
 from fox1.pipeline.signals.urls import parse_rules
 from fox1.pipeline.sources.rows import TEXT_SCHEMA
 from fox1.pipeline.text.edits import apply_edits
@@ -41,7 +41,7 @@ def prepared() -> Models:
 
 
 def scan(batch: pa.RecordBatch, settings: ScanSettings = ScanSettings()) -> pa.RecordBatch:
-    return scan_piece(batch, FILE, settings, signals_schema(settings), prepared(), load_plugins(settings.plugins))
+    return scan_piece(batch, FILE, settings, scanned_schema(settings), prepared(), load_plugins(settings.plugins))
 
 
 EDITS = EditSettings(
@@ -219,7 +219,7 @@ def test_a_short_item_is_matched_with_its_answer_or_choices_or_listed() -> None:
     ours = Models(prepared().quality, index, prepared().urls)
     settings = ScanSettings()
     batch = rows(f"{items[1].questions[0]}\n{items[1].answer}", with_choices, "Why not? Never.")
-    signals = scan_piece(batch, FILE, settings, signals_schema(settings), ours)
+    signals = scan_piece(batch, FILE, settings, scanned_schema(settings), ours)
     assert signals.column("contamination_items").to_pylist() == [[1], [2], []]
 
 

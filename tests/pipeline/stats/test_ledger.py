@@ -18,7 +18,9 @@ def funnel(*files: tuple[int, int, tuple[str, int, bool]], root: str = "/data") 
     sources, signals = [], {}
     for number, (size, rows, (damage, intact, cut)) in enumerate(files):
         sources.append(SourceFile("web", f"{number}.gz", f"{root}/{number}.gz", size, "", "pile", False, number + 1))
-        signals[sources[-1].name] = FileSignals(Artifact("", 0, rows, ""), None, rows, 0, 0, 0, damage, intact, cut)
+        signals[sources[-1].name] = FileSignals(
+            Artifact("", 0, rows, ""), Artifact("", 0, rows, ""), None, rows, 0, 0, 0, damage, intact, cut
+        )
     return scan_funnels(sources, signals)[0]
 
 
