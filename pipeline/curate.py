@@ -34,7 +34,7 @@ from .prepare.stage import prepare
 from .prepare.text_sample import SubsetName
 from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
-from .run.identity import Group, SourceFile, group_files
+from .run.identity import Group, SourceFile, group_files, with_pieces
 from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings, signals_schema
 from .signals.stage import scan
@@ -134,7 +134,7 @@ def curate(
                 out.write(further[paths.recipe])
         last = max(stages, key=STAGES.index)
         began, before = time.monotonic(), 0
-        for stage in _run_stages(settings, engine, sources, further, summary):
+        for stage, known in _run_stages(settings, engine, sources, further, summary):
             summary.seconds[stage] = time.monotonic() - began
             redone = sum(total - reused for reused, total in list(engine.reused.values())[before:])
             if stage in stages:
@@ -146,7 +146,7 @@ def curate(
             written = {
                 p: further[p] for p in further if p == paths.recipe or STAGES.index(stage) >= STAGES.index("mix")
             }
-            write_manifest(paths, sources, artifacts, settings.tokenizer, settings.against, written)
+            write_manifest(paths, known, artifacts, settings.tokenizer, settings.against, written)
             if stage == last:
                 break
             began, before = time.monotonic(), len(engine.reused)
@@ -162,10 +162,11 @@ def _run_stages(
     files: Sequence[SourceFile],
     further: Mapping[Path, bytes],
     summary: Summary,
-) -> Iterator[str]:
-    """The stages in order, the name of each when it is done; whoever iterates may stop after any of them."""
+) -> Iterator[tuple[str, Sequence[SourceFile]]]:
+    """The stages in order: the name of each when it is done, with the files, cut into pieces once that is known. Whoever
+    iterates may stop after any of them.
+    """
     s, paths = settings, engine.paths
-    groups = group_files(files)
     old = read_run(RunPaths(store.as_path(s.against)), files, signals_schema(s.scan)) if s.against else NO_RUN
     barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
 
@@ -182,28 +183,29 @@ def _run_stages(
         s.id_salt,
     )
     summary.notes += prepared.notes
-    yield "prepare"
+    yield "prepare", files
 
     scanned = scan(engine, files, s.scan, prepared.for_scan)
+    files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
     check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))
-    yield "scan"
+    yield "scan", files
 
     filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
     summary.notes += filtered.notes
     judge_groups(part_funnels, groups, filtered.groups)
-    yield "filter"
+    yield "filter", files
 
     decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old)
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
     check_estimate(s.mix, decided.kept_bytes, {f.corpus: f.format for f in files}, prepared.tokenizer)
-    yield "dedupe"
+    yield "dedupe", files
 
-    decided_files = {f.name: DecidedFile(f, scanned.files[f.name].signals, decided.decisions[f.name]) for f in files}
+    decided_files = {f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table]) for f in files}
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
-    yield "tokenize"
+    yield "tokenize", files
 
     mixed = mix(engine, groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer)
     write_lookup(engine, groups, scanned.files)
@@ -212,11 +214,11 @@ def _run_stages(
             out.write(data)
     remove_stale(paths, engine.finished, ("phases", "held_out", "index"))
     summary.mixture = mixed.mixture
-    yield "mix"
+    yield "mix", files
 
     run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels)
     report(engine, run, s.identity(), [p.name for p in s.mix.phases])
-    yield "stats"
+    yield "stats", files
 
 
 def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
@@ -225,7 +227,7 @@ def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
 
 
 def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -> list[SourceFile]:
-    """The files of a finished run, of one corpus or of all, where its recipe says that they lie.
+    """The files of a finished run, of one corpus or of all, where its recipe says that they lie; large ones as their pieces.
 
     Raises:
         ValueError: one is not there; names it, and the option that says where it is now.
@@ -233,7 +235,7 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
     found: list[SourceFile] = []
     named = [f for f in read_manifest(paths)["files"] if corpus in ("", f["corpus"])]
     for source in settings.sources:
-        needed = {f["path"] for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
+        needed = {f["path"]: f for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
         if not needed:
             continue
         root = source.root or source.urls
@@ -245,17 +247,17 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
             raise ValueError(f"the run needs {gone}, which is no longer {_remedy(root, source.root)}")
         try:
             files = list_sources((source,), settings.id_salt, settings.private_hosts)
-            listed = {f.path: f for f in files if f.path in needed}
+            listed = {f.path: with_pieces(f, needed[f.path]) for f in files if f.path in needed}
         except ValueError as error:
             raise ValueError(
                 f"the run needs {gone}: {error}; if it moved, name its place with --data {root}=NEW"
             ) from None
         if len(listed) < len(needed):
             raise ValueError(
-                f"the run needs {source.corpus}/{min(needed - set(listed))}, which is no longer {_remedy(root, root)}"
+                f"the run needs {source.corpus}/{min(set(needed) - set(listed))}, which is no longer {_remedy(root, root)}"
             )
-        found += listed.values()
-    return sorted(found, key=lambda f: f.name)
+        found += [file for pieces in listed.values() for file in pieces]
+    return sorted(found, key=lambda f: f.table)
 
 
 def _remedy(moved: str, root: str) -> str:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..run.artifacts import RunPaths, read_json
-from ..run.identity import SourceFile, group_files
+from ..run.identity import SourceFile, files_of_table, group_files
 from ..run.manifest import read_manifest
 from ..signals import content
 from ..text.survivors import DecidedFile
@@ -32,7 +32,7 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     manifest = read_manifest(old)
     funnel = read_json(old.stats("funnel"))
     artifacts = manifest["artifacts"]
-    old_files = [SourceFile.from_table(f) for f in manifest["files"]]
+    old_files = files_of_table(manifest["files"])
     new_files = {f.file_hash: f for f in files}
     for file in old_files:
         if other := new_files.get(file.file_hash):
@@ -48,13 +48,13 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], schema: pa.Schema) -> O
     for group in groups:
         decided = [DecidedFile.of_run(f, old, artifacts) for f in group.files]
         parts.append(Part(group, tuple(d.signals for d in decided), None, tuple(d.decisions for d in decided)))
-        sizes.append((3 * group.size, sum(d.signals.rows for d in decided)))
+        sizes.append((group.text, sum(d.signals.rows for d in decided)))
     subsets = tuple(f"{c['corpus']}/{s}" for c in funnel["corpora"] for s in c["subsets"])
     return OldRun(tuple(parts), tuple(sizes), subsets)
 
 
 def _check_schema(old: RunPaths, file: SourceFile, schema: pa.Schema) -> None:
-    path = old.signals(file.corpus, file.path)
+    path = old.signals(file.corpus, file.part)
     there = pq.read_schema(path)
     for name in COMPARED:
         meanings = [s.field(name).metadata if name in s.names else None for s in (there, schema)]

@@ -207,7 +207,7 @@ class Part:
     def contents(self) -> list[object]:
         """Who its documents are and what is known of them, for `Plan.layout`."""
         hashes = [a.hash for a in (*self.signals, *([self.filtered] if self.filtered else []), *self.decisions)]
-        return [self.identity(), [f.name for f in self.group.files], hashes]
+        return [self.identity(), [f.table for f in self.group.files], hashes]
 
 
 @dataclass(frozen=True)
@@ -359,12 +359,12 @@ def id_batches(
     Args:
         need: asked before each batch for the smallest id that is still needed; None ends the walk.
     """
-    files = [(f.file_hash, a) for part in parts for f, a in zip(part.group.files, part.signals, strict=True)]
-    for file_hash, signals in sorted(files, key=lambda entry: entry[0]):
+    files = [(f.first_id, a) for part in parts for f, a in zip(part.group.files, part.signals, strict=True)]
+    for first_id, signals in sorted(files, key=lambda entry: entry[0]):
         first = need()
         if first is None:
             return
-        if first >> ROW_BITS > file_hash:
+        if first >> ROW_BITS > first_id >> ROW_BITS:
             continue
         with pq.ParquetFile(signals.file) as parquet:
             at = parquet.schema_arrow.names.index("doc_id")

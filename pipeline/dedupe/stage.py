@@ -59,7 +59,7 @@ class Decided:
     """The decision on every document, and what it means."""
 
     decisions: Mapping[str, Artifact]
-    """By file name."""
+    """By `SourceFile.table`."""
     verdicts: Verdicts
     kept_bytes: Mapping[str, int]
     """`corpus/subset` -> bytes of the training data that stay."""
@@ -85,15 +85,15 @@ def dedupe(
     """Decide every document of a run.
 
     Args:
-        signals: by file name.
+        signals: by `SourceFile.table`.
         filtered: by name of the group.
         shape: of the signatures.
     """
     parts = [
-        *(Part(g, tuple(signals[f.name].signals for f in g.files), filtered[g.name].filtered) for g in groups),
+        *(Part(g, tuple(signals[f.table].signals for f in g.files), filtered[g.name].filtered) for g in groups),
         *old.parts,
     ]
-    scanned = [[signals[f.name] for f in g.files] for g in groups]
+    scanned = [[signals[f.table] for f in g.files] for g in groups]
     sizes = [(sum(s.bytes for s in files), sum(s.documents for s in files)) for files in scanned]
     subsets = {f"{v.corpus}/{v.subset}" for g in filtered.values() for v in g.verdicts}
     chunks = Chunks.build([p.group for p in parts], [*sizes, *old.sizes], [p.old for p in parts])
@@ -267,7 +267,7 @@ class _DedupeSteps:
     def decisions(
         self, classes: Sequence[exact.Classes], resolved: Sequence[result.Resolved], capped: Sequence[FileSet]
     ) -> Decided:
-        held = sorted(f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files)
+        held = sorted({f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files})
         drops, clusters = _all(r.drops for r in resolved), _all(r.members for r in resolved)
         written = self.step(
             "decisions",

@@ -33,11 +33,11 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
     """Write the indices of a run.
 
     Args:
-        signals: by file name.
+        signals: by `SourceFile.table`.
     """
     paths = engine.paths
     parts = max(1, -(-sum(s.documents for s in signals.values()) // PART_ROWS))
-    tasks = [Task(g.name, shuffle_keys, (g, [signals[f.name].signals for f in g.files], parts, paths)) for g in groups]
+    tasks = [Task(g.name, shuffle_keys, (g, [signals[f.table].signals for f in g.files], parts, paths)) for g in groups]
     moved = engine.run("mix.lookup_shuffle", VERSION, tasks)
     files = {kind: FileSet.of(a for shuffled in moved for a in shuffled.files[kind]) for kind in KINDS}
     engine.run(

@@ -179,7 +179,7 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
 
 @dataclass(frozen=True)
 class FileSignals:
-    """What scan leaves of one source file."""
+    """What scan leaves of one source file, or of a piece of one."""
 
     signals: Artifact
     quarantine: Artifact | None
@@ -200,7 +200,7 @@ class FileSignals:
 
 
 def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, paths: RunPaths) -> FileSignals:
-    """Scan one file into ``signals/`` and ``quarantine/``.
+    """Scan one file, or a piece of one, into ``signals/`` and ``quarantine/``.
 
     Raises:
         ValueError: the file changed since planning, or has too many rows for an id; or this machine has other tables.
@@ -211,9 +211,9 @@ def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, path
     schema = signals_schema(settings)
     loaded = load_models(models, settings.contamination_ngram)
     plugins = load_plugins(settings.plugins)
-    quarantine = Quarantine(file, paths.quarantine(file.corpus, file.path))
+    quarantine = Quarantine(file, paths.quarantine(file.corpus, file.part))
     size = edited = 0
-    with parquet_writer(paths.signals(file.corpus, file.path), schema) as out:
+    with parquet_writer(paths.signals(file.corpus, file.part), schema) as out:
         for batch in read_rows(file, quarantine):
             for piece in pieces(batch):
                 signals = scan_piece(piece, file, settings, schema, loaded, plugins)

@@ -18,7 +18,7 @@ from ...tokenize.encode import Encoder
 from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
 from ..run.documents import RunDocuments
-from ..run.identity import ROW_BITS, SourceFile
+from ..run.identity import SourceFile
 from ..run.parquet_rows import row_of, take_rows
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
@@ -54,7 +54,8 @@ class Example:
 
 
 def pick_files(files: Sequence[SourceFile]) -> list[SourceFile]:
-    """The files of a corpus that examples come from."""
+    """The files of a corpus that examples come from; of one that was cut the first piece."""
+    files = [f for f in files if not f.piece or not f.piece.number]
     return sorted(files, key=lambda f: int(mix_array(np.array([f.file_hash], np.uint64), 5)[0]))[:FILES]
 
 
@@ -133,10 +134,10 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
 
 def _text(documents: RunDocuments, encoder: Encoder, doc_id: int) -> str:
     """The beginning of a kept document from its tokens; empty if the run has none (another run's document)."""
-    if doc_id >> ROW_BITS not in documents.files:
+    file = documents.files.get(doc_id)
+    if file is None:
         return ""
-    file = documents.file(doc_id)
-    signals = row_of(documents.paths.signals(file.corpus, file.path), doc_id, ["subset"])
+    signals = row_of(documents.paths.signals(file.corpus, file.part), doc_id, ["subset"])
     ids = documents.ids(doc_id, signals.column("subset")[0].as_py()) if signals else None
     if ids is None:
         return ""

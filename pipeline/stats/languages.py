@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from ..mix.index import segments_between
 from ..run.artifacts import FileSet
-from ..run.identity import MAX_ROWS, ROW_BITS
 from ..text.survivors import DecidedFile
 
 
@@ -38,11 +37,11 @@ def count_languages(files: Sequence[DecidedFile], index: FileSet) -> LanguageCou
     for file in files:
         table = pq.read_table(file.signals.file, columns=["doc_id", "language"])
         kept = pq.read_table(file.decisions.file, columns=["kept"]).column("kept")
-        first = file.source.file_hash << ROW_BITS
         languages = table.column("language").combine_chunks().dictionary_encode()
         names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
-        segments = segments_between(index.files, first, first + MAX_ROWS - 1)
-        at = np.searchsorted(table.column("doc_id").to_numpy(), segments["doc_id"])
+        ids = table.column("doc_id").to_numpy()
+        segments = segments_between(index.files, *(ids[[0, -1]].tolist() if len(ids) else (0, 0)))
+        at = np.searchsorted(ids, segments["doc_id"])
 
         def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
             into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})

@@ -21,7 +21,7 @@ from .edits import apply_edits
 
 @dataclass(frozen=True)
 class DecidedFile:
-    """A source file with what scan and dedupe say of its documents."""
+    """A source file, or a piece of one, with what scan and dedupe say of its documents."""
 
     source: SourceFile
     signals: Artifact
@@ -38,7 +38,7 @@ class DecidedFile:
             ValueError: the run has not decided the file.
         """
         found = []
-        for path in (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path)):
+        for path in (paths.signals(source.corpus, source.part), paths.decisions(source.corpus, source.part)):
             name = path.relative_to(paths.root).as_posix()
             if name not in listed:
                 raise ValueError(f"{paths.root} has no {name}; finish the run with `fox1 curate`")

@@ -14,7 +14,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from fox1.pipeline.run.identity import SourceFile, TableReader
+from fox1.pipeline.run.identity import SourceFile, TableReader, files_of_table
 from fox1.pipeline.sources import web
 from fox1.pipeline.sources.formats import open_source
 from fox1.pipeline.sources.globs import escape, matches, reaches
@@ -123,7 +123,7 @@ def test_paths_of_a_list_lie_below_its_folder(tmp_path: Path) -> None:
 def test_no_text_becomes_a_reader() -> None:
     url = "datatrove://read?reader=os.system&arguments={}&root=id&path=x"
     entry = {"corpus": "c", "path": "x.jsonl", "size": 1, "format": "datatrove", "held_out": False, "file_hash": 1}
-    stored = SourceFile.from_table({**entry, "reader": "os.system", "url": url})
+    stored = files_of_table([{**entry, "reader": "os.system", "url": url}])[0]
     assert stored.reader is None and stored.url == ""
     named = SourceFile("c", "x.jsonl", url, 1, "", "datatrove", False, 1)
     with pytest.raises(ValueError, match="datatrove"):
