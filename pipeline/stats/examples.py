@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
+from ..filter.judge import signal_batches
 from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
 from ..run.documents import RunDocuments
 from ..run.identity import SourceFile
-from ..run.parquet_rows import row_of, take_rows
+from ..run.parquet_rows import RowCursor, row_of, take_rows
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -69,10 +70,14 @@ class FileExamples:
 def gather_examples(decided_file: DecidedFile) -> FileExamples:
     """Map: of one file, the `EACH` documents with the least hash for every reason, `kept` among them."""
     file = decided_file.source
-    decisions = pq.read_table(decided_file.decisions.file).combine_chunks()
-    sizes = pq.read_table(decided_file.signals.file, columns=["raw_bytes"]).column(0).to_numpy()
-    near = int(np.searchsorted(np.cumsum(sizes), BYTES, "right")) + 1
-    decisions = decisions.slice(0, near)
+    near = size = 0
+    for batch in signal_batches(decided_file.signals.file, ["raw_bytes"]):
+        ends = size + np.cumsum(batch.column(0).to_numpy())
+        near += int(np.searchsorted(ends, BYTES, "right"))
+        if (size := int(ends[-1])) > BYTES:
+            break
+    with pq.ParquetFile(decided_file.decisions.file) as stored:
+        decisions = RowCursor(stored, stored.schema_arrow.names).take(near + 1)
     order = mix_array(decisions.column("doc_id").to_numpy(), 6)
     reasons = decisions.column("reason").to_pylist()
     chosen: dict[str, list[int]] = {}
