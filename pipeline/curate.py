@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from .run.identity import Group, SourceFile, group_files, with_pieces
 from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings, signals_schema
 from .signals.stage import scan
-from .sources.listing import SourceSettings, list_sources, sample_files
+from .sources.listing import SourceSettings, list_sources, sample_files, with_sizes
 from .stats.asked import hash_of_settings
 from .stats.ledger import CorpusFunnel, check_bad_rows, decided_funnels, judge_groups, scan_funnels
 from .stats.stage import Finished, report
@@ -128,6 +129,7 @@ def curate(
         sources = list_sources(settings.sources, settings.id_salt, settings.private_hosts, summary.notes.append)
         if settings.limit < 1:
             sources = sample_files(sources, settings.limit, settings.seed)
+        sources = with_sizes(sources, _known_sizes(paths))
         if paths.recipe in further:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(paths.recipe) as out:
@@ -219,6 +221,13 @@ def _run_stages(
     run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels)
     report(engine, run, s.identity(), [p.name for p in s.mix.phases])
     yield "stats", files
+
+
+def _known_sizes(paths: RunPaths) -> dict[str, int]:
+    """The sizes of the files that the run was planned with before, by name."""
+    with suppress(ValueError):
+        return {f"{f['corpus']}/{f['path']}": f["size"] for f in read_manifest(paths)["files"]}
+    return {}
 
 
 def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:

@@ -141,7 +141,10 @@ def files_of_table(table: Iterable[Mapping[str, Any]]) -> list[SourceFile]:
 
 
 def with_pieces(file: SourceFile, entry: Mapping[str, Any]) -> list[SourceFile]:
-    """The pieces that a manifest's table has of a file; the file itself where it was not cut."""
+    """The pieces that a manifest's table has of a file; the file itself where it was not cut. A size that a listing does not
+    tell is the one of the table.
+    """
+    file = replace(file, size=file.size or entry["size"])
     pieces = (Piece(**{f.name: piece[f.name] for f in fields(Piece)}) for piece in entry.get("pieces", ()))
     return [replace(file, piece=piece) for piece in pieces] or [file]
 

@@ -33,13 +33,16 @@ def scan(engine: Engine, files: Sequence[SourceFile], settings: ScanSettings, mo
     """
     settings = replace(settings, plugins=tuple(map(with_version, settings.plugins)))
     sources = cut_files(engine, files)
-    tasks = [Task(f.table, scan_file, (f, settings, models, engine.paths), weight=max(f.text, 1)) for f in sources]
+    tasks = [
+        Task(f.table, scan_file, (f, settings, models, engine.paths), max(f.text, 1), not f.size, shares=True)
+        for f in sources
+    ]
     results = engine.run("scan", VERSION, tasks)
     scanned = dict(zip((task.name for task in tasks), results, strict=True))
     used = list(_up_to_damage(sources, scanned))
-    unused = {f.table for f in sources} - {f.table for f in used}
-    engine.finished["scan"] = [a for name in scanned if name not in unused for a in artifacts_in(scanned[name])]
-    return Scanned(used, {f.table: scanned[f.table] for f in used})
+    files_read = {f.table: scanned.pop(f.table) for f in used}
+    engine.disown("scan", artifacts_in(scanned))
+    return Scanned(used, files_read)
 
 
 def _up_to_damage(sources: Sequence[SourceFile], scanned: Mapping[str, FileSignals]) -> Iterator[SourceFile]:
