@@ -117,7 +117,7 @@ class SourceFile:
         if self.reader:
             facts.append(self.reader.identity())
         if self.piece:
-            facts += asdict(self.piece).values()
+            facts += vars(self.piece).values()
         return "\0".join(map(str, facts))
 
 

@@ -24,6 +24,8 @@ from .web import http_options, naming_private_hosts
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
+FRAME_STEP = 64 << 10
+"""Bytes of text between frames that are noted: there may be one for every byte."""
 MAX_LINE = 128 << 20
 """Longer lines go to quarantine: no document of these corpora comes near this length, but a decompression bomb does. While
 a line is decoded, one character outside of ASCII can make every letter take four bytes, and a task has 1 GiB."""
@@ -151,8 +153,8 @@ def chunks(url: str, begin: int = 0, frames: list[tuple[int, int]] | None = None
     """The text of a file from a stored byte on, where compressed text has a frame.
 
     Args:
-        frames: takes, of every zstd frame that has ended, the stored byte and the byte of the text after it. Those that end in
-            a chunk are there when it is yielded.
+        frames: takes where zstd frames end, as (stored byte, byte of the text): of those in a chunk the first one, and others
+            that are `FRAME_STEP` apart. They are there when the chunk is yielded.
 
     Raises:
         Damaged: the compressed stream is truncated or corrupt.
@@ -162,7 +164,7 @@ def chunks(url: str, begin: int = 0, frames: list[tuple[int, int]] | None = None
         if begin:
             raw.seek(begin)
         if url.endswith(".zst"):
-            yield from _zst_chunks(raw, url, begin, [] if frames is None else frames)
+            yield from _zst_chunks(raw, url, begin, frames)
         elif url.endswith(".gz"):
             yield from _gzip_chunks(raw)
         else:
@@ -232,7 +234,7 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
         raise Damaged("the last gzip member is incomplete: the file was cut", taken, cut=True)
 
 
-def _zst_chunks(raw: IO[bytes], url: str, begin: int, frames: list[tuple[int, int]]) -> Iterator[bytes]:
+def _zst_chunks(raw: IO[bytes], url: str, begin: int, frames: list[tuple[int, int]] | None) -> Iterator[bytes]:
     """Decompress frame by frame; a frame that does not end is an error (the stream reader takes it for an end).
 
     The compressed bytes go in by slices: four bytes can stand for 128 KiB, so a slice bounds what comes out at once.
@@ -270,7 +272,7 @@ def _zst_chunks(raw: IO[bytes], url: str, begin: int, frames: list[tuple[int, in
                 held.append(out)
                 size += len(out)
                 text += len(out)
-                if frame.eof:
+                if frames is not None and frame.eof and (not frames or text - frames[-1][1] >= FRAME_STEP):
                     frames.append((done, text))
             if size >= CHUNK:
                 yield b"".join(held)

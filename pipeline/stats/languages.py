@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..mix.index import segments_between
 from ..run.artifacts import FileSet
+from ..run.parquet_rows import RowCursor
 from ..text.survivors import DecidedFile
+
+SLICE_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,24 +39,31 @@ def count_languages(files: Sequence[DecidedFile], index: FileSet) -> LanguageCou
     rows, kept_rows = Counter[str](), Counter[str]()
     tokens: dict[int, Counter[str]] = {}
     for file in files:
-        table = pq.read_table(file.signals.file, columns=["doc_id", "language"])
-        kept = pq.read_table(file.decisions.file, columns=["kept"]).column("kept")
-        languages = table.column("language").combine_chunks().dictionary_encode()
-        names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
-        ids = table.column("doc_id").to_numpy()
-        segments = segments_between(index.files, *(ids[[0, -1]].tolist() if len(ids) else (0, 0)))
-        at = np.searchsorted(ids, segments["doc_id"])
+        for ids, languages, kept in _slices(file):
+            names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
+            segments = segments_between(index.files, *ids[[0, -1]].tolist())
+            at = np.searchsorted(ids, segments["doc_id"])
 
-        def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
-            into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})
+            def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
+                into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})
 
-        add(rows, np.bincount(codes, minlength=len(names)))
-        add(kept_rows, np.bincount(codes[kept.to_numpy()], minlength=len(names)))
-        for phase in np.unique(segments["phase"]).tolist():
-            here = segments["phase"] == phase
-            lengths = np.bincount(codes[at[here]], segments["length"][here], len(names)).astype(np.int64)
-            add(tokens.setdefault(phase, Counter()), lengths)
+            add(rows, np.bincount(codes, minlength=len(names)))
+            add(kept_rows, np.bincount(codes[kept], minlength=len(names)))
+            for phase in np.unique(segments["phase"]).tolist():
+                here = segments["phase"] == phase
+                lengths = np.bincount(codes[at[here]], segments["length"][here], len(names)).astype(np.int64)
+                add(tokens.setdefault(phase, Counter()), lengths)
     return LanguageCounts(dict(rows), dict(kept_rows), {phase: dict(counts) for phase, counts in tokens.items()})
+
+
+def _slices(file: DecidedFile) -> Iterator[tuple[np.ndarray, pa.DictionaryArray, np.ndarray]]:
+    """(ids, languages, whether they are kept) of the documents of a file, `SLICE_ROWS` at a time."""
+    with pq.ParquetFile(file.signals.file) as signals, pq.ParquetFile(file.decisions.file) as decisions:
+        facts, decided = RowCursor(signals, ["doc_id", "language"]), RowCursor(decisions, ["kept"])
+        while (rows := facts.take(SLICE_ROWS)).num_rows:
+            languages = rows.column("language").combine_chunks().dictionary_encode()
+            kept = decided.take(SLICE_ROWS).column("kept").to_numpy()
+            yield rows.column("doc_id").to_numpy(), languages, kept
 
 
 def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, Any]]) -> dict[str, Any]:

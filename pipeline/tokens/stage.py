@@ -53,6 +53,7 @@ def tokenize(
                 engine.paths,
             ),
             weight=max(g.text, 1),
+            unweighed=not g.text,
         )
         for g in groups
     ]

@@ -33,6 +33,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "CHUNK", 48)
     monkeypatch.setattr(formats, "CHUNK", 48)
     monkeypatch.setattr(formats, "ZST_SLICE", 16)
+    monkeypatch.setattr(formats, "FRAME_STEP", 1)
 
 
 def only(root: Path) -> SourceFile:
@@ -162,6 +163,17 @@ def test_one_frame_and_gz_stay_whole_and_a_first_frame_that_does_not_end_is_not_
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(documents(200)) + gzip.compress(documents(200)))
     file = only(tmp_path)
     assert cut(file) == [file]
+
+
+def test_of_a_great_many_frames_few_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FRAME_STEP", 30)
+    frames = frames_of(documents(20), 1, "plain") + [zstandard.ZstdCompressor().compress(b"")] * 50
+    (tmp_path / "a.jsonl.zst").write_bytes(b"".join(frames))
+    noted = list[tuple[int, int]]()
+    for _ in formats.chunks(str(tmp_path / "a.jsonl.zst"), frames=noted):
+        assert len(noted) <= 3
+        noted.clear()
+    check_cut(tmp_path / "a.jsonl.zst")
 
 
 def table(path: Path, rows: int, group: int) -> None:
