@@ -35,7 +35,8 @@ TASK_MEMORY = 1 << 30
 """Bytes a task declares to Ray unless it says otherwise: above what any task was measured to take on documents of usual size
 (dedupe 752 MiB); a document of 100 MB takes one and a half."""
 BUNDLE_BYTES = 256 << 20
-"""Most that tasks weigh that are sent to a worker together."""
+"""Most that tasks weigh that are sent to a worker together, and below how many they are."""
+BUNDLE_TASKS = 128
 BUNDLES_PER_CORE = 8
 LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
 """A look at what a run has published is always taken where it is short, else in so much of the run's time."""
@@ -155,7 +156,8 @@ def bundles(tasks: Sequence[Planned], cores: int) -> Iterator[list[Planned]]:
     most = min(BUNDLE_BYTES, sum(p.task.weight for p in tasks) // (BUNDLES_PER_CORE * max(cores, 1)))
     held, weight = list[Planned](), 0
     for planned in tasks:
-        if held and not (held[0].task.shares and planned.task.shares and weight + planned.task.weight <= most):
+        shares = planned.task.shares and len(held) < BUNDLE_TASKS and weight + planned.task.weight <= most
+        if held and not (held[0].task.shares and shares):
             yield held
             held, weight = [], 0
         held.append(planned)

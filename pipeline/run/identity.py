@@ -26,6 +26,8 @@ MAX_ROWS = 1 << ROW_BITS
 FILE_BITS = 37
 GROUP_TEXT = 256 << 20
 """Bytes of text from which a file, or a piece of one, is a group of its own; smaller ones share groups of as much at least."""
+GROUP_FILES = 32
+"""Files of a group, more or less: a task is sent what is known of each."""
 MIN_GROUPS = 4
 TEXT_PER_BYTE = {".gz": 3, ".zst": 4, ".parquet": 2}
 """About how much text a stored byte holds, by suffix, where nobody has counted."""
@@ -212,9 +214,10 @@ class Group:
 
 
 def group_files(files: Sequence[SourceFile]) -> list[Group]:
-    """Every file or piece of at least `GROUP_TEXT` alone, the others of a corpus in hash buckets of about as much, at least four.
+    """Every file or piece of at least `GROUP_TEXT` alone, the others of a corpus in hash buckets, at least four.
 
-    A power of two of buckets, chosen by hash: adding a file leaves the others where they are until these double.
+    Buckets hold about as much text, or `GROUP_FILES` smaller files. Their number is a power of two: adding a file leaves the
+    others where they are until it doubles.
     """
     groups: list[Group] = []
     for corpus, held_out in sorted({(f.corpus, f.held_out) for f in files}):
@@ -223,7 +226,7 @@ def group_files(files: Sequence[SourceFile]) -> list[Group]:
         members = [f for f in own if f.text < GROUP_TEXT]
         size = sum(f.text for f in members) or len(members) * GROUP_TEXT
         count = MIN_GROUPS
-        while count * 2 * GROUP_TEXT <= size:
+        while count * 2 * GROUP_TEXT <= size or count * GROUP_FILES < len(members):
             count *= 2
         buckets: dict[int, list[SourceFile]] = {}
         for file in members:

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -287,6 +287,8 @@ def test_what_shares_a_bundle_is_bounded(tmp_path: Path) -> None:
     sizes = [len(bundle) for bundle in bundles(light, 2)]
     assert sum(sizes) == 1000 and max(sizes) == 8
     assert len(list(bundles(light, 200))) == 1000
+    crumbs = [replace(p, task=replace(p.task, weight=1)) for p in light]
+    assert max(len(bundle) for bundle in bundles(crumbs, 1)) <= 128
 
 
 def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:

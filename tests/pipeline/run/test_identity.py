@@ -58,6 +58,8 @@ def test_groups_follow_text() -> None:
     assert 8 <= len(group_files(files)) <= 16
     compressed = [source("a", f"{i:03d}.zst", 32 << 20) for i in range(64)]
     assert 16 <= len(group_files(compressed)) <= 32
+    tiny = [source("a", f"{i:04d}") for i in range(2000)]
+    assert max(len(g.files) for g in group_files(tiny)) < 64
 
 
 def test_a_large_file_or_piece_is_a_group_of_its_own_wherever_it_stands() -> None:
