@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -85,7 +86,7 @@ def json_text(draw: st.DrawFn) -> bytes:
     return b"\n".join(draw(st.lists(LINES, min_size=1, max_size=60))) + draw(st.sampled_from([b"", b"\n"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=json_text())
 def test_plain_lines(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +117,7 @@ def frames_of(data: bytes, size: int, kind: str) -> list[bytes]:
     return frames
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     data=json_text(),
     size=st.sampled_from([1, 30, 170, 900]),
@@ -202,6 +203,23 @@ def test_small_files_are_not_looked_at(tmp_path: Path) -> None:
     engine = Engine(RunPaths(tmp_path / "run"), InProcess())
     assert pieces.cut_files(engine, files) == files
     assert not engine.reused
+
+
+def test_files_of_a_store_are_cut_where_those_of_a_disk_are(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(documents(100))
+    (tmp_path / "b.jsonl.zst").write_bytes(b"".join(frames_of(documents(100), 90, "plain")))
+    table(tmp_path / "c.parquet", 97, 5)
+    store = fsspec.filesystem("memory")
+    store.put(str(tmp_path), "/cut", recursive=True)
+    try:
+        roots = (str(tmp_path), "memory://cut")
+        here, there = (list_sources([SourceSettings("c", "pile", root)]) for root in roots)
+        for local, remote in zip(here, there, strict=True):
+            parts = cut(remote)
+            assert [p.piece for p in parts] == [p.piece for p in cut(local)] and len(parts) > 1
+            assert read(parts, tmp_path / "q") == read([local], tmp_path / "q")
+    finally:
+        store.rm("/cut", recursive=True)
 
 
 def test_a_store_that_gives_no_ranges_gives_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
