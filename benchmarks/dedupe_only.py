@@ -21,13 +21,13 @@ from fox1.pipeline.signals.stage import scan as scan_files
 
 def scan_and_dedupe(files: Sequence[SourceFile], engine: Engine, scan: ScanSettings, dedupe: DedupeSettings) -> Decided:
     """Decisions of `files` in the engine's run, where no filter drops anything."""
-    groups = group_files(files)
     scanned = scan_files(engine, files, scan, ModelFiles.installed())
+    groups = group_files(scanned.sources)
     filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
     return decide(engine, groups, scanned.files, filtered.groups, dedupe, scan.minhash)
 
 
 def decisions(root: Path, files: Sequence[SourceFile]) -> pa.Table:
-    """The decisions of all files, in their order."""
+    """The decisions of all files or pieces, in their order."""
     paths = RunPaths(root)
-    return pa.concat_tables([pq.read_table(paths.decisions(f.corpus, f.path)) for f in files])
+    return pa.concat_tables([pq.read_table(paths.decisions(f.corpus, f.part)) for f in files])

@@ -136,11 +136,11 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(columns, path, row_group_size=SIGNAL_GROUP_ROWS, compression="lz4")
             written.append(Artifact(str(path), 0, n, name))
-        signals[file.name] = FileSignals(written[0], written[1], None, n, 4000 * n, 0, 0)
+        signals[file.table] = FileSignals(written[0], written[1], None, n, 4000 * n, 0, 0)
     groups = group_files(files)
     filtered: dict[str, FilteredGroup] = {}
     for group in groups:
-        n = sum(signals[f.name].documents for f in group.files)
+        n = sum(signals[f.table].documents for f in group.files)
         path = paths.filtered(group.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         list_type = FILTERED_SCHEMA.field("reasons").type

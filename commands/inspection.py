@@ -87,7 +87,7 @@ def filter_command(
     from ..pipeline.curate import planned_files
     from ..pipeline.inspect.what_if import what_if
     from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.run.identity import SourceFile, group_files
+    from ..pipeline.run.identity import files_of_table, group_files
     from ..pipeline.run.manifest import read_manifest
     from ..recipes.load import change_filters
     from ..recipes.settings import curate_settings
@@ -96,7 +96,7 @@ def filter_command(
     paths = RunPaths(run)
     recipes = change_filters(paths.recipe, overrides, trust, data or [])
     now, then = (replace(curate_settings(recipe), private_hosts=trust) for recipe in recipes)
-    groups = group_files([SourceFile.from_table(f) for f in read_manifest(paths)["files"]])
+    groups = group_files(files_of_table(read_manifest(paths)["files"]))
     result = what_if(groups, paths, now.filter, then.filter, lambda corpus: planned_files(now, paths, corpus), examples)
     print_what_if(result, overrides)
 

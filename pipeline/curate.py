@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,11 @@ from .prepare.stage import prepare
 from .prepare.text_sample import SubsetName
 from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
-from .run.identity import Group, SourceFile, group_files
+from .run.identity import Group, SourceFile, group_files, with_pieces
 from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings
 from .signals.stage import scan
-from .sources.listing import SourceSettings, list_sources, sample_files
+from .sources.listing import SourceSettings, list_sources, sample_files, with_sizes
 from .stats.asked import hash_of_settings
 from .stats.ledger import CorpusFunnel, check_bad_rows, decided_funnels, judge_groups, scan_funnels
 from .stats.stage import Finished, report
@@ -128,13 +129,14 @@ def curate(
         sources = list_sources(settings.sources, settings.id_salt, settings.private_hosts, summary.notes.append)
         if settings.limit < 1:
             sources = sample_files(sources, settings.limit, settings.seed)
+        sources = with_sizes(sources, _known_sizes(paths))
         if paths.recipe in further:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(paths.recipe) as out:
                 out.write(further[paths.recipe])
         last = max(stages, key=STAGES.index)
         began, before = time.monotonic(), 0
-        for stage in _run_stages(settings, engine, sources, further, summary):
+        for stage, known in _run_stages(settings, engine, sources, further, summary):
             summary.seconds[stage] = time.monotonic() - began
             redone = sum(total - reused for reused, total in list(engine.reused.values())[before:])
             if stage in stages:
@@ -146,7 +148,7 @@ def curate(
             written = {
                 p: further[p] for p in further if p == paths.recipe or STAGES.index(stage) >= STAGES.index("mix")
             }
-            write_manifest(paths, sources, artifacts, settings.tokenizer, settings.against, written)
+            write_manifest(paths, known, artifacts, settings.tokenizer, settings.against, written)
             if stage == last:
                 break
             began, before = time.monotonic(), len(engine.reused)
@@ -162,10 +164,11 @@ def _run_stages(
     files: Sequence[SourceFile],
     further: Mapping[Path, bytes],
     summary: Summary,
-) -> Iterator[str]:
-    """The stages in order, the name of each when it is done; whoever iterates may stop after any of them."""
+) -> Iterator[tuple[str, Sequence[SourceFile]]]:
+    """The stages in order: the name of each when it is done, with the files, cut into pieces once that is known. Whoever
+    iterates may stop after any of them.
+    """
     s, paths = settings, engine.paths
-    groups = group_files(files)
     old = read_run(RunPaths(store.as_path(s.against)), files, s.scan) if s.against else NO_RUN
     barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
 
@@ -182,28 +185,29 @@ def _run_stages(
         s.id_salt,
     )
     summary.notes += prepared.notes
-    yield "prepare"
+    yield "prepare", files
 
     scanned = scan(engine, files, s.scan, prepared.for_scan)
+    files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
     check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))
-    yield "scan"
+    yield "scan", files
 
     filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
     summary.notes += filtered.notes
     judge_groups(part_funnels, groups, filtered.groups)
-    yield "filter"
+    yield "filter", files
 
     decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old)
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
     check_estimate(s.mix, decided.kept_bytes, {f.corpus: f.format for f in files}, prepared.tokenizer)
-    yield "dedupe"
+    yield "dedupe", files
 
-    decided_files = {f.name: DecidedFile(f, scanned.files[f.name].signals, decided.decisions[f.name]) for f in files}
+    decided_files = {f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table]) for f in files}
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
-    yield "tokenize"
+    yield "tokenize", files
 
     mixed = mix(engine, groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer)
     write_lookup(engine, groups, scanned.files)
@@ -212,11 +216,18 @@ def _run_stages(
             out.write(data)
     remove_stale(paths, engine.finished, ("phases", "held_out", "index"))
     summary.mixture = mixed.mixture
-    yield "mix"
+    yield "mix", files
 
     run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels)
     report(engine, run, s.identity(), [p.name for p in s.mix.phases])
-    yield "stats"
+    yield "stats", files
+
+
+def _known_sizes(paths: RunPaths) -> dict[str, int]:
+    """The sizes of the files that the run was planned with before, by name."""
+    with suppress(ValueError):
+        return {f"{f['corpus']}/{f['path']}": f["size"] for f in read_manifest(paths)["files"]}
+    return {}
 
 
 def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
@@ -225,7 +236,7 @@ def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
 
 
 def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -> list[SourceFile]:
-    """The files of a finished run, of one corpus or of all, where its recipe says that they lie.
+    """The files of a finished run, of one corpus or of all, where its recipe says that they lie; large ones as their pieces.
 
     Raises:
         ValueError: one is not there; names it, and the option that says where it is now.
@@ -233,7 +244,7 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
     found: list[SourceFile] = []
     named = [f for f in read_manifest(paths)["files"] if corpus in ("", f["corpus"])]
     for source in settings.sources:
-        needed = {f["path"] for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
+        needed = {f["path"]: f for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
         if not needed:
             continue
         root = source.root or source.urls
@@ -245,17 +256,17 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
             raise ValueError(f"the run needs {gone}, which is no longer {_remedy(root, source.root)}")
         try:
             files = list_sources((source,), settings.id_salt, settings.private_hosts)
-            listed = {f.path: f for f in files if f.path in needed}
+            listed = {f.path: with_pieces(f, needed[f.path]) for f in files if f.path in needed}
         except ValueError as error:
             raise ValueError(
                 f"the run needs {gone}: {error}; if it moved, name its place with --data {root}=NEW"
             ) from None
         if len(listed) < len(needed):
             raise ValueError(
-                f"the run needs {source.corpus}/{min(needed - set(listed))}, which is no longer {_remedy(root, root)}"
+                f"the run needs {source.corpus}/{min(set(needed) - set(listed))}, which is no longer {_remedy(root, root)}"
             )
-        found += listed.values()
-    return sorted(found, key=lambda f: f.name)
+        found += [file for pieces in listed.values() for file in pieces]
+    return sorted(found, key=lambda f: f.table)
 
 
 def _remedy(moved: str, root: str) -> str:

@@ -14,7 +14,8 @@ from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
 from ..run.artifacts import STAGES, RunPaths, read_json
-from ..run.identity import GROUP_BYTES, MIN_GROUPS, SourceFile
+from ..run.identity import GROUP_TEXT, MIN_GROUPS, SourceFile
+from ..sources.pieces import MOST_TEXT
 from .rates import WORK, FolderRate, Rates, StageRate, written
 
 GROWING_PREPARATIONS = ("tokenizer",)
@@ -170,7 +171,7 @@ def make_plan(
         "trained_tokens": trained,
         "files": files,
     }
-    groups = sum(max(MIN_GROUPS, c.stored_bytes / GROUP_BYTES) for c in corpora)
+    groups = sum(max(MIN_GROUPS, c.text_bytes / GROUP_TEXT) for c in corpora)
     sample_groups = max(rates.stages["tokenize"].tasks, 1)
     workers = nodes * cores
     stages = []
@@ -183,7 +184,7 @@ def make_plan(
             stages.append(StagePlan(name, len(each), sum(each), max(max(each, default=0.0), sum(each) / slots)))
             continue
         if name == "scan":
-            tasks = files
+            tasks = sum(max(c.files, c.text_bytes / MOST_TEXT) for c in corpora)
         elif name == "dedupe":
             tasks = rate.tasks * max(1.0, min(MOST_CHUNKS, documents / CHUNK_DOCUMENTS) / MIN_GROUPS)
         else:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..run.artifacts import RunPaths, read_json
-from ..run.identity import SourceFile, group_files
+from ..run.identity import SourceFile, files_of_table, group_files
 from ..run.manifest import read_manifest
 from ..signals import content
 from ..signals.scan import ScanSettings, signals_schema, signatures_schema
@@ -33,7 +33,7 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], settings: ScanSettings)
     manifest = read_manifest(old)
     funnel = read_json(old.stats("funnel"))
     artifacts = manifest["artifacts"]
-    old_files = [SourceFile.from_table(f) for f in manifest["files"]]
+    old_files = files_of_table(manifest["files"])
     new_files = {f.file_hash: f for f in files}
     for file in old_files:
         if other := new_files.get(file.file_hash):
@@ -48,10 +48,10 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], settings: ScanSettings)
     parts, sizes = [], []
     for group in groups:
         decided = [DecidedFile.of_run(f, old, artifacts) for f in group.files]
-        signatures = tuple(listed_artifact(old.signatures(f.corpus, f.path), old, artifacts) for f in group.files)
+        signatures = tuple(listed_artifact(old.signatures(f.corpus, f.part), old, artifacts) for f in group.files)
         decisions = tuple(d.decisions for d in decided)
         parts.append(Part(group, tuple(d.signals for d in decided), signatures, None, decisions))
-        sizes.append((3 * group.size, sum(d.signals.rows for d in decided)))
+        sizes.append((group.text, sum(d.signals.rows for d in decided)))
     subsets = tuple(f"{c['corpus']}/{s}" for c in funnel["corpora"] for s in c["subsets"])
     return OldRun(tuple(parts), tuple(sizes), subsets)
 
@@ -59,7 +59,7 @@ def read_run(old: RunPaths, files: Sequence[SourceFile], settings: ScanSettings)
 def _check_schema(old: RunPaths, file: SourceFile, settings: ScanSettings) -> None:
     here = (signals_schema(settings), signatures_schema(settings.minhash))
     there = []
-    for path in (old.signals(file.corpus, file.path), old.signatures(file.corpus, file.path)):
+    for path in (old.signals(file.corpus, file.part), old.signatures(file.corpus, file.part)):
         there.append(pq.read_schema(path) if path.exists() else pa.schema([]))
     for name in COMPARED:
         fields = [[s.field(name) for s in both if name in s.names] for both in (there, here)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..run.artifacts import RunPaths
-from ..run.identity import MAX_ROWS, ROW_BITS, Group, SourceFile
+from ..run.identity import MAX_ROWS, FilesById, Group
 from ..text.excerpts import beginning, edited_text
 from .result import Cluster
 
@@ -47,7 +47,7 @@ def check_losses(
     for cell in sorted(lost):
         share, limit = lost[cell] / (lost[cell] + kept.get(cell, 0)), limit_of(cell, limits)
         if share > limit and lost[cell] >= AT_LEAST:
-            files = {f.file_hash: f for g in groups for f in g.files}
+            files = FilesById(f for g in groups for f in g.files)
             details = [line for cluster in largest.get(cell, []) for line in _describe(cluster, files, paths)]
             raise NearLoss(
                 f"near-dedupe drops {lost[cell]:,} of {lost[cell] + kept.get(cell, 0):,} documents of {cell} "
@@ -57,15 +57,15 @@ def check_losses(
             )
 
 
-def _describe(cluster: Cluster, files: Mapping[int, SourceFile], paths: RunPaths) -> list[str]:
+def _describe(cluster: Cluster, files: FilesById, paths: RunPaths) -> list[str]:
     return [
         f"  {cluster.copies:,} near copies of {_document(cluster.leader, files, paths)}",
         f"      one of them: {_document(cluster.example, files, paths)}",
     ]
 
 
-def _document(doc_id: int, files: Mapping[int, SourceFile], paths: RunPaths) -> str:
-    file, row = files.get(doc_id >> ROW_BITS), doc_id % MAX_ROWS
+def _document(doc_id: int, files: FilesById, paths: RunPaths) -> str:
+    file, row = files.get(doc_id), doc_id % MAX_ROWS
     if file is None:
         return f"document {doc_id} of the finished run"
     return f"{file.name}#{row}: {beginning(edited_text(paths, file, row), 100)}"

@@ -204,7 +204,7 @@ class Part:
             a.hash
             for a in (*self.signals, *self.signatures, *([self.filtered] if self.filtered else []), *self.decisions)
         ]
-        return [self.identity(), [f.name for f in self.group.files], hashes]
+        return [self.identity(), [f.table for f in self.group.files], hashes]
 
 
 @dataclass(frozen=True)
@@ -393,15 +393,15 @@ def id_batches(
         need: asked before each batch for the smallest id that is still needed; None ends the walk.
     """
     files = [
-        (file.file_hash, signals, signatures)
+        (file.first_id, signals, signatures)
         for part in parts
         for file, signals, signatures in zip(part.group.files, part.signals, part.signatures, strict=True)
     ]
-    for file_hash, signals, signatures in sorted(files, key=lambda entry: entry[0]):
+    for first_id, signals, signatures in sorted(files, key=lambda entry: entry[0]):
         first = need()
         if first is None:
             return
-        if first >> ROW_BITS > file_hash:
+        if first >> ROW_BITS > first_id >> ROW_BITS:
             continue
         with open_columns(signals.file) as file, open_columns(signatures.file) as signed:
             at = file.schema_arrow.names.index("doc_id")

@@ -135,7 +135,7 @@ class DecidedChunk:
     """The decisions on a chunk's documents, and what they mean for the training data by subset (`corpus/subset`)."""
 
     decisions: dict[str, Artifact]
-    """`DECISION_SCHEMA`, by file name."""
+    """`DECISION_SCHEMA`, by `SourceFile.table`."""
     verdicts: tuple[Verdict, ...]
     kept_bytes: dict[str, int]
     """Bytes of the edited text of what stays."""
@@ -179,7 +179,7 @@ def write_decisions(
         filtered = read_columns(part.filtered.file, ["reason", "reasons"])
         at = 0
         for file, signals in zip(part.group.files, part.signals, strict=True):
-            with parquet_writer(paths.decisions(file.corpus, file.path), DECISION_SCHEMA) as out:
+            with parquet_writer(paths.decisions(file.corpus, file.part), DECISION_SCHEMA) as out:
                 for batch in signal_batches(signals.file, ["doc_id", "row", "subset", "n_bytes"]):
                     verdict = filtered.slice(at, batch.num_rows).combine_chunks()
                     at += batch.num_rows
@@ -194,7 +194,7 @@ def write_decisions(
                     names = batch.column("subset").to_numpy(zero_copy_only=False)[leads]
                     codes = np.array([code[f"{file.corpus}/{s}"] for s in names], np.int64)
                     leaders.append((ids[leads], codes, batch.column("n_bytes").to_numpy()[leads]))
-            decisions[file.name] = out.artifact
+            decisions[file.table] = out.artifact
     ids, codes, size = (np.concatenate(c) for c in zip(*leaders, strict=True)) if leaders else (np.empty(0, int),) * 3
     order = np.argsort(ids)
     near = _cluster_overlap(

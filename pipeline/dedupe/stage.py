@@ -89,7 +89,7 @@ class Decided:
     """The decision on every document, and what it means."""
 
     decisions: Mapping[str, Artifact]
-    """By file name."""
+    """By `SourceFile.table`."""
     verdicts: Verdicts
     kept_bytes: Mapping[str, int]
     """`corpus/subset` -> bytes of the training data that stay."""
@@ -115,11 +115,11 @@ def dedupe(
     """Decide every document of a run.
 
     Args:
-        signals: by file name.
+        signals: by `SourceFile.table`.
         filtered: by name of the group.
         shape: of the signatures.
     """
-    scanned = [[signals[f.name] for f in g.files] for g in groups]
+    scanned = [[signals[f.table] for f in g.files] for g in groups]
     parts = [
         *(
             Part(g, tuple(s.signals for s in of), tuple(s.signatures for s in of), filtered[g.name].filtered)
@@ -457,7 +457,7 @@ class _DedupeSteps:
         clusters: Partitioned,
         capped: Sequence[tuple[Partition, ...]],
     ) -> Decided:
-        held = sorted(f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files)
+        held = sorted({f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files})
         written = self.step(
             "decisions",
             result.write_decisions,

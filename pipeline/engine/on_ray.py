@@ -19,7 +19,7 @@ from typing import Any
 from ...storage.wording import first_line
 from ..run.artifacts import RunPaths
 from .stragglers import Stragglers
-from .tasks import TASK_MEMORY, Outcome, Planned, Progress, attempt
+from .tasks import TASK_MEMORY, Outcome, Planned, Progress, attempt_each, bundles
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer at all."""
@@ -38,7 +38,7 @@ class OnRay:
 
         self._ray = ray
         # Ray's own retries are off: a task that always exceeds its memory would otherwise loop for ever.
-        self._attempt = ray.remote(max_retries=0, num_cpus=1)(attempt)
+        self._attempt = ray.remote(max_retries=0, num_cpus=1)(attempt_each)
 
         self._cores, self._asked = 1, 0.0
 
@@ -57,28 +57,29 @@ class OnRay:
     def run(
         self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
     ) -> Iterator[tuple[int, Outcome]]:
-        waiting = list(reversed(tasks))
-        in_flight: dict[Any, int] = {}
+        waiting = list(bundles(tasks, self.cores))[::-1]
+        in_flight: dict[Any, list[Planned]] = {}
         stragglers = Stragglers(step, tasks, progress)
         while waiting or in_flight:
             self._look()
             window = max(2, 2 * self.cores)
             while waiting and len(in_flight) < window:
-                planned = waiting.pop()
+                bundle = waiting.pop()
                 # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
-                attempting = self._attempt.options(memory=planned.task.memory, name=step)
-                reference = attempting.remote(planned, paths, step)
-                in_flight[reference] = planned.index
-                stragglers.began(planned.index)
+                attempting = self._attempt.options(memory=max(p.task.memory for p in bundle), name=step)
+                reference = attempting.remote(bundle, paths, step)
+                in_flight[reference] = bundle
+                stragglers.began(bundle[0].index)
             done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
             for reference in done:
-                index = in_flight.pop(reference)
-                stragglers.ended(index)
+                bundle = in_flight.pop(reference)
+                stragglers.ended(bundle[0].index)
                 try:
-                    yield index, self._ray.get(reference)
+                    outcomes = self._ray.get(reference)
                 except self._ray.exceptions.RayError as cause:
                     error = f"{type(cause).__name__}: {first_line(cause)}"
-                    yield index, Outcome(None, error, str(cause), True, "", 0.0, 0)
+                    outcomes = [Outcome(None, error, str(cause), True, "", 0.0, 0)] * len(bundle)
+                yield from zip((p.index for p in bundle), outcomes, strict=True)
             stragglers.look()
 
     def _look(self) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -40,6 +40,10 @@ MOST_FILES = 64
 MOST_TASKS = 1 << 14
 """About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: four for each of the 4,096
 cores that a run is planned for, so that the last ones do not wait long for each other."""
+BUNDLE_BYTES = 256 << 20
+"""Most that tasks weigh that are sent to a worker together, and below how many they are."""
+BUNDLE_TASKS = 128
+BUNDLES_PER_CORE = 8
 LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
 """A look at what a run has published is always taken where it is short, else in so much of the run's time."""
 
@@ -55,7 +59,11 @@ class Task(Generic[Result]):
     args: tuple[Any, ...]
     """What its key is made of, see `keys.py`."""
     weight: int = 1
-    """Bytes of input, for progress."""
+    """Bytes of input, for progress. The heaviest task of a step starts first."""
+    unweighed: bool = False
+    """Nobody knows its weight: it starts before all that are weighed."""
+    shares: bool = False
+    """It may be one of a file of a few bytes, of which there can be millions: light ones are sent to a worker together."""
     memory: int = TASK_MEMORY
 
 
@@ -128,6 +136,11 @@ def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
     return Outcome(result, error, trace, transient, socket.gethostname(), time.monotonic() - began, peak_bytes())
 
 
+def attempt_each(bundle: Sequence[Planned], paths: RunPaths, step: str) -> list[Outcome]:
+    """Run tasks one after the other, as a worker does with those that it was sent together."""
+    return [attempt(planned, paths, step) for planned in bundle]
+
+
 @dataclass(frozen=True)
 class Planned:
     """A task with its key, and its place among the tasks of its step."""
@@ -137,6 +150,26 @@ class Planned:
     key: str
     replaces: bool = True
     """There may be a record of it, from another key or an attempt that was lost. A store is asked only for what it has."""
+
+
+def bundles(tasks: Sequence[Planned], cores: int) -> Iterator[list[Planned]]:
+    """What is sent to a worker at once, in the order of the tasks: one task, or some that share. Each keeps its own key and
+    record, so nothing but the time depends on it.
+
+    Args:
+        cores: tasks that run at once; there are several bundles for each.
+    """
+    most = min(BUNDLE_BYTES, sum(p.task.weight for p in tasks) // (BUNDLES_PER_CORE * max(cores, 1)))
+    held, weight = list[Planned](), 0
+    for planned in tasks:
+        shares = planned.task.shares and len(held) < BUNDLE_TASKS and weight + planned.task.weight <= most
+        if held and not (held[0].task.shares and shares):
+            yield held
+            held, weight = [], 0
+        held.append(planned)
+        weight += planned.task.weight
+    if held:
+        yield held
 
 
 class Executor(Protocol):
@@ -265,6 +298,8 @@ class Engine:
         self._outdated.clear()
         results = [self._finished(step, p) for p in planned]
         todo = [p for p in planned if results[p.index] is None]
+        # The last to start should be a short one.
+        todo.sort(key=lambda p: (not p.task.unweighed, -p.task.weight))
         self.reused[step] = (len(tasks) - len(todo), len(tasks))
         self.progress.stage(step, len(todo), sum(p.task.weight for p in todo), len(tasks) - len(todo))
         lists = _Lists(self.paths)
@@ -303,13 +338,19 @@ class Engine:
                     if outcome.error.startswith("OutOfMemoryError"):
                         # Fewer beside it: Ray places by what is declared.
                         task = replace(task, memory=min(2 * task.memory, self.executor.room))
-                    again.append(replace(asked[index], task=task))
+                    # Alone, so that it is known which one of a bundle ends its worker.
+                    again.append(replace(asked[index], task=replace(task, shares=False)))
                 else:
                     self._look(step)
                     raise StageFailed(self._describe(step, task, outcome, attempts[index]))
             todo = [replace(p, replaces=True) for p in again]
             if todo:
                 time.sleep(min(5.0, 0.5 * 2 ** max(attempts.values())))
+
+    def disown(self, step: str, artifacts: Iterable[Artifact]) -> None:
+        """Take artifacts out of what a step has published for the manifest: nothing reads them."""
+        gone = set(artifacts)
+        self.finished[step] = [a for a in self.finished[step] if a not in gone]
 
     def is_finished(self, step: str, version: int, task: Task[Any]) -> bool:
         """Whether running the task would only reuse what is there."""

@@ -59,7 +59,7 @@ def filter_documents(
     """Judge every document.
 
     Args:
-        signals: by file name.
+        signals: by `SourceFile.table`.
         exclude: the documents to take out on request, whatever the thresholds say.
     """
     listed = exclude.file if exclude else None
@@ -67,8 +67,8 @@ def filter_documents(
         Task(
             g.name,
             filter_group,
-            (g, [signals[f.name].signals for f in g.files], settings, listed, engine.paths),
-            weight=max(g.size, 1),
+            (g, [signals[f.table].signals for f in g.files], settings, listed, engine.paths),
+            weight=max(g.text, 1),
         )
         for g in groups
     ]

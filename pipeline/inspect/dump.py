@@ -72,7 +72,7 @@ def dump(run: RunPaths, groups: Sequence[Group], phase: str, template: Template,
             continue
         files = [DecidedFile.of_run(f, run, listed) for f in g.files]
         path = engine.paths.root / f"{g.name}.parquet"
-        tasks.append(Task(g.name, dump_group, (files, index, names, number, template, path), max(g.size, 1)))
+        tasks.append(Task(g.name, dump_group, (files, index, names, number, template, path), max(g.text, 1)))
     dumped = engine.run("dump", VERSION, tasks)
     _remove_others(engine, {task.name for task in tasks})
     return sum(d.documents for d in dumped), sum(d.file.bytes for d in dumped if d.file)

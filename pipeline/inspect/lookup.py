@@ -18,7 +18,6 @@ from ...storage.store import shown
 from ..engine.shuffle import by_hash_range
 from ..filter.exclude import index_key, read_entries
 from ..run.artifacts import row_groups
-from ..run.identity import ROW_BITS
 from ..run.parquet_rows import row_of, uint64s
 from ..signals.content import ALGORITHM, algorithm_of, parsed, written
 from ..signals.scan import content_hashes
@@ -61,7 +60,7 @@ def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
     for doc_id in _look_up(run, kind, index_key(kind, value)):
         file = run.file(doc_id)
         if kind == "hash":
-            signals = _row(run, run.paths.signals(file.corpus, file.path), doc_id, ["content_hash"])
+            signals = _row(run, run.paths.signals(file.corpus, file.part), doc_id, ["content_hash"])
             if signals is None or signals.column("content_hash")[0].as_py() != whole:
                 continue
         found.append(describe(run, doc_id))
@@ -70,8 +69,8 @@ def find(run: FinishedRun, kind: str, value: str) -> list[Found]:
 
 def _check_hashes(run: FinishedRun) -> None:
     """Refuse to look for a content hash in a run that has others: a document would seem not to be there."""
-    file = next(iter(run.files.values()), None)
-    if file and (theirs := algorithm_of(run.paths.signals(file.corpus, file.path))) != ALGORITHM:
+    file = next(iter(run.files), None)
+    if file and (theirs := algorithm_of(run.paths.signals(file.corpus, file.part))) != ALGORITHM:
         raise ValueError(
             f"{run.paths.root} was scanned by an earlier version of fox1 and has content hashes of {theirs}, not {ALGORITHM}; "
             "run `fox1 curate` on it again to find documents by content"
@@ -85,7 +84,7 @@ def describe(run: FinishedRun, doc_id: int) -> Found:
         ValueError: the run lacks what says so: a part of a copy is missing, or it is not finished.
     """
     file = run.file(doc_id)
-    path = run.paths.decisions(file.corpus, file.path)
+    path = run.paths.decisions(file.corpus, file.part)
     decision = _row(run, path, doc_id)
     if decision is None:
         raise ValueError(f"{shown(path)} has no decision on {run.name(doc_id)}; run `fox1 curate` again to rebuild it")
@@ -123,8 +122,8 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
     for _, entry, kind, value in read_entries(listed):
         if kind == "row":
             doc_id = run.doc_id(value)
-            file = run.files.get(doc_id >> ROW_BITS)
-            there = file and _row(run, run.paths.decisions(file.corpus, file.path), doc_id, ["doc_id"])
+            file = run.files.get(doc_id)
+            there = file and _row(run, run.paths.decisions(file.corpus, file.part), doc_id, ["doc_id"])
             named[entry] = [describe(run, doc_id)] if there else []
         else:
             named[entry] = find(run, kind, value)
@@ -133,8 +132,8 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
     heads = np.union1d(ids, np.array([int(f.decision.get("duplicate_of") or 0) for f in documents], np.uint64))
     heads = heads[heads > 0]
     copies: list[int] = []
-    for file in sorted(run.files.values(), key=lambda f: f.name) if len(heads) else ():
-        table = pq.read_table(run.paths.decisions(file.corpus, file.path), columns=["doc_id", "duplicate_of"])
+    for file in sorted(run.files, key=lambda f: f.table) if len(heads) else ():
+        table = pq.read_table(run.paths.decisions(file.corpus, file.part), columns=["doc_id", "duplicate_of"])
         own, kept = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
         copies += own[(np.isin(kept, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
     return Listed(named, [describe(run, doc_id) for doc_id in copies])

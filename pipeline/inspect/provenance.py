@@ -60,14 +60,14 @@ def why(run: FinishedRun, name: str) -> Why:
     """
     doc_id = run.doc_id(name)
     file = run.file(doc_id)
-    path = run.copied(run.paths.signals(file.corpus, file.path))
+    path = run.copied(run.paths.signals(file.corpus, file.part))
     columns = [n for n in pq.read_schema(path).names if n not in BINARY] if path.exists() else None
     signals = row_of(path, doc_id, columns)
     if signals is None:
-        where = run.paths.quarantine(file.corpus, file.path)
+        where = run.paths.quarantine(file.corpus, file.part)
         hint = f"; {where} says why rows could not be read" if where.exists() else ""
         raise ValueError(f"{run.name(doc_id)}: the scan found no such document{hint}")
-    decision = row_of(run.copied(run.paths.decisions(file.corpus, file.path)), doc_id)
+    decision = row_of(run.copied(run.paths.decisions(file.corpus, file.part)), doc_id)
     decided = decision.to_pylist()[0] if decision else {}
     failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ())]
     partner = int(decided.get("duplicate_of") or 0)
@@ -172,7 +172,7 @@ class _Tracer:
     def segment(self, doc_id: int, start: int, ids: list[int]) -> Traced:
         run, encoder, settings = self.run, self.encoder, self.settings
         file = run.file(doc_id)
-        signals = row_of(run.paths.signals(file.corpus, file.path), doc_id, ["subset", "raw_bytes", "edits"])
+        signals = row_of(run.paths.signals(file.corpus, file.part), doc_id, ["subset", "raw_bytes", "edits"])
         assert signals is not None
         listed = signals.column("edits").to_pylist()[0]
         data, encoded, bounds = self._stored(doc_id, signals) or self._read(doc_id, signals)

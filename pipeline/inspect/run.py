@@ -12,13 +12,13 @@ import pyarrow as pa
 from ...storage.store import open_root, shown
 from ..run.artifacts import RunPaths, read_json
 from ..run.documents import RunDocuments
-from ..run.identity import MAX_ROWS, SourceFile
+from ..run.identity import MAX_ROWS, FilesById, SourceFile
 from ..text.excerpts import raw_text
 
 
-def by_hash(sources: Callable[[str], Sequence[SourceFile]]) -> Callable[[str], dict[int, SourceFile]]:
-    """The files of a corpus by their hashes; each corpus is listed when it is first asked for."""
-    return cache(lambda corpus: {f.file_hash: f for f in sources(corpus)})
+def by_id(sources: Callable[[str], Sequence[SourceFile]]) -> Callable[[str], FilesById]:
+    """The files of a corpus by the ids of their documents; each corpus is listed when it is first asked for."""
+    return cache(lambda corpus: FilesById(sources(corpus)))
 
 
 class FinishedRun(RunDocuments):
@@ -27,7 +27,7 @@ class FinishedRun(RunDocuments):
     def __init__(self, paths: RunPaths, sources: Callable[[str], Sequence[SourceFile]] = lambda _: ()) -> None:
         """`sources` lists the files of a corpus; it is called when a text of it is first asked for."""
         super().__init__(paths)
-        self._listed = by_hash(sources)
+        self._listed = by_id(sources)
 
     def copied(self, path: Path) -> Path:
         """The path of one of the run's tables.
@@ -46,7 +46,7 @@ class FinishedRun(RunDocuments):
             ValueError: the source is gone, has no such row, or holds another text than was scanned.
         """
         named = self.file(doc_id)
-        file = self._listed(named.corpus).get(named.file_hash)
+        file = self._listed(named.corpus).get(doc_id)
         text = raw_text(self.paths, file, doc_id % MAX_ROWS) if file else None
         if text is None:
             raise ValueError(

@@ -17,7 +17,7 @@ from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths, merge_counts
 from ..run.identity import Group, SourceFile
 from ..text.excerpts import beginning, edited_text
-from .run import by_hash
+from .run import by_id
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,21 @@ def what_if(
     for group in groups:
         changed = False
         for file in group.files:
-            path = paths.signals(file.corpus, file.path)
+            path = paths.signals(file.corpus, file.part)
             if not path.exists():
                 raise ValueError(f"{path} is missing: scan has not read {file.name}; run `fox1 curate` first")
             taken = {True: 0, False: 0}
             for batch in signal_batches(path, columns):
                 changed |= _compare(batch, file, now, then, excluded, result, found, taken)
         result.changed_groups += changed
-    listed = by_hash(sources)
+    listed = by_id(sources)
     for dropped in (True, False):
         chosen = found[dropped]
         step = max(1, len(chosen) // examples) if examples else 1
         for file, row, reason, value in chosen[::step][:examples]:
-            text = beginning(edited_text(paths, listed(file.corpus)[file.file_hash], row))
+            source = listed(file.corpus).get(file.first_id)
+            assert source
+            text = beginning(edited_text(paths, source, row))
             result.examples.append(VerdictChange(f"{file.name}#{row}", reason, value, text))
     return result
 

@@ -35,20 +35,20 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
     """Write the indices of a run.
 
     Args:
-        signals: by file name.
+        signals: by `SourceFile.table`.
     """
     paths = engine.paths
     documents = sum(s.documents for s in signals.values())
     parts = max(1, -(-documents // PART_ROWS))
 
     def size(group: Group) -> int:
-        return sum(signals[f.name].documents for f in group.files)
+        return sum(signals[f.table].documents for f in group.files)
 
     together = portions(groups, size, sum(map(size, groups)))
     levels = plan_levels(RECORD.itemsize * documents, len(together), parts)
     tasks = []
     for some in together:
-        scanned = [signals[f.name].signals for group in some for f in group.files]
+        scanned = [signals[f.table].signals for group in some for f in group.files]
         stems = {kind: paths.mix(f"lookup/{kind}/{some[0].name}") for kind in KINDS}
         tasks.append(Task(some[0].name, shuffle_keys, (scanned, levels, stems)))
     moved = engine.run("mix.lookup_shuffle", VERSION, tasks)

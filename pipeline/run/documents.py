@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import token_batches
 from .artifacts import RunPaths
-from .identity import MAX_ROWS, ROW_BITS, SourceFile, group_files
+from .identity import MAX_ROWS, ROW_BITS, FilesById, SourceFile, files_of_table, group_files
 from .manifest import read_manifest
 from .parquet_rows import place_of
 
@@ -16,9 +16,9 @@ class RunDocuments:
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
         self.manifest = read_manifest(paths)
-        self.files = {f["file_hash"]: SourceFile.from_table(f) for f in self.manifest["files"]}
+        self.files = FilesById(files_of_table(self.manifest["files"]))
         self._groups: dict[int, str] = {}
-        """File hash -> name of the file's group within its corpus."""
+        """Id of a file's first row -> name of the file's group within its corpus."""
 
     @property
     def tokenizer(self) -> TokenizerSettings:
@@ -34,9 +34,9 @@ class RunDocuments:
         if name.isdigit():
             return int(name)
         path, _, row = name.rpartition("#")
-        found = next((f for f in self.files.values() if f.name == path), None)
+        found = next((f for f in self.files if f.name == path), None)
         if found is None or not row.isdigit():
-            example = next(iter(self.files.values())).name
+            example = next(iter(self.files)).name
             raise ValueError(
                 f"{name}: write corpus/file#row with a file of the run, such as {example}#0, or a document id"
             )
@@ -48,23 +48,23 @@ class RunDocuments:
         Raises:
             ValueError: no file of the run holds it.
         """
-        found = self.files.get(doc_id >> ROW_BITS)
+        found = self.files.get(doc_id)
         if found is None:
             raise ValueError(f"document {doc_id} is in no file of {self.paths.root}; is it the id of another run?")
         return found
 
     def name(self, doc_id: int) -> str:
         """`corpus/file#row`; for a document of another run, its id."""
-        found = self.files.get(doc_id >> ROW_BITS)
+        found = self.files.get(doc_id)
         return f"{found.name}#{doc_id % MAX_ROWS}" if found else f"document {doc_id} of the run in `against`"
 
     def ids(self, doc_id: int, subset: str) -> list[int] | None:
         """The token ids of a kept document, without BOS and EOS, from its token shard; None if the shard lacks it."""
         if not self._groups:
-            for group in group_files(list(self.files.values())):
-                self._groups |= {f.file_hash: group.name.split("/")[1] for f in group.files}
+            for group in group_files(list(self.files)):
+                self._groups |= {f.first_id: group.name.split("/")[1] for f in group.files}
         file = self.file(doc_id)
-        shard = self.paths.tokens(file.corpus, subset, self._groups[file.file_hash])
+        shard = self.paths.tokens(file.corpus, subset, self._groups[file.first_id])
         if not shard.exists():
             return None
         for batch in token_batches(shard):

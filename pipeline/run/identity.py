@@ -9,8 +9,10 @@ Parquet rows from zero, quarantined ones included. Adding a file therefore moves
 
 from __future__ import annotations
 
+import bisect
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
 ROW_BITS = 26
 MAX_ROWS = 1 << ROW_BITS
 FILE_BITS = 37
-GROUP_BYTES = 64 << 20
+GROUP_TEXT = 256 << 20
+"""Bytes of text from which a file, or a piece of one, is a group of its own; smaller ones share groups of as much at least."""
+GROUP_FILES = 32
+"""Files of a group, more or less: a task is sent what is known of each."""
 MIN_GROUPS = 4
+TEXT_PER_BYTE = {".gz": 3, ".zst": 4, ".parquet": 2}
+"""About how much text a stored byte holds, by suffix, where nobody has counted."""
 
 
 class TableReader(Protocol):
@@ -38,8 +45,28 @@ class TableReader(Protocol):
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A part of a file that one task reads: whole lines, or whole row groups of a table. Its rows count on from those of the
+    pieces before, and the last piece ends as the file does, also where that is damage."""
+
+    number: int
+    begin: int
+    """Stored byte to read from: that of a line of plain text, or of a compressed frame. Of a table the first row group."""
+    skip: int
+    """Bytes of text after `begin` that belong to the piece before."""
+    length: int
+    """Bytes of text, or row groups; -1: to the end of the file."""
+    row: int
+    """The first one."""
+    offset: int
+    """Of the first line in the text of the file; -1 in a table."""
+    text: int
+    """Bytes of text that were counted, or are declared of the row groups."""
+
+
+@dataclass(frozen=True)
 class SourceFile:
-    """One file (or streamed shard) of one corpus, as planning saw it."""
+    """One file (or streamed shard) of one corpus, as planning saw it, or a piece of one that is large."""
 
     corpus: str
     path: str
@@ -56,23 +83,88 @@ class SourceFile:
     file_hash: int
     reader: TableReader | None = None
     """None for JSON lines and Arrow files."""
+    piece: Piece | None = None
+    """The part of the file that is meant; None: all of it. Size and version are those of the whole file."""
 
     @property
     def name(self) -> str:
+        """Of the whole file, as users know it."""
         return f"{self.corpus}/{self.path}"
+
+    @property
+    def part(self) -> str:
+        """What names its tables within the corpus: the path, and the number of the piece."""
+        return f"{self.path}/{self.piece.number:05d}" if self.piece else self.path
+
+    @property
+    def table(self) -> str:
+        """What names its tables, and no other file's or piece's."""
+        return f"{self.corpus}/{self.part}"
+
+    @property
+    def first_id(self) -> int:
+        """Of its first row."""
+        return self.file_hash << ROW_BITS | (self.piece.row if self.piece else 0)
+
+    @property
+    def text(self) -> int:
+        """About how many bytes of text it holds; 0 where its store does not tell its size."""
+        if self.piece:
+            return self.piece.text
+        return self.size * TEXT_PER_BYTE.get(os.path.splitext(self.path)[1], 1)
 
     def identity(self) -> str:
         """The file's identity as an input of a task: names, size and version, not its place."""
         facts = [self.corpus, self.path, self.size, self.version, self.format, self.held_out, self.file_hash]
         if self.reader:
             facts.append(self.reader.identity())
+        if self.piece:
+            facts += vars(self.piece).values()
         return "\0".join(map(str, facts))
 
-    @classmethod
-    def from_table(cls, entry: Mapping[str, Any]) -> SourceFile:
-        """A file as a manifest's file table has it: who it is, not where or how it is read."""
-        names = ("corpus", "path", "size", "format", "held_out", "file_hash")
-        return cls(url="", version="", **{name: entry[name] for name in names})
+
+_TABLE = ("corpus", "path", "file_hash", "size", "held_out", "format")
+
+
+def file_table(files: Iterable[SourceFile]) -> list[dict[str, Any]]:
+    """The table of files and their pieces in a manifest: who they are, not where or how they are read."""
+    entries: dict[str, dict[str, Any]] = {}
+    for file in files:
+        entry = entries.setdefault(file.name, {name: getattr(file, name) for name in _TABLE})
+        if file.piece:
+            entry.setdefault("pieces", []).append(asdict(file.piece))
+    return list(entries.values())
+
+
+def files_of_table(table: Iterable[Mapping[str, Any]]) -> list[SourceFile]:
+    """The files of a manifest's table, those that were cut as their pieces."""
+    files = ((SourceFile(url="", version="", **{name: e[name] for name in _TABLE}), e) for e in table)
+    return [piece for file, entry in files for piece in with_pieces(file, entry)]
+
+
+def with_pieces(file: SourceFile, entry: Mapping[str, Any]) -> list[SourceFile]:
+    """The pieces that a manifest's table has of a file; the file itself where it was not cut. A size that a listing does not
+    tell is the one of the table.
+    """
+    file = replace(file, size=file.size or entry["size"])
+    pieces = (Piece(**{f.name: piece[f.name] for f in fields(Piece)}) for piece in entry.get("pieces", ()))
+    return [replace(file, piece=piece) for piece in pieces] or [file]
+
+
+class FilesById:
+    """Files and pieces by the ids of their documents."""
+
+    def __init__(self, files: Iterable[SourceFile]) -> None:
+        self._files = sorted(files, key=lambda f: f.first_id)
+        self._first = [f.first_id for f in self._files]
+
+    def get(self, doc_id: int) -> SourceFile | None:
+        """What holds a document, if it is one of these files."""
+        at = bisect.bisect_right(self._first, doc_id) - 1
+        return self._files[at] if at >= 0 and self._files[at].file_hash == doc_id >> ROW_BITS else None
+
+    def __iter__(self) -> Iterator[SourceFile]:
+        return iter(self._files)
 
 
 def file_hash(corpus: str, path: str, salt: int = 0) -> int:
@@ -102,6 +194,7 @@ class Group:
 
     corpus: str
     index: int
+    """A hash bucket; of a group of one large file or piece the id of its first row."""
     held_out: bool
     files: tuple[SourceFile, ...]
 
@@ -110,8 +203,9 @@ class Group:
         return f"{self.corpus}/{'held-out-' if self.held_out else ''}{self.index:05d}"
 
     @property
-    def size(self) -> int:
-        return sum(file.size for file in self.files)
+    def text(self) -> int:
+        """About how many bytes of text its files hold."""
+        return sum(file.text for file in self.files)
 
     @property
     def format(self) -> str:
@@ -120,32 +214,37 @@ class Group:
 
 
 def group_files(files: Sequence[SourceFile]) -> list[Group]:
-    """Split every corpus into hash buckets of about 64 MiB (stored bytes), at least four.
+    """Every file or piece of at least `GROUP_TEXT` alone, the others of a corpus in hash buckets, at least four.
 
-    A power of two of buckets, chosen by hash: adding a file leaves the others where they are until the corpus doubles.
+    Buckets hold about as much text, or `GROUP_FILES` smaller files. Their number is a power of two: adding a file leaves the
+    others where they are until it doubles.
     """
     groups: list[Group] = []
     for corpus, held_out in sorted({(f.corpus, f.held_out) for f in files}):
-        members = sorted((f for f in files if (f.corpus, f.held_out) == (corpus, held_out)), key=lambda f: f.path)
-        size = sum(f.size for f in members) or len(members) * GROUP_BYTES
+        own = sorted((f for f in files if (f.corpus, f.held_out) == (corpus, held_out)), key=lambda f: f.table)
+        alone = [f for f in own if f.text >= GROUP_TEXT]
+        members = [f for f in own if f.text < GROUP_TEXT]
+        size = sum(f.text for f in members) or len(members) * GROUP_TEXT
         count = MIN_GROUPS
-        while count * 2 * GROUP_BYTES <= size:
+        while count * 2 * GROUP_TEXT <= size or count * GROUP_FILES < len(members):
             count *= 2
         buckets: dict[int, list[SourceFile]] = {}
         for file in members:
-            buckets.setdefault(file.file_hash % count, []).append(file)
+            # Pieces of one file have one hash.
+            buckets.setdefault((file.file_hash + (file.piece.number if file.piece else 0)) % count, []).append(file)
         groups += [Group(corpus, i, held_out, tuple(buckets[i])) for i in sorted(buckets)]
+        groups += [Group(corpus, f.first_id, held_out, (f,)) for f in sorted(alone, key=lambda f: f.first_id)]
     return groups
 
 
 @dataclass(frozen=True)
 class FileTable:
-    """Lookup from document ids to files and groups, as flat arrays that are cheap to send to a task."""
+    """Lookup from document ids to files (or pieces) and groups, as flat arrays that are cheap to send to a task."""
 
-    hashes: np.ndarray
-    """uint64 [files], ascending."""
+    first: np.ndarray
+    """uint64 [files], ascending: the id of each one's first row."""
     groups: np.ndarray
-    """int32 [files]: the group of the file at the same place in `hashes`."""
+    """int32 [files]: the group of the file at the same place in `first`."""
     corpora: np.ndarray
     """uint8 [files]: index into `corpus_names`."""
     corpus_names: tuple[str, ...]
@@ -153,7 +252,7 @@ class FileTable:
     @classmethod
     def build(cls, groups: Sequence[Group]) -> FileTable:
         names = tuple(sorted({g.corpus for g in groups}))
-        rows = sorted((f.file_hash, g, names.index(f.corpus)) for g, group in enumerate(groups) for f in group.files)
+        rows = sorted((f.first_id, g, names.index(f.corpus)) for g, group in enumerate(groups) for f in group.files)
         return cls(
             np.array([r[0] for r in rows], np.uint64),
             np.array([r[1] for r in rows], np.int32),
@@ -162,7 +261,7 @@ class FileTable:
         )
 
     def _index(self, doc_ids: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.hashes, doc_ids >> np.uint64(ROW_BITS))
+        return np.searchsorted(self.first, doc_ids, "right") - 1
 
     def group_of(self, doc_ids: np.ndarray) -> np.ndarray:
         """int32 group index of every document id."""

@@ -17,7 +17,7 @@ from ...storage.store import shown
 from ...storage.wording import first_line, printable
 from ...tokenize.model import TokenizerSettings
 from .artifacts import Artifact, RunPaths, read_json, write_json
-from .identity import FILE_BITS, SourceFile
+from .identity import FILE_BITS, MAX_ROWS, Piece, SourceFile, file_table
 
 VERSION = 1
 
@@ -41,6 +41,7 @@ class _File:
     size: int
     held_out: bool
     format: str
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def write_manifest(
     """Publish the manifest of the stages that were run so far.
 
     Args:
+        files: those that were cut as their pieces.
         against: the finished run that this one's documents were compared with.
         further: what was published of `run_files`, so that `fox1 verify` covers it.
     """
@@ -84,17 +86,7 @@ def write_manifest(
         listed[name] = {"bytes": len(data), "rows": 0, "hash": xxhash.xxh3_128_hexdigest(data)}
     manifest = {
         "version": VERSION,
-        "files": [
-            {
-                "corpus": f.corpus,
-                "path": f.path,
-                "file_hash": f.file_hash,
-                "size": f.size,
-                "held_out": f.held_out,
-                "format": f.format,
-            }
-            for f in files
-        ],
+        "files": file_table(files),
         "tokenizer": asdict(tokenizer),
         "artifacts": listed,
     }
@@ -123,9 +115,22 @@ def read_manifest(paths: RunPaths) -> dict[str, Any]:
                 raise ValueError(f"the name {name[:100]!r} leads out of the run")
         if wrong := next((f for f in read.files if not 0 < f.file_hash < 1 << FILE_BITS), None):
             raise ValueError(f"{wrong.path[:100]!r} has no id that a file can have")
+        if wrong := next((f for f in read.files if not _are_pieces(f.pieces)), None):
+            raise ValueError(f"{wrong.path[:100]!r} has pieces that do not follow each other")
         if less := next((name for name, facts in read.artifacts.items() if min(facts.bytes, facts.rows) < 0), None):
             raise ValueError(f"{less[:100]!r} has a negative size")
     except (ValueError, TypeError, KeyError) as error:
         said = printable(first_line(error))
         raise ValueError(f"{where} is damaged ({said}); run `fox1 curate` again to rewrite it") from None
     return manifest
+
+
+def _are_pieces(pieces: Sequence[Piece]) -> bool:
+    """Whether pieces cover a file: by number, from the first row on, each with a row at least."""
+    rows = [p.row for p in pieces]
+    return not pieces or (
+        [p.number for p in pieces] == list(range(len(pieces)))
+        and rows == sorted({0, *rows})
+        and rows[-1] < MAX_ROWS
+        and all(min(p.begin, p.skip, p.text) >= 0 and (p.length > 0 or p is pieces[-1]) for p in pieces)
+    )

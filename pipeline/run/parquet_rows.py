@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from .artifacts import row_groups
-from .columns import open_columns
+from .columns import Columns, open_columns
 
 
 def take_rows(path: Path, rows: Sequence[int]) -> dict[int, pa.RecordBatch]:
@@ -26,6 +26,27 @@ def take_rows(path: Path, rows: Sequence[int]) -> dict[int, pa.RecordBatch]:
                 found |= {row: table.slice(row - begin, 1).to_batches()[0] for row in inside}
             begin = end
     return found
+
+
+class RowCursor:
+    """Some columns of a Parquet file of ours, from the front, in slices of any number of rows: of a file with tens of millions of
+    rows a few row groups are in memory.
+    """
+
+    def __init__(self, file: Columns, columns: Sequence[str]) -> None:
+        self._file, self._columns = file, list(columns)
+        self._group = 0
+        self._held = file.schema_arrow.empty_table().select(self._columns)
+
+    def take(self, rows: int) -> pa.Table:
+        """The next rows, fewer at the end of the file."""
+        parts = [self._held]
+        while sum(part.num_rows for part in parts) < rows and self._group < self._file.num_row_groups:
+            parts.append(self._file.read_row_group(self._group, columns=self._columns).select(self._columns))
+            self._group += 1
+        held = pa.concat_tables(parts)
+        self._held = held.slice(rows)
+        return held.slice(0, rows).combine_chunks()
 
 
 def row_of(path: Path, doc_id: int, columns: Sequence[str] | None = None) -> pa.RecordBatch | None:

@@ -192,7 +192,7 @@ def scanned_schema(settings: ScanSettings) -> pa.Schema:
 
 @dataclass(frozen=True)
 class FileSignals:
-    """What scan leaves of one source file."""
+    """What scan leaves of one source file, or of a piece of one."""
 
     signals: Artifact
     signatures: Artifact
@@ -214,7 +214,7 @@ class FileSignals:
 
 
 def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, paths: RunPaths) -> FileSignals:
-    """Scan one file into ``signals/``, ``signatures/`` and ``quarantine/``.
+    """Scan one file, or a piece of one, into ``signals/``, ``signatures/`` and ``quarantine/``.
 
     Raises:
         ValueError: the file changed since planning, or has too many rows for an id; or this machine has other tables.
@@ -229,9 +229,9 @@ def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, path
     )
     loaded = load_models(models, settings.contamination_ngram)
     plugins = load_plugins(settings.plugins)
-    quarantine = Quarantine(file, paths.quarantine(file.corpus, file.path))
+    quarantine = Quarantine(file, paths.quarantine(file.corpus, file.part))
     size = edited = 0
-    places = paths.signals(file.corpus, file.path), paths.signatures(file.corpus, file.path)
+    places = paths.signals(file.corpus, file.part), paths.signatures(file.corpus, file.part)
     with (
         parquet_writer(places[0], schema, SIGNAL_GROUP_ROWS) as out,
         parquet_writer(places[1], signed_schema, SIGNAL_GROUP_ROWS) as signed,

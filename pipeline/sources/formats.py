@@ -1,7 +1,7 @@
 """Bytes on disk to rows: JSON lines, compressed or not, from any store fsspec can open; tables are read in tables.py.
 
-`json_lines` yields physical lines with their row number and byte offset. Damage (a truncated or corrupt file) is reported as
-`Damaged`, after every whole row before it has been yielded.
+`json_lines` yields physical lines of a file, or of a piece of it, with their row number and byte offset in the file. Damage (a
+truncated or corrupt file) is reported as `Damaged`, after every whole row before it has been yielded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import fsspec
 import zstandard
 
 from ...storage.reading import Misshapen, open_regular
+from ..run.identity import Piece
 from .folder import local_path
 from .web import http_options, naming_private_hosts
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
+FRAME_STEP = 64 << 10
+"""Bytes of text between frames that are noted: there may be one for every byte."""
 MAX_LINE = 128 << 20
 """Longer lines go to quarantine: no document of these corpora comes near this length, but a decompression bomb does. While
 a line is decoded, one character outside of ASCII can make every letter take four bytes, and a task has 1 GiB."""
@@ -67,6 +70,20 @@ def open_source(url: str) -> Iterator[IO[bytes]]:
             yield file
 
 
+def can_be_cut(url: str) -> bool:
+    """Whether a file can be read from anywhere: some web servers give whole files only."""
+    with open_source(url) as raw:
+        return _seeks(raw, 1)
+
+
+def _seeks(raw: IO[bytes], to: int) -> bool:
+    try:
+        raw.seek(to)
+        return True
+    except ValueError:
+        return False
+
+
 def is_json_lines(path: str) -> bool:
     return path.endswith(JSON_SUFFIXES)
 
@@ -75,19 +92,22 @@ def is_arrow(path: str) -> bool:
     return path.endswith(ARROW_SUFFIXES)
 
 
-def json_lines(url: str) -> Iterator[tuple[int, int, memoryview | None, bool]]:
+def json_lines(url: str, piece: Piece | None = None) -> Iterator[tuple[int, int, memoryview | None, bool]]:
     """Yield (row, offset, line without its newline, whether it had one) for every physical line; None for a line over
     `MAX_LINE`.
+
+    Args:
+        piece: of the file, whose lines alone are read.
 
     Raises:
         Damaged: the compressed stream is truncated or corrupt. What came before has been yielded, a last line without its
             end too.
     """
-    row = offset = 0
+    row, offset = (piece.row, piece.offset) if piece else (0, 0)
     rest, too_long = b"", False
     damage: Damaged | None = None
     try:
-        for chunk in _chunks(url):
+        for chunk in _of_piece(url, piece) if piece else chunks(url):
             data = rest + chunk if rest else chunk
             end = data.rfind(b"\n") + 1
             if not end:
@@ -130,15 +150,45 @@ def strict_json(line: memoryview) -> bytes:
     return bytes(out) + data[at:]
 
 
-def _chunks(url: str) -> Iterator[bytes]:
+def chunks(url: str, begin: int = 0, frames: list[tuple[int, int]] | None = None) -> Iterator[bytes]:
+    """The text of a file from a stored byte on, where compressed text has a frame.
+
+    Args:
+        frames: takes where zstd frames end, as (stored byte, byte of the text): of those in a chunk the first one, and others
+            that are `FRAME_STEP` apart. They are there when the chunk is yielded.
+
+    Raises:
+        Damaged: the compressed stream is truncated or corrupt.
+        ValueError: it cannot be read from `begin`.
+    """
     with open_source(url) as raw:
+        if begin:
+            raw.seek(begin)
         if url.endswith(".zst"):
-            yield from _zst_chunks(raw, url)
+            yield from _zst_chunks(raw, url, begin, frames)
         elif url.endswith(".gz"):
             yield from _gzip_chunks(raw)
         else:
             while chunk := raw.read(CHUNK):
                 yield chunk
+
+
+def _of_piece(url: str, piece: Piece) -> Iterator[bytes]:
+    """The text of a piece.
+
+    Raises:
+        Damaged: its compressed stream is truncated or corrupt.
+        OSError: it ends before the next piece begins.
+    """
+    at, end = -piece.skip, piece.length if piece.length >= 0 else 1 << 63
+    for chunk in chunks(url, piece.begin):
+        yield chunk[max(0, -at) : max(0, end - at)]
+        at += len(chunk)
+        if at >= end:
+            return
+    if piece.length >= 0:
+        # The file was replaced by a shorter one, or it is a failure of the store: the task is retried.
+        raise OSError(f"{url} ended {end - at:,} bytes before the end of its piece {piece.number}")
 
 
 def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
@@ -185,21 +235,29 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
         raise Damaged("the last gzip member is incomplete: the file was cut", taken, cut=True)
 
 
-def _zst_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
+def _zst_chunks(raw: IO[bytes], url: str, begin: int, frames: list[tuple[int, int]] | None) -> Iterator[bytes]:
     """Decompress frame by frame; a frame that does not end is an error (the stream reader takes it for an end).
 
     The compressed bytes go in by slices: four bytes can stand for 128 KiB, so a slice bounds what comes out at once.
     Concatenated frames are one file: several writers of these corpora append frame by frame.
+
+    Args:
+        begin: the stored byte at which `raw` stands and a frame begins.
+        frames: see `chunks`.
 
     Raises:
         Damaged: the file is empty, cut or corrupt, or a frame has too large a window.
     """
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     frame, held, size = decompressor.decompressobj(), list[bytes](), 0
-    began = done = 0  # stored bytes before the frame, and before what is still to be decompressed
+    began = done = begin  # stored bytes before the frame, and before what is still to be decompressed
+    text = 0
     while data := raw.read(1 << 20):
-        for start in range(0, len(data), ZST_SLICE):
-            piece = data[start : start + ZST_SLICE]
+        start = 0
+        while start < len(data):
+            # Slices begin at the same bytes of the file wherever reading began, since damage is weighed by them.
+            piece = data[start : start + ZST_SLICE - done % ZST_SLICE]
+            start += len(piece)
             while piece:
                 if frame.eof:
                     frame, began = decompressor.decompressobj(), done
@@ -214,12 +272,15 @@ def _zst_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
                 piece = left
                 held.append(out)
                 size += len(out)
+                text += len(out)
+                if frames is not None and frame.eof and (not frames or text - frames[-1][1] >= FRAME_STEP):
+                    frames.append((done, text))
             if size >= CHUNK:
                 yield b"".join(held)
                 held, size = [], 0
     if held:
         yield b"".join(held)
-    if not done:
+    if done == begin:
         raise Damaged("the file is empty, without a zstd frame", cut=True)
     if not frame.eof:
         raise Damaged("the last zstd frame is incomplete: the file was cut", done, cut=True)
@@ -231,9 +292,10 @@ def _before_damage(url: str, decompressor: zstandard.ZstdDecompressor, began: in
     """
     frame = decompressor.decompressobj()
     with open_source(url) as raw:
-        for _ in _pieces(raw, began):
-            pass
-        for piece in _pieces(raw, at - began):
+        if not _seeks(raw, began):
+            for _ in _slices(raw, began):
+                pass
+        for piece in _slices(raw, at - began):
             frame.decompress(piece)
         for byte in raw.read(ZST_SLICE):
             try:
@@ -242,7 +304,7 @@ def _before_damage(url: str, decompressor: zstandard.ZstdDecompressor, began: in
                 return
 
 
-def _pieces(raw: IO[bytes], size: int) -> Iterator[bytes]:
+def _slices(raw: IO[bytes], size: int) -> Iterator[bytes]:
     """The next `size` bytes of a file, in slices."""
     while size and (piece := raw.read(min(size, ZST_SLICE))):
         size -= len(piece)

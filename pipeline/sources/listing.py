@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ from .web import Reach, WebUrl, http_options, naming_private_hosts
 
 LONGEST_NAME = 255 - len(".parquet")
 """Bytes of a file's name. The files of a run that tell of it have its name and a suffix."""
+ASKED_AT_ONCE = 32
+"""Requests for sizes of files that are under way at once."""
 
 
 def _formats() -> tuple[str, ...]:
@@ -201,6 +204,37 @@ def _remote(source: SourceSettings, private_hosts: bool, say: Callable[[str], No
             f"as {min(unknown)}; a change of them is noticed only by what they hold"
         )
     return entries
+
+
+def with_sizes(files: Sequence[SourceFile], known: Mapping[str, int]) -> list[SourceFile]:
+    """The files with the sizes that no listing told: a list of URLs has names alone.
+
+    Args:
+        known: sizes by name, as an earlier planning of the run found them, 0 among them: what is asked for once stays, since a
+            size is a part of a file's identity.
+
+    Raises:
+        ValueError: a store cannot be reached.
+    """
+    unknown = [f for f in files if not f.size and "://" in f.url and f.name not in known]
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        asked = dict(zip((f.name for f in unknown), pool.map(_size, unknown), strict=True))
+    return [f if f.size else replace(f, size=asked.get(f.name, known.get(f.name, 0))) for f in files]
+
+
+def _size(file: SourceFile) -> int:
+    """The size of a remote file; 0 where its store does not tell, or has no such file: the scan will say so."""
+    try:
+        with naming_private_hosts(file.url):
+            filesystem, place = fsspec.core.url_to_fs(file.url, **http_options(file.url))
+            return int(filesystem.info(place).get("size") or 0)
+    except (OSError, ImportError) as error:
+        # fsspec takes a host that does not answer for a file that is not there.
+        if isinstance(error, FileNotFoundError) and not isinstance(error.__cause__, OSError):
+            return 0
+        raise ValueError(
+            f"{file.url} cannot be asked for its size ({error.__cause__ or error}); check the address and your access"
+        ) from None
 
 
 _HASHES = ("ETag", "etag", "blob_id", "Content-MD5", "Digest", "generation")

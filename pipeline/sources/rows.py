@@ -88,7 +88,7 @@ class _Batcher:
 
 
 def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
-    """Yield every readable row of `file`; the others are noted in `quarantine`.
+    """Yield every readable row of `file`, which may be a piece; the others are noted in `quarantine`.
 
     Raises:
         ValueError: the file has more rows than an id can hold, or its text is in no column, or in two.
@@ -101,7 +101,8 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
             yield from _json(file, quarantine)
         else:
             adapter = adapter_of(file.format)
-            tables = arrow_tables(file.url, [f.encode_name for f in msgspec.structs.fields(adapter.row)])
+            names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
+            tables = arrow_tables(file.url, names, piece=file.piece)
             yield from (_composed if adapter.composed else _tabular)(file, tables, quarantine)
     except TwoColumns as name:
         raise ValueError(f"{file.name} has two columns {str(name)!r}; leave one of them, or exclude the file") from None
@@ -119,10 +120,11 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     decode = msgspec.json.Decoder(adapter.row).decode
     batcher = _Batcher()
     damage: Damaged | None = None
-    objects = cut = False
-    reason = ""
+    cut, reason = False, ""
+    # Of a piece nobody knows what the others hold.
+    objects = file.piece is not None
     try:
-        for row, offset, line, ended in json_lines(file.url):
+        for row, offset, line, ended in json_lines(file.url, file.piece):
             _check_row(file, row)
             if line is None or len(line) > adapter.max_line:
                 quarantine.row(row, offset, "line too long")
@@ -209,7 +211,7 @@ def _composed(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qu
     """Rows of tables whose text each row composes: one by one, like those of JSON lines."""
     adapter = adapter_of(file.format)
     as_row = _RowDecoder(adapter)
-    batcher, first = _Batcher(), 0
+    batcher, first = _Batcher(), file.piece.row if file.piece else 0
     for table in tables:
         _check_row(file, first + table.num_rows)
         table = _plain_table(table)
@@ -242,7 +244,7 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
     adapter = adapter_of(file.format)
     as_row = _RowDecoder(adapter)
     name = next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
-    first = 0
+    first = file.piece.row if file.piece else 0
     for table in tables:
         _check_row(file, first + table.num_rows)
         if name not in table.schema.names:

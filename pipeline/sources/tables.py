@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ...storage.wording import first_line, printable
+from ..run.identity import Piece
 from . import formats
 from .arrow_messages import batches_of, present
 from .formats import CHUNK, MAX_LINE, Damaged
@@ -65,11 +66,16 @@ class _Watched(io.RawIOBase):
         return self._raw.tell()
 
 
-def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterator[pa.RecordBatch]:
+def arrow_tables(
+    url: str, columns: list[str], batch_rows: int = 1024, piece: Piece | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield record batches of a Parquet file or an Arrow file or stream, with those of `columns` it has.
 
     Only top-level dictionaries and views are written out. A row that would take more than `MAX_LINE` alone comes as it is
     stored, as a batch of its own (`is_huge`).
+
+    Args:
+        piece: of a Parquet file, whose row groups alone are read.
 
     Raises:
         Damaged: the file is truncated or corrupt.
@@ -79,8 +85,13 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
     with formats.open_source(url) as raw:
         store = _Watched(raw)
         try:
-            batches = _parquet_batches if url.endswith(".parquet") else _arrow_batches
-            for batch in batches(store, columns, batch_rows):
+            parquet = url.endswith(".parquet")
+            batches = (
+                _parquet_batches(store, columns, batch_rows, piece)
+                if parquet
+                else _arrow_batches(store, columns, batch_rows)
+            )
+            for batch in batches:
                 _check(batch)
                 yield from _written_out(batch)
         except EOFError as error:
@@ -93,21 +104,53 @@ def arrow_tables(url: str, columns: list[str], batch_rows: int = 1024) -> Iterat
             raise Damaged(f"{type(error).__name__}: {first}", store.intact) from None
 
 
-def _parquet_batches(raw: _Watched, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+def row_groups(url: str) -> list[tuple[int, int]]:
+    """(rows, bytes that it expands to) of every row group of a Parquet file, as its footer says; none where it is damaged.
+
+    Raises:
+        OSError: the store cannot be read.
+    """
+    with formats.open_source(url) as raw:
+        store = _Watched(raw)
+        try:
+            metadata = _open_parquet(store)[0].metadata
+        except (EOFError, pa.ArrowException, OSError, MemoryError, UnicodeDecodeError):
+            if store.error:
+                raise store.error from None
+            return []
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return [(group.num_rows, group.total_byte_size) for group in groups]
+
+
+def _open_parquet(raw: _Watched) -> tuple[pq.ParquetFile, int]:
+    """A Parquet file, and how many bytes it stores.
+
+    Raises:
+        EOFError: the file was cut.
+    """
     stored = raw.seek(0, io.SEEK_END)
     if not stored:
         raise EOFError("the file is empty")
     raw.seek(max(0, stored - len(PARQUET_END)))
     if raw.read(len(PARQUET_END)) != PARQUET_END:
         raise EOFError("the file does not end as Parquet does: it was cut")
-    parquet = pq.ParquetFile(raw)
+    return pq.ParquetFile(raw), stored
+
+
+def _parquet_batches(
+    raw: _Watched, columns: list[str], batch_rows: int, piece: Piece | None
+) -> Iterator[pa.RecordBatch]:
+    parquet, stored = _open_parquet(raw)
     metadata, leaves = parquet.metadata, _leaves(parquet.schema_arrow, columns)
     # Of a row group only what is asked below: to ask damaged metadata for a column would end the process.
     parts = [parquet.schema.column(i) for i in leaves]
     strings = [part.path for part in parts if part.physical_type == "BYTE_ARRAY"]
     coded = pq.ParquetFile(raw, metadata=metadata, read_dictionary=strings)
-    read = 0
-    for group in range(metadata.num_row_groups):
+    read = piece.row if piece else 0
+    begin = piece.begin if piece else 0
+    end = begin + piece.length if piece and piece.length >= 0 else metadata.num_row_groups
+    raw.intact = stored * read // max(metadata.num_rows, read, 1)
+    for group in range(begin, end):
         size, rows = metadata.row_group(group).total_byte_size, metadata.row_group(group).num_rows
         if size > max(MAX_LINE, MAX_EXPANSION * stored):
             raise pa.ArrowInvalid(f"row group {group} expands to {size:,} bytes from less than {stored:,}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +23,20 @@ class ContaminationReport:
     file: Artifact
 
 
-def report_contamination(signals: Mapping[str, Artifact], benchmarks: Artifact, path: Path) -> ContaminationReport:
+def report_contamination(
+    signals: Sequence[tuple[str, Artifact]], benchmarks: Artifact, path: Path
+) -> ContaminationReport:
     """Write ``stats/contamination.json``: by benchmark, and by item found with the documents that hold it.
 
     Args:
-        signals: by file name.
+        signals: with the names of their files, in order.
         benchmarks: the items.
     """
     items = pq.read_table(benchmarks.file).to_pylist()
     found: dict[int, list[str]] = {}
     counts: dict[int, int] = {}
     documents: dict[str, int] = {}
-    for name, scanned in sorted(signals.items()):
+    for name, scanned in signals:
         for batch in signal_batches(scanned.file, ["row", "contaminated", "contamination_items"]):
             hit = batch.filter(pc.greater(batch.column("contaminated"), 0))
             rows, held = (hit.column(c).to_pylist() for c in ("row", "contamination_items"))

@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
+from ..filter.judge import signal_batches
 from ..filter.reasons import value_behind
 from ..run.artifacts import RunPaths
-from ..run.columns import read_columns
+from ..run.columns import open_columns
 from ..run.documents import RunDocuments
-from ..run.identity import ROW_BITS, SourceFile
-from ..run.parquet_rows import row_of, take_rows
+from ..run.identity import SourceFile
+from ..run.parquet_rows import RowCursor, row_of, take_rows
 from ..signals.hashing import mix_array
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -55,7 +55,8 @@ class Example:
 
 
 def pick_files(files: Sequence[SourceFile]) -> list[SourceFile]:
-    """The files of a corpus that examples come from."""
+    """The files of a corpus that examples come from; of one that was cut the first piece."""
+    files = [f for f in files if not f.piece or not f.piece.number]
     return sorted(files, key=lambda f: int(mix_array(np.array([f.file_hash], np.uint64), 5)[0]))[:FILES]
 
 
@@ -69,10 +70,14 @@ class FileExamples:
 def gather_examples(decided_file: DecidedFile) -> FileExamples:
     """Map: of one file, the `EACH` documents with the least hash for every reason, `kept` among them."""
     file = decided_file.source
-    decisions = pq.read_table(decided_file.decisions.file).combine_chunks()
-    sizes = read_columns(decided_file.signals.file, ["raw_bytes"]).column(0).to_numpy()
-    near = int(np.searchsorted(np.cumsum(sizes), BYTES, "right")) + 1
-    decisions = decisions.slice(0, near)
+    near = size = 0
+    for batch in signal_batches(decided_file.signals.file, ["raw_bytes"]):
+        ends = size + np.cumsum(batch.column(0).to_numpy())
+        near += int(np.searchsorted(ends, BYTES, "right"))
+        if (size := int(ends[-1])) > BYTES:
+            break
+    with open_columns(decided_file.decisions.file) as stored:
+        decisions = RowCursor(stored, stored.schema_arrow.names).take(near + 1)
     order = mix_array(decisions.column("doc_id").to_numpy(), 6)
     reasons = decisions.column("reason").to_pylist()
     chosen: dict[str, list[int]] = {}
@@ -134,10 +139,10 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
 
 def _text(documents: RunDocuments, encoder: Encoder, doc_id: int) -> str:
     """The beginning of a kept document from its tokens; empty if the run has none (another run's document)."""
-    if doc_id >> ROW_BITS not in documents.files:
+    file = documents.files.get(doc_id)
+    if file is None:
         return ""
-    file = documents.file(doc_id)
-    signals = row_of(documents.paths.signals(file.corpus, file.path), doc_id, ["subset"])
+    signals = row_of(documents.paths.signals(file.corpus, file.part), doc_id, ["subset"])
     ids = documents.ids(doc_id, signals.column("subset")[0].as_py()) if signals else None
     if ids is None:
         return ""

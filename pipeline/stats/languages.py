@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ..mix.index import segments_between
 from ..run.artifacts import FileSet
-from ..run.columns import read_columns
-from ..run.identity import MAX_ROWS, ROW_BITS
+from ..run.columns import open_columns
+from ..run.parquet_rows import RowCursor
 from ..text.survivors import DecidedFile
+
+SLICE_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,31 @@ def count_languages(files: Sequence[DecidedFile], index: FileSet) -> LanguageCou
     rows, kept_rows = Counter[str](), Counter[str]()
     tokens: dict[int, Counter[str]] = {}
     for file in files:
-        table = read_columns(file.signals.file, ["doc_id", "language"])
-        kept = read_columns(file.decisions.file, ["kept"]).column("kept")
-        first = file.source.file_hash << ROW_BITS
-        languages = table.column("language").combine_chunks().dictionary_encode()
-        names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
-        segments = segments_between(index.files, first, first + MAX_ROWS - 1)
-        at = np.searchsorted(table.column("doc_id").to_numpy(), segments["doc_id"])
+        for ids, languages, kept in _slices(file):
+            names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
+            segments = segments_between(index.files, *ids[[0, -1]].tolist())
+            at = np.searchsorted(ids, segments["doc_id"])
 
-        def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
-            into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})
+            def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
+                into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})
 
-        add(rows, np.bincount(codes, minlength=len(names)))
-        add(kept_rows, np.bincount(codes[kept.to_numpy()], minlength=len(names)))
-        for phase in np.unique(segments["phase"]).tolist():
-            here = segments["phase"] == phase
-            lengths = np.bincount(codes[at[here]], segments["length"][here], len(names)).astype(np.int64)
-            add(tokens.setdefault(phase, Counter()), lengths)
+            add(rows, np.bincount(codes, minlength=len(names)))
+            add(kept_rows, np.bincount(codes[kept], minlength=len(names)))
+            for phase in np.unique(segments["phase"]).tolist():
+                here = segments["phase"] == phase
+                lengths = np.bincount(codes[at[here]], segments["length"][here], len(names)).astype(np.int64)
+                add(tokens.setdefault(phase, Counter()), lengths)
     return LanguageCounts(dict(rows), dict(kept_rows), {phase: dict(counts) for phase, counts in tokens.items()})
+
+
+def _slices(file: DecidedFile) -> Iterator[tuple[np.ndarray, pa.DictionaryArray, np.ndarray]]:
+    """(ids, languages, whether they are kept) of the documents of a file, `SLICE_ROWS` at a time."""
+    with open_columns(file.signals.file) as signals, open_columns(file.decisions.file) as decisions:
+        facts, decided = RowCursor(signals, ["doc_id", "language"]), RowCursor(decisions, ["kept"])
+        while (rows := facts.take(SLICE_ROWS)).num_rows:
+            languages = rows.column("language").combine_chunks().dictionary_encode()
+            kept = decided.take(SLICE_ROWS).column("kept").to_numpy()
+            yield rows.column("doc_id").to_numpy(), languages, kept
 
 
 def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -74,20 +74,23 @@ class CorpusFunnel:
 
 
 def scan_funnels(files: Sequence[SourceFile], signals: Mapping[str, FileSignals]) -> list[CorpusFunnel]:
-    """One funnel per corpus (and per held-out part) from what scan counted. `signals`: by file name."""
+    """One funnel per corpus (and per held-out part) from what scan counted. `signals`: by `SourceFile.table`."""
     funnels: dict[tuple[str, bool], CorpusFunnel] = {}
+    whole: dict[tuple[str, bool], dict[str, tuple[SourceFile, FileSignals]]] = {}
     for file in files:
-        scanned = signals[file.name]
+        scanned = signals[file.table]
         funnel = funnels.setdefault((file.corpus, file.held_out), CorpusFunnel(file.corpus, file.held_out))
-        funnel.files += 1
+        # Of a file that was cut the last piece tells of damage.
+        whole.setdefault((file.corpus, file.held_out), {})[file.name] = file, scanned
         funnel.rows += scanned.documents + scanned.quarantined
         funnel.bytes += scanned.bytes
         funnel.quarantined += scanned.quarantined
         funnel.times_not_understood += scanned.times_not_understood
         if scanned.damage:
             funnel.damaged.append(f"{file.name}: {scanned.damage}")
-    for (corpus, held_out), funnel in funnels.items():
-        _weigh(funnel, [(f, signals[f.name]) for f in files if (f.corpus, f.held_out) == (corpus, held_out)])
+    for key, funnel in funnels.items():
+        funnel.files = len(whole[key])
+        _weigh(funnel, list(whole[key].values()))
     return [funnels[k] for k in sorted(funnels)]
 
 

@@ -41,7 +41,7 @@ class Finished:
 
     groups: Sequence[Group]
     files: Mapping[str, DecidedFile]
-    """By name."""
+    """By `SourceFile.table`."""
     prepared: Prepared
     filtered: Filtered
     decided: Decided
@@ -91,7 +91,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
     )
     if run.prepared.contamination:
-        signals = {name: file.signals for name, file in run.files.items()}
+        signals = [(file.source.name, file.signals) for _, file in sorted(run.files.items())]
         arguments = (signals, run.prepared.contamination.items, engine.paths.stats("contamination"))
         engine.run("stats.contamination", VERSION, [Task("contamination", report_contamination, arguments)])
     return Reported(values)
@@ -140,7 +140,9 @@ def _encoded(tokenized: Tokenized) -> dict[str, int]:
 
 
 def _languages(engine: Engine, run: Finished) -> dict[str, Any]:
-    tasks = [Task(g.name, count_languages, ([run.files[f.name] for f in g.files], run.mixed.index)) for g in run.groups]
+    tasks = [
+        Task(g.name, count_languages, ([run.files[f.table] for f in g.files], run.mixed.index)) for g in run.groups
+    ]
     return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"])
 
 
@@ -149,13 +151,14 @@ def _examples(engine: Engine, run: Finished) -> dict[str, Any]:
     training = [f.source for f in run.files.values() if not f.source.held_out]
     for corpus in sorted({f.corpus for f in training}):
         for file in pick_files([f for f in training if f.corpus == corpus]):
-            tasks.append(Task(file.name, gather_examples, (run.files[file.name],)))
+            tasks.append(Task(file.name, gather_examples, (run.files[file.table],)))
     return examples_json(engine.run("stats.examples", VERSION, tasks), engine.paths)
 
 
 def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[str]) -> dict[str, Any]:
     """What the run's bytes depend on and what they are, as hashes."""
     files = [file for _, file in sorted(run.files.items())]
+    inputs = {f.source.name: f.source.size for f in files}
     prepared = [getattr(run.prepared, f.name) for f in fields(run.prepared)]
     stages = {
         "prepare": [next(artifacts_in(made)).hash for made in prepared if made],
@@ -165,8 +168,8 @@ def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[
     }
     return {
         "settings": settings,
-        "files": len(run.files),
-        "inputs": content_key([[f.source.name, f.source.size] for f in files]),
+        "files": len(inputs),
+        "inputs": content_key([[name, size] for name, size in inputs.items()]),
         "tokenizer": run.prepared.tokenizer.model.hash,
         "stages": {name: content_key(hashes) for name, hashes in stages.items()},
         "phases": {name: read_set(paths.phase(name)).data_identity for name in phases},

@@ -24,7 +24,7 @@ def raw_text(paths: RunPaths, file: SourceFile, row: int) -> pa.LargeStringArray
     Raises:
         ValueError: the row does not hold the text that was scanned.
     """
-    signals = paths.signals(file.corpus, file.path)
+    signals = paths.signals(file.corpus, file.part)
     check_scanned(signals)
     for batch in read_rows(file, Quarantine(file)):
         at = np.flatnonzero(batch.column("row").to_numpy() == row)
@@ -47,7 +47,7 @@ def edited_text(paths: RunPaths, file: SourceFile, row: int) -> str:
     text = raw_text(paths, file, row)
     if text is None:
         return ""
-    stored = row_of(paths.signals(file.corpus, file.path), file.file_hash << ROW_BITS | row, ["edits"])
+    stored = row_of(paths.signals(file.corpus, file.part), file.file_hash << ROW_BITS | row, ["edits"])
     assert stored is not None
     edited: str = apply_edits(text, stored.column("edits"))[0].as_py()
     return edited

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..run.artifacts import Artifact, RunPaths
-from ..run.columns import read_columns
+from ..run.columns import open_columns
 from ..run.identity import SourceFile
+from ..run.parquet_rows import RowCursor
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -22,7 +23,7 @@ from .edits import apply_edits
 
 @dataclass(frozen=True)
 class DecidedFile:
-    """A source file with what scan and dedupe say of its documents."""
+    """A source file, or a piece of one, with what scan and dedupe say of its documents."""
 
     source: SourceFile
     signals: Artifact
@@ -38,7 +39,7 @@ class DecidedFile:
         Raises:
             ValueError: the run has not decided the file.
         """
-        tables = (paths.signals(source.corpus, source.path), paths.decisions(source.corpus, source.path))
+        tables = (paths.signals(source.corpus, source.part), paths.decisions(source.corpus, source.part))
         return cls(source, *(listed_artifact(path, paths, listed) for path in tables))
 
 
@@ -84,35 +85,35 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
     for decided_file in files:
         file = decided_file.source
         check_unchanged(file)
-        decisions = read_columns(decided_file.decisions.file, ["row", "doc_id", "kept"])
         signals = decided_file.signals.file
         check_scanned(signals)
-        facts = read_columns(signals, ["edits", "subset", TEXT_HASH, *columns])
-        at = 0
-        for batch in read_rows(file, Quarantine(file)):
-            n = batch.num_rows
-            decided, fact = decisions.slice(at, n).combine_chunks(), facts.slice(at, n).combine_chunks()
-            at += n
-            if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                raise not_scanned(file.name, signals)
-            kept = decided.column("kept").combine_chunks()
-            rows = batch.filter(kept)
-            if rows.num_rows:
-                stored = fact.filter(kept).combine_chunks()
-                scanned = stored.column(TEXT_HASH).combine_chunks()
-                check_texts(file, rows.column("row"), rows.column("text"), scanned, signals)
-                yield Survivors(
-                    file,
-                    apply_edits(rows.column("text"), stored.column("edits").combine_chunks()),
-                    rows,
-                    decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                    stored.select(columns),
-                    stored.column("subset").combine_chunks(),
-                )
+        with open_columns(decided_file.decisions.file) as stored, open_columns(signals) as scan:
+            decisions = RowCursor(stored, ["row", "doc_id", "kept"])
+            facts = RowCursor(scan, ["edits", "subset", TEXT_HASH, *columns])
+            read, scanned = 0, stored.metadata.num_rows
+            for batch in read_rows(file, Quarantine(file)):
+                decided, fact = decisions.take(batch.num_rows), facts.take(batch.num_rows)
+                read += batch.num_rows
+                if not decided.column("row").combine_chunks().equals(batch.column("row")):
+                    raise not_scanned(file.name, signals)
+                kept = decided.column("kept").combine_chunks()
+                rows = batch.filter(kept)
+                if rows.num_rows:
+                    fact = fact.filter(kept).combine_chunks()
+                    hashes = fact.column(TEXT_HASH).combine_chunks()
+                    check_texts(file, rows.column("row"), rows.column("text"), hashes, signals)
+                    yield Survivors(
+                        file,
+                        apply_edits(rows.column("text"), fact.column("edits").combine_chunks()),
+                        rows,
+                        decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
+                        fact.select(columns),
+                        fact.column("subset").combine_chunks(),
+                    )
         check_unchanged(file)
-        if at != decisions.num_rows:
+        if read != scanned:
             # It may be a failure of the store, which ended the file too soon: the task is retried.
             raise OSError(
-                f"{file.name} gave {at:,} rows, but the scan had read {decisions.num_rows:,}; put the file back as it was, or "
+                f"{file.name} gave {read:,} rows, but the scan had read {scanned:,}; put the file back as it was, or "
                 f"delete {signals} and run `fox1 curate` again to scan what it holds now"
             )

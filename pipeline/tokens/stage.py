@@ -35,7 +35,7 @@ def tokenize(
     """Encode the documents that the decisions keep.
 
     Args:
-        files: by name.
+        files: by `SourceFile.table`.
         kept: documents that there must be.
 
     Raises:
@@ -47,12 +47,13 @@ def tokenize(
             tokenize_group,
             (
                 g,
-                [files[f.name] for f in g.files],
+                [files[f.table] for f in g.files],
                 tokenizer.model,
                 settings.of_encoding(chat=g.format == CHAT),
                 engine.paths,
             ),
-            weight=max(g.size, 1),
+            weight=max(g.text, 1),
+            unweighed=not g.text,
         )
         for g in groups
     ]

@@ -74,10 +74,10 @@ def arm(folder: Path, kills: Sequence[Kill], victim: int = 0) -> None:
     """
     os.environ[VARIABLE] = json.dumps({"folder": str(folder), "kills": [str(k) for k in kills], "victim": victim})
     _told.cache_clear()
-    # Ray's workers get the function that runs a task by its name here, and import this file for it.
-    for module in (tasks, on_ray):
-        assert module.attempt in (_attempt, attempt_that_may_die)
-        module.attempt = attempt_that_may_die  # type: ignore[assignment]
+    # Ray's workers get the function that runs tasks by its name here, and import this file for it.
+    assert tasks.attempt in (_attempt, attempt_that_may_die)
+    assert on_ray.attempt_each in (tasks.attempt_each, attempt_each_that_may_die)
+    tasks.attempt, on_ray.attempt_each = attempt_that_may_die, attempt_each_that_may_die  # type: ignore[assignment]
 
 
 def preload() -> None:
@@ -112,6 +112,11 @@ def attempt_that_may_die(planned: Any, paths: Any, step: str) -> Any:
     _stage = step.split(".")[0]
     Publication.__init__, Publication.write, Publication.commit = begin, write, commit  # type: ignore[method-assign]
     return _attempt(planned, paths, step)
+
+
+def attempt_each_that_may_die(bundle: Any, paths: Any, step: str) -> Any:
+    """`attempt_each` of the engine, likewise."""
+    return [attempt_that_may_die(planned, paths, step) for planned in bundle]
 
 
 def begin(publication: Any, *arguments: Any, **named: Any) -> None:

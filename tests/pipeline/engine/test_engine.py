@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,8 @@ from fox1.pipeline.engine.tasks import (
     StageFailed,
     Task,
     attempt,
+    attempt_each,
+    bundles,
 )
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
 
@@ -244,6 +246,50 @@ def test_a_task_without_memory_asks_for_more_but_not_more_than_a_node_has(
     executor.lost = -1
     Engine(RunPaths(tmp_path), executor).run("s", 1, tasks(tmp_path)[:1])
     assert executor.asked == [1 << 30, 2 << 30, 3 << 30, 3 << 30]
+
+
+class Together(LosesWorkers):
+    """Runs tasks in bundles; the first one, with all that is in it, is lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[list[str]] = []
+
+    def run(
+        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]:
+        for bundle in bundles(tasks, 1):
+            self.sent.append([p.task.name for p in bundle])
+            lost = [Outcome(None, "WorkerCrashedError", "", True, "", 0.0, 0)] * len(bundle)
+            outcomes = lost if len(self.sent) == 1 else attempt_each(bundle, paths, step)
+            yield from zip((p.index for p in bundle), outcomes, strict=True)
+
+
+def test_the_heaviest_task_starts_first_and_light_ones_are_sent_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    weights = {"a": 2, "b": 1000, "c": 3, "d": 2, "e": 1, "f": 100}
+    planned = [
+        Task(name, work, (tmp_path / f"{name}.json", n, "s"), n, unweighed=name == "e", shares=name != "d")
+        for name, n in weights.items()
+    ]
+    executor = Together()
+    results = Engine(RunPaths(tmp_path), executor).run("s", 1, planned)
+    assert [r.n for r in results] == list(weights.values())
+    # What was lost is sent again alone.
+    assert executor.sent == [["e"], ["b"], ["f", "c", "a"], ["d"], ["e"]]
+
+
+def test_what_shares_a_bundle_is_bounded(tmp_path: Path) -> None:
+    light = [
+        Planned(i, Task(f"t{i}", work, (tmp_path / str(i), i, "s"), 30 << 20, shares=True), "") for i in range(1000)
+    ]
+    sizes = [len(bundle) for bundle in bundles(light, 2)]
+    assert sum(sizes) == 1000 and max(sizes) == 8
+    assert len(list(bundles(light, 200))) == 1000
+    crumbs = [replace(p, task=replace(p.task, weight=1)) for p in light]
+    assert max(len(bundle) for bundle in bundles(crumbs, 1)) <= 128
 
 
 def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:

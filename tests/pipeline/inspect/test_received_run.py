@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fox1.api import load_phase, open_run
 from fox1.pipeline.inspect.lookup import Found
 from fox1.pipeline.inspect.provenance import Placed
 from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.identity import Piece
 from fox1.pipeline.run.manifest import read_manifest
 from fox1.pipeline.signals.content import written
 from fox1.recipes.load import load_recipe
@@ -131,6 +133,13 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a source outside": (lambda m: m["files"][0].update(path="/etc/x\x1b[2J"), "leads out of the run"),
     "a size that is text": (lambda m: next(iter(m["artifacts"].values())).update(bytes="\x1b[2J"), "Expected `int`"),
     "files that are a number": (lambda m: m.update(files=1), "Expected `array`"),
+    "pieces that are none": (lambda m: m["files"][0].update(pieces=[{"number": 0}]), "missing required field"),
+    "pieces out of order": (
+        lambda m: m["files"][0].update(
+            pieces=[asdict(Piece(n, 0, 0, 5, row, 0, 5)) for n, row in enumerate((0, 7, 3))]
+        ),
+        "pieces that do not follow each other",
+    ),
     "a tokenizer that is a list": (lambda m: m.update(tokenizer=[]), "Expected `object`"),
     "a tokenizer without a template": (lambda m: m["tokenizer"].pop("chat"), "is damaged"),
 }

@@ -14,11 +14,11 @@ from typing import Any
 
 import fsspec
 import pytest
-from fox1.pipeline.run.identity import SourceFile, TableReader
+from fox1.pipeline.run.identity import SourceFile, TableReader, files_of_table
 from fox1.pipeline.sources import web
 from fox1.pipeline.sources.formats import open_source
 from fox1.pipeline.sources.globs import escape, matches, reaches
-from fox1.pipeline.sources.listing import SourceSettings, check_unchanged, current_version, list_sources
+from fox1.pipeline.sources.listing import SourceSettings, check_unchanged, current_version, list_sources, with_sizes
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 from fox1.pipeline.sources.web import Reach, WebUrl, http_options, is_public
@@ -123,7 +123,7 @@ def test_paths_of_a_list_lie_below_its_folder(tmp_path: Path) -> None:
 def test_no_text_becomes_a_reader() -> None:
     url = "datatrove://read?reader=os.system&arguments={}&root=id&path=x"
     entry = {"corpus": "c", "path": "x.jsonl", "size": 1, "format": "datatrove", "held_out": False, "file_hash": 1}
-    stored = SourceFile.from_table({**entry, "reader": "os.system", "url": url})
+    stored = files_of_table([{**entry, "reader": "os.system", "url": url}])[0]
     assert stored.reader is None and stored.url == ""
     named = SourceFile("c", "x.jsonl", url, 1, "", "datatrove", False, 1)
     with pytest.raises(ValueError, match="datatrove"):
@@ -222,6 +222,25 @@ def test_a_list_of_urls_is_read_from_private_hosts_if_the_user_lets_it(
     files = of_list(tmp_path, *lines, private=True, files=("**/*.jsonl",))
     assert paths(files) == ["arxiv/a.jsonl", "c4/b.jsonl"]
     assert [texts(f) for f in files] == [["a fox"], ["a hound"]]
+
+
+def test_sizes_of_a_list_are_asked_for_once(servers: tuple[Server, Server], tmp_path: Path) -> None:
+    one, _ = servers
+    one.answers["/a.jsonl"], one.answers["/b.jsonl"] = ROW, 3 * ROW
+    files = of_list(tmp_path, *(f"{one.url}/{name}.jsonl" for name in "abc"), private=True, files=("**/*.jsonl",))
+    assert [f.size for f in files] == [0, 0, 0]
+    sized = with_sizes(files, {})
+    assert [f.size for f in sized] == [len(ROW), 3 * len(ROW), 0]
+    for file in sized[:2]:
+        check_unchanged(file)
+    one.asked.clear()
+    one.answers["/c.jsonl"] = ROW
+    assert with_sizes(files, {f.name: f.size for f in sized}) == sized
+    assert not one.asked
+    one.http.shutdown()
+    one.http.server_close()
+    with pytest.raises(ValueError, match="cannot be asked for its size"):
+        with_sizes(files, {})
 
 
 def test_a_root_of_http_is_its_users_and_its_files_have_versions(servers: tuple[Server, Server]) -> None:
