@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,9 @@ from fox1.pipeline.engine.tasks import Engine, InProcess, Task
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, content_key, write_json
 from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect, remove_stale
+from fox1.pipeline.run.manifest import write_manifest
+from fox1.pipeline.run.published import table_of
+from fox1.pipeline.run.records import read_part
 from fox1.storage import lease
 from fox1.tokenize.model import TokenizerSettings
 
@@ -33,20 +36,8 @@ def finish(root: Path, **names: tuple[str, ...]) -> Engine:
         engine = Engine(RunPaths(root, lease=held), InProcess())
         engine.run("mix.write", 1, [Task(task, write, (root / "phases", chosen)) for task, chosen in names.items()])
         remove_stale(engine.paths, engine.finished, ("phases",))
-        artifacts = {
-            engine.paths.relative(a).path: {"bytes": a.bytes, "rows": a.rows, "hash": a.hash}
-            for outputs in engine.finished.values()
-            for a in outputs
-        }
-        write_json(
-            engine.paths.manifest,
-            {
-                "version": 1,
-                "files": [],
-                "tokenizer": asdict(TokenizerSettings()),
-                "artifacts": {"stats/x.json": {"bytes": 0, "rows": 0, "hash": ""}, **artifacts},
-            },
-        )
+        last = table_of([("stats/x.json", Artifact("", 0, 0, ""))])
+        write_manifest(engine.paths, [], [last, *engine.finished.values()], TokenizerSettings())
     return engine
 
 
@@ -131,12 +122,14 @@ def test_a_record_that_a_paused_writer_left_vouches_only_for_bytes_with_their_ha
     os.utime(record, ns=(late, late))
     # Its bytes are whole: they are believed, and the record becomes one of the present writer.
     assert finish(tmp_path, a=("x",)).reused["mix.write"] == (1, 1)
-    assert json.loads(record.read_text())["generation"] == 3
+    [part] = record.parent.iterdir()
+    assert [r.generation for r in read_part(part)[1]] == [3] and read_part(part)[0] == 3
+    assert finish(tmp_path, a=("x",)).reused["mix.write"] == (1, 1)
     # Another one's, of the same size and time.
     before = path.stat().st_mtime_ns
     path.write_text('"y"\n')
     os.utime(path, ns=(before, before))
-    with lease.held(tmp_path, lease.RUN) as fourth:
+    with lease.held(tmp_path, lease.RUN) as fifth:
         pass
-    os.utime(record, ns=(fourth.began[3] + 1,) * 2)
+    os.utime(part, ns=(fifth.began[3] + 1,) * 2)
     assert finish(tmp_path, a=("x",)).reused["mix.write"] == (0, 1) and path.read_text() == '"x"\n'
