@@ -309,7 +309,7 @@ def _write_list(paths: RunPaths, folder: str, table: pa.Table) -> ListOfFiles:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, LISTED) as writer:
         writer.write_table(table, max_chunksize=LIST_BATCH)
-    data = sink.getvalue()
+    data = sink.getvalue().to_pybytes()
     digest = xxhash.xxh3_128_hexdigest(data)
     name = f"{FOLDER}/{folder}-{digest}.arrow"
     path = paths.named(name)
@@ -319,10 +319,10 @@ def _write_list(paths: RunPaths, folder: str, table: pa.Table) -> ListOfFiles:
     return ListOfFiles(folder, name, len(data), table.num_rows, digest)
 
 
-def _holds(path: Path, data: pa.Buffer) -> bool:
+def _holds(path: Path, data: bytes) -> bool:
     try:
         with open_regular(path) as file:
-            return file.read(len(data) + 1) == memoryview(data)
+            return file.read(len(data) + 1) == data
     except (OSError, Misshapen):
         return False
 
