@@ -501,7 +501,7 @@ def _fetched(path: Mirrored) -> Path:
         """Fetch the file; the bytes that it needs and there is no room for, else 0."""
         from fsspec.callbacks import Callback
 
-        class Sized(Callback):  # type: ignore[misc]
+        class Sized(Callback):
             def set_size(self, size: int | None) -> None:
                 """Called with the size that the store answers, before anything is written."""
                 if not has_room(size or 0):
