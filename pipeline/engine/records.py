@@ -46,19 +46,27 @@ def result_type(run: Callable[..., Any]) -> Any:
     return found
 
 
-def artifacts_in(value: object) -> Iterator[Artifact]:
+@cache
+def _fields(kind: type[Any]) -> tuple[str, ...]:
+    """Names of the fields of a dataclass; of another type, none."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+def artifacts_in(value: Any) -> Iterator[Artifact]:
     """Every artifact that a result holds, in the order of its fields."""
     if isinstance(value, Artifact):
         yield value
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from artifacts_in(getattr(value, field.name))
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from artifacts_in(item)
+    elif isinstance(value, str | int | float) or value is None:
+        return
     elif isinstance(value, list | tuple):
         for item in value:
             yield from artifacts_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from artifacts_in(item)
+    else:
+        for name in _fields(type(value)):
+            yield from artifacts_in(getattr(value, name))
 
 
 def with_artifacts(value: Any, change: Callable[[Artifact], Artifact]) -> Any:

@@ -272,6 +272,7 @@ class Engine:
                         task = replace(task, memory=min(2 * task.memory, self.executor.room))
                     again.append(replace(asked[index], task=task))
                 else:
+                    keep_log(self.paths.timings("tasks.jsonl"))
                     self._look(step)
                     raise StageFailed(self._describe(step, task, outcome, attempts[index]))
             todo = [replace(p, replaces=True) for p in again]
