@@ -234,7 +234,7 @@ class Run:
     def _table(self, part: str) -> pyarrow.dataset.Dataset:
         import pyarrow.dataset
 
-        names = sorted(n for n in self._opened.manifest["artifacts"] if n.startswith(f"{part}/"))
+        names = self._opened.manifest["artifacts"].below(f"{part}/")
         return pyarrow.dataset.dataset([os.fspath(self.paths.named(n)) for n in names], format="parquet")
 
     def why(self, document: str) -> provenance.Why:

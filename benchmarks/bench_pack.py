@@ -21,7 +21,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from fox1.benchmarks.peers import timed
-from fox1.pipeline.run.artifacts import RunPaths, read_json
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.manifest import read_manifest
 from fox1.recipes.units import quantity
 from fox1.tokenize.pack import Packing, fill, pack
 from fox1.tokenize.shards import token_batches
@@ -35,7 +36,7 @@ def lengths_of(run: Path | None, documents: int) -> np.ndarray:
         rng = np.random.default_rng(1)
         return np.maximum(2, np.minimum(rng.lognormal(6.2, 1.2, documents), 2_000_000)).astype(np.int64)
     paths = RunPaths(run)
-    shards = sorted(name for name in read_json(paths.manifest)["artifacts"] if name.startswith("tokens/"))
+    shards = list(read_manifest(paths)["artifacts"].below("tokens/"))
     found = [np.diff(b.column("input_ids").offsets.to_numpy()) for s in shards for b in token_batches(paths.root / s)]
     return np.random.default_rng(1).permutation(np.concatenate(found)).astype(np.int64) + 2
 

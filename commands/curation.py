@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +32,10 @@ from .options import (
     say_which,
     warn_unfinished,
 )
+
+if TYPE_CHECKING:
+    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.spread import Spread
 
 
 def sample(
@@ -232,17 +239,39 @@ def dump(
     say(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 
-def verify(run: RunFolder) -> None:
+SPREAD_BYTES = 4 << 30
+"""A run with fewer bytes is verified in this process."""
+
+
+@contextmanager
+def _spread(run: RunPaths, what: str, address: str | None, workers: int | None, here: bool) -> Iterator[Spread]:
+    """What spreads work over the files of a run: tasks of a session, or calls in this process."""
+    from ..api import session
+    from ..pipeline.engine.tasks import Engine
+    from ..pipeline.run.spread import in_turn
+    from .show.bars import StageBars
+
+    if here:
+        yield in_turn
+        return
+    with session(address, workers, False) as executor, StageBars() as bars:
+        yield partial(Engine(run, executor, bars).spread, what)
+
+
+def verify(run: RunFolder, address: RayAddress = None, workers: Workers = None, in_process: OneProcess = False) -> None:
     """Compare every file of a run with its checksum in the manifest.
 
     The exit status is 0 if all match, 1 if some do not, and 2 after an error.
     """
     from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.run.checksums import not_covered
+    from ..pipeline.run.checksums import artifact_bytes, not_covered
     from ..pipeline.run.checksums import verify as verify_run
 
     warn_unfinished(run)
-    files, size, problems = verify_run(RunPaths(run))
+    # The hashes of a small run take less time than workers to start.
+    small = artifact_bytes(RunPaths(run)) < SPREAD_BYTES and not address
+    with _spread(RunPaths(run), "verify", address, workers, in_process or small) as spread:
+        files, size, problems = verify_run(RunPaths(run), spread)
     for name in not_covered(RunPaths(run)):
         say(f"{shown(run)}/{name} is not covered: an earlier version wrote no checksum of it", sys.stderr)
     for problem in problems:
@@ -267,6 +296,9 @@ def gc(
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files without deleting them.")] = False,
+    address: RayAddress = None,
+    workers: Workers = None,
+    in_process: OneProcess = False,
 ) -> None:
     """Delete files that a finished run no longer uses.
 
@@ -275,7 +307,9 @@ def gc(
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.garbage import collect
 
-    files, size = collect(RunPaths(run), intermediate, dry_run)
+    # What deletes waits for the disk or the store; a cluster has more that wait.
+    with _spread(RunPaths(run), "gc", address, workers, in_process or not address) as spread:
+        files, size = collect(RunPaths(run), intermediate, dry_run, spread)
     for name in files if dry_run else ():
         say(name)
     say(f"{shown(run)}: {len(files):,} files, {size / 1e6:,.1f} MB " + ("to delete" if dry_run else "deleted"))

@@ -144,11 +144,10 @@ def curate(
             elif redone:
                 # Not an error of the data: the stage was needed, and has just been brought up to date.
                 summary.stages.append(f"{stage} (needed)")
-            artifacts = (a for outputs in engine.finished.values() for a in outputs)
             written = {
                 p: further[p] for p in further if p == paths.recipe or STAGES.index(stage) >= STAGES.index("mix")
             }
-            write_manifest(paths, known, artifacts, settings.tokenizer, settings.against, written)
+            write_manifest(paths, known, engine.finished.values(), settings.tokenizer, settings.against, written)
             if stage == last:
                 break
             began, before = time.monotonic(), len(engine.reused)

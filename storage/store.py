@@ -9,7 +9,7 @@ is such a path:
     removing      removes both
 
 A session is one command of a user: what its nodes fetch is never older than it, and a file does not change within it once
-written. Mirrors are bounded: what was opened longest ago is removed first, since the store has it. Failed requests are
+written. Mirrors are bounded at all times: what was opened longest ago is removed first, since the store has it. Failed requests are
 retried with growing pauses.
 """
 
@@ -19,17 +19,19 @@ import os
 import random
 import re
 import shutil
+import stat
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PosixPath
 from typing import Any, TypeGuard, TypeVar
 
 from .names import stays_below
-from .scratch import make_private, scratch, scratch_limit, session_folder
+from .scratch import has_room, make_private, make_room, may_go, note_use, scratch, session_folder
 from .wording import first_line
 
 T = TypeVar("T")
@@ -39,8 +41,6 @@ TRIES = 7
 FIRST_PAUSE = 0.5
 ASKED_BYTES = 4 << 20
 """Of a larger file the store is asked whether it has it, before it is sent."""
-ROOM_EVERY = 256 << 20
-"""Bytes fetched between two checks of how full the scratch folder is."""
 
 
 class Mirrored(PosixPath):
@@ -97,7 +97,7 @@ class Mirrored(PosixPath):
     def unlink(self, missing_ok: bool = False) -> None:
         there = self.local.exists()
         self.local.unlink(missing_ok=True)
-        _known.pop(self.url, None)
+        _forget(self)
         store, key = store_of(self.url)
         try:
             retried(lambda: store.rm_file(key), self.url)
@@ -119,6 +119,7 @@ class Mirrored(PosixPath):
     def write_bytes(self, data: Any) -> int:
         self.make_private()
         self.local.parent.mkdir(parents=True, exist_ok=True)
+        make_room(len(data))
         written = self.local.write_bytes(data)
         upload(self)
         return written
@@ -203,12 +204,18 @@ def retried(call: Callable[[], T], url: str) -> T:
     raise AssertionError
 
 
-def upload(path: Path) -> None:
-    """Upload a finished file of a mirror to the store; other paths already lie where they belong."""
+def upload(path: Path, grows: bool = False) -> None:
+    """Upload a file of a mirror to the store; other paths already lie where they belong.
+
+    Args:
+        grows: it is appended to; otherwise it is finished.
+    """
     if isinstance(path, Mirrored):
         store, key = store_of(path.url)
         retried(lambda: store.put_file(str(path.local), key), path.url)
         _note(path)
+        if not grows:
+            may_go(path.local)
 
 
 def create(path: Path) -> bool:
@@ -227,18 +234,22 @@ def create(path: Path) -> bool:
     except FileExistsError:
         return False
     _note(path)
+    may_go(path.local)
     return True
 
 
 def _note(path: Mirrored) -> None:
-    if path.url in _known:
-        _known[path.url] = (path.local.stat().st_size, time.time_ns())
+    if _known_of(path):
+        _known[path.parent.url][path.name] = (path.local.stat().st_size, time.time_ns())
+
+
+def _forget(path: Mirrored) -> None:
+    _known.get(path.parent.url, {}).pop(path.name, None)
 
 
 def size(path: Mirrored) -> int | None:
     """Bytes of an object; None if it does not exist."""
-    known = _known.get(path.url)
-    if known is not None:
+    if known := _known_of(path):
         return known[0]
     store, key = store_of(path.url)
     try:
@@ -248,19 +259,54 @@ def size(path: Mirrored) -> int | None:
     return int(facts["size"]) if facts["type"] == "file" else None
 
 
-_known: dict[str, tuple[int, int]] = {}
-"""URL -> (bytes, when it was written) of what `remember` listed, since a driver asks for the outputs of a hundred thousand
+Facts = tuple[int, int]
+"""Of a file: its bytes, and when it was written, in nanoseconds of its disk's or store's clock (0: it does not say)."""
+
+_known: dict[str, dict[str, Facts]] = {}
+"""URL of a folder -> name -> facts of what `remember` listed, since a driver asks for the outputs of some hundred thousand
 tasks."""
 
 
-def size_at_start(path: Path) -> int | None:
-    """Bytes of a file, None if it does not exist; in a store, as `remember` listed it."""
-    if isinstance(path, Mirrored):
-        return _known.get(path.url, (None, 0))[0]
+def _known_of(path: Mirrored) -> Facts | None:
+    folder, _, name = path.url.rpartition("/")
+    return _known.get(folder, {}).get(name)
+
+
+class AtStart:
+    """The files below a folder by their names in it, as they are when first asked for; in a store, as `remember` listed them.
+
+    A driver asks for a million: no path is made of a name.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._stored = isinstance(root, Mirrored)
+        self._base = root.url if isinstance(root, Mirrored) else str(root)
+
+    def facts(self, name: str) -> Facts | None:
+        """Bytes of a file, and when it was written (0 in a store, where objects change as a whole); None if it does not exist,
+        or is a symbolic link or no regular file."""
+        path = f"{self._base}/{name}"
+        if self._stored:
+            folder, _, base = path.rpartition("/")
+            known = _known.get(folder, {}).get(base)
+            return (known[0], 0) if known else None
+        try:
+            facts = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return (facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else None
+
+
+def listed_at_start(folder: Path) -> dict[str, Facts]:
+    """The files that lie directly in a folder, by name; in a store, as `remember` listed them."""
+    if isinstance(folder, Mirrored):
+        return dict(_known.get(folder.url, {}))
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
+        with os.scandir(folder) as found:
+            entries = [(entry.name, entry.stat()) for entry in found if entry.is_file(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {name: (facts.st_size, facts.st_mtime_ns) for name, facts in entries}
 
 
 def modified(path: Path) -> int:
@@ -273,11 +319,6 @@ def modified(path: Path) -> int:
         return 0
 
 
-def written_at_start(path: Path) -> int:
-    """When a file was written, in nanoseconds of its disk's or store's clock; in a store, as `remember` listed it."""
-    return _known.get(path.url, (0, 0))[1] if isinstance(path, Mirrored) else modified(path)
-
-
 def written(facts: dict[str, Any]) -> int:
     """When an object was written, in nanoseconds of its store's clock, by what the store says of it; 0: it does not say."""
     for name in ("LastModified", "last_modified", "updated", "mtime"):
@@ -286,28 +327,109 @@ def written(facts: dict[str, Any]) -> int:
     return 0
 
 
+LISTED_APART = 2
+"""Levels of folders whose own folders are listed each by itself, several at once: a store answers a page of a listing after
+the other, and what it says of a million objects takes more memory than what is kept of them."""
+REQUESTS = 16
+"""Requests that are under way at once."""
+
+
 def remember(root: Path) -> None:
     """List a folder once, so that the sizes of its files need no request each."""
-    if isinstance(root, Mirrored):
-        _known.update({path.url: (int(facts["size"]), written(facts)) for path, facts in _objects(root)})
+    if not isinstance(root, Mirrored):
+        return
+    folders = [root]
+    with ThreadPoolExecutor(REQUESTS, "list") as pool:
+        for _ in range(LISTED_APART):
+            found = [entry for entries in pool.map(_entries, folders) for entry in entries]
+            folders = [path for path, facts in found if facts["type"] == "directory"]
+            _remember((path, facts) for path, facts in found if facts["type"] == "file")
+        # One after the other, as they are answered: none of them waits in memory for the rest.
+        for _ in pool.map(lambda folder: _remember(_objects(folder)), folders):
+            pass
+
+
+def _remember(found: Iterable[tuple[Mirrored, dict[str, Any]]]) -> None:
+    for path, facts in found:
+        folder, _, name = path.url.rpartition("/")
+        _known.setdefault(folder, {})[name] = (int(facts["size"]), written(facts))
+
+
+def _entries(folder: Mirrored) -> list[tuple[Mirrored, dict[str, Any]]]:
+    """(file or folder, what the store says of it) directly in a folder."""
+    store, key = store_of(folder.url)
+    try:
+        found = retried(lambda: store.ls(key, detail=True), folder.url)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return list(_inside(folder, store, key, ((str(facts["name"]), facts) for facts in found)))
 
 
 def _objects(folder: Mirrored) -> Iterator[tuple[Mirrored, dict[str, Any]]]:
     """(file, what the store says of it) below a folder."""
     store, key = store_of(folder.url)
+    try:
+        found = retried(lambda: store.find(key, detail=True), folder.url)
+    except FileNotFoundError:
+        return iter(())
+    return _inside(folder, store, key, found.items())
+
+
+def _inside(
+    folder: Mirrored, store: Any, key: str, found: Iterable[tuple[str, dict[str, Any]]]
+) -> Iterator[tuple[Mirrored, dict[str, Any]]]:
+    """What a store has listed, by its place in the mirror."""
 
     def bare(name: str) -> str:
         return str(store._strip_protocol(name)).lstrip("/")
 
-    try:
-        found = retried(lambda: store.find(key, detail=True), folder.url)
-    except FileNotFoundError:
-        return
-    for name, facts in found.items():
-        inside = bare(name).removeprefix(bare(key) + "/")
-        # Keys may be any text; none may lead out of the mirror.
-        if stays_below(inside):
+    above = bare(key) + "/"
+    for name, facts in found:
+        inside = bare(name).removeprefix(above)
+        # Keys may be any text; none may lead out of the mirror. Some stores list a folder in itself.
+        if bare(name).startswith(above) and stays_below(inside):
             yield folder / inside, facts
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, int]]:
+    """(file, its bytes) of all files below a folder as it is now, from listings; no link is followed."""
+    if isinstance(folder, Mirrored):
+        yield from ((path, int(facts["size"])) for path, facts in _objects(folder))
+        return
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                facts = os.lstat(f"{place}/{name}")
+                if stat.S_ISREG(facts.st_mode):
+                    yield PosixPath(place, name), facts.st_size
+
+
+def remove_files(paths: Sequence[Path]) -> None:
+    """Remove files, where they are still there; in a store, a thousand by one request."""
+    for path in paths:
+        PosixPath(str(path)).unlink(missing_ok=True)
+    stored = [path for path in paths if isinstance(path, Mirrored)]
+    for path in stored:
+        _forget(path)
+    for first in range(0, len(stored), REMOVED_AT_ONCE):
+        urls = [path.url for path in stored[first : first + REMOVED_AT_ONCE]]
+        store, _ = store_of(urls[0])
+        keys = [str(store._strip_protocol(url)) for url in urls]
+        # In a list, fsspec would take such a key for a pattern.
+        together = [] if any(set("*?[").intersection(key) for key in keys) else keys
+        try:
+            if together:
+                retried(lambda: store.rm(together), urls[0])  # noqa: B023
+                continue
+        except FileNotFoundError:  # of a store that stops at the first that is gone
+            pass
+        for key, url in zip(keys, urls, strict=True):
+            with suppress(FileNotFoundError):
+                retried(lambda: store.rm_file(key), url)  # noqa: B023
+
+
+REMOVED_AT_ONCE = 1000
+"""Objects that a store removes by one request."""
 
 
 def _listed(folder: Mirrored) -> list[Mirrored]:
@@ -364,25 +486,43 @@ def fetch_tree(folder: Path) -> None:
             os.fspath(path)
 
 
+class _NoRoom(Exception):
+    """A file that is being fetched has no room."""
+
+
 def _fetched(path: Mirrored) -> Path:
     """The file in the mirror, fetched first if only the store has it; opening it fails if neither has it."""
     local = path.local
     path.make_private()
     with suppress(OSError):
         facts = os.lstat(local)
-        # Note the last use, coarsely: files in use are not removed to make room.
-        if time.time() - facts.st_mtime > 60:
-            os.utime(local)
+        if facts.st_mtime == 0:
+            note_use(local)
         return local
     store, key = store_of(path.url)
     temporary = local.with_name(f".{uuid.uuid4().hex}.tmp")
 
-    def get() -> None:
+    def get() -> int:
+        """Fetch the file; the bytes that it needs and there is no room for, else 0."""
+        from fsspec.callbacks import Callback
+
+        class Sized(Callback):
+            def set_size(self, size: int | None) -> None:
+                """Called with the size that the store answers, before anything is written."""
+                if not has_room(size or 0):
+                    raise _NoRoom(size)
+
         local.parent.mkdir(parents=True, exist_ok=True)
-        store.get_file(key, str(temporary))
+        try:
+            store.get_file(key, str(temporary), callback=Sized())
+        except _NoRoom as full:
+            return int(full.args[0])
+        return 0
 
     try:
-        retried(get, path.url)
+        while wanted := retried(get, path.url):
+            # Not within the request: other requests, heartbeats among them, would wait as well.
+            make_room(wanted)
     except FileNotFoundError:
         return local
     except IsADirectoryError:
@@ -392,39 +532,12 @@ def _fetched(path: Mirrored) -> Path:
         if temporary.is_dir():
             temporary.rmdir()
             return local
+        note_use(temporary)
         os.replace(temporary, local)
-        _make_room(local.stat().st_size)
     finally:
         with suppress(OSError):
             temporary.unlink()
     return local
-
-
-_since_look = ROOM_EVERY
-
-
-def _make_room(fetched: int) -> None:
-    """Remove the least recently used files if the mirrors exceed their limit."""
-    global _since_look
-    _since_look += fetched
-    if _since_look < min(ROOM_EVERY, scratch_limit() // 4):
-        return
-    _since_look = 0
-    files = []
-    for folder, _, names in os.walk(scratch()):
-        for name in names:
-            with suppress(OSError):
-                facts = os.stat(os.path.join(folder, name))
-                files.append((facts.st_mtime, facts.st_size, os.path.join(folder, name)))
-    held, limit = sum(f[1] for f in files), scratch_limit()
-    for used, bytes_, name in sorted(files):
-        if held <= limit or used > time.time() - 60:
-            break
-        # An open file stays readable; one that is being written has another name in the store's eyes.
-        if not name.endswith((".tmp", ".jsonl", ".log")):
-            with suppress(OSError):
-                os.unlink(name)
-                held -= bytes_
 
 
 @contextmanager

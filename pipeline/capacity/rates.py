@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..curate import CurateSettings, curate
 from ..engine.records import task_times
 from ..engine.tasks import Engine, Executor, Silent
@@ -20,6 +22,7 @@ from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
 from ..run.artifacts import STAGES, RunPaths, read_json
 from ..run.identity import SourceFile
+from ..run.records import StepRecords
 from ..sources.listing import SourceSettings, list_sources
 from .small_copy import copy_beginnings
 
@@ -261,17 +264,16 @@ def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Seq
         peak[stage] = max(peak.get(stage, 0), entry["peak_bytes"])
         if stage == "prepare":
             prepare[entry["task"]] = entry["seconds"]
-    scanned = {}
-    for path in (engine.paths.root / "records" / "scan").glob("*.json"):
-        record = read_json(path)
-        scanned[record["task"]] = record["result"]
+    records = StepRecords(engine.paths, "scan").found
+    scanned = {task: msgspec.json.decode(record.result) for task, record in records.items()}
     return _Measured(seconds, cpu, tasks, peak, clock.wall, prepare, engine.paths, scanned)
 
 
 def _budgets(mix: MixSettings, wanted: Sequence[int], paths: RunPaths) -> MixSettings:
     """The phases with as many tokens as the recipe asks for, as far as repeating a sample can give them."""
-    records = [read_json(p) for p in (paths.root / "records" / "tokenize").glob("*.json")]
-    held = sum(r["result"]["encoded"]["tokens"] for r in records if "/held-out-" not in r["task"])
+    records = StepRecords(paths, "tokenize").found
+    results = [msgspec.json.decode(record.result) for task, record in records.items() if "/held-out-" not in task]
+    held = sum(result["encoded"]["tokens"] for result in results)
     share = min(1.0, held * REPEATS / max(wanted))
     phases = zip(mix.phases, wanted, strict=True)
     return replace(mix, phases=tuple(replace(p, tokens=max(int(n * share), 2_000)) for p, n in phases))

@@ -1,9 +1,9 @@
-"""Completion records of tasks, and the logs of a run's times.
+"""What completion records say of tasks, and the logs of a run's times.
 
 A record is published after a task's outputs: its key, what it published, and its result, so that a task whose key is the
 same is not run again. A record carries a hash of what it says, since the next stages plan with its numbers, and the
 generation of the lease that it was written under: one that a paused writer left after its successor had begun vouches for
-outputs only if they have their hashes.
+outputs only if they have their hashes. Where records lie: `run/records.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import time
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ import msgspec
 
 from ...storage import store
 from ...storage.inside import open_own, refuse_links
-from ...storage.lease import allow_write
 from ...storage.reading import Misshapen, read_bounded
-from ..run.artifacts import Artifact, RunPaths, content_key, read_json, write_json
+from ..run.artifacts import Artifact, RunPaths, content_key, publish, write_json
+from ..run.records import Record, StepRecords
 
 LOG_BYTES = 1 << 30
 """That of ten million tasks is larger; what is read of it stays in memory."""
+PART_LINES = 4096
+"""Lines of a log in a store that are uploaded before a step ends."""
 
 
 @cache
@@ -44,19 +46,27 @@ def result_type(run: Callable[..., Any]) -> Any:
     return found
 
 
-def artifacts_in(value: object) -> Iterator[Artifact]:
+@cache
+def _fields(kind: type[Any]) -> tuple[str, ...]:
+    """Names of the fields of a dataclass; of another type, none."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+def artifacts_in(value: Any) -> Iterator[Artifact]:
     """Every artifact that a result holds, in the order of its fields."""
     if isinstance(value, Artifact):
         yield value
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from artifacts_in(getattr(value, field.name))
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from artifacts_in(item)
+    elif isinstance(value, str | int | float) or value is None:
+        return
     elif isinstance(value, list | tuple):
         for item in value:
             yield from artifacts_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from artifacts_in(item)
+    else:
+        for name in _fields(type(value)):
+            yield from artifacts_in(getattr(value, name))
 
 
 def with_artifacts(value: Any, change: Callable[[Artifact], Artifact]) -> Any:
@@ -85,8 +95,8 @@ def _is_output(value: object) -> bool:
     return value is None or next(artifacts_in(value), None) is not None
 
 
-def write_record(paths: RunPaths, step: str, name: str, key: str, result: object) -> None:
-    """Publish the completion record of a task."""
+def write_record(paths: RunPaths, step: str, name: str, key: str, result: object) -> int:
+    """Publish the completion record of a task; when it was written, in nanoseconds by the clock of the disk (0: in a store)."""
     relative = with_artifacts(result, paths.relative)
     record = {
         "stage": step,
@@ -96,64 +106,64 @@ def write_record(paths: RunPaths, step: str, name: str, key: str, result: object
         "outputs": [a.to_json() for a in artifacts_in(relative)],
         "result": msgspec.to_builtins(relative, str_keys=True),
     }
-    write_json(paths.record(step, name), {**record, "hash": content_key(record)})
+    return write_json(paths.record(step, name), {**record, "hash": content_key(record)}).modified
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What a completion record says."""
+def record_of(paths: RunPaths, name: str, key: str, written: int, result: object) -> Record:
+    """The completion record of a task whose outputs are in place.
 
-    result: Any = None
-    """What its task returned; None where that was another key's, or the record is damaged."""
-    outputs: tuple[str, ...] = ()
-    """What its task published, by its names in the run."""
-    outlived: bool = False
-    """A holder of the run wrote it after another one had taken over."""
+    Args:
+        written: when its worker published it; see `Record`.
+    """
+    relative = with_artifacts(result, paths.relative)
+    generation = paths.lease.generation if paths.lease else 0
+    outputs = tuple(a.path for a in artifacts_in(relative))
+    return Record(name, key, generation, written, outputs, msgspec.Raw(msgspec.json.encode(relative)))
 
 
-def read_record(paths: RunPaths, step: str, name: str, key: str, type_: Any) -> Recorded:
-    """The completion record of a task; where there is none, one that says nothing."""
-    path = paths.record(step, name)
-    if store.size_at_start(path) is None:
-        return Recorded()
+def result_of(records: StepRecords, record: Record, type_: Any) -> Any:
+    """What the task of a record returned; None where that is no such result, or names a file outside the run."""
     try:
-        record = read_json(path)
-        if record.pop("hash") != content_key(record):
-            return Recorded()
-        outputs = tuple(output["path"] for output in record["outputs"])
-        if record["key"] != key:
-            return Recorded(outputs=outputs)
-        result = msgspec.convert(record["result"], type_, str_keys=True)
-        result = with_artifacts(result, lambda a: replace(a, path=str(paths.named(a.path))))
-        written = record.get("generation", 0)
-        outlived = paths.lease is not None and paths.lease.outlived(written, store.written_at_start(path))
-        return Recorded(result, outputs, outlived)
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return Recorded()
+        result = msgspec.json.decode(record.result, type=type_)
+        for artifact in artifacts_in(result):
+            # It has just been made, and nobody else has it: replacing it in all that holds it takes five times as long.
+            object.__setattr__(artifact, "path", records.place(artifact.path))
+        return result
+    except ValueError:
+        return None
+
+
+_pending: dict[Path, list[bytes]] = {}
+"""Lines of logs in a store that have yet to be uploaded."""
 
 
 def log(path: Path, line: dict[str, Any]) -> None:
     """Append to a log of a run, if the disk allows it: a run is worth more than its log.
 
+    What grows cannot be appended to in a store: there, a log is a folder of parts, see `keep_log`.
+
     Raises:
         ValueError: it, or its folder, is a symbolic link.
     """
+    data = json.dumps(line).encode() + b"\n"
+    if isinstance(path, store.Mirrored):
+        waiting = _pending.setdefault(path, [])
+        waiting.append(data)
+        if len(waiting) >= PART_LINES:
+            keep_log(path)
+        return
     with contextlib.suppress(OSError):
         refuse_links(path.parent.parent, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(open_own(_plain(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-
-
-def _plain(path: Path) -> Path:
-    return path.local if isinstance(path, store.Mirrored) else path
+        with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+            file.write(data)
 
 
 def keep_log(path: Path) -> None:
-    """Upload a log that grew: it is appended to in the mirror."""
-    if isinstance(path, store.Mirrored) and path.local.exists():
-        allow_write(path)
-        store.upload(path)
+    """Upload what was added to a log in a store since the last time, as a part of its own."""
+    if lines := _pending.pop(path, []):
+        with contextlib.suppress(OSError), publish(path.with_suffix("") / f"{time.time_ns():020d}{path.suffix}") as out:
+            out.write(b"".join(lines))
 
 
 def logged(path: Path) -> list[dict[str, Any]]:
@@ -162,17 +172,21 @@ def logged(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: it is not a file that a run appends to.
     """
-    try:
-        lines = read_bounded(path, LOG_BYTES).splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except Misshapen as error:
-        raise ValueError(f"{store.shown(path)} is damaged ({error}); delete it") from None
+    parts = [path]
+    if isinstance(path, store.Mirrored):
+        parts += sorted(part for part, _ in store.files_below(path.with_suffix("")))
     entries = []
-    for line in lines:
-        # A full disk may have cut a line in half.
-        with contextlib.suppress(ValueError):
-            entries.append(json.loads(line))
+    for part in parts:
+        try:
+            lines = read_bounded(part, LOG_BYTES).splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except Misshapen as error:
+            raise ValueError(f"{store.shown(part)} is damaged ({error}); delete it") from None
+        for line in lines:
+            # A full disk may have cut a line in half.
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
     return entries
 
 

@@ -17,15 +17,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ...storage import lease, store
 from ...storage.disk import writing
-from ...storage.inside import refuse_links
 from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
 from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
+from ..run.published import table_of, written_on_disk
+from ..run.records import LOOSE, PART_RECORDS, Record, StepRecords, forget_since
 from .keys import task_key
 from .memory import peak_bytes
-from .records import artifacts_in, keep_log, log, read_record, result_type, with_artifacts, write_record
+from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts, write_record
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -110,13 +114,15 @@ class Outcome:
     host: str
     seconds: float
     peak_bytes: int
+    recorded: int = 0
+    """When its record was published, in nanoseconds by the clock of the disk; 0 in a store."""
 
 
 def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
     """Run a task and publish its completion record. Runs on a worker; never raises for the task's own failures."""
     task = planned.task
     began = time.monotonic()
-    result, error, trace, transient = None, "", "", False
+    result, error, trace, transient, recorded = None, "", "", False, 0
     try:
         with lease.under(paths.lease):
             if planned.replaces:
@@ -125,7 +131,8 @@ def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
                 with writing(record):
                     remove(record)
             done = task.run(*task.args)
-            write_record(paths, step, task.name, planned.key, done)
+            if planned.key:
+                recorded = write_record(paths, step, task.name, planned.key, done)
         # Without a record, nothing is finished.
         result = done
     except Exception as cause:
@@ -133,7 +140,8 @@ def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
         error = message.splitlines()[0] if isinstance(cause, ValueError) else f"{type(cause).__name__}: {message}"
         trace = traceback.format_exc()
         transient = isinstance(cause, OSError | MemoryError) and not isinstance(cause, FileNotFoundError)
-    return Outcome(result, error, trace, transient, socket.gethostname(), time.monotonic() - began, peak_bytes())
+    took = time.monotonic() - began
+    return Outcome(result, error, trace, transient, socket.gethostname(), took, peak_bytes(), recorded)
 
 
 def attempt_each(bundle: Sequence[Planned], paths: RunPaths, step: str) -> list[Outcome]:
@@ -148,6 +156,7 @@ class Planned:
     index: int
     task: Task[Any]
     key: str
+    """Empty: it only looks, or only deletes, and no record is left of it."""
     replaces: bool = True
     """There may be a record of it, from another key or an attempt that was lost. A store is asked only for what it has."""
 
@@ -261,6 +270,16 @@ class _Lists:
                 remove(listed.listed.path)
 
 
+@dataclass(frozen=True)
+class _Reused:
+    """A task that is finished, by its record."""
+
+    result: Any
+    record: Record
+    renewed: bool
+    """The record is another one than was found, and has yet to be written."""
+
+
 @dataclass
 class Engine:
     """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
@@ -272,10 +291,10 @@ class Engine:
     """Bytes that a task may take where it can choose; no result depends on it."""
     reused: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Stage -> (tasks whose finished output was reused, tasks)."""
-    finished: dict[str, list[Artifact]] = field(default_factory=dict)
-    """Stage -> what its tasks published, for the manifest."""
-    _outdated: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Name of a task of this step -> what an earlier one of that name published."""
+    finished: dict[str, pa.Table] = field(default_factory=dict)
+    """Stage -> what its tasks published, for the manifest: see `run/published.py`."""
+    _records: StepRecords | None = None
+    """Of the step that was looked at last."""
     _looks_again: float = 0.0
     _trusted_until: int = 1 << 63
 
@@ -295,35 +314,49 @@ class Engine:
         names = [t.name for t in tasks]
         assert len(set(names)) == len(names), f"task names of {step} are not unique"
         planned = [Planned(i, task, task_key(step, version, task.args)) for i, task in enumerate(tasks)]
-        self._outdated.clear()
-        results = [self._finished(step, p) for p in planned]
+        records = self._records_of(step)
+        results, unsettled = self._reuse(records, planned)
         todo = [p for p in planned if results[p.index] is None]
         # The last to start should be a short one.
         todo.sort(key=lambda p: (not p.task.unweighed, -p.task.weight))
         self.reused[step] = (len(tasks) - len(todo), len(tasks))
         self.progress.stage(step, len(todo), sum(p.task.weight for p in todo), len(tasks) - len(todo))
+        outdated = [name for p in todo if (was := records.found.get(p.task.name)) for name in was.outputs]
+        records.drop(p.task.name for p in todo)
         lists = _Lists(self.paths)
         try:
-            self._run(step, [replace(p, task=lists.without_long_sets(p.task)) for p in todo], results)
+            given = [replace(p, task=lists.without_long_sets(p.task)) for p in todo]
+            self._run(records, given, results, unsettled)
         finally:
             lists.remove()
+        if len(unsettled) > LOOSE:
+            records.settle(unsettled)
+        self._records = None
         self.progress.stage_done(step, time.monotonic() - began)
         keep_log(self.paths.timings("tasks.jsonl"))
-        self.finished[step] = list(artifacts_in(results))
-        self._remove_outdated()
+        self.finished[step] = table_of((self.paths.name_of(a), a) for a in artifacts_in(results))
+        remove_outdated(self.paths, outdated, self.finished)
         if time.monotonic() >= self._looks_again:
             self._look(step)
         return results
 
-    def _run(self, step: str, todo: list[Planned], results: list[Any]) -> None:
-        """Run tasks, those that a worker or a disk lost again, and put what they return into `results`."""
+    def _records_of(self, step: str) -> StepRecords:
+        if self._records is None or self._records.step != step:
+            self._records = StepRecords(self.paths, step)
+        return self._records
+
+    def _run(self, records: StepRecords, todo: list[Planned], results: list[Any], unsettled: list[Record]) -> None:
+        """Run tasks, those that a worker or a disk lost again, and put what they return into `results`.
+
+        Args:
+            unsettled: what has a record of its own; the tasks' are added, and taken out where they become a part.
+        """
+        step = records.step
         attempts = dict.fromkeys((p.index for p in todo), 0)
         held = self.paths.lease
         # No task asks when they began.
         paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
-        todo = [
-            replace(p, replaces=store.size_at_start(self.paths.record(step, p.task.name)) is not None) for p in todo
-        ]
+        todo = [replace(p, replaces=records.is_loose(p.task.name)) for p in todo]
         while todo:
             asked = {p.index: p for p in todo}
             again: list[Planned] = []
@@ -334,6 +367,10 @@ class Engine:
                 if outcome.result is not None:
                     results[index] = outcome.result
                     self.progress.task_done(step, task.weight)
+                    unsettled.append(record_of(paths, task.name, asked[index].key, outcome.recorded, outcome.result))
+                    if len(unsettled) >= PART_RECORDS:
+                        records.settle(unsettled)
+                        unsettled.clear()
                 elif outcome.transient and attempts[index] < ATTEMPTS:
                     if outcome.error.startswith("OutOfMemoryError"):
                         # Fewer beside it: Ray places by what is declared.
@@ -341,6 +378,7 @@ class Engine:
                     # Alone, so that it is known which one of a bundle ends its worker.
                     again.append(replace(asked[index], task=replace(task, shares=False)))
                 else:
+                    keep_log(self.paths.timings("tasks.jsonl"))
                     self._look(step)
                     raise StageFailed(self._describe(step, task, outcome, attempts[index]))
             todo = [replace(p, replaces=True) for p in again]
@@ -349,46 +387,93 @@ class Engine:
 
     def disown(self, step: str, artifacts: Iterable[Artifact]) -> None:
         """Take artifacts out of what a step has published for the manifest: nothing reads them."""
-        gone = set(artifacts)
-        self.finished[step] = [a for a in self.finished[step] if a not in gone]
+        gone = pa.array([self.paths.name_of(a) for a in artifacts], pa.string())
+        published = self.finished[step]
+        self.finished[step] = published.filter(pc.invert(pc.is_in(published.column("path"), gone)))
+
+    def spread(
+        self,
+        step: str,
+        function: Callable[..., Result],
+        arguments: Sequence[tuple[Any, ...]],
+        weights: Sequence[int] = (),
+    ) -> Iterator[Result]:
+        """Call a function with each of some arguments, as tasks that leave no record; see `Spread`.
+
+        Args:
+            weights: bytes that each call reads, for progress.
+
+        Raises:
+            StageFailed: a call failed.
+        """
+        began = time.monotonic()
+        sizes = weights or [1] * len(arguments)
+        tasks = [Task(f"{i:05d}", function, each, w) for i, (each, w) in enumerate(zip(arguments, sizes, strict=True))]
+        self.progress.stage(step, len(tasks), sum(sizes), 0)
+        todo, tries = [Planned(i, task, "", replaces=False) for i, task in enumerate(tasks)], 1
+        while todo:
+            again = []
+            for index, outcome in self.executor.run(todo, self.paths, step, self.progress):
+                if outcome.result is not None:
+                    self.progress.task_done(step, tasks[index].weight)
+                    yield outcome.result
+                elif outcome.transient and tries < ATTEMPTS:
+                    again.append(Planned(index, tasks[index], "", replaces=False))
+                else:
+                    raise StageFailed(f"{step} failed: {outcome.error}")
+            todo, tries = again, tries + 1
+        self.progress.stage_done(step, time.monotonic() - began)
 
     def is_finished(self, step: str, version: int, task: Task[Any]) -> bool:
         """Whether running the task would only reuse what is there."""
-        return self._finished(step, Planned(0, task, task_key(step, version, task.args))) is not None
+        planned = Planned(0, task, task_key(step, version, task.args))
+        return self._finished(self._records_of(step), planned) is not None
 
-    def _finished(self, step: str, planned: Planned) -> Any:
-        """The result of a task that is finished and whose outputs are in place, else None."""
-        name, key = planned.task.name, planned.key
-        record = read_record(self.paths, step, name, key, result_type(planned.task.run))
-        result = record.result
-        self._outdated[name] = record.outputs
-        if result is None:
-            return None
-        recorded = list(artifacts_in(result))
-        if any(store.size_at_start(a.file) is None for a in recorded):
-            return None
-        modified = [store.modified(a.file) for a in recorded]
-        for was, now in zip(recorded, modified, strict=True):
-            whole = store.size_at_start(was.file) == was.bytes
-            known = was.modified == now and not record.outlived
-            if not (whole and (known or hash_file(was.file) == was.hash)):
-                self._distrust(now)
-                return None
-        if record.outlived or modified != [a.modified for a in recorded]:
+    def _reuse(self, records: StepRecords, planned: Sequence[Planned]) -> tuple[list[Any], list[Record]]:
+        """(the results of tasks that are finished, with None for the others; those of their records that no part holds)."""
+        results: list[Any] = []
+        unsettled: list[Record] = []
+        renewed: list[Record] = []
+        for p in planned:
+            reused = self._finished(records, p)
+            results.append(reused.result if reused else None)
+            if reused and reused.renewed:
+                renewed.append(reused.record)
+            elif reused and records.is_loose(p.task.name):
+                unsettled.append(reused.record)
+        # A file that was changed is found after tasks that may have read it.
+        renewed, unsettled = ([r for r in some if r.written < self._trusted_until] for some in (renewed, unsettled))
+        if renewed:
             # Touched, copied or of a paused writer: the bytes are the same, and are not read again for it.
-            times = iter(modified)
-            result = with_artifacts(result, lambda a: replace(a, modified=next(times)))
-            write_record(self.paths, step, name, key, result)
-        del self._outdated[name]
-        return result
+            records.settle(renewed)
+            records.drop(r.task for r in renewed)
+        return results, unsettled
 
-    def _remove_outdated(self) -> None:
-        """Delete what tasks that ran again had published under names that they no longer write."""
-        if any(self._outdated.values()):
-            published = (a for outputs in self.finished.values() for a in outputs)
-            current = {self.paths.relative(a).path for a in published}
-            for outputs in self._outdated.values():
-                remove_outdated(self.paths, outputs, current)
+    def _finished(self, records: StepRecords, planned: Planned) -> _Reused | None:
+        """What is there of a task that is finished and whose outputs are in place, else None."""
+        record = records.found.get(planned.task.name)
+        if record is None or record.key != planned.key:
+            return None
+        result = result_of(records, record, result_type(planned.task.run))
+        recorded = list(artifacts_in(result))
+        skipped, at_start = len(str(self.paths.root)) + 1, store.AtStart(self.paths.root)
+        there = [at_start.facts(a.path[skipped:]) for a in recorded]
+        if result is None or None in there:
+            return None
+        outlived = record.task in records.outlived
+        times = []
+        for was, (size, modified) in zip(recorded, filter(None, there), strict=True):
+            times.append(modified)
+            known = was.modified == modified and not outlived
+            if not (size == was.bytes and (known or hash_file(was.file) == was.hash)):
+                self._distrust(modified)
+                return None
+        renewed = outlived or times != [a.modified for a in recorded]
+        if renewed:
+            following = iter(times)
+            result = with_artifacts(result, lambda a: replace(a, modified=next(following)))
+            record = record_of(self.paths, record.task, record.key, record.written, result)
+        return _Reused(result, record, renewed)
 
     def _distrust(self, since: int) -> None:
         """Forget what was finished after a file was changed: it may have been made from that, under the key of what was.
@@ -398,10 +483,9 @@ class Engine:
         if not since or since >= self._trusted_until:
             return
         self._trusted_until = since
-        refuse_links(self.paths.root, self.paths.records)
-        for record in self.paths.records.rglob("*.json"):
-            if store.modified(record) >= since:
-                remove(record)
+        forget_since(self.paths, since)
+        if self._records:
+            self._records.forget_since(since)
 
     def _look(self, step: str) -> None:
         """Is what earlier stages published still what they wrote? Otherwise the next run makes it again.
@@ -410,13 +494,14 @@ class Engine:
             StageFailed: it is not.
         """
         began = time.monotonic()
-        for artifact in (a for outputs in self.finished.values() for a in outputs if a.modified):
-            modified = store.modified(artifact.file)
-            if modified not in (0, artifact.modified) and hash_file(artifact.file) != artifact.hash:
-                raise StageFailed(
-                    f"{artifact.path} was modified after it was written, and {step} may have read the modified "
-                    "file. Run the same command again to rebuild both."
-                )
+        for table in self.finished.values():
+            for name, hash_, modified in written_on_disk(table):
+                path = self.paths.root / name
+                if store.modified(path) not in (0, modified) and hash_file(path) != hash_:
+                    raise StageFailed(
+                        f"{path} was modified after it was written, and {step} may have read the modified "
+                        "file. Run the same command again to rebuild both."
+                    )
         now = time.monotonic()
         if now - began > LOOK_SECONDS:
             self._looks_again = now + (now - began) / LOOK_SHARE

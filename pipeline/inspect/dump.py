@@ -16,6 +16,7 @@ from ..mix.index import segments_between
 from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, remove, write_json
 from ..run.identity import Group
 from ..run.manifest import read_manifest
+from ..run.records import StepRecords
 from ..signals.content import written
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile, read_survivors
@@ -98,12 +99,11 @@ def _claim(paths: RunPaths, phase: str) -> None:
 
 def _remove_others(engine: Engine, names: set[str]) -> None:
     """Remove what an earlier dump into the folder wrote of groups that this one does not have."""
-    for record in sorted((engine.paths.records / "dump").glob("*.json")):
-        found = read_json(record)
-        if found["task"] not in names:
-            for output in found["outputs"]:
-                remove(engine.paths.named(output["path"]))
-            remove(record)
+    records = StepRecords(engine.paths, "dump")
+    gone = [record for task, record in records.found.items() if task not in names]
+    for name in (name for record in gone for name in record.outputs):
+        remove(engine.paths.named(name))
+    records.forget(record.task for record in gone)
 
 
 @dataclass(frozen=True)

@@ -92,4 +92,4 @@ def stored_run(name: str) -> Path | None:
 
 def index_parts(paths: RunPaths, manifest: dict[str, Any], kind: str = "blocks") -> list[Path]:
     """The parts of an index of a run, in order."""
-    return [paths.named(n) for n in sorted(manifest["artifacts"]) if n.startswith(f"index/{kind}-")]
+    return [paths.named(n) for n in manifest["artifacts"].below(f"index/{kind}-")]

@@ -2,6 +2,10 @@
 
 identity.py      document ids, source files and their groups
 artifacts.py     where everything lies, and how files are published
+manifest.py      the file table, and lists of all artifacts, that readers open where they need them
+published.py     artifacts as columns: what a driver holds, and what a list is
+records.py       completion records as files: single ones, and parts of some thousand
+spread.py        how work over a run's files is spread over workers
 checksums.py     `fox1 verify`: do the files match the manifest?
 garbage.py       `fox1 gc`: files that the run no longer uses
 documents.py     documents by id: name, source file, stored token ids

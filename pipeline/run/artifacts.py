@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from ...storage.disk import writing
 from ...storage.inside import is_partial, named, partial, refuse_links
 from ...storage.lease import Lease, allow_write
 from ...storage.names import stays_below
+from ...storage.scratch import make_room
 from .columns import Columns, open_columns
 
 STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
@@ -185,6 +186,8 @@ class Publication:
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
+        if isinstance(self.path, store.Mirrored):
+            make_room(view.nbytes)
         with writing(self.path):
             self._file.write(view)
         self._hash.update(view)
@@ -387,6 +390,10 @@ class RunPaths:
     def mix(self, name: str) -> Path:
         return self.named(f"mix/{name}")
 
+    def counts(self, name: str) -> Path:
+        """What tasks counted, for others that add it together."""
+        return self.named(f"counts/{name}")
+
     def phase(self, name: str) -> Path:
         return self.named(f"phases/{name}")
 
@@ -401,10 +408,15 @@ class RunPaths:
         return self.named(f"stats/{name}.json")
 
     def record(self, stage: str, task: str) -> Path:
+        return self.records / stage / self.record_name(task)
+
+    @staticmethod
+    def record_name(task: str) -> str:
+        """Of the file in the folder of its step."""
         name = quote(task, safe="")
         if len(name) > 200:  # file systems end names at 255 bytes
             name = f"{name[:150]}-{xxhash.xxh3_64_hexdigest(task.encode())}"
-        return self.records / stage / f"{name}.json"
+        return f"{name}.json"
 
     @property
     def records(self) -> Path:
@@ -417,7 +429,14 @@ class RunPaths:
         return self.root / self.state / "timings" / name
 
     def relative(self, artifact: Artifact) -> Artifact:
-        return replace(artifact, path=artifact.file.relative_to(self.root).as_posix())
+        """An artifact with its name in the run."""
+        return replace(artifact, path=self.name_of(artifact))
+
+    def name_of(self, artifact: Artifact) -> str:
+        """The name in the run of a file of it."""
+        root = f"{self.root}/"
+        assert artifact.path.startswith(root), f"{artifact.path} is no file of {self.root}"
+        return artifact.path[len(root) :]
 
 
 def remove(path: Path) -> None:
@@ -435,15 +454,18 @@ def remove_partial(run: Path) -> None:
             remove(Path(directory, name))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, parse: Callable[[bytes], Any] = reading.parse_json) -> dict[str, Any]:
     """Parse a JSON object of ours.
+
+    Args:
+        parse: raises `Misshapen` for what is no JSON.
 
     Raises:
         ValueError: it is missing, a symbolic link, damaged, or no file that fox1 writes; the message names it.
     """
     refuse_links(path.parent, path)
     try:
-        value = reading.read_json(path)
+        value = parse(reading.read_bounded(path, reading.JSON_BYTES))
         if not isinstance(value, dict):
             raise reading.Misshapen("it is not an object")
         return value
@@ -451,12 +473,6 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{store.shown(path)} is missing; is this a finished run? `fox1 curate` makes it") from None
     except reading.Misshapen as error:
         raise ValueError(f"{store.shown(path)} is damaged ({error}); delete it and run the stage again") from None
-
-
-def is_finished(manifest: Any) -> bool:
-    """Whether the last `curate` of a run came to its end, by its manifest; of what is none, it did not."""
-    artifacts = manifest.get("artifacts") if isinstance(manifest, dict) else None
-    return isinstance(artifacts, dict) and any(name.startswith("stats/") for name in artifacts)
 
 
 def merge_counts(into: dict[str, int], more: Mapping[str, int]) -> None:

@@ -11,31 +11,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...storage import lease
-from ...storage.inside import refuse_links
-from .artifacts import FINAL, Artifact, RunPaths, is_finished, read_json, remove, write_json
-from .manifest import read_manifest
+import pyarrow as pa
+import pyarrow.compute as pc
 
-INTERMEDIATE = ("dedupe", "mix")
-"""Folders of shuffle files: large, and read again only if a changed recipe repeats a step."""
+from ...storage import lease, store
+from ...storage.inside import refuse_links
+from ...storage.names import stays_below
+from .artifacts import FINAL, RunPaths, remove
+from .manifest import Artifacts, is_finished, read_manifest, without_folders
+from .published import below
+from .records import is_part, outputs_in, rewrite_without, stored_files
+from .spread import Spread, in_turn
+
+INTERMEDIATE = ("dedupe", "mix", "counts")
+"""Folders of what steps pass on, most of it shuffle files: large, and read again only if a changed recipe repeats a step."""
 COLLECTED = (*FINAL, *INTERMEDIATE, "filtered", "quarantine")
 """Folders that hold artifacts. All else in a run's folder is left alone."""
+DELETED_AT_ONCE = 1000
+"""Files that one task deletes: by one request in a store, and their names are what the task is given."""
 
 
 @dataclass(frozen=True)
-class _Recorded:
-    """A completion record, and the files that it names in the folders of artifacts."""
+class _Unused:
+    """A file of completion records of which some name files that nothing uses."""
 
     path: Path
-    outputs: dict[str, Path]
+    tasks: frozenset[int]
+    """Numbers of these records within it."""
+    names: list[str]
+    """The files that they name and nothing uses."""
+
+    def forget(self) -> None:
+        """Delete these records."""
+        if is_part(self.path):
+            rewrite_without(self.path, self.tasks)
+        else:
+            remove(self.path)
 
 
-def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) -> tuple[list[str], int]:
+def collect(
+    paths: RunPaths, intermediate: bool = False, dry_run: bool = False, spread: Spread = in_turn
+) -> tuple[list[str], int]:
     """Delete what records name and the manifest of a finished run does not.
 
     Args:
         intermediate: also delete what dedupe and mix pass from step to step; a later `curate` rebuilds it where needed.
         dry_run: delete nothing.
+        spread: runs what deletes.
 
     Returns:
         (names of the deleted files, their total bytes).
@@ -44,25 +66,55 @@ def collect(paths: RunPaths, intermediate: bool = False, dry_run: bool = False) 
         ValueError: the run is not finished, is being written, or has links or names that lead out of it.
     """
     _finished_manifest(paths)
+    for folder in COLLECTED:
+        refuse_links(paths.root, paths.root / folder)
     # What only looks writes nothing, not even who holds the run.
-    with nullcontext() if dry_run else lease.held(paths.root, lease.RUN):
+    with nullcontext() if dry_run else lease.held(paths.root, lease.RUN) as held:
         manifest = _finished_manifest(paths)
-        named = {n: facts for n, facts in manifest["artifacts"].items() if not (intermediate and _passing(n))}
-        gone: dict[str, Path] = {}
-        for record in _records(paths):
-            unused = {name: path for name, path in record.outputs.items() if name not in named}
-            if unused:
-                gone[record.path.relative_to(paths.root).as_posix()] = record.path
-                gone |= {name: path for name, path in unused.items() if path.is_file()}
-        size = sum(path.stat().st_size for path in gone.values())
+        store.remember(paths.root)
+        there = store.AtStart(paths.root)
+        passing = INTERMEDIATE if intermediate else ()
+        unused = list(_unused(paths, manifest["artifacts"], passing))
+        gone: dict[str, int] = {}
+        for each in unused:
+            for name in each.names:
+                paths.named(name)  # raises for one that leads out
+                if facts := there.facts(name):
+                    gone[name] = facts[0]
         if not dry_run:
             # What the manifest names must exist at all times, even if this is interrupted.
-            if len(named) < len(manifest["artifacts"]):
-                write_json(paths.manifest, manifest | {"artifacts": named})
+            if set(passing).intersection(manifest["artifacts"].folders):
+                without_folders(paths, manifest, passing)
+            names = sorted(gone)
+            chunks = [names[at : at + DELETED_AT_ONCE] for at in range(0, len(names), DELETED_AT_ONCE)]
+            for _ in spread(delete, [(RunPaths(paths.root, lease=held), chunk) for chunk in chunks]):
+                pass
+        for each in unused:
+            record = each.path.relative_to(paths.root).as_posix()
+            facts = there.facts(record)
             # Records last: they name what is left to delete.
-            for name in sorted(gone, key=lambda n: n.startswith("records/")):
-                remove(gone[name])
-        return sorted(gone), size
+            if not dry_run:
+                each.forget()
+            if not is_part(each.path):
+                gone[record] = facts[0] if facts else 0
+        return sorted(gone), sum(gone.values())
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """How many files a task deleted."""
+
+    files: int
+
+
+def delete(paths: RunPaths, names: Sequence[str]) -> Deleted:
+    """Delete files of a run by their names, under its lease."""
+    found = [paths.named(name) for name in names]
+    with lease.under(paths.lease):
+        for path in found:
+            lease.allow_write(path)
+        store.remove_files(found)
+    return Deleted(len(found))
 
 
 def _finished_manifest(paths: RunPaths) -> Any:
@@ -72,46 +124,65 @@ def _finished_manifest(paths: RunPaths) -> Any:
     return manifest
 
 
-def _records(paths: RunPaths) -> Iterator[_Recorded]:
-    """All completion records of a run.
+def _unused(paths: RunPaths, artifacts: Artifacts, passing: Sequence[str]) -> Iterator[_Unused]:
+    """The records of a run that name files which its manifest does not, or that lie in `passing` folders.
 
     Raises:
         ValueError: one of them is damaged, or names a file outside the run.
     """
-    refuse_links(paths.root, paths.records)
-    for path in sorted(paths.records.rglob("*.json")):
-        names = [output["path"] for output in read_json(path)["outputs"]]
-        yield _Recorded(path, {n: paths.named(n) for n in names if n.split("/", 1)[0] in COLLECTED})
+    for path in stored_files(paths):
+        outputs = [[n for n in names if _folder(n) in COLLECTED] for names in outputs_in(path)]
+        names = {n for of_task in outputs for n in of_task}
+        used: set[str] = set()
+        for folder in {_folder(name) for name in names}.difference(passing):
+            asked = pa.array([name for name in names if _folder(name) == folder], pa.string())
+            used.update(asked.filter(pc.is_in(asked, artifacts.table(folder).column("path"))).to_pylist())
+        tasks = frozenset(number for number, of_task in enumerate(outputs) if not used.issuperset(of_task))
+        if tasks:
+            yield _Unused(path, tasks, sorted({n for number in tasks for n in outputs[number]} - used))
 
 
-def remove_outdated(paths: RunPaths, outputs: Iterable[str], current: set[str]) -> None:
-    """Delete what the replaced record of a task named and nothing names now: other files than the task writes today."""
-    for name in outputs:
-        if name.split("/", 1)[0] in COLLECTED and name not in current:
-            remove(paths.named(name))
+def _folder(name: str) -> str:
+    return name.split("/", 1)[0]
 
 
-def remove_stale(paths: RunPaths, finished: Mapping[str, Sequence[Artifact]], folders: Sequence[str]) -> None:
+def remove_outdated(paths: RunPaths, outputs: Iterable[str], finished: Mapping[str, pa.Table]) -> None:
+    """Delete what the replaced records of tasks named and nothing names now: other files than the tasks write today.
+
+    Args:
+        finished: what the run has published, by step; see `published.py`.
+    """
+    # A record of somebody else's may name any file.
+    ours = [name for name in outputs if _folder(name) in COLLECTED and stays_below(name)]
+    gone = pa.array(ours, pa.string())
+    for table in finished.values():
+        if not len(gone):
+            return
+        gone = gone.filter(pc.invert(pc.is_in(gone, table.column("path"))))
+    for name in gone.to_pylist():
+        remove(paths.named(name))
+
+
+def remove_stale(paths: RunPaths, finished: Mapping[str, pa.Table], folders: Sequence[str]) -> None:
     """Delete what an earlier mixture left in the folders that users open: its files have other names and counts.
 
     Args:
-        finished: what the run has published, by step.
+        finished: what the run has published, by step; see `published.py`.
         folders: names of folders of the run.
     """
-    current = {a.path for outputs in finished.values() for a in outputs}
+    tables = (below(table, folder) for table in finished.values() for folder in folders)
+    current = {name for table in tables for name in table.column("path").to_pylist()}
     for folder in folders:
         refuse_links(paths.root, paths.root / folder)
-    if not any(
-        path.is_file() and str(path) not in current for folder in folders for path in (paths.root / folder).rglob("*")
-    ):
+    there = (path for folder in folders for path, _ in store.files_below(paths.root / folder))
+    if all(path.relative_to(paths.root).as_posix() in current for path in there):
         return
-    for record in _records(paths):
-        stale = [p for n, p in record.outputs.items() if n.split("/", 1)[0] in folders and str(p) not in current]
-        for path in stale:
-            remove(path)
-        if stale:
-            remove(record.path)
-
-
-def _passing(name: str) -> bool:
-    return name.split("/", 1)[0] in INTERMEDIATE
+    for file in stored_files(paths):
+        outputs = outputs_in(file)
+        # What a record names elsewhere is none of this function's.
+        stale = [{n for n in names if _folder(n) in folders and n not in current} for names in outputs]
+        tasks = frozenset(number for number, names in enumerate(stale) if names)
+        for name in sorted(set().union(*stale)):
+            remove(paths.named(name))
+        if tasks:
+            _Unused(file, tasks, []).forget()

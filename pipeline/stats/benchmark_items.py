@@ -1,19 +1,53 @@
-"""The contamination report: which items of which benchmark stand in which documents, from the stored signals."""
+"""The contamination report: which items of which benchmark stand in which documents, from the stored signals.
+
+A task counts for the files of a group, further ones add the counts of some together until few are left, and the last writes
+the report: no task reads more than the signals of a group or `TOGETHER` files of counts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..engine.tasks import Engine, Task
 from ..filter.judge import signal_batches
-from ..run.artifacts import Artifact, write_json
+from ..run.artifacts import Artifact, publish, write_json
+from ..run.identity import Group
+from ..text.survivors import DecidedFile
 
 NAMED_DOCUMENTS = 20
 """Documents named per item. All are counted, and the column `contamination_items` of `signals/` names every one."""
+TOGETHER = 128
+"""Files of counts that a task adds together."""
+
+
+class _Item(msgspec.Struct, array_like=True):
+    """Where an item was found."""
+
+    documents: int
+    where: list[tuple[str, int]]
+    """The first (file, row), `NAMED_DOCUMENTS` at most."""
+
+
+class _Counts(msgspec.Struct):
+    """What was found in some files."""
+
+    items: dict[int, _Item]
+    """By the number of the item."""
+    documents: dict[str, int]
+    """Documents by benchmark."""
+
+
+@dataclass(frozen=True)
+class ContaminationCounts:
+    """What was found in some files, as JSON."""
+
+    file: Artifact
 
 
 @dataclass(frozen=True)
@@ -24,47 +58,96 @@ class ContaminationReport:
 
 
 def report_contamination(
-    signals: Sequence[tuple[str, Artifact]], benchmarks: Artifact, path: Path
-) -> ContaminationReport:
+    engine: Engine, version: int, groups: Sequence[Group], files: Mapping[str, DecidedFile], benchmarks: Artifact
+) -> None:
     """Write ``stats/contamination.json``: by benchmark, and by item found with the documents that hold it.
 
     Args:
-        signals: with the names of their files, in order.
+        version: of the stage.
+        files: by `SourceFile.table`.
         benchmarks: the items.
     """
-    items = pq.read_table(benchmarks.file).to_pylist()
-    found: dict[int, list[str]] = {}
-    counts: dict[int, int] = {}
-    documents: dict[str, int] = {}
-    for name, scanned in signals:
-        for batch in signal_batches(scanned.file, ["row", "contaminated", "contamination_items"]):
+    tasks = []
+    for group in groups:
+        path = engine.paths.counts(f"contamination/{group.name}.json")
+        tasks.append(Task(group.name, count_items, ([files[f.table] for f in group.files], benchmarks, path)))
+    counted = [c.file for c in engine.run("stats.contamination.count", version, tasks)]
+    level = 0
+    while len(counted) > TOGETHER:
+        level += 1
+        some = [counted[at : at + TOGETHER] for at in range(0, len(counted), TOGETHER)]
+        paths = [engine.paths.counts(f"contamination-{level}/{i:05d}.json") for i in range(len(some))]
+        adding = [Task(path.stem, add_counts, (part, path)) for part, path in zip(some, paths, strict=True)]
+        counted = [c.file for c in engine.run(f"stats.contamination.add{level}", version, adding)]
+    last = Task("contamination", write_report, (counted, benchmarks, engine.paths.stats("contamination")))
+    engine.run("stats.contamination", version, [last])
+
+
+def count_items(files: Sequence[DecidedFile], benchmarks: Artifact, path: Path) -> ContaminationCounts:
+    """Count the items in the documents of some files."""
+    benchmark_of = pq.read_table(benchmarks.file, columns=["benchmark"]).column(0).to_pylist()
+    found = _Counts({}, {})
+    for file in sorted(files, key=lambda f: f.source.table):
+        for batch in signal_batches(file.signals.file, ["row", "contaminated", "contamination_items"]):
             hit = batch.filter(pc.greater(batch.column("contaminated"), 0))
             rows, held = (hit.column(c).to_pylist() for c in ("row", "contamination_items"))
             for row, in_document in zip(rows, held, strict=True):
-                for item in in_document:
-                    counts[item] = counts.get(item, 0) + 1
-                    if counts[item] <= NAMED_DOCUMENTS:
-                        found.setdefault(item, []).append(f"{name}#{row}")
-                for benchmark in {items[item]["benchmark"] for item in in_document}:
-                    documents[benchmark] = documents.get(benchmark, 0) + 1
+                for number in in_document:
+                    item = found.items.setdefault(number, _Item(0, []))
+                    item.documents += 1
+                    if len(item.where) < NAMED_DOCUMENTS:
+                        item.where.append((file.source.name, row))
+                for benchmark in {benchmark_of[number] for number in in_document}:
+                    found.documents[benchmark] = found.documents.get(benchmark, 0) + 1
+    return _write(found, path)
+
+
+def add_counts(counted: Sequence[Artifact], path: Path) -> ContaminationCounts:
+    """Add the counts of some files together."""
+    return _write(_sum(counted), path)
+
+
+def _sum(counted: Iterable[Artifact]) -> _Counts:
+    total = _Counts({}, {})
+    for artifact in counted:
+        part = msgspec.json.decode(artifact.file.read_bytes(), type=_Counts)
+        for number, more in part.items.items():
+            item = total.items.setdefault(number, _Item(0, []))
+            item.documents += more.documents
+            item.where = sorted(item.where + more.where)[:NAMED_DOCUMENTS]
+        for benchmark, n in part.documents.items():
+            total.documents[benchmark] = total.documents.get(benchmark, 0) + n
+    return total
+
+
+def _write(counts: _Counts, path: Path) -> ContaminationCounts:
+    ordered = _Counts(dict(sorted(counts.items.items())), dict(sorted(counts.documents.items())))
+    with publish(path, len(counts.items)) as out:
+        out.write(msgspec.json.encode(ordered))
+    return ContaminationCounts(out.artifact)
+
+
+def write_report(counted: Sequence[Artifact], benchmarks: Artifact, path: Path) -> ContaminationReport:
+    """Write the report from what was counted."""
+    items, found = pq.read_table(benchmarks.file).to_pylist(), _sum(counted)
     by_benchmark: dict[str, dict[str, int]] = {}
     for i, item in enumerate(items):
         name = item["benchmark"]
         row = by_benchmark.setdefault(
-            name, {"items": 0, "uncovered": 0, "found": 0, "documents": documents.get(name, 0)}
+            name, {"items": 0, "uncovered": 0, "found": 0, "documents": found.documents.get(name, 0)}
         )
         row["items"] += 1
         row["uncovered"] += not item["covered_by"]
-        row["found"] += i in counts
+        row["found"] += i in found.items
     listed = [
         {
             "benchmark": items[i]["benchmark"],
             "file": items[i]["file"],
             "row": items[i]["row"],
             "question": items[i]["question"],
-            "documents": counts[i],
-            "where": found[i],
+            "documents": found.items[i].documents,
+            "where": [f"{name}#{row}" for name, row in found.items[i].where],
         }
-        for i in sorted(counts)
+        for i in sorted(found.items)
     ]
     return ContaminationReport(write_json(path, {"benchmarks": by_benchmark, "items": listed}))

@@ -91,9 +91,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
     )
     if run.prepared.contamination:
-        signals = [(file.source.name, file.signals) for _, file in sorted(run.files.items())]
-        arguments = (signals, run.prepared.contamination.items, engine.paths.stats("contamination"))
-        engine.run("stats.contamination", VERSION, [Task("contamination", report_contamination, arguments)])
+        report_contamination(engine, VERSION, run.groups, run.files, run.prepared.contamination.items)
     return Reported(values)
 
 

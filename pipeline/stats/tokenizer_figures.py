@@ -52,9 +52,9 @@ def subset_tokens(paths: RunPaths) -> list[SubsetTokens]:
     tokens = read_json(paths.stats("funnel"))["survivor_tokens"]
     sizes = read_json(paths.stats("dedupe"))["kept_bytes"]
     counts = {name: np.zeros(3, np.int64) for name in tokens}
-    for name in sorted(manifest["artifacts"]):
+    for name in manifest["artifacts"].below("tokens/"):
         parts = name.split("/")
-        if parts[0] != "tokens" or parts[-1].startswith("held-out-"):
+        if parts[-1].startswith("held-out-"):
             continue
         if (cell := f"{parts[1]}/{unquote(parts[2])}") not in counts:
             continue

@@ -343,21 +343,25 @@ class Chaos:
                 lines = metrics.read_text().splitlines(keepends=True)
                 metrics.write_text("".join(line for line in lines if _step(line) <= last))
             return
+        from fox1.pipeline.run.records import outputs_in
+
         share = self.rng.choice((0.1, 0.3, 0.6, 1.0))
         for records in sorted(place.glob("records/*")):
             if self.rng.random() < share:
                 with_outputs = self.rng.random() < 0.5
                 for record in sorted(records.iterdir()):
                     with suppress(ValueError):
-                        for output in json.loads(record.read_bytes())["outputs"] if with_outputs else []:
-                            (place / output["path"]).unlink(missing_ok=True)
+                        for output in (n for names in outputs_in(record) for n in names) if with_outputs else []:
+                            (place / output).unlink(missing_ok=True)
                     record.unlink()
 
     def _unfinished(self, place: Path) -> list[tuple[str, str]]:
         from fox1.pipeline.run.artifacts import RunPaths
+        from fox1.pipeline.run.records import StepRecords
 
         paths = RunPaths(place)
-        return [task for task in self.seconds if not paths.record(*task).exists()]
+        found = {step: StepRecords(paths, step).found for step in {step for step, _ in self.seconds}}
+        return [(step, task) for step, task in self.seconds if task not in found[step]]
 
     def _untrained(self, kind: str, place: Path) -> float:
         """Share of the steps that the newest checkpoint has not seen."""

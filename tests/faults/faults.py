@@ -12,7 +12,6 @@ most of the time.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import random
 import shutil
@@ -265,7 +264,10 @@ def damage_under_way(target: Target, fault: Fault) -> Strikes:
 
 def rot(target: Target, fault: Fault) -> Strikes:
     """A file of a finished run changes though nobody wrote it: the same size and time, other bytes."""
-    artifacts = json.loads((target.folder / "manifest.json").read_bytes())["artifacts"]
+    from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.manifest import read_manifest
+
+    artifacts = read_manifest(RunPaths(target.folder))["artifacts"]
     path = target.folder / target.rng.choice(sorted(name for name, facts in artifacts.items() if facts["bytes"]))
     data, facts = path.read_bytes(), path.stat()
     place = target.rng.randrange(len(data))

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from fox1.pipeline.engine import on_ray, tasks
-from fox1.pipeline.run.artifacts import STAGES, Publication
+from fox1.pipeline.run.artifacts import STAGES, Publication, RunPaths
+from fox1.pipeline.run.records import outputs_in, stored_files
 
 VARIABLE = "FOX1_TEST_KILLS"
 """Tells Ray's workers, who inherit it, what `arm` was told."""
@@ -48,9 +49,9 @@ class Kill:
 def publishes(run: Path) -> dict[str, int]:
     """Stage -> files that its tasks publish, completion records among them, by the records of a finished run."""
     found: Counter[str] = Counter()
-    for path in (run / "records").rglob("*.json"):
-        record = json.loads(path.read_bytes())
-        found[record["stage"].split(".")[0]] += 1 + len(record["outputs"])
+    for path in stored_files(RunPaths(run)):
+        outputs = outputs_in(path)
+        found[path.parent.name.split(".")[0]] += len(outputs) + sum(map(len, outputs))
     return found
 
 

@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline import curate as curate_module
 from fox1.pipeline.engine.tasks import Silent
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.manifest import read_manifest
 
 from tests.conftest import ROOT, SMALL, as_set, read_stored, run_command, write_stored
 from tests.faults.kill_at_publish import Kill, draw
@@ -104,7 +106,7 @@ def test_documents_in_are_kept_dropped_or_quarantined(run: Path) -> None:
 def test_the_manifest_lists_every_file_with_its_hash(run: Path) -> None:
     import xxhash
 
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = read_manifest(RunPaths(run))
     for path in hashes(run):
         entry = manifest["artifacts"][path]
         data = (run / path).read_bytes()

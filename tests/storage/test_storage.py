@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from fox1.pipeline.engine.tasks import InProcess, Outcome, Planned, attempt
-from fox1.storage import lease, store
+from fox1.storage import lease, scratch, store
 from fox1.storage.store import Mirrored, open_root
 
 from tests.conftest import ONE_LAYER, SMALL, as_set, run_command, run_to_train
@@ -111,10 +111,11 @@ def test_a_mirror_is_bounded_by_what_was_used_longest_ago(bucket: str, monkeypat
         (root / f"{k}.bin").write_bytes(bytes(100_000))
     another_node()
     monkeypatch.setenv("FOX1_SCRATCH_BYTES", "350000")
+    monkeypatch.setattr(scratch, "_left", 0)
     for k in range(6):
         os.fspath(root / f"{k}.bin")
         long_ago = time.time() - 1000 + k
-        os.utime((root / f"{k}.bin").local, (long_ago, long_ago))
+        os.utime((root / f"{k}.bin").local, (long_ago, 0))
     os.fspath(root / "0.bin")
     left = {p.name for p in (root.local).iterdir()}
     assert "0.bin" in left and len(left) <= 4

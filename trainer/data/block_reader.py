@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ...storage.store import Mirrored
+from ...storage.store import Mirrored, files_below
 from ...tokenize.shards import SetInfo, Split, block_batches, current_identity, rows_per_batch, rows_per_file
 
 OPEN_FILES = 64
@@ -67,8 +69,12 @@ def _lists(column: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
     return column.values.to_numpy(), column.offsets.to_numpy()
 
 
-def _facts(path: Path) -> tuple[int, ...]:
-    """What tells a file from another one of its name: size, time and inode; in a store, the size.
+Facts = tuple[int, ...]
+"""What tells a file from another one of its name: size, time and inode; in a store, the size."""
+
+
+def _facts(path: Path) -> Facts:
+    """The facts of a file that is about to be read.
 
     Raises:
         ValueError: it is missing, or no regular file.
@@ -76,12 +82,39 @@ def _facts(path: Path) -> tuple[int, ...]:
     try:
         if isinstance(path, Mirrored):
             return (path.stat().st_size,)
-        facts = os.lstat(path)
+        return _regular(path, os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path} is missing; run `fox1 curate` again to rebuild it") from None
+        raise _missing(path) from None
+
+
+def _listed_facts(folder: Path, names: Sequence[str]) -> list[Facts]:
+    """The facts of files of a folder, from one listing: a phase of the full recipe has some ten thousand of them.
+
+    Raises:
+        ValueError: one is missing, or no regular file.
+    """
+    found: dict[str, Facts] = {}
+    if isinstance(folder, Mirrored):
+        found = {path.name: (size,) for path, size in files_below(folder)}
+    else:
+        wanted = set(names)
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in wanted:
+                    found[entry.name] = _regular(folder / entry.name, entry.stat(follow_symlinks=False))
+    if missing := next((name for name in names if name not in found), None):
+        raise _missing(folder / missing)
+    return [found[name] for name in names]
+
+
+def _regular(path: Path, facts: os.stat_result) -> Facts:
     if not stat.S_ISREG(facts.st_mode):
         raise ValueError(f"{path} is not a regular file; run `fox1 curate` again to rebuild it")
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def _missing(path: Path) -> ValueError:
+    return ValueError(f"{path} is missing; run `fox1 curate` again to rebuild it")
 
 
 def has_changed(path: Path) -> str:
@@ -106,7 +139,7 @@ class SplitReader:
         self._vocab_size, self._sources = info.vocab_size, len(info.sources)
         self._max_segments = info.max_docs_per_block[str(split.block_length)]
         self._paths = [folder / name for name in split.files]
-        self._facts = [_facts(path) for path in self._paths]
+        self._facts = _listed_facts(folder, split.files)
         self._per_file, self._per_batch = rows_per_file(split.block_length), rows_per_batch(split.block_length)
         self.open_files: dict[int, _File] = {}
         """Open files by number; the one opened first is closed first."""

@@ -129,7 +129,7 @@ class Metrics:
         if isinstance(self._root, store.Mirrored):
             for path in self._root.local.rglob("*"):
                 if path.name in ("metrics.jsonl", LOG) or "tensorboard" in path.parts:
-                    store.upload(store.as_path(path))
+                    store.upload(store.as_path(path), grows=True)
 
     def close(self) -> None:
         """Close the files and upload them."""
@@ -155,6 +155,7 @@ def _silence_tensorboard(error: threading.ExceptHookArgs) -> None:
 def _appended(path: Path) -> IO[bytes]:
     """A file to append lines to, unbuffered; a last line that a full disk cut off is ended first."""
     file = open(path, "a+b", buffering=0)
+    os.utime(file.fileno())  # what the store has of it is soon not all
     if file.seek(0, os.SEEK_END):
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from fox1.pipeline.engine.keys import identity_of, task_key
-from fox1.pipeline.engine.records import figures_of, read_record, result_type, write_record
+from fox1.pipeline.engine.records import figures_of, result_of, result_type, write_record
 from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths
 from fox1.pipeline.run.identity import Group, SourceFile
+from fox1.pipeline.run.records import StepRecords
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,15 @@ def test_a_record_gives_back_what_the_task_returned(tmp_path: Path) -> None:
     files = [Artifact(str(tmp_path / f"{i}.arrow"), i, i, f"hash {i}", i) for i in range(4)]
     made = Made(files[0], None, tuple(files[1:3]), {"x/y": files[3]}, (Pair(1, (1 << 64) - 1),), {7: 9}, "so")
     write_record(paths, "s", "t", "key", made)
-    assert read_record(paths, "s", "t", "key", result_type(make)).result == made
-    assert read_record(paths, "s", "t", "another key", Made).result is None
+    records = StepRecords(paths, "s")
+    record = records.found["t"]
+    assert result_of(records, record, result_type(make)) == made and record.key == "key"
+    assert record.outputs == ("0.arrow", "1.arrow", "2.arrow", "3.arrow")
     # A run may be moved: its records name files below it.
     (tmp_path / "moved").mkdir()
     (tmp_path / "records").rename(tmp_path / "moved" / "records")
-    moved = read_record(RunPaths(tmp_path / "moved"), "s", "t", "key", Made).result
+    there = StepRecords(RunPaths(tmp_path / "moved"), "s")
+    moved = result_of(there, there.found["t"], Made)
     assert moved.first.path == str(tmp_path / "moved" / "0.arrow")
 
 

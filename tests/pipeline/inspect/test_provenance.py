@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -16,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.commands.app import app
 from fox1.pipeline.curate import CurateSettings
+from fox1.pipeline.engine.records import write_record
+from fox1.pipeline.inspect.dump import STATE, DumpedGroup
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.provenance import placed, trace, why
 from fox1.pipeline.inspect.run import FinishedRun
-from fox1.pipeline.run.artifacts import EDIT_TYPE, RunPaths
+from fox1.pipeline.run.artifacts import EDIT_TYPE, Artifact, RunPaths
 from fox1.pipeline.run.identity import MAX_ROWS, SourceFile
 from fox1.pipeline.signals.content import written
 from fox1.pipeline.sources.listing import list_sources
@@ -216,7 +217,9 @@ def test_a_dump_is_what_the_phases_were_made_of(run: Path, corpora: Path, tmp_pa
     stale.parent.mkdir()
     for path in (stale, tmp_path / "three" / "mine.parquet", half):
         path.write_bytes(b"x")
-    record.write_text(json.dumps({"task": "old/web", "outputs": [{"path": "old/web.parquet"}]}))
+    dumped = DumpedGroup(Artifact(str(stale), 1, 0, ""), 0)
+    write_record(RunPaths(tmp_path / "three", STATE), "dump", "old", "key", dumped)
+    assert record.exists()
     assert invoke(app, ["dump", str(run), str(tmp_path / "three"), "--phase", "3", "--in-process"]).exit_code == 0
     assert not stale.exists() and not record.exists() and not half.exists()
     assert (tmp_path / "three" / "mine.parquet").exists()

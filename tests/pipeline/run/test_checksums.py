@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import sentencepiece
 from fox1.commands.app import app
-from fox1.pipeline.run.artifacts import RunPaths, read_json
+from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.checksums import verify
+from fox1.pipeline.run.manifest import read_manifest
 from fox1.pipeline.stats.tokenizer_figures import subset_tokens
 from typer.testing import CliRunner
 
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 def test_a_whole_run_is_as_written(run: Path) -> None:
     files, size, problems = verify(RunPaths(run))
     assert problems == []
-    assert files == len(read_json(run / "manifest.json")["artifacts"]) > 100 and size > 1_000_000
+    assert files == len(read_manifest(RunPaths(run))["artifacts"]) > 100 and size > 1_000_000
     card = (run / "phases" / "phase1" / "README.md").read_text()
     assert "| domain | 256 | share |" in card and "load_from_disk" in card
 

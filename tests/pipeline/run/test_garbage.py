@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fox1.pipeline.engine.tasks import Engine, InProcess, Task
+from fox1.pipeline.engine import tasks
+from fox1.pipeline.engine.tasks import Engine, InProcess, StageFailed, Task
+from fox1.pipeline.run import checksums, garbage
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, content_key, write_json
 from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect, remove_stale
+from fox1.pipeline.run.manifest import write_manifest
+from fox1.pipeline.run.published import table_of
+from fox1.pipeline.run.records import read_part
 from fox1.storage import lease
 from fox1.tokenize.model import TokenizerSettings
 
@@ -33,20 +39,8 @@ def finish(root: Path, **names: tuple[str, ...]) -> Engine:
         engine = Engine(RunPaths(root, lease=held), InProcess())
         engine.run("mix.write", 1, [Task(task, write, (root / "phases", chosen)) for task, chosen in names.items()])
         remove_stale(engine.paths, engine.finished, ("phases",))
-        artifacts = {
-            engine.paths.relative(a).path: {"bytes": a.bytes, "rows": a.rows, "hash": a.hash}
-            for outputs in engine.finished.values()
-            for a in outputs
-        }
-        write_json(
-            engine.paths.manifest,
-            {
-                "version": 1,
-                "files": [],
-                "tokenizer": asdict(TokenizerSettings()),
-                "artifacts": {"stats/x.json": {"bytes": 0, "rows": 0, "hash": ""}, **artifacts},
-            },
-        )
+        last = table_of([("stats/x.json", Artifact("", 0, 0, ""))])
+        write_manifest(engine.paths, [], [last, *engine.finished.values()], TokenizerSettings())
     return engine
 
 
@@ -131,12 +125,74 @@ def test_a_record_that_a_paused_writer_left_vouches_only_for_bytes_with_their_ha
     os.utime(record, ns=(late, late))
     # Its bytes are whole: they are believed, and the record becomes one of the present writer.
     assert finish(tmp_path, a=("x",)).reused["mix.write"] == (1, 1)
-    assert json.loads(record.read_text())["generation"] == 3
+    [part] = record.parent.iterdir()
+    assert [r.generation for r in read_part(part)[1]] == [3] and read_part(part)[0] == 3
+    assert finish(tmp_path, a=("x",)).reused["mix.write"] == (1, 1)
     # Another one's, of the same size and time.
     before = path.stat().st_mtime_ns
     path.write_text('"y"\n')
     os.utime(path, ns=(before, before))
-    with lease.held(tmp_path, lease.RUN) as fourth:
+    with lease.held(tmp_path, lease.RUN) as fifth:
         pass
-    os.utime(record, ns=(fourth.began[3] + 1,) * 2)
+    os.utime(part, ns=(fifth.began[3] + 1,) * 2)
     assert finish(tmp_path, a=("x",)).reused["mix.write"] == (0, 1) and path.read_text() == '"x"\n'
+
+
+def test_gc_and_verify_run_as_tasks_that_leave_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "DELETED_AT_ONCE", 2)
+    monkeypatch.setattr(checksums, "PIECE_FILES", 2)
+    names = tuple(str(n) for n in range(5))
+    finish(tmp_path, a=names, b=("x",))
+    left = Engine(RunPaths(tmp_path), InProcess())
+    # Of a manifest without the first task's files, as of a recipe that has none.
+    write_manifest(
+        left.paths,
+        [],
+        [table_of([("stats/x.json", Artifact("", 0, 0, "")), *phases(tmp_path, "x")])],
+        TokenizerSettings(),
+    )
+    before = files(tmp_path)
+    listed = [f"phases/{name}" for name in names]
+    assert collect(left.paths, dry_run=True, spread=partial(left.spread, "gc"))[0] == [
+        *listed,
+        "records/mix.write/a.json",
+    ]
+    assert files(tmp_path) == before
+    assert collect(left.paths, spread=partial(left.spread, "gc"))[0] == [*listed, "records/mix.write/a.json"]
+    assert files(tmp_path / "phases") == {"x"} and files(tmp_path / "records") == {"mix.write/b.json"}
+    assert "gc" not in (tmp_path / "timings" / "tasks.jsonl").read_text()
+
+    finish(tmp_path, a=names, b=("x",))
+    (tmp_path / "phases" / "3").unlink()
+    (tmp_path / "phases" / "x").write_text("'x'\n")
+    before = files(tmp_path)
+    checked, _, problems = verify(left.paths, partial(left.spread, "verify"))
+    assert checked == 7 and files(tmp_path) == before
+    wrong = ["phases/3 is missing", "phases/x does not match its checksum", "stats/x.json is missing"]
+    assert problems == verify(left.paths)[2] == wrong
+
+
+def phases(root: Path, *names: str) -> list[tuple[str, Artifact]]:
+    """Files of `phases/`, as a table takes them."""
+    return [(f"phases/{n}", Artifact("", (root / "phases" / n).stat().st_size, 0, "")) for n in names]
+
+
+def test_what_fails_in_a_task_without_a_record_is_one_line(tmp_path: Path) -> None:
+    engine = Engine(RunPaths(tmp_path), InProcess())
+    with pytest.raises(StageFailed, match=r"gc failed: .*not below its folder"):
+        list(engine.spread("gc", garbage.delete, [(engine.paths, ["../x"])]))
+
+
+def test_gc_takes_single_tasks_out_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "LOOSE", 1)
+    finish(tmp_path, a=("1",), b=("2",), c=("3",))
+    [part] = (tmp_path / "records" / "mix.write").iterdir()
+    write_manifest(
+        RunPaths(tmp_path),
+        [],
+        [table_of([("stats/x.json", Artifact("", 0, 0, "")), *phases(tmp_path, "1", "3")])],
+        TokenizerSettings(),
+    )
+    assert collect(RunPaths(tmp_path)) == (["phases/2"], 4)
+    assert [record.task for record in read_part(part)[1]] == ["a", "c"]
+    assert collect(RunPaths(tmp_path)) == ([], 0)

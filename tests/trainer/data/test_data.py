@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fox1.storage import store
 from fox1.tokenize import shards
 from fox1.trainer.data import block_reader
 from fox1.trainer.data import order as data_module
@@ -17,6 +20,7 @@ from fox1.trainer.data.permutation import permute
 from fox1.trainer.model.loss import IGNORE
 from fox1.trainer.schedule import LearningRateSchedule, schedule_over
 from fox1.trainer.settings import ScheduleSettings
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -238,3 +242,27 @@ def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(ValueError, match=r"data-00000-of-00001.arrow is missing"):
         PhaseData(tmp_path, 1)
+
+
+def test_a_set_in_a_store_is_listed_once_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setenv("FOX1_SCRATCH", str(tmp_path / "scratch"))
+    write_set(tmp_path / "set", {64: 10, 128: 5})
+    root = store.open_root("memory://bucket/set")
+    for path in sorted(p for p in (tmp_path / "set").rglob("*") if p.is_file()):
+        (root / path.relative_to(tmp_path / "set")).write_bytes(path.read_bytes())
+    asked: list[str] = []
+    real = MemoryFileSystem.info
+
+    def info(self: MemoryFileSystem, path: str, **options: Any) -> Any:
+        asked.append(path)
+        return real(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    shutil.rmtree(root.local)
+    data = PhaseData(root, 1)
+    assert not [path for path in asked if path.endswith(".arrow")]
+    assert data.stream(0, 4).tokens.tolist() == PhaseData(tmp_path / "set", 1).stream(0, 4).tokens.tolist()
+    (root / "64" / "data-00000-of-00001.arrow").unlink()
+    with pytest.raises(ValueError, match=r"data-00000-of-00001.arrow is missing"):
+        PhaseData(root, 1)
