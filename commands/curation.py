@@ -240,7 +240,7 @@ def dump(
 
 
 SPREAD_BYTES = 4 << 30
-"""A run with fewer bytes is verified in this process."""
+"""A run with fewer bytes is verified in this process, unless workers are asked for."""
 
 
 @contextmanager
@@ -269,7 +269,7 @@ def verify(run: RunFolder, address: RayAddress = None, workers: Workers = None, 
 
     warn_unfinished(run)
     # The hashes of a small run take less time than workers to start.
-    small = artifact_bytes(RunPaths(run)) < SPREAD_BYTES and not address
+    small = artifact_bytes(RunPaths(run)) < SPREAD_BYTES and not (address or workers)
     with _spread(RunPaths(run), "verify", address, workers, in_process or small) as spread:
         files, size, problems = verify_run(RunPaths(run), spread)
     for name in not_covered(RunPaths(run)):
@@ -308,7 +308,7 @@ def gc(
     from ..pipeline.run.garbage import collect
 
     # What deletes waits for the disk or the store; a cluster has more that wait.
-    with _spread(RunPaths(run), "gc", address, workers, in_process or not address) as spread:
+    with _spread(RunPaths(run), "gc", address, workers, in_process or not (address or workers)) as spread:
         files, size = collect(RunPaths(run), intermediate, dry_run, spread)
     for name in files if dry_run else ():
         say(name)

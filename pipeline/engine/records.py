@@ -47,12 +47,12 @@ def result_type(run: Callable[..., Any]) -> Any:
 
 
 @cache
-def _fields(kind: type[Any]) -> tuple[str, ...]:
+def _fields(kind: Any) -> tuple[str, ...]:
     """Names of the fields of a dataclass; of another type, none."""
     return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
 
 
-def artifacts_in(value: Any) -> Iterator[Artifact]:
+def artifacts_in(value: object) -> Iterator[Artifact]:
     """Every artifact that a result holds, in the order of its fields."""
     if isinstance(value, Artifact):
         yield value
@@ -65,7 +65,8 @@ def artifacts_in(value: Any) -> Iterator[Artifact]:
         for item in value.values():
             yield from artifacts_in(item)
     else:
-        for name in _fields(type(value)):
+        kind: Any = type(value)
+        for name in _fields(kind):
             yield from artifacts_in(getattr(value, name))
 
 

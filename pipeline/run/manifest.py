@@ -103,7 +103,7 @@ class Artifacts(Mapping[str, dict[str, Any]]):
     A list is opened, and checked, when it is first asked for; what is wrong with it is a ValueError that names it.
     """
 
-    def __init__(self, paths: RunPaths, lists: Sequence[ListOfFiles] = (), tables: Iterable[pa.Table] = ()) -> None:
+    def __init__(self, paths: RunPaths, lists: Sequence[ListOfFiles] = (), tables: Sequence[pa.Table] = ()) -> None:
         """
         Args:
             lists: of the manifest, by folder.
@@ -111,7 +111,7 @@ class Artifacts(Mapping[str, dict[str, Any]]):
         """
         self._paths = paths
         self._lists = {each.folder: each for each in lists}
-        self._tables = dict(_by_folder(tables))
+        self._tables = dict(_by_folder(tables)) if tables else {}
 
     @property
     def lists(self) -> list[ListOfFiles]:

@@ -181,7 +181,7 @@ class StepRecords:
     def _read_part(self, name: str, written: int) -> None:
         try:
             generation, records = read_part(self._folder / name)
-        except ValueError:
+        except (ValueError, FileNotFoundError):
             self._damaged.append(name)
             return
         if self._is_outlived(generation, written):

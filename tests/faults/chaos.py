@@ -45,7 +45,7 @@ RUN_PARTS = {
     **{
         p: f"{p}/**/*" for p in ("prepare", "signals", "filtered", "decisions", "tokens", "phases", "held_out", "index")
     },
-    **{p: f"{p}/**/*" for p in ("stats", "dedupe", "mix", "records", "timings")},
+    **{p: f"{p}/**/*" for p in ("stats", "dedupe", "mix", "counts", "manifest", "records", "timings")},
     **{p: p for p in ("manifest.json", "recipe.yaml", "training.json")},
 }
 CHECKPOINT_PARTS = {"weights": "step-*/__*", "metadata": "step-*/.metadata", "manifest": "step-*/manifest.json"}
