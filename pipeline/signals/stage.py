@@ -12,7 +12,7 @@ from ..sources.pieces import cut_files
 from .plugins import with_version
 from .scan import FileSignals, ModelFiles, ScanSettings, scan_file
 
-VERSION = 6
+VERSION = 7
 
 
 @dataclass(frozen=True)
