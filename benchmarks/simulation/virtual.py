@@ -1,0 +1,249 @@
+"""What the simulation puts in the place of a cluster and a store: a clock, an executor and listings.
+
+`Simulated` is an executor whose tasks return what `made_up.py` makes up; it asks two clocks when each would have ended, on 512
+and 4,096 slots say. `Objects` is a store that keeps what the driver writes, lists what tasks would have published as well, and
+counts requests.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import cloudpickle
+import pyarrow as pa
+import pyarrow.compute as pc
+from fox1.pipeline.engine.records import write_record
+from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, bundles
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.records import LOOSE
+from fsspec import register_implementation
+from fsspec.implementations.memory import MemoryFileSystem
+
+from .made_up import MadeUp
+
+REQUEST_SECONDS = 0.02
+BANDWIDTH = 200e6
+"""Bytes per second between a task and the store."""
+DISPATCH_SECONDS = 0.0005
+"""The driver takes so long for each bundle, one after the other."""
+NODE_SLOTS = 64
+LOST_EVERY = 1200.0
+"""Seconds after which another node is lost, with what it was doing; one is put in its place."""
+SAMPLED = 200
+"""Tasks of a step that are pickled to see how large their arguments are."""
+
+
+@dataclass
+class Clock:
+    """List scheduling on some slots, nodes of which are lost from time to time."""
+
+    slots: int
+    now: float = 0.0
+    work: float = 0.0
+    """Seconds of all tasks, each once."""
+    redone: float = 0.0
+    """Seconds of what lost nodes had done of their tasks."""
+    steps: dict[str, float] = field(default_factory=dict)
+    """Step -> seconds it lasted."""
+
+    def step(self, name: str, bundled: Sequence[float]) -> None:
+        """Let a step pass whose bundles take so long, in the order in which they are sent."""
+        began = self.now
+        free = [began] * min(self.slots, len(bundled))
+        sent, end, todo = began, began, list(bundled)
+        self.work += sum(bundled)
+        while todo:
+            again: list[float] = []
+            for seconds in todo:
+                sent += DISPATCH_SECONDS
+                start = max(heapq.heappop(free), sent)
+                ends = start + seconds
+                if lost := self._lost(start, ends):
+                    self.redone += lost - start
+                    again.append(seconds)
+                    ends = lost
+                heapq.heappush(free, ends)
+                end = max(end, ends)
+            # The engine runs again what was lost, once the others have ended.
+            todo, sent = again, end
+        self.now = end
+        self.steps[name] = self.steps.get(name, 0.0) + end - began
+
+    def _lost(self, start: float, ends: float) -> float:
+        """When the node of a task is lost; 0: it is not. Which slots a node has is left to chance: it hits one in so many."""
+        at = (start // LOST_EVERY + 1) * LOST_EVERY
+        nodes = self.slots // NODE_SLOTS
+        while at < ends:
+            if hash((at, start, ends)) % nodes == 0:
+                return at
+            at += LOST_EVERY
+        return 0.0
+
+
+class Objects(MemoryFileSystem):  # type: ignore[misc]
+    """A store of what the driver writes; what tasks have published it only lists."""
+
+    protocol = "simulated"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    requests: ClassVar[Counter[str]] = Counter()
+    root: ClassVar[str] = ""
+    finished: ClassVar[dict[str, pa.Table]] = {}
+    """What tasks have published, by step: the engine's own."""
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> str:
+        path = str(path).removeprefix("simulated://").strip("/")
+        return f"/{path}" if path else ""
+
+    def _names(self, prefix: str) -> pa.Table:
+        """Names of what tasks published that begin so, and their bytes."""
+        tables = [
+            t.filter(pc.starts_with(t.column("path"), prefix)).select(["path", "bytes"]) for t in self.finished.values()
+        ]
+        return pa.concat_tables(tables) if tables else pa.table({"path": pa.array([], pa.string()), "bytes": []})
+
+    def ls(self, path: Any, detail: bool = True, **_: Any) -> list[Any]:
+        self.requests["LIST"] += 1
+        folder = self._strip_protocol(path)
+        try:
+            found = {e["name"]: e for e in super().ls(folder, True)}
+        except FileNotFoundError:
+            found = {}
+        inside = f"{folder}/".removeprefix(f"{self.root}/") if folder.startswith(self.root) else "/"
+        table = self._names(inside)
+        if table.num_rows:
+            rest = pc.utf8_slice_codeunits(table.column("path"), len(inside))
+            nested = pc.match_substring(rest, "/")
+            for name in pc.unique(pc.replace_substring_regex(rest.filter(nested), "/.*", "")).to_pylist():
+                place = f"{folder}/{name}"
+                found[place] = {"name": place, "size": 0, "type": "directory"}
+            direct = pc.invert(nested)
+            sizes = table.column("bytes").filter(direct).to_pylist()
+            for name, size in zip(rest.filter(direct).to_pylist(), sizes, strict=True):
+                found[f"{folder}/{name}"] = {"name": f"{folder}/{name}", "size": size, "type": "file"}
+        if not found:
+            raise FileNotFoundError(folder)
+        return list(found.values()) if detail else sorted(found)
+
+    def find(self, path: Any, maxdepth: Any = None, withdirs: bool = False, detail: bool = False, **_: Any) -> Any:
+        folder = self._strip_protocol(path)
+        found = super().find(folder, detail=True)
+        if folder.startswith(self.root):
+            table = self._names(f"{folder}/".removeprefix(f"{self.root}/"))
+            for batch in table.to_batches():
+                for name, size in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+                    place = f"{self.root}/{name}"
+                    found[place] = {"name": place, "size": size, "type": "file"}
+        self.requests["LIST"] += 1 + len(found) // 1000
+        return found if detail else sorted(found)
+
+    def put_file(self, lpath: Any, rpath: Any, callback: Any = None, mode: str = "overwrite", **_: Any) -> None:
+        with open(lpath, "rb") as file:
+            self.pipe_file(rpath, file.read(), mode)
+
+    def pipe_file(self, path: Any, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        self.requests["PUT"] += 1
+        super().pipe_file(path, value, mode)
+
+    def cat_file(self, path: Any, start: Any = None, end: Any = None, **_: Any) -> bytes:
+        self.requests["GET"] += 1
+        return bytes(super().cat_file(path, start, end))
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: Any = None) -> None:
+        self.requests["DELETE"] += 1
+        for name in [path] if isinstance(path, str) else path:
+            self.store.pop(self._strip_protocol(name), None)
+
+
+register_implementation("simulated", Objects)
+
+
+@dataclass
+class StepFacts:
+    """What a step took."""
+
+    tasks: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+    longest_split: float = 0.0
+    """Of the tasks that do not read a file of a single frame."""
+    serial: float = 0.0
+    """Longest of the tasks that cannot be split."""
+    requests: int = 0
+    moved: float = 0.0
+    written: float = 0.0
+    arguments: int = 0
+    """Largest, in bytes, of the tasks that were looked at."""
+    pickled: float = 0.0
+    """Bytes of the arguments of all tasks."""
+
+
+class Simulated:
+    """An executor that makes results up."""
+
+    room = 1 << 40
+
+    def __init__(self, made_up: MadeUp, clocks: Sequence[Clock]) -> None:
+        self._made_up, self.clocks = made_up, clocks
+        self.steps: dict[str, StepFacts] = {}
+        self.own_seconds = 0.0
+        """CPU seconds that go to the simulation, not to the driver."""
+        self.ran = 0
+
+    @property
+    def cores(self) -> int:
+        return self.clocks[0].slots
+
+    def run(
+        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
+    ) -> Iterator[tuple[int, Outcome]]:
+        self.ran += len(tasks)
+        facts = self.steps.setdefault(step, StepFacts())
+        facts.tasks += len(tasks)
+        self._pickle(facts, tasks)
+        began = time.process_time()
+        self._made_up.begin(step, len(tasks))
+        took: dict[int, float] = {}
+        for place, planned in enumerate(tasks):
+            result, work = self._made_up.result(planned, step)
+            seconds = work.seconds + work.requests * REQUEST_SECONDS + work.moved / BANDWIDTH
+            took[planned.index] = seconds
+            facts.seconds += seconds
+            facts.requests += work.requests
+            facts.moved += work.moved
+            facts.written += work.written
+            facts.longest = max(facts.longest, seconds)
+            if not work.one_frame:
+                facts.longest_split = max(facts.longest_split, seconds)
+            if work.one_frame or work.serial:
+                facts.serial = max(facts.serial, seconds)
+            if planned.key and place >= len(tasks) - LOOSE:
+                # The driver gathers the records of all others before it could look at one.
+                write_record(paths, step, planned.task.name, planned.key, result)
+            self.own_seconds += time.process_time() - began
+            yield planned.index, Outcome(result, "", "", False, "node", seconds, TASK_MEMORY // 2, 0)
+            began = time.process_time()
+        for clock in self.clocks:
+            clock.step(step, list(_bundled(tasks, took, clock.slots)))
+        self.own_seconds += time.process_time() - began
+
+    def _pickle(self, facts: StepFacts, tasks: Sequence[Planned]) -> None:
+        """What the driver does for each task that it sends; of many, a sample stands for all. The first are the heaviest."""
+        each = max(1, len(tasks) // SAMPLED)
+        began = time.process_time()
+        sizes = [len(cloudpickle.dumps([planned])) for planned in tasks[::each]]
+        took = time.process_time() - began
+        facts.arguments = max([facts.arguments, *sizes])
+        facts.pickled += sum(sizes) * len(tasks) / max(1, len(sizes))
+        # The rest counts as the driver's as well.
+        self.own_seconds -= took * (len(tasks) / max(1, len(sizes)) - 1)
+
+
+def _bundled(tasks: Sequence[Planned], took: dict[int, float], slots: int) -> Iterable[float]:
+    return (sum(took[p.index] for p in bundle) for bundle in bundles(tasks, slots))
