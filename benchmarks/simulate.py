@@ -78,11 +78,6 @@ def write_recipe(folder: Path, fraction: float) -> Recipe:
     return recipe
 
 
-def thresholds(settings: CurateSettings) -> tuple[str, ...]:
-    """Names of all thresholds of the filters: a group of some hundred MB has documents that fail each two of them."""
-    return tuple(sorted({key for section in settings.filter.sections for key, _ in section.thresholds}))
-
-
 def simulate(fraction: float, slots: Sequence[int], folder: Path) -> dict[str, Any]:
     """One run and its resumption; what both took."""
     os.environ["FOX1_SCRATCH"] = str(folder / "scratch")
@@ -90,7 +85,7 @@ def simulate(fraction: float, slots: Sequence[int], folder: Path) -> dict[str, A
     settings = curate_settings(recipe)
     root = store.open_root("simulated://bucket/run")
     paths = RunPaths(root)
-    made_up = MadeUp(fates(recipe), paths, thresholds(settings))
+    made_up = MadeUp(fates(recipe), paths)
     executor = Simulated(made_up, [Clock(n) for n in slots])
     Objects.root = Objects._strip_protocol("simulated://bucket/run")
     Objects.store.clear()

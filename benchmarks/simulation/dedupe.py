@@ -28,6 +28,7 @@ from .results import (
     JUDGE,
     LIVE,
     PAIRS,
+    RULE,
     SORT,
     VERIFIED,
     Results,
@@ -180,7 +181,7 @@ class DedupeResults(Results):
                 decisions[file.table] = artifact(self.paths.decisions(corpus, file.part), a.rows * DECISIONS, a.rows)
                 work.seconds += a.rows / (4 * JUDGE)
                 for subset, (n, passed, kept) in counts_of(file, a.rows, fate).items():
-                    verdicts[corpus, subset, self.rules[0]] += n - passed
+                    verdicts[corpus, subset, RULE] += n - passed
                     verdicts[corpus, subset, "near_duplicate"] += passed - kept
                     verdicts[corpus, subset, ""] += kept
                     kept_bytes[f"{corpus}/{subset}"] += int(kept / fate.documents_per_byte)

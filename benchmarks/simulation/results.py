@@ -18,7 +18,8 @@ import xxhash
 from fox1.pipeline.engine.records import artifacts_in
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.two_level import Partition
-from fox1.pipeline.filter.judge import FilteredGroup, FilterSettings, RuleCounts, RulePair, Verdict
+from fox1.pipeline.filter.judge import FilteredGroup, FilterSettings, Verdict
+from fox1.pipeline.filter.rules import RuleCounts, RulesFile
 from fox1.pipeline.mix.blocks import PartitionDocuments
 from fox1.pipeline.prepare.contamination import PreparedContamination
 from fox1.pipeline.prepare.quality import PreparedQuality
@@ -33,7 +34,7 @@ from fox1.pipeline.text.survivors import DecidedFile
 from fox1.pipeline.tokens.shards import EncodedDocuments, GroupTokens, TokenShard
 from fox1.tokenize.model import TokenizerSettings, train
 
-from .published import BYTES_PER_TOKEN, FILTERED, Fates, counts_of, is_one_frame, text_of
+from .published import BYTES_PER_TOKEN, Fates, counts_of, is_one_frame, text_of
 
 SCAN, ENCODE = 22.9e6, 18.9e6
 """Bytes of text per second, as the README has them (from disk to `signals/`; of kept text)."""
@@ -53,6 +54,8 @@ VERIFIED = (0.58, 0.001)
 LIVE = (0.9, 0.045, 0.042, 0.036, 0.026, 0.022, 0.018, 0.014, 0.011, 0.008, 0.004)
 """Of a document by round: candidate pairs, verified ones, and rows of buckets that are walked again, about as
 `dedupe_scale.py` has them."""
+RULES = 12_000
+"""Bytes of the counts of the rules of a group."""
 FOLLOWERS = 0.1
 """Documents that are exact copies of others."""
 SEGMENTS = 1.05
@@ -61,6 +64,8 @@ LONG = 0.3
 """Share of a phase's tokens that goes to its longer blocks."""
 PREPARE_SECONDS = 120.0
 LETTERS = "abcdefghijk"
+RULE = "min_words"
+"""By which filters drop what they drop."""
 PART_BYTES = 50 << 20
 """What is larger is uploaded in parts of so much."""
 ASKED = 4 << 20
@@ -134,8 +139,6 @@ class Results:
 
     fates: Mapping[str, Fates]
     paths: RunPaths
-    rules: tuple[str, ...]
-    """Names of the thresholds."""
     documents: int = 0
     compared: int = 0
     totals: Counter[str] = field(default_factory=Counter)
@@ -236,17 +239,22 @@ class Results:
         for file, a in zip(group.files, signals, strict=True):
             for subset, (n, passed, _) in counts_of(file, a.rows, self.fates[file.corpus]).items():
                 found[subset, ""] += passed
-                found[subset, self.rules[0]] += n - passed
+                found[subset, RULE] += n - passed
         n = sum(a.rows for a in signals)
         self._reads_columns(work, signals, 0.5)
         work.seconds = n / JUDGE
         verdicts = tuple(Verdict(group.corpus, subset, reason, k) for (subset, reason), k in found.items() if k)
         self.compared += sum(v.documents for v in verdicts if not v.reason)
-        failed = {rule: max(1, int(n * FILTERED) // (i + 1)) for i, rule in enumerate(self.rules)}
-        pairs = [(a, b) for i, a in enumerate(self.rules) for b in self.rules[i + 1 :]]
-        both = tuple(RulePair(a, b, n // 1000 + 1) for a, b in pairs)
         filtered = artifact(self.paths.filtered(group.name), n * FILTER_ROW, n)
-        return FilteredGroup(filtered, verdicts, RuleCounts(failed, dict(failed), both), ())
+        rules = artifact(self.paths.counts(f"rules/{group.name}.json"), RULES)
+        return FilteredGroup(filtered, verdicts, rules, ())
+
+    def add_rules(self, planned: Planned, work: Work, counted: FileSet, path: Path) -> RulesFile:
+        work.reads(len(counted), RULES * len(counted))
+        if self._count > 64:
+            return RulesFile(artifact(path, RULES))
+        # The driver reads the last ones.
+        return RulesFile(RuleCounts().write(path))
 
     def _reads_columns(self, work: Work, files: Sequence[Artifact], part: float) -> None:
         """Some columns of tables: a footer, and a range of each row group."""
