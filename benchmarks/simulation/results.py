@@ -163,7 +163,7 @@ class Results:
             digits = step.removesuffix("_tables")[-2:]
             self._round = int(digits) if digits.isdigit() else 0
 
-    def result(self, planned: Planned, step: str) -> tuple[Any, Work]:
+    def result(self, planned: Planned) -> tuple[Any, Work]:
         """What a task returns, and what it takes."""
         work = Work(requests=1)  # its record
         make: Callable[..., Any] = getattr(self, planned.task.run.__name__)

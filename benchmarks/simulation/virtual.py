@@ -7,6 +7,7 @@ counts requests.
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import time
 from collections import Counter
@@ -16,13 +17,13 @@ from typing import Any, ClassVar
 
 import cloudpickle
 import pyarrow as pa
-import pyarrow.compute as pc
 from fox1.pipeline.engine.records import write_record
 from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, bundles
 from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.published import sorted_by_path
 from fox1.pipeline.run.records import LOOSE
 from fsspec import register_implementation
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from .made_up import MadeUp
 
@@ -34,6 +35,8 @@ DISPATCH_SECONDS = 0.0005
 NODE_SLOTS = 64
 LOST_EVERY = 1200.0
 """Seconds after which another node is lost, with what it was doing; one is put in its place."""
+TOGETHER = 256
+"""Results that are made up at once."""
 SAMPLED = 200
 """Tasks of a step that are pickled to see how large their arguments are."""
 
@@ -95,53 +98,63 @@ class Objects(MemoryFileSystem):  # type: ignore[misc]
     root: ClassVar[str] = ""
     finished: ClassVar[dict[str, pa.Table]] = {}
     """What tasks have published, by step: the engine's own."""
+    _listed_at: ClassVar[tuple[int, int]] = (-1, -1)
+    _own: ClassVar[list[str]] = []
+    _made_up: ClassVar[pa.Table] = sorted_by_path([])
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> str:
         path = str(path).removeprefix("simulated://").strip("/")
         return f"/{path}" if path else ""
 
-    def _names(self, prefix: str) -> pa.Table:
-        """Names of what tasks published that begin so, and their bytes."""
-        tables = [
-            t.filter(pc.starts_with(t.column("path"), prefix)).select(["path", "bytes"]) for t in self.finished.values()
-        ]
-        return pa.concat_tables(tables) if tables else pa.table({"path": pa.array([], pa.string()), "bytes": []})
+    @classmethod
+    def _below(cls, folder: str) -> Iterator[tuple[str, int]]:
+        """(name, bytes) of all objects below a folder, in no order."""
+        if (count := (len(cls.store), len(cls.finished))) != cls._listed_at:
+            cls._listed_at, cls._own = count, sorted(cls.store)
+            cls._made_up = sorted_by_path(cls.finished.values()).combine_chunks()
+        first, end = (bisect.bisect_left(cls._own, f"{folder}{c}") for c in "/0")
+        yield from ((name, cls.store[name].size) for name in cls._own[first:end] if name in cls.store)
+        if not f"{folder}/".startswith(f"{cls.root}/"):
+            return
+        names = cls._made_up.column("path").combine_chunks()
+        inside = f"{folder}/".removeprefix(f"{cls.root}/").removesuffix("/")
+        first, end = 0, len(names)
+        if inside:
+            first, end = (
+                bisect.bisect_left(range(len(names)), f"{inside}{c}", key=lambda i: names[i].as_py()) for c in "/0"
+            )
+        table = cls._made_up.slice(first, end - first)
+        for batch in table.select(["path", "bytes"]).to_batches(1 << 16):
+            for name, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield f"{cls.root}/{name}", size
 
     def ls(self, path: Any, detail: bool = True, **_: Any) -> list[Any]:
         self.requests["LIST"] += 1
         folder = self._strip_protocol(path)
-        try:
-            found = {e["name"]: e for e in super().ls(folder, True)}
-        except FileNotFoundError:
-            found = {}
-        inside = f"{folder}/".removeprefix(f"{self.root}/") if folder.startswith(self.root) else "/"
-        table = self._names(inside)
-        if table.num_rows:
-            rest = pc.utf8_slice_codeunits(table.column("path"), len(inside))
-            nested = pc.match_substring(rest, "/")
-            for name in pc.unique(pc.replace_substring_regex(rest.filter(nested), "/.*", "")).to_pylist():
-                place = f"{folder}/{name}"
-                found[place] = {"name": place, "size": 0, "type": "directory"}
-            direct = pc.invert(nested)
-            sizes = table.column("bytes").filter(direct).to_pylist()
-            for name, size in zip(rest.filter(direct).to_pylist(), sizes, strict=True):
-                found[f"{folder}/{name}"] = {"name": f"{folder}/{name}", "size": size, "type": "file"}
+        found: dict[str, Any] = {}
+        for name, size in self._below(folder):
+            child, slash, _rest = name[len(folder) + 1 :].partition("/")
+            kind = "directory" if slash else "file"
+            place = f"{folder}/{child}"
+            found.setdefault(place, {"name": place, "size": 0 if slash else size, "type": kind})
         if not found:
             raise FileNotFoundError(folder)
         return list(found.values()) if detail else sorted(found)
 
     def find(self, path: Any, maxdepth: Any = None, withdirs: bool = False, detail: bool = False, **_: Any) -> Any:
-        folder = self._strip_protocol(path)
-        found = super().find(folder, detail=True)
-        if folder.startswith(self.root):
-            table = self._names(f"{folder}/".removeprefix(f"{self.root}/"))
-            for batch in table.to_batches():
-                for name, size in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
-                    place = f"{self.root}/{name}"
-                    found[place] = {"name": place, "size": size, "type": "file"}
+        below = self._below(self._strip_protocol(path))
+        found = {name: {"name": name, "size": size, "type": "file"} for name, size in below}
         self.requests["LIST"] += 1 + len(found) // 1000
         return found if detail else sorted(found)
+
+    def get_file(self, rpath: Any, lpath: Any, **_: Any) -> None:
+        self.requests["FETCH"] += 1
+        path = self._strip_protocol(rpath)
+        if path not in self.store:
+            raise FileNotFoundError(path)
+        with open(lpath, "wb") as file:
+            file.write(self.store[path].getvalue())
 
     def put_file(self, lpath: Any, rpath: Any, callback: Any = None, mode: str = "overwrite", **_: Any) -> None:
         with open(lpath, "rb") as file:
@@ -149,7 +162,17 @@ class Objects(MemoryFileSystem):  # type: ignore[misc]
 
     def pipe_file(self, path: Any, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         self.requests["PUT"] += 1
-        super().pipe_file(path, value, mode)
+        place = self._strip_protocol(path)
+        if mode == "create" and place in self.store:
+            raise FileExistsError(place)
+        self.store[place] = MemoryFile(self, place, bytes(value))
+
+    def info(self, path: Any, **_: Any) -> dict[str, Any]:
+        self.requests["HEAD"] += 1
+        place = self._strip_protocol(path)
+        if place not in self.store:
+            raise FileNotFoundError(place)
+        return {"name": place, "size": self.store[place].size, "type": "file"}
 
     def cat_file(self, path: Any, start: Any = None, end: Any = None, **_: Any) -> bytes:
         self.requests["GET"] += 1
@@ -207,31 +230,39 @@ class Simulated:
         facts = self.steps.setdefault(step, StepFacts())
         facts.tasks += len(tasks)
         self._pickle(facts, tasks)
-        began = time.process_time()
         self._made_up.begin(step, len(tasks))
         took: dict[int, float] = {}
-        for place, planned in enumerate(tasks):
-            result, work = self._made_up.result(planned, step)
-            seconds = work.seconds + work.requests * REQUEST_SECONDS + work.moved / BANDWIDTH
-            took[planned.index] = seconds
-            facts.seconds += seconds
-            facts.requests += work.requests
-            facts.moved += work.moved
-            facts.written += work.written
-            facts.longest = max(facts.longest, seconds)
-            if not work.one_frame:
-                facts.longest_split = max(facts.longest_split, seconds)
-            if work.one_frame or work.serial:
-                facts.serial = max(facts.serial, seconds)
-            if planned.key and place >= len(tasks) - LOOSE:
-                # The driver gathers the records of all others before it could look at one.
-                write_record(paths, step, planned.task.name, planned.key, result)
-            self.own_seconds += time.process_time() - began
-            yield planned.index, Outcome(result, "", "", False, "node", seconds, TASK_MEMORY // 2, 0)
+        for first in range(0, len(tasks), TOGETHER):
+            some = tasks[first : first + TOGETHER]
             began = time.process_time()
+            results = [self._result(facts, planned, took) for planned in some]
+            for place, (planned, result) in enumerate(zip(some, results, strict=True), first):
+                if planned.key and place >= len(tasks) - LOOSE:
+                    # The driver gathers the records of all others before it could look at one.
+                    write_record(paths, step, planned.task.name, planned.key, result)
+            self.own_seconds += time.process_time() - began
+            for planned, result in zip(some, results, strict=True):
+                yield planned.index, Outcome(result, "", "", False, "node", took[planned.index], TASK_MEMORY // 2, 0)
+        began = time.process_time()
         for clock in self.clocks:
             clock.step(step, list(_bundled(tasks, took, clock.slots)))
         self.own_seconds += time.process_time() - began
+
+    def _result(self, facts: StepFacts, planned: Planned, took: dict[int, float]) -> Any:
+        """What a task returns; what it takes is added to what its step does."""
+        result, work = self._made_up.result(planned)
+        seconds = work.seconds + work.requests * REQUEST_SECONDS + work.moved / BANDWIDTH
+        took[planned.index] = seconds
+        facts.seconds += seconds
+        facts.requests += work.requests
+        facts.moved += work.moved
+        facts.written += work.written
+        facts.longest = max(facts.longest, seconds)
+        if not work.one_frame:
+            facts.longest_split = max(facts.longest_split, seconds)
+        if work.one_frame or work.serial:
+            facts.serial = max(facts.serial, seconds)
+        return result
 
     def _pickle(self, facts: StepFacts, tasks: Sequence[Planned]) -> None:
         """What the driver does for each task that it sends; of many, a sample stands for all. The first are the heaviest."""
