@@ -29,7 +29,7 @@ from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, FileSet, Ru
 from fox1.pipeline.run.identity import Group, SourceFile
 from fox1.pipeline.signals.scan import FileSignals
 from fox1.pipeline.sources.formats import CHUNK
-from fox1.pipeline.sources.pieces import SINGLE, CountedLines, CountedParts
+from fox1.pipeline.sources.pieces import MOST_TEXT, SINGLE, CountedLines, CountedParts
 from fox1.pipeline.text.survivors import DecidedFile
 from fox1.pipeline.tokens.shards import EncodedDocuments, GroupTokens, TokenShard
 from fox1.tokenize.model import TokenizerSettings, train
@@ -204,7 +204,6 @@ class Results:
     def count_frames(self, planned: Planned, work: Work, file: SourceFile, most: int) -> CountedParts:
         fate = self.fates[file.corpus]
         text = min(text_of(file, fate), SINGLE * most)
-        work.one_frame = True
         work.reads(text / fate.text_per_byte / CHUNK, text / fate.text_per_byte)
         work.seconds = text / DECODE
         return CountedParts((), text)
@@ -219,7 +218,7 @@ class Results:
         stored = text if file.piece else file.size
         work.reads(stored / CHUNK, stored)
         work.seconds += text / rate
-        work.one_frame |= is_one_frame(file)
+        work.one_frame |= is_one_frame(file) and text > MOST_TEXT
         return text
 
     def scan_file(self, planned: Planned, work: Work, file: SourceFile, *_: Any) -> FileSignals:

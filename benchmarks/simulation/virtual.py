@@ -196,6 +196,8 @@ class StepFacts:
     longest: float = 0.0
     longest_split: float = 0.0
     """Of the tasks that do not read a file of a single frame."""
+    slowest: str = ""
+    """The name of that task."""
     serial: float = 0.0
     """Longest of the tasks that cannot be split."""
     requests: int = 0
@@ -258,8 +260,8 @@ class Simulated:
         facts.moved += work.moved
         facts.written += work.written
         facts.longest = max(facts.longest, seconds)
-        if not work.one_frame:
-            facts.longest_split = max(facts.longest_split, seconds)
+        if not work.one_frame and seconds > facts.longest_split:
+            facts.longest_split, facts.slowest = seconds, planned.task.name
         if work.one_frame or work.serial:
             facts.serial = max(facts.serial, seconds)
         return result
