@@ -79,7 +79,7 @@ def write_recipe(folder: Path, fraction: float) -> Recipe:
     return recipe
 
 
-def simulate(fraction: float, slots: Sequence[int], folder: Path) -> dict[str, Any]:
+def simulate(fraction: float, slots: Sequence[int], folder: Path, resume: bool = True) -> dict[str, Any]:
     """One run and its resumption; what both took."""
     os.environ["FOX1_SCRATCH"] = str(folder / "scratch")
     recipe = write_recipe(folder, fraction)
@@ -105,7 +105,7 @@ def simulate(fraction: float, slots: Sequence[int], folder: Path) -> dict[str, A
         "driver_requests": requests,
         "artifacts": sum(table.num_rows for table in engine.finished.values()),
         "records_bytes": sum(file.size for name, file in Objects.store.items() if "/records/" in name),
-        **resumed(settings, paths, executor, engine),
+        **(resumed(settings, paths, executor, engine) if resume else {}),
         **totals(executor),
     }
 

@@ -7,6 +7,7 @@ A sparse file takes no room but its name and size. Files, bytes, documents and s
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,25 +63,36 @@ def sizes(recipe: Recipe) -> Iterator[tuple[str, int]]:
         yield path, int(_CRAWL / files)
 
 
+def _kind(path: str) -> str:
+    """Files of one kind are alike: those of a source, or of a folder."""
+    if path.startswith("dolma/"):
+        return path.partition("-0")[0]
+    return os.path.dirname(path).split("/chunk")[0]
+
+
 def write_sparse(recipe: Recipe, root: Path, share: float) -> int:
-    """Make about a share of the files of each corpus, at least one of each kind, chosen evenly; how many these are."""
-    seen: dict[str, float] = {}
-    count = 0
-    for path, size in sizes(recipe):
-        kind = os.path.dirname(path).split("/chunk")[0]
-        if path.startswith("dolma/"):
-            kind = path.partition("-0")[0]
-        # The k-th file of a kind is taken where k * share passes a whole number.
-        before = seen.setdefault(kind, 1 - share)
-        seen[kind] = before + share
-        if int(seen[kind]) == int(before):
+    """Make a share of the files of each kind, chosen evenly; how many these are.
+
+    Where that is less than one file, it is made smaller.
+    """
+    found = list(sizes(recipe))
+    count = Counter(_kind(path) for path, _ in found)
+    taken = Counter[str]()
+    seen = Counter[str]()
+    for path, size in found:
+        kind = _kind(path)
+        seen[kind] += 1
+        wanted = seen[kind] * share
+        if count[kind] * share < 1:
+            size, wanted = int(size * count[kind] * share), float(seen[kind] == 1)
+        if int(wanted + 1e-9) <= taken[kind] or (taken[kind] and wanted <= 1):
             continue
+        taken[kind] += 1
         place = root / path
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place, "xb") as file:
             file.truncate(size)
-        count += 1
-    return count
+    return taken.total()
 
 
 def is_one_frame(file: SourceFile) -> bool:

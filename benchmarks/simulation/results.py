@@ -19,7 +19,7 @@ from fox1.pipeline.engine.records import artifacts_in
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.two_level import Partition
 from fox1.pipeline.filter.judge import FilteredGroup, FilterSettings, Verdict
-from fox1.pipeline.filter.rules import RuleCounts, RulesFile
+from fox1.pipeline.filter.rules import FAN_IN, RuleCounts, RulesFile
 from fox1.pipeline.mix.blocks import PartitionDocuments
 from fox1.pipeline.prepare.contamination import PreparedContamination
 from fox1.pipeline.prepare.quality import PreparedQuality
@@ -245,15 +245,16 @@ class Results:
         verdicts = tuple(Verdict(group.corpus, subset, reason, k) for (subset, reason), k in found.items() if k)
         self.compared += sum(v.documents for v in verdicts if not v.reason)
         filtered = artifact(self.paths.filtered(group.name), n * FILTER_ROW, n)
-        rules = artifact(self.paths.counts(f"rules/{group.name}.json"), RULES)
+        rules = self._rules(self.paths.counts(f"rules/{group.name}.json"))
         return FilteredGroup(filtered, verdicts, rules, ())
 
     def add_rules(self, planned: Planned, work: Work, counted: FileSet, path: Path) -> RulesFile:
         work.reads(len(counted), RULES * len(counted))
-        if self._count > 64:
-            return RulesFile(artifact(path, RULES))
-        # The driver reads the last ones.
-        return RulesFile(RuleCounts().write(path))
+        return RulesFile(self._rules(path))
+
+    def _rules(self, path: Path) -> Artifact:
+        """Of few files the driver reads all."""
+        return artifact(path, RULES) if self._count > FAN_IN else RuleCounts().write(path)
 
     def _reads_columns(self, work: Work, files: Sequence[Artifact], part: float) -> None:
         """Some columns of tables: a footer, and a range of each row group."""

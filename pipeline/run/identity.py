@@ -29,7 +29,7 @@ GROUP_TEXT = 256 << 20
 GROUP_FILES = 32
 """Files of a group, more or less: a task is sent what is known of each."""
 MIN_GROUPS = 4
-TEXT_PER_BYTE = {".gz": 3, ".zst": 4, ".parquet": 2}
+TEXT_PER_BYTE = {".gz": 3, ".zst": 4, ".parquet": 4}
 """About how much text a stored byte holds, by suffix, where nobody has counted."""
 
 

@@ -1,0 +1,32 @@
+"""The planning of the full recipe at two small fractions: nothing that the driver does grows faster than the corpora."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+from fox1.benchmarks import simulate
+from fox1.benchmarks.simulation import results, virtual
+
+FRACTIONS = (0.001, 0.002)
+
+
+def test_what_the_driver_does_grows_no_faster_than_the_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One round of dedupe, no record that a resumption would need, and a disk that does not wait.
+    monkeypatch.setattr(results, "LIVE", ())
+    monkeypatch.setattr(virtual, "LOOSE", 0)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    # `simulate` sets it.
+    monkeypatch.setenv("FOX1_SCRATCH", "")
+    runs = []
+    for fraction in FRACTIONS:
+        folder = tmp_path / str(fraction)
+        folder.mkdir()
+        runs.append(simulate.simulate(fraction, (512,), folder, resume=False))
+    few, many = runs
+    for name in ("tasks", "pickled_bytes", "artifacts"):
+        slope = math.log(many[name] / few[name]) / math.log(FRACTIONS[1] / FRACTIONS[0])
+        assert slope <= 1.05, f"{name} grows as n^{slope:.2f}"
+    assert many["arguments_bytes"] < 100_000
