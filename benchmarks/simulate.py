@@ -37,6 +37,7 @@ from fox1.recipes.settings import curate_settings
 from fox1.storage import store
 
 from .simulation.made_up import MadeUp
+from .simulation.planned import plan
 from .simulation.published import fates, write_sparse
 from .simulation.virtual import NODE_SLOTS, REQUEST_SECONDS, Clock, Objects, Simulated
 
@@ -48,8 +49,9 @@ GROWING = ("tasks", "driver_cpu_s", "driver_bytes", "requests", "pickled_bytes",
 """What is compared between fractions."""
 
 
-def write_recipe(folder: Path, fraction: float) -> Recipe:
-    """The full recipe with its files, lists and model below a folder, and budgets for a fraction of the corpora."""
+def write_recipe(folder: Path, fraction: float) -> tuple[Recipe, int]:
+    """(the full recipe with its files, lists and model below a folder, and budgets for a fraction of the corpora; how many
+    files)."""
     corpora, lists = folder / "corpora", folder / "lists"
     lists.mkdir(parents=True)
     for name in ("items.jsonl", "tokenizer.model"):
@@ -75,14 +77,13 @@ def write_recipe(folder: Path, fraction: float) -> Recipe:
     path = folder / "simulated.yaml"
     path.write_text(yaml.safe_dump(value))
     recipe = load_recipe(str(path), [])[0]
-    write_sparse(recipe, corpora, fraction)
-    return recipe
+    return recipe, write_sparse(recipe, corpora, fraction)
 
 
 def simulate(fraction: float, slots: Sequence[int], folder: Path, resume: bool = True) -> dict[str, Any]:
     """One run and its resumption; what both took."""
     os.environ["FOX1_SCRATCH"] = str(folder / "scratch")
-    recipe = write_recipe(folder, fraction)
+    recipe, files = write_recipe(folder, fraction)
     settings = curate_settings(recipe)
     root = store.open_root("simulated://bucket/run")
     paths = RunPaths(root)
@@ -103,6 +104,13 @@ def simulate(fraction: float, slots: Sequence[int], folder: Path, resume: bool =
         "driver_cpu_s": cpu,
         "driver_bytes": peak,
         "driver_requests": requests,
+        "units": {
+            "bytes": made_up.totals["text"],
+            "documents": made_up.documents,
+            "kept_bytes": made_up.totals["kept_bytes"],
+            "trained_tokens": sum(p.tokens for p in settings.mix.phases),
+            "files": files,
+        },
         "artifacts": sum(table.num_rows for table in engine.finished.values()),
         "records_bytes": sum(file.size for name, file in Objects.store.items() if "/records/" in name),
         **(resumed(settings, paths, executor, engine) if resume else {}),
@@ -187,6 +195,18 @@ def dollars(run: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def plan_errors(runs: Sequence[Mapping[str, Any]], slots: int) -> dict[str, float]:
+    """How far a plan of the largest run, from the rates of the smallest one, is off."""
+    first, last = runs[0], runs[-1]
+    recipe = load_recipe("fox1", [f"scale={last['fraction']}"])[0]
+    made = plan(recipe, curate_settings(recipe), first, last["fraction"], slots)
+    return {
+        "hours": made.wall_seconds / last[f"on_{slots}"]["seconds"] - 1,
+        "core-hours": made.cpu_seconds / last["core_seconds"] - 1,
+        "tasks": sum(s.tasks for s in made.stages) / last["tasks"] - 1,
+    }
+
+
 def show(runs: Sequence[Mapping[str, Any]], slots: Sequence[int]) -> None:
     """The table of docs/scale.md, and what each step takes of the largest run."""
     last = runs[-1]
@@ -234,6 +254,8 @@ def show(runs: Sequence[Mapping[str, Any]], slots: Sequence[int]) -> None:
             f"{on['ratio_of_steps']:.2f} of what steps apart allow; {100 * on['redone_share']:.2f} % redone"
         )
     print("dollars: " + ", ".join(f"{name} {value:,.0f}" for name, value in dollars(last).items()))
+    errors = plan_errors(runs, slots[0])
+    print(f"plan against {slots[0]} slots: " + ", ".join(f"{name} {100 * e:+.0f} %" for name, e in errors.items()))
     print("growth: " + ", ".join(f"{name} n^{slope:.2f}" for name, slope in slopes(runs).items()))
 
 
@@ -255,6 +277,7 @@ def summary(runs: Sequence[Mapping[str, Any]], slots: Sequence[int]) -> dict[str
         "arguments_kb": round(last["arguments_bytes"] / 1000, 1),
         "resume_s": round(last["resume_s"], 1),
         "redone_share": round(last[f"on_{few}"]["redone_share"], 4),
+        "plan_error": round(abs(plan_errors(runs, few)["hours"]), 3),
     }
 
 

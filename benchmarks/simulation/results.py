@@ -225,6 +225,7 @@ class Results:
         text = self._reads_source(work, file, SCAN)
         n = max(1, int(text * self.fates[file.corpus].documents_per_byte))
         self.documents += n
+        self.totals["text"] += text
         return FileSignals(
             artifact(self.paths.signals(file.corpus, file.part), n * SIGNALS, n),
             artifact(self.paths.signatures(file.corpus, file.part), n * SIGNATURES, n),
@@ -278,4 +279,5 @@ class Results:
                 shards.append(TokenShard(subset, artifact(path, 4.1 * tokens + 30 * n, n), tokens, int(n * size)))
         work.seconds += sum(s.bytes for s in shards) / ENCODE
         n, tokens = sum(kept.values()), sum(s.tokens for s in shards)
+        self.totals["kept_bytes"] += sum(s.bytes for s in shards)
         return GroupTokens(tuple(shards), EncodedDocuments(0, 0, n, tokens, sum(s.bytes for s in shards)))
