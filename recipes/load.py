@@ -6,7 +6,6 @@ import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +323,7 @@ def stored_settings(stored: Path, trust: bool = False, moves: Sequence[str] = ()
 
     Whoever trusts a recipe to run code also lets its lists lead to private addresses.
     """
-    return replace(curate_settings(stored_recipe(stored, trust, moves=moves)[0]), private_hosts=trust)
+    return curate_settings(stored_recipe(stored, trust, moves=moves)[0]).reaching(private_hosts=trust)
 
 
 def change_filters(

@@ -18,8 +18,8 @@ import fsspec
 import zstandard
 
 from ...storage.reading import Misshapen, open_regular
+from ...storage.web import http_options, naming_private_hosts
 from .folder import local_path
-from .web import http_options, naming_private_hosts
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10

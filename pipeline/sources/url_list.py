@@ -1,7 +1,7 @@
 """The files that a list names, one a line: URLs of http, https, s3 and hf, and paths below the folder of the list.
 
 A list is a text of somebody else, so a line says which file and nothing more: it names neither a reader nor another kind of
-file system, no other place on this machine, and no private address (`web.py`).
+file system, no other place on this machine, and no private address (`storage/web.py`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from ...storage.names import stays_below
+from ...storage.web import REMEDY, Reach, WebUrl, private_address
 from .adapter import is_plain
 from .folder import Entry, Folder, local_path
 from .formats import open_source
 from .globs import matches
-from .web import REMEDY, Reach, WebUrl, private_address
 
 SCHEMES = ("http", "https", "s3", "hf")
 MOST_BYTES = 256 << 20

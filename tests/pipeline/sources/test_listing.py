@@ -15,13 +15,12 @@ from typing import Any
 import fsspec
 import pytest
 from fox1.pipeline.run.identity import SourceFile, TableReader
-from fox1.pipeline.sources import web
 from fox1.pipeline.sources.formats import open_source
 from fox1.pipeline.sources.globs import escape, matches, reaches
 from fox1.pipeline.sources.listing import SourceSettings, check_unchanged, current_version, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
-from fox1.pipeline.sources.web import Reach, WebUrl, http_options, is_public
+from fox1.storage.web import Reach, WebUrl, http_options, is_public, private_address
 
 ROW = b'{"text": "a fox"}\n'
 
@@ -435,4 +434,4 @@ def test_a_reader_is_a_class_that_reads_files_and_installed(tmp_path: Path, monk
 
 def test_the_address_of_an_own_root_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("10.0.0.7", 443))])
-    assert web.private_address("https://data.corp/x") == "10.0.0.7"
+    assert private_address("https://data.corp/x") == "10.0.0.7"
