@@ -112,7 +112,7 @@ def read_manifest(paths: RunPaths) -> dict[str, Any]:
     manifest, where = read_json(paths.manifest), shown(paths.manifest)
     if (version := manifest.get("version")) != VERSION:
         raise ValueError(
-            f"{where} is of version {printable(str(version)[:20])}, and this fox1 reads version {VERSION}; read the run with the "
+            f"{where} is of version {printable(repr(version)[:20])}, and this fox1 reads version {VERSION}; read the run with the "
             "version of fox1 that wrote it, or curate it again"
         )
     try:

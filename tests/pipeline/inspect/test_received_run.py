@@ -119,6 +119,7 @@ def test_no_phase_has_a_name_that_commands_take_for_another(name: str, corpora: 
 
 MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a later version": (lambda m: m.update(version=99), "version 99, and this fox1 reads version 1"),
+    "a version that is text": (lambda m: m.update(version="1"), "version '1', and this fox1 reads version 1"),
     "no version": (lambda m: m.pop("version"), "version None"),
     "a file outside": (
         lambda m: m["artifacts"].update({"../x": {"bytes": 1, "rows": 0, "hash": ""}}),
