@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import dedupe
 from fox1.pipeline.engine.tasks import Engine, InProcess, Outcome, Planned, Progress, attempt
-from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
+from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, Verdict
 from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, RunPaths
 from fox1.pipeline.run.columns import Columns
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
@@ -148,7 +148,8 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
         columns = [pa.array(np.zeros(n, np.uint64)), pa.repeat("", n), empty]
         pq.write_table(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), path)
         kept = (Verdict("web", "crawl", "", n),)
-        filtered[group.name] = FilteredGroup(Artifact(str(path), 0, n, group.name), kept, RuleCounts({}, {}, ()), ())
+        artifact = Artifact(str(path), 0, n, group.name)
+        filtered[group.name] = FilteredGroup(artifact, kept, artifact, ())
     return groups, signals, filtered
 
 

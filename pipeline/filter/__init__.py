@@ -2,6 +2,7 @@
 
 stage.py      plans a task per group of files; returns what was kept and the funnel
 judge.py      a task: for every document the first rule that failed, in recipe order, and all that failed
+rules.py      how many documents failed which rules, added up in files
 exclude.py    documents removed on request: lists of rows, URLs, native ids and content hashes
 reasons.py    the signal and value behind a reason
 

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..run.artifacts import Artifact, RunPaths, merge_counts, parquet_writer
+from ..run.artifacts import Artifact, RunPaths, parquet_writer
 from ..run.columns import open_columns
 from ..run.identity import Group
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from .exclude import EXCLUDED, load_excluded
+from .rules import RuleCounts
 
 ALL = "all"
 LANGUAGES = "languages"
@@ -113,33 +114,14 @@ class Verdicts(Counter[tuple[str, str, str]]):
 
 
 @dataclass(frozen=True)
-class RulePair:
-    """How many documents fail two rules."""
-
-    first: str
-    second: str
-    documents: int
-
-
-@dataclass(frozen=True)
-class RuleCounts:
-    """How many documents fail which rules, whether or not a rule is the first that they fail."""
-
-    failed: dict[str, int]
-    """By rule: documents that fail it at all."""
-    alone: dict[str, int]
-    """By rule: documents that fail nothing else."""
-    both: tuple[RulePair, ...]
-
-
-@dataclass(frozen=True)
 class FilteredGroup:
     """What the filter says of a group."""
 
     filtered: Artifact
     """`FILTERED_SCHEMA`."""
     verdicts: tuple[Verdict, ...]
-    rules: RuleCounts
+    rules: Artifact
+    """`RuleCounts` as JSON."""
     entries: tuple[int, ...]
     """Places of the exclude list's entries that name a document."""
 
@@ -156,7 +138,7 @@ def filter_group(
     taken_out = load_excluded(exclude)
     columns = list(dict.fromkeys([*settings.columns, *taken_out.columns]))
     entries: set[int] = set()
-    verdicts, rules = Verdicts(), _Rules()
+    verdicts, rules = Verdicts(), RuleCounts()
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
         for scanned in signals:
             for batch in signal_batches(scanned.file, columns):
@@ -169,7 +151,8 @@ def filter_group(
                     verdicts[group.corpus, row["subset"], row["reason"]] += row["count_all"]
                 rules.add(failed)
                 out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
-    return FilteredGroup(out.artifact, verdicts.listed(), rules.counts(), tuple(sorted(entries)))
+    counted = rules.write(paths.counts(f"rules/{group.name}.json"))
+    return FilteredGroup(out.artifact, verdicts.listed(), counted, tuple(sorted(entries)))
 
 
 def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[tuple[str, np.ndarray]]:
@@ -227,30 +210,6 @@ def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.L
     every = names.take(pa.array(np.nonzero(hits)[1] + 1))
     type_ = FILTERED_SCHEMA.field("reasons").type
     return names.take(pa.array(first)), pa.ListArray.from_arrays(pa.array(offsets), every, type=type_)
-
-
-class _Rules:
-    """Counts `RuleCounts`, batch by batch."""
-
-    def __init__(self) -> None:
-        self._failed: dict[str, int] = {}
-        self._alone: dict[str, int] = {}
-        self._both: Counter[tuple[str, str]] = Counter()
-
-    def add(self, failed: list[tuple[str, np.ndarray]]) -> None:
-        hits = np.stack([hit for _, hit in failed], axis=1).astype(np.int64)
-        alone = hits[hits.sum(axis=1) == 1].sum(axis=0)
-        together = hits.T @ hits
-        names = [name for name, _ in failed]
-        for i, name in enumerate(names):
-            merge_counts(self._failed, {name: int(together[i, i])})
-            merge_counts(self._alone, {name: int(alone[i])})
-            for k in range(i):
-                if together[i, k]:
-                    self._both[names[k], name] += int(together[i, k])
-
-    def counts(self) -> RuleCounts:
-        return RuleCounts(self._failed, self._alone, tuple(RulePair(*pair, n) for pair, n in self._both.items()))
 
 
 def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..engine.tasks import Engine, Task
-from ..run.artifacts import merge_counts
 from ..run.identity import Group
 from ..signals.scan import FileSignals
 from .exclude import PreparedExclude, load_excluded
 from .judge import FilteredGroup, FilterSettings, filter_group
+from .rules import RuleCounts, sum_rules
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,8 @@ class Filtered:
 
     groups: Mapping[str, FilteredGroup]
     """By name of the group."""
+    rules: RuleCounts
+    """`stats/filter.json`: how many documents failed each rule, failed it alone, and failed pairs of rules."""
     exclude: dict[str, Any]
     """`stats/exclude.json`: what the exclude lists named; empty without any."""
 
@@ -36,17 +37,6 @@ class Filtered:
             f"exclude: {len(missed):,} of {self.exclude['entries']:,} entries name no document of this run, "
             f"e.g. {missed[0]}"
         ]
-
-    def rules(self) -> dict[str, dict[str, int]]:
-        """`stats/filter.json`: how many documents failed each rule, failed it alone, and failed pairs of rules."""
-        failed: dict[str, int] = {}
-        alone: dict[str, int] = {}
-        both: Counter[str] = Counter()
-        for group in self.groups.values():
-            merge_counts(failed, group.rules.failed)
-            merge_counts(alone, group.rules.alone)
-            both.update({f"{pair.first}|{pair.second}": pair.documents for pair in group.rules.both})
-        return {"failed": failed, "alone": alone, "both": dict(both)}
 
 
 def filter_documents(
@@ -81,4 +71,5 @@ def filter_documents(
             "entries": len(entries),
             "without_document": [entry for i, entry in enumerate(entries) if i not in named],
         }
-    return Filtered({g.name: result for g, result in zip(groups, results, strict=True)}, found)
+    rules = sum_rules(engine, VERSION, [result.rules for result in results])
+    return Filtered({g.name: result for g, result in zip(groups, results, strict=True)}, rules, found)

@@ -14,8 +14,8 @@ from ..sources.listing import NamedFile
 from .benchmarks import benchmark_files
 from .contamination import ContaminationSettings, PreparedContamination, prepare_contamination
 from .quality import PreparedQuality, QualitySettings, prepare_quality
-from .text_sample import SubsetName
-from .tokenizer import PreparedTokenizer, prepare_tokenizer
+from .text_sample import SubsetName, files_read
+from .tokenizer import PreparedTokenizer, prepare_tokenizer, seeds_of
 from .urls import PreparedUrls, prepare_urls
 
 VERSION = 4
@@ -76,10 +76,14 @@ def prepare(
     # Where a named model lies is no fact of it.
     asked = replace(tokenizer.of_model, model="")
     tasks: list[Task[object]] = [
-        Task("tokenizer", prepare_tokenizer, (training, barred, named, asked, seed, paths)),
+        Task(
+            "tokenizer",
+            prepare_tokenizer,
+            (files_read(training, seeds_of(named, seed)), barred, named, asked, seed, paths),
+        ),
     ]
     if quality.domains:
-        tasks.append(Task("quality", prepare_quality, (training, barred, quality, seed, paths)))
+        tasks.append(Task("quality", prepare_quality, (files_read(training, [seed]), barred, quality, seed, paths)))
     if contamination.benchmarks:
         items = [NamedFile.of(f) for b in contamination.benchmarks for f in benchmark_files(b)]
         tasks.append(Task("contamination", prepare_contamination, (contamination, items, paths)))

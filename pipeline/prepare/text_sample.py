@@ -31,6 +31,13 @@ def chosen_files(files: Sequence[SourceFile], corpus: str, seed: int) -> list[So
     return sorted(training, key=lambda f: file_hash(f.corpus, f.path, seed + 2))[:FILES]
 
 
+def files_read(files: Sequence[SourceFile], seeds: Sequence[int]) -> list[SourceFile]:
+    """The files that samples with these seeds read, in their order: a task is sent no others."""
+    corpora = sorted({f.corpus for f in files if not f.held_out})
+    chosen = {f.name for corpus in corpora for seed in seeds for f in chosen_files(files, corpus, seed)}
+    return [f for f in files if f.name in chosen]
+
+
 def sample_text(
     files: Sequence[SourceFile], barred: Sequence[SubsetName], sample_bytes: int, seed: int
 ) -> Iterator[str]:

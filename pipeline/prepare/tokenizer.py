@@ -40,6 +40,11 @@ class PreparedTokenizer:
     bos: int
 
 
+def seeds_of(named: NamedFile | None, seed: int) -> list[int]:
+    """Of the samples that a tokenizer is trained on, unless it is named, and measured on."""
+    return [seed + 1] if named else [seed, seed + 1]
+
+
 def prepare_tokenizer(
     files: Sequence[SourceFile],
     barred: Sequence[SubsetName],
@@ -51,14 +56,14 @@ def prepare_tokenizer(
     """Put the run's tokenizer into ``prepare/``.
 
     Args:
-        files: of the training data, which train the tokenizer, unless one is named, and measure it.
+        files: of the training data, those that the samples of `seeds_of` read.
         barred: subsets that the licence policy excludes.
         named: the `.model` file of the recipe; None: train one.
     """
     if named:
         model = read_model(named.url)
     else:
-        model = train(sample_text(files, barred, settings.sample_bytes, seed), settings)
+        model = train(sample_text(files, barred, settings.sample_bytes, seeds_of(named, seed)[0]), settings)
     with publish(paths.tokenizer) as out:
         out.write(model)
     check_specials(load(paths.tokenizer), settings.specials)
@@ -68,7 +73,7 @@ def prepare_tokenizer(
     with publish(paths.prepare(PIECE_BYTES), rows=encoder.vocab_size) as sizes:
         np.save(sizes, encoder.piece_bytes.astype(np.uint16))
     # A small sample suffices to estimate, before all text is encoded, whether the budgets can be met.
-    texts = list(sample_text(files, barred, MEASURED_BYTES, seed + 1))
+    texts = list(sample_text(files, barred, MEASURED_BYTES, seeds_of(named, seed)[-1]))
     return PreparedTokenizer(
         model=out.artifact,
         piece_bytes=sizes.artifact,

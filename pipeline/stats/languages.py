@@ -36,12 +36,12 @@ def count_languages(files: Sequence[DecidedFile], index: FileSet) -> LanguageCou
     Args:
         index: of blocks by document.
     """
-    rows, kept_rows = Counter[str](), Counter[str]()
+    rows, kept_rows, parts = Counter[str](), Counter[str](), tuple(index)
     tokens: dict[int, Counter[str]] = {}
     for file in files:
         for ids, languages, kept in _slices(file):
             names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
-            segments = segments_between(index.files, *ids[[0, -1]].tolist())
+            segments = segments_between(parts, *ids[[0, -1]].tolist())
             at = np.searchsorted(ids, segments["doc_id"])
 
             def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:

@@ -70,7 +70,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
             **funnel_json(run.funnels, tokens.training),
             "held_out_rows": {f.corpus: f.rows for f in run.scan_funnels if f.held_out},
         },
-        "filter": run.filtered.rules(),
+        "filter": asdict(run.filtered.rules),
         "prepared": {name: figures_of(made) for name, made in prepared.items()},
         "overlap": run.decided.overlap,
         "dedupe": run.decided.figures,

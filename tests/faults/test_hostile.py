@@ -26,7 +26,7 @@ from fox1.commands.app import app
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import MAX_SUBSETS, dedupe
 from fox1.pipeline.engine.tasks import Engine, InProcess
-from fox1.pipeline.filter.judge import FilteredGroup, RuleCounts, Verdict
+from fox1.pipeline.filter.judge import FilteredGroup, Verdict
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import Artifact, RunPaths
@@ -322,7 +322,7 @@ def test_tables_that_stand_for_gigabytes_are_read_in_bounded_memory(tmp_path: Pa
 def test_more_subsets_than_a_run_can_tell_apart_are_refused() -> None:
     """Every two of them have a cell in the overlap: twelve thousand names in 89 KB would take gigabytes."""
     verdicts = tuple(Verdict("web", f"s{i}", "", 1) for i in range(MAX_SUBSETS + 1))
-    filtered = FilteredGroup(Artifact("", 0, 0, ""), verdicts, RuleCounts({}, {}, ()), ())
+    filtered = FilteredGroup(Artifact("", 0, 0, ""), verdicts, Artifact("", 0, 0, ""), ())
     with pytest.raises(ValueError, match=r"2,049 subsets, 2,049 of them in web, are more than a run can tell apart"):
         dedupe(
             Engine(RunPaths(Path("/run")), InProcess()), [], {}, {"web": filtered}, DedupeSettings(), MinHashSettings()

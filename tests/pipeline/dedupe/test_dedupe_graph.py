@@ -16,7 +16,7 @@ from fox1.pipeline.dedupe.order import DedupeSettings, Part, UrlSettings
 from fox1.pipeline.dedupe.stage import OldRun
 from fox1.pipeline.engine.shuffle_file import Levels
 from fox1.pipeline.engine.tasks import Engine, InProcess
-from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, RuleCounts, Verdict
+from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, Verdict
 from fox1.pipeline.run.artifacts import Artifact, RunPaths
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
 from fox1.pipeline.signals.minhash import MinHashSettings
@@ -131,7 +131,7 @@ def write_run(root: Path, docs: list[Doc], decided: dict[int, bool] | None = Non
         subsets = sorted({docs[i].subset for f in group.files for i in by_file[f.corpus, f.path]})
         verdicts = tuple(Verdict(group.corpus, subset, "", 1) for subset in subsets)
         filtered = stored.write(table, paths.filtered(group.name))
-        stored.filtered[group.name] = FilteredGroup(filtered, verdicts, RuleCounts({}, {}, ()), ())
+        stored.filtered[group.name] = FilteredGroup(filtered, verdicts, filtered, ())
     return stored, ids
 
 
@@ -442,5 +442,5 @@ def equal_documents(root: Path, n: int) -> Stored:
         columns = [pa.array(np.arange(size, dtype=np.uint64)), pa.repeat("", size), empty]
         filtered = stored.write(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), paths.filtered(group.name))
         kept = (Verdict("a", "s", "", size),)
-        stored.filtered[group.name] = FilteredGroup(filtered, kept, RuleCounts({}, {}, ()), ())
+        stored.filtered[group.name] = FilteredGroup(filtered, kept, filtered, ())
     return stored

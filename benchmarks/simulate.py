@@ -1,0 +1,282 @@
+"""The full recipe, planned and run on virtual clusters: what it takes, and how that grows with the corpora.
+
+    python -m benchmarks.simulate [--fraction 1] [--slots 512 4096] [--folder DIR]
+
+The corpora are sparse files of the published names and sizes, and the planning is the run's own (`curate`, its engine, leases,
+records and manifest). Only the executor and the store are replaced: tasks return made-up results, which no disk sees, and a
+virtual clock says when each would have ended, on so many slots of which a node is lost every 20 minutes
+(`simulation/virtual.py`, `simulation/results.py`). A tenth, a quarter, a half and all of the fraction run in a process each;
+then the run is resumed with everything finished. CPU and memory are those of the driver. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fox1.pipeline.curate import CurateSettings, curate
+from fox1.pipeline.engine.tasks import Engine
+from fox1.pipeline.run.artifacts import RunPaths
+from fox1.recipes.load import load_recipe
+from fox1.recipes.schema import Recipe
+from fox1.recipes.settings import curate_settings
+from fox1.storage import store
+
+from .simulation.made_up import MadeUp
+from .simulation.published import fates, write_sparse
+from .simulation.virtual import NODE_SLOTS, REQUEST_SECONDS, Clock, Objects, Simulated
+
+PARTS = (0.1, 0.25, 0.5, 1.0)
+SLOTS = (512, 4096)
+CORE_HOUR, GET_PRICE, PUT_PRICE, GIB_MONTH = 0.02, 0.4e-6, 5e-6, 0.023
+"""Dollars: an hour of a core of a spot machine, a request that reads, one that writes, a GiB kept for a month."""
+GROWING = ("tasks", "driver_cpu_s", "driver_bytes", "requests", "pickled_bytes", "artifacts", "records_bytes")
+"""What is compared between fractions."""
+
+
+def write_recipe(folder: Path, fraction: float) -> Recipe:
+    """The full recipe with its files, lists and model below a folder, and budgets for a fraction of the corpora."""
+    corpora, lists = folder / "corpora", folder / "lists"
+    lists.mkdir(parents=True)
+    for name in ("items.jsonl", "tokenizer.model"):
+        (lists / name).write_text("{}\n")
+    full = yaml.safe_load((Path(__file__).parent.parent / "recipes" / "fox1.yaml").read_text())
+    items = {"dataset": "", "config": "", "split": "", "files": [str(lists / "items.jsonl")]}
+    value = {
+        "extends": "fox1.yaml",
+        "name": "simulated",
+        "scale": fraction,
+        "sources": {
+            name: {"root": str(corpora / name), **({"urls": ""} if "urls" in source else {})}
+            for name, source in full["sources"].items()
+        },
+        "contamination": {
+            "benchmarks": {
+                name: {key: items[key] for key in items if key in b or key == "files"}
+                for name, b in full["contamination"]["benchmarks"].items()
+            }
+        },
+        "tokenizer": {"model": str(lists / "tokenizer.model")},
+    }
+    path = folder / "simulated.yaml"
+    path.write_text(yaml.safe_dump(value))
+    recipe = load_recipe(str(path), [])[0]
+    write_sparse(recipe, corpora, fraction)
+    return recipe
+
+
+def simulate(fraction: float, slots: Sequence[int], folder: Path) -> dict[str, Any]:
+    """One run and its resumption; what both took."""
+    os.environ["FOX1_SCRATCH"] = str(folder / "scratch")
+    recipe = write_recipe(folder, fraction)
+    settings = curate_settings(recipe)
+    root = store.open_root("simulated://bucket/run")
+    paths = RunPaths(root)
+    made_up = MadeUp(fates(recipe), paths)
+    executor = Simulated(made_up, [Clock(n) for n in slots])
+    Objects.root = Objects._strip_protocol("simulated://bucket/run")
+    Objects.store.clear()
+    Objects.requests.clear()
+    began = time.process_time()
+    engine = Engine(paths, executor)
+    Objects.finished = engine.finished
+    curate(settings, engine)
+    cpu = time.process_time() - began - executor.own_seconds
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    requests = dict(Objects.requests)
+    return {
+        "fraction": fraction,
+        "driver_cpu_s": cpu,
+        "driver_bytes": peak,
+        "driver_requests": requests,
+        "artifacts": sum(table.num_rows for table in engine.finished.values()),
+        "records_bytes": sum(file.size for name, file in Objects.store.items() if "/records/" in name),
+        **resumed(settings, paths, executor, engine),
+        **totals(executor),
+    }
+
+
+def resumed(settings: CurateSettings, paths: RunPaths, executor: Simulated, before: Engine) -> dict[str, Any]:
+    """Seconds to plan everything again where all is finished, requests included."""
+    store._known.clear()
+    # On another machine.
+    shutil.rmtree(str(paths.root))
+    Objects.requests.clear()
+    Objects.finished = dict(before.finished)
+    before.finished = {}
+    ran = executor.ran
+    began = time.monotonic()
+    curate(settings, Engine(paths, executor))
+    took = time.monotonic() - began
+    if executor.ran > ran:
+        raise AssertionError(f"{executor.ran - ran} finished tasks ran again")
+    asked = Objects.requests
+    # Listings, and the records that are no part yet, are asked for side by side.
+    several = asked["LIST"] + asked["FETCH"]
+    waited = REQUEST_SECONDS * (asked["GET"] + asked["PUT"] + asked["DELETE"] + several / store.REQUESTS)
+    return {"resume_s": took + waited, "resume_requests": dict(asked)}
+
+
+def totals(executor: Simulated) -> dict[str, Any]:
+    """What the steps of a run add up to."""
+    steps = executor.steps.values()
+    work, serial = sum(s.seconds for s in steps), sum(s.serial for s in steps)
+    value: dict[str, Any] = {
+        "tasks": sum(s.tasks for s in steps),
+        "requests": sum(s.requests for s in steps),
+        "moved_bytes": sum(s.moved for s in steps),
+        "written_bytes": sum(s.written for s in steps),
+        "pickled_bytes": sum(s.pickled for s in steps),
+        "arguments_bytes": max(s.arguments for s in steps),
+        "longest_task_s": max(s.longest_split for s in steps),
+        "longest_file_s": max(s.longest for s in steps),
+        "core_seconds": work,
+        "serial_seconds": serial,
+        "steps": {name: asdict(s) for name, s in executor.steps.items()},
+    }
+    for clock in executor.clocks:
+        least = max(work / clock.slots, serial)
+        # Steps follow each other, so none can use slots that another leaves free.
+        apart = sum(max(s.seconds / clock.slots, s.serial) for s in steps)
+        value[f"on_{clock.slots}"] = {
+            "seconds": clock.now,
+            "ratio": clock.now / least,
+            "ratio_of_steps": clock.now / apart,
+            "redone_share": clock.redone / clock.work,
+            "steps": clock.steps,
+        }
+    return value
+
+
+def in_a_process(fraction: float, slots: Sequence[int], folder: Path) -> dict[str, Any]:
+    """The same in a process of its own, so that its peak memory is its own."""
+    words = [sys.executable, "-m", __spec__.name, "--one", str(fraction), "--folder", str(folder), "--slots"]
+    done = subprocess.run([*words, *map(str, slots)], stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def slopes(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """By count: the largest slope in log-log between fractions that follow each other."""
+
+    def slope(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> float:
+        return math.log(b[name] / a[name]) / math.log(b["fraction"] / a["fraction"])
+
+    return {n: max((slope(a, b, n) for a, b in itertools.pairwise(runs)), default=0.0) for n in GROWING}
+
+
+def dollars(run: Mapping[str, Any]) -> dict[str, float]:
+    """What a run costs by the prices above."""
+    return {
+        "cores": run["core_seconds"] / 3600 * CORE_HOUR,
+        "requests": run["requests"] * (GET_PRICE + PUT_PRICE) / 2,
+        "a month of disk": run["written_bytes"] / 2**30 * GIB_MONTH,
+    }
+
+
+def show(runs: Sequence[Mapping[str, Any]], slots: Sequence[int]) -> None:
+    """The table of docs/scale.md, and what each step takes of the largest run."""
+    last = runs[-1]
+    print(
+        f"{'step':28s} {'tasks':>8s} {'core-h':>8s} {'longest s':>9s} {'requests':>11s} {'GiB moved':>10s} {'arg KB':>7s}",
+        end="",
+    )
+    print("".join(f" {f'min on {n}':>11s}" for n in slots))
+    for name, s in last["steps"].items():
+        print(
+            f"{name:28s} {s['tasks']:8,d} {s['seconds'] / 3600:8.1f} {s['longest']:9.1f} {s['requests']:11,d} "
+            f"{s['moved'] / 2**30:10,.1f} {s['arguments'] / 1000:7.1f}",
+            end="",
+        )
+        print("".join(f" {last[f'on_{n}']['steps'].get(name, 0) / 60:11.1f}" for n in slots))
+    print()
+    rows: list[tuple[str, str, float]] = [
+        ("tasks", "tasks", 1),
+        ("artifacts", "artifacts", 1),
+        ("driver, CPU seconds", "driver_cpu_s", 1),
+        ("driver, GiB", "driver_bytes", 2**30),
+        ("arguments of all tasks, GiB", "pickled_bytes", 2**30),
+        ("largest arguments, KB", "arguments_bytes", 1000),
+        ("requests, millions", "requests", 1e6),
+        ("TiB moved", "moved_bytes", 2**40),
+        ("TiB written", "written_bytes", 2**40),
+        ("core-hours", "core_seconds", 3600),
+        ("resume, seconds", "resume_s", 1),
+    ]
+    print(f"| {'fraction':28s} |" + "".join(f" {r['fraction']:>10g} |" for r in runs))
+    print("|---|" + "---|" * len(runs))
+    for label, key, unit in rows:
+        print(
+            f"| {label:28s} |"
+            + "".join(f" {r[key] / unit:>10,.{0 if unit == 1 and r[key] > 100 else 2}f} |" for r in runs)
+        )
+    for n in slots:
+        label = f"hours on {n} cores"
+        print(f"| {label:28s} |" + "".join(f" {r[f'on_{n}']['seconds'] / 3600:>10.2f} |" for r in runs))
+    print(f"\nlongest task: {last['longest_task_s']:.0f} s, of a file of one frame: {last['longest_file_s']:.0f} s")
+    for n in slots:
+        on = last[f"on_{n}"]
+        print(
+            f"{n} slots ({n // NODE_SLOTS} nodes): {on['seconds'] / 3600:.2f} h, {on['ratio']:.2f} of the least there is, "
+            f"{on['ratio_of_steps']:.2f} of what steps apart allow; {100 * on['redone_share']:.2f} % redone"
+        )
+    print("dollars: " + ", ".join(f"{name} {value:,.0f}" for name, value in dollars(last).items()))
+    print("growth: " + ", ".join(f"{name} n^{slope:.2f}" for name, slope in slopes(runs).items()))
+
+
+def summary(runs: Sequence[Mapping[str, Any]], slots: Sequence[int]) -> dict[str, Any]:
+    """The last line."""
+    last = runs[-1]
+    few, many = slots[0], slots[-1]
+    return {
+        "driver_gib": round(last["driver_bytes"] / 2**30, 3),
+        "driver_cpu_s": round(last["driver_cpu_s"], 1),
+        "growth": round(max(slopes(runs).values()), 3),
+        f"makespan_ratio_{few}": round(last[f"on_{few}"]["ratio"], 3),
+        f"makespan_ratio_{many}": round(last[f"on_{many}"]["ratio"], 3),
+        "longest_task_s": round(last["longest_task_s"], 1),
+        "tasks": last["tasks"],
+        "requests_per_mib": round(
+            (last["requests"] + sum(last["driver_requests"].values())) / (last["moved_bytes"] / 2**20), 3
+        ),
+        "arguments_kb": round(last["arguments_bytes"] / 1000, 1),
+        "resume_s": round(last["resume_s"], 1),
+        "redone_share": round(last[f"on_{few}"]["redone_share"], 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fraction", type=float, default=1.0, help="share of the corpora's files, and of the budgets")
+    parser.add_argument("--slots", type=int, nargs="+", default=list(SLOTS), help="tasks that run at once, by cluster")
+    parser.add_argument("--folder", default=None, help="where the sparse files and the driver's own files lie")
+    parser.add_argument("--one", type=float, default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one is not None:
+        print(json.dumps(simulate(options.one, options.slots, Path(options.folder))))
+        return
+    runs = []
+    for part in PARTS:
+        with tempfile.TemporaryDirectory(prefix="fox1-simulate-", dir=options.folder) as folder:
+            began = time.monotonic()
+            runs.append(in_a_process(options.fraction * part, options.slots, Path(folder)))
+            print(f"fraction {options.fraction * part:g}: {time.monotonic() - began:.0f} s", flush=True)
+    show(runs, options.slots)
+    print(json.dumps(summary(runs, options.slots)))
+
+
+if __name__ == "__main__":
+    main()
