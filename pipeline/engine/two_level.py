@@ -38,12 +38,15 @@ LEAST_MERGE = 128 << 20
 """What it reads at least, where that is more than pieces of `MOST_PIECE` make: a task costs the driver as much as any."""
 
 
-def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = MOST_MAPS) -> Levels:
+def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = 0) -> Levels:
     """How a shuffle of `total_bytes` from `maps` tasks into `partitions` goes.
 
     The pieces that merge tasks read (of map files) and that reducers read (of merged files) come out equally large.
+
+    Args:
+        most_maps: files for which one level is enough, however small their pieces are; 0: `MOST_MAPS`.
     """
-    if maps <= most_maps or total_bytes >= LEAST_PIECE * partitions * maps:
+    if maps <= (most_maps or MOST_MAPS) or total_bytes >= LEAST_PIECE * partitions * maps:
         return Levels(partitions)
     of_map = max(1, total_bytes // maps)
     coarse = max(1, round(math.sqrt(of_map * partitions / MERGE_BYTES)), of_map // MOST_PIECE)
