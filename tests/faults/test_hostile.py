@@ -190,7 +190,9 @@ def test_no_name_leads_out_of_a_run(hostile: Path) -> None:
 )
 def test_a_list_of_urls_names_files_below_its_folder(line: str, tmp_path: Path) -> None:
     (tmp_path / "urls.txt").write_text(f"https://x/a/b.jsonl\n{line}\n")
-    with pytest.raises(ValueError, match=r"leaves the folder|leads to no file below the folder|contains control characters") as caught:
+    with pytest.raises(
+        ValueError, match=r"leaves the folder|leads to no file below the folder|contains control characters"
+    ) as caught:
         list_sources([SourceSettings("c", "pile", urls=str(tmp_path / "urls.txt"))])
     assert not CONTROL.search(str(caught.value))
 
