@@ -134,7 +134,7 @@ def curate_resolved(
     from .pipeline.run.manifest import run_files
     from .recipes.travel import keep_lists
 
-    settings = replace(recipe.settings, private_hosts=allow_private_hosts)
+    settings = recipe.settings.reaching(allow_private_hosts)
     if against:
         settings = replace(settings, against=str(store.open_root(against)))
     if memory < LEAST_MEMORY:

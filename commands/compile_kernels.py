@@ -33,7 +33,6 @@ def _handle_text() -> None:
     import numpy as np
     import pyarrow as pa
 
-    from ..pipeline.mix import assign
     from ..pipeline.prepare.benchmarks import Item
     from ..pipeline.prepare.contamination import build
     from ..pipeline.run.identity import SourceFile
@@ -59,8 +58,7 @@ def _handle_text() -> None:
     s = segment(*scan.text_buffers(batch.column("text")))
     quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
-    begins = np.zeros(1, np.int64)
-    assign._hash_values(np.zeros(1, np.uint64), np.arange(3, dtype=np.int32), begins, begins + 3)
+    _mix()
     encode._Literals([("<s>", encode.CONTROL)]).find(batch.column("text"))
     encode.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)
@@ -71,6 +69,34 @@ def _handle_text() -> None:
     nothing = np.empty(0, np.int64), np.zeros(4, np.int64)
     pack.loss_spans(p.document, p.start, p.length, p.block, packed.n_blocks, *nothing)
     pack.fill(p.document, p.start, p.length, p.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)
+
+
+def _mix() -> None:
+    """Move a document through the shuffle of the mixture, with arrays that may be written and with Arrow's, that may not."""
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+
+    from ..pipeline.engine.rows import Column, Rows, RowShuffle, pack_rows, read_rows
+    from ..pipeline.engine.shuffle_file import Levels, read_partition, read_sizes
+    from ..pipeline.mix import assign
+
+    one = np.zeros(1, np.int64)
+    fixed = np.frombuffer(np.arange(3, dtype=np.int32).tobytes(), np.int32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rows")
+        out = RowShuffle(path, Levels(1))
+        for values in (fixed, fixed.copy()):
+            columns = [Column(values, one, one + 3)] * 2
+            out.add(*pack_rows(np.zeros(1, assign.ENTRY), columns))
+            assign._add_digests(one, np.zeros(1, assign.ENTRY), columns, np.zeros(1, np.uint64))
+        out.close()
+        merged = Rows().writer(Path(folder, "merged"), Levels(1))
+        merged.add_block(np.diff(read_sizes(path)[1], axis=0), read_partition(path, 0))
+        merged.close()
+        _, (ids, _) = read_rows([path], 0, assign.ENTRY, 2)
+        ids.take(one)
 
 
 def _dedupe(texts: list[str]) -> None:

@@ -82,7 +82,6 @@ def filter_command(
 
     The stored signals are filtered again and examples are shown; nothing is written.
     """
-    from dataclasses import replace
 
     from ..pipeline.curate import planned_files
     from ..pipeline.inspect.what_if import what_if
@@ -95,7 +94,7 @@ def filter_command(
 
     paths = RunPaths(run)
     recipes = change_filters(paths.recipe, overrides, trust, data or [])
-    now, then = (replace(curate_settings(recipe), private_hosts=trust) for recipe in recipes)
+    now, then = (curate_settings(recipe).reaching(private_hosts=trust) for recipe in recipes)
     groups = group_files(files_of_table(read_manifest(paths)["files"]))
     result = what_if(groups, paths, now.filter, then.filter, lambda corpus: planned_files(now, paths, corpus), examples)
     print_what_if(result, overrides)

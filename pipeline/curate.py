@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..storage import lease, store
+from ..storage.web import Reach, WebUrl
 from ..tokenize.model import TokenizerSettings
 from .dedupe.against import read_run
 from .dedupe.guard import check_losses
@@ -76,6 +77,24 @@ class CurateSettings:
     """Lists and redirects may lead to addresses that are not public."""
     against: str = ""
     """Folder of a finished run: its documents stay, and new ones that duplicate them are dropped."""
+
+    def reaching(self, private_hosts: bool) -> CurateSettings:
+        """The same settings; whatever they name may lead to addresses that are not public, or may not."""
+        if not private_hosts:
+            return self
+
+        def free(urls: Sequence[str]) -> tuple[str, ...]:
+            return tuple(WebUrl(url, Reach.ANY) for url in urls)
+
+        benchmarks = tuple(replace(b, files=free(b.files)) for b in self.contamination.benchmarks)
+        return replace(
+            self,
+            private_hosts=True,
+            url_lists=free(self.url_lists),
+            exclude_lists=free(self.exclude_lists),
+            tokenizer=replace(self.tokenizer, model=WebUrl(self.tokenizer.model, Reach.ANY)),
+            contamination=replace(self.contamination, benchmarks=benchmarks),
+        )
 
     def identity(self) -> str:
         """A hash of what was asked for. Without the places of files: what they hold is among the inputs."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..pipeline.curate import CurateSettings
@@ -36,7 +35,7 @@ def check_recipe(recipe: Recipe, say: Say, complain: Say, offline: bool = False,
     Raises:
         BudgetShort: the budgets exceed what the sources can ever give.
     """
-    settings = replace(curate_settings(recipe), private_hosts=private_hosts)
+    settings = curate_settings(recipe).reaching(private_hosts)
     say(f"{recipe.name}: keys and references are valid")
     opening = Opening(say, complain, offline)
     listed = [(source, opening.source(source, settings)) for source in settings.sources]

@@ -6,7 +6,6 @@ import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.sources.globs import escape
+from ..storage.lease import enclosing
 from ..storage.reading import read_bounded
 from ..storage.wording import printable
 from .check import absent_pools
@@ -139,9 +139,11 @@ def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if path.resolve() in seen:
+def _extended(path: Path, chain: list[Path]) -> dict[str, Any]:
+    """A recipe with those that it extends below it; appends their files to `chain`, its own first."""
+    if path.resolve() in chain:
         raise RecipeError(str(path), ["`extends` goes in a circle"])
+    chain.append(path.resolve())
     value = _read(path)
     parent = value.pop("extends", "")
     find_plugins(value, path.parent)
@@ -149,7 +151,7 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     value = _expanded(value)
     if not parent:
         return value
-    return _merge(_extended(find(str(parent), path.parent), (*seen, path.resolve())), value)
+    return _merge(_extended(find(str(parent), path.parent), chain), value)
 
 
 def _expanded(value: dict[str, Any]) -> dict[str, Any]:
@@ -225,10 +227,12 @@ def load_recipe(
         The recipe, and the resolved mapping it was made from (no `extends`, no variables): what a run stores.
 
     Raises:
-        RecipeError: naming the key and what to do.
+        RecipeError: naming the key and what to do; also where it lies in a run's folder, and names what runs code: whoever
+            made the run chose it.
     """
     path = find(name)
-    value = _extended(path)
+    chain: list[Path] = []
+    value = _extended(path, chain)
     for assignment in overrides:
         _set(value, assignment)
         if assignment.startswith("dedupe.preset="):
@@ -245,7 +249,17 @@ def load_recipe(
     recipe = parse(value, str(path))
     if absent := absent_pools(recipe):
         raise RecipeError(str(path), absent)
+    _refuse_code_of_runs(recipe, value, chain)
     return recipe, value
+
+
+def _refuse_code_of_runs(recipe: Recipe, value: Mapping[str, Any], chain: Sequence[Path]) -> None:
+    """Raise RecipeError for a recipe that runs code and is partly that of a run, which may be somebody else's."""
+    if code := next(named_code(recipe, value, plans=True), None):
+        for file in chain:
+            if folder := enclosing(file):
+                why = f"it lies in {folder}, which fox1 wrote, and names {code}, which runs code"
+                raise RecipeError(str(file), [f"{why}; if you trust it, copy it to another folder and use the copy"])
 
 
 def _leave_out(value: dict[str, Any]) -> None:
@@ -324,7 +338,7 @@ def stored_settings(stored: Path, trust: bool = False, moves: Sequence[str] = ()
 
     Whoever trusts a recipe to run code also lets its lists lead to private addresses.
     """
-    return replace(curate_settings(stored_recipe(stored, trust, moves=moves)[0]), private_hosts=trust)
+    return curate_settings(stored_recipe(stored, trust, moves=moves)[0]).reaching(private_hosts=trust)
 
 
 def change_filters(

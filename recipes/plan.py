@@ -19,6 +19,7 @@ from ..pipeline.capacity.estimate import (
     stored_rates,
 )
 from ..pipeline.capacity.rates import Rates, measure
+from ..pipeline.curate import CurateSettings
 from ..pipeline.engine.on_ray import ray_session
 from ..pipeline.engine.pool import pool_session
 from ..pipeline.inspect.run import stored_run
@@ -85,7 +86,7 @@ def plan_recipe(
             raise ValueError("a run is planned with its own recipe; leave out --set, or name a recipe")
     else:
         recipe = resolve(name, overrides, moves=moves).recipe
-    settings = replace(curate_settings(recipe), private_hosts=private_hosts)
+    settings = curate_settings(recipe).reaching(private_hosts)
     peak = peak_flops(machine.gpu)
     if peak is None:
         raise ValueError(f"--gpu {machine.gpu}: the peak of this GPU is not known; choose H100, H200 or A100")
@@ -105,7 +106,7 @@ def plan_recipe(
     if rates_file:
         rates = stored_rates(rates_file)
     else:
-        rates = _measure(recipe, share or SHARE, unknown, machine.nodes > 1, private_hosts, say)
+        rates = _measure(settings, share or SHARE, unknown, machine.nodes > 1, say)
     corpora = _expected(recipe) if unknown else corpora_of(files, rates)
     made = make_plan(
         settings,
@@ -119,10 +120,8 @@ def plan_recipe(
     return made, then
 
 
-def _measure(
-    recipe: Recipe, share: float, unknown: bool, on_ray: bool, private_hosts: bool, say: Callable[[str], None]
-) -> Rates:
-    """Rates on a sample of the recipe's files; where they are not here, on the sample corpora with the recipe's rules.
+def _measure(settings: CurateSettings, share: float, unknown: bool, on_ray: bool, say: Callable[[str], None]) -> Rates:
+    """Rates on a sample of the settings' files; where they are not here, on the sample corpora with the same rules.
 
     Args:
         on_ray: as the run will be, on a cluster; else it is in a pool of processes.
@@ -134,12 +133,9 @@ def _measure(
             say("the inputs cannot be listed here: making the sample corpora")
             write_sample(Path(folder) / "corpora")
             sample = load_recipe("sample", [], {"FOX1_DATA": str(Path(folder) / "corpora")})[0]
-            settings = curate_settings(sample)
-            rules = curate_settings(recipe)
-            settings = replace(settings, filter=rules.filter, dedupe=rules.dedupe, mix=rules.mix)
-        else:
-            settings = curate_settings(recipe)
-        files = list_sources(settings.sources, settings.id_salt, private_hosts)
+            rules = settings
+            settings = replace(curate_settings(sample), filter=rules.filter, dedupe=rules.dedupe, mix=rules.mix)
+        files = list_sources(settings.sources, settings.id_salt, settings.private_hosts)
         cores = os.cpu_count() or 1
         session = ray_session(None, cores) if on_ray else pool_session(cores)
         return measure(settings, files, share, session, cores, Path(folder), source, say)

@@ -6,6 +6,7 @@ inside.py     paths that stay in their folder: neither names (names.py) nor link
 scratch.py    where mirrors lie; private.py: folders that nobody else can write
 disk.py       errors of a disk that refuses to be written
 reading.py    files of ours, read within limits and checked; JSON as the dataclass that it must be
+web.py        where HTTP may lead: an address is judged when it is connected to
 wording.py    an error as one line; text that cannot steer a terminal
 fields.py     marks on fields of settings: units, bounds and choices of what a recipe may write
 

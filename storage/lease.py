@@ -204,6 +204,20 @@ def _refuse_others(folder: Path, kind: str) -> None:
             )
 
 
+def enclosing(path: Path) -> Path | None:
+    """The nearest folder that fox1 wrote, a run for example, of those that a file lies in; None: it lies in none."""
+
+    def is_ours(folder: Path) -> bool:
+        if os.path.lexists(folder / MARK):
+            return True
+        # What cannot be read as a run's is none.
+        with suppress(ValueError, OSError):
+            return _is_older(folder, RUN)
+        return False
+
+    return next(filter(is_ours, Path(os.path.realpath(path)).parents), None)
+
+
 def _is_older(folder: Path, kind: str) -> bool:
     """Whether a folder without a mark was written by a fox1 that made none."""
     if kind == RUN:

@@ -17,6 +17,7 @@ import sentencepiece
 
 from ..storage.fields import Bounds, Derived, OneOf, Pairs, Quantity, Share
 from ..storage.reading import Misshapen, read_bounded
+from ..storage.web import http_options, naming_private_hosts
 from ..storage.wording import first_line, printable
 from .model_file import MODEL_BYTES, parse_model
 
@@ -95,7 +96,7 @@ def read_model(model: Path | str) -> bytes:
         if isinstance(model, str) and "://" in model:
             import fsspec
 
-            with fsspec.open(model, "rb") as file:
+            with naming_private_hosts(model), fsspec.open(model, "rb", **http_options(model)) as file:
                 data: bytes = file.read(MODEL_BYTES + 1)
             if len(data) > MODEL_BYTES:
                 raise Misshapen(f"it is larger than {MODEL_BYTES >> 20} MiB")

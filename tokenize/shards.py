@@ -338,13 +338,16 @@ def dataset_card(info: SetInfo, tokens: dict[int, dict[int, int]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def token_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Batches of a token shard, memory-mapped.
+def token_batches(path: Path, mapped: bool = True) -> Iterator[pa.RecordBatch]:
+    """Batches of a token shard.
+
+    Args:
+        mapped: into memory, so that only what is looked at is read. Who reads all of a file holds less without: a batch.
 
     Raises:
         ValueError: the file is damaged; the message names it.
     """
-    return _batches(path, TOKEN_SCHEMA)
+    return _batches(path, TOKEN_SCHEMA, mapped)
 
 
 def block_batches(path: Path, block_length: int, masked: bool) -> Iterator[pa.RecordBatch]:
@@ -356,9 +359,9 @@ def block_batches(path: Path, block_length: int, masked: bool) -> Iterator[pa.Re
     return _batches(path, block_schema(block_length, masked))
 
 
-def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, schema: pa.Schema, mapped: bool = True) -> Iterator[pa.RecordBatch]:
     # A store that fails raises OSError here; what Arrow raises after this is about the bytes.
-    source = pa.memory_map(os.fspath(path))
+    source = pa.memory_map(os.fspath(path)) if mapped else pa.OSFile(os.fspath(path))
     try:
         for batch in pa.ipc.open_stream(source):
             if batch.schema != schema:

@@ -14,7 +14,7 @@ import zstandard
 
 from ..run.identity import SourceFile
 from ..signals.hashing import mix_array
-from ..sources.formats import is_json_lines, json_lines
+from ..sources.formats import MAX_LINE, is_json_lines, json_lines
 
 MOST_FILES = 64
 """Most files of a corpus that are copied in part."""
@@ -62,7 +62,7 @@ def copy_beginnings(files: Sequence[SourceFile], share: float, root: Path) -> tu
 
 def _copy_lines(file: SourceFile, size: int, out: Path) -> None:
     """Lines until they take `size` bytes as stored, at least one."""
-    lines = (bytes(line) + b"\n" for _, _, line, _ in json_lines(file.url) if line is not None)
+    lines = (bytes(line) + b"\n" for _, _, line, _ in json_lines(file.url) if len(line) <= MAX_LINE)
     opened: IO[bytes]
     if file.path.endswith(".gz"):
         opened = cast(IO[bytes], gzip.open(out, "wb"))

@@ -19,18 +19,14 @@ four minutes for three billion edges, and a quarter of a byte for every row of t
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import Records, first_of_runs, lookup, merged, read_records, sort_records
+from ..engine.shuffle import Records, first_of_runs, lookup, merged, read_ahead, read_records, sort_records
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..run.artifacts import Artifact, FileSet, publish
@@ -53,8 +49,6 @@ from .order import (
 )
 from .ranges import Layout
 
-T = TypeVar("T")
-
 LINK = np.dtype([("better", "<u4"), ("worse", "<u4"), ("better_high", "u1"), ("worse_high", "u1")])
 """An edge by the 40-bit numbers of its documents: 10 bytes."""
 LINKS = Records(LINK)
@@ -63,8 +57,6 @@ BYTES_HELD = 2 * 8 * (32 << 20)
 """What the pass holds of links beside the states, at most."""
 GOES, WAITS = 1, 2
 """Verdicts on an edge: the better document is kept, so that the worse one goes; both may still stay or go."""
-READ_AHEAD = 8
-"""Files of links that are read at once: one after the other, a store's answers would take longer than the pass."""
 
 
 def one_per_pair(edges: np.ndarray) -> np.ndarray:
@@ -134,30 +126,13 @@ def decide(links: FileSet, numbers: int, plan: Plan, stem: Path) -> Pass:
         numbers: of documents.
     """
     states = np.zeros(numbers // 4 + 1, np.uint8)
-    for rows in _ahead(links):
+    for rows in read_ahead(links, 0, LINK):
         _walk(states, *_columns(rows))
     with publish(stem.with_name(f"{stem.name}.verdicts")) as out:
-        for rows in _ahead(links):
+        for rows in read_ahead(links, 0, LINK):
             out.rows += len(rows)
             out.write(_verdicts(states, *_columns(rows)))
     return Pass(out.artifact)
-
-
-def _ahead(files: Iterable[Path]) -> Iterator[np.ndarray]:
-    """The links of files in their order."""
-    return in_order((partial(read_records, [path], 0, LINK) for path in files), READ_AHEAD)
-
-
-def in_order(calls: Iterable[Callable[[], T]], ahead: int) -> Iterator[T]:
-    """The results of calls in their order, so many of them made ahead in threads."""
-    with ThreadPoolExecutor(ahead) as pool:
-        waiting: deque[Future[T]] = deque()
-        for call in calls:
-            waiting.append(pool.submit(call))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _columns(rows: np.ndarray) -> list[np.ndarray]:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import Records, Shuffled, by_hash_range, merged, read_records
+from ..engine.shuffle import Records, Shuffled, by_hash_range, first_of_runs, merged, read_ahead, read_records
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
-from ..run.artifacts import Artifact
+from ..run.artifacts import Artifact, FileSet
 from ..signals.hashing import halves
 from .order import (
     CONTENT,
@@ -40,8 +40,10 @@ from .order import (
 from .ranges import SAMPLES, SPAN, SPANS, Layout, sample
 
 CONTENTS = Records(CONTENT, ("h0", "h1", "order", "id"))
-OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora")
-"""Of all rows, or of those that filters kept; by subset, or by corpus."""
+OVERLAPS = ("all_subsets", "kept_subsets", "all_corpora", "kept_corpora", "near_subsets", "near_corpora")
+"""Copies among all rows, or among those that filters kept, and clusters; by subset, or by corpus."""
+OVERLAP = np.dtype([("kind", "<u8"), ("cell", "<u8"), ("beside", "<u8"), ("documents", "<u8"), ("bytes", "<u8")])
+"""Documents of one subset (or corpus) that stand with documents of another; `kind` is a place in `OVERLAPS`."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,34 @@ def _contents(
     return records
 
 
-class OverlapCell(NamedTuple):
-    """Documents of one subset (or corpus) that stand with documents of another."""
+def add_up(cells: np.ndarray) -> np.ndarray:
+    """Sorted overlaps, those of one cell together."""
+    if not len(cells):
+        return cells
+    first = first_of_runs(cells["kind"], cells["cell"], cells["beside"])
+    sums = cells[first]
+    for name in ("documents", "bytes"):
+        sums[name] = np.add.reduceat(cells[name], first)
+    return sums
 
-    cell: int
-    beside: int
-    documents: int
-    bytes: int
+
+CELLS = Records(OVERLAP, ("kind", "cell", "beside"), add_up)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The overlap of subsets and corpora, as some tasks counted it."""
+
+    cells: Artifact
+    """`OVERLAP`, each cell once."""
+
+
+def sum_overlaps(counted: FileSet, plan: Plan, stem: Path) -> Overlap:
+    """What tasks counted of every cell, added up."""
+    out = CELLS.writer(stem)
+    for cells in read_ahead(counted, 0, OVERLAP):
+        out.add(cells)
+    return Overlap(out.close()[0])
 
 
 @dataclass(frozen=True)
@@ -144,8 +167,8 @@ class Classes:
     """`EDGE`: leaders that may stand for each other, by range; none of classes by URL."""
     duplicates: int
     """Documents that go as their leader goes, twins apart."""
-    overlaps: dict[str, tuple[OverlapCell, ...]]
-    """By kind of overlap (`OVERLAPS`); none of classes by URL."""
+    overlaps: tuple[Artifact, ...]
+    """`OVERLAP`; none of classes by URL."""
 
 
 def find_classes(
@@ -186,14 +209,19 @@ def find_classes(
             pairs["kind"] = EXACT
             edges.add(pairs, layout.range_of(pairs["better_order"], pairs["better"]))
     _close_class(state.documents, state.sizes, state.touched, state.n_touched, state.matrix)
-    overlaps = {} if by_url else {name: sparse(m) for name, m in zip(OVERLAPS, state.matrix, strict=True)}
-    return Classes(members.close(), leaders.close(), edges.close(), found, overlaps)
+    overlaps = CELLS.writer(stem.with_name(f"{stem.name}.overlaps"))
+    for kind, matrix in enumerate(() if by_url else state.matrix):
+        overlaps.add(sparse(matrix, kind))
+    return Classes(members.close(), leaders.close(), edges.close(), found, overlaps.close())
 
 
-def sparse(matrix: np.ndarray) -> tuple[OverlapCell, ...]:
-    """The cells that hold anything, from an int64 [n, n, 2] of documents and bytes."""
+def sparse(matrix: np.ndarray, kind: int) -> np.ndarray:
+    """`OVERLAP` of the cells that hold anything, from an int64 [n, n, 2] of documents and bytes."""
     at = np.argwhere(matrix[:, :, 0])
-    return tuple(OverlapCell(*cell) for cell in np.column_stack([at, matrix[at[:, 0], at[:, 1]]]).tolist())
+    cells = np.empty(len(at), OVERLAP)
+    cells["kind"], cells["cell"], cells["beside"] = kind, at[:, 0], at[:, 1]
+    cells["documents"], cells["bytes"] = matrix[at[:, 0], at[:, 1]].T
+    return cells
 
 
 class _OpenClass(NamedTuple):

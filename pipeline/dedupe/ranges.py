@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import Records, distinct, read_records, sort_records
+from ..engine.shuffle import Records, distinct, read_ahead, sort_records
 from ..run.artifacts import Artifact, FileSet, publish
 from ..run.identity import ROW_BITS
 from ..signals.hashing import mix_array
@@ -85,8 +85,8 @@ def lay_out(spans: FileSet, samples: FileSet, ranges: int, plan: Plan, stem: Pat
         spans: `SPAN` of all documents.
         samples: `NODE`.
     """
-    files = whole_files(sort_records(read_records(spans, 0, SPAN), SPANS.by))
-    nodes = distinct(sort_records(read_records(samples, 0, NODE), SAMPLES.by))
+    files = whole_files(sort_records(np.concatenate([np.empty(0, SPAN), *read_ahead(spans, 0, SPAN)]), SPANS.by))
+    nodes = distinct(sort_records(np.concatenate([np.empty(0, NODE), *read_ahead(samples, 0, NODE)]), SAMPLES.by))
     bounds = distinct(nodes[np.arange(1, ranges) * len(nodes) // ranges]) if len(nodes) else nodes
     count = int((files["last"] - files["first"] + 1).sum())
     return Layout(

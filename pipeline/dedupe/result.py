@@ -22,7 +22,7 @@ from ..run.artifacts import DECISION_SCHEMA, Artifact, RunPaths, merge_counts, p
 from ..run.columns import read_columns
 from ..run.identity import ROW_BITS, Group
 from .decide import OWN_DROPS
-from .exact import OverlapCell, add_overlap, sparse
+from .exact import CELLS, OVERLAPS, add_overlap, sparse
 from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
 
 MEMBER = np.dtype([("by", "<u8"), ("cell", "<u8"), ("id", "<u8"), ("count", "<u8"), ("bytes", "<u8")])
@@ -145,7 +145,8 @@ class DecidedChunk:
     """Clusters by the power of two below their size, held-out documents included."""
     capped: int
     """Documents that stay although a cap kept them from being compared with all."""
-    overlaps: dict[str, tuple[OverlapCell, ...]]
+    overlaps: tuple[Artifact, ...]
+    """`OVERLAP`."""
     largest: dict[str, tuple[Cluster, ...]]
     """The largest clusters of every subset."""
 
@@ -156,8 +157,9 @@ def write_decisions(
     clusters: Partition,
     capped: tuple[Partition, ...],
     held_out: np.ndarray,
-    plan: Plan,
     paths: RunPaths,
+    plan: Plan,
+    stem: Path,
 ) -> DecidedChunk:
     """One decision per document, as Parquet.
 
@@ -207,7 +209,9 @@ def write_decisions(
         members["bytes"].astype(np.int64),
         corpora,
     )
-    overlaps = {"near_subsets": sparse(near[0]), "near_corpora": sparse(near[1])}
+    overlaps = CELLS.writer(stem.with_name(f"{stem.name}.overlaps"))
+    for matrix, kind in zip(near, ("near_subsets", "near_corpora"), strict=True):
+        overlaps.add(sparse(matrix, OVERLAPS.index(kind)))
     return DecidedChunk(
         decisions,
         counts.verdicts.listed(),
@@ -215,7 +219,7 @@ def write_decisions(
         counts.near_lost,
         counts.sizes,
         n_capped,
-        overlaps,
+        overlaps.close(),
         _largest(members, plan),
     )
 

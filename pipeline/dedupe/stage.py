@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..engine.shuffle import Records, partition_count
+from ..engine.shuffle import Records, partition_count, read_records
 from ..engine.shuffle_file import Levels
 from ..engine.tasks import Engine, Task
 from ..engine.two_level import Partition, Partitioned, bring_together, plan_levels
@@ -62,6 +62,8 @@ MOST_RUNS = 32
 """Files that a partition is read from, or pieces are large: from more, it is brought together in two levels."""
 CHUNK_BYTES = 2 << 20
 """Bytes of pairs, or of news, from which a chunk has a task of its own."""
+FAN_IN = 128
+"""Files of counts that one task adds up."""
 EDGES_AT_ONCE = 64 << 20
 """Bytes of edges whose ranges one task numbers or settles."""
 BASE_MEMORY = 384 << 20
@@ -174,14 +176,12 @@ class _DedupeSteps:
         name: str,
         run: Callable[..., Result],
         arguments: Mapping[int, tuple[Any, ...]],
-        writes_here: bool = True,
         memory: int = 0,
     ) -> list[Result]:
         """Run a task for each number of a chunk, partition or range.
 
         Args:
             arguments: by number; the plan follows them, and where to write.
-            writes_here: whether the tasks write into `dedupe/`.
             memory: bytes that a task needs, if that may be more than tasks of dedupe do with.
         """
         paths = self.engine.paths
@@ -189,7 +189,7 @@ class _DedupeSteps:
             Task(
                 f"{i:05d}",
                 run,
-                (*given, self.plan, paths.dedupe(f"{name}/{i:05d}") if writes_here else paths),
+                (*given, self.plan, paths.dedupe(f"{name}/{i:05d}")),
                 memory=max(self.engine.memory, memory),
             )
             for i, given in arguments.items()
@@ -462,11 +462,10 @@ class _DedupeSteps:
             "decisions",
             result.write_decisions,
             {
-                i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64))
+                i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64), self.engine.paths)
                 for i, parts in enumerate(self.parts)
                 if not parts[0].old
             },
-            writes_here=False,
         )
         verdicts = Verdicts()
         kept_bytes: dict[str, int] = {}
@@ -482,7 +481,7 @@ class _DedupeSteps:
         overlap = {
             "corpora": list(self.corpora),
             "subsets": list(self.plan.codes),
-            **_summed([*(c.overlaps for c in classes), *(c.overlaps for c in written)]),
+            **self.overlaps([*(c.overlaps for c in classes), *(c.overlaps for c in written)]),
         }
         return Decided(
             {name: artifact for chunk in written for name, artifact in chunk.decisions.items()},
@@ -493,6 +492,21 @@ class _DedupeSteps:
             overlap,
             self.figures(written, kept_bytes, near_lost),
         )
+
+    def overlaps(self, counted: Sequence[tuple[Artifact, ...]]) -> dict[str, list[list[int]]]:
+        """By kind of overlap, every cell over all tasks, as lists."""
+        files = [a for files in counted for a in files]
+        level = 0
+        while len(files) > 1 or not level:
+            parts = [files[i : i + FAN_IN] for i in range(0, len(files), FAN_IN)]
+            sums = self.step(
+                f"overlap{level}", exact.sum_overlaps, {i: (FileSet.of(part),) for i, part in enumerate(parts)}
+            )
+            files, level = [s.cells for s in sums], level + 1
+        rows = read_records([a.file for a in files], 0, exact.OVERLAP)
+        kinds = ((k, rows[rows["kind"] == k]) for k in range(len(exact.OVERLAPS)))
+        lists = {exact.OVERLAPS[k]: [list(cell)[1:] for cell in own.tolist()] for k, own in kinds}
+        return dict(sorted(lists.items()))
 
     def figures(
         self, written: Sequence[result.DecidedChunk], kept_bytes: dict[str, int], near_lost: dict[str, int]
@@ -541,16 +555,3 @@ def sum_rows(outputs: Iterable[tuple[Artifact, ...]]) -> int:
 def _all(outputs: Iterable[tuple[Artifact, ...]]) -> FileSet:
     """The files of several tasks that have rows."""
     return FileSet.filled(a for files in outputs for a in files)
-
-
-def _summed(overlaps: Iterable[Mapping[str, Sequence[exact.OverlapCell]]]) -> dict[str, list[list[int]]]:
-    """By kind of overlap, every cell over all tasks, as lists."""
-    totals: dict[str, dict[tuple[int, int], list[int]]] = {}
-    for found in overlaps:
-        for kind, cells in found.items():
-            total = totals.setdefault(kind, {})
-            for cell in cells:
-                sums = total.setdefault((cell.cell, cell.beside), [0, 0])
-                sums[0] += cell.documents
-                sums[1] += cell.bytes
-    return {kind: [[a, b, *total[a, b]] for a, b in sorted(total)] for kind, total in sorted(totals.items())}

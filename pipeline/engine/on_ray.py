@@ -11,15 +11,19 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...storage.wording import first_line
 from ..run.artifacts import RunPaths
 from .stragglers import Stragglers
 from .tasks import TASK_MEMORY, Outcome, Planned, Progress, attempt_each, bundles
+
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer at all."""
@@ -155,7 +159,7 @@ def _start(**options: Any) -> None:
         # Whoever listens to SIGTERM knows better than Ray what is to be done.
         utils.set_sigterm_handler = lambda handler: None
     try:
-        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(**options, job_config=_job(), logging_level=logging.ERROR, log_to_driver=False)
     except ConnectionError:
         if options["address"] == "local":
             raise
@@ -170,6 +174,23 @@ def _start(**options: Any) -> None:
         raise ValueError(f"Ray does not start ({first_line(error)}); run the same command again") from error
     finally:
         utils.set_sigterm_handler = take_sigterm
+
+
+class _KnownPaths(list[str]):
+    """Folders that this process imports from too; others are not taken up."""
+
+    def extend(self, paths: Iterable[str]) -> None:
+        known = {os.path.abspath(path) for path in sys.path}
+        super().extend(path for path in paths if os.path.abspath(path) in known)
+
+
+def _job() -> JobConfig:
+    """What Ray is told of a session's job. By itself it lets workers import from the current folder, before all others."""
+    from ray.job_config import JobConfig
+
+    job = JobConfig()
+    job._py_driver_sys_path = _KnownPaths()
+    return job
 
 
 def _start_here(cpus: int, folder: str) -> None:

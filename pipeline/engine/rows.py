@@ -94,7 +94,7 @@ class RowShuffle(ShuffleWriter):
         out = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
         at = 0
         for words, part in zip(self._data, self._units, strict=True):
-            n = part[:, 0]
+            n = np.ascontiguousarray(part[:, 0])
             _copy(out, to[at : at + len(n)], words, np.cumsum(n) - n, n)
             at += len(n)
         self._data, self._units, self._held = [], [], 0

@@ -9,9 +9,12 @@ result depends on the number of map tasks, of reducers or of files, nor on wheth
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,10 @@ def partition_count(total_bytes: int, maps: int, target: int = 64 << 20, at_leas
     """How many partitions a shuffle of `total_bytes` from `maps` tasks gets: from bytes, not from shards."""
     wanted = max(at_least, -(-total_bytes // target))
     return max(1, min(wanted, total_bytes // (MIN_PIECE * max(1, maps))))
+
+
+READ_AHEAD = 8
+"""Slices that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,23 @@ def read_records(files: Iterable[Path], partition: int, dtype: np.dtype) -> np.n
     """All records of one partition over all map files, in file order."""
     parts = [np.frombuffer(read_partition(f, partition), dtype) for f in files]
     return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def read_ahead(files: Iterable[Path], partition: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """The records of one partition in file order, in slices, of which the next are read meanwhile: of thousands of small files,
+    one after the other, a store's answers take longer than the work.
+    """
+    step = max(1, SPILL_BYTES // dtype.itemsize) * dtype.itemsize
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        paths = list(files)
+        waiting: deque[Future[bytes]] = deque()
+        for path, (begin, end, _) in zip(paths, pool.map(partition_place, paths, repeat(partition)), strict=True):
+            for at in range(begin, end, step):
+                waiting.append(pool.submit(read_exactly, path, at, min(at + step, end)))
+                if len(waiting) > READ_AHEAD:
+                    yield np.frombuffer(waiting.popleft().result(), dtype)
+        while waiting:
+            yield np.frombuffer(waiting.popleft().result(), dtype)
 
 
 def sequential(

@@ -225,6 +225,11 @@ class ShuffleWriter:
         self._hold(sizes, data, 0)
         self._spill_if_full()
 
+    def make_room(self) -> None:
+        """Put what is held into scratch, before something else takes much memory."""
+        if self._held:
+            self._spill()
+
     def _spill_if_full(self) -> None:
         if self._held >= self._most:
             self._spill()
@@ -268,8 +273,7 @@ class ShuffleWriter:
                 bounds, view = _table(sizes)[:, 0], memoryview(data).cast("B")
                 blocks = ((a, view[bounds[a] : bounds[b]]) for a, b in self._levels.parts())
                 return (write_partitions(self._path, self._levels, sizes, blocks),)
-            if self._held:
-                self._spill()
+            self.make_room()
             if self.shrinks:
                 sizes, chunks = self._settled()
             else:

@@ -30,20 +30,29 @@ MOST_MAPS = 256
 """Files that a reducer reads pieces of, however small these are."""
 LEAST_PIECE = 1 << 20
 """Bytes of a piece for which one level is enough, however many map files there are: what makes a request worth its time."""
+MOST_PIECE = 2 << 20
+"""Larger pieces cost no less; where they could be, merge tasks are shorter instead, so that requests grow with the bytes."""
 MERGE_BYTES = 1 << 30
-"""What a merge task reads: more would make pieces larger, and tasks longer."""
+"""What a merge task reads at most: more would make pieces larger, and tasks longer."""
+LEAST_MERGE = 128 << 20
+"""What it reads at least, where that is more than pieces of `MOST_PIECE` make: a task costs the driver as much as any."""
 
 
-def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = MOST_MAPS) -> Levels:
+def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = 0) -> Levels:
     """How a shuffle of `total_bytes` from `maps` tasks into `partitions` goes.
 
     The pieces that merge tasks read (of map files) and that reducers read (of merged files) come out equally large.
+
+    Args:
+        most_maps: files for which one level is enough, however small their pieces are; 0: `MOST_MAPS`.
     """
-    if maps <= most_maps or total_bytes >= LEAST_PIECE * partitions * maps:
+    if maps <= (most_maps or MOST_MAPS) or total_bytes >= LEAST_PIECE * partitions * maps:
         return Levels(partitions)
     of_map = max(1, total_bytes // maps)
-    coarse = min(partitions, max(1, round(math.sqrt(of_map * partitions / MERGE_BYTES))))
-    group = min(maps, max(2, -(-MERGE_BYTES * coarse // of_map)))
+    coarse = max(1, round(math.sqrt(of_map * partitions / MERGE_BYTES)), of_map // MOST_PIECE)
+    coarse = min(partitions, coarse)
+    merge = min(MERGE_BYTES, max(LEAST_MERGE, partitions * MOST_PIECE // coarse))
+    group = min(maps, max(2, -(-merge * coarse // of_map)))
     return Levels(partitions, -(-partitions // coarse), group)
 
 

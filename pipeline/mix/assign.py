@@ -262,7 +262,7 @@ def shuffle_documents(
     # Copies of the documents `low` to `high` - 1 are known; the next batch begins with document `at`.
     at = low = high = 0
     for shard, cell in shards:
-        for batch in token_batches(shard.file):
+        for batch in token_batches(shard.file, mapped=False):
             begin = 0
             while begin < batch.num_rows:
                 if at == high:

@@ -186,10 +186,11 @@ def pack_partitions(documents: Sequence[PartitionDocuments], first: int, shape: 
     """
     out = _BlockOut(shape, stem)
     for number, partition in enumerate(documents, first):
+        out.make_room()
         material = _material(partition.part, shape)
-        lengths = np.diff(material.offsets)
-        packed = pack(lengths, shape.block_length, shape.max_docs, shape.packing)
+        packed = pack(np.diff(material.offsets), shape.block_length, shape.max_docs, shape.packing)
         out.add(material, packed, number)
+        del material
     return out.close(last=False)
 
 
@@ -301,6 +302,10 @@ class _BlockOut:
         """Add what is in blocks of other tasks, tokens by cell code."""
         for cell, tokens in cells.items():
             self._cells[int(cell)] = self._cells.get(int(cell), 0) + tokens
+
+    def make_room(self) -> None:
+        """Hold no blocks of earlier partitions while the next one is read."""
+        self._blocks.make_room()
 
     def add(self, material: Material, packed: Packed, number: int) -> None:
         """Add blocks; `number` is that of their partition."""

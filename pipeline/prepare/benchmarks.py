@@ -18,10 +18,10 @@ import fsspec
 import msgspec
 
 from ...storage.fields import Derived, OneOf
+from ...storage.web import WebUrl, http_options, naming_private_hosts, reach_of
 from ..sources.folder import local_path
 from ..sources.formats import open_source
 from ..sources.globs import local_paths, standard, unescape
-from ..sources.web import http_options, naming_private_hosts
 
 BenchmarkRow = Mapping[str, Any]
 
@@ -166,14 +166,24 @@ def benchmark_files(settings: BenchmarkSettings) -> list[str]:
             with naming_private_hosts(pattern):
                 filesystem, path = fsspec.core.url_to_fs(pattern, **http_options(pattern))
                 named = unescape(path)
-                matches = [named] if filesystem.exists(named) else filesystem.glob(standard(path))
-            matches = [filesystem.unstrip_protocol(p) for p in matches]
+                matches = [named] if _exists(filesystem, named, pattern) else filesystem.glob(standard(path))
+            matches = [WebUrl(filesystem.unstrip_protocol(p), reach_of(pattern)) for p in matches]
         if not matches:
             raise ValueError(
                 f"benchmark {settings.name}: no file matches {pattern}; correct `contamination.benchmarks`"
             )
         found += matches
     return sorted(set(found))
+
+
+def _exists(filesystem: fsspec.AbstractFileSystem, path: str, url: str) -> bool:
+    try:
+        # What HTTP calls missing may be out of reach.
+        with naming_private_hosts(url):
+            filesystem.info(path)
+    except OSError:
+        return False
+    return True
 
 
 def _sources(settings: BenchmarkSettings) -> Iterator[tuple[str, Iterator[BenchmarkRow]]]:

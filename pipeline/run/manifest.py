@@ -330,7 +330,7 @@ def read_manifest(paths: RunPaths) -> dict[str, Any]:
     manifest, where = read_json(paths.manifest, _parsed), shown(paths.manifest)
     if (version := manifest.get("version")) not in (1, VERSION):
         raise ValueError(
-            f"{where} is of version {printable(str(version)[:20])}, and this fox1 reads versions up to {VERSION}; read the "
+            f"{where} is of version {printable(repr(version)[:20])}, and this fox1 reads versions up to {VERSION}; read the "
             "run with the version of fox1 that wrote it, or curate it again"
         )
     try:

@@ -18,9 +18,9 @@ import fsspec
 import zstandard
 
 from ...storage.reading import Misshapen, open_regular
+from ...storage.web import http_options, naming_private_hosts
 from ..run.identity import Piece
 from .folder import local_path
-from .web import http_options, naming_private_hosts
 
 CHUNK = 4 << 20
 ZST_SLICE = 2 << 10
@@ -92,9 +92,9 @@ def is_arrow(path: str) -> bool:
     return path.endswith(ARROW_SUFFIXES)
 
 
-def json_lines(url: str, piece: Piece | None = None) -> Iterator[tuple[int, int, memoryview | None, bool]]:
-    """Yield (row, offset, line without its newline, whether it had one) for every physical line; None for a line over
-    `MAX_LINE`.
+def json_lines(url: str, piece: Piece | None = None) -> Iterator[tuple[int, int, memoryview, bool]]:
+    """Yield (row, offset, line without its newline, whether it had one) for every physical line; of a line over `MAX_LINE`
+    only a beginning that is longer than that.
 
     Args:
         piece: of the file, whose lines alone are read.
@@ -111,23 +111,27 @@ def json_lines(url: str, piece: Piece | None = None) -> Iterator[tuple[int, int,
             data = rest + chunk if rest else chunk
             end = data.rfind(b"\n") + 1
             if not end:
-                too_long = too_long or len(data) > MAX_LINE
+                if not too_long and len(data) > MAX_LINE:
+                    yield row, offset, memoryview(data), False
+                    too_long = True
                 offset += len(data) if too_long else 0
                 rest = b"" if too_long else data
                 continue
             view = memoryview(data)
             start = 0
+            if too_long:
+                row, start, too_long = row + 1, data.index(b"\n") + 1, False
             while start < end:
                 stop = data.index(b"\n", start)
-                yield row, offset + start, None if too_long else view[start:stop], True
-                row, start, too_long = row + 1, stop + 1, False
+                yield row, offset + start, view[start:stop], True
+                row, start = row + 1, stop + 1
             offset += end
             rest = data[end:]
     except Damaged as found:
         # An OSError is the store's fault, not the file's: it is raised, and the task is retried.
         damage = found
-    if rest or too_long:
-        yield row, offset, None if too_long else memoryview(rest), False
+    if rest:
+        yield row, offset, memoryview(rest), False
     if damage:
         damage.offset = offset + len(rest)
         raise damage

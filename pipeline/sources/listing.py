@@ -14,6 +14,7 @@ import fsspec
 
 from ...storage.fields import Arguments, Derived, OneOf
 from ...storage.names import stays_below
+from ...storage.web import Reach, WebUrl, http_options, naming_private_hosts
 from ...storage.wording import counted
 from ..run.checksums import hash_file
 from ..run.identity import SourceFile, TableReader, check_collisions, file_hash
@@ -23,7 +24,6 @@ from .folder import Entry, Folder, Skipped, is_hidden, local_path
 from .formats import is_arrow, is_json_lines
 from .globs import matches
 from .url_list import list_urls, unversioned
-from .web import Reach, WebUrl, http_options, naming_private_hosts
 
 LONGEST_NAME = 255 - len(".parquet")
 """Bytes of a file's name. The files of a run that tell of it have its name and a suffix."""

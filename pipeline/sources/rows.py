@@ -126,9 +126,10 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     try:
         for row, offset, line, ended in json_lines(file.url, file.piece):
             _check_row(file, row)
-            if line is None or len(line) > adapter.max_line:
-                quarantine.row(row, offset, "line too long")
-                objects = True
+            if len(line) > min(adapter.max_line, MAX_LINE):
+                reason = "line too long"
+                objects = objects or _is_object(line, begun=True)
+                quarantine.row(row, offset, reason)
                 continue
             try:
                 try:
@@ -181,12 +182,16 @@ class _AnyObject(msgspec.Struct):
     """A JSON object whose values are only skipped."""
 
 
-def _is_object(line: memoryview) -> bool:
-    """Whether a line that is no row of its format is a JSON object."""
+def _is_object(line: memoryview, begun: bool = False) -> bool:
+    """Whether a line that is no row of its format is a JSON object.
+
+    Args:
+        begun: the line may be the beginning of one.
+    """
     try:
         msgspec.json.decode(strict_json(line), type=_AnyObject)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return begun and str(error) == _TRUNCATED and not bytes(line).isspace()
     return True
 
 

@@ -1,21 +1,23 @@
 """The files that a list names, one a line: URLs of http, https, s3 and hf, and paths below the folder of the list.
 
 A list is a text of somebody else, so a line says which file and nothing more: it names neither a reader nor another kind of
-file system, no other place on this machine, and no private address (`web.py`).
+file system, no other place on this machine, and no private address (`storage/web.py`).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import posixpath
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from ...storage.names import stays_below
+from ...storage.web import REMEDY, Reach, WebUrl, private_address
 from .adapter import is_plain
 from .folder import Entry, Folder, local_path
 from .formats import open_source
 from .globs import matches
-from .web import REMEDY, Reach, WebUrl, private_address
 
 SCHEMES = ("http", "https", "s3", "hf")
 MOST_BYTES = 256 << 20
@@ -44,27 +46,27 @@ def list_urls(
     if len(content) > MOST_BYTES:
         raise ValueError(f"{place} is larger than {MOST_BYTES >> 20} MiB; split the list")
     lines = parse(content, place)
-    urls = [line for line in lines if "://" in line]
-    prefix = os.path.commonprefix([u.rsplit("/", 1)[0] + "/" for u in urls])  # noqa: RUF071
-    prefix = prefix[: prefix.rfind("/") + 1]
-    chosen = {u: u[len(prefix) :] for u in urls if matches(u[len(prefix) :], patterns)}
+    places = {line: line.partition("://")[2] for line in lines if "://" in line}
+    prefix = os.path.commonprefix([p.rsplit("/", 1)[0] + "/" for p in places.values()])  # noqa: RUF071
+    below = prefix.rfind("/") + 1
+    chosen = {u: p[below:] for u, p in places.items() if matches(p[below:], patterns)}
     if not private_hosts:
         _check_hosts(chosen, lines, place)
     # A list carries no sizes or etags: its published files never change under one URL.
     entries = [Entry(path, WebUrl(u, listed), 0, unversioned(u)) for u, path in chosen.items()]
-    below = [line for line in lines if "://" not in line and matches(line, patterns)]
+    beneath = [line for line in lines if "://" not in line and matches(line, patterns)]
     if (path := local_path(place)) is not None:
         folder = Folder(os.path.dirname(os.path.abspath(path)), patterns, follow_links)
-        for name in below:
+        for name in beneath:
             folder.add(name)
         return [*entries, *folder.entries]
     base = place.rsplit("/", 1)[0]
-    full = {name: WebUrl(f"{base}/{name}", beside) for name in below}
+    full = {name: WebUrl(f"{base}/{name}", beside) for name in beneath}
     return [*entries, *(Entry(name, url, 0, unversioned(url)) for name, url in full.items())]
 
 
 def parse(content: bytes, place: str) -> dict[str, int]:
-    """The lines of a list by their texts, sorted, with their numbers; blank lines and comments are left out.
+    """The paths and URLs of a list in one form each, sorted, with the numbers of their lines.
 
     Raises:
         ValueError: the list is not UTF-8, or a line may not stand in one.
@@ -73,26 +75,46 @@ def parse(content: bytes, place: str) -> dict[str, int]:
         stripped = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f"the URL list {place} is not UTF-8 (byte {error.start}); is it a list of files?") from None
-    numbers = {line: n for n, line in enumerate(stripped, 1) if line and not line.startswith("#")}
-    for line, number in numbers.items():
+    found: dict[str, int] = {}
+    for number, line in enumerate(stripped, 1):
+        if not line or line.startswith("#"):
+            continue
         shown = f"line {number} of {place}, {line[:100]!r},"
         if not is_plain(line):
             raise ValueError(f"{shown} contains control characters; remove it")
-        if "://" not in line:
-            if not stays_below(line):
-                raise ValueError(f"{shown} leaves the folder of the list; remove it")
+        scheme, remote, rest = line.partition("://")
+        if not remote:
+            path = posixpath.normpath(line)
+            if not stays_below(path):
+                raise ValueError(f"{shown} leads to no file below the folder of the list; remove it")
+            found[path] = number
             continue
+        scheme = scheme.lower()
         try:
-            parts = urlsplit(line)
-            known = line.partition("://")[0] in SCHEMES and parts.netloc and (parts.port or True)
+            url = _without_colons(f"{scheme}://{rest}")
+            parts = urlsplit(url)
+            known = scheme in SCHEMES and parts.netloc and (parts.port or True)
         except ValueError as error:
             raise ValueError(f"{shown} is not a URL ({error}); correct it") from None
-        # fsspec takes what stands between :: for file systems inside each other.
-        if not known or "::" in line:
+        if not known or "::" in url:
             raise ValueError(
                 f"{shown} is not what a list may hold: URLs of {', '.join(SCHEMES)}, and paths below its folder; remove it"
             )
-    return dict(sorted(numbers.items()))
+        found[url] = number
+    return dict(sorted(found.items()))
+
+
+def _without_colons(url: str) -> str:
+    """A URL whose host, if it is an IPv6 address, is written out: fsspec takes `::` for file systems inside each other.
+
+    Raises:
+        ValueError: it has brackets around something else.
+    """
+    before, bracket, after = url.partition("[")
+    host, closing, rest = after.partition("]")
+    if "[" not in urlsplit(url).netloc:
+        return url
+    return f"{before}{bracket}{ipaddress.IPv6Address(host).exploded}{closing}{rest}"
 
 
 def unversioned(url: str) -> str:

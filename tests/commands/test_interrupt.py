@@ -26,7 +26,7 @@ def as_in_a_terminal() -> Iterator[None]:
 def test_a_signal_ends_a_command_in_one_line(
     run: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
-    monkeypatch.setattr(checksums, "verify", lambda paths: signal.raise_signal(number))
+    monkeypatch.setattr(checksums, "verify", lambda paths, spread: signal.raise_signal(number))
     done = run_command("verify", run)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "interrupted\n")
 
@@ -35,7 +35,7 @@ def test_what_unwinds_is_left_in_peace(run: Path, monkeypatch: pytest.MonkeyPatc
     """A terminal that closes sends SIGHUP twice; a status of failure that follows from the first is none."""
     tidied = []
 
-    def verify(paths: object) -> None:
+    def verify(paths: object, spread: object) -> None:
         try:
             signal.raise_signal(signal.SIGHUP)
         finally:
@@ -48,6 +48,6 @@ def test_what_unwinds_is_left_in_peace(run: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_nohup_is_respected(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    monkeypatch.setattr(checksums, "verify", lambda paths: signal.raise_signal(signal.SIGHUP) or (1, 0, []))
+    monkeypatch.setattr(checksums, "verify", lambda paths, spread: signal.raise_signal(signal.SIGHUP) or (1, 0, []))
     done = run_command("verify", run)
     assert done.returncode == 0 and "all match" in done.stdout, done.stderr

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -178,3 +180,51 @@ def test_a_pipe_does_not_hold_it_up(folder: Path, check: Check, monkeypatch: pyt
     os.mkfifo(folder / "excluded.txt")
     done = check()
     assert done.returncode == 1 and "excluded.txt is not a regular file" in done.stderr
+
+
+@pytest.fixture
+def redirected(folder: Path) -> Iterator[str]:
+    """The URL of a server that sends everybody to another port, where the recipe's folder is served."""
+    files = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
+
+    class Redirects(_Quiet):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{files.server_port}{self.path}")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+    servers = files, ThreadingHTTPServer(("127.0.0.1", 0), Redirects)
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{servers[1].server_port}"
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("sources.notes.root={}/notes/", "notes: 1 file"),
+        ("url_lists=['{}/blocked.txt']", "blocked.txt: 2 rules"),
+        ("exclude.lists=['{}/excluded.txt']", "excluded.txt: 1 line"),
+        ("contamination.benchmarks.quiz.files=['{}/quiz.jsonl']", "benchmark quiz: 1 item"),
+        ("tokenizer.model={}/own.model", "  tokenizer.model http:"),
+    ],
+)
+def test_whatever_a_recipe_names_is_redirected_to_private_hosts_only_if_the_user_lets_it(
+    folder: Path, check: Check, redirected: str, chat_tokenizer: Path, change: str, says: str
+) -> None:
+    shutil.copyfile(chat_tokenizer, folder / "own.model")
+    change = change.format(redirected)
+    done = check("--set", change)
+    assert done.returncode == 1 and "127.0.0.1, which is not a public address; if you trust it, add" in done.stderr
+    assert says not in done.stdout
+    done = check("--set", change, "--allow-private-hosts")
+    assert done.returncode == 0 and says in done.stdout, done.stderr

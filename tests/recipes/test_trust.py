@@ -101,3 +101,35 @@ def test_a_look_at_a_run_executes_nothing_that_it_brings(
     (received / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     run_command("dump", received, tmp_path / "out", "--in-process", "--trust")
     assert (tmp_path / "executed").exists()
+
+
+def test_a_recipe_in_the_folder_of_a_run_runs_no_code(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text(EVIL)
+    received = tmp_path / "received"
+    (received / "deeper").mkdir(parents=True)
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["plugins"] = {"ours": {"target": f"{tmp_path / 'evil.py'}:judge"}}
+    inside = received / "recipe.yaml"
+    for file in (inside, received / "deeper" / "other.yaml", tmp_path / "copy.yaml"):
+        file.write_text(yaml.safe_dump(recipe))
+    (tmp_path / "extends.yaml").write_text("extends: received/recipe.yaml\n")
+    (tmp_path / "link.yaml").symlink_to(inside)
+    commands = [
+        ["recipe", "check", inside],
+        ["recipe", "check", received / "deeper" / "other.yaml"],
+        ["recipe", "check", tmp_path / "extends.yaml"],
+        ["recipe", "check", tmp_path / "link.yaml"],
+        ["curate", inside, "--out", tmp_path / "out", "--in-process"],
+        ["plan", inside],
+        ["submit", "curate", inside, "--out", tmp_path / "out"],
+    ]
+    for mark, tried in ((".fox1.json", commands), ("manifest.json", commands[:1])):
+        shutil.copyfile(run / mark, received / mark)
+        for words in tried:
+            done = run_command(*words)
+            assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+            assert "names the plug-in ours: " in done.stderr and "copy it to another folder" in done.stderr
+        (received / mark).unlink()
+    assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
+    assert "plug-in ours" in run_command("recipe", "check", tmp_path / "copy.yaml", "--offline").stdout
+    assert (tmp_path / "executed").exists()

@@ -32,10 +32,11 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from ...storage.inside import named
-from ...storage.reading import read_bounded
+from ...storage.reading import Misshapen, read_bounded
 from ...storage.wording import first_line, printable
 
 METADATA = ".metadata"
+NO_METADATA = "its metadata is not that of a checkpoint"
 METADATA_BYTES = 32 << 20
 """That of Fox-1 on 64 devices, with its optimizer, takes 5 MiB."""
 DATA_FILE = re.compile(r"__[0-9]{1,9}_[0-9]{1,9}\.distcp")
@@ -75,6 +76,10 @@ MOST_NAMED = 1 << 22
 """Values that a pickle refers to again."""
 
 
+class _Unsound(ValueError):
+    """What is wrong with a checkpoint, in words."""
+
+
 class _Unpickler(pickle._Unpickler):  # the one in C looks at no opcode
     stack: list[Any]
     metastack: list[list[Any]]
@@ -88,7 +93,7 @@ class _Unpickler(pickle._Unpickler):  # the one in C looks at no opcode
         dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if not ours and not dtype and (module, name) not in _OTHERS:
             what = printable(f"{module}.{name}"[:100])
-            raise ValueError(f"its metadata names {what}, which no checkpoint needs; do not trust this file")
+            raise _Unsound(f"its metadata names {what}, which no checkpoint needs; do not trust this file")
         return super().find_class(module, name)
 
 
@@ -115,7 +120,7 @@ def _guard(opcode: str, is_sound: Callable[[_Unpickler], bool]) -> None:
 
     def guarded(self: _Unpickler) -> None:
         if not is_sound(self):
-            raise ValueError("its metadata is not that of a checkpoint")
+            raise _Unsound(NO_METADATA)
         act(self)
 
     _Unpickler.dispatch[code] = guarded
@@ -172,35 +177,42 @@ def contents(checkpoint: Path) -> Contents:
     """
     try:
         return _contents(_Unpickler(io.BytesIO(read_bounded(checkpoint / METADATA, METADATA_BYTES))).load())
-    # Whatever the opcodes above raise when they act on each other's results.
-    except Exception as error:
-        raise ValueError(f"{checkpoint} cannot be read as a checkpoint ({printable(first_line(error))})") from None
+    except (_Unsound, Misshapen, OSError) as error:
+        why = printable(first_line(error))
+    # Whatever the opcodes above raise when they act on each other's results: none of it means anything to a user.
+    except Exception:
+        why = f"{METADATA} is damaged, or not that of a checkpoint"
+    raise ValueError(f"{checkpoint} cannot be read as a checkpoint ({why})")
 
 
 def _contents(metadata: Any) -> Contents:
     """Raise an error for anything but the metadata of a checkpoint."""
     if not isinstance(metadata, Metadata) or not isinstance(metadata.storage_meta, StorageMeta | None):
-        raise ValueError("its metadata is not that of a checkpoint")
+        raise _Unsound(NO_METADATA)
     tensors: dict[str, TensorStorageMetadata] = {}
     room: dict[str, int] = {}
     for name, value in _items(metadata.state_dict_metadata, str):
         if type(value) is TensorStorageMetadata:
             tensors[name] = value
+            if not isinstance(getattr(value.properties, "dtype", None), torch.dtype):
+                raise _Unsound(f"{name[:100]} is of no type of numbers")
             room[name] = prod(_whole(value.size)) * value.properties.dtype.itemsize + RECORD_BYTES
         elif type(value) is BytesStorageMetadata:
             room[name] = VALUE_BYTES
         else:
-            raise ValueError(f"{name[:100]} is neither a tensor nor a value")
+            raise _Unsound(f"{name[:100]} is neither a tensor nor a value")
     _check_parts(tensors, len(_items(metadata.storage_data, MetadataIndex)))
     files: dict[str, int] = {}
     for index, place in _items(metadata.storage_data, MetadataIndex):
         if type(place) is not _StorageInfo or not isinstance(place.relative_path, str):
-            raise ValueError("it has no places in its files")
+            raise _Unsound("it has no places in its files")
         file, begin, length = place.relative_path, *_whole((place.offset, place.length))
         if not DATA_FILE.fullmatch(file) or getattr(place, "transform_descriptors", None):
-            raise ValueError(f"{file[:100]} is not the name of a data file")
+            raise _Unsound(f"{file[:100]} is not the name of a data file")
+        if index.fqn not in room:
+            raise _Unsound(f"it has a place for {index.fqn[:100]}, which is none of its values")
         if length > room[index.fqn]:
-            raise ValueError(f"{index.fqn[:100]} takes more bytes than its size says")
+            raise _Unsound(f"{index.fqn[:100]} takes more bytes than its size says")
         files[file] = max(files.get(file, 0), begin + length)
     # Needed only where names are not known, and looked at by nobody here.
     metadata.planner_data = None
@@ -212,25 +224,30 @@ def _contents(metadata: Any) -> Contents:
 def _check_parts(tensors: dict[str, TensorStorageMetadata], places: int) -> None:
     """Refuse tensors of more parts than have a place in the files, or with a part outside."""
     if any(type(tensor.chunks) is not list for tensor in tensors.values()):
-        raise ValueError("a tensor has no parts")
+        raise _Unsound("a tensor has no parts")
     if sum(len(tensor.chunks) for tensor in tensors.values()) > places:
-        raise ValueError("it has more parts than places in its files")
+        raise _Unsound("it has more parts than places in its files")
     for name, tensor in tensors.items():
         for part in tensor.chunks:
-            spans = zip(_whole(part.offsets), _whole(part.sizes), tensor.size, strict=True)
+            if type(part) is not ChunkStorageMetadata:
+                raise _Unsound(f"{name[:100]} has a part that is none")
+            offsets, sizes = _whole(part.offsets), _whole(part.sizes)
+            if not len(offsets) == len(sizes) == len(tensor.size):
+                raise _Unsound(f"a part of {name[:100]} has other dimensions than it")
+            spans = zip(offsets, sizes, tensor.size, strict=True)
             if any(begin + length > size for begin, length, size in spans):
-                raise ValueError(f"a part of {name[:100]} lies outside it")
+                raise _Unsound(f"a part of {name[:100]} lies outside it")
 
 
 def _items(value: Any, key: type) -> list[tuple[Any, Any]]:
     if type(value) is not dict or not all(isinstance(k, key) for k in value):
-        raise ValueError("its metadata is not that of a checkpoint")
+        raise _Unsound(NO_METADATA)
     return list(value.items())
 
 
 def _whole(numbers: Any) -> tuple[int, ...]:
     if not isinstance(numbers, tuple) or any(type(n) is not int or n < 0 for n in numbers):
-        raise ValueError("a size is no number")
+        raise _Unsound("a size or an offset is no whole number")
     return tuple(numbers)
 
 

@@ -126,6 +126,7 @@ def of_version_1(run: Path) -> dict[str, Any]:
 
 MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a later version": (lambda m: m.update(version=99), "version 99, and this fox1 reads versions up to 2"),
+    "a version that is text": (lambda m: m.update(version="1"), "version '1', and this fox1 reads versions up to 2"),
     "no version": (lambda m: m.pop("version"), "version None"),
     "a file outside": (
         lambda m: m["artifacts"].update({"../x": {"bytes": 1, "rows": 0, "hash": ""}}),

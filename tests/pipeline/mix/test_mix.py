@@ -258,6 +258,7 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
         "engine.two_level.MOST_MAPS": 1,
         "engine.two_level.LEAST_PIECE": 1 << 40,
         "engine.two_level.MERGE_BYTES": 5_000,
+        "engine.two_level.LEAST_MERGE": 5_000,
         "engine.tasks.MOST_TASKS": 12,
         "engine.tasks.MOST_FILES": 2,
         "engine.shuffle_file.SPILL_BYTES": 10_000,

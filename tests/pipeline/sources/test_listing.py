@@ -15,13 +15,12 @@ from typing import Any
 import fsspec
 import pytest
 from fox1.pipeline.run.identity import SourceFile, TableReader, files_of_table
-from fox1.pipeline.sources import web
 from fox1.pipeline.sources.formats import open_source
 from fox1.pipeline.sources.globs import escape, matches, reaches
 from fox1.pipeline.sources.listing import SourceSettings, check_unchanged, current_version, list_sources, with_sizes
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
-from fox1.pipeline.sources.web import Reach, WebUrl, http_options, is_public
+from fox1.storage.web import Reach, WebUrl, http_options, is_public, private_address
 
 ROW = b'{"text": "a fox"}\n'
 
@@ -64,17 +63,22 @@ def of_list(tmp_path: Path, *lines: str, private: bool = False, **more: Any) -> 
         "simplecache::https://example.org/x.jsonl",
         "https://example.org/a.zip::reference://x.jsonl",
         "memory://x.jsonl",
-        "HTTPS://example.org/x.jsonl",
+        "FILE:///etc/passwd.jsonl",
         "https:///x.jsonl",
         "https://[1/x.jsonl",
+        "https://[v1.a]/x.jsonl",
+        "https://a::b@example.org/x.jsonl",
+        "https://[::1]/a::https://example.org/x.jsonl",
         "/etc/x.jsonl",
         "../x.jsonl",
         "a/../../x.jsonl",
+        "..",
+        ".",
     ],
 )
 def test_a_line_of_a_list_names_a_file_and_nothing_else(line: str, tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"source c: line 2 of .*urls\.txt, .*(a list may hold|not a URL|leaves the folder)"
+        ValueError, match=r"source c: line 2 of .*urls\.txt, .*(a list may hold|not a URL|no file below the folder)"
     ):
         of_list(tmp_path, "https://example.org/a.jsonl", line)
 
@@ -91,12 +95,34 @@ def test_a_line_of_a_list_names_a_file_and_nothing_else(line: str, tmp_path: Pat
         "10.1.2.3",
         "0.0.0.0",
         "u@127.0.0.1:80",
+        "[::1]",
+        "[::ffff:10.1.2.3]:8080",
+        "[fe80::1]",
     ],
 )
 def test_a_line_leads_to_no_private_address_unless_the_user_lets_it(host: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"line 1 of .* is not a public address; .*--allow-private-hosts"):
         of_list(tmp_path, f"http://{host}/a.jsonl")
     assert paths(of_list(tmp_path, f"http://{host}/a.jsonl", private=True)) == ["a.jsonl"]
+
+
+def test_a_url_is_the_same_with_its_scheme_in_capitals_and_its_address_in_short(tmp_path: Path) -> None:
+    files = of_list(tmp_path, "HTTP://[2606:4700::1111]/c/a.jsonl", "Https://8.8.8.8/c/b.jsonl", "S3://b/c/c.jsonl")
+    long = "2606:4700:0000:0000:0000:0000:0000:1111"
+    assert sorted(f.url for f in files) == [
+        f"http://[{long}]/c/a.jsonl",
+        "https://8.8.8.8/c/b.jsonl",
+        "s3://b/c/c.jsonl",
+    ]
+    assert sorted(paths(files)) == ["8.8.8.8/c/b.jsonl", f"[{long}]/c/a.jsonl", "b/c/c.jsonl"]
+    assert [f.url.reach for f in files] == [Reach.PUBLIC] * 3  # type: ignore[attr-defined]
+
+
+def test_a_server_with_an_ipv6_address_is_read(servers: tuple[Server, Server], tmp_path: Path) -> None:
+    one, _ = servers
+    one.answers["/a.jsonl"] = ROW
+    (file,) = of_list(tmp_path, f"HTTP://[::ffff:127.0.0.1]:{one.http.server_port}/a.jsonl", private=True)
+    assert texts(file) == ["a fox"]
 
 
 def test_public_is_what_no_network_of_ones_own_has() -> None:
@@ -109,7 +135,7 @@ def test_public_is_what_no_network_of_ones_own_has() -> None:
 
 def test_paths_of_a_list_lie_below_its_folder(tmp_path: Path) -> None:
     write(tmp_path / "lists" / "a" / "b.jsonl")
-    (file,) = of_list(tmp_path, "# ours", "", "a/b.jsonl")
+    (file,) = of_list(tmp_path, "# ours", "", "a/b.jsonl", "./a/b.jsonl", "a//./c/../b.jsonl")
     assert (file.path, file.size, texts(file)) == ("a/b.jsonl", len(ROW), ["a fox"])
     write(tmp_path / "secret.jsonl")
     (tmp_path / "lists" / "a" / "out").symlink_to(tmp_path)
@@ -427,4 +453,4 @@ def test_a_reader_is_a_class_that_reads_files_and_installed(tmp_path: Path, monk
 
 def test_the_address_of_an_own_root_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("10.0.0.7", 443))])
-    assert web.private_address("https://data.corp/x") == "10.0.0.7"
+    assert private_address("https://data.corp/x") == "10.0.0.7"

@@ -17,6 +17,7 @@ import zstandard
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.sources import formats
+from fox1.pipeline.sources import rows as rows_of_files
 from fox1.pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, domain_of
 from fox1.pipeline.sources.globs import matches
 from fox1.pipeline.sources.listing import SourceSettings, list_sources, sample_files
@@ -203,7 +204,8 @@ def test_empty_files_and_empty_texts(tmp_path: Path) -> None:
 
 
 def test_a_line_over_the_limit_is_quarantined_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MAX_LINE", 1000)
+    for module in (formats, rows_of_files):
+        monkeypatch.setattr(module, "MAX_LINE", 1000)
     monkeypatch.setattr(formats, "CHUNK", 512)
     (tmp_path / "x.jsonl").write_bytes(lines({"text": "a"}, {"text": "b" * 5000}, {"text": "c"}))
     rows, quarantine = read(only(tmp_path))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.sources import formats, rows
 from fox1.pipeline.sources import quarantine as quarantines
 from fox1.pipeline.sources.formats import strict_json
 from fox1.pipeline.sources.quarantine import Quarantine
@@ -109,6 +110,38 @@ def test_a_file_that_is_no_json_lines_is_damaged_as_a_whole(tmp_path: Path, data
     assert not texts and "none of its lines is a JSON object" in quarantine.damage and not quarantine.intact
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("data", "is_damage"),
+    [
+        (f"[{','.join(LINES)}]".encode(), True),
+        (DATA.replace(b"\n", b"\r"), True),
+        (DATA.decode().encode("utf-16").replace(b"\n", b" "), True),
+        (b" " * 9000, True),
+        (b'{"text": "' + b"a" * 9000 + b'", "meta": {"pile_set_name": "Github"}}', False),
+        (b"[" + b"1," * 5000 + b"1]\n" + DATA, False),
+        (DATA + b"[" + b"1," * 5000 + b"1]\n" + DATA, False),
+    ],
+    ids=["an array", "CR", "UTF-16", "spaces", "an object", "objects after it", "objects around it"],
+)
+def test_a_line_over_the_limit_is_an_object_by_how_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, is_damage: bool, suffix: str
+) -> None:
+    for module in (formats, rows):
+        monkeypatch.setattr(module, "MAX_LINE", 4000)
+    monkeypatch.setattr(formats, "CHUNK", 512)
+    path = tmp_path / f"x.jsonl{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix else data)
+    texts, quarantine = read(path)
+    assert quarantine.rows == 1 and len(texts) == 2000 * data.count(DATA)
+    assert bool(quarantine.damage) is is_damage and not quarantine.intact
+    if is_damage:
+        assert "none of its lines is a JSON object in UTF-8 (the last one: line too long)" in quarantine.damage
+    else:
+        noted = json.loads((tmp_path / "q" / "noted.jsonl").read_text())
+        assert (noted["row"], noted["offset"]) == ((0, 0) if not data.startswith(DATA) else (2000, len(DATA)))
+
+
 def test_objects_that_are_no_rows_are_bad_rows_and_no_damage(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"text": null}\n{"text": "\xff"}\n')
     texts, quarantine = read(tmp_path / "x.jsonl")
@@ -132,9 +165,9 @@ def test_frames_to_skip_and_zeros_between_members_are_no_damage(tmp_path: Path) 
     (tmp_path / "c.jsonl.gz").write_bytes(
         gzip.compress(DATA[:half]) + bytes(10) + gzip.compress(DATA[half:]) + bytes(300_000)
     )
-    for name, rows in (("a.jsonl.zst", 2000), ("b.jsonl.zst", 0), ("c.jsonl.gz", 2000)):
+    for name, expected in (("a.jsonl.zst", 2000), ("b.jsonl.zst", 0), ("c.jsonl.gz", 2000)):
         texts, quarantine = read(tmp_path / name)
-        assert len(texts) == rows and not quarantine.damage, name
+        assert len(texts) == expected and not quarantine.damage, name
 
 
 def test_byte_order_marks_and_numbers_that_are_none_cost_no_row(tmp_path: Path) -> None:

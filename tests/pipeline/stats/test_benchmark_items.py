@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, read_json
-from fox1.pipeline.run.identity import SourceFile, group_files
+from fox1.pipeline.run.identity import files_of_table, group_files
 from fox1.pipeline.run.manifest import read_manifest
 from fox1.pipeline.stats import benchmark_items
 from fox1.pipeline.stats.benchmark_items import report_contamination
@@ -21,8 +21,8 @@ def test_counts_that_are_added_in_steps_name_the_first_documents_of_all_files(
     monkeypatch.setattr(benchmark_items, "TOGETHER", 3)
     monkeypatch.setattr(benchmark_items, "NAMED_DOCUMENTS", 2)
     paths, manifest = RunPaths(run), read_manifest(RunPaths(run))
-    sources = [SourceFile.from_table(entry) for entry in manifest["files"]]
-    files = {f.name: DecidedFile.of_run(f, paths, manifest["artifacts"]) for f in sources}
+    sources = files_of_table(manifest["files"])
+    files = {f.table: DecidedFile.of_run(f, paths, manifest["artifacts"]) for f in sources}
     items = Artifact(str(run / "prepare" / "benchmarks.parquet"), 0, 0, "items")
     engine = Engine(RunPaths(tmp_path), InProcess())
     report_contamination(engine, 1, group_files(sources), files, items)

@@ -21,6 +21,7 @@ from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.signals.scan import EditSettings
 from fox1.pipeline.sources.listing import list_sources
+from fox1.pipeline.text.binding import ENCODING
 from fox1.pipeline.text.excerpts import edited_text
 from fox1.pipeline.text.survivors import DecidedFile, read_survivors
 from fox1.tokenize.model import TokenizerSettings
@@ -141,10 +142,19 @@ def test_a_swapped_file_is_neither_shown_nor_dumped(
     assert not (tmp_path / "dump.parquet").exists()
 
 
-def test_signals_of_an_earlier_version_are_refused(scanned: tuple[RunPaths, SourceFile], tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", [None, ENCODING.replace("v2", "v1")], ids=["no hashes", "older hashes"])
+def test_signals_of_an_earlier_version_are_refused(
+    scanned: tuple[RunPaths, SourceFile], tmp_path: Path, encoding: str | None
+) -> None:
     paths, source = scanned
-    old = tmp_path / "signals.parquet"
-    pq.write_table(pq.read_table(paths.signals(source.corpus, source.path)).drop_columns("text_hash"), old)
-    file = replace(decided(paths, source), signals=Artifact(str(old), 0, 0, ""))
+    table = pq.read_table(paths.signals(source.corpus, source.path))
+    place = table.schema.get_field_index("text_hash")
+    hashes = table.schema.field(place)
+    assert hashes.metadata == {b"encoding": ENCODING.encode()}
+    old = table.remove_column(place)
+    if encoding:
+        old = table.set_column(place, hashes.with_metadata({"encoding": encoding}), table.column(place))
+    pq.write_table(old, tmp_path / "signals.parquet")
+    file = replace(decided(paths, source), signals=Artifact(str(tmp_path / "signals.parquet"), 0, 0, ""))
     with pytest.raises(ValueError, match=r"signals.parquet was written by another version of fox1.*run `fox1 curate`"):
         list(read_survivors([file]))

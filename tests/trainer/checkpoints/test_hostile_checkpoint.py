@@ -133,7 +133,7 @@ def test_hostile_metadata_is_refused(what: str, copy: Path) -> None:
     (step,) = checkpoints(copy)
     (step / METADATA).write_bytes(PICKLES[what])
     sign(copy)
-    refuses(load_checkpoint, copy, "cannot be read as a checkpoint")
+    refuses(load_checkpoint, copy, r"cannot be read as a checkpoint \((\.metadata is damaged|its metadata)")
 
 
 def change_metadata(step: Path, change: Callable[[Any], object]) -> None:
@@ -154,7 +154,7 @@ def grow(m: Any) -> None:
 
 METADATA_SAYS: dict[str, tuple[Callable[[Any], object], str]] = {
     "values in another folder": (lambda m: places(m, relative_path="../../etc/passwd"), "not the name of a data file"),
-    "values that begin before the file": (lambda m: places(m, offset=-1), "a size is no number"),
+    "values that begin before the file": (lambda m: places(m, offset=-1), "an offset is no whole number"),
     "more bytes than the values have": (lambda m: places(m, length=1 << 40), "takes more bytes than its size says"),
     "a program that unpacks": (lambda m: places(m, transform_descriptors=["zstd"]), "not the name of a data file"),
     "sizes of terabytes": (grow, "is 387973120 x 16777216 in the files"),
@@ -165,6 +165,22 @@ METADATA_SAYS: dict[str, tuple[Callable[[Any], object], str]] = {
             setattr(v.chunks[0], "offsets", torch.Size([9] * len(v.size))) for v in m.state_dict_metadata.values()
         ],
         "lies outside it",
+    ),
+    "parts of other dimensions": (
+        lambda m: [setattr(v.chunks[0], "sizes", torch.Size([1] * 3)) for v in m.state_dict_metadata.values()],
+        "other dimensions than it",
+    ),
+    "a part that is none": (
+        lambda m: [setattr(v, "chunks", [None]) for v in m.state_dict_metadata.values()],
+        "a part that is none",
+    ),
+    "numbers of no type": (
+        lambda m: [setattr(v.properties, "dtype", None) for v in m.state_dict_metadata.values()],
+        "is of no type of numbers",
+    ),
+    "places of values that are not there": (
+        lambda m: [m.state_dict_metadata.pop(name) for name in list(m.state_dict_metadata)[1:]],
+        "it has a place for .*, which is none of its values",
     ),
     "the same parts again and again": (
         lambda m: [setattr(v, "chunks", v.chunks * 50) for v in m.state_dict_metadata.values()],

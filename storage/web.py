@@ -38,7 +38,7 @@ class Reach(Enum):
 
 
 class WebUrl(str):
-    """A URL with its reach; a plain text is a URL that a recipe names."""
+    """A URL with its reach."""
 
     reach: Reach
 
@@ -49,6 +49,11 @@ class WebUrl(str):
 
     def __reduce__(self) -> tuple[type[WebUrl], tuple[str, Reach]]:
         return WebUrl, (str(self), self.reach)
+
+
+def reach_of(url: str) -> Reach:
+    """Which addresses the opening of a URL may connect to; a plain text is a URL that a recipe names."""
+    return url.reach if isinstance(url, WebUrl) else Reach.OWN
 
 
 class PrivateAddress(PermissionError):
@@ -77,7 +82,7 @@ def private_address(url: str) -> str:
 
 def http_options(url: str) -> dict[str, Any]:
     """What fsspec is given to open an HTTP URL within its reach; nothing for URLs of other kinds."""
-    reach = url.reach if isinstance(url, WebUrl) else Reach.OWN
+    reach = reach_of(url)
     if urlsplit(url).scheme not in _PORTS or reach is Reach.ANY:
         return {}
     return {"get_client": partial(_client, _origin(url) if reach is Reach.OWN else None)}
