@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..run.artifacts import Artifact, RunPaths, content_key
+from ..run.artifacts import Artifact, RunPaths, as_json, hash_of
 
 
 def identity_of(value: object) -> object:
@@ -52,10 +52,31 @@ def identity_of(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be an argument of a task: it has no identity")
 
 
-def task_key(step: str, version: int, arguments: tuple[object, ...]) -> str:
-    """The key of a task of a step: it changes exactly when the task's output may.
-
-    Args:
-        version: of the stage, raised when the same arguments give other bytes.
+class TaskKeys:
+    """The keys of a step's tasks: a key changes exactly when the task's output may. Most arguments of a task are those of the
+    one before it, and what they say is not asked again.
     """
-    return content_key(step, version, [identity_of(a) for a in arguments])
+
+    def __init__(self, step: str, version: int) -> None:
+        """
+        Args:
+            version: of the stage, raised when the same arguments give other bytes.
+        """
+        self._asked = (step, version)
+        self._last: list[tuple[object, str]] = []
+        """The arguments of the last task, with their identities as JSON."""
+
+    def of(self, arguments: tuple[object, ...]) -> str:
+        """The key of a task."""
+        found = []
+        for place, argument in enumerate(arguments):
+            known = self._last[place] if place < len(self._last) else (None, "null")
+            found.append(known if known[0] is argument else (argument, as_json(identity_of(argument))))
+        self._last = found
+        step, version = map(as_json, self._asked)
+        return hash_of(f"[{step},{version},[{','.join(text for _, text in found)}]]")
+
+
+def task_key(step: str, version: int, arguments: tuple[object, ...]) -> str:
+    """The key of one task; see `TaskKeys`."""
+    return TaskKeys(step, version).of(arguments)

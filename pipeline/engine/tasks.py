@@ -27,7 +27,7 @@ from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
 from ..run.published import table_of, written_on_disk
 from ..run.records import LOOSE, PART_RECORDS, Record, StepRecords, forget_since
-from .keys import task_key
+from .keys import TaskKeys, task_key
 from .memory import peak_bytes
 from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts, write_record
 
@@ -313,7 +313,8 @@ class Engine:
         began = time.monotonic()
         names = [t.name for t in tasks]
         assert len(set(names)) == len(names), f"task names of {step} are not unique"
-        planned = [Planned(i, task, task_key(step, version, task.args)) for i, task in enumerate(tasks)]
+        keys = TaskKeys(step, version)
+        planned = [Planned(i, task, keys.of(task.args)) for i, task in enumerate(tasks)]
         records = self._records_of(step)
         results, unsettled = self._reuse(records, planned)
         todo = [p for p in planned if results[p.index] is None]

@@ -307,7 +307,16 @@ def write_json(path: Path, value: object) -> Artifact:
 
 def content_key(*parts: object) -> str:
     """A hash over the JSON of `parts`: the key of a task or the name of a plan."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hash_of(as_json(parts))
+
+
+def as_json(value: object) -> str:
+    """The one text of a value that is hashed."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def hash_of(text: str) -> str:
+    """The hash of such a text."""
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 

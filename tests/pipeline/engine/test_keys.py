@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from fox1.pipeline.engine.keys import identity_of, task_key
+from fox1.pipeline.engine.keys import TaskKeys, identity_of, task_key
 from fox1.pipeline.engine.records import figures_of, result_of, result_type, write_record
-from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths
+from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths, content_key
 from fox1.pipeline.run.identity import Group, SourceFile
 from fox1.pipeline.run.records import StepRecords
 
@@ -135,3 +135,11 @@ def test_a_function_that_says_nothing_of_its_result_is_no_task() -> None:
 
     with pytest.raises(TypeError, match="annotate the dataclass"):
         result_type(silent)
+
+
+def test_a_task_has_the_same_key_whatever_tasks_came_before_it() -> None:
+    shared = Settings(2)
+    asked = [(shared, "a"), (shared, ARTIFACT), (Settings(), ARTIFACT, [1]), (shared,), (None, 1)]
+    keys = TaskKeys("s", 1)
+    assert [keys.of(arguments) for arguments in asked] == [task_key("s", 1, arguments) for arguments in asked]
+    assert task_key("s", 1, asked[0]) == content_key("s", 1, [identity_of(a) for a in asked[0]])
