@@ -98,9 +98,7 @@ class Objects(MemoryFileSystem):  # type: ignore[misc]
     root: ClassVar[str] = ""
     finished: ClassVar[dict[str, pa.Table]] = {}
     """What tasks have published, by step: the engine's own."""
-    _listed_at: ClassVar[tuple[int, int]] = (-1, -1)
-    _own: ClassVar[list[str]] = []
-    _made_up: ClassVar[pa.Table] = sorted_by_path([])
+    _listed: ClassVar[tuple[tuple[int, int], list[str], pa.Table]] = ((-1, -1), [], sorted_by_path([]))
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> str:
@@ -110,21 +108,23 @@ class Objects(MemoryFileSystem):  # type: ignore[misc]
     @classmethod
     def _below(cls, folder: str) -> Iterator[tuple[str, int]]:
         """(name, bytes) of all objects below a folder, in no order."""
-        if (count := (len(cls.store), len(cls.finished))) != cls._listed_at:
-            cls._listed_at, cls._own = count, sorted(cls.store)
-            cls._made_up = sorted_by_path(cls.finished.values()).combine_chunks()
-        first, end = (bisect.bisect_left(cls._own, f"{folder}{c}") for c in "/0")
-        yield from ((name, cls.store[name].size) for name in cls._own[first:end] if name in cls.store)
+        count = len(cls.store), len(cls.finished)
+        if cls._listed[0] != count:
+            # At once: several threads ask.
+            cls._listed = count, sorted(cls.store), sorted_by_path(cls.finished.values()).combine_chunks()
+        _, own, made_up = cls._listed
+        first, end = (bisect.bisect_left(own, f"{folder}{c}") for c in "/0")
+        yield from ((name, cls.store[name].size) for name in own[first:end] if name in cls.store)
         if not f"{folder}/".startswith(f"{cls.root}/"):
             return
-        names = cls._made_up.column("path").combine_chunks()
+        names = made_up.column("path").combine_chunks()
         inside = f"{folder}/".removeprefix(f"{cls.root}/").removesuffix("/")
         first, end = 0, len(names)
         if inside:
             first, end = (
                 bisect.bisect_left(range(len(names)), f"{inside}{c}", key=lambda i: names[i].as_py()) for c in "/0"
             )
-        table = cls._made_up.slice(first, end - first)
+        table = made_up.slice(first, end - first)
         for batch in table.select(["path", "bytes"]).to_batches(1 << 16):
             for name, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 yield f"{cls.root}/{name}", size
