@@ -9,7 +9,7 @@ from typing import Any
 
 from fox1.pipeline.dedupe.buckets import Bands, Walked
 from fox1.pipeline.dedupe.decide import LINK, Links, Pass, Settled, Told
-from fox1.pipeline.dedupe.exact import Classes, Contents
+from fox1.pipeline.dedupe.exact import CELLS, OVERLAP, Classes, Contents, Overlap
 from fox1.pipeline.dedupe.order import BAND, CONTENT, EDGE, FOLLOWER, PAIR, REQUEST, UPDATE, Part
 from fox1.pipeline.dedupe.ranges import Layout
 from fox1.pipeline.dedupe.result import DecidedChunk, Resolved
@@ -39,6 +39,9 @@ from .results import (
     of_round,
     share,
 )
+
+CELLS_EACH = 500
+"""Cells of the overlap that a task counts."""
 
 
 class DedupeResults(Results):
@@ -83,7 +86,9 @@ class DedupeResults(Results):
         n, stem = self._reduces(work, planned, self.documents, CONTENT.itemsize), args[-1]
         behind = int(n * FOLLOWERS)
         members, leaders = (self._shuffled(work, stem, s, behind, FOLLOWER.itemsize) for s in ("members", "leaders"))
-        return Classes(members, leaders, self._shuffled(work, stem, "edges", n // 1000, EDGE.itemsize), behind, {})
+        return Classes(
+            members, leaders, self._shuffled(work, stem, "edges", n // 1000, EDGE.itemsize), behind, self._cells(stem)
+        )
 
     def shuffle_bands(self, planned: Planned, work: Work, parts: Sequence[Part], *args: Any) -> Bands:
         n = int(self._documents(parts) * self.compared / self.documents * (1 - FOLLOWERS))
@@ -186,4 +191,21 @@ class DedupeResults(Results):
                     verdicts[corpus, subset, ""] += kept
                     kept_bytes[f"{corpus}/{subset}"] += int(kept / fate.documents_per_byte)
         told = tuple(Verdict(*key, n) for key, n in verdicts.items() if n)
-        return DecidedChunk(decisions, told, dict(kept_bytes), {}, {}, 0, {}, {})
+        return DecidedChunk(
+            decisions,
+            told,
+            dict(kept_bytes),
+            {},
+            {},
+            0,
+            self._cells(self.paths.dedupe(f"decisions/{planned.task.name}")),
+            {},
+        )
+
+    def _cells(self, stem: Path) -> tuple[Artifact, ...]:
+        return (artifact(beside(stem, "overlaps"), CELLS_EACH * OVERLAP.itemsize, CELLS_EACH),)
+
+    def sum_overlaps(self, planned: Planned, work: Work, counted: FileSet, *args: Any) -> Overlap:
+        work.reads(2 * len(counted), len(counted) * CELLS_EACH * OVERLAP.itemsize)
+        # The driver reads the last one.
+        return Overlap(self._cells(args[-1])[0] if self._count > 1 else CELLS.writer(args[-1]).close()[0])
