@@ -62,13 +62,6 @@ class DedupeResults(Results):
         work.seconds += rows * size / SORT
         return (artifact(beside(stem, name), rows * size, rows),)
 
-    def _reduces(self, work: Work, planned: Planned, total: int, size: int) -> int:
-        """What a task reads of a shuffle: its rows."""
-        rows = share(total, planned.index, self._count)
-        work.reads(sum(map(files_in, planned.task.args)), rows * size)
-        work.seconds += rows * size / SORT
-        return rows
-
     def shuffle_contents(self, planned: Planned, work: Work, parts: Sequence[Part], *args: Any) -> Contents:
         n, stem = self._documents(parts), args[-1]
         self._part_columns(work, parts, 0.3)

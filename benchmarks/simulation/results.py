@@ -186,9 +186,11 @@ class Results:
         return PreparedQuality(artifact(self.paths.prepare("quality.arrow"), 1 << 20), {}, {})
 
     def prepare_contamination(self, planned: Planned, work: Work, *_: Any) -> PreparedContamination:
-        made = (artifact(self.paths.prepare(f"contamination.{n}"), 8 << 20) for n in ("arrow", "pairs", "parquet"))
+        index, pairs, items = (
+            artifact(self.paths.prepare(f"contamination.{n}"), 8 << 20) for n in ("arrow", "pairs", "parquet")
+        )
         work.seconds = PREPARE_SECONDS / 4
-        return PreparedContamination(*made, 1_000_000, {})
+        return PreparedContamination(index, pairs, items, 1_000_000, {})
 
     def prepare_urls(self, planned: Planned, work: Work, *_: Any) -> PreparedUrls:
         return PreparedUrls(artifact(self.paths.prepare("urls.txt"), 1000), 20)
@@ -237,15 +239,15 @@ class Results:
     ) -> FilteredGroup:
         found = Counter[tuple[str, str]]()
         for file, a in zip(group.files, signals, strict=True):
-            for subset, (n, passed, _) in counts_of(file, a.rows, self.fates[file.corpus]).items():
+            for subset, (n, passed, _kept) in counts_of(file, a.rows, self.fates[file.corpus]).items():
                 found[subset, ""] += passed
                 found[subset, RULE] += n - passed
-        n = sum(a.rows for a in signals)
+        rows = sum(a.rows for a in signals)
         self._reads_columns(work, signals, 0.5)
-        work.seconds = n / JUDGE
+        work.seconds = rows / JUDGE
         verdicts = tuple(Verdict(group.corpus, subset, reason, k) for (subset, reason), k in found.items() if k)
         self.compared += sum(v.documents for v in verdicts if not v.reason)
-        filtered = artifact(self.paths.filtered(group.name), n * FILTER_ROW, n)
+        filtered = artifact(self.paths.filtered(group.name), rows * FILTER_ROW, rows)
         rules = self._rules(self.paths.counts(f"rules/{group.name}.json"))
         return FilteredGroup(filtered, verdicts, rules, ())
 
@@ -256,6 +258,13 @@ class Results:
     def _rules(self, path: Path) -> Artifact:
         """Of few files the driver reads all."""
         return artifact(path, RULES) if self._count > FAN_IN else RuleCounts().write(path)
+
+    def _reduces(self, work: Work, planned: Planned, total: int, size: int) -> int:
+        """What a task reads of a shuffle: its rows."""
+        rows = share(total, planned.index, self._count)
+        work.reads(sum(map(files_in, planned.task.args)), rows * size)
+        work.seconds += rows * size / SORT
+        return rows
 
     def _reads_columns(self, work: Work, files: Sequence[Artifact], part: float) -> None:
         """Some columns of tables: a footer, and a range of each row group."""
@@ -268,8 +277,8 @@ class Results:
             self._reads_source(work, file, READ)
             self._reads_columns(work, [decided.signals], 0.3)
             self._reads_columns(work, [decided.decisions], 0.3)
-            for subset, (_, _, n) in counts_of(file, decided.signals.rows, fate).items():
-                kept[subset] += n
+            for subset, counts in counts_of(file, decided.signals.rows, fate).items():
+                kept[subset] += counts[2]
         size = 1 / fate.documents_per_byte
         shards = []
         for subset, n in sorted(kept.items()):

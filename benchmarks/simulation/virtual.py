@@ -88,7 +88,7 @@ class Clock:
         return 0.0
 
 
-class Objects(MemoryFileSystem):  # type: ignore[misc]
+class Objects(MemoryFileSystem):
     """A store of what the driver writes; what tasks have published it only lists."""
 
     protocol = "simulated"
