@@ -162,7 +162,8 @@ class Loaded:
     def __init__(self, recipe: str, folder: Path) -> None:
         keep_freed_memory()  # as every scan task does
         self.settings = curate_settings(load_recipe(recipe)[0])
-        self.schema = scan.scanned_schema(self.settings.scan)
+        # Earlier trees have one table of both.
+        self.schema = getattr(scan, "scanned_schema", scan.signals_schema)(self.settings.scan)
         self.paths = RunPaths(folder)
         self.prepared = prepared_for(self.settings, self.paths)
         self.files = list_sources(self.settings.sources)
