@@ -39,6 +39,7 @@ ONE_THREAD = {
 """Variables that keep libraries from starting threads when they are imported: a process that is forked may have none, and
 the cores are the workers' already."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_AGAIN = "run the same command again to go on"
 
 
 @dataclass(eq=False)
@@ -170,8 +171,10 @@ class Pool:
 
     def _await_ready(self) -> None:
         said = self._control.recv(1 << 16)
+        if not said:
+            raise ValueError(f"the pool of workers is lost (its server ended while it started); {_AGAIN}")
         if said != READY:
-            why = said.removeprefix(READY).decode(errors="replace") or "it ended while it started"
+            why = said.removeprefix(READY).decode(errors="replace")
             raise ValueError(f"the pool of workers does not start ({why}); run with --in-process, which needs none")
         self._ready = True
 
@@ -187,7 +190,7 @@ class Pool:
         except ConnectionError:
             answer = b""
         if len(answer) < ANSWER.size:
-            raise ValueError("the pool of workers is lost (its server has ended); run the same command again to go on")
+            raise ValueError(f"the pool of workers is lost (its server has ended); {_AGAIN}")
         return int(ANSWER.unpack(answer)[0])
 
     def close(self) -> None:
