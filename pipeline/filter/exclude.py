@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from ...storage.wording import printable
 from ..engine.shuffle import first_of_runs, lookup
 from ..run.artifacts import Artifact, RunPaths, parquet_writer
 from ..run.identity import MAX_ROWS, ROW_BITS, file_hash
@@ -136,12 +137,14 @@ def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[in
         return key, int.from_bytes(parsed(value)[8:], "little") if kind == "hash" else 0
     name, _, row = value.rpartition("#")
     if int(row) >= (MAX_ROWS if name else 1 << 63):
-        raise ValueError(f"{value[:200]} is beyond the last id that a document can have")
+        raise ValueError(f"{printable(value[:200])} is beyond the last id that a document can have")
     if not name:
         return int(row), 0
     corpus, _, path = name.partition("/")
     if corpus not in corpora:
-        raise ValueError(f"{value[:200]} is of the corpus {corpus!r}; the recipe has {', '.join(corpora)}")
+        raise ValueError(
+            f"{printable(value[:200])} is of the corpus {printable(corpus)!r}; the recipe has {', '.join(corpora)}"
+        )
     return file_hash(corpus, path, salt) << ROW_BITS | int(row), 0
 
 

@@ -221,6 +221,7 @@ def native(path: Path, row: int, kind: str) -> str:
         ("blake3:12", "is no content hash; write blake3: and 32 hexadecimal digits"),
         (f"hash:{'0a' * 16}", "is a content hash of an earlier version of fox1.*write blake3:"),
         ("other/file#3", "is of the corpus 'other'"),
+        ("o\x1bther/\tfi\0le#3", "is of the corpus"),
         ("low/a.jsonl#99999999999", "beyond the last id"),
         ("id:", "is no corpus/file#row"),
     ],
@@ -232,8 +233,9 @@ def test_a_wrong_entry_is_refused_with_its_line(
     listed = tmp_path / "list.txt"
     listed.write_text(f"low/a.jsonl#0\n{line}\n")
     settings = replace(settings_for(tmp_path, "low"), exclude_lists=(str(listed),))
-    with pytest.raises(ValueError, match=f"list.txt, line 2: .*{why}"):
+    with pytest.raises(ValueError, match=f"list.txt, line 2: .*{why}") as refused:
         curate(settings, tmp_path / "run", "prepare")
+    assert str(refused.value).isprintable()
     missing = replace(settings, exclude_lists=(str(tmp_path / "none.txt"),))
     with pytest.raises(ValueError, match=r"none.txt cannot be read"):
         curate(missing, tmp_path / "run", "prepare")
