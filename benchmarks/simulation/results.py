@@ -17,9 +17,10 @@ from typing import Any
 import xxhash
 from fox1.pipeline.engine.records import artifacts_in
 from fox1.pipeline.engine.tasks import Planned
+from fox1.pipeline.engine.tree import FAN_IN
 from fox1.pipeline.engine.two_level import Partition
 from fox1.pipeline.filter.judge import FilteredGroup, FilterSettings, Verdict
-from fox1.pipeline.filter.rules import FAN_IN, RuleCounts, RulesFile
+from fox1.pipeline.filter.rules import RuleCounts, RulesFile
 from fox1.pipeline.mix.blocks import PartitionDocuments
 from fox1.pipeline.prepare.contamination import PreparedContamination
 from fox1.pipeline.prepare.quality import PreparedQuality

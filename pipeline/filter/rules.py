@@ -13,11 +13,9 @@ import msgspec
 import numpy as np
 
 from ...storage import reading
-from ..engine.tasks import Engine, Task
+from ..engine.tasks import Engine
+from ..engine.tree import add_up
 from ..run.artifacts import Artifact, FileSet, merge_counts, write_json
-
-FAN_IN = 64
-"""Files that a task adds up."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,8 @@ def sum_rules(engine: Engine, version: int, counted: Sequence[Artifact]) -> Rule
     Args:
         version: of the stage.
     """
-    level = 0
-    while len(counted) > FAN_IN:
-        level += 1
-        sets = [FileSet.of(counted[at : at + FAN_IN]) for at in range(0, len(counted), FAN_IN)]
-        folder = engine.paths.counts(f"rules-{level}")
-        tasks = [Task(f"{i:05d}", add_rules, (some, folder / f"{i:05d}.json")) for i, some in enumerate(sets)]
-        counted = [added.file for added in engine.run(f"filter.rules{level}", version, tasks)]
-    return _sum(a.file for a in counted)
+    few = add_up(engine, "filter.rules", version, counted, add_rules, engine.paths.counts("rules-sum"))
+    return _sum(a.file for a in few)
 
 
 def _sum(files: Iterable[Path]) -> RuleCounts:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..engine.tasks import Engine, Task
+from ..engine.tree import Counted, add_up
 from ..run.artifacts import Artifact, FileSet, RunPaths
 from . import VERSION, assign, select
 from .budget import Cell, Claimed, MixSettings, quotas
@@ -24,15 +25,6 @@ from .select import Claim, PhaseClaims, Search
 
 TASK_DOCUMENTS = 1 << 21
 """Documents of which a task counts something."""
-FAN_IN = 64
-"""Files that a task adds up."""
-
-
-class _Counted(Protocol):
-    """What a task counted."""
-
-    @property
-    def file(self) -> Artifact: ...
 
 
 @dataclass(frozen=True)
@@ -95,9 +87,9 @@ class Planner:
     def _count(
         self,
         step: str,
-        count: Callable[..., _Counted],
+        count: Callable[..., Counted],
         arguments: tuple[Any, ...],
-        add: Callable[..., _Counted],
+        add: Callable[..., Counted],
         *shape: int,
     ) -> Path:
         """Let tasks count something of all documents, and others add it up to one file.
@@ -106,16 +98,12 @@ class Planner:
             count: of the files of a task, `arguments` and where to write.
             add: of files that `count` or it wrote, `shape` and where to write.
         """
-        level = ""
-        files, run, given = self.parts, count, arguments
-        while True:
-            folder = self.paths.mix(f"{step}{level}")
-            tasks = [Task(f"{i:05d}", run, (part, *given, folder / f"{i:05d}")) for i, part in enumerate(files)]
-            found = [result.file for result in self.engine.run(f"mix.{step}{level}", VERSION, tasks)]
-            if len(found) == 1:
-                return found[0].file
-            files = [FileSet.of(found[at : at + FAN_IN]) for at in range(0, len(found), FAN_IN)]
-            level, run, given = f"{level}.sum", add, shape
+        folder = self.paths.mix(step)
+        tasks = [Task(f"{i:05d}", count, (part, *arguments, folder / f"{i:05d}")) for i, part in enumerate(self.parts)]
+        found = [result.file for result in self.engine.run(f"mix.{step}", VERSION, tasks)]
+        into = self.paths.mix(f"{step}.sum")
+        (whole,) = add_up(self.engine, f"mix.{step}.sum", VERSION, found, add, into, shape, most=1)
+        return whole.file
 
     def _floors(self) -> list[tuple[int, ...]]:
         """Least quality by phase and cell code, from the weights' `top` shares."""
@@ -204,10 +192,10 @@ class Planner:
     def _search(
         self,
         step: str,
-        count: Callable[..., _Counted],
+        count: Callable[..., Counted],
         before: tuple[PhaseClaims, ...],
         search: Search,
-        add: Callable[..., _Counted],
+        add: Callable[..., Counted],
         *shape: int,
     ) -> Path:
         name = f"{step}.{self.settings.phases[search.phase].name}.{search.bits}"

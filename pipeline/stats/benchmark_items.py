@@ -1,7 +1,7 @@
 """The contamination report: which items of which benchmark stand in which documents, from the stored signals.
 
 A task counts for the files of a group, further ones add the counts of some together until few are left, and the last writes
-the report: no task reads more than the signals of a group or `TOGETHER` files of counts.
+the report: no task reads more than the signals of a group or `FAN_IN` files of counts.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..engine.tasks import Engine, Task
+from ..engine.tree import add_up
 from ..filter.judge import signal_batches
-from ..run.artifacts import Artifact, publish, write_json
+from ..run.artifacts import Artifact, FileSet, publish, write_json
 from ..run.identity import Group
 from ..text.survivors import DecidedFile
 
 NAMED_DOCUMENTS = 20
 """Documents named per item. All are counted, and the column `contamination_items` of `signals/` names every one."""
-TOGETHER = 128
-"""Files of counts that a task adds together."""
 
 
 class _Item(msgspec.Struct, array_like=True):
@@ -72,13 +71,8 @@ def report_contamination(
         path = engine.paths.counts(f"contamination/{group.name}.json")
         tasks.append(Task(group.name, count_items, ([files[f.table] for f in group.files], benchmarks, path)))
     counted = [c.file for c in engine.run("stats.contamination.count", version, tasks)]
-    level = 0
-    while len(counted) > TOGETHER:
-        level += 1
-        some = [counted[at : at + TOGETHER] for at in range(0, len(counted), TOGETHER)]
-        paths = [engine.paths.counts(f"contamination-{level}/{i:05d}.json") for i in range(len(some))]
-        adding = [Task(path.stem, add_counts, (part, path)) for part, path in zip(some, paths, strict=True)]
-        counted = [c.file for c in engine.run(f"stats.contamination.add{level}", version, adding)]
+    into = engine.paths.counts("contamination-sum")
+    counted = add_up(engine, "stats.contamination.add", version, counted, add_counts, into)
     last = Task("contamination", write_report, (counted, benchmarks, engine.paths.stats("contamination")))
     engine.run("stats.contamination", version, [last])
 
@@ -102,15 +96,15 @@ def count_items(files: Sequence[DecidedFile], benchmarks: Artifact, path: Path) 
     return _write(found, path)
 
 
-def add_counts(counted: Sequence[Artifact], path: Path) -> ContaminationCounts:
+def add_counts(counted: FileSet, path: Path) -> ContaminationCounts:
     """Add the counts of some files together."""
     return _write(_sum(counted), path)
 
 
-def _sum(counted: Iterable[Artifact]) -> _Counts:
+def _sum(counted: Iterable[Path]) -> _Counts:
     total = _Counts({}, {})
-    for artifact in counted:
-        part = msgspec.json.decode(artifact.file.read_bytes(), type=_Counts)
+    for file in counted:
+        part = msgspec.json.decode(file.read_bytes(), type=_Counts)
         for number, more in part.items.items():
             item = total.items.setdefault(number, _Item(0, []))
             item.documents += more.documents
@@ -129,7 +123,7 @@ def _write(counts: _Counts, path: Path) -> ContaminationCounts:
 
 def write_report(counted: Sequence[Artifact], benchmarks: Artifact, path: Path) -> ContaminationReport:
     """Write the report from what was counted."""
-    items, found = pq.read_table(benchmarks.file).to_pylist(), _sum(counted)
+    items, found = pq.read_table(benchmarks.file).to_pylist(), _sum(a.file for a in counted)
     by_benchmark: dict[str, dict[str, int]] = {}
     for i, item in enumerate(items):
         name = item["benchmark"]

@@ -266,7 +266,7 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
         "mix.blocks.HELD_BYTES": 10_000,
         "mix.blocks.FILL_TOKENS": 1 << 11,
         "mix.plan.TASK_DOCUMENTS": 50,
-        "mix.plan.FAN_IN": 2,
+        "engine.tree.FAN_IN": 2,
         "mix.select.SLICE_DOCUMENTS": 32,
         "mix.assign.SLICE_DOCUMENTS": 32,
     }.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from fox1.pipeline.engine import tree
 from fox1.pipeline.engine.tasks import Engine, InProcess
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, read_json
 from fox1.pipeline.run.identity import files_of_table, group_files
@@ -18,7 +19,7 @@ from fox1.pipeline.text.survivors import DecidedFile
 def test_counts_that_are_added_in_steps_name_the_first_documents_of_all_files(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_items, "TOGETHER", 3)
+    monkeypatch.setattr(tree, "FAN_IN", 3)
     monkeypatch.setattr(benchmark_items, "NAMED_DOCUMENTS", 2)
     paths, manifest = RunPaths(run), read_manifest(RunPaths(run))
     sources = files_of_table(manifest["files"])

@@ -1,0 +1,49 @@
+"""Files of counts, added up by tasks as a tree: no task reads more than some of them, and the driver never all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..run.artifacts import Artifact, FileSet
+from .tasks import Engine, Task
+
+FAN_IN = 64
+"""Files that a task adds up."""
+
+
+class Counted(Protocol):
+    """What a task counted, or added up."""
+
+    @property
+    def file(self) -> Artifact: ...
+
+
+def add_up(
+    engine: Engine,
+    step: str,
+    version: int,
+    counted: Sequence[Artifact],
+    add: Callable[..., Counted],
+    folder: Path,
+    given: tuple[Any, ...] = (),
+    most: int = 0,
+) -> list[Artifact]:
+    """Add files up until few are left.
+
+    Args:
+        step: of the first level; the further ones have its name with their number.
+        add: of a `FileSet`, `given` and where to write.
+        folder: of what the first level adds up; the further ones likewise.
+        most: files that may be left; 0: `FAN_IN`.
+    """
+    files, level = list(counted), 1
+    while len(files) > (most or FAN_IN):
+        number = str(level) if level > 1 else ""
+        place = folder.with_name(f"{folder.name}{number}")
+        sets = [FileSet.of(files[at : at + FAN_IN]) for at in range(0, len(files), FAN_IN)]
+        tasks = [Task(f"{i:05d}", add, (some, *given, place / f"{i:05d}")) for i, some in enumerate(sets)]
+        files = [added.file for added in engine.run(f"{step}{number}", version, tasks)]
+        level += 1
+    return files
