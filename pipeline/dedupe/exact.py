@@ -143,11 +143,11 @@ CELLS = Records(OVERLAP, ("kind", "cell", "beside"), add_up)
 class Overlap:
     """The overlap of subsets and corpora, as some tasks counted it."""
 
-    cells: Artifact
+    file: Artifact
     """`OVERLAP`, each cell once."""
 
 
-def sum_overlaps(counted: FileSet, plan: Plan, stem: Path) -> Overlap:
+def sum_overlaps(counted: FileSet, stem: Path) -> Overlap:
     """What tasks counted of every cell, added up."""
     out = CELLS.writer(stem)
     for cells in read_ahead(counted, 0, OVERLAP):

@@ -10,22 +10,23 @@ The driver holds paths, digests and counts only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from ..engine.shuffle import Records, partition_count, read_records
+from ..engine.shuffle import read_records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Engine, Task
-from ..engine.two_level import Partition, Partitioned, bring_together, plan_levels
+from ..engine.tasks import Engine
+from ..engine.tree import add_up
+from ..engine.two_level import Partition, Partitioned
 from ..filter.judge import FilteredGroup, Verdicts
 from ..run.artifacts import Artifact, FileSet, content_key, merge_counts, remove
 from ..run.identity import Group
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals
-from . import buckets, decide, exact, result, verify
+from . import VERSION, buckets, decide, exact, result, steps, verify
 from .decide import OWN_DROPS
 from .order import (
     BAND,
@@ -47,29 +48,20 @@ from .order import (
     ranks,
 )
 from .ranges import Layout, lay_out
+from .steps import Steps, all_of, nothing, sum_rows
 from .verify import Gathered, Verified
 
-VERSION = 5
 MAX_SUBSETS = 2_048
 """Names come from the rows, and every two subsets have a cell in the overlap: a small file could make it gigabytes."""
 MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
-PARTITION_BYTES = 64 << 20
-"""What a partition holds, unless that made more than `MOST_PARTITIONS`."""
-MOST_PARTITIONS = 6_000
-MOST_RUNS = 32
-"""Files that a partition is read from, or pieces are large: from more, it is brought together in two levels."""
 CHUNK_BYTES = 2 << 20
 """Bytes of pairs, or of news, from which a chunk has a task of its own."""
-FAN_IN = 128
-"""Files of counts that one task adds up."""
 EDGES_AT_ONCE = 64 << 20
 """Bytes of edges whose ranges one task numbers or settles."""
 BASE_MEMORY = 384 << 20
 """What a worker takes before it holds a single record: the interpreter, compiled kernels, Arrow, open shuffle files."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -151,76 +143,21 @@ def dedupe(
     )
     documents = sum(n for _, n in (*sizes, *old.sizes))
     by_chunk = [[parts[i] for i in chunk] for chunk in chunks.members]
-    steps = _DedupeSteps(engine, by_chunk, plan, chunks.table.corpus_names, documents, shape)
     try:
-        return steps.run()
+        return _DedupeSteps(engine, by_chunk, plan, documents, chunks.table.corpus_names, shape).run()
     finally:
         remove(stored.path)
 
 
 @dataclass
-class _DedupeSteps:
-    engine: Engine
-    parts: list[list[Part]]
-    """By chunk."""
-    plan: Plan
+class _DedupeSteps(Steps):
+    """The steps of the stage, in order."""
+
     corpora: tuple[str, ...]
-    documents: int
     shape: MinHashSettings
     counts: dict[str, int] = field(default_factory=dict)
     """For `stats/dedupe.json`."""
     rounds: list[dict[str, int]] = field(default_factory=list)
-
-    def step(
-        self,
-        name: str,
-        run: Callable[..., Result],
-        arguments: Mapping[int, tuple[Any, ...]],
-        memory: int = 0,
-    ) -> list[Result]:
-        """Run a task for each number of a chunk, partition or range.
-
-        Args:
-            arguments: by number; the plan follows them, and where to write.
-            memory: bytes that a task needs, if that may be more than tasks of dedupe do with.
-        """
-        paths = self.engine.paths
-        tasks = [
-            Task(
-                f"{i:05d}",
-                run,
-                (*given, self.plan, paths.dedupe(f"{name}/{i:05d}")),
-                memory=max(self.engine.memory, memory),
-            )
-            for i, given in arguments.items()
-        ]
-        return self.engine.run(f"dedupe.{name}", VERSION, tasks)
-
-    def partitions(self, record: np.dtype, each: int = 1, at_least: int = 4) -> int:
-        """Partitions of a shuffle of so many records of each document, from the chunks."""
-        size = self.documents * each * record.itemsize
-        target = max(PARTITION_BYTES, size // MOST_PARTITIONS)
-        return partition_count(size, min(len(self.parts), MOST_RUNS), target, at_least)
-
-    def together(self, name: str, maps: Iterable[tuple[Artifact, ...]], levels: Levels, rows: Records) -> Partitioned:
-        """What readers find of the files of a step's tasks."""
-        files = [a for files in maps for a in files if a.rows]
-        if not files:
-            return nothing(levels.partitions)
-        paths = self.engine.paths
-        return bring_together(self.engine, f"dedupe.{name}", VERSION, files, levels, rows, paths.dedupe(name))
-
-    def levels(self, size: int, maps: int, partitions: int) -> Levels:
-        """How about `size` bytes go from so many tasks to partitions."""
-        return plan_levels(size, maps, partitions, MOST_RUNS)
-
-    def to_chunks(self, size: int, maps: int) -> Levels:
-        """The same, to the chunks of the documents that they are about."""
-        return self.levels(size, maps, len(self.parts))
-
-    def to_ranges(self, layout: Layout) -> Levels:
-        """How edges go to ranges of the order, in every round."""
-        return self.levels(self.documents * EDGE.itemsize, 2 * len(self.parts), layout.ranges)
 
     def run(self) -> Decided:
         contents, ranges = self.partitions(CONTENT), self.partitions(EDGE, at_least=1)
@@ -263,7 +200,7 @@ class _DedupeSteps:
             exact.shuffle_contents,
             {i: (p, gone.of(i), levels, self.documents, ranges) for i, p in enumerate(self.parts)},
         )
-        spans, samples = _all(m.spans for m in mapped), _all(m.samples for m in mapped)
+        spans, samples = all_of(m.spans for m in mapped), all_of(m.samples for m in mapped)
         layout = self.step("layout", lay_out, {0: (spans, samples, ranges)})[0]
         contents = self.together("contents_together", (m.files for m in mapped), levels, exact.CONTENTS)
         to_ranges = self.to_ranges(layout)
@@ -308,9 +245,9 @@ class _DedupeSteps:
             live_rows = sum(w.live_rows for w in walked)
             size = live_rows * BAND.itemsize
             # What is left of neighbouring partitions is walked together, as soon as it is little.
-            several = max(1, len(walked) * PARTITION_BYTES // max(size, 1))
+            several = max(1, len(walked) * steps.PARTITION_BYTES // max(size, 1))
             live = [
-                Partition(_all(w.live for w in walked[i : i + several]))
+                Partition(all_of(w.live for w in walked[i : i + several]))
                 for i in range(0, len(walked) if live_rows else 0, several)
             ]
             if round_ == 0:
@@ -428,7 +365,7 @@ class _DedupeSteps:
         ]
         links = self.step(f"number{at}", decide.number_edges, {i: (r, layout) for i, r in enumerate(asked)})
         memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
-        files = _all(x.links for x in links)
+        files = all_of(x.links for x in links)
         walked = self.step(f"decide{at}", decide.decide, {0: (files, layout.numbers)}, memory=memory)
         starts = np.cumsum([0, *(sum_rows([x.links]) for x in links)]).tolist()
         to_chunks = self.to_chunks(count * EDGE.itemsize, len(asked))
@@ -496,14 +433,9 @@ class _DedupeSteps:
     def overlaps(self, counted: Sequence[tuple[Artifact, ...]]) -> dict[str, list[list[int]]]:
         """By kind of overlap, every cell over all tasks, as lists."""
         files = [a for files in counted for a in files]
-        level = 0
-        while len(files) > 1 or not level:
-            parts = [files[i : i + FAN_IN] for i in range(0, len(files), FAN_IN)]
-            sums = self.step(
-                f"overlap{level}", exact.sum_overlaps, {i: (FileSet.of(part),) for i, part in enumerate(parts)}
-            )
-            files, level = [s.cells for s in sums], level + 1
-        rows = read_records([a.file for a in files], 0, exact.OVERLAP)
+        folder = self.engine.paths.dedupe("overlap")
+        (whole,) = add_up(self.engine, "dedupe.overlap", VERSION, files, exact.sum_overlaps, folder, most=1)
+        rows = read_records([whole.file], 0, exact.OVERLAP)
         kinds = ((k, rows[rows["kind"] == k]) for k in range(len(exact.OVERLAPS)))
         lists = {exact.OVERLAPS[k]: [list(cell)[1:] for cell in own.tolist()] for k, own in kinds}
         return dict(sorted(lists.items()))
@@ -540,18 +472,3 @@ class _ByChunk:
             if any(a.rows for a in written):
                 for place, chunk in enumerate(own):
                     self.parts[chunk] += (Partition(FileSet.of(written), place),)
-
-
-def nothing(partitions: int) -> Partitioned:
-    """A shuffle that moves no rows."""
-    return Partitioned(Levels(partitions), (FileSet(),))
-
-
-def sum_rows(outputs: Iterable[tuple[Artifact, ...]]) -> int:
-    """Rows of the files of several tasks."""
-    return sum(a.rows for files in outputs for a in files)
-
-
-def _all(outputs: Iterable[tuple[Artifact, ...]]) -> FileSet:
-    """The files of several tasks that have rows."""
-    return FileSet.filled(a for files in outputs for a in files)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fox1.pipeline.dedupe import buckets, stage
+from fox1.pipeline.dedupe import buckets, stage, steps
 from fox1.pipeline.dedupe.order import DedupeSettings, Part, UrlSettings
 from fox1.pipeline.dedupe.stage import OldRun
 from fox1.pipeline.engine.shuffle_file import Levels
@@ -287,12 +287,12 @@ def test_the_result_is_the_first_independent_set(
     with pytest.MonkeyPatch.context() as patch:
         if seed % 2:
             # Several ranges of the order, which one task or several walk.
-            patch.setattr(stage, "partition_count", lambda *_, **__: 4)
+            patch.setattr(steps, "partition_count", lambda *_, **__: 4)
             patch.setattr(stage, "EDGES_AT_ONCE", 40 * (seed % 50))
             patch.setattr(stage, "CHUNK_BYTES", seed % 500)
-            patch.setattr(stage, "PARTITION_BYTES", 1 + seed % 300)
+            patch.setattr(steps, "PARTITION_BYTES", 1 + seed % 300)
         if seed % 4 > 1:
-            patch.setattr(stage, "plan_levels", two_levels)
+            patch.setattr(steps, "plan_levels", two_levels)
         rows, ids, old_ids, _ = dedupe(tmp_path_factory.mktemp("d"), docs, options, old)
     kept = {r["doc_id"] for r in rows if r["kept"]}
     docs, old = with_proposals(docs, old, options)
@@ -335,11 +335,11 @@ def test_a_cap_keeps_and_counts_and_no_schedule_changes_the_result(
     monkeypatch.setattr(stage, "MIN_MEMORY", 4000)
     monkeypatch.setattr(stage, "BASE_MEMORY", 1 << 40)
     monkeypatch.setattr(stage.verify, "SLOT_PAIRS", 5)
-    monkeypatch.setattr(stage, "partition_count", lambda *_, **__: 7)
+    monkeypatch.setattr(steps, "partition_count", lambda *_, **__: 7)
     monkeypatch.setattr(stage, "EDGES_AT_ONCE", 40 * 100)
     monkeypatch.setattr(stage, "CHUNK_BYTES", 0)
-    monkeypatch.setattr(stage, "PARTITION_BYTES", 1000)
-    monkeypatch.setattr(stage, "plan_levels", two_levels)
+    monkeypatch.setattr(steps, "PARTITION_BYTES", 1000)
+    monkeypatch.setattr(steps, "plan_levels", two_levels)
     again, _, _, other = dedupe(tmp_path / "b", docs, options)
     assert again == rows
     assert other.figures == result.figures
