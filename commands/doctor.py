@@ -100,14 +100,13 @@ def _lacks(requirement: Requirement) -> str:
 
 
 def _memory() -> Iterator[Check]:
+    from ..pipeline.engine.memory import machine_memory
+
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        total = machine_memory()
     except (ValueError, OSError):
         return
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
     fit = total // TASK_MEMORY
     cores = os.cpu_count() or 1
     found = f"{total / 2**30:.1f} GiB, {min(free, total) / 2**30:.1f} free"

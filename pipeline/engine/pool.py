@@ -18,10 +18,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from ..run.artifacts import RunPaths
 from .fork_server import ANSWER, ENDED, FORK, READY, REQUEST
+from .memory import machine_memory, own_bytes
 from .stragglers import Stragglers
 from .tasks import Outcome, Planned, Progress
 
@@ -38,7 +38,6 @@ ONE_THREAD = {
 }
 """Variables that keep libraries from starting threads when they are imported: a process that is forked may have none, and
 the cores are the workers' already."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _AGAIN = "run the same command again to go on"
 
 
@@ -66,7 +65,7 @@ class Pool:
             preload: `module:function` that the server calls before it forks.
         """
         self.cores = workers
-        self.room = _machine_memory()
+        self.room = machine_memory()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._control, theirs = socket.socketpair()
@@ -147,7 +146,7 @@ class Pool:
         for worker in self._busy:
             assert worker.planned
             declared = worker.planned.task.memory
-            if not worker.killed and _own_memory(worker.pid) > declared:
+            if not worker.killed and own_bytes(worker.pid) > declared:
                 worker.killed = f"OutOfMemoryError: the task took more than the {declared >> 20:,} MiB that it may"
                 self._kill(worker)
 
@@ -225,20 +224,3 @@ def pool_session(workers: int | None, preload: str = STAGES) -> Iterator[Pool]:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _machine_memory() -> int:
-    """Bytes of memory that this machine, or the container around this process, has."""
-    limit = os.sysconf("SC_PHYS_PAGES") * _PAGE
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            limit = min(limit, int(Path("/sys/fs/cgroup", name).read_text()))
-    return limit
-
-
-def _own_memory(pid: int) -> int:
-    """Bytes that a process holds, what is mapped from files apart; 0 if it is gone, or the system does not say."""
-    with contextlib.suppress(OSError, ValueError):
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
-        return (int(resident) - int(shared)) * _PAGE
-    return 0

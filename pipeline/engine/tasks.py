@@ -1,4 +1,4 @@
-"""Runs a stage's tasks and skips those that are finished: in this process, or on Ray (`on_ray.py`).
+"""Runs a stage's tasks and skips those that are finished: in this process, in a pool (`pool.py`), or on Ray (`on_ray.py`).
 
 A task is a pure function of its arguments that publishes files and returns, as a frozen dataclass, what it published and
 counted. Its key, the hash of everything its output depends on, follows from its arguments (`keys.py`); after its outputs

@@ -391,13 +391,7 @@ READING: dict[str, Strike] = AT_WORK | {"swapped source": swapped}
 AT_REST: dict[str, Strike] = {"damage": damage, "clock": clock, "linked": linked, "rot": rot}
 """Done to what a command left, before the next one."""
 
-ON_RAY: dict[str, Strike] = {
-    "worker killed": _kill_one("ray::"),
-    "worker stopped": _stop_one("ray::", 0.5, 3.0),
-    "worker hung": _stop_one("ray::", 3.0, 6.0, signal.SIGKILL),
-    "raylet killed": _kill_one("raylet"),
-    "control store killed": _kill_one("gcs_server"),
-    "raylet stopped": _stop_one("raylet", 0.5, 4.0),
+_WITH_WORKERS: dict[str, Strike] = {
     "driver killed": kill,
     "driver stopped": stop,
     "slow": slow,
@@ -407,18 +401,22 @@ ON_RAY: dict[str, Strike] = {
     "damage under way": damage_under_way,
 }
 
+ON_RAY: dict[str, Strike] = {
+    "worker killed": _kill_one("ray::"),
+    "worker stopped": _stop_one("ray::", 0.5, 3.0),
+    "worker hung": _stop_one("ray::", 3.0, 6.0, signal.SIGKILL),
+    "raylet killed": _kill_one("raylet"),
+    "control store killed": _kill_one("gcs_server"),
+    "raylet stopped": _stop_one("raylet", 0.5, 4.0),
+    **_WITH_WORKERS,
+}
+
 ON_POOL: dict[str, Strike] = {
     # Its server is one of them: then the command ends, in one line.
     "forked process killed": _kill_one(os.path.basename(sys.executable)),
     "forked process stopped": _stop_one(os.path.basename(sys.executable), 0.5, 3.0),
     "forked process hung": _stop_one(os.path.basename(sys.executable), 3.0, 6.0, signal.SIGKILL),
-    "driver killed": kill,
-    "driver stopped": stop,
-    "slow": slow,
-    "full for a while": full_for_a_while,
-    "read-only": read_only,
-    "second run": second,
-    "damage under way": damage_under_way,
+    **_WITH_WORKERS,
 }
 
 RANKS: dict[str, Strike] = {
