@@ -14,7 +14,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -22,12 +22,13 @@ import pyarrow.compute as pc
 
 from ...storage import lease, store
 from ...storage.disk import writing
-from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
+from ..run.artifacts import Artifact, RunPaths, remove
 from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
 from ..run.published import table_of, written_on_disk
 from ..run.records import LOOSE, PART_RECORDS, Record, StepRecords, forget_since
 from .keys import TaskKeys, task_key
+from .lists import FileLists
 from .memory import peak_bytes
 from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts, write_record
 
@@ -39,8 +40,6 @@ ATTEMPTS = 4
 TASK_MEMORY = 1 << 30
 """Bytes a task declares to Ray unless it says otherwise: above what any task was measured to take on documents of usual size
 (dedupe 752 MiB); a document of 100 MB takes one and a half."""
-MOST_FILES = 64
-"""Paths that travel in the arguments of a task; where a set has more, they are listed in a file."""
 MOST_TASKS = 1 << 14
 """About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: four for each of the 4,096
 cores that a run is planned for, so that the last ones do not wait long for each other."""
@@ -229,47 +228,6 @@ def portions(items: Sequence[Item], size: Callable[[Item], int], total: int) -> 
     return found
 
 
-class _Lists:
-    """Lists the files of the sets that many tasks of a step read, once each, so that no argument holds thousands of paths."""
-
-    def __init__(self, paths: RunPaths) -> None:
-        self._paths = paths
-        self._seen: dict[int, tuple[Any, Any]] = {}
-        """By the identity of a value, which most tasks of a step share: itself, and what is handed on for it."""
-
-    def without_long_sets(self, task: Task[Any]) -> Task[Any]:
-        """The task with its long sets of files listed, also those within its arguments."""
-        args = tuple(self._listed(argument) for argument in task.args)
-        return task if all(a is b for a, b in zip(args, task.args, strict=True)) else replace(task, args=args)
-
-    def _listed(self, value: Any) -> Any:
-        if isinstance(value, FileSet):
-            if len(value.files) <= MOST_FILES:
-                return value
-        elif isinstance(value, Artifact | RunPaths) or not (is_dataclass(value) or type(value) in (tuple, list)):
-            return value
-        if id(value) not in self._seen:
-            self._seen[id(value)] = (value, self._changed(value))
-        return self._seen[id(value)][1]
-
-    def _changed(self, value: Any) -> Any:
-        if isinstance(value, FileSet):
-            return FileSet(digest=value.digest, listed=FileList.write(value.files, self._paths))
-        if is_dataclass(value):
-            held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
-            found = {name: self._listed(item) for name, item in held.items()}
-            same = all(found[name] is held[name] for name in held)
-            return value if same else replace(value, **found)  # type: ignore[type-var]
-        items = [self._listed(item) for item in value]
-        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
-
-    def remove(self) -> None:
-        """Delete the lists."""
-        for _, listed in self._seen.values():
-            if isinstance(listed, FileSet) and listed.listed:
-                remove(listed.listed.path)
-
-
 @dataclass(frozen=True)
 class _Reused:
     """A task that is finished, by its record."""
@@ -324,9 +282,9 @@ class Engine:
         self.progress.stage(step, len(todo), sum(p.task.weight for p in todo), len(tasks) - len(todo))
         outdated = [name for p in todo if (was := records.found.get(p.task.name)) for name in was.outputs]
         records.drop(p.task.name for p in todo)
-        lists = _Lists(self.paths)
+        lists = FileLists(self.paths)
         try:
-            given = [replace(p, task=lists.without_long_sets(p.task)) for p in todo]
+            given = [replace(p, task=replace(p.task, args=lists.without_long_sets(p.task.args))) for p in todo]
             self._run(records, given, results, unsettled)
         finally:
             lists.remove()
@@ -353,36 +311,48 @@ class Engine:
             unsettled: what has a record of its own; the tasks' are added, and taken out where they become a part.
         """
         step = records.step
-        attempts = dict.fromkeys((p.index for p in todo), 0)
         held = self.paths.lease
         # No task asks when they began.
         paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
         todo = [replace(p, replaces=records.is_loose(p.task.name)) for p in todo]
+        for planned, outcome, attempts in self._attempts(step, todo, paths, self._time):
+            if outcome.result is None:
+                keep_log(self.paths.timings("tasks.jsonl"))
+                self._look(step)
+                raise StageFailed(self._describe(step, planned.task, outcome, attempts))
+            results[planned.index] = outcome.result
+            self.progress.task_done(step, planned.task.weight)
+            unsettled.append(record_of(paths, planned.task.name, planned.key, outcome.recorded, outcome.result))
+            if len(unsettled) >= PART_RECORDS:
+                records.settle(unsettled)
+                unsettled.clear()
+
+    def _attempts(
+        self, step: str, todo: Sequence[Planned], paths: RunPaths, told: Callable[[str, Task[Any], int, Outcome], None]
+    ) -> Iterator[tuple[Planned, Outcome, int]]:
+        """Run tasks, those that a worker or a disk lost again: each with its last outcome, and how many attempts it took.
+
+        Args:
+            told: of every attempt.
+        """
+        attempts = dict.fromkeys((p.index for p in todo), 0)
         while todo:
             asked = {p.index: p for p in todo}
             again: list[Planned] = []
             for index, outcome in self.executor.run(todo, paths, step, self.progress):
                 attempts[index] += 1
                 task = asked[index].task
-                self._time(step, task, attempts[index], outcome)
-                if outcome.result is not None:
-                    results[index] = outcome.result
-                    self.progress.task_done(step, task.weight)
-                    unsettled.append(record_of(paths, task.name, asked[index].key, outcome.recorded, outcome.result))
-                    if len(unsettled) >= PART_RECORDS:
-                        records.settle(unsettled)
-                        unsettled.clear()
-                elif outcome.transient and attempts[index] < ATTEMPTS:
+                told(step, task, attempts[index], outcome)
+                if outcome.result is None and outcome.transient and attempts[index] < ATTEMPTS:
                     if outcome.error.startswith("OutOfMemoryError"):
                         # Fewer beside it: Ray places by what is declared.
                         task = replace(task, memory=min(2 * task.memory, self.executor.room))
-                    # Alone, so that it is known which one of a bundle ends its worker.
-                    again.append(replace(asked[index], task=replace(task, shares=False)))
+                    # Alone, so that it is known which one of a bundle ends its worker. What has no key leaves no record.
+                    alone = replace(task, shares=False)
+                    again.append(replace(asked[index], task=alone, replaces=bool(asked[index].key)))
                 else:
-                    keep_log(self.paths.timings("tasks.jsonl"))
-                    self._look(step)
-                    raise StageFailed(self._describe(step, task, outcome, attempts[index]))
-            todo = [replace(p, replaces=True) for p in again]
+                    yield asked[index], outcome, attempts[index]
+            todo = again
             if todo:
                 time.sleep(min(5.0, 0.5 * 2 ** max(attempts.values())))
 
@@ -411,18 +381,12 @@ class Engine:
         sizes = weights or [1] * len(arguments)
         tasks = [Task(f"{i:05d}", function, each, w) for i, (each, w) in enumerate(zip(arguments, sizes, strict=True))]
         self.progress.stage(step, len(tasks), sum(sizes), 0)
-        todo, tries = [Planned(i, task, "", replaces=False) for i, task in enumerate(tasks)], 1
-        while todo:
-            again = []
-            for index, outcome in self.executor.run(todo, self.paths, step, self.progress):
-                if outcome.result is not None:
-                    self.progress.task_done(step, tasks[index].weight)
-                    yield outcome.result
-                elif outcome.transient and tries < ATTEMPTS:
-                    again.append(Planned(index, tasks[index], "", replaces=False))
-                else:
-                    raise StageFailed(f"{step} failed: {outcome.error}")
-            todo, tries = again, tries + 1
+        todo = [Planned(i, task, "", replaces=False) for i, task in enumerate(tasks)]
+        for planned, outcome, _ in self._attempts(step, todo, self.paths, lambda *_: None):
+            if outcome.result is None:
+                raise StageFailed(f"{step} failed: {outcome.error}")
+            self.progress.task_done(step, planned.task.weight)
+            yield outcome.result
         self.progress.stage_done(step, time.monotonic() - began)
 
     def is_finished(self, step: str, version: int, task: Task[Any]) -> bool:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fox1.pipeline.engine import two_level
+from fox1.pipeline.engine.lists import MOST_FILES
 from fox1.pipeline.engine.rows import Column, Rows, RowShuffle, pack_rows, unpack_rows
 from fox1.pipeline.engine.shuffle import Records, RecordShuffle, distinct, merged, read_partition, read_records
 from fox1.pipeline.engine.shuffle_file import Levels
-from fox1.pipeline.engine.tasks import MOST_FILES, Engine, InProcess, Task
+from fox1.pipeline.engine.tasks import Engine, InProcess, Task
 from fox1.pipeline.engine.two_level import Partitioned, bring_together, plan_levels
 from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths, publish
 from hypothesis import HealthCheck, given, settings

@@ -1,0 +1,51 @@
+"""Sets of many files, listed in a file for the tasks of a step that read them."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
+
+MOST_FILES = 64
+"""Paths that travel in the arguments of a task; where a set has more, they are listed in a file."""
+
+
+class FileLists:
+    """Lists the files of the sets that many tasks of a step read, once each, so that no argument holds thousands of paths."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._paths = paths
+        self._seen: dict[int, tuple[Any, Any]] = {}
+        """By the identity of a value, which most tasks of a step share: itself, and what is handed on for it."""
+
+    def without_long_sets(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of a task with long sets of files listed, also those within them."""
+        return tuple(self._listed(argument) for argument in args)
+
+    def _listed(self, value: Any) -> Any:
+        if isinstance(value, FileSet):
+            if len(value.files) <= MOST_FILES:
+                return value
+        elif isinstance(value, Artifact | RunPaths) or not (is_dataclass(value) or type(value) in (tuple, list)):
+            return value
+        if id(value) not in self._seen:
+            self._seen[id(value)] = (value, self._changed(value))
+        return self._seen[id(value)][1]
+
+    def _changed(self, value: Any) -> Any:
+        if isinstance(value, FileSet):
+            return FileSet(digest=value.digest, listed=FileList.write(value.files, self._paths))
+        if is_dataclass(value):
+            held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+            found = {name: self._listed(item) for name, item in held.items()}
+            same = all(found[name] is held[name] for name in held)
+            return value if same else replace(value, **found)  # type: ignore[type-var]
+        items = [self._listed(item) for item in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
+
+    def remove(self) -> None:
+        """Delete the lists."""
+        for _, listed in self._seen.values():
+            if isinstance(listed, FileSet) and listed.listed:
+                remove(listed.listed.path)
