@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from . import store
+from . import access, store
+from .background import beside
 from .disk import writing
 from .inside import is_partial, open_own, partial, refuse_links
 from .wording import printable
@@ -256,8 +257,8 @@ _MOST = 1 << 20
 def _write(folder: Path, name: str, data: bytes) -> None:
     """Publish a small file of a folder."""
     if isinstance(folder, store.Mirrored):
-        objects, key = store.store_of((folder / name).url)
-        store.retried(lambda: objects.pipe_file(key, data), str(folder))
+        objects, key = access.store_of((folder / name).url)
+        access.retried(lambda: objects.pipe_file(key, data), str(folder))
         return
     path, temporary = folder / name, partial(folder)
     with writing(path):
@@ -270,8 +271,8 @@ def _write(folder: Path, name: str, data: bytes) -> None:
 def _written(folder: Path, name: str) -> int:
     """When a file was written, by the clock of its disk or store."""
     if isinstance(folder, store.Mirrored):
-        objects, key = store.store_of((folder / name).url)
-        return store.written(store.retried(lambda: objects.info(key), str(folder)))
+        objects, key = access.store_of((folder / name).url)
+        return access.written(access.retried(lambda: objects.info(key), str(folder)))
     return os.stat(folder / name).st_mtime_ns
 
 
@@ -363,11 +364,11 @@ def _held_in_a_store(folder: store.Mirrored) -> Iterator[str]:
     """
     own = uuid.uuid4().hex
     path = folder / LEASE
-    objects, key = store.store_of(path.url)
+    objects, key = access.store_of(path.url)
     with _beating(folder, f".beat-{own}"):
         while True:
             try:
-                store.retried(lambda: objects.pipe_file(key, _mine(own), mode="create"), path.url)
+                access.retried(lambda: objects.pipe_file(key, _mine(own), mode="create"), path.url)
                 break
             except FileExistsError:
                 if _entry(_read(folder, LEASE)).get("own") == own:  # it was created, only the answer was lost
@@ -375,7 +376,7 @@ def _held_in_a_store(folder: store.Mirrored) -> Iterator[str]:
                 if holder := _live_holder(folder):
                     raise _refused(folder, holder) from None
                 with suppress(FileNotFoundError):
-                    store.retried(lambda: objects.rm_file(key), path.url)
+                    access.retried(lambda: objects.rm_file(key), path.url)
         try:
             yield own
         finally:
@@ -416,7 +417,7 @@ def _beating(folder: store.Mirrored, name: str) -> Iterator[None]:
     """
     facts = {"host": socket.gethostname(), "process": os.getpid()}
     _write(folder, name, json.dumps({**facts, "beat": 0}).encode())
-    objects, key = store.store_of((folder / name).url)
+    objects, key = access.store_of((folder / name).url)
 
     def live(ended: threading.Event) -> None:
         beat = 0
@@ -427,14 +428,14 @@ def _beating(folder: store.Mirrored, name: str) -> Iterator[None]:
                 objects.pipe_file(key, json.dumps({**facts, "beat": beat}).encode())
 
     try:
-        with store.beside(live):
+        with beside(live):
             yield
     finally:
         _remove(folder, name)
 
 
 def _remove(folder: store.Mirrored, name: str) -> None:
-    objects, key = store.store_of((folder / name).url)
+    objects, key = access.store_of((folder / name).url)
     with suppress(OSError):
         objects.rm_file(key)
 
@@ -451,9 +452,9 @@ def _reading_in_a_store(folder: store.Mirrored) -> Iterator[None]:
 
 
 def _refuse_readers(folder: store.Mirrored) -> None:
-    objects, key = store.store_of(folder.url)
+    objects, key = access.store_of(folder.url)
     try:
-        found = store.retried(lambda: objects.ls(key, detail=False), folder.url)
+        found = access.retried(lambda: objects.ls(key, detail=False), folder.url)
     except FileNotFoundError:
         return
     for name in (str(path).rpartition("/")[2] for path in found):

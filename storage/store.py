@@ -16,29 +16,21 @@ retried with growing pauses.
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import stat
-import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path, PosixPath
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
+from .access import retried, store_of, written
 from .names import stays_below
 from .scratch import has_room, make_private, make_room, may_go, note_use, scratch, session_folder
-from .wording import first_line
 
-T = TypeVar("T")
-
-TRIES = 7
-"""Attempts at one request; the pauses between them sum to about half a minute."""
-FIRST_PAUSE = 0.5
 ASKED_BYTES = 4 << 20
 """Of a larger file the store is asked whether it has it, before it is sent."""
 
@@ -170,40 +162,6 @@ def _prefix(scheme: str) -> str:
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
-def store_of(url: str) -> tuple[Any, str]:
-    """(filesystem of fsspec, key) of a URL."""
-    import fsspec
-
-    # A cached listing would not show what other nodes wrote.
-    store, key = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    return store, str(key)
-
-
-def retried(call: Callable[[], T], url: str) -> T:
-    """Call until it succeeds, finds that the object does not exist, or is refused.
-
-    Raises:
-        OSError: the store keeps failing; one line.
-    """
-    for attempt in range(TRIES):
-        try:
-            return call()
-        except (FileNotFoundError, FileExistsError, ImportError, TypeError):
-            raise
-        except Exception as error:
-            if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-                raise PermissionError(
-                    f"{url}: the store refused access ({first_line(error)}); check the credentials"
-                ) from error
-            if attempt == TRIES - 1:
-                raise OSError(
-                    f"{url}: the store failed {TRIES} times in a row ({type(error).__name__}: {first_line(error)}); "
-                    "run the same command again when it responds"
-                ) from error
-        time.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
-    raise AssertionError
-
-
 def upload(path: Path, grows: bool = False) -> None:
     """Upload a file of a mirror to the store; other paths already lie where they belong.
 
@@ -317,14 +275,6 @@ def modified(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def written(facts: dict[str, Any]) -> int:
-    """When an object was written, in nanoseconds of its store's clock, by what the store says of it; 0: it does not say."""
-    for name in ("LastModified", "last_modified", "updated", "mtime"):
-        if isinstance(value := facts.get(name), datetime | float):
-            return int((value.timestamp() if isinstance(value, datetime) else value) * 1e9)
-    return 0
 
 
 LISTED_APART = 2
@@ -538,16 +488,3 @@ def _fetched(path: Mirrored) -> Path:
         with suppress(OSError):
             temporary.unlink()
     return local
-
-
-@contextmanager
-def beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run `work` in a thread while the block lasts; at its end the event is set and the thread joined."""
-    ended = threading.Event()
-    thread = threading.Thread(target=work, args=(ended,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

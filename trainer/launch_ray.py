@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..storage import store
+from ..storage import access, store
+from ..storage.background import beside
 from ..storage.inside import refuse_links
 from ..storage.lease import TRAINING, claim
 from ..storage.store import as_path
@@ -124,7 +125,7 @@ def _ray_storage(folder: Path) -> dict[str, Any]:
         return {"storage_path": str(folder)}
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-    files, key = store.store_of(folder.url)
+    files, key = access.store_of(folder.url)
     return {"storage_path": key, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}
 
 
@@ -151,7 +152,7 @@ def _followed(path: Path) -> Iterator[None]:
                 return
             ended.wait(0.5 if Path(str(path)).exists() else 5.0)
 
-    with store.beside(follow):
+    with beside(follow):
         yield
 
 

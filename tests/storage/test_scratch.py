@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fox1.pipeline.run.artifacts import publish
-from fox1.storage import scratch, store
+from fox1.storage import access, scratch, store
 from fox1.storage.store import Mirrored
 
 LIMIT = 800_000
@@ -80,7 +80,7 @@ def test_a_limit_that_is_too_small_is_one_line(root: Mirrored, monkeypatch: pyte
     with pytest.raises(OSError, match=r"no room for 700,000 bytes \(FOX1_SCRATCH_BYTES is 800,000, and .* raise it"):
         (root / "large").write_bytes(bytes(700_000))
     assert time.monotonic() - began < 0.4  # nothing to wait for
-    store.store_of(root.url)[0].pipe_file(store.store_of((root / "there").url)[1], bytes(700_000))
+    access.store_of(root.url)[0].pipe_file(access.store_of((root / "there").url)[1], bytes(700_000))
     with pytest.raises(OSError, match="no room for 700,000 bytes"):
         (root / "there").read_bytes()
 

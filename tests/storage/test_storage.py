@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from fox1.pipeline.engine.tasks import InProcess, Outcome, Planned, attempt
-from fox1.storage import lease, scratch, store
+from fox1.storage import access, lease, scratch, store
 from fox1.storage.store import Mirrored, open_root
 
 from tests.conftest import ONE_LAYER, SMALL, as_set, run_command, run_to_train
@@ -128,7 +128,7 @@ def test_a_mirror_is_bounded_by_what_was_used_longest_ago(bucket: str, monkeypat
 def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(access, "FIRST_PAUSE", 0.001)
     failing = iter([OSError("reset"), TimeoutError("slow"), RuntimeError("throttled")])
 
     def call() -> int:
@@ -136,7 +136,7 @@ def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
             raise error
         return 7
 
-    assert store.retried(call, "s3://b/x") == 7
+    assert access.retried(call, "s3://b/x") == 7
 
     def refused() -> int:
         raise OSError("SlowDown\nmore")
@@ -144,7 +144,7 @@ def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
     with pytest.raises(
         OSError, match=r"s3://b/x: the store failed 7 times in a row \(OSError: SlowDown\); run the same command again"
     ):
-        store.retried(refused, "s3://b/x")
+        access.retried(refused, "s3://b/x")
     calls = []
 
     def denied() -> int:
@@ -152,7 +152,7 @@ def test_errors_for_a_while_are_survived_and_for_good_are_one_line(
         raise PermissionError("Forbidden")
 
     with pytest.raises(PermissionError, match="check the credentials"):
-        store.retried(denied, "s3://b/x")
+        access.retried(denied, "s3://b/x")
     assert len(calls) == 1
 
 
@@ -171,7 +171,7 @@ def test_a_folder_has_one_writer_and_is_free_after_its_end_or_death(
         pass
     with lease.held(root):
         pass
-    objects, key = store.store_of(root.url + "/.lease")
+    objects, key = access.store_of(root.url + "/.lease")
     # Of a machine that died: nothing changes any more.
     objects.pipe_file(key, json.dumps({"host": "gone", "process": 1, "own": "x", "beat": 9}).encode())
     began = time.monotonic()
@@ -195,7 +195,7 @@ def test_a_writer_that_was_paused_past_its_lease_publishes_nothing(
 
     monkeypatch.setattr(lease, "BEAT", 0.1)
     root = open_root(f"{bucket}/fenced")
-    objects, key = store.store_of(root.url + "/.lease")
+    objects, key = access.store_of(root.url + "/.lease")
     with lease.held(root, lease.RUN) as first:
         write_json(root / "a.json", "first")
         # Its heart stands still, and another process takes over.
@@ -220,8 +220,8 @@ def test_a_writer_that_was_paused_past_its_lease_publishes_nothing(
                 first.confirm(afresh=True)
         assert not objects.exists(key)
     assert stored(root.url, ("a.json", "b.json")) == dict.fromkeys(("a.json", "b.json"), b'"second"\n')
-    assert not objects.exists(store.store_of(root.url + "/c.json")[1])
-    assert [k for k in objects.find(store.store_of(root.url)[1]) if ".beat" in k or ".lease" in k] == []
+    assert not objects.exists(access.store_of(root.url + "/c.json")[1])
+    assert [k for k in objects.find(access.store_of(root.url)[1]) if ".beat" in k or ".lease" in k] == []
 
 
 def test_a_run_in_a_store_that_a_training_reads_is_not_written(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_a_run_in_a_store_that_a_training_reads_is_not_written(bucket: str, monk
     ):
         pass
     # Of a training that died.
-    objects, key = store.store_of(root.url + "/.readers-x")
+    objects, key = access.store_of(root.url + "/.readers-x")
     objects.pipe_file(key, b'{"host": "gone", "process": 1, "beat": 4}')
     with lease.held(root, lease.RUN, alone=True):
         assert not objects.exists(key)
@@ -249,7 +249,7 @@ def test_a_run_in_a_store_that_a_training_reads_is_not_written(bucket: str, monk
 
 def test_a_key_that_leads_out_of_the_mirror_is_not_fetched(bucket: str, tmp_path: Path) -> None:
     root = open_root(f"{bucket}/keys")
-    objects, key = store.store_of(root.url)
+    objects, key = access.store_of(root.url)
     for name in ("/" + str(tmp_path / "absolute"), "/../../up", "/a/./b", "/fine.json"):
         objects.pipe_file(key + name, b"{}")
     assert [p.name for p in root.rglob("*")] == ["fine.json"]
@@ -301,7 +301,7 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     curate(one_phase, engine)
     assert {stage: total - reused for stage, (reused, total) in engine.reused.items() if reused != total} == {}
     # A lost object is made again, and nothing else.
-    fs, key = store.store_of(f"{bucket}/runs/forgetful/phases/phase1/256")
+    fs, key = access.store_of(f"{bucket}/runs/forgetful/phases/phase1/256")
     lost = sorted(k for k in fs.find(key) if k.endswith(".arrow"))[0]
     fs.rm_file(lost)
     another_node()
