@@ -2,9 +2,8 @@
 
 A map task writes one shuffle file (`shuffle_file.py`) with its rows by partition, and a reducer reads its partition of every
 file. Rows are fixed-width numpy records (here), or of any length (`rows.py`). Records may be sorted within each partition of
-each file; then `merged` reads a partition of any size in sorted slices of bounded size, and `between` a range of keys. No
-result depends on the number of map tasks, of reducers or of files, nor on whether rows went in one step or in two
-(`two_level.py`).
+each file; then `merged` reads a partition of any size in sorted slices of bounded size. No result depends on the number of map
+tasks, of reducers or of files, nor on whether rows went in one step or in two (`two_level.py`).
 """
 
 from __future__ import annotations
@@ -271,40 +270,6 @@ def _count_up_to(rows: np.ndarray, last: tuple[int, ...], by: tuple[str, ...]) -
             low + int(np.searchsorted(column, np.uint64(value), "right")),
         )
     return high if high > low else low
-
-
-def between(
-    files: Iterable[Path],
-    partition: int,
-    dtype: np.dtype,
-    by: tuple[str, ...],
-    first: tuple[int, ...] | None,
-    end: tuple[int, ...] | None,
-) -> np.ndarray:
-    """The records with ``first <= key < end`` of files sorted by `by`, in file order; None is no bound."""
-    parts = [np.empty(0, dtype)]
-    for path in files:
-        begin, stop, _ = partition_place(path, partition)
-        low, high = (
-            default if key is None else begin + dtype.itemsize * _count_below(path, begin, stop, dtype, by, key)
-            for key, default in ((first, begin), (end, stop))
-        )
-        parts.append(np.frombuffer(read_exactly(path, low, high), dtype))
-    return np.concatenate(parts)
-
-
-def _count_below(path: Path, begin: int, end: int, dtype: np.dtype, by: tuple[str, ...], key: tuple[int, ...]) -> int:
-    low, high = 0, (end - begin) // dtype.itemsize
-    with open(path, "rb") as file:
-        while low < high:
-            middle = (low + high) // 2
-            file.seek(begin + middle * dtype.itemsize)
-            row = np.frombuffer(file.read(dtype.itemsize), dtype)[0]
-            if tuple(int(row[name]) for name in by) < key:
-                low = middle + 1
-            else:
-                high = middle
-    return low
 
 
 class Cursor:
