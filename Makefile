@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= build/demo
-# The folder with real text that some tests read (its data/corpora, data/eval, ...); without it they are skipped.
-export FOX1_TEST_DATA ?= $(abspath $(wildcard ../shared))
+# FOX1_TEST_DATA=FOLDER names a folder with real text that some tests read (its data/corpora, data/eval, ...); without it
+# they are skipped.
 # Tests wait for clusters and commands that they start: one process more than cores keeps the cores busy.
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell expr `nproc` + 1)
 # How much `make fuzz` and `make chaos` do.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Import:
     """Runs when the importer is imported: neither inside a function nor for type checkers only."""
 
 
+@functools.cache
 def modules() -> dict[tuple[str, ...], Path]:
     """All modules of the package, by the parts of their names below `fox1`; a package by its folder."""
     found = {}
@@ -61,6 +63,7 @@ def statements(tree: ast.AST, at_import: bool = True) -> Iterator[tuple[ast.Impo
             yield from statements(node, at_import and not inside)
 
 
+@functools.cache
 def imports() -> list[Import]:
     known = modules()
     found = []

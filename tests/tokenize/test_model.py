@@ -57,8 +57,13 @@ def interrupted() -> Iterator[str]:
 def test_an_interruption_while_the_sample_is_read_is_no_error_of_the_text(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, corpora: Path
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(interrupted(), TokenizerSettings(vocab_size=300))
+    # Tests that run in the background of a shell ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(interrupted(), TokenizerSettings(vocab_size=300))
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.setattr("fox1.pipeline.prepare.tokenizer.sample_text", lambda *_: interrupted())
     done = run_command(
         "curate", "sample", "--out", tmp_path / "run", "--in-process", "--stages", "prepare", FOX1_DATA=str(corpora)

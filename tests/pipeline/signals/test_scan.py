@@ -248,7 +248,9 @@ HUGE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", HUGE)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long if kind in ("prose", "letters") else ()) for kind in HUGE]
+)
 def test_a_document_of_100_megabytes_stays_within_a_gigabyte_and_a_half(kind: str, tmp_path: Path) -> None:
     unit = HUGE[kind]
     text = unit * (100_000_000 // len(unit.encode()))

@@ -238,13 +238,12 @@ print(peak_bytes() - before)
         done = subprocess.run([sys.executable, "-c", script, way], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    # What a process has resident is not its doing alone: the least of two is what it needs.
-    took = {way: min(peak(way), peak(way)) for way in ("full", "256", "1024")}
     logits = 4096 * 32000 * 4
     # Full: logits and their gradient at least. Chunks: their part of the logits a few times, and the weight's gradient.
-    assert took["full"] > 1.8 * logits
-    assert took["256"] < logits / 16 * 4 + 6 * 32000 * 64 * 4, took
-    assert took["1024"] < logits / 4 * 3 + 6 * 32000 * 64 * 4, took
+    assert peak("full") > 1.8 * logits
+    for way, bound in {"256": logits / 16 * 4, "1024": logits / 4 * 3}.items():
+        # What a process has resident is not its doing alone: where it is too much, a second one may need less.
+        assert any(peak(way) < bound + 6 * 32000 * 64 * 4 for _ in range(2)), way
 
 
 def test_logits_from_fp8_operands_are_near_and_gradients_as_for_any_logits() -> None:
