@@ -143,6 +143,9 @@ _NO_NUMBER = re.compile(rb"-?Infinity|NaN")
 def strict_json(line: memoryview) -> bytes:
     """A line as JSON proper: without a byte order mark, and with null for NaN and Infinity, which Python's json writes."""
     data = bytes(line).removeprefix(codecs.BOM_UTF8)
+    # A hundred times as fast as the pattern.
+    if b"NaN" not in data and b"Infinity" not in data:
+        return data
     out, at, inside = bytearray(), 0, 0
     for found in _NO_NUMBER.finditer(data):
         # Without pairs of backslashes, a quote after a backslash is one within a string.

@@ -236,7 +236,7 @@ def test_passages_have_distinct_titles_and_text(name: str) -> None:
     assert all(text for _, text in found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_sample_has_twenty_megabytes(tmp_path: Path) -> None:
     summary = write_sample(tmp_path / "sample")
     assert sum(summary.text_bytes.values()) >= 20e6
