@@ -11,7 +11,7 @@ export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell expr `nproc` + 1)
 FUZZ_SECONDS ?= 3600
 CHAOS_FAULTS ?= 50
 
-.PHONY: install demo test test-long fuzz chaos check audit format clean
+.PHONY: install demo test suite test-long fuzz chaos check audit format clean
 
 install: $(VENV)/.installed
 
@@ -33,7 +33,11 @@ demo: install
 	$(BIN)/fox1 report $(DEMO)/run
 	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints
 
-test: check
+# Checks and tests side by side: the cores have the same to do, and end together.
+test: install
+	$(MAKE) --jobs=2 --output-sync=target check suite
+
+suite: install
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 
 # What takes minutes: a cluster that loses nodes, drivers and training workers, a failing store, faults to Ray, memory limits.

@@ -32,6 +32,21 @@ SMALL = ("scale=0.1", "tokenizer.vocab_size=1024", "tokenizer.sample_bytes=1Mi")
 """Changes to the sample recipe for corpora of 2 MB."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `early` come first of those that each process begins with, which are neighbours in this list; then those
+    that share the longest run: later, idle processes would take some of them and wait for it.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    early = [item for item in items if item.get_closest_marker("early")]
+    others = [item for item in items if not item.get_closest_marker("early")]
+    others.sort(key=lambda item: item.path.name != "test_mini.py")
+    items.clear()
+    for number in range(processes):
+        own = early[number::processes]
+        begin, end = (len(others) * n // processes for n in (number, number + 1))
+        items += own + others[begin:end]
+
+
 ROOT = Path(__file__).parents[1]
 """The checkout, where `python -m tests...` is called."""
 
@@ -112,11 +127,6 @@ def run_to_train(
         phase["batch_tokens"] = batch_tokens
     (out / "training.json").write_text(json.dumps(settings))
     return settings
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First the tests that share the longest run: later, idle processes would take some of them and wait for it."""
-    items.sort(key=lambda item: item.path.name != "test_mini.py")
 
 
 MakeOnce = Callable[[str, Callable[[Path], None]], Path]

@@ -129,6 +129,7 @@ class Failing(InProcess):
         return outcome
 
 
+@pytest.mark.early
 def test_a_publish_that_fails_costs_no_byte(one_phase: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     files = {path: run_files(RunPaths(path), {"name": "recipe"}, {"training": 1}) for path in (whole, run)}

@@ -46,7 +46,7 @@ def interruptible(words: list[str], environment: dict[str, str]) -> subprocess.P
     )
 
 
-@pytest.mark.slow
+@pytest.mark.early
 def test_four_workers_give_the_bytes_of_one_process_also_after_ctrl_c(run: Path, corpora: Path, tmp_path: Path) -> None:
     words = ["curate", "sample", "--out", str(tmp_path / "run"), "--workers", "4", *as_set(*SMALL)]
     process = interruptible(words, {"FOX1_DATA": str(corpora)})
@@ -129,7 +129,7 @@ def killed_run(run: Path, corpora: Path, out: Path, who: str) -> tuple[list[Kill
     return kills, told["half_written"]
 
 
-@pytest.mark.slow
+@pytest.mark.early
 @pytest.mark.parametrize("who", [pytest.param("driver", marks=pytest.mark.long), "process"])
 def test_a_run_killed_in_every_stage_finishes_with_the_same_bytes(
     run: Path, corpora: Path, tmp_path: Path, who: str
@@ -142,7 +142,7 @@ def test_a_run_killed_in_every_stage_finishes_with_the_same_bytes(
     assert hashes(tmp_path / "run") == hashes(run)
 
 
-@pytest.mark.slow
+@pytest.mark.early
 @pytest.mark.parametrize(
     ("who", "error"), [("forks", "WorkerDied"), pytest.param("workers", "WorkerCrashed", marks=pytest.mark.long)]
 )
@@ -296,7 +296,7 @@ def given(pid: int, option: str) -> list[str]:
     return [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
 
 
-@pytest.mark.slow
+@pytest.mark.early
 def test_ctrl_c_leaves_with_130_and_the_same_command_resumes(run: Path, corpora: Path, tmp_path: Path) -> None:
     """Also: one Ray worker gives the bytes of one process, in two calls; what listens meanwhile, and that nothing remains."""
     words = ["curate", "sample", "--out", str(tmp_path / "run"), "--ray", "--workers", "1", *as_set(*SMALL)]

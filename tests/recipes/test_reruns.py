@@ -337,6 +337,7 @@ def test_every_key_of_the_schema_is_documented_and_tried() -> None:
     assert [p for p, _ in documented() if not fnmatch.filter(keys, p)] == []
 
 
+@pytest.mark.early
 def test_a_changed_key_runs_again_what_the_document_says(finished: Finished) -> None:
     found = {key: finished.reruns(*changes) for key, changes in CHANGES.items()}
     assert found == {key: expected(key) for key in CHANGES}

@@ -278,7 +278,7 @@ def stored(url: str, parts: Sequence[str]) -> dict[str, bytes]:
     return {key.removeprefix(root + "/"): fs.cat_file(key) for part in parts for key in fs.find(f"{root}/{part}")}
 
 
-@pytest.mark.slow
+@pytest.mark.early
 def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     bucket: str, one_phase: Any, tmp_path: Path
 ) -> None:

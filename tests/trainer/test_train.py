@@ -178,6 +178,7 @@ def test_sigterm_saves_and_leaves_with_its_own_status(small: Path, tmp_path: Pat
     assert checkpoints(out)
 
 
+@pytest.mark.early
 def test_several_processes_stop_together_and_resume(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "together"
     command = [sys.executable, "-m", "fox1", "train", str(small), "--out", str(out), "--nproc", "2"]

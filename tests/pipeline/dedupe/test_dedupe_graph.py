@@ -266,7 +266,8 @@ def two_levels(size: int, maps: int, partitions: int, most_maps: int) -> Levels:
     return Levels(partitions, -(-partitions // 2), 2)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.early
+@settings(max_examples=24, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1 << 30), st.integers(1, 90), st.integers(1, 12), st.sampled_from(SCOPES), st.booleans())
 def test_the_result_is_the_first_independent_set(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n: int, spread: int, options: DedupeSettings, with_old: bool

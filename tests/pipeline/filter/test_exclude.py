@@ -127,7 +127,7 @@ def without_text(path: Path, rows: set[int]) -> None:
     write_stored(path, b"\n".join(lines) + b"\n")
 
 
-@pytest.mark.slow
+@pytest.mark.early
 def test_a_run_without_listed_documents_is_that_of_sources_without_them(
     tmp_path: Path,
     corpora: Path,
