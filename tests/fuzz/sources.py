@@ -221,7 +221,7 @@ BOMB_BYTES = 3 << 29
 
 def make_bomb(rng: random.Random) -> Case:
     """A small file that stands for gigabytes: one long value in a dictionary for all rows, or columns of zeros."""
-    size, rows = 1 << rng.randrange(18, 22), 1 << rng.randrange(4, 11)
+    size, rows = 1 << rng.randrange(18, 21), 1 << rng.randrange(4, 11)
     one, out = "y" * size, io.BytesIO()
     column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([one]))
     short = pa.array(["short"] * rows)
