@@ -123,12 +123,14 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
     else:
         reader = DatatroveReader(source.reader, source.arguments, source.root) if source.reader else None
         found = [(entry, reader) for entry in _entries(source, private_hosts, say)]
-        paths = [entry.path for entry, _ in found]
-        if outside := next((p for p in paths if not stays_below(p)), None):
-            raise ValueError(f"{outside!r} leaves the folder of its corpus; remove it")
+        for entry, _ in found:
+            if not entry.path:
+                raise ValueError(f"{entry.url} names no file; remove it")
+            if not stays_below(entry.path):
+                raise ValueError(f"{entry.path!r} leaves the folder of its corpus; remove it")
         if reader:
             reader.make()
-        elif bad := next((p for p in paths if not (is_json_lines(p) or is_arrow(p))), None):
+        elif bad := next((e.path for e, _ in found if not (is_json_lines(e.path) or is_arrow(e.path))), None):
             raise ValueError(f"{bad!r} has a suffix that fox1 does not read; narrow `files`")
     if odd := next((entry.path for entry, _ in found if not is_plain(entry.path)), None):
         raise ValueError(f"the name {odd!r} contains control characters; rename the file")

@@ -269,9 +269,17 @@ def test_what_cannot_be_read_is_named_not_left_out(tmp_path: Path, monkeypatch: 
         list_sources([settings])
 
 
-def test_no_listed_file_leaves_its_corpus(tmp_path: Path) -> None:
-    (tmp_path / "urls.txt").write_text("https://x/a/b.jsonl\nhttps://x/a/../../c.jsonl\n")
-    with pytest.raises(ValueError, match="leaves the folder"):
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("https://x/a/b.jsonl\nhttps://x/a/../../c.jsonl\n", "leaves the folder"),
+        ("s3://a\ns3://a/../c.jsonl\n", "s3://a names no file; remove it"),
+        ("s3://a/b.jsonl\ns3://a/c/./d.jsonl\n", "leaves the folder"),
+    ],
+)
+def test_no_listed_file_leaves_its_corpus(lines: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "urls.txt").write_text(lines)
+    with pytest.raises(ValueError, match=says):
         list_sources([SourceSettings("c", "pile", urls=str(tmp_path / "urls.txt"))])
 
 
