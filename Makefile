@@ -35,7 +35,7 @@ demo: install
 
 # Checks and tests side by side: the cores have the same to do, and end together.
 test: install
-	$(MAKE) --jobs=2 --output-sync=target check suite
+	$(MAKE) --jobs=2 check suite
 
 suite: install
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
