@@ -61,7 +61,8 @@ def run_processes(command: list[str], count: int) -> int:
         while any(rank.poll() is None for rank in ranks):
             time.sleep(0.1)
             if not first and (failures := [s for s in (rank.poll() for rank in ranks) if s not in (None, 0, STOPPED)]):
-                failed_at, first = time.monotonic(), failures[0]
+                # One that was killed comes first: others lose it, and end at once.
+                failed_at, first = time.monotonic(), min(failures)
             if (first or received) and not told:
                 told = True
                 _send(ranks, signal.SIGTERM)

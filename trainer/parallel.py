@@ -94,6 +94,11 @@ def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas, eps=o.eps, fused=True)
 
 
+def is_of_others(error: RuntimeError) -> bool:
+    """Whether an error says that a process of the group has ended or cannot be reached; of Gloo, only its text does."""
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
+
+
 def on_rank_zero(work: Callable[[], T]) -> T | None:
     """Do `work` on rank 0 only, and return its result there; an error of it is raised on every rank.
 

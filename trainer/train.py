@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -38,7 +39,7 @@ from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData, open_set
 from .loop import Stop, Trainer
-from .parallel import build, build_optimizer, on_rank_zero, start_processes
+from .parallel import build, build_optimizer, is_of_others, on_rank_zero, start_processes
 from .schedule import schedule_over
 from .settings import STOPPED, Options, TrainSettings
 from .watch.metrics import LOG, Metrics
@@ -295,6 +296,12 @@ def main() -> None:
         # A ValueError is raised on every rank; only rank 0 prints it.
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, ValueError):
             say(f"error: {store.shown(one_line(str(error)))}", sys.stderr)
+        sys.exit(1)
+    except RuntimeError as error:
+        if not is_of_others(error):
+            raise
+        rank, why = os.environ.get("RANK", "0"), re.sub(r"^\[[^]]*\] ", "", one_line(str(error))).partition(". ")[0]
+        say(f"error: process {rank} lost another one that it trains with ({why[:200]})", sys.stderr)
         sys.exit(1)
 
 

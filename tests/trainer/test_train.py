@@ -367,3 +367,25 @@ def test_a_node_that_is_about_to_be_reclaimed_saves_a_checkpoint(small: Path, tm
     assert asked == [9, 10, 14]
     assert [c.name for c in checkpoints(tmp_path / "out")] == ["step-00000009", "step-00000010", "step-00000014"]
     assert "a node is about to be reclaimed; saving a checkpoint" in (tmp_path / "out" / "train.log").read_text()
+
+
+def test_a_process_that_lost_another_says_so_in_one_line(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fox1.trainer import train
+
+    def fail(*_: object) -> int:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(train, "train", fail)
+    monkeypatch.setattr(sys, "argv", ["train", str(small), str(tmp_path)])
+    monkeypatch.setenv("RANK", "1")
+    said = "[/build/third_party/gloo/transport/tcp/pair.cc:5] Connection closed by peer [127.0.0.1]:4. Check the logs"
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 1
+    expected = "error: process 1 lost another one that it trains with (Connection closed by peer [127.0.0.1]:4)\n"
+    assert capsys.readouterr().err == expected
+    said = "a size that is wrong"
+    with pytest.raises(RuntimeError, match=said):
+        train.main()
