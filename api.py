@@ -18,10 +18,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .pipeline.engine.engine import Engine
 from .pipeline.engine.on_ray import ray_session
 from .pipeline.engine.pool import pool_session
 from .pipeline.engine.records import record_run
-from .pipeline.engine.tasks import Engine, Executor, InProcess, Progress, Silent
+from .pipeline.engine.tasks import Executor, InProcess, Progress, Silent
 from .pipeline.inspect import lookup, provenance
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json

@@ -26,7 +26,8 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
 from fox1.benchmarks.peers import is_sampled, minhash_dedup, timed, whitespace_words
 from fox1.pipeline.dedupe.order import DedupeSettings
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources.listing import SourceSettings, list_sources

@@ -31,7 +31,8 @@ import pyarrow.parquet as pq
 import zstandard
 from fox1.benchmarks.peers import is_sampled, minhash_dedup, timed, whitespace_words
 from fox1.pipeline.curate import curate
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine

@@ -74,8 +74,8 @@ def curate(root: Path) -> None:
     from fox1.pipeline.curate import CurateSettings
     from fox1.pipeline.curate import curate as run_curate
     from fox1.pipeline.dedupe.order import DedupeSettings
+    from fox1.pipeline.engine.engine import Engine
     from fox1.pipeline.engine.on_ray import ray_session
-    from fox1.pipeline.engine.tasks import Engine
     from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
     from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.run.manifest import run_files

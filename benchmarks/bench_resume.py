@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fox1.pipeline.engine.tasks import Engine, Outcome, Planned, Progress, Task
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import Outcome, Progress, Task, Waiting
 from fox1.pipeline.run.artifacts import Artifact, RunPaths
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.run.manifest import write_manifest
@@ -59,10 +60,8 @@ class Instant:
 
     cores, room = 512, 1 << 40
 
-    def run(
-        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
-        for planned in tasks:
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        for planned in waiting:
             yield planned.index, Outcome(publish(*planned.task.args), "", "", False, "host", 1.0, 1)
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import Decided
 from fox1.pipeline.dedupe.stage import dedupe as decide
-from fox1.pipeline.engine.tasks import Engine
+from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.filter.judge import FilterSettings
 from fox1.pipeline.filter.stage import filter_documents
 from fox1.pipeline.run.artifacts import RunPaths

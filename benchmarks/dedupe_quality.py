@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.signals.scan import ScanSettings

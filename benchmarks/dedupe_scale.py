@@ -27,7 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import dedupe
-from fox1.pipeline.engine.tasks import Engine, InProcess, Outcome, Planned, Progress, attempt
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Waiting, attempt
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, Verdict
 from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, RunPaths
 from fox1.pipeline.run.columns import Columns
@@ -161,11 +162,9 @@ class Counting(InProcess):
         self._now = Step()
         self._read_range, self._read = store.read_range, Columns.read_row_group
 
-    def run(
-        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         self._now = self.steps.setdefault(step.removeprefix("dedupe.").rstrip("0123456789"), Step())
-        for planned in tasks:
+        for planned in waiting:
             began = time.process_time()
             outcome = attempt(planned, paths, step)
             spent = time.process_time() - began

@@ -24,10 +24,11 @@ from typing import Any
 
 import zstandard
 from fox1.pipeline.curate import CurateSettings, curate
+from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.memory import peak_bytes
 from fox1.pipeline.engine.on_ray import OnRay
 from fox1.pipeline.engine.records import task_times
-from fox1.pipeline.engine.tasks import Engine, Silent, Task
+from fox1.pipeline.engine.tasks import Silent, Task
 from fox1.pipeline.mix.budget import MixSettings
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
 from fox1.pipeline.sources.listing import SourceSettings

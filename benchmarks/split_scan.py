@@ -26,8 +26,8 @@ import zstandard
 from fox1.api import session
 from fox1.benchmarks.dedupe_only import scan_and_dedupe
 from fox1.pipeline.dedupe.order import DedupeSettings
+from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.records import task_times
-from fox1.pipeline.engine.tasks import Engine
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.run.parquet_rows import RowCursor

@@ -107,7 +107,8 @@ def _dedupe(texts: list[str]) -> None:
 
     from ..pipeline.dedupe.order import DedupeSettings
     from ..pipeline.dedupe.stage import dedupe
-    from ..pipeline.engine.tasks import Engine, InProcess
+    from ..pipeline.engine.engine import Engine
+    from ..pipeline.engine.tasks import InProcess
     from ..pipeline.filter.judge import FilterSettings
     from ..pipeline.filter.stage import filter_documents
     from ..pipeline.run.artifacts import RunPaths

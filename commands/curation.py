@@ -215,7 +215,7 @@ def dump(
     """
     from ..api import session
     from ..pipeline.curate import planned_groups
-    from ..pipeline.engine.tasks import Engine
+    from ..pipeline.engine.engine import Engine
     from ..pipeline.inspect.dump import STATE, dumped_phase
     from ..pipeline.inspect.dump import dump as dump_run
     from ..pipeline.run.artifacts import RunPaths, remove_partial
@@ -247,7 +247,7 @@ SPREAD_BYTES = 4 << 30
 def _spread(run: RunPaths, what: str, address: str | None, workers: int | None, here: bool) -> Iterator[Spread]:
     """What spreads work over the files of a run: tasks of a session, or calls in this process."""
     from ..api import session
-    from ..pipeline.engine.tasks import Engine
+    from ..pipeline.engine.engine import Engine
     from ..pipeline.run.spread import in_turn
     from .show.bars import StageBars
 

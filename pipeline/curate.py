@@ -23,7 +23,7 @@ from .dedupe.against import read_run
 from .dedupe.guard import check_losses
 from .dedupe.order import DedupeSettings
 from .dedupe.stage import NO_RUN, dedupe
-from .engine.tasks import Engine
+from .engine.engine import Engine
 from .filter.judge import FilterSettings
 from .filter.stage import filter_documents
 from .mix.budget import MixSettings

@@ -202,7 +202,8 @@ def one_phase(settings_of: Callable[..., Any]) -> Any:
 def curate_here(settings: Any, out: Path, *stages: str, progress: Any = None, files: Any = None) -> Any:
     """Curate in this process; (summary, engine)."""
     from fox1.pipeline.curate import STAGES, curate
-    from fox1.pipeline.engine.tasks import Engine, InProcess, Silent
+    from fox1.pipeline.engine.engine import Engine
+    from fox1.pipeline.engine.tasks import InProcess, Silent
     from fox1.pipeline.run.artifacts import RunPaths
 
     engine = Engine(RunPaths(out), InProcess(), progress or Silent())

@@ -10,7 +10,8 @@ import pytest
 from fox1.benchmarks.bench_resume import InPlace, measure
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
 from fox1.pipeline.dedupe.order import DUPLICATES, DedupeSettings
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources.listing import list_sources

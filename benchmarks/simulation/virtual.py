@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import cloudpickle
 import pyarrow as pa
 from fox1.pipeline.engine.records import write_record
-from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, bundles
+from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, Waiting
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.published import sorted_by_path
 from fox1.pipeline.run.records import LOOSE
@@ -35,6 +35,8 @@ DISPATCH_SECONDS = 0.0005
 NODE_SLOTS = 64
 LOST_EVERY = 1200.0
 """Seconds after which another node is lost, with what it was doing; one is put in its place."""
+NOTICED_SECONDS = 30.0
+"""After which the driver hears of it."""
 TOGETHER = 256
 """Results that are made up at once."""
 SAMPLED = 200
@@ -58,22 +60,25 @@ class Clock:
         """Let a step pass whose bundles take so long, in the order in which they are sent."""
         began = self.now
         free = [began] * min(self.slots, len(bundled))
-        sent, end, todo = began, began, list(bundled)
+        sent = end = began
+        todo, again = deque(bundled), list[tuple[float, float]]()
         self.work += sum(bundled)
-        while todo:
-            again: list[float] = []
-            for seconds in todo:
-                sent += DISPATCH_SECONDS
-                start = max(heapq.heappop(free), sent)
-                ends = start + seconds
-                if lost := self._lost(start, ends):
-                    self.redone += lost - start
-                    again.append(seconds)
-                    ends = lost
-                heapq.heappush(free, ends)
-                end = max(end, ends)
-            # The engine runs again what was lost, once the others have ended.
-            todo, sent = again, end
+        while todo or again:
+            start = max(heapq.heappop(free), sent + DISPATCH_SECONDS)
+            if again and (again[0][0] <= start or not todo):
+                # What was lost goes out again before the others.
+                noticed, seconds = heapq.heappop(again)
+                start = max(start, noticed)
+            else:
+                seconds = todo.popleft()
+            sent += DISPATCH_SECONDS
+            ends = start + seconds
+            if lost := self._lost(start, ends):
+                self.redone += lost - start
+                heapq.heappush(again, (lost + NOTICED_SECONDS, seconds))
+                ends = lost
+            heapq.heappush(free, ends)
+            end = max(end, ends)
         self.now = end
         self.steps[name] = self.steps.get(name, 0.0) + end - began
 
@@ -225,9 +230,8 @@ class Simulated:
     def cores(self) -> int:
         return self.clocks[0].slots
 
-    def run(
-        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        tasks = waiting.tasks
         self.ran += len(tasks)
         facts = self.steps.setdefault(step, StepFacts())
         facts.tasks += len(tasks)
@@ -279,4 +283,6 @@ class Simulated:
 
 
 def _bundled(tasks: Sequence[Planned], took: dict[int, float], slots: int) -> Iterable[float]:
-    return (sum(took[p.index] for p in bundle) for bundle in bundles(tasks, slots))
+    waiting = Waiting(tasks)
+    while waiting:
+        yield sum(took[p.index] for p in waiting.take_bundle(slots))

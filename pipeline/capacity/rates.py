@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from ..curate import CurateSettings, curate
+from ..engine.engine import Engine
 from ..engine.records import task_times
-from ..engine.tasks import Engine, Executor, Silent
+from ..engine.tasks import Executor, Silent
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
 from ..run.artifacts import STAGES, RunPaths, read_json

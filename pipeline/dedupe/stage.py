@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.engine import Engine
 from ..engine.shuffle import read_records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Engine
 from ..engine.tree import add_up
 from ..engine.two_level import Partition, Partitioned
 from ..filter.judge import FilteredGroup, Verdicts

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..engine.engine import Engine
 from ..engine.shuffle import Records, partition_count
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Engine, Task
+from ..engine.tasks import Task
 from ..engine.two_level import Partitioned, bring_together, plan_levels
 from ..run.artifacts import Artifact, FileSet
 from . import VERSION

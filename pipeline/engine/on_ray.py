@@ -14,13 +14,13 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...storage.wording import first_line
 from ..run.artifacts import RunPaths
 from .stragglers import Stragglers
-from .tasks import TASK_MEMORY, Outcome, Planned, Progress, attempt_each, bundles
+from .tasks import TASK_MEMORY, Outcome, Planned, Progress, Waiting, attempt_each
 
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
@@ -58,23 +58,23 @@ class OnRay:
     def room(self) -> int:
         return max((int(n["Resources"].get("memory", 0)) for n in self._ray.nodes() if n["Alive"]), default=TASK_MEMORY)
 
-    def run(
-        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
-        waiting = list(bundles(tasks, self.cores))[::-1]
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         in_flight: dict[Any, list[Planned]] = {}
-        stragglers = Stragglers(step, tasks, progress)
+        stragglers = Stragglers(step, waiting.tasks, progress)
         while waiting or in_flight:
             self._look()
             window = max(2, 2 * self.cores)
-            while waiting and len(in_flight) < window:
-                bundle = waiting.pop()
+            while len(in_flight) < window and waiting.next():
+                bundle = waiting.take_bundle(self.cores)
                 # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
                 attempting = self._attempt.options(memory=max(p.task.memory for p in bundle), name=step)
                 reference = attempting.remote(bundle, paths, step)
                 in_flight[reference] = bundle
                 stragglers.began(bundle[0].index)
-            done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=10)
+            if not in_flight:
+                time.sleep(waiting.seconds())
+                continue
+            done, _ = self._ray.wait(list(in_flight), num_returns=1, timeout=min(10.0, waiting.seconds() or 10.0))
             for reference in done:
                 bundle = in_flight.pop(reference)
                 stragglers.ended(bundle[0].index)

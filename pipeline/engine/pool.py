@@ -14,8 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
@@ -23,7 +22,7 @@ from ..run.artifacts import RunPaths
 from .fork_server import ANSWER, ENDED, FORK, READY, REQUEST
 from .memory import machine_memory, own_bytes
 from .stragglers import Stragglers
-from .tasks import Outcome, Planned, Progress
+from .tasks import Outcome, Planned, Progress, Waiting
 
 STAGES = "fox1.commands.compile_kernels:preload"
 """What the workers of a curation share."""
@@ -86,20 +85,20 @@ class Pool:
             )
         self._ready = False
 
-    def run(
-        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         self._abandon()
-        waiting = deque(tasks)
-        stragglers = Stragglers(step, tasks, progress)
+        stragglers = Stragglers(step, waiting.tasks, progress)
         while waiting or self._busy:
-            while waiting and self._has_room(waiting[0]):
+            while (planned := waiting.next()) and self._has_room(planned):
                 worker = self._idle.pop() if self._idle else self._fork()
-                worker.planned, worker.began = waiting.popleft(), time.monotonic()
+                worker.planned, worker.began = waiting.take(), time.monotonic()
                 self._busy.append(worker)
                 with contextlib.suppress(OSError):  # a dead one shows as ended
                     worker.connection.send((worker.planned, paths, step))
                 stragglers.began(worker.planned.index)
+            if not self._busy:
+                time.sleep(waiting.seconds())
+                continue
             ready = wait([w.connection for w in self._busy], LOOK_SECONDS)
             for worker in [w for w in self._busy if w.connection in ready]:
                 assert worker.planned

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..run.artifacts import Artifact, FileSet
-from .tasks import Engine, Task
+from .engine import Engine
+from .tasks import Task
 
 FAN_IN = 64
 """Files that a task adds up."""

@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from ..run.artifacts import Artifact, FileSet, publish
+from .engine import Engine
 from .rows import Rows
 from .shuffle import Records
 from .shuffle_file import ENTRY, Levels, read_exactly, read_fine, read_sizes, read_table
-from .tasks import Engine, Task
+from .tasks import Task
 
 MOST_MAPS = 256
 """Files that a reducer reads pieces of, however small these are."""

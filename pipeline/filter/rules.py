@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from ...storage import reading
-from ..engine.tasks import Engine
+from ..engine.engine import Engine
 from ..engine.tree import add_up
 from ..run.artifacts import Artifact, FileSet, merge_counts, write_json
 

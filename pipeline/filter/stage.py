@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.tasks import Engine, Task
+from ..engine.engine import Engine
+from ..engine.tasks import Task
 from ..run.identity import Group
 from ..signals.scan import FileSignals
 from .exclude import PreparedExclude, load_excluded

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...tokenize.chat import Template, rendered
-from ..engine.tasks import Engine, Task
+from ..engine.engine import Engine
+from ..engine.tasks import Task
 from ..mix.index import segments_between
 from ..run.artifacts import Artifact, FileSet, RunPaths, parquet_writer, read_json, remove, write_json
 from ..run.identity import Group

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ..engine.engine import Engine
 from ..engine.shuffle import Records, RecordShuffle, by_hash_range, read_records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Engine, Task, portions
+from ..engine.tasks import Task, portions
 from ..engine.two_level import Partition, bring_together, plan_levels
 from ..run.artifacts import Artifact, parquet_writer
 from ..run.columns import open_columns

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.tasks import Engine, Task
+from ..engine.engine import Engine
+from ..engine.tasks import Task
 from ..engine.tree import Counted, add_up
 from ..run.artifacts import Artifact, FileSet, RunPaths
 from . import VERSION, assign, select

@@ -15,10 +15,11 @@ import numpy as np
 
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import SetInfo, Split, dataset_card, file_name, rows_per_file, set_metadata
+from ..engine.engine import Engine
 from ..engine.rows import Rows
 from ..engine.shuffle import Records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Engine, Task, portions
+from ..engine.tasks import Task, portions
 from ..engine.two_level import bring_together, plan_levels
 from ..prepare.tokenizer import PreparedTokenizer
 from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, remove, write_json

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ...tokenize.model import TokenizerSettings
-from ..engine.tasks import Engine, Task
+from ..engine.engine import Engine
+from ..engine.tasks import Task
 from ..filter.exclude import PreparedExclude, prepare_exclude, read_lists
 from ..run.identity import SourceFile
 from ..signals.scan import ModelFiles

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..engine.engine import Engine
 from ..engine.records import artifacts_in
-from ..engine.tasks import Engine, Task
+from ..engine.tasks import Task
 from ..run.identity import SourceFile
 from ..sources.pieces import cut_files
 from .plugins import with_version

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..engine.tasks import Engine, Task
+from ..engine.engine import Engine
+from ..engine.tasks import Task
 from ..run.identity import Piece, SourceFile
 from .formats import CHUNK, Damaged, can_be_cut, chunks, open_source
 from .listing import check_unchanged

@@ -14,7 +14,8 @@ import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..engine.tasks import Engine, Task
+from ..engine.engine import Engine
+from ..engine.tasks import Task
 from ..engine.tree import add_up
 from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact, FileSet, publish, write_json

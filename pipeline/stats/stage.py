@@ -9,8 +9,9 @@ from typing import Any
 
 from ...tokenize.shards import read_set
 from ..dedupe.stage import Decided
+from ..engine.engine import Engine
 from ..engine.records import artifacts_in, figures_of
-from ..engine.tasks import Engine, Task
+from ..engine.tasks import Task
 from ..filter.stage import Filtered
 from ..mix.stage import Mixed
 from ..prepare.stage import Prepared

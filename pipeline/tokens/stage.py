@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...tokenize.model import TokenizerSettings
-from ..engine.tasks import Engine, Task
+from ..engine.engine import Engine
+from ..engine.tasks import Task
 from ..prepare.tokenizer import PreparedTokenizer
 from ..run.identity import Group
 from ..sources.domains import CHAT

@@ -26,9 +26,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from fox1.pipeline.curate import curate
+from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.on_ray import ray_session
 from fox1.pipeline.engine.pool import pool_session
-from fox1.pipeline.engine.tasks import Engine, Executor, InProcess
+from fox1.pipeline.engine.tasks import Executor, InProcess
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings

@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fox1.pipeline.curate import curate
-from fox1.pipeline.engine.tasks import Engine, InProcess, Outcome, Planned, Silent, attempt
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess, Outcome, Planned, Silent, Waiting, attempt
 from fox1.pipeline.run.artifacts import Publication, RunPaths
 from fox1.pipeline.run.manifest import run_files
 from fox1.pipeline.run.records import StepRecords
@@ -93,8 +94,8 @@ class Failing(InProcess):
         self.faults = faults
         self.failures: Counter[tuple[str, str]] = Counter()
 
-    def run(self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
-        for planned in tasks:
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
+        for planned in waiting:
             publish, outcome = 0, None
             while outcome is None or not outcome.host:
                 for fault in (Crash, FullDisk):

@@ -25,7 +25,8 @@ import zstandard
 from fox1.commands.app import app
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import MAX_SUBSETS, dedupe
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.filter.judge import FilteredGroup, Verdict
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun

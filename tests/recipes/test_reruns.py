@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 import yaml
 from fox1.pipeline.curate import CurateSettings, curate
-from fox1.pipeline.engine.tasks import Engine, InProcess, Outcome, Planned, Progress
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Waiting
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.recipes.json_schema import resolved
 from fox1.recipes.load import PACKAGE, load_recipe
@@ -242,14 +243,12 @@ class StopsAtWork(InProcess):
         self.through = through
         self.stages: list[str] = []
 
-    def run(
-        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
-        if tasks:
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        if waiting:
             self.stages.append(step.split(".")[0])
             if self.stages[-1] not in self.through:
                 raise Stopped
-        yield from super().run(tasks, paths, step, progress)
+        yield from super().run(waiting, paths, step, progress)
 
 
 def plan(settings: CurateSettings, run: Path, through: Sequence[str] = ()) -> list[str]:

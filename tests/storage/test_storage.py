@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fox1.pipeline.engine.tasks import InProcess, Outcome, Planned, attempt
+from fox1.pipeline.engine.tasks import InProcess, Outcome, Waiting, attempt
 from fox1.storage import access, lease, scratch, store
 from fox1.storage.store import Mirrored, open_root
 
@@ -263,8 +263,8 @@ def test_a_key_that_leads_out_of_the_mirror_is_not_fetched(bucket: str, tmp_path
 class Forgetful(InProcess):
     """Every task on a node of its own, that has nothing yet."""
 
-    def run(self, tasks: Sequence[Planned], paths: Any, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
-        for planned in tasks:
+    def run(self, waiting: Waiting, paths: Any, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
+        for planned in waiting:
             another_node(paths.root)
             yield planned.index, attempt(planned, paths, step)
             another_node(paths.root)
@@ -283,7 +283,8 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     bucket: str, one_phase: Any, tmp_path: Path
 ) -> None:
     from fox1.pipeline.curate import curate
-    from fox1.pipeline.engine.tasks import Engine, Silent
+    from fox1.pipeline.engine.engine import Engine
+    from fox1.pipeline.engine.tasks import Silent
     from fox1.pipeline.run.artifacts import FINAL, RunPaths
 
     run, root = tmp_path / "run", open_root(f"{bucket}/runs/forgetful")

@@ -14,8 +14,9 @@ import pytest
 from fox1.pipeline.dedupe import buckets, stage, steps
 from fox1.pipeline.dedupe.order import DedupeSettings, Part, UrlSettings
 from fox1.pipeline.dedupe.stage import OldRun
+from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.shuffle_file import Levels
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, Verdict
 from fox1.pipeline.run.artifacts import Artifact, RunPaths
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files

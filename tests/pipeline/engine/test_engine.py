@@ -10,22 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from fox1.pipeline.engine.engine import ATTEMPTS, Engine, StageFailed
 from fox1.pipeline.engine.on_ray import ray_session
 from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.stragglers import Stragglers
 from fox1.pipeline.engine.tasks import (
-    ATTEMPTS,
-    Engine,
     InProcess,
     Outcome,
     Planned,
     Progress,
     Silent,
-    StageFailed,
     Task,
+    Waiting,
     attempt,
     attempt_each,
-    bundles,
 )
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
 
@@ -164,7 +162,7 @@ def test_a_full_disk_is_told_with_the_file_and_what_helps(
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
     monkeypatch.setattr("os.fsync", refuse)
     expected = (
         r"OSError: .*/0.json cannot be written \(No space left on device\); make room, and run the same command again"
@@ -206,9 +204,12 @@ def test_a_task_whose_record_cannot_be_written_is_not_finished(engine: Engine, t
 def test_an_io_error_is_tried_again_but_not_for_ever(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
     with pytest.raises(StageFailed, match=f"after {ATTEMPTS} attempts: OSError: disk went away"):
         engine.run("s", 1, tasks(tmp_path, vanish))
+
+
+LOST = Outcome(None, "WorkerCrashedError", "", True, "", 0.0, 0)
 
 
 class LosesWorkers:
@@ -220,10 +221,8 @@ class LosesWorkers:
         self.lost, self.error = 0, error
         self.asked: list[int] = []
 
-    def run(
-        self, todo: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
-        for planned in todo:
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        for planned in waiting:
             self.asked.append(planned.task.memory)
             if self.lost < 2:
                 self.lost += 1
@@ -233,7 +232,7 @@ class LosesWorkers:
 
 
 def test_lost_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
     results = Engine(RunPaths(tmp_path), LosesWorkers()).run("s", 1, tasks(tmp_path))
     assert [r.n for r in results] == [0, 1, 2]
 
@@ -241,7 +240,7 @@ def test_lost_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_task_without_memory_asks_for_more_but_not_more_than_a_node_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
     executor = LosesWorkers("OutOfMemoryError: killed")
     executor.lost = -1
     Engine(RunPaths(tmp_path), executor).run("s", 1, tasks(tmp_path)[:1])
@@ -255,12 +254,11 @@ class Together(LosesWorkers):
         super().__init__()
         self.sent: list[list[str]] = []
 
-    def run(
-        self, tasks: Sequence[Planned], paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]:
-        for bundle in bundles(tasks, 1):
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        while waiting:
+            bundle = waiting.take_bundle(1)
             self.sent.append([p.task.name for p in bundle])
-            lost = [Outcome(None, "WorkerCrashedError", "", True, "", 0.0, 0)] * len(bundle)
+            lost = [LOST] * len(bundle)
             outcomes = lost if len(self.sent) == 1 else attempt_each(bundle, paths, step)
             yield from zip((p.index for p in bundle), outcomes, strict=True)
 
@@ -268,7 +266,7 @@ class Together(LosesWorkers):
 def test_the_heaviest_task_starts_first_and_light_ones_are_sent_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
     weights = {"a": 2, "b": 1000, "c": 3, "d": 2, "e": 1, "f": 100}
     planned = [
         Task(name, work, (tmp_path / f"{name}.json", n, "s"), n, unweighed=name == "e", shares=name != "d")
@@ -277,19 +275,56 @@ def test_the_heaviest_task_starts_first_and_light_ones_are_sent_together(
     executor = Together()
     results = Engine(RunPaths(tmp_path), executor).run("s", 1, planned)
     assert [r.n for r in results] == list(weights.values())
-    # What was lost is sent again alone.
-    assert executor.sent == [["e"], ["b"], ["f", "c", "a"], ["d"], ["e"]]
+    # What was lost is sent again alone, before the others.
+    assert executor.sent == [["e"], ["e"], ["b"], ["f", "c", "a"], ["d"]]
+
+
+def test_a_lost_task_goes_before_those_that_wait_and_one_that_a_disk_failed_after_them(tmp_path: Path) -> None:
+    planned = [Planned(i, task, "") for i, task in enumerate(tasks(tmp_path))]
+    waiting = Waiting(planned)
+    lost, failed = waiting.take(), waiting.take()
+    waiting.again(failed, 0, last=True)
+    waiting.again(lost, 0, last=False)
+    assert [p.index for p in waiting] == [0, 2, 1]
+    waiting.again(lost, 0.2, last=False)
+    assert waiting and waiting.next() is None and 0 < waiting.seconds() <= 0.2
+    assert [p.index for p in waiting] == [0]
+    assert not waiting and waiting.seconds() == 0
+
+
+class Forgets(LosesWorkers):
+    """Says in which order tasks were run; the first is lost twice."""
+
+    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+        for planned in waiting:
+            self.asked.append(planned.index)
+            lost = self.asked.count(0) < 3 and planned.index == 0
+            yield planned.index, LOST if lost else attempt(planned, paths, step)
+
+
+def test_a_lost_task_does_not_wait_for_the_end_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
+    executor = Forgets()
+    assert [r.n for r in Engine(RunPaths(tmp_path), executor).run("s", 1, tasks(tmp_path))] == [0, 1, 2]
+    assert executor.asked == [0, 0, 0, 1, 2]
+
+
+def sizes_of(planned: Sequence[Planned], cores: int) -> list[int]:
+    waiting, sizes = Waiting(planned), list[int]()
+    while waiting:
+        sizes.append(len(waiting.take_bundle(cores)))
+    return sizes
 
 
 def test_what_shares_a_bundle_is_bounded(tmp_path: Path) -> None:
     light = [
         Planned(i, Task(f"t{i}", work, (tmp_path / str(i), i, "s"), 30 << 20, shares=True), "") for i in range(1000)
     ]
-    sizes = [len(bundle) for bundle in bundles(light, 2)]
+    sizes = sizes_of(light, 2)
     assert sum(sizes) == 1000 and max(sizes) == 8
-    assert len(list(bundles(light, 200))) == 1000
+    assert len(sizes_of(light, 200)) == 1000
     crumbs = [replace(p, task=replace(p.task, weight=1)) for p in light]
-    assert max(len(bundle) for bundle in bundles(crumbs, 1)) <= 128
+    assert max(sizes_of(crumbs, 1)) <= 128
 
 
 def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:

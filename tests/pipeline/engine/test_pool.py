@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fox1.pipeline.engine.engine import Engine, StageFailed
 from fox1.pipeline.engine.pool import Pool, pool_session
-from fox1.pipeline.engine.tasks import Engine, StageFailed, Task
+from fox1.pipeline.engine.tasks import Task
 from fox1.pipeline.run.artifacts import RunPaths
 
 from tests.conftest import ROOT
@@ -104,7 +105,7 @@ def test_two_workers_share_the_tasks_and_results_come_in_order(pool: Pool, tmp_p
 def test_a_worker_that_dies_is_replaced_and_its_task_done_again(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fox1.pipeline.engine.tasks.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
     (tmp_path / "died").mkdir()
     tasks = [Task(str(i), die_at_first, (i, tmp_path / "died")) for i in range(3)]
     said = Engine(RunPaths(tmp_path), pool).run("s", 1, tasks)
@@ -116,7 +117,7 @@ def test_a_worker_that_dies_is_replaced_and_its_task_done_again(
 def test_a_task_that_takes_more_than_it_declares_is_ended_and_gets_more(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fox1.pipeline.engine.tasks.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("fox1.pipeline.engine.engine.RETRY_SECONDS", 0)
     (said,) = Engine(RunPaths(tmp_path), pool).run("s", 1, [Task("big", take, (300 << 20,), memory=200 << 20)])
     assert said.number == 300 << 20
     first, second = [json.loads(line) for line in (tmp_path / "timings" / "tasks.jsonl").read_text().splitlines()]

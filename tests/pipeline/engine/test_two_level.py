@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fox1.pipeline.engine import two_level
+from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.lists import MOST_FILES
 from fox1.pipeline.engine.rows import Column, Rows, RowShuffle, pack_rows, unpack_rows
 from fox1.pipeline.engine.shuffle import Records, RecordShuffle, distinct, merged, read_partition, read_records
 from fox1.pipeline.engine.shuffle_file import Levels
-from fox1.pipeline.engine.tasks import Engine, InProcess, Task
+from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.engine.two_level import Partitioned, bring_together, plan_levels
 from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths, publish
 from hypothesis import HealthCheck, given, settings
@@ -200,10 +201,10 @@ def test_tasks_are_given_a_list_instead_of_many_paths(tmp_path: Path, count: Cal
     sizes = []
 
     class Measuring(InProcess):
-        def run(self, tasks, paths, step, progress):  # type: ignore[no-untyped-def]
-            sizes.extend(len(pickle.dumps(p.task)) for p in tasks)
+        def run(self, waiting, paths, step, progress):  # type: ignore[no-untyped-def]
+            sizes.extend(len(pickle.dumps(p.task)) for p in waiting.tasks)
             assert len(list((tmp_path / "lists").iterdir())) == 1
-            yield from super().run(tasks, paths, step, progress)
+            yield from super().run(waiting, paths, step, progress)
 
     engine = Engine(RunPaths(tmp_path), Measuring())
     argument = files if count is count_files else two_level.Partition(files, 0)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.mix.assign import claimed_copies
 from fox1.pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight, quotas
 from fox1.pipeline.mix.feasibility import BudgetShort, PoolNeed, estimated_needs, nearest_feasible

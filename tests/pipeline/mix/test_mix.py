@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline import curate as curation
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.mix import blocks
 from fox1.pipeline.mix.blocks import _apart
 from fox1.pipeline.mix.budget import Phase, Weight, largest_remainder, quotas
@@ -227,10 +228,10 @@ class Measuring(InProcess):
         self.largest = 0
         self.tasks: Counter[str] = Counter()
 
-    def run(self, tasks: Any, paths: RunPaths, step: str, progress: Any) -> Any:
-        self.tasks[step] += len(tasks)
-        self.largest = max(self.largest, *(len(pickle.dumps(planned.task)) for planned in tasks), 0)
-        return super().run(tasks, paths, step, progress)
+    def run(self, waiting: Any, paths: RunPaths, step: str, progress: Any) -> Any:
+        self.tasks[step] += len(waiting.tasks)
+        self.largest = max(self.largest, *(len(pickle.dumps(planned.task)) for planned in waiting.tasks), 0)
+        return super().run(waiting, paths, step, progress)
 
 
 def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(

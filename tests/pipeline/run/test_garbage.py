@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from fox1.pipeline.engine import tasks
-from fox1.pipeline.engine.tasks import Engine, InProcess, StageFailed, Task
+from fox1.pipeline.engine.engine import Engine, StageFailed
+from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.run import checksums, garbage
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, content_key, write_json
 from fox1.pipeline.run.checksums import verify

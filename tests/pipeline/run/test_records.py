@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from fox1.pipeline.engine import records, tasks
-from fox1.pipeline.engine.tasks import Engine, InProcess, StageFailed, Task
+from fox1.pipeline.engine.engine import Engine, StageFailed
+from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
 from fox1.pipeline.run.records import StepRecords, read_part
 from fox1.storage import lease, store

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.engine import tree
-from fox1.pipeline.engine.tasks import Engine, InProcess
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, read_json
 from fox1.pipeline.run.identity import files_of_table, group_files
 from fox1.pipeline.run.manifest import read_manifest

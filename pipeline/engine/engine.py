@@ -1,0 +1,305 @@
+"""Runs a stage's tasks (`tasks.py`) and skips those that are finished.
+
+A task whose record has the same key and whose outputs are in place is not run again: that is all there is to resuming. An
+output is in place if it has its size, and its time or else its hash. One that was changed is made again, as is all that was
+finished after that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...storage import lease, store
+from ..run.artifacts import Artifact, RunPaths
+from ..run.checksums import hash_file
+from ..run.garbage import remove_outdated
+from ..run.published import table_of, written_on_disk
+from ..run.records import LOOSE, PART_RECORDS, Record, StepRecords, forget_since
+from .keys import TaskKeys, task_key
+from .lists import FileLists
+from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts
+from .tasks import TASK_MEMORY, Executor, Outcome, Planned, Progress, Result, Silent, Task, Waiting
+
+ATTEMPTS = 4
+"""Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
+RETRY_SECONDS = 1.0
+"""How long a task waits for its second attempt; for each further one twice as long, and five seconds at most."""
+LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
+"""A look at what a run has published is always taken where it is short, else in so much of the run's time."""
+
+
+class StageFailed(ValueError):
+    """A task failed for good: one line naming stage, task, cause and the log."""
+
+
+@dataclass(frozen=True)
+class _Reused:
+    """A task that is finished, by its record."""
+
+    result: Any
+    record: Record
+    renewed: bool
+    """The record is another one than was found, and has yet to be written."""
+
+
+@dataclass
+class Engine:
+    """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
+
+    paths: RunPaths
+    executor: Executor
+    progress: Progress = field(default_factory=Silent)
+    memory: int = TASK_MEMORY
+    """Bytes that a task may take where it can choose; no result depends on it."""
+    reused: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Stage -> (tasks whose finished output was reused, tasks)."""
+    finished: dict[str, pa.Table] = field(default_factory=dict)
+    """Stage -> what its tasks published, for the manifest: see `run/published.py`."""
+    _records: StepRecords | None = None
+    """Of the step that was looked at last."""
+    _looks_again: float = 0.0
+    _trusted_until: int = 1 << 63
+
+    def __post_init__(self) -> None:
+        store.remember(self.paths.root)
+
+    def run(self, step: str, version: int, tasks: Sequence[Task[Result]]) -> list[Result]:
+        """Run what is not finished; results in the order of `tasks`.
+
+        Args:
+            version: of the stage, a part of every key.
+
+        Raises:
+            StageFailed: a task failed; nothing of the step is taken for finished that is not.
+        """
+        began = time.monotonic()
+        names = [t.name for t in tasks]
+        assert len(set(names)) == len(names), f"task names of {step} are not unique"
+        keys = TaskKeys(step, version)
+        planned = [Planned(i, task, keys.of(task.args)) for i, task in enumerate(tasks)]
+        records = self._records_of(step)
+        results, unsettled = self._reuse(records, planned)
+        todo = [p for p in planned if results[p.index] is None]
+        # The last to start should be a short one.
+        todo.sort(key=lambda p: (not p.task.unweighed, -p.task.weight))
+        self.reused[step] = (len(tasks) - len(todo), len(tasks))
+        self.progress.stage(step, len(todo), sum(p.task.weight for p in todo), len(tasks) - len(todo))
+        outdated = [name for p in todo if (was := records.found.get(p.task.name)) for name in was.outputs]
+        records.drop(p.task.name for p in todo)
+        lists = FileLists(self.paths)
+        try:
+            given = [replace(p, task=replace(p.task, args=lists.without_long_sets(p.task.args))) for p in todo]
+            self._run(records, given, results, unsettled)
+        finally:
+            lists.remove()
+        if len(unsettled) > LOOSE:
+            records.settle(unsettled)
+        self._records = None
+        self.progress.stage_done(step, time.monotonic() - began)
+        keep_log(self.paths.timings("tasks.jsonl"))
+        self.finished[step] = table_of((self.paths.name_of(a), a) for a in artifacts_in(results))
+        remove_outdated(self.paths, outdated, self.finished)
+        if time.monotonic() >= self._looks_again:
+            self._look(step)
+        return results
+
+    def _records_of(self, step: str) -> StepRecords:
+        if self._records is None or self._records.step != step:
+            self._records = StepRecords(self.paths, step)
+        return self._records
+
+    def _run(self, records: StepRecords, todo: list[Planned], results: list[Any], unsettled: list[Record]) -> None:
+        """Run tasks, those that a worker or a disk lost again, and put what they return into `results`.
+
+        Args:
+            unsettled: what has a record of its own; the tasks' are added, and taken out where they become a part.
+        """
+        step = records.step
+        held = self.paths.lease
+        # No task asks when they began.
+        paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
+        todo = [replace(p, replaces=records.is_loose(p.task.name)) for p in todo]
+        for planned, outcome, attempts in self._attempts(step, todo, paths, self._time):
+            if outcome.result is None:
+                keep_log(self.paths.timings("tasks.jsonl"))
+                self._look(step)
+                raise StageFailed(self._describe(step, planned.task, outcome, attempts))
+            results[planned.index] = outcome.result
+            self.progress.task_done(step, planned.task.weight)
+            unsettled.append(record_of(paths, planned.task.name, planned.key, outcome.recorded, outcome.result))
+            if len(unsettled) >= PART_RECORDS:
+                records.settle(unsettled)
+                unsettled.clear()
+
+    def _attempts(
+        self, step: str, todo: Sequence[Planned], paths: RunPaths, told: Callable[[str, Task[Any], int, Outcome], None]
+    ) -> Iterator[tuple[Planned, Outcome, int]]:
+        """Run tasks, those that a worker or a disk lost again: each with its last outcome, and how many attempts it took.
+
+        Args:
+            told: of every attempt.
+        """
+        attempts = dict.fromkeys((p.index for p in todo), 0)
+        asked = {p.index: p for p in todo}
+        waiting = Waiting(todo)
+        for index, outcome in self.executor.run(waiting, paths, step, self.progress):
+            attempts[index] += 1
+            planned = asked[index]
+            told(step, planned.task, attempts[index], outcome)
+            if outcome.result is None and outcome.transient and attempts[index] < ATTEMPTS:
+                # Alone, so that it is known which one of a bundle ends its worker. What has no key leaves no record.
+                task = replace(planned.task, shares=False)
+                if outcome.error.startswith("OutOfMemoryError"):
+                    # Fewer beside it: tasks are placed by what is declared.
+                    task = replace(task, memory=min(2 * task.memory, self.executor.room))
+                asked[index] = replace(planned, task=task, replaces=bool(planned.key))
+                # A lost worker is replaced; what a disk failed may fail for a while.
+                waiting.again(
+                    asked[index], min(5.0, RETRY_SECONDS * 2 ** (attempts[index] - 1)), last=bool(outcome.host)
+                )
+            else:
+                yield planned, outcome, attempts[index]
+
+    def disown(self, step: str, artifacts: Iterable[Artifact]) -> None:
+        """Take artifacts out of what a step has published for the manifest: nothing reads them."""
+        gone = pa.array([self.paths.name_of(a) for a in artifacts], pa.string())
+        published = self.finished[step]
+        self.finished[step] = published.filter(pc.invert(pc.is_in(published.column("path"), gone)))
+
+    def spread(
+        self,
+        step: str,
+        function: Callable[..., Result],
+        arguments: Sequence[tuple[Any, ...]],
+        weights: Sequence[int] = (),
+    ) -> Iterator[Result]:
+        """Call a function with each of some arguments, as tasks that leave no record; see `Spread`.
+
+        Args:
+            weights: bytes that each call reads, for progress.
+
+        Raises:
+            StageFailed: a call failed.
+        """
+        began = time.monotonic()
+        sizes = weights or [1] * len(arguments)
+        tasks = [Task(f"{i:05d}", function, each, w) for i, (each, w) in enumerate(zip(arguments, sizes, strict=True))]
+        self.progress.stage(step, len(tasks), sum(sizes), 0)
+        todo = [Planned(i, task, "", replaces=False) for i, task in enumerate(tasks)]
+        for planned, outcome, _ in self._attempts(step, todo, self.paths, lambda *_: None):
+            if outcome.result is None:
+                raise StageFailed(f"{step} failed: {outcome.error}")
+            self.progress.task_done(step, planned.task.weight)
+            yield outcome.result
+        self.progress.stage_done(step, time.monotonic() - began)
+
+    def is_finished(self, step: str, version: int, task: Task[Any]) -> bool:
+        """Whether running the task would only reuse what is there."""
+        planned = Planned(0, task, task_key(step, version, task.args))
+        return self._finished(self._records_of(step), planned) is not None
+
+    def _reuse(self, records: StepRecords, planned: Sequence[Planned]) -> tuple[list[Any], list[Record]]:
+        """(the results of tasks that are finished, with None for the others; those of their records that no part holds)."""
+        results: list[Any] = []
+        unsettled: list[Record] = []
+        renewed: list[Record] = []
+        for p in planned:
+            reused = self._finished(records, p)
+            results.append(reused.result if reused else None)
+            if reused and reused.renewed:
+                renewed.append(reused.record)
+            elif reused and records.is_loose(p.task.name):
+                unsettled.append(reused.record)
+        # A file that was changed is found after tasks that may have read it.
+        renewed, unsettled = ([r for r in some if r.written < self._trusted_until] for some in (renewed, unsettled))
+        if renewed:
+            # Touched, copied or of a paused writer: the bytes are the same, and are not read again for it.
+            records.settle(renewed)
+            records.drop(r.task for r in renewed)
+        return results, unsettled
+
+    def _finished(self, records: StepRecords, planned: Planned) -> _Reused | None:
+        """What is there of a task that is finished and whose outputs are in place, else None."""
+        record = records.found.get(planned.task.name)
+        if record is None or record.key != planned.key:
+            return None
+        result = result_of(records, record, result_type(planned.task.run))
+        recorded = list(artifacts_in(result))
+        skipped, at_start = len(str(self.paths.root)) + 1, store.AtStart(self.paths.root)
+        there = [at_start.facts(a.path[skipped:]) for a in recorded]
+        if result is None or None in there:
+            return None
+        outlived = record.task in records.outlived
+        times = []
+        for was, (size, modified) in zip(recorded, filter(None, there), strict=True):
+            times.append(modified)
+            known = was.modified == modified and not outlived
+            if not (size == was.bytes and (known or hash_file(was.file) == was.hash)):
+                self._distrust(modified)
+                return None
+        renewed = outlived or times != [a.modified for a in recorded]
+        if renewed:
+            following = iter(times)
+            result = with_artifacts(result, lambda a: replace(a, modified=next(following)))
+            record = record_of(self.paths, record.task, record.key, record.written, result)
+        return _Reused(result, record, renewed)
+
+    def _distrust(self, since: int) -> None:
+        """Forget what was finished after a file was changed: it may have been made from that, under the key of what was.
+
+        Before the file itself is made again: a run that is killed here finds the same the next time.
+        """
+        if not since or since >= self._trusted_until:
+            return
+        self._trusted_until = since
+        forget_since(self.paths, since)
+        if self._records:
+            self._records.forget_since(since)
+
+    def _look(self, step: str) -> None:
+        """Is what earlier stages published still what they wrote? Otherwise the next run makes it again.
+
+        Raises:
+            StageFailed: it is not.
+        """
+        began = time.monotonic()
+        for table in self.finished.values():
+            for name, hash_, modified in written_on_disk(table):
+                path = self.paths.root / name
+                if store.modified(path) not in (0, modified) and hash_file(path) != hash_:
+                    raise StageFailed(
+                        f"{path} was modified after it was written, and {step} may have read the modified "
+                        "file. Run the same command again to rebuild both."
+                    )
+        now = time.monotonic()
+        if now - began > LOOK_SECONDS:
+            self._looks_again = now + (now - began) / LOOK_SHARE
+
+    def _time(self, step: str, task: Task[Any], attempt: int, outcome: Outcome) -> None:
+        path = self.paths.timings("tasks.jsonl")
+        line = {
+            "stage": step,
+            "task": task.name,
+            "attempt": attempt,
+            "ended": time.time(),
+            "host": outcome.host,
+            "seconds": round(outcome.seconds, 4),
+            "peak_bytes": outcome.peak_bytes,
+            "error": outcome.error,
+        }
+        log(path, line)
+
+    def _describe(self, step: str, task: Task[Any], outcome: Outcome, attempts: int) -> str:
+        trace = self.paths.timings(f"failed-{step}-{task.name.replace('/', '_')[-100:]}.log")
+        with contextlib.suppress(OSError):
+            lease.allow_write(trace)
+            trace.write_text(outcome.trace)
+        tries = f" after {attempts} attempts" if attempts > 1 else ""
+        return f"{step} failed on {task.name}{tries}: {outcome.error} (log: {trace})"
