@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fox1.pipeline.engine import tasks
+from fox1.pipeline.engine import engine as engines
 from fox1.pipeline.engine.engine import Engine, StageFailed
 from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.run import checksums, garbage
@@ -185,7 +185,7 @@ def test_what_fails_in_a_task_without_a_record_is_one_line(tmp_path: Path) -> No
 
 
 def test_gc_takes_single_tasks_out_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "LOOSE", 1)
+    monkeypatch.setattr(engines, "LOOSE", 1)
     finish(tmp_path, a=("1",), b=("2",), c=("3",))
     [part] = (tmp_path / "records" / "mix.write").iterdir()
     write_manifest(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fox1.pipeline.engine import records, tasks
+from fox1.pipeline.engine import engine as engines
+from fox1.pipeline.engine import records
 from fox1.pipeline.engine.engine import Engine, StageFailed
 from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
@@ -46,8 +47,8 @@ def many(root: Path, setting: str = "s", run: Callable[..., Written] = work, cou
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of eight records, of steps that have more than three."""
     CALLS.clear()
-    monkeypatch.setattr(tasks, "PART_RECORDS", 8)
-    monkeypatch.setattr(tasks, "LOOSE", 3)
+    monkeypatch.setattr(engines, "PART_RECORDS", 8)
+    monkeypatch.setattr(engines, "LOOSE", 3)
 
 
 def names(root: Path, step: str = "s") -> list[str]:
