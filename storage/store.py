@@ -141,11 +141,12 @@ def open_root(text: str | Path) -> Path:
 
 def as_path(text: str | Path) -> Path:
     """A path that may lie in a mirror, from its text."""
-    if "/@" not in os.fspath(text):  # as most are: asked some thousand times in a run
-        return PosixPath(text)
-    path, root = PosixPath(text), scratch().parts
-    inside = path.parts[: len(root)] == root and len(path.parts) > len(root) + 1
-    return Mirrored(path) if inside and path.parts[len(root) + 1].startswith("@") else path
+    # Asked for every file of a run: a path is parsed once.
+    place = os.fspath(text)
+    if "/@" not in place or not place.startswith(root := f"{scratch()}/"):
+        return PosixPath(place)
+    _session, _, inside = place[len(root) :].partition("/")
+    return Mirrored(place) if inside.startswith("@") else PosixPath(place)
 
 
 def shown(text: object) -> str:

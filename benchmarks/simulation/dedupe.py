@@ -15,6 +15,7 @@ from fox1.pipeline.dedupe.ranges import Layout
 from fox1.pipeline.dedupe.result import DecidedChunk, Resolved
 from fox1.pipeline.dedupe.verify import Gathered, Verified
 from fox1.pipeline.engine.shuffle import Shuffled
+from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.filter.judge import Verdict
 from fox1.pipeline.run.artifacts import Artifact, FileSet
@@ -71,7 +72,7 @@ class DedupeResults(Results):
     def lay_out(
         self, planned: Planned, work: Work, spans: FileSet, samples: FileSet, ranges: int, *args: Any
     ) -> Layout:
-        work.reads(files_in((spans, samples)), 8192.0 * len(spans))
+        work.reads(files_in((spans, samples)), 8192.0 * len(spans), READ_AHEAD)
         made = [artifact(beside(args[-1], s), 1 << 20, ranges) for s in ("bounds", "spans")]
         return Layout(made[0], made[1], ranges, self.documents)
 
@@ -144,7 +145,7 @@ class DedupeResults(Results):
         return Links(self._shuffled(work, args[-1], "links", n, LINK.itemsize))
 
     def decide(self, planned: Planned, work: Work, links: FileSet, numbers: int, *args: Any) -> Pass:
-        work.reads(len(links), self._edges * LINK.itemsize)
+        work.reads(len(links), self._edges * LINK.itemsize, READ_AHEAD)
         work.seconds = self._edges * EDGE_SECONDS
         return Pass(artifact(beside(args[-1], "verdicts"), self._edges, self._edges))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fox1.pipeline.engine.shuffle import Records
+from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.two_level import Merged, Tables
 from fox1.pipeline.mix import index, lookup_index
@@ -20,14 +21,14 @@ class MadeUp(DedupeResults, MixResults):
     """Makes up results of all tasks of a run."""
 
     def gather_tables(self, planned: Planned, work: Work, maps: FileSet, coarse: int, path: Path) -> Tables:
-        work.reads(len(maps), len(maps) * 16.0 * coarse)
+        work.reads(len(maps), len(maps) * 16.0 * coarse, READ_AHEAD)
         return Tables(artifact(path, coarse * len(maps) * 16, coarse))
 
     def merge_pieces(self, planned: Planned, work: Work, maps: FileSet, *args: Any) -> Merged:
         rows, path = args[-2:]
         total, size = self._stream(rows)
         n = share(total, planned.index, self._count)
-        work.reads(len(maps) + 1, n * size)
+        work.reads(len(maps) + 1, n * size, READ_AHEAD)
         work.seconds = n * size / (SORT * 2 if isinstance(rows, Records) and rows.by else MOVE)
         return Merged(artifact(path, n * size, n))
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from fox1.pipeline.engine.shuffle import Shuffled
-from fox1.pipeline.engine.shuffle_file import Levels
+from fox1.pipeline.engine.shuffle_file import READ_AHEAD, Levels
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.two_level import Partition
 from fox1.pipeline.mix import assign, index, lookup_index, select
@@ -193,7 +193,7 @@ class MixResults(Results):
         parts = self.partitions[number]
         tokens = _between(self.totals[f"tokens{number}"], first, first + len(documents), parts)
         copies = _between(self.totals[f"copies{number}"], first, first + len(documents), parts)
-        work.reads(files_in(documents), 4.0 * tokens + 40 * copies)
+        work.reads(files_in(documents), 4.0 * tokens + 40 * copies, READ_AHEAD)
         work.seconds = 4 * tokens / PACK
         left = artifact(beside(stem, "left"), 2 * shape.block_length * len(documents), 2 * len(documents))
         return self._packed(number, tokens // shape.block_length, copies, shape, stem, left, {})
@@ -226,7 +226,7 @@ class MixResults(Results):
         paths = args[-1]
         each = rows_per_file(length)
         rows = [min(each, count - at) for at in range(0, count, each)]
-        work.reads(sum(map(files_in, shuffled)), count * length * BLOCK_BYTES)
+        work.reads(sum(map(files_in, shuffled)), count * length * BLOCK_BYTES, READ_AHEAD)
         work.seconds = count * length * BLOCK_BYTES / MOVE
         return BlockFiles(tuple(artifact(p, n * length * BLOCK_BYTES, n) for p, n in zip(paths, rows, strict=True)))
 

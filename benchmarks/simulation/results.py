@@ -16,9 +16,10 @@ from typing import Any
 
 import xxhash
 from fox1.pipeline.engine.records import artifacts_in
+from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.tree import FAN_IN
-from fox1.pipeline.engine.two_level import Partition
+from fox1.pipeline.engine.two_level import Partition, Span
 from fox1.pipeline.filter.judge import FilteredGroup, FilterSettings, Verdict
 from fox1.pipeline.filter.rules import RuleCounts, RulesFile
 from fox1.pipeline.mix.blocks import PartitionDocuments
@@ -82,6 +83,8 @@ class Work:
     seconds: float = 0.0
     """Of a core."""
     requests: int = 0
+    waits: float = 0.0
+    """Answers of the store that it waits for one after the other; some are asked for at once."""
     moved: float = 0.0
     """Bytes that are read and written."""
     written: float = 0.0
@@ -90,13 +93,16 @@ class Work:
     serial: bool = False
     """A step is waiting for it alone."""
 
-    def reads(self, requests: float, size: float) -> None:
+    def reads(self, requests: float, size: float, at_once: int = 1) -> None:
         self.requests += int(requests) + 1
+        self.waits += requests / at_once + 1
         self.moved += size
 
     def publishes(self, artifacts: Iterator[Artifact] | Sequence[Artifact]) -> None:
         for a in artifacts:
-            self.requests += 1 + (a.bytes > ASKED) + (a.bytes // PART_BYTES if a.bytes > PART_BYTES else 0)
+            asked = 1 + (a.bytes > ASKED) + (a.bytes // PART_BYTES if a.bytes > PART_BYTES else 0)
+            self.requests += asked
+            self.waits += asked
             self.moved += a.bytes
             self.written += a.bytes
 
@@ -125,7 +131,7 @@ def files_in(value: Any) -> int:
     """Requests for the partitions that arguments name: a table and a range of each file."""
     if isinstance(value, FileSet):
         return 2 * len(value)
-    if isinstance(value, Partition):
+    if isinstance(value, Partition | Span):
         return files_in(value.files)
     if isinstance(value, PartitionDocuments):
         return files_in(value.part.files)
@@ -166,7 +172,7 @@ class Results:
 
     def result(self, planned: Planned) -> tuple[Any, Work]:
         """What a task returns, and what it takes."""
-        work = Work(requests=1)  # its record
+        work = Work(requests=1, waits=1)  # its record
         make: Callable[..., Any] = getattr(self, planned.task.run.__name__)
         result = make(planned, work, *planned.task.args)
         work.publishes(artifacts_in(result))
@@ -263,7 +269,7 @@ class Results:
     def _reduces(self, work: Work, planned: Planned, total: int, size: int) -> int:
         """What a task reads of a shuffle: its rows."""
         rows = share(total, planned.index, self._count)
-        work.reads(sum(map(files_in, planned.task.args)), rows * size)
+        work.reads(sum(map(files_in, planned.task.args)), rows * size, READ_AHEAD)
         work.seconds += rows * size / SORT
         return rows
 

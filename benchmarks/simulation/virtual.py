@@ -257,7 +257,7 @@ class Simulated:
     def _result(self, facts: StepFacts, planned: Planned, took: dict[int, float]) -> Any:
         """What a task returns; what it takes is added to what its step does."""
         result, work = self._made_up.result(planned)
-        seconds = work.seconds + work.requests * REQUEST_SECONDS + work.moved / BANDWIDTH
+        seconds = work.seconds + work.waits * REQUEST_SECONDS + work.moved / BANDWIDTH
         took[planned.index] = seconds
         facts.seconds += seconds
         facts.requests += work.requests

@@ -28,7 +28,7 @@ from numba import njit
 
 from ..engine.shuffle import Records, first_of_runs, lookup, merged, read_ahead, read_records, sort_records
 from ..engine.shuffle_file import Levels
-from ..engine.two_level import Partition
+from ..engine.two_level import Partition, Span
 from ..run.artifacts import Artifact, FileSet, publish
 from .buckets import MEMBERS
 from .order import (
@@ -71,10 +71,10 @@ def one_per_pair(edges: np.ndarray) -> np.ndarray:
     return edges
 
 
-def _edges_of(ranges: Sequence[Partition], memory: int) -> Iterator[np.ndarray]:
+def _edges_of(ranges: Sequence[Span], memory: int) -> Iterator[np.ndarray]:
     """The edges of consecutive ranges in their order, each pair once."""
     for edges in ranges:
-        slices = merged(edges.files, edges.place, EDGE, EDGES.by, memory // 8)
+        slices = merged(edges.files, edges.place, EDGE, EDGES.by, memory // 8, edges.count)
         yield from map(one_per_pair, _unsplit(slices, EDGE, ("better", "id")))
 
 
@@ -97,7 +97,7 @@ class Links:
     """`LINK`, in the order of the better documents."""
 
 
-def number_edges(ranges: Sequence[Partition], layout: Layout, plan: Plan, stem: Path) -> Links:
+def number_edges(ranges: Sequence[Span], layout: Layout, plan: Plan, stem: Path) -> Links:
     """The edges of consecutive ranges by the numbers of their documents."""
     assert layout.numbers <= MOST_NUMBERS
     out = LINKS.writer(stem)
@@ -190,7 +190,7 @@ class Settled:
 
 
 def settle(
-    ranges: Sequence[Partition],
+    ranges: Sequence[Span],
     verdicts: Artifact,
     at: int,
     layout: Layout,

@@ -359,10 +359,7 @@ class _DedupeSteps(Steps):
         ranges = self.together(f"edges{at}", edges, to_ranges, EDGES)
         # As many ranges together as have edges enough, if all have as many.
         several = max(1, layout.ranges * EDGES_AT_ONCE // (count * EDGE.itemsize))
-        asked = [
-            tuple(ranges.of(p) for p in range(i, min(i + several, layout.ranges)))
-            for i in range(0, layout.ranges, several)
-        ]
+        asked = [ranges.between(i, min(i + several, layout.ranges)) for i in range(0, layout.ranges, several)]
         links = self.step(f"number{at}", decide.number_edges, {i: (r, layout) for i, r in enumerate(asked)})
         memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
         files = all_of(x.links for x in links)

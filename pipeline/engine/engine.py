@@ -21,7 +21,7 @@ from ..run.artifacts import Artifact, RunPaths
 from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
 from ..run.published import table_of, written_on_disk
-from ..run.records import LOOSE, PART_RECORDS, Record, StepRecords, forget_since
+from ..run.records import LOOSE, LOOSE_IN_STORE, PART_RECORDS, Record, StepRecords, forget_since
 from .keys import TaskKeys, task_key
 from .lists import FileLists
 from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts
@@ -99,7 +99,7 @@ class Engine:
             self._run(records, given, results, unsettled)
         finally:
             lists.remove()
-        if len(unsettled) > LOOSE:
+        if len(unsettled) > (LOOSE_IN_STORE if isinstance(self.paths.root, store.Mirrored) else LOOSE):
             records.settle(unsettled)
         self._records = None
         self.progress.stage_done(step, time.monotonic() - began)

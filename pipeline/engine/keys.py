@@ -62,7 +62,7 @@ class TaskKeys:
         Args:
             version: of the stage, raised when the same arguments give other bytes.
         """
-        self._asked = (step, version)
+        self._begin = f"[{as_json(step)},{as_json(version)},["
         self._last: list[tuple[object, str]] = []
         """The arguments of the last task, with their identities as JSON."""
 
@@ -71,10 +71,16 @@ class TaskKeys:
         found = []
         for place, argument in enumerate(arguments):
             known = self._last[place] if place < len(self._last) else (None, "null")
-            found.append(known if known[0] is argument else (argument, as_json(identity_of(argument))))
+            found.append(known if known[0] is argument else (argument, _identity_as_json(argument)))
         self._last = found
-        step, version = map(as_json, self._asked)
-        return hash_of(f"[{step},{version},[{','.join(text for _, text in found)}]]")
+        return hash_of(f"{self._begin}{','.join(text for _, text in found)}]]")
+
+
+def _identity_as_json(argument: object) -> str:
+    """The same for a task's argument; a shortcut for those that there are most of."""
+    if type(argument) is int:
+        return str(argument)
+    return "null" if isinstance(argument, Path) else as_json(identity_of(argument))
 
 
 def task_key(step: str, version: int, arguments: tuple[object, ...]) -> str:

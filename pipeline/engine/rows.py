@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from .shuffle_file import SLICE_BYTES, Levels, Run, ShuffleWriter, read_partition
+from .shuffle_file import SLICE_BYTES, Levels, Run, ShuffleWriter, of_files, read_partition
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def unpack_rows(words: np.ndarray, dtype: np.dtype, columns: int) -> tuple[np.nd
 
 def read_rows(files: Iterable[Path], partition: int, dtype: np.dtype, columns: int) -> tuple[np.ndarray, list[Column]]:
     """The records and columns of one partition over all files, in file order."""
-    words = np.frombuffer(b"".join(read_partition(file, partition) for file in files), np.int32)
+    words = np.frombuffer(b"".join(of_files(partial(read_partition, partition=partition), files)), np.int32)
     return unpack_rows(words, dtype, columns)
 
 

@@ -8,25 +8,27 @@ tasks, of reducers or of files, nor on whether rows went in one step or in two (
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from ...storage.store import Mirrored
 from ..run.artifacts import Artifact
 from .shuffle_file import (
+    READ_AHEAD,
     SLICE_BYTES,
     SPILL_BYTES,
     Levels,
     Run,
     ShuffleWriter,
+    ahead,
+    of_files,
     partition_place,
     read_exactly,
     read_partition,
@@ -43,8 +45,8 @@ def partition_count(total_bytes: int, maps: int, target: int = 64 << 20, at_leas
     return max(1, min(wanted, total_bytes // (MIN_PIECE * max(1, maps))))
 
 
-READ_AHEAD = 8
-"""Slices that are read at once."""
+AHEAD_BYTES = 4 << 20
+"""Of each slice that is read from a store while others are worked on."""
 
 
 @dataclass(frozen=True)
@@ -150,57 +152,67 @@ def _bytes_of(rows: np.ndarray) -> memoryview | bytes:
     return memoryview(np.ascontiguousarray(rows).view(np.uint8).data) if len(rows) else b""
 
 
-def _runs(files: Iterable[Path], partition: int) -> list[Run]:
-    """The rows of a partition in each of some files."""
-    return [Run(partial(read_exactly, path), *partition_place(path, partition)[:2]) for path in files]
+def _runs(files: Iterable[Path], partition: int, count: int = 1) -> list[Run]:
+    """The rows of a partition in each of some files, or of consecutive ones."""
+
+    def place(path: Path) -> Run:
+        return Run(
+            partial(read_exactly, path), *partition_place(path, partition, count)[:2], isinstance(path, Mirrored)
+        )
+
+    return list(of_files(place, files))
 
 
 def read_records(files: Iterable[Path], partition: int, dtype: np.dtype) -> np.ndarray:
     """All records of one partition over all map files, in file order."""
-    parts = [np.frombuffer(read_partition(f, partition), dtype) for f in files]
+    parts = [np.frombuffer(data, dtype) for data in of_files(partial(read_partition, partition=partition), files)]
     return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
 def read_ahead(files: Iterable[Path], partition: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """The records of one partition in file order, in slices, of which the next are read meanwhile: of thousands of small files,
-    one after the other, a store's answers take longer than the work.
-    """
+    """The records of one partition in file order, in slices, of which the next are read meanwhile."""
     step = max(1, SPILL_BYTES // dtype.itemsize) * dtype.itemsize
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        paths = list(files)
-        waiting: deque[Future[bytes]] = deque()
-        for path, (begin, end, _) in zip(paths, pool.map(partition_place, paths, repeat(partition)), strict=True):
-            for at in range(begin, end, step):
-                waiting.append(pool.submit(read_exactly, path, at, min(at + step, end)))
-                if len(waiting) > READ_AHEAD:
-                    yield np.frombuffer(waiting.popleft().result(), dtype)
-        while waiting:
-            yield np.frombuffer(waiting.popleft().result(), dtype)
+    runs = ahead(lambda path: (path, partition_place(path, partition)), files)
+    slices = ((path, at, min(at + step, end)) for path, (begin, end, _) in runs for at in range(begin, end, step))
+    yield from (np.frombuffer(data, dtype) for data in ahead(lambda piece: read_exactly(*piece), slices))
 
 
 def sequential(
     files: Iterable[Path], partition: int, dtype: np.dtype, limit: int = SLICE_BYTES
 ) -> Iterator[np.ndarray]:
     """The records of one partition in file order, in slices of at most `limit` bytes."""
-    return _one_by_one(_runs(files, partition), dtype, limit)
+    runs = _runs(files, partition)
+    if not any(run.far for run in runs):
+        return _one_by_one(runs, dtype, limit)
+    pieces = _pieces(runs, dtype, min(limit, AHEAD_BYTES))
+    return (np.frombuffer(data, dtype) for data in ahead(lambda piece: piece[0].read(*piece[1:]), pieces))
 
 
 def _one_by_one(runs: Iterable[Run], dtype: np.dtype, limit: int) -> Iterator[np.ndarray]:
+    return (np.frombuffer(run.read(begin, end), dtype) for run, begin, end in _pieces(runs, dtype, limit))
+
+
+def _pieces(runs: Iterable[Run], dtype: np.dtype, limit: int) -> Iterator[tuple[Run, int, int]]:
+    """(run, first byte, byte after the last) of slices of at most `limit` bytes."""
     step = max(1, limit // dtype.itemsize) * dtype.itemsize
-    for run in runs:
-        for at in range(run.begin, run.end, step):
-            yield np.frombuffer(run.read(at, min(at + step, run.end)), dtype)
+    return ((run, at, min(at + step, run.end)) for run in runs for at in range(run.begin, run.end, step))
 
 
 def merged(
-    files: Iterable[Path], partition: int, dtype: np.dtype, by: tuple[str, ...], limit: int = SLICE_BYTES
+    files: Iterable[Path],
+    partition: int,
+    dtype: np.dtype,
+    by: tuple[str, ...],
+    limit: int = SLICE_BYTES,
+    count: int = 1,
 ) -> Iterator[np.ndarray]:
     """The records of one partition of files sorted by `by`, as sorted slices that follow each other in that order.
 
     Args:
         limit: bytes of a slice. All that is held is a block of each file, together as much.
+        count: of consecutive partitions that are in that order, too.
     """
-    return merged_runs(_runs(files, partition), dtype, by, limit)
+    return merged_runs(_runs(files, partition, count), dtype, by, limit)
 
 
 def merged_runs(
@@ -211,8 +223,8 @@ def merged_runs(
     while True:
         # Blocks in proportion, so that they end near the same key.
         total = sum(run.bytes for run in runs)
-        for run in runs:
-            run.fill(max(1, min(limit, total) * run.bytes // max(total, 1) // dtype.itemsize + 1))
+        wanted = [max(1, min(limit, total) * run.bytes // max(total, 1) // dtype.itemsize + 1) for run in runs]
+        _fill(runs, wanted)
         runs = [run for run in runs if len(run.buffer)]
         if not runs:
             return
@@ -228,11 +240,23 @@ def merged_runs(
         del rows
 
 
+def _fill(runs: Sequence[_SortedRun], rows: Sequence[int]) -> None:
+    """Let blocks hold so many rows; those of a store are read side by side."""
+    some = [(run, n) for run, n in zip(runs, rows, strict=True) if run.left]
+    if len(some) > 1 and all(run.far for run, _ in some):
+        with ThreadPoolExecutor(READ_AHEAD) as pool:
+            list(pool.map(lambda each: each[0].fill(each[1]), some))
+    else:
+        for run, n in some:
+            run.fill(n)
+
+
 class _SortedRun:
     """A sorted partition of one file, read block by block."""
 
     def __init__(self, run: Run, dtype: np.dtype) -> None:
         self._read, self._at, self._end, self._dtype = run.read, run.begin, run.end, dtype
+        self.far = run.far
         self.buffer = np.empty(0, dtype)
 
     @property

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +27,9 @@ from ...storage import store
 from ...storage.disk import writing
 from ...storage.lease import allow_write
 from ..run.artifacts import Artifact, publish
+
+Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 MAGIC = b"fox1shf2"
 HEAD = 16
@@ -35,6 +40,8 @@ LIKELY_TABLE = 1 << 16
 """Most tables, and all that two levels write, are shorter: one request reads them."""
 SPILL_BYTES = 32 << 20
 """A writer holds this much before it goes to scratch, so its memory does not grow with its input."""
+READ_AHEAD = 8
+"""Pieces that are read at once."""
 SLICE_BYTES = 64 << 20
 """What is merged or read at once unless told otherwise."""
 
@@ -120,17 +127,19 @@ def write_partitions(path: Path, levels: Levels, sizes: np.ndarray, chunks: Iter
     return out.artifact
 
 
-def partition_place(path: Path, partition: int) -> tuple[int, int, int]:
-    """(first byte, byte after the last, rows) of a partition in its file.
+def partition_place(path: Path, partition: int, count: int = 1) -> tuple[int, int, int]:
+    """(first byte, byte after the last, rows) of a partition in its file, or of consecutive ones.
 
     Raises:
         ValueError: the file is no shuffle file.
     """
-    head = store.read_range(path, 0, HEAD + ENTRY * (partition + 2))
-    if head[:8] != MAGIC or len(head) < HEAD + ENTRY * (partition + 2):
+    size = HEAD + ENTRY * (partition + count + 1)
+    head = store.read_range(path, 0, size)
+    if head[:8] != MAGIC or len(head) < size:
         raise ValueError(f"{store.shown(path)} is not a shuffle file; delete it and run again")
     base = HEAD + table_bytes(int(np.frombuffer(head[8:HEAD], np.uint64)[0]))
-    (begin, before), (end, after) = read_table(head[-2 * ENTRY :]).tolist()
+    table = read_table(head[HEAD:])
+    (begin, before), (end, after) = table[partition].tolist(), table[-1].tolist()
     return base + begin, base + end, after - before
 
 
@@ -145,6 +154,27 @@ def read_sizes(path: Path) -> tuple[int, np.ndarray]:
         raise ValueError(f"{store.shown(path)} is not a shuffle file; delete it and run again")
     base = HEAD + table_bytes(int(np.frombuffer(head[8:HEAD], np.uint64)[0]))
     return base, read_table(head[HEAD:base] if base <= len(head) else read_exactly(path, HEAD, base))
+
+
+def ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
+    """What is read for each of some items, in their order; the next ones are read meanwhile: of many small pieces, one after
+    the other, a store's answers take longer than the work.
+    """
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        waiting: deque[Future[Read]] = deque()
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def of_files(read: Callable[[Path], Read], files: Iterable[Path]) -> Iterator[Read]:
+    """The same of files, where they lie in a store; a disk answers at once."""
+    paths = list(files)
+    far = len(paths) > 1 and isinstance(paths[0], store.Mirrored)
+    return ahead(read, paths) if far else map(read, paths)
 
 
 def read_exactly(path: Path, begin: int, end: int) -> bytes:
@@ -177,6 +207,8 @@ class Run:
     """The bytes from one place to another."""
     begin: int
     end: int
+    far: bool = False
+    """In a store, whose answers take time."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ Item = TypeVar("Item")
 TASK_MEMORY = 1 << 30
 """Bytes a task declares to Ray unless it says otherwise: above what any task was measured to take on documents of usual size
 (dedupe 752 MiB); a document of 100 MB takes one and a half."""
-MOST_TASKS = 1 << 14
-"""About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: four for each of the 4,096
+MOST_TASKS = 12_288
+"""About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: three for each of the 4,096
 cores that a run is planned for, so that the last ones do not wait long for each other."""
 BUNDLE_BYTES = 256 << 20
 """Most that tasks weigh that are sent to a worker together, and below how many they are."""
@@ -248,12 +248,15 @@ class InProcess:
             yield planned.index, attempt(planned, paths, step)
 
 
-def portions(items: Sequence[Item], size: Callable[[Item], int], total: int) -> list[list[Item]]:
-    """Consecutive items together, so that there are at most about `MOST_TASKS` portions of what has `total` in all.
+def portions(items: Sequence[Item], size: Callable[[Item], int], total: int, most: int = 0) -> list[list[Item]]:
+    """Consecutive items together, so that there are at most about so many portions of what has `total` in all.
 
     Where that is little, each item is a portion of its own.
+
+    Args:
+        most: 0: `MOST_TASKS`.
     """
-    least = total // MOST_TASKS
+    least = total // (most or MOST_TASKS)
     found: list[list[Item]] = []
     held = least
     for item in items:

@@ -24,7 +24,7 @@ from ..run.artifacts import Artifact, FileSet, publish
 from .engine import Engine
 from .rows import Rows
 from .shuffle import Records
-from .shuffle_file import ENTRY, Levels, read_exactly, read_fine, read_sizes, read_table
+from .shuffle_file import ENTRY, Levels, of_files, read_exactly, read_fine, read_sizes, read_table
 from .tasks import Task
 
 MOST_MAPS = 256
@@ -67,6 +67,16 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class Span:
+    """What a task reads that reduces consecutive partitions one after the other: they lie beside each other in each file."""
+
+    files: FileSet
+    place: int
+    """Of the first."""
+    count: int
+
+
+@dataclass(frozen=True)
 class Partitioned:
     """The rows of a shuffle, by partition. The driver's view; a reducer gets a `Partition`."""
 
@@ -82,6 +92,15 @@ class Partitioned:
             return Partition(self.files[0], partition)
         coarse, place = divmod(partition, self.levels.fine)
         return Partition(self.files[coarse], place)
+
+    def between(self, first: int, end: int) -> tuple[Span, ...]:
+        """What a reducer of the partitions from `first` up to `end` reads, in their order."""
+        spans = []
+        for files, (begin, stop) in zip(self.files, self.levels.parts(), strict=True):
+            low, high = max(first, begin), min(end, stop)
+            if low < high:
+                spans.append(Span(files, low - begin, high - low))
+        return tuple(spans)
 
 
 def bring_together(
@@ -141,8 +160,8 @@ class Tables:
 def gather_tables(maps: FileSet, coarse: int, path: Path) -> Tables:
     """Where the coarse partitions lie in the map files of a group."""
     places = np.empty((coarse, len(maps), 2), np.int64)
-    for number, file in enumerate(maps):
-        base, table = read_sizes(file)
+    files = list(maps)
+    for number, (file, (base, table)) in enumerate(zip(files, of_files(read_sizes, files), strict=True)):
         if len(table) != coarse + 1:
             raise ValueError(f"{file} has {len(table) - 1} partitions, not {coarse}; delete it and run again")
         places[:, number, 0], places[:, number, 1] = base + table[:-1, 0], base + table[1:, 0]
@@ -166,6 +185,7 @@ def merge_pieces(
     fine = min(levels.fine, levels.partitions - coarse * levels.fine)
     places = read_table(read_exactly(tables.file, coarse * line, (coarse + 1) * line)).tolist()
     writer = rows.writer(path, Levels(fine))
-    for file, (begin, end) in zip(maps, places, strict=True):
-        writer.add_block(*read_fine(read_exactly(file, begin, end), fine))
+    pieces = dict(zip(maps, places, strict=True))
+    for data in of_files(lambda file: read_exactly(file, *pieces[file]), pieces):
+        writer.add_block(*read_fine(data, fine))
     return Merged(writer.close()[0])

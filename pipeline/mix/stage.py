@@ -35,6 +35,8 @@ ENTRY_BYTES = 40
 """Of a document on its way to a partition, besides its tokens."""
 INDEX_PART = 1 << 20
 """Segments of a part of the index."""
+INDEX_MAPS = 2048
+"""About so many tasks at most read the segments of all files."""
 TAIL_PARTS = 256
 """What so many pack tasks leave over is packed by one: less than a block of each partition."""
 
@@ -383,11 +385,14 @@ class _MixSteps:
         """From documents to blocks."""
         segments = sum(s.segments for s in packed)
         parts = max(1, segments // INDEX_PART)
-        levels = plan_levels(index.RECORD.itemsize * segments, sum(len(s.written) for s in packed), parts)
+        total = sum(len(s.written) for s in packed)
+        together = {s.number: portions(s.written, lambda _: 1, total, INDEX_MAPS) for s in packed}
+        levels = plan_levels(index.RECORD.itemsize * segments, sum(map(len, together.values())), parts)
         tasks = []
         for s in packed:
             first = number = 0
-            for files in s.written:
+            for some in together[s.number]:
+                files = [file for written in some for file in written]
                 name = _set_name(s.number, number)
                 arguments = (files, s.phase, s.block_length, first, levels, self.paths.mix(f"index/{name}"))
                 tasks.append(Task(name, index.shuffle_segments, arguments))

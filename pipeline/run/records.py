@@ -27,8 +27,8 @@ from ...storage.names import stays_below
 from ...storage.reading import Misshapen, open_regular
 from .artifacts import RunPaths, content_key, publish, read_json, remove
 
-LOOSE = 64
-"""Records that a finished step may leave as files of their own."""
+LOOSE, LOOSE_IN_STORE = 64, 4
+"""Records that a finished step may leave as files of their own; in a store each costs a request when the run goes on."""
 PART_RECORDS = 4096
 PART_BYTES = 1 << 30
 """That of some thousand records is smaller by far; what is larger is no file of ours."""

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from fox1.pipeline.engine import two_level
+from fox1.pipeline.engine import shuffle, two_level
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.lists import MOST_FILES
 from fox1.pipeline.engine.rows import Column, Rows, RowShuffle, pack_rows, unpack_rows
-from fox1.pipeline.engine.shuffle import Records, RecordShuffle, distinct, merged, read_partition, read_records
-from fox1.pipeline.engine.shuffle_file import Levels
+from fox1.pipeline.engine.shuffle import (
+    Records,
+    RecordShuffle,
+    distinct,
+    merged,
+    read_ahead,
+    read_partition,
+    read_records,
+    sequential,
+)
+from fox1.pipeline.engine.shuffle_file import READ_AHEAD, Levels
 from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.engine.two_level import Partitioned, bring_together, plan_levels
 from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths, publish
+from fox1.storage import store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +99,81 @@ def test_a_reducer_gets_the_records_of_one_level(
             assert found[f"{two}-()-True"][p].tolist() == in_order[in_order["key"] % partitions == p].tolist()
             assert found[f"{two}-{BY}-True"][p].tolist() == np.sort(mine, order=BY).tolist()
             assert found[f"{two}-{BY}-False"][p].tolist() == np.unique(mine).tolist()
+
+
+@anyhow
+@given(shapes, st.lists(st.integers(0, 30), max_size=80), st.data())
+def test_a_span_is_its_partitions_one_after_the_other(
+    tmp_path: Path, small_spills: None, shape: tuple[int, int, int, int], keys: list[int], data: st.DataObject
+) -> None:
+    """Where the order of the partitions is that of the records."""
+    folder = fresh(tmp_path)
+    partitions, maps, fine, group = shape
+    rows = np.array([(key, i) for i, key in enumerate(keys)], RECORD)
+    first, end = sorted(data.draw(st.tuples(st.integers(0, partitions), st.integers(0, partitions))))
+    for levels in (Levels(partitions), Levels(partitions, fine, group)):
+        files = []
+        for m in range(maps):
+            out = RecordShuffle(folder / f"{levels.fine}-{m}", levels, RECORD, BY)
+            out.add(rows[m::maps], (rows["key"][m::maps] * partitions // 31).astype(np.int64))
+            files += out.close()
+        whole = together(folder / f"{levels.fine}", files, levels, Records(RECORD, BY))
+        spans = whole.between(first, end)
+        assert sum(span.count for span in spans) == end - first and (levels.fine or len(spans) <= 1)
+        slices = [part for s in spans for part in merged(s.files, s.place, RECORD, BY, 64, s.count)]
+        where = rows["key"] * partitions // 31
+        expected = np.sort(rows[(where >= first) & (where < end)], order=BY)
+        assert np.concatenate([np.empty(0, RECORD), *slices]).tolist() == expected.tolist()
+
+
+def test_from_a_store_pieces_are_read_side_by_side_and_in_order(
+    tmp_path: Path, small_spills: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setenv("FOX1_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    monkeypatch.setattr(shuffle, "AHEAD_BYTES", 64)
+    at_once, most, lock = 0, 0, threading.Lock()
+    read = MemoryFileSystem.cat_file
+
+    def slow(*arguments: Any, **named: Any) -> bytes:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.005)
+        with lock:
+            at_once -= 1
+        return bytes(read(*arguments, **named))
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", slow)
+    rng = np.random.default_rng(0)
+    rows = np.array([(k, i) for i, k in enumerate(rng.integers(0, 40, 600))], RECORD)
+    found = []
+    for root in (tmp_path / "here", store.open_root("memory://bucket/run")):
+        plain, in_order = [], []
+        for m in range(12):
+            for by, files in (((), plain), (BY, in_order)):
+                out = RecordShuffle(root / f"{len(by)}-{m}", Levels(4), RECORD, by)
+                out.add(rows[m::12], (rows["key"][m::12] % 4).astype(np.int64))
+                files += out.close()
+        if isinstance(root, store.Mirrored):
+            for path in root.local.rglob("*"):
+                if path.is_file():
+                    path.unlink()  # another node has none of them
+        files = [a.file for a in plain]
+        found.append(
+            [
+                [read_records(files, p, RECORD).tolist() for p in range(4)],
+                [np.concatenate([*sequential(files, p, RECORD, 100)]).tolist() for p in range(4)],
+                [np.concatenate([*read_ahead(files, p, RECORD)]).tolist() for p in range(4)],
+                [np.concatenate([*merged([a.file for a in in_order], p, RECORD, BY, 400)]).tolist() for p in range(4)],
+            ]
+        )
+    assert found[0] == found[1]
+    assert 2 <= most <= 2 * READ_AHEAD + 2
 
 
 def test_records_are_combined_when_they_are_merged(tmp_path: Path, small_spills: None) -> None:

@@ -194,7 +194,7 @@ def test_a_run_in_a_store_resumes_with_lists_and_a_few_reads(requests: dict[str,
     for path in sorted(root.local.rglob("*.zst")):
         path.unlink()
     assert run(root, many(root, count=60)).reused["s"] == (60, 60)
-    assert requests["get"] == 8 and "put" not in requests and "range" not in requests
+    assert requests["get"] == 7 and "put" not in requests and "range" not in requests
 
 
 def test_the_log_of_a_run_in_a_store_is_uploaded_in_parts(
