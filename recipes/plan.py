@@ -148,7 +148,17 @@ def _expected(recipe: Recipe) -> list[CorpusEstimate]:
         # Four bytes a token: published counts are of tokens, the second read of bytes.
         found.append(
             CorpusEstimate(
-                name, e.files, e.stored, e.text, e.documents, 4.0 * tokens, tokens, dict(e.survivors), e.source
+                name,
+                e.files,
+                e.stored,
+                e.text,
+                e.documents,
+                4.0 * tokens,
+                tokens,
+                dict(e.survivors),
+                e.source,
+                # As large as they are on average; a listing knows the largest one.
+                longest_text=e.text / max(e.files, 1),
             )
         )
     return found

@@ -46,7 +46,8 @@ def plan(
         e = recipe.expected[name]
         kept = e.text * fraction * fate.kept
         figures = (e.stored * fraction, e.text * fraction, e.documents * fraction, kept, kept / BYTES_PER_TOKEN)
-        corpora.append(CorpusEstimate(name, round(e.files * fraction), *figures, {}, "expected"))
+        longest = e.text / e.files
+        corpora.append(CorpusEstimate(name, round(e.files * fraction), *figures, {}, "expected", longest))
     training = TrainingWorkload((), 1, "none", 1.0, 1.0)
     nodes = slots // NODE_SLOTS
     return make_plan(settings, corpora, rates, training, nodes, NODE_SLOTS, 1 << 40)

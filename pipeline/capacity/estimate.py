@@ -20,6 +20,11 @@ from .rates import WORK, FolderRate, Rates, StageRate, written
 
 GROWING_PREPARATIONS = ("tokenizer",)
 """Preparations whose time grows with the text they sample, up to what the recipe bounds."""
+PASS_SECONDS = 0.1e-6
+"""CPU seconds for each document of what dedupe does in one task while nothing runs beside it: the pass over all edges, as
+`benchmarks/dedupe_scale.py` measures it."""
+CUT_SUFFIXES = (".jsonl", ".json", ".parquet")
+"""Of files that several tasks read if they are large, see `sources/pieces.py`."""
 EXAMPLE_BYTES = 32 << 20
 """Text of a corpus that the stats read again, at most."""
 
@@ -39,6 +44,8 @@ class CorpusEstimate:
     """Kept tokens by domain; empty if only a run can tell."""
     source: str
     """Where the figures come from."""
+    longest_text: float = 0.0
+    """Bytes of text of the largest file that one task reads whole: a compressed one is taken to have a single frame."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +148,15 @@ def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[CorpusEstimate
                 **kept,
                 kept_by_domain={},
                 source="sample",
+                longest_text=_longest(own_files) * measured["text"] / max(measured["stored"], 1.0),
             )
         )
     return found
+
+
+def _longest(files: Sequence[SourceFile]) -> int:
+    """Stored bytes of the largest file that is not cut."""
+    return max((f.size for f in files if f.reader or not f.path.endswith(CUT_SUFFIXES)), default=0)
 
 
 def make_plan(
@@ -199,8 +212,11 @@ def make_plan(
             cpu = rate.per_unit * rate.units * groups / sample_groups + rates.stages["scan"].per_unit * sum(
                 min(EXAMPLE_BYTES, c.text_bytes * min(1.0, 2 / max(c.files, 1))) for c in corpora
             )
-        wall = (cpu + rates.dispatch_seconds * tasks) / workers
-        stages.append(StagePlan(name, tasks, cpu, wall))
+        alone = PASS_SECONDS * documents if name == "dedupe" else 0.0
+        # What is long starts first: a stage lasts as long as its longest task, or until all others are done.
+        spread = (max(0.0, cpu - alone) + rates.dispatch_seconds * tasks) / workers
+        longest = max((_longest_work(c, name) for c in corpora), default=0.0) * rate.per_unit
+        stages.append(StagePlan(name, tasks, cpu, max(spread, longest) + alone))
     folders = {name: f.per_unit * units[f.unit] + f.per_file * files for name, f in rates.folders.items()}
     phases = []
     for name, tokens, flops in training.phases:
@@ -223,6 +239,15 @@ def make_plan(
         tuple(_needs(settings, corpora)),
         rates,
     )
+
+
+def _longest_work(corpus: CorpusEstimate, stage: str) -> float:
+    """What a stage does for the largest file of a corpus that is read whole, in units of its work."""
+    if stage == "scan":
+        return corpus.longest_text
+    if stage == "tokenize":
+        return corpus.longest_text * corpus.kept_bytes / max(corpus.text_bytes, 1.0)
+    return 0.0
 
 
 def _prepare_seconds(settings: CurateSettings, task: str, measured: float, text: float, rates: Rates) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_a_plan_grows_with_its_inputs_and_shrinks_with_cores(rates: Rates, setti
     assert one.cpu_seconds > 0 and one.disk_bytes > one.shuffle_bytes > 0 and one.objects > len(files)
     many = make_plan(settings, corpora, rates, TRAINING, 8, 16, 1 << 30)
     assert many.cpu_seconds == pytest.approx(one.cpu_seconds) and many.wall_seconds < one.wall_seconds
+    # However many cores there are, one task reads the largest compressed file.
+    whole = [c for c in corpora if c.longest_text]
+    assert {"pile", "slimpajama"} <= {c.name for c in whole} and all(c.longest_text <= c.text_bytes for c in whole)
+    # Of so little work the time is not promised, not even that it takes some.
+    known = replace(rates, stages=rates.stages | {"scan": replace(rates.stages["scan"], per_unit=1e-7)})
+    scan = make_plan(settings, corpora, known, TRAINING, 1000, 1000, 1 << 30).stages[STAGES.index("scan")]
+    longest = max(c.longest_text for c in whole) * 1e-7
+    assert scan.wall_seconds == pytest.approx(longest) and longest > scan.cpu_seconds / 1_000_000
     # 1,000 tokens of 2 GFLOP on one GPU at 40 % of 989 TFLOP/s.
     assert one.phases[0].gpu_hours == pytest.approx(2e12 / (989e12 * 0.4) / 3600)
 
