@@ -234,16 +234,18 @@ class _DedupeSteps(Steps):
         updates = nothing(n)
         to_ranges = self.to_ranges(layout)
         drops, capped = _ByChunk(len(chunks)), _ByChunk(len(chunks))
+        expected = self.documents
         for round_ in range(MAX_ROUNDS):
             at = f"{round_:02d}"
-            to_chunks = self.to_chunks(size, len(live))
+            # About as many pairs are found, and documents stay in live buckets: of the bands of a document most are alone.
+            to_chunks = self.to_chunks(expected * PAIR.itemsize, len(live))
             walked = self.step(
                 f"walk{at}",
                 buckets.walk_buckets,
                 {t: (rows, updates.of(t), t, round_, to_chunks) for t, rows in enumerate(live)},
             )
             live_rows = sum(w.live_rows for w in walked)
-            size = live_rows * BAND.itemsize
+            expected, size = live_rows, live_rows * BAND.itemsize
             # What is left of neighbouring partitions is walked together, as soon as it is little.
             several = max(1, len(walked) * steps.PARTITION_BYTES // max(size, 1))
             live = [

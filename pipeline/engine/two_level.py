@@ -35,7 +35,7 @@ MOST_PIECE = 2 << 20
 """Larger pieces cost no less; where they could be, merge tasks are shorter instead, so that requests grow with the bytes."""
 MERGE_BYTES = 1 << 30
 """What a merge task reads at most: more would make pieces larger, and tasks longer."""
-LEAST_MERGE = 128 << 20
+LEAST_MERGE = 512 << 20
 """What it reads at least, where that is more than pieces of `MOST_PIECE` make: a task costs the driver as much as any."""
 
 

@@ -1,7 +1,7 @@
 """The contamination report: which items of which benchmark stand in which documents, from the stored signals.
 
-A task counts for the files of a group, further ones add the counts of some together until few are left, and the last writes
-the report: no task reads more than the signals of a group or `FAN_IN` files of counts.
+A task counts for the files of some groups, further ones add the counts of some together until few are left, and the last
+writes the report.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..engine.engine import Engine
-from ..engine.tasks import Task
+from ..engine.tasks import Task, portions
 from ..engine.tree import add_up
 from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact, FileSet, publish, write_json
 from ..run.identity import Group
 from ..text.survivors import DecidedFile
 
+COUNTING_TASKS = 4096
+"""About so many tasks at most read a few columns of all signals."""
 NAMED_DOCUMENTS = 20
 """Documents named per item. All are counted, and the column `contamination_items` of `signals/` names every one."""
 
@@ -57,6 +59,12 @@ class ContaminationReport:
     file: Artifact
 
 
+def together(groups: Sequence[Group], files: Mapping[str, DecidedFile]) -> list[list[Group]]:
+    """Groups whose stored signals a task reads together: of each it needs a little."""
+    sizes = {g.name: sum(files[f.table].signals.bytes for f in g.files) for g in groups}
+    return portions(groups, lambda group: sizes[group.name], sum(sizes.values()), COUNTING_TASKS)
+
+
 def report_contamination(
     engine: Engine, version: int, groups: Sequence[Group], files: Mapping[str, DecidedFile], benchmarks: Artifact
 ) -> None:
@@ -68,9 +76,10 @@ def report_contamination(
         benchmarks: the items.
     """
     tasks = []
-    for group in groups:
-        path = engine.paths.counts(f"contamination/{group.name}.json")
-        tasks.append(Task(group.name, count_items, ([files[f.table] for f in group.files], benchmarks, path)))
+    for some in together(groups, files):
+        path = engine.paths.counts(f"contamination/{some[0].name}.json")
+        own = [files[f.table] for group in some for f in group.files]
+        tasks.append(Task(some[0].name, count_items, (own, benchmarks, path)))
     counted = [c.file for c in engine.run("stats.contamination.count", version, tasks)]
     into = engine.paths.counts("contamination-sum")
     counted = add_up(engine, "stats.contamination.add", version, counted, add_counts, into)

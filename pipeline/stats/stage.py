@@ -20,7 +20,7 @@ from ..run.identity import Group
 from ..text.survivors import DecidedFile
 from ..tokens.shards import EncodedDocuments
 from ..tokens.stage import Tokenized
-from .benchmark_items import report_contamination
+from .benchmark_items import report_contamination, together
 from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
@@ -140,7 +140,8 @@ def _encoded(tokenized: Tokenized) -> dict[str, int]:
 
 def _languages(engine: Engine, run: Finished) -> dict[str, Any]:
     tasks = [
-        Task(g.name, count_languages, ([run.files[f.table] for f in g.files], run.mixed.index)) for g in run.groups
+        Task(groups[0].name, count_languages, ([run.files[f.table] for g in groups for f in g.files], run.mixed.index))
+        for groups in together(run.groups, run.files)
     ]
     return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"])
 
