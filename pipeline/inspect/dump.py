@@ -120,11 +120,11 @@ def dump_group(
     files: Sequence[DecidedFile], index: FileSet, names: Sequence[str], phase: int, template: Template, path: Path
 ) -> DumpedGroup:
     """The kept documents of a group, in file and row order."""
-    documents = 0
+    documents, parts = 0, tuple(index)
     with parquet_writer(path, SCHEMA) as out:
         for batch in read_survivors(files, FACTS):
             ids = batch.doc_ids
-            used = segments_between(index.files, int(ids[0]), int(ids[-1]))
+            used = segments_between(parts, int(ids[0]), int(ids[-1]))
             # Rows by document and phase, each once.
             pairs = np.unique(np.stack([used["doc_id"], used["phase"].astype(np.uint64)], 1), axis=0)
             begins = np.searchsorted(pairs[:, 0], ids)

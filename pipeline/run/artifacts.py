@@ -107,8 +107,8 @@ class FileSet:
     engine hands on where they are listed.
     """
 
-    files: tuple[Path, ...] = ()
-    """The files themselves; none where they are listed."""
+    files: tuple[str, ...] = ()
+    """Paths of the files themselves; none where they are listed. Text, as the driver makes thousands that it never opens."""
     digest: str = ""
     listed: FileList | None = None
 
@@ -116,7 +116,7 @@ class FileSet:
     def of(cls, artifacts: Iterable[Artifact]) -> FileSet:
         """These files, in this order."""
         chosen = list(artifacts)
-        return cls(tuple(a.file for a in chosen), content_key([a.hash for a in chosen])) if chosen else cls()
+        return cls(tuple(a.path for a in chosen), content_key([a.hash for a in chosen])) if chosen else cls()
 
     @classmethod
     def filled(cls, artifacts: Iterable[Artifact]) -> FileSet:
@@ -130,7 +130,7 @@ class FileSet:
         return FileSet(self.files + more.files, content_key([self.digest, more.digest]))
 
     def __iter__(self) -> Iterator[Path]:
-        return self.listed.read() if self.listed else iter(self.files)
+        return self.listed.read() if self.listed else map(store.as_path, self.files)
 
     def __len__(self) -> int:
         return self.listed.count if self.listed else len(self.files)
@@ -150,10 +150,10 @@ class FileList:
     count: int
 
     @classmethod
-    def write(cls, files: Sequence[Path], paths: RunPaths) -> FileList:
+    def write(cls, files: Sequence[str], paths: RunPaths) -> FileList:
         """List files, under a name that follows from theirs."""
-        root = store.as_path(os.path.commonpath([str(file.parent) for file in files]))
-        names = [file.relative_to(root).as_posix() for file in files]
+        root = store.as_path(os.path.commonpath([os.path.dirname(file) for file in files]))
+        names = [file[len(str(root)) + 1 :] for file in files]
         path = paths.lists(content_key(str(root), names))
         write_json(path, names)
         return cls(path, root, len(names))

@@ -336,6 +336,7 @@ def test_a_terminal_shows_one_live_line_and_what_is_said_above_it(small: Path, t
     assert [line for line in (out / "train.log").read_text().splitlines() if line.startswith("phase1 step 9/")]
 
 
+@pytest.mark.long
 def test_weights_and_biases_gets_the_metrics_where_it_is_asked_for(small: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     out = tmp_path / "out"
