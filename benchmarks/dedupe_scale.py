@@ -236,7 +236,7 @@ def measure(root: Path, documents: int, memory: int) -> dict[str, Any]:
         "documents_per_second": round(documents / seconds),
         "peak_mib": round(peak / (1 << 20)),
         "shuffle_bytes_per_document": round(sum(disk.values()) / documents, 1),
-        "decide_cpu_s": round(executor.steps["decide"].cpu, 2),
+        "pass_cpu_s": round(executor.steps["pass"].cpu, 2),
         "kept": kept,
         "rounds": len(result.figures["rounds"]),
         "largest_bucket": result.figures["largest_bucket"],

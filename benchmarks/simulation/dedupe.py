@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fox1.pipeline.dedupe.buckets import Bands, Walked
-from fox1.pipeline.dedupe.decide import LINK, Links, Pass, Settled, Told
+from fox1.pipeline.dedupe.decide import LINK, Judged, Links, Pass, Settled, Told
 from fox1.pipeline.dedupe.exact import CELLS, OVERLAP, Classes, Contents, Overlap
 from fox1.pipeline.dedupe.order import BAND, CONTENT, EDGE, FOLLOWER, PAIR, REQUEST, UPDATE, Part
 from fox1.pipeline.dedupe.ranges import Layout
@@ -24,14 +24,15 @@ from .published import FILTERED, counts_of
 from .results import (
     ANSWER,
     DECISIONS,
-    EDGE_SECONDS,
     FOLLOWERS,
     JUDGE,
+    JUDGED_EDGE,
     LIVE,
     PAIRS,
     RULE,
     SORT,
     VERIFIED,
+    WALKED_EDGE,
     Results,
     Work,
     artifact,
@@ -144,10 +145,16 @@ class DedupeResults(Results):
         n = self._reduces(work, planned, self._edges, EDGE.itemsize)
         return Links(self._shuffled(work, args[-1], "links", n, LINK.itemsize))
 
-    def decide(self, planned: Planned, work: Work, links: FileSet, numbers: int, *args: Any) -> Pass:
+    def walk_edges(self, planned: Planned, work: Work, links: FileSet, numbers: int, *args: Any) -> Pass:
         work.reads(len(links), self._edges * LINK.itemsize, READ_AHEAD)
-        work.seconds = self._edges * EDGE_SECONDS
-        return Pass(artifact(beside(args[-1], "verdicts"), self._edges, self._edges))
+        work.seconds = self._edges * WALKED_EDGE
+        return Pass(artifact(beside(args[-1], "states"), numbers // 4 + 1, numbers // 4 + 1))
+
+    def judge_edges(self, planned: Planned, work: Work, links: FileSet, states: Artifact, *args: Any) -> Judged:
+        n = share(self._edges, planned.index, self._count)
+        work.reads(len(links), n * LINK.itemsize + states.bytes, READ_AHEAD)
+        work.seconds = n * JUDGED_EDGE
+        return Judged(artifact(beside(args[-1], "verdicts"), n, n))
 
     def settle(self, planned: Planned, work: Work, *args: Any) -> Settled:
         n, stem = self._reduces(work, planned, self._edges, EDGE.itemsize), args[-1]

@@ -1,7 +1,7 @@
 """The dedupe stage: plans the steps, repeats the rounds until nothing is open, and gathers the counts.
 
     contents -> layout -> classes        exact; before it urls -> url classes, where the newest of a URL stays
-    bands -> [walk -> gather -> answer -> verify -> number -> decide -> settle -> tell] ...     rounds
+    bands -> [walk -> gather -> answer -> verify -> number -> pass -> judge -> settle -> tell] ...     rounds
     resolve -> decisions
 
 The driver holds paths, digests and counts only.
@@ -9,6 +9,7 @@ The driver holds paths, digests and counts only.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import numpy as np
 from ..engine.engine import Engine
 from ..engine.shuffle import read_records
 from ..engine.shuffle_file import Levels
+from ..engine.tasks import portions
 from ..engine.tree import add_up
 from ..engine.two_level import Partition, Partitioned
 from ..filter.judge import FilteredGroup, Verdicts
@@ -58,6 +60,8 @@ MAX_ROUNDS = 100
 MIN_MEMORY = 16 << 20
 CHUNK_BYTES = 2 << 20
 """Bytes of pairs, or of news, from which a chunk has a task of its own."""
+MOST_JUDGES = 32
+"""About so many tasks at most read the states of all documents, to say what they make of their edges."""
 EDGES_AT_ONCE = 64 << 20
 """Bytes of edges whose ranges one task numbers or settles."""
 BASE_MEMORY = 384 << 20
@@ -365,13 +369,24 @@ class _DedupeSteps(Steps):
         links = self.step(f"number{at}", decide.number_edges, {i: (r, layout) for i, r in enumerate(asked)})
         memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
         files = all_of(x.links for x in links)
-        walked = self.step(f"decide{at}", decide.decide, {0: (files, layout.numbers)}, memory=memory)
-        starts = np.cumsum([0, *(sum_rows([x.links]) for x in links)]).tolist()
+        walked = self.step(f"pass{at}", decide.walk_edges, {0: (files, layout.numbers)}, memory=memory)
+        rows = [sum_rows([x.links]) for x in links]
+        judges = portions(range(len(links)), lambda i: rows[i], sum(rows), MOST_JUDGES)
+        judged = self.step(
+            f"judge{at}",
+            decide.judge_edges,
+            {j: (all_of(links[i].links for i in own), walked[0].states) for j, own in enumerate(judges)},
+            memory=memory,
+        )
+        verdicts = {}
+        for own, found in zip(judges, judged, strict=True):
+            for i, start in zip(own, itertools.accumulate((rows[i] for i in own), initial=0), strict=False):
+                verdicts[i] = (found.verdicts, start)
         to_chunks = self.to_chunks(count * EDGE.itemsize, len(asked))
         settled = self.step(
             f"settle{at}",
             decide.settle,
-            {i: (r, walked[0].verdicts, starts[i], layout, to_chunks, to_ranges) for i, r in enumerate(asked)},
+            {i: (r, *verdicts[i], layout, to_chunks, to_ranges) for i, r in enumerate(asked)},
         )
         drops = self.together(f"drops{at}", (s.drops for s in settled), to_chunks, decide.DROPS)
         unknown = self.together(f"unknown{at}", (s.unknown for s in settled), to_chunks, IDS)
