@@ -17,6 +17,7 @@ copy goes.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -25,6 +26,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import zstandard
 from numba import njit
 
 from ...storage.fields import Bounds, Derived, Share
@@ -205,6 +207,15 @@ class Part:
             for a in (*self.signals, *self.signatures, *([self.filtered] if self.filtered else []), *self.decisions)
         ]
         return [self.identity(), [f.table for f in self.group.files], hashes]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Compressed: of hundreds of files in the arguments of a task, most is paths that begin alike."""
+        held = pickle.dumps([getattr(self, f.name) for f in fields(self)])
+        return _unpacked, (zstandard.ZstdCompressor().compress(held),)
+
+
+def _unpacked(packed: bytes) -> Part:
+    return Part(*pickle.loads(zstandard.ZstdDecompressor().decompress(packed)))
 
 
 @dataclass(frozen=True)

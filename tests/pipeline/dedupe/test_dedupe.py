@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import unicodedata
 from collections.abc import Callable
@@ -14,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.dedupe.guard import NearLoss
-from fox1.pipeline.dedupe.order import Chunks, DedupeSettings, UrlSettings, ranks
+from fox1.pipeline.dedupe.order import Chunks, DedupeSettings, Part, UrlSettings, ranks
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
-from fox1.pipeline.run.artifacts import RunPaths
-from fox1.pipeline.run.identity import SourceFile, file_hash, group_files
+from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.run.identity import Group, SourceFile, file_hash, group_files
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
@@ -323,3 +324,14 @@ def test_overlap_counts_what_holds_copies_of_what(run: Path) -> None:
             assert near.get((a, b), 0) == sum(mates), (one, other)
     figures = json.loads((run / "stats" / "dedupe.json").read_text())
     assert sum(figures["cluster_sizes"].values()) == sum(r["kept"] for r in rows)
+
+
+def test_hundreds_of_files_travel_in_a_few_bytes() -> None:
+    names = [f"train/chunk{i % 7}/example_train_{i}.jsonl.zst" for i in range(400)]
+    files = tuple(
+        SourceFile("web", n, f"s3://bucket/web/{n}", 50 << 20, "v", "pile", False, file_hash("web", n)) for n in names
+    )
+    made = [tuple(Artifact(f"/scratch/run/{k}/{n}", i, i, f"{i:032x}") for i, n in enumerate(names)) for k in "ab"]
+    part = Part(Group("web", 0, False, files), made[0], made[1], made[0][0])
+    packed = pickle.dumps(part)
+    assert pickle.loads(packed) == part and len(packed) < 40_000
