@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from ...storage.wording import printable
+
 ALGORITHM = "blake3"
 _DIGITS = re.compile("[0-9a-fA-F]{32}")
 COLUMN = "content_hash"
@@ -34,7 +36,7 @@ def parsed(value: str) -> bytes:
         return bytes.fromhex(digits)
     if is_hash or _DIGITS.fullmatch(digits.removeprefix("0x")):
         raise ValueError(
-            f"{value[:200]} is a content hash of an earlier version of fox1, for which anybody can make a text; write "
+            f"{printable(value[:200])} is a content hash of an earlier version of fox1, for which anybody can make a text; write "
             f"{ALGORITHM}:... as `fox1 why` shows it for the document in a run of this version"
         )
     raise ValueError(

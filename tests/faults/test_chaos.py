@@ -28,7 +28,7 @@ def chaos(run: Path, corpora: Path, *options: str) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.early
+@pytest.mark.long
 def test_random_faults_cost_no_byte(run: Path, corpora: Path) -> None:
     result = chaos(run, corpora, "--only=curate,train", "--faults=6", "--seconds=10")
     assert result["faults"] >= 1 and result["lost"] == result["bytes_lost"] == 0

@@ -108,7 +108,7 @@ def test_twenty_steps_pass_into_the_second_phase(alone: Path) -> None:
     assert progress.step == STEPS and progress.phase == 1 and len(token_ids(alone, 1)) == STEPS
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_any_number_of_processes_trains_on_the_same_ids_with_the_same_losses(
     small: Path, alone: Path, tmp_path: Path, world: int
 ) -> None:
@@ -213,6 +213,7 @@ def test_a_training_begins_from_a_checkpoint_of_another(small: Path, alone: Path
     assert f"resumed from {checkpoints(out)[0]}" in (out / "train.log").read_text()
 
 
+@pytest.mark.long
 def test_torchrun_starts_it_as_well(small: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "ckpt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",

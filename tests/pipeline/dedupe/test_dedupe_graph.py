@@ -314,7 +314,7 @@ def test_the_result_is_the_first_independent_set(
     assert sizes == len(kept) + sum(r["duplicate_of"] in kept for r in rows)
 
 
-@pytest.mark.parametrize("fan_out", [1, 2, 5])
+@pytest.mark.parametrize("fan_out", [1, 2, pytest.param(5, marks=pytest.mark.long)])
 def test_a_cap_keeps_and_counts_and_no_schedule_changes_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fan_out: int
 ) -> None:
@@ -363,7 +363,7 @@ def test_the_chain_a_b_c_d(tmp_path: Path) -> None:
     assert [r["duplicate_of"] for r in rows] == [0, ids[0], 0, ids[2]]
 
 
-@pytest.mark.parametrize("size", [40, 2000])
+@pytest.mark.parametrize("size", [40, pytest.param(2000, marks=pytest.mark.long)])
 def test_documents_whose_better_partners_were_dropped_are_compared_again(tmp_path: Path, size: int) -> None:
     """A bucket whose first members fall to documents outside of it: those behind them come into the window."""
     docs = []

@@ -222,6 +222,7 @@ def native(path: Path, row: int, kind: str) -> str:
         (f"hash:{'0a' * 16}", "is a content hash of an earlier version of fox1.*write blake3:"),
         ("other/file#3", "is of the corpus 'other'"),
         ("o\x1bther/\tfi\0le#3", "is of the corpus"),
+        (f"hash:z\x1bz:{'0f' * 16}", "of an earlier version"),
         ("low/a.jsonl#99999999999", "beyond the last id"),
         ("id:", "is no corpus/file#row"),
     ],
