@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,9 @@ FRACTIONS = (0.0005, 0.001)
 
 
 def test_what_the_driver_does_grows_no_faster_than_the_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # One round of dedupe, no record that a resumption would need, and a disk that does not wait.
+    # One round of dedupe, and no record that a resumption would need.
     monkeypatch.setattr(results, "LIVE", ())
     monkeypatch.setattr(virtual, "LOOSE", 0)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     # `simulate` sets it.
     monkeypatch.setenv("FOX1_SCRATCH", "")
     runs = []

@@ -15,7 +15,7 @@ from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
 from ..run.artifacts import STAGES, RunPaths, read_json
 from ..run.identity import GROUP_TEXT, MIN_GROUPS, SourceFile
-from ..sources.pieces import MOST_TEXT
+from ..sources.pieces import MOST_TEXT, PLAIN, TABLE
 from .rates import WORK, FolderRate, Rates, StageRate, written
 
 GROWING_PREPARATIONS = ("tokenizer",)
@@ -23,8 +23,6 @@ GROWING_PREPARATIONS = ("tokenizer",)
 PASS_SECONDS = 0.1e-6
 """CPU seconds for each document of what dedupe does in one task while nothing runs beside it: the pass over all edges, as
 `benchmarks/dedupe_scale.py` measures it."""
-CUT_SUFFIXES = (".jsonl", ".json", ".parquet")
-"""Of files that several tasks read if they are large, see `sources/pieces.py`."""
 EXAMPLE_BYTES = 32 << 20
 """Text of a corpus that the stats read again, at most."""
 
@@ -156,7 +154,7 @@ def corpora_of(files: Sequence[SourceFile], rates: Rates) -> list[CorpusEstimate
 
 def _longest(files: Sequence[SourceFile]) -> int:
     """Stored bytes of the largest file that is not cut."""
-    return max((f.size for f in files if f.reader or not f.path.endswith(CUT_SUFFIXES)), default=0)
+    return max((f.size for f in files if f.reader or not f.path.endswith((*PLAIN, TABLE))), default=0)
 
 
 def make_plan(

@@ -378,10 +378,11 @@ class _DedupeSteps(Steps):
             {j: (all_of(links[i].links for i in own), walked[0].states) for j, own in enumerate(judges)},
             memory=memory,
         )
-        verdicts = {}
-        for own, found in zip(judges, judged, strict=True):
-            for i, start in zip(own, itertools.accumulate((rows[i] for i in own), initial=0), strict=False):
-                verdicts[i] = (found.verdicts, start)
+        verdicts = [
+            (found.verdicts, start)
+            for own, found in zip(judges, judged, strict=True)
+            for start in itertools.accumulate((rows[i] for i in own[:-1]), initial=0)
+        ]
         to_chunks = self.to_chunks(count * EDGE.itemsize, len(asked))
         settled = self.step(
             f"settle{at}",

@@ -9,7 +9,6 @@ tasks, of reducers or of files, nor on whether rows went in one step or in two (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from numba import njit
 from ...storage.store import Mirrored
 from ..run.artifacts import Artifact
 from .shuffle_file import (
-    READ_AHEAD,
     SLICE_BYTES,
     SPILL_BYTES,
     Levels,
@@ -244,8 +242,7 @@ def _fill(runs: Sequence[_SortedRun], rows: Sequence[int]) -> None:
     """Let blocks hold so many rows; those of a store are read side by side."""
     some = [(run, n) for run, n in zip(runs, rows, strict=True) if run.left]
     if len(some) > 1 and all(run.far for run, _ in some):
-        with ThreadPoolExecutor(READ_AHEAD) as pool:
-            list(pool.map(lambda each: each[0].fill(each[1]), some))
+        list(ahead(lambda each: each[0].fill(each[1]), some))
     else:
         for run, n in some:
             run.fill(n)

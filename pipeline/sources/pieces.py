@@ -21,6 +21,8 @@ from .listing import check_unchanged
 from .tables import row_groups
 
 VERSION = 1
+PLAIN, TABLE = (".jsonl", ".json"), ".parquet"
+"""Suffixes of the files that can always be cut; of compressed ones only their frames tell."""
 MOST_TEXT = 512 << 20
 """Bytes of text from which a file is cut; pieces are between half of it and all, but for what stays whole in them."""
 MOST_PER_BYTE = 8
@@ -69,14 +71,14 @@ def cut_files(engine: Engine, files: Sequence[SourceFile]) -> list[SourceFile]:
     Raises:
         ValueError: a file changed since planning.
     """
-    plain = [f for f in files if _is_cut(f, (".jsonl", ".json"), MOST_TEXT)]
+    plain = [f for f in files if _is_cut(f, PLAIN, MOST_TEXT)]
     bounds = {f.name: _bounds(f.size) for f in plain}
     tasks: list[Task[object]] = []
     for file in plain:
         for k in range(0, len(bounds[file.name]) - 1, RANGES):
             own = bounds[file.name][k : k + RANGES + 1]
             tasks.append(Task(f"{file.name}/{k // RANGES:05d}", count_lines, (file, own), weight=own[-1] - own[0]))
-    for suffix, count in ((".zst", count_frames), (".parquet", count_row_groups)):
+    for suffix, count in ((".zst", count_frames), (TABLE, count_row_groups)):
         large = [f for f in files if _is_cut(f, (suffix,), MOST_TEXT // MOST_PER_BYTE)]
         tasks += [Task(f.name, count, (f, MOST_TEXT), weight=f.size) for f in large]
     if not tasks:

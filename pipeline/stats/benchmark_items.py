@@ -15,15 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..engine.engine import Engine
-from ..engine.tasks import Task, portions
+from ..engine.tasks import Task
 from ..engine.tree import add_up
 from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact, FileSet, publish, write_json
 from ..run.identity import Group
 from ..text.survivors import DecidedFile
 
-COUNTING_TASKS = 4096
-"""About so many tasks at most read a few columns of all signals."""
 NAMED_DOCUMENTS = 20
 """Documents named per item. All are counted, and the column `contamination_items` of `signals/` names every one."""
 
@@ -59,24 +57,23 @@ class ContaminationReport:
     file: Artifact
 
 
-def together(groups: Sequence[Group], files: Mapping[str, DecidedFile]) -> list[list[Group]]:
-    """Groups whose stored signals a task reads together: of each it needs a little."""
-    sizes = {g.name: sum(files[f.table].signals.bytes for f in g.files) for g in groups}
-    return portions(groups, lambda group: sizes[group.name], sum(sizes.values()), COUNTING_TASKS)
-
-
 def report_contamination(
-    engine: Engine, version: int, groups: Sequence[Group], files: Mapping[str, DecidedFile], benchmarks: Artifact
+    engine: Engine,
+    version: int,
+    together: Sequence[Sequence[Group]],
+    files: Mapping[str, DecidedFile],
+    benchmarks: Artifact,
 ) -> None:
     """Write ``stats/contamination.json``: by benchmark, and by item found with the documents that hold it.
 
     Args:
         version: of the stage.
+        together: groups whose files a task reads together.
         files: by `SourceFile.table`.
         benchmarks: the items.
     """
     tasks = []
-    for some in together(groups, files):
+    for some in together:
         path = engine.paths.counts(f"contamination/{some[0].name}.json")
         own = [files[f.table] for group in some for f in group.files]
         tasks.append(Task(some[0].name, count_items, (own, benchmarks, path)))

@@ -11,7 +11,7 @@ from ...tokenize.shards import read_set
 from ..dedupe.stage import Decided
 from ..engine.engine import Engine
 from ..engine.records import artifacts_in, figures_of
-from ..engine.tasks import Task
+from ..engine.tasks import Task, portions
 from ..filter.stage import Filtered
 from ..mix.stage import Mixed
 from ..prepare.stage import Prepared
@@ -20,12 +20,14 @@ from ..run.identity import Group
 from ..text.survivors import DecidedFile
 from ..tokens.shards import EncodedDocuments
 from ..tokens.stage import Tokenized
-from .benchmark_items import report_contamination, together
+from .benchmark_items import report_contamination
 from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
 
 VERSION = 5
+COUNTING_TASKS = 4096
+"""About so many tasks at most read a few columns of all signals."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         ValueError: an account does not balance.
     """
     prepared = {f.name: made for f in fields(run.prepared) if (made := getattr(run.prepared, f.name))}
-    tokens = SubsetTotals.of(run)
+    tokens, together = SubsetTotals.of(run), _together(run)
     values = {
         "funnel": {
             **funnel_json(run.funnels, tokens.training),
@@ -81,7 +83,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
             **{name: getattr(run.prepared.tokenizer, name) for name in ("vocab_size", "pad", "eos", "bos")},
             "subsets": {name: {"tokens": n, "bytes": tokens.bytes[name]} for name, n in sorted(tokens.tokens.items())},
         },
-        "languages": _languages(engine, run),
+        "languages": _languages(engine, run, together),
         "examples": _examples(engine, run),
         "settings": _identities(engine.paths, run, settings, phases),
         **({"exclude": run.filtered.exclude} if run.filtered.exclude else {}),
@@ -92,7 +94,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
     )
     if run.prepared.contamination:
-        report_contamination(engine, VERSION, run.groups, run.files, run.prepared.contamination.items)
+        report_contamination(engine, VERSION, together, run.files, run.prepared.contamination.items)
     return Reported(values)
 
 
@@ -138,10 +140,16 @@ def _encoded(tokenized: Tokenized) -> dict[str, int]:
     return totals
 
 
-def _languages(engine: Engine, run: Finished) -> dict[str, Any]:
+def _together(run: Finished) -> list[list[Group]]:
+    """Groups whose stored signals a task reads together: of each it needs a little."""
+    sizes = {g.name: sum(run.files[f.table].signals.bytes for f in g.files) for g in run.groups}
+    return portions(run.groups, lambda group: sizes[group.name], sum(sizes.values()), COUNTING_TASKS)
+
+
+def _languages(engine: Engine, run: Finished, together: Sequence[Sequence[Group]]) -> dict[str, Any]:
     tasks = [
         Task(groups[0].name, count_languages, ([run.files[f.table] for g in groups for f in g.files], run.mixed.index))
-        for groups in together(run.groups, run.files)
+        for groups in together
     ]
     return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"])
 

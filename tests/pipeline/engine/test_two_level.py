@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 import time
@@ -50,8 +49,6 @@ def small_spills(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("shuffle", "shuffle_file", "rows"):
         for name in ("SPILL_BYTES", "SLICE_BYTES"):
             monkeypatch.setattr(f"fox1.pipeline.engine.{module}.{name}", 200, raising=False)
-    # Thousands of files, of which none needs to outlive the machine.
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def fresh(tmp_path: Path) -> Path:

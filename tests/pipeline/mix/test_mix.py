@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from collections import Counter
@@ -244,7 +243,6 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
     monkeypatch.setattr("fox1.pipeline.mix.stage.INDEX_PART", 200)
     monkeypatch.setattr("fox1.pipeline.mix.lookup_index.PART_ROWS", 200)
     monkeypatch.setattr("fox1.tokenize.shards.FILE_TOKENS", 1 << 11)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
     def curated() -> Measuring:
         executor = Measuring()

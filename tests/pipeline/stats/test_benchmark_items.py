@@ -27,7 +27,7 @@ def test_counts_that_are_added_in_steps_name_the_first_documents_of_all_files(
     files = {f.table: DecidedFile.of_run(f, paths, manifest["artifacts"]) for f in sources}
     items = Artifact(str(run / "prepare" / "benchmarks.parquet"), 0, 0, "items")
     engine = Engine(RunPaths(tmp_path), InProcess())
-    report_contamination(engine, 1, group_files(sources), files, items)
+    report_contamination(engine, 1, [[group] for group in group_files(sources)], files, items)
     assert any(step.startswith("stats.contamination.add2") for step in engine.reused)
     found = read_json(tmp_path / "stats" / "contamination.json")
 
