@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,12 @@ from fox1.pipeline.prepare.quality import PreparedQuality
 from fox1.pipeline.prepare.tokenizer import PreparedTokenizer
 from fox1.pipeline.prepare.urls import PreparedUrls
 from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, FileSet, RunPaths, publish
-from fox1.pipeline.run.identity import Group, SourceFile
-from fox1.pipeline.signals.scan import FileSignals
+from fox1.pipeline.run.identity import Group, SourceFile, cut_by_rows
+from fox1.pipeline.signals.scan import FileSignals, ScannedPieces
 from fox1.pipeline.sources.formats import CHUNK
 from fox1.pipeline.sources.pieces import MOST_TEXT, SINGLE, CountedLines, CountedParts
 from fox1.pipeline.text.survivors import DecidedFile
-from fox1.pipeline.tokens.shards import EncodedDocuments, GroupTokens, TokenShard
+from fox1.pipeline.tokens.shards import EncodedDocuments, GroupTokens, TokenizedGroups, TokenShard
 from fox1.tokenize.model import TokenizerSettings, train
 
 from .published import BYTES_PER_TOKEN, Fates, counts_of, is_one_frame, text_of
@@ -176,7 +176,8 @@ class Results:
         make: Callable[..., Any] = getattr(self, planned.task.run.__name__)
         result = make(planned, work, *planned.task.args)
         work.publishes(artifacts_in(result))
-        work.serial |= self._count == 1
+        # A model is trained by one task.
+        work.serial |= self._count == 1 or self._step == "prepare"
         return result, work
 
     def prepare_tokenizer(self, planned: Planned, work: Work, *_: Any) -> PreparedTokenizer:
@@ -232,9 +233,24 @@ class Results:
 
     def scan_file(self, planned: Planned, work: Work, file: SourceFile, *_: Any) -> FileSignals:
         text = self._reads_source(work, file, SCAN)
+        self.totals["text"] += text
+        return self._signals(file, text)
+
+    def scan_in_pieces(
+        self, planned: Planned, work: Work, file: SourceFile, settings: Any, models: Any, most: int, *_: Any
+    ) -> ScannedPieces:
+        text = self._reads_source(work, file, SCAN)
+        self.totals["text"] += text
+        count = -(-text // most)
+        pieces, row = list[FileSignals](), [0]
+        for number in range(count):
+            pieces.append(self._signals(cut_by_rows(file, number, row[-1], -1, 0), share(text, number, count)))
+            row.append(row[-1] + pieces[-1].documents)
+        return ScannedPieces(tuple(pieces), tuple(row[:-1]))
+
+    def _signals(self, file: SourceFile, text: int) -> FileSignals:
         n = max(1, int(text * self.fates[file.corpus].documents_per_byte))
         self.documents += n
-        self.totals["text"] += text
         return FileSignals(
             artifact(self.paths.signals(file.corpus, file.part), n * SIGNALS, n),
             artifact(self.paths.signatures(file.corpus, file.part), n * SIGNATURES, n),
@@ -277,11 +293,25 @@ class Results:
         """Some columns of tables: a footer, and a range of each row group."""
         work.reads(sum(2 + a.rows // SIGNAL_GROUP_ROWS for a in files), part * sum(a.bytes for a in files))
 
-    def tokenize_group(self, planned: Planned, work: Work, group: Group, files: Sequence[DecidedFile], *_: Any) -> Any:
+    def tokenize_together(
+        self, planned: Planned, work: Work, groups: Sequence[Group], files: Sequence[DecidedFile], *_: Any
+    ) -> TokenizedGroups:
+        self._reads_source(work, replace(files[0].source, piece=None), READ)
+        return TokenizedGroups(
+            tuple(self._encoded(work, group, [decided]) for group, decided in zip(groups, files, strict=True))
+        )
+
+    def tokenize_group(
+        self, planned: Planned, work: Work, group: Group, files: Sequence[DecidedFile], *_: Any
+    ) -> GroupTokens:
+        for file in group.files:
+            self._reads_source(work, file, READ)
+        return self._encoded(work, group, files)
+
+    def _encoded(self, work: Work, group: Group, files: Sequence[DecidedFile]) -> GroupTokens:
         fate = self.fates[group.corpus]
         kept = Counter[str]()
         for file, decided in zip(group.files, files, strict=True):
-            self._reads_source(work, file, READ)
             self._reads_columns(work, [decided.signals], 0.3)
             self._reads_columns(work, [decided.decisions], 0.3)
             for subset, counts in counts_of(file, decided.signals.rows, fate).items():

@@ -64,7 +64,7 @@ def why(run: FinishedRun, name: str) -> Why:
     columns = [n for n in pq.read_schema(path).names if n not in BINARY] if path.exists() else None
     signals = row_of(path, doc_id, columns)
     if signals is None:
-        where = run.paths.quarantine(file.corpus, file.part)
+        where = run.paths.quarantine(file.corpus, file.quarantine)
         hint = f"; {where} says why rows could not be read" if where.exists() else ""
         raise ValueError(f"{run.name(doc_id)}: the scan found no such document{hint}")
     decision = row_of(run.copied(run.paths.decisions(file.corpus, file.part)), doc_id)

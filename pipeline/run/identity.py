@@ -62,6 +62,9 @@ class Piece:
     """Of the first line in the text of the file; -1 in a table."""
     text: int
     """Bytes of text that were counted, or are declared of the row groups."""
+    rows: int = 0
+    """Of a file that is only read from its start and was cut while it was scanned: how many, -1 to its end; `row` says all
+    else. 0: the piece can be read by itself."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ class SourceFile:
         return f"{self.corpus}/{self.part}"
 
     @property
+    def read_whole(self) -> bool:
+        """Whether it is a piece of a file that is only read from its start."""
+        return self.piece is not None and self.piece.rows != 0
+
+    @property
+    def quarantine(self) -> str:
+        """What names the list of its bad rows within the corpus."""
+        return self.path if self.read_whole else self.part
+
+    @property
     def first_id(self) -> int:
         """Of its first row."""
         return self.file_hash << ROW_BITS | (self.piece.row if self.piece else 0)
@@ -121,6 +134,11 @@ class SourceFile:
         if self.piece:
             facts += vars(self.piece).values()
         return "\0".join(map(str, facts))
+
+
+def cut_by_rows(file: SourceFile, number: int, row: int, rows: int, text: int) -> SourceFile:
+    """Some rows of a file that is only read from its start, as a piece; see `Piece`."""
+    return replace(file, piece=Piece(number, 0, 0, -1, row, -1, text, rows))
 
 
 _TABLE = ("corpus", "path", "file_hash", "size", "held_out", "format")
@@ -147,7 +165,8 @@ def with_pieces(file: SourceFile, entry: Mapping[str, Any]) -> list[SourceFile]:
     tell is the one of the table.
     """
     file = replace(file, size=file.size or entry["size"])
-    pieces = (Piece(**{f.name: piece[f.name] for f in fields(Piece)}) for piece in entry.get("pieces", ()))
+    names = {f.name for f in fields(Piece)}
+    pieces = (Piece(**{name: piece[name] for name in piece if name in names}) for piece in entry.get("pieces", ()))
     return [replace(file, piece=piece) for piece in pieces] or [file]
 
 
@@ -216,14 +235,16 @@ class Group:
 def group_files(files: Sequence[SourceFile]) -> list[Group]:
     """Every file or piece of at least `GROUP_TEXT` alone, the others of a corpus in hash buckets, at least four.
 
+    Pieces of a file that is only read from its start are alone as well: whoever reads their text reads all of them.
+
     Buckets hold about as much text, or `GROUP_FILES` smaller files. Their number is a power of two: adding a file leaves the
     others where they are until it doubles.
     """
     groups: list[Group] = []
     for corpus, held_out in sorted({(f.corpus, f.held_out) for f in files}):
         own = sorted((f for f in files if (f.corpus, f.held_out) == (corpus, held_out)), key=lambda f: f.table)
-        alone = [f for f in own if f.text >= GROUP_TEXT]
-        members = [f for f in own if f.text < GROUP_TEXT]
+        alone = [f for f in own if f.text >= GROUP_TEXT or f.read_whole]
+        members = [f for f in own if f.text < GROUP_TEXT and not f.read_whole]
         size = sum(f.text for f in members) or len(members) * GROUP_TEXT
         count = MIN_GROUPS
         while count * 2 * GROUP_TEXT <= size or count * GROUP_FILES < len(members):
@@ -235,6 +256,15 @@ def group_files(files: Sequence[SourceFile]) -> list[Group]:
         groups += [Group(corpus, i, held_out, tuple(buckets[i])) for i in sorted(buckets)]
         groups += [Group(corpus, f.first_id, held_out, (f,)) for f in sorted(alone, key=lambda f: f.first_id)]
     return groups
+
+
+def read_together(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
+    """The groups by whose text is read by one task: those of a file that is only read from its start, and each other one."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        first = group.files[0]
+        found.setdefault(first.name if first.read_whole else f"{group.name}\0", []).append(group)
+    return [tuple(together) for together in found.values()]
 
 
 @dataclass(frozen=True)

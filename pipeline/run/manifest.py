@@ -10,6 +10,7 @@ bisection. A list is named by what it holds, so that `manifest.json` always find
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import mmap
 import re
@@ -395,5 +396,7 @@ def _are_pieces(pieces: Sequence[Piece]) -> bool:
         [p.number for p in pieces] == list(range(len(pieces)))
         and rows == sorted({0, *rows})
         and rows[-1] < MAX_ROWS
-        and all(min(p.begin, p.skip, p.text) >= 0 and (p.length > 0 or p is pieces[-1]) for p in pieces)
+        and all(min(p.begin, p.skip, p.text) >= 0 for p in pieces)
+        and all(p.rows == after.row - p.row if p.rows else p.length > 0 for p, after in itertools.pairwise(pieces))
+        and pieces[-1].rows in (0, -1)
     )

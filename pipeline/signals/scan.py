@@ -15,8 +15,9 @@ the file, the settings and the prepared artifacts alone.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 from unicodedata import unidata_version
 
@@ -28,7 +29,7 @@ import xxhash
 from ...storage.fields import Derived, OneOf, Pairs
 from ..engine.memory import keep_freed_memory
 from ..run.artifacts import EDIT_TYPE, SIGNAL_GROUP_ROWS, Artifact, RunPaths, parquet_writer
-from ..run.identity import ROW_BITS, SourceFile
+from ..run.identity import ROW_BITS, SourceFile, cut_by_rows
 from ..sources.domains import Domain, domain_of
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
@@ -213,52 +214,111 @@ class FileSignals:
     """Documents whose time is there and says nothing; their `timestamp` is 0."""
 
 
+@dataclass(frozen=True)
+class ScannedPieces:
+    """What scan leaves of a file that is only read from its start: tables of its pieces, each of which other tasks can read."""
+
+    pieces: tuple[FileSignals, ...]
+    """In the order of the rows. The last one has what is said of the whole file: its bad rows and its damage."""
+    first: tuple[int, ...]
+    """The first row of each."""
+
+
 def scan_file(file: SourceFile, settings: ScanSettings, models: ModelFiles, paths: RunPaths) -> FileSignals:
     """Scan one file, or a piece of one, into ``signals/``, ``signatures/`` and ``quarantine/``.
 
     Raises:
         ValueError: the file changed since planning, or has too many rows for an id; or this machine has other tables.
     """
-    models.check_installed()
-    keep_freed_memory()
-    check_unchanged(file)
-    every, schema, signed_schema = (
-        scanned_schema(settings),
-        signals_schema(settings),
-        signatures_schema(settings.minhash),
-    )
-    loaded = load_models(models, settings.contamination_ngram)
-    plugins = load_plugins(settings.plugins)
-    quarantine = Quarantine(file, paths.quarantine(file.corpus, file.part))
-    size = edited = 0
-    places = paths.signals(file.corpus, file.part), paths.signatures(file.corpus, file.part)
-    with (
-        parquet_writer(places[0], schema, SIGNAL_GROUP_ROWS) as out,
-        parquet_writer(places[1], signed_schema, SIGNAL_GROUP_ROWS) as signed,
-    ):
-        for batch in read_rows(file, quarantine):
-            for piece in pieces(batch):
-                scanned = scan_piece(piece, file, settings, every, loaded, plugins)
-                signals = scanned.select(schema.names)
-                signed.write(scanned.select(signed_schema.names))
-                size += int(pc.sum(signals.column("raw_bytes")).as_py() or 0)
-                edited += len(pc.indices_nonzero(pc.list_value_length(signals.column("edits"))))
-                out.write(signals)
-    check_unchanged(file)
-    bad = quarantine.publish()
-    return FileSignals(
-        out.artifact,
-        signed.artifact,
-        bad,
-        out.artifact.rows,
-        size,
-        edited,
-        quarantine.rows,
-        quarantine.damage,
-        quarantine.intact,
-        quarantine.cut,
-        quarantine.times,
-    )
+    scanning = _Scanning(file, settings, models, paths)
+    return scanning.end(scanning.write(file, scanning.batches()))
+
+
+def scan_in_pieces(
+    file: SourceFile, settings: ScanSettings, models: ModelFiles, most: int, paths: RunPaths
+) -> ScannedPieces:
+    """Scan a file that is only read from its start into tables of pieces of it.
+
+    Args:
+        most: bytes of text with which a piece is full.
+
+    Raises:
+        ValueError: as `scan_file`.
+    """
+    scanning, cut = _Scanning(cut_by_rows(file, 0, 0, -1, 0), settings, models, paths), _Cut(most)
+    found = [
+        scanning.write(cut_by_rows(file, number, cut.first[number], -1, 0), own)
+        for number, own in itertools.groupby(scanning.batches(), key=cut)
+    ]
+    if not found:
+        found.append(scanning.write(cut_by_rows(file, 0, 0, -1, 0), iter(())))
+    return ScannedPieces((*found[:-1], scanning.end(found[-1])), tuple(cut.first))
+
+
+class _Cut:
+    """Says of batches, as they come, in which piece of their file they are."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        self.first = [0]
+
+    def __call__(self, batch: pa.RecordBatch) -> int:
+        if self._bytes >= self._most:
+            self._bytes = 0
+            self.first.append(batch.column("row")[0].as_py())
+        self._bytes += int(pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0)
+        return len(self.first) - 1
+
+
+class _Scanning:
+    """The scan of a file from beginning to end, whatever tables its rows go to."""
+
+    def __init__(self, file: SourceFile, settings: ScanSettings, models: ModelFiles, paths: RunPaths) -> None:
+        models.check_installed()
+        keep_freed_memory()
+        check_unchanged(file)
+        self._file, self._settings, self._paths = file, settings, paths
+        self._schema = scanned_schema(settings)
+        self._loaded = load_models(models, settings.contamination_ngram)
+        self._plugins = load_plugins(settings.plugins)
+        self._quarantine = Quarantine(file, paths.quarantine(file.corpus, file.quarantine))
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        return read_rows(self._file, self._quarantine)
+
+    def write(self, file: SourceFile, batches: Iterator[pa.RecordBatch]) -> FileSignals:
+        """Scan rows into the tables of a file or piece."""
+        schema, signed_schema = signals_schema(self._settings), signatures_schema(self._settings.minhash)
+        places = self._paths.signals(file.corpus, file.part), self._paths.signatures(file.corpus, file.part)
+        size = edited = 0
+        with (
+            parquet_writer(places[0], schema, SIGNAL_GROUP_ROWS) as out,
+            parquet_writer(places[1], signed_schema, SIGNAL_GROUP_ROWS) as signed,
+        ):
+            for batch in batches:
+                for piece in pieces(batch):
+                    scanned = scan_piece(piece, file, self._settings, self._schema, self._loaded, self._plugins)
+                    signals = scanned.select(schema.names)
+                    signed.write(scanned.select(signed_schema.names))
+                    size += int(pc.sum(signals.column("raw_bytes")).as_py() or 0)
+                    edited += len(pc.indices_nonzero(pc.list_value_length(signals.column("edits"))))
+                    out.write(signals)
+        return FileSignals(out.artifact, signed.artifact, None, out.artifact.rows, size, edited, 0)
+
+    def end(self, last: FileSignals) -> FileSignals:
+        """The facts of the last table, with what is said of the file as a whole."""
+        check_unchanged(self._file)
+        bad = self._quarantine
+        return replace(
+            last,
+            quarantine=bad.publish(),
+            quarantined=bad.rows,
+            damage=bad.damage,
+            intact=bad.intact,
+            cut=bad.cut,
+            times_not_understood=bad.times,
+        )
 
 
 def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

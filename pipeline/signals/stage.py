@@ -1,4 +1,7 @@
-"""The scan stage: the first read of the text, one task per source file, or per piece of a large one."""
+"""The scan stage: the first read of the text, one task per source file, or per piece of a large one.
+
+A large file that is only read from its start is one task too, but its tables are those of pieces.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from dataclasses import dataclass, replace
 from ..engine.engine import Engine
 from ..engine.records import artifacts_in
 from ..engine.tasks import Task
-from ..run.identity import SourceFile
-from ..sources.pieces import cut_files
+from ..run.identity import SourceFile, cut_by_rows
+from ..sources import pieces
 from .plugins import with_version
-from .scan import FileSignals, ModelFiles, ScanSettings, scan_file
+from .scan import FileSignals, ModelFiles, ScannedPieces, ScanSettings, scan_file, scan_in_pieces
 
 VERSION = 7
 
@@ -33,17 +36,38 @@ def scan(engine: Engine, files: Sequence[SourceFile], settings: ScanSettings, mo
         models: what of `prepare` scan reads; a change of the rest repeats no scan.
     """
     settings = replace(settings, plugins=tuple(map(with_version, settings.plugins)))
-    sources = cut_files(engine, files)
-    tasks = [
-        Task(f.table, scan_file, (f, settings, models, engine.paths), max(f.text, 1), not f.size, shares=True)
-        for f in sources
-    ]
-    results = engine.run("scan", VERSION, tasks)
-    scanned = dict(zip((task.name for task in tasks), results, strict=True))
+    cut = pieces.cut_files(engine, files)
+    tasks = [_task(f, settings, models, engine) for f in cut]
+    sources, scanned = list[SourceFile](), dict[str, FileSignals]()
+    for file, result in zip(cut, engine.run("scan", VERSION, tasks), strict=True):
+        for piece, signals in _pieces(file, result):
+            sources.append(piece)
+            scanned[piece.table] = signals
     used = list(_up_to_damage(sources, scanned))
     files_read = {f.table: scanned.pop(f.table) for f in used}
     engine.disown("scan", artifacts_in(scanned))
     return Scanned(used, files_read)
+
+
+def _task(
+    file: SourceFile, settings: ScanSettings, models: ModelFiles, engine: Engine
+) -> Task[FileSignals | ScannedPieces]:
+    weight, unweighed = max(file.text, 1), not file.size
+    if file.piece or file.text <= pieces.MOST_TEXT:
+        arguments = (file, settings, models, engine.paths)
+        return Task(file.table, scan_file, arguments, weight, unweighed, shares=True)
+    return Task(file.table, scan_in_pieces, (file, settings, models, pieces.MOST_TEXT, engine.paths), weight, unweighed)
+
+
+def _pieces(file: SourceFile, scanned: FileSignals | ScannedPieces) -> list[tuple[SourceFile, FileSignals]]:
+    """What a task has read, with its tables: a file or piece, or one file as the pieces into which it was cut."""
+    if isinstance(scanned, FileSignals):
+        return [(file, scanned)]
+    ends = [*scanned.first[1:], None]
+    return [
+        (cut_by_rows(file, number, first, -1 if end is None else end - first, signals.bytes), signals)
+        for number, (first, end, signals) in enumerate(zip(scanned.first, ends, scanned.pieces, strict=True))
+    ]
 
 
 def _up_to_damage(sources: Sequence[SourceFile], scanned: Mapping[str, FileSignals]) -> Iterator[SourceFile]:

@@ -8,7 +8,9 @@ rest: decoding, validation, quarantine and batching.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -90,12 +92,16 @@ class _Batcher:
 def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     """Yield every readable row of `file`, which may be a piece; the others are noted in `quarantine`.
 
+    Of a piece that was cut by rows, bad rows of other pieces may be noted too.
+
     Raises:
         ValueError: the file has more rows than an id can hold, or its text is in no column, or in two.
         OSError: the file cannot be opened.
     """
     try:
-        if file.reader:
+        if file.read_whole and not is_json_lines(file.path):
+            yield from _between(read_rows(replace(file, piece=None), quarantine), *_row_range(file))
+        elif file.reader:
             yield from _tabular(file, file.reader.tables(file.path), quarantine)
         elif is_json_lines(file.path):
             yield from _json(file, quarantine)
@@ -108,6 +114,61 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
         raise ValueError(f"{file.name} has two columns {str(name)!r}; leave one of them, or exclude the file") from None
     except Damaged as damage:
         quarantine.damaged(damage)
+
+
+def read_each(files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Iterator[pa.RecordBatch]]]:
+    """Every file or piece with its readable rows, to be taken before the next one is. Consecutive pieces of a file that is only
+    read from its start are read in one pass.
+
+    Raises:
+        As `read_rows`.
+    """
+    for _, same in itertools.groupby(files, key=lambda f: (f.read_whole, f.name if f.read_whole else f.table)):
+        together = list(same)
+        if len(together) == 1:
+            yield together[0], read_rows(together[0], Quarantine(together[0]))
+            continue
+        first = together[0]
+        assert first.piece
+        whole = replace(first, piece=replace(first.piece, rows=-1))
+        rest = _PutBack(read_rows(whole, Quarantine(whole)))
+        for file in together:
+            yield file, _between(rest, *_row_range(file))
+
+
+def _row_range(file: SourceFile) -> tuple[int, int]:
+    """The first row of a file or piece and the one after its last."""
+    piece = file.piece
+    return (piece.row, piece.row + piece.rows if piece.rows > 0 else MAX_ROWS) if piece else (0, MAX_ROWS)
+
+
+class _PutBack:
+    """Batches, one of which may be put back."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._held: list[pa.RecordBatch] = []
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        return self._held.pop() if self._held else next(self._batches)
+
+    def put_back(self, batch: pa.RecordBatch) -> None:
+        self._held.append(batch)
+
+
+def _between(batches: Iterator[pa.RecordBatch], first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """The rows from `first` on and before `end`, of batches in row order; what follows is put back where that can be."""
+    for batch in batches:
+        begin, stop = np.searchsorted(batch.column("row").to_numpy(), (first, end)).tolist()
+        if begin < stop:
+            yield batch.slice(begin, stop - begin)
+        if stop < batch.num_rows:
+            if isinstance(batches, _PutBack):
+                batches.put_back(batch.slice(stop))
+            return
 
 
 def _check_row(file: SourceFile, row: int) -> None:
@@ -123,8 +184,13 @@ def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     cut, reason = False, ""
     # Of a piece nobody knows what the others hold.
     objects = file.piece is not None
+    first, end = _row_range(file)
     try:
-        for row, offset, line, ended in json_lines(file.url, file.piece):
+        for row, offset, line, ended in json_lines(file.url, None if file.read_whole else file.piece):
+            if row < first:
+                continue
+            if row >= end:
+                break
             _check_row(file, row)
             if len(line) > min(adapter.max_line, MAX_LINE):
                 reason = "line too long"

@@ -15,8 +15,7 @@ from ..run.columns import open_columns
 from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor
 from ..sources.listing import check_unchanged
-from ..sources.quarantine import Quarantine
-from ..sources.rows import read_rows
+from ..sources.rows import read_each
 from .binding import TEXT_HASH, check_scanned, check_texts, not_scanned
 from .edits import apply_edits
 
@@ -82,38 +81,51 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
     Raises:
         ValueError: a source file does not hold the rows and texts that were scanned.
     """
-    for decided_file in files:
-        file = decided_file.source
-        check_unchanged(file)
-        signals = decided_file.signals.file
-        check_scanned(signals)
-        with open_columns(decided_file.decisions.file) as stored, open_columns(signals) as scan:
-            decisions = RowCursor(stored, ["row", "doc_id", "kept"])
-            facts = RowCursor(scan, ["edits", "subset", TEXT_HASH, *columns])
-            read, scanned = 0, stored.metadata.num_rows
-            for batch in read_rows(file, Quarantine(file)):
-                decided, fact = decisions.take(batch.num_rows), facts.take(batch.num_rows)
-                read += batch.num_rows
-                if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                    raise not_scanned(file.name, signals)
-                kept = decided.column("kept").combine_chunks()
-                rows = batch.filter(kept)
-                if rows.num_rows:
-                    fact = fact.filter(kept).combine_chunks()
-                    hashes = fact.column(TEXT_HASH).combine_chunks()
-                    check_texts(file, rows.column("row"), rows.column("text"), hashes, signals)
-                    yield Survivors(
-                        file,
-                        apply_edits(rows.column("text"), fact.column("edits").combine_chunks()),
-                        rows,
-                        decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                        fact.select(columns),
-                        fact.column("subset").combine_chunks(),
-                    )
-        check_unchanged(file)
-        if read != scanned:
-            # It may be a failure of the store, which ended the file too soon: the task is retried.
-            raise OSError(
-                f"{file.name} gave {read:,} rows, but the scan had read {scanned:,}; put the file back as it was, or "
-                f"delete {signals} and run `fox1 curate` again to scan what it holds now"
-            )
+    for survivors in survivors_of_each(files, columns):
+        yield from survivors
+
+
+def survivors_of_each(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Iterator[Survivors]]:
+    """The same file by file; each one's are to be taken before the next one is."""
+    for decided, (_, batches) in zip(files, read_each([f.source for f in files]), strict=True):
+        yield _survivors(decided, batches, columns)
+
+
+def _survivors(
+    decided_file: DecidedFile, batches: Iterator[pa.RecordBatch], columns: Sequence[str]
+) -> Iterator[Survivors]:
+    """Those of one file, of the rows that it gives now."""
+    file = decided_file.source
+    check_unchanged(file)
+    signals = decided_file.signals.file
+    check_scanned(signals)
+    with open_columns(decided_file.decisions.file) as stored, open_columns(signals) as scan:
+        decisions = RowCursor(stored, ["row", "doc_id", "kept"])
+        facts = RowCursor(scan, ["edits", "subset", TEXT_HASH, *columns])
+        read, scanned = 0, stored.metadata.num_rows
+        for batch in batches:
+            decided, fact = decisions.take(batch.num_rows), facts.take(batch.num_rows)
+            read += batch.num_rows
+            if not decided.column("row").combine_chunks().equals(batch.column("row")):
+                raise not_scanned(file.name, signals)
+            kept = decided.column("kept").combine_chunks()
+            rows = batch.filter(kept)
+            if rows.num_rows:
+                fact = fact.filter(kept).combine_chunks()
+                hashes = fact.column(TEXT_HASH).combine_chunks()
+                check_texts(file, rows.column("row"), rows.column("text"), hashes, signals)
+                yield Survivors(
+                    file,
+                    apply_edits(rows.column("text"), fact.column("edits").combine_chunks()),
+                    rows,
+                    decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
+                    fact.select(columns),
+                    fact.column("subset").combine_chunks(),
+                )
+    check_unchanged(file)
+    if read != scanned:
+        # It may be a failure of the store, which ended the file too soon: the task is retried.
+        raise OSError(
+            f"{file.name} gave {read:,} rows, but the scan had read {scanned:,}; put the file back as it was, or "
+            f"delete {signals} and run `fox1 curate` again to scan what it holds now"
+        )

@@ -1,12 +1,13 @@
 """Tokenize, the second read of the text: survivors with their edits applied, as token shards by (corpus, subset).
 
-One task handles one group of files and writes one shard per subset that has survivors there. Rows keep file and row
+One task handles one group of files, or those of a file that is only read from its start, and writes one shard per group and
+subset that has survivors there. Rows keep file and row
 order; batches are cut by tokens, so the bytes are a function of the group alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ...tokenize.shards import TOKEN_SCHEMA
 from ..run.artifacts import Artifact, Publication, RunPaths
 from ..run.identity import Group
 from ..sources.domains import CHAT
-from ..text.survivors import DecidedFile, read_survivors
+from ..text.survivors import DecidedFile, Survivors, read_survivors, survivors_of_each
 
 BATCH_IDS = 1 << 20
 """Tokens of a record batch of a token shard."""
@@ -129,6 +130,13 @@ class GroupTokens:
     encoded: EncodedDocuments
 
 
+@dataclass(frozen=True)
+class TokenizedGroups:
+    """The token shards of groups that one task reads."""
+
+    groups: tuple[GroupTokens, ...]
+
+
 def tokenize_group(
     group: Group,
     files: Sequence[DecidedFile],
@@ -145,13 +153,45 @@ def tokenize_group(
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
+    return _encode(group, read_survivors(files, FACTS), tokenizer, settings, paths)
+
+
+def tokenize_together(
+    groups: Sequence[Group],
+    files: Sequence[DecidedFile],
+    tokenizer: Artifact,
+    settings: TokenizerSettings,
+    paths: RunPaths,
+) -> TokenizedGroups:
+    """Encode the kept documents of the pieces of a file that is only read from its start.
+
+    Args:
+        groups: one for each piece.
+        files: the pieces.
+
+    Raises:
+        ValueError: as `tokenize_group`.
+    """
+    each = survivors_of_each(files, FACTS)
+    return TokenizedGroups(
+        tuple(_encode(group, own, tokenizer, settings, paths) for group, own in zip(groups, each, strict=True))
+    )
+
+
+FACTS = ("quality",)
+"""Columns of `signals/` that go along."""
+
+
+def _encode(
+    group: Group, survivors: Iterable[Survivors], tokenizer: Artifact, settings: TokenizerSettings, paths: RunPaths
+) -> GroupTokens:
     encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved)
     # The files of a group are of one corpus.
     chat = ChatEncoder(encoder, settings.chat) if group.format == CHAT else None
     shards: dict[str, _Shard] = {}
     counts = dict.fromkeys((f.name for f in fields(EncodedDocuments)), 0)
     try:
-        for batch in read_survivors(files, ["quality"]):
+        for batch in survivors:
             encoded = chat.encode(batch.text) if chat else encoder.encode(batch.text)
             quality = batch.facts.column("quality").to_numpy()
             nothing = np.empty(0, np.int32), np.zeros(len(batch.doc_ids) + 1, np.int64)

@@ -1,4 +1,4 @@
-"""The tokenize stage: the second read of the text, one task per group of files."""
+"""The tokenize stage: the second read of the text, one task per group of files, or per file that is only read from its start."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ...tokenize.model import TokenizerSettings
 from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..prepare.tokenizer import PreparedTokenizer
-from ..run.identity import Group
+from ..run.identity import Group, read_together
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile
-from .shards import GroupTokens, tokenize_group
+from .shards import GroupTokens, TokenizedGroups, tokenize_group, tokenize_together
 
 VERSION = 2
 
@@ -42,26 +42,23 @@ def tokenize(
     Raises:
         ValueError: a source file changed since it was scanned, or the account does not balance.
     """
-    tasks = [
-        Task(
-            g.name,
-            tokenize_group,
-            (
-                g,
-                [files[f.table] for f in g.files],
-                tokenizer.model,
-                settings.of_encoding(chat=g.format == CHAT),
-                engine.paths,
-            ),
-            weight=max(g.text, 1),
-            unweighed=not g.text,
-        )
-        for g in groups
-    ]
-    results = engine.run("tokenize", VERSION, tasks)
-    encoded = sum(result.encoded.documents for result in results)
+    together = read_together(groups)
+    tasks: list[Task[GroupTokens | TokenizedGroups]] = []
+    for some in together:
+        first = some[0]
+        decided = [files[f.table] for g in some for f in g.files]
+        others = tokenizer.model, settings.of_encoding(chat=first.format == CHAT), engine.paths
+        weight = sum(g.text for g in some)
+        whole = first.files[0].read_whole
+        run, what = (tokenize_together, some) if whole else (tokenize_group, first)
+        tasks.append(Task(first.name, run, (what, decided, *others), max(weight, 1), unweighed=not weight))
+    found = dict[str, GroupTokens]()
+    for some, result in zip(together, engine.run("tokenize", VERSION, tasks), strict=True):
+        of_groups = (result,) if isinstance(result, GroupTokens) else result.groups
+        found.update(zip((g.name for g in some), of_groups, strict=True))
+    encoded = sum(tokens.encoded.documents for tokens in found.values())
     if kept != encoded:
         raise ValueError(
             f"accounting of tokenize does not balance: {kept} documents kept, {encoded} encoded; please report this"
         )
-    return Tokenized({g.name: result for g, result in zip(groups, results, strict=True)})
+    return Tokenized(found)

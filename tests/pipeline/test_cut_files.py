@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from fox1.pipeline.inspect.provenance import why
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run import identity
 from fox1.pipeline.run.artifacts import RunPaths
-from fox1.pipeline.sources import pieces
+from fox1.pipeline.sources import pieces, rows
 
 from tests.faults.promises import hashes
 from tests.pipeline.test_golden import OVERRIDES, write_corpora
@@ -24,8 +25,12 @@ CHANGES = (*OVERRIDES, "sources.pile.files=['train/*.jsonl.zst']", "max_bad_rows
 
 
 def write_damaged(root: Path) -> None:
-    """The corpora of the golden run, one as zstd of many frames and one as many row groups, both damaged in the middle."""
+    """The corpora of the golden run, one as zstd of many frames and one as many row groups, both damaged in the middle, and one
+    as gz that ends too early."""
     write_corpora(root)
+    packed = root / "dolma" / "a.json.gz"
+    lines = gzip.decompress(packed.read_bytes()).splitlines(keepends=True)
+    packed.write_bytes(gzip.compress(b"".join([*lines[:40], b"no json\n", *lines[40:]]), mtime=0)[:-20_000])
     plain = root / "pile" / "train" / "a.jsonl"
     data = plain.read_bytes()
     compress = zstandard.ZstdCompressor().compress
@@ -86,15 +91,17 @@ def test_a_run_of_cut_files_is_the_run_of_whole_ones(
     stored = tokens_of_last(whole)
     monkeypatch.setattr(pieces, "MOST_TEXT", 60_000)
     monkeypatch.setattr(identity, "GROUP_TEXT", 30_000)
+    monkeypatch.setattr(rows, "BATCH_BYTES", 10_000)
     of_pieces, _ = curate(settings, cut)
     opened = FinishedRun(RunPaths(cut))
     parts = [file for file in opened.files if file.piece]
-    assert {f.path.rsplit(".", 1)[-1] for f in parts} == {"jsonl", "zst", "parquet"} and len(parts) > 12
+    assert {f.path.rsplit(".", 1)[-1] for f in parts} == {"jsonl", "zst", "parquet", "gz"} and len(parts) > 12
+    assert sum(file.read_whole for file in parts) == 3
     for part in ("signals", "decisions"):
         before, after = (tables(run, part) for run in (whole, cut))
         assert before.keys() == after.keys()
         assert all(before[name].equals(after[name]) for name in before)
-    assert sum("damaged file" in line for line in quarantined(whole)) == 2
+    assert sum("damaged file" in line for line in quarantined(whole)) == 3
     assert quarantined(whole) == quarantined(cut)
     assert [vars(f) for f in summary.funnels] == [vars(f) for f in of_pieces.funnels]
     kinds = ("phases", "held_out", "index")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 import struct
@@ -18,11 +19,11 @@ import zstandard
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import RunPaths
-from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.run.identity import SourceFile, cut_by_rows
 from fox1.pipeline.sources import formats, pieces
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
-from fox1.pipeline.sources.rows import read_rows
+from fox1.pipeline.sources.rows import read_each, read_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -229,3 +230,36 @@ def test_a_store_that_gives_no_ranges_gives_whole_files(tmp_path: Path, monkeypa
     files = list_sources([SourceSettings("c", "pile", str(tmp_path))])
     monkeypatch.setattr(pieces, "can_be_cut", lambda url: False)
     assert [cut(file) for file in files] == [[file] for file in files]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".parquet"])
+@given(seed=st.integers(0, 1 << 30))
+@settings(max_examples=25, deadline=None)
+def test_rows_of_a_file_that_is_read_from_its_start(
+    suffix: str, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    rng = random.Random(seed)
+    texts = ["".join(rng.choices("ab \n", k=rng.randrange(200))) + "." * rng.randrange(2) for _ in range(40)]
+    texts = [t + "\0" if rng.random() < 0.2 else t for t in texts]
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"text": texts, "meta": ["{}"] * 40}), folder / f"a{suffix}")
+        (file,) = list_sources([SourceSettings("c", "huggingface", str(folder))])
+    else:
+        lines = "".join(json.dumps({"text": t, "meta": {}}) + "\n" for t in texts)
+        (folder / f"a{suffix}").write_bytes(gzip.compress(lines.encode()))
+        file = only(folder)
+    bounds = [0, *sorted(rng.sample(range(1, 40), 3)), 40]
+    parts = [
+        cut_by_rows(file, k, a, -1 if b == 40 else b - a, 1) for k, (a, b) in enumerate(itertools.pairwise(bounds))
+    ]
+    rows = read([file], folder)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fox1.pipeline.sources.rows.BATCH_ROWS", rng.randrange(1, 12))
+        # Each by itself, all in one pass, and some of them among other files.
+        assert [row for part in parts for row in read([part], folder)[0]] == rows
+        for chosen in (parts, parts[1:], [file, *parts[2:], file], [parts[2], parts[3]]):
+            each = [(f, [row for b in batches for row in b.to_pylist()]) for f, batches in read_each(chosen)]
+            assert [f for f, _ in each] == list(chosen)
+            for part, own in each:
+                assert own == read([part], folder)[0]
