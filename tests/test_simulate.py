@@ -9,7 +9,7 @@ import pytest
 from fox1.benchmarks import simulate
 from fox1.benchmarks.simulation import results, virtual
 
-FRACTIONS = (0.0005, 0.001)
+FRACTIONS = (0.001, 0.002)
 
 
 def test_what_the_driver_does_grows_no_faster_than_the_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
