@@ -150,7 +150,7 @@ def write_signals(root: Path, documents: int) -> tuple[list[Group], dict[str, Fi
         pq.write_table(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), path)
         kept = (Verdict("web", "crawl", "", n),)
         artifact = Artifact(str(path), 0, n, group.name)
-        filtered[group.name] = FilteredGroup(artifact, kept, artifact, ())
+        filtered[group.name] = FilteredGroup(artifact, kept, ())
     return groups, signals, filtered
 
 

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -112,13 +112,13 @@ def read_lines(path: Path) -> list[bytes]:
     return data.splitlines()
 
 
-def compressed(path: Path) -> IO[bytes]:
+def compressed(path: Path) -> Any:
     """A new file, compressed as its name says, zstd as a single frame."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gz":
-        return gzip.open(path, "wb", compresslevel=1)  # type: ignore[return-value]
+        return gzip.open(path, "wb", compresslevel=1)
     if path.suffix == ".zst":
-        return zstandard.open(path, "wb", cctx=zstandard.ZstdCompressor(3))  # type: ignore[return-value]
+        return zstandard.open(path, "wb", cctx=zstandard.ZstdCompressor(3))
     return open(path, "wb")
 
 

@@ -126,7 +126,7 @@ def _dedupe(texts: list[str]) -> None:
             group_files(files),
             ScanSettings(),
         )
-        scanned = scan(engine, files, settings, ModelFiles.installed())
+        scanned, _ = scan(engine, files, settings, ModelFiles.installed())
         filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
         dedupe(engine, groups, scanned.files, filtered.groups, DedupeSettings(), settings.minhash)
 

@@ -32,7 +32,7 @@ from .mix.lookup_index import write_lookup
 from .mix.stage import mix
 from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
-from .prepare.stage import prepare
+from .prepare.stage import Prepared, prepare, tokenizer_step
 from .prepare.text_sample import SubsetName
 from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
@@ -155,7 +155,7 @@ def curate(
                 out.write(further[paths.recipe])
         last = max(stages, key=STAGES.index)
         began, before = time.monotonic(), 0
-        for stage, known in _run_stages(settings, engine, sources, further, summary):
+        for stage, known in _run_stages(settings, engine, sources, further, summary, last):
             summary.seconds[stage] = time.monotonic() - began
             redone = sum(total - reused for reused, total in list(engine.reused.values())[before:])
             if stage in stages:
@@ -182,19 +182,22 @@ def _run_stages(
     files: Sequence[SourceFile],
     further: Mapping[Path, bytes],
     summary: Summary,
+    last: str,
 ) -> Iterator[tuple[str, Sequence[SourceFile]]]:
     """The stages in order: the name of each when it is done, with the files, cut into pieces once that is known. Whoever
     iterates may stop after any of them.
+
+    Args:
+        last: after which there will be no other.
     """
     s, paths = settings, engine.paths
     old = read_run(RunPaths(store.as_path(s.against)), files, s.scan) if s.against else NO_RUN
     barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
 
-    prepared = prepare(
+    for_scan = prepare(
         engine,
         files,
         barred,
-        s.tokenizer,
         s.quality,
         s.contamination,
         s.url_lists,
@@ -202,10 +205,14 @@ def _run_stages(
         s.seed,
         s.id_salt,
     )
-    summary.notes += prepared.notes
+    summary.notes += for_scan.notes
+    tokenizer = tokenizer_step(files, barred, s.tokenizer, s.seed, paths)
+    if last == "prepare":
+        engine.run_beside([tokenizer])
     yield "prepare", files
 
-    scanned = scan(engine, files, s.scan, prepared.for_scan)
+    scanned, ((trained,),) = scan(engine, files, s.scan, for_scan.models, [tokenizer])
+    prepared = Prepared.of(trained, for_scan)
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
     check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))

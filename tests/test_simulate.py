@@ -15,7 +15,7 @@ FRACTIONS = (0.001, 0.002)
 def test_what_the_driver_does_grows_no_faster_than_the_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One round of dedupe, and no record that a resumption would need.
     monkeypatch.setattr(results, "LIVE", ())
-    monkeypatch.setattr(virtual, "LOOSE", 0)
+    monkeypatch.setattr(virtual, "LOOSE_IN_STORE", 0)
     # `simulate` sets it.
     monkeypatch.setenv("FOX1_SCRATCH", "")
     runs = []

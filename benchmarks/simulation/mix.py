@@ -268,9 +268,12 @@ class MixResults(Results):
         work.seconds = 3 * n * size / SORT
         return lookup_index.ShuffledKeys({kind: (artifact(stem, n * size, n),) for kind, stem in stems.items()})
 
-    def write_part(self, planned: Planned, work: Work, part: Partition, path: Path) -> lookup_index.LookupPart:
+    def write_parts(
+        self, planned: Planned, work: Work, parts: Sequence[Partition], places: Sequence[Path]
+    ) -> lookup_index.LookupParts:
         n = self._reduces(work, planned, 3 * self.documents, lookup_index.RECORD.itemsize)
-        return lookup_index.LookupPart(artifact(path, n * 14, n))
+        rows = [share(n, k, len(places)) for k in range(len(places))]
+        return lookup_index.LookupParts(tuple(artifact(p, k * 14, k) for p, k in zip(places, rows, strict=True)))
 
     def write_value(self, planned: Planned, work: Work, *args: Any) -> Any:
         return planned.task.run(*args)

@@ -20,7 +20,7 @@ from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.tree import FAN_IN
 from fox1.pipeline.engine.two_level import Partition, Span
-from fox1.pipeline.filter.judge import FilteredGroup, FilterSettings, Verdict
+from fox1.pipeline.filter.judge import FilteredGroup, FilteredGroups, Verdict
 from fox1.pipeline.filter.rules import RuleCounts, RulesFile
 from fox1.pipeline.mix.blocks import PartitionDocuments
 from fox1.pipeline.prepare.contamination import PreparedContamination
@@ -177,7 +177,7 @@ class Results:
         result = make(planned, work, *planned.task.args)
         work.publishes(artifacts_in(result))
         # A model is trained by one task.
-        work.serial |= self._count == 1 or self._step == "prepare"
+        work.serial |= self._count == 1 or self._step.startswith("prepare")
         return result, work
 
     def prepare_tokenizer(self, planned: Planned, work: Work, *_: Any) -> PreparedTokenizer:
@@ -257,9 +257,13 @@ class Results:
             None, n, text, n // 50, 0,
         )  # fmt: skip
 
-    def filter_group(
-        self, planned: Planned, work: Work, group: Group, signals: Sequence[Artifact], settings: FilterSettings, *_: Any
-    ) -> FilteredGroup:
+    def filter_groups(
+        self, planned: Planned, work: Work, groups: Sequence[Group], signals: Sequence[Sequence[Artifact]], *_: Any
+    ) -> FilteredGroups:
+        found = tuple(self._filtered(work, g, own) for g, own in zip(groups, signals, strict=True))
+        return FilteredGroups(found, self._rules(self.paths.counts(f"rules/{groups[0].name}.json")))
+
+    def _filtered(self, work: Work, group: Group, signals: Sequence[Artifact]) -> FilteredGroup:
         found = Counter[tuple[str, str]]()
         for file, a in zip(group.files, signals, strict=True):
             for subset, (n, passed, _kept) in counts_of(file, a.rows, self.fates[file.corpus]).items():
@@ -267,12 +271,11 @@ class Results:
                 found[subset, RULE] += n - passed
         rows = sum(a.rows for a in signals)
         self._reads_columns(work, signals, 0.5)
-        work.seconds = rows / JUDGE
+        work.seconds += rows / JUDGE
         verdicts = tuple(Verdict(group.corpus, subset, reason, k) for (subset, reason), k in found.items() if k)
         self.compared += sum(v.documents for v in verdicts if not v.reason)
         filtered = artifact(self.paths.filtered(group.name), rows * FILTER_ROW, rows)
-        rules = self._rules(self.paths.counts(f"rules/{group.name}.json"))
-        return FilteredGroup(filtered, verdicts, rules, ())
+        return FilteredGroup(filtered, verdicts, ())
 
     def add_rules(self, planned: Planned, work: Work, counted: FileSet, path: Path) -> RulesFile:
         work.reads(len(counted), RULES * len(counted))

@@ -21,7 +21,7 @@ from fox1.pipeline.engine.records import write_record
 from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, Waiting
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.published import sorted_by_path
-from fox1.pipeline.run.records import LOOSE
+from fox1.pipeline.run.records import LOOSE_IN_STORE
 from fsspec import register_implementation
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
@@ -231,28 +231,37 @@ class Simulated:
         return self.clocks[0].slots
 
     def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
-        tasks = waiting.tasks
-        self.ran += len(tasks)
+        self.ran += len(waiting.tasks)
+        took: dict[int, float] = {}
+        steps: dict[str, list[Planned]] = {}
+        for planned in waiting.tasks:
+            steps.setdefault(planned.step, []).append(planned)
+        for name, tasks in steps.items():
+            yield from self._make_up(name, tasks, paths, took)
+        began = time.process_time()
+        for clock in self.clocks:
+            clock.step(step, list(_bundled(waiting.tasks, took, clock.slots)))
+        self.own_seconds += time.process_time() - began
+
+    def _make_up(
+        self, step: str, tasks: Sequence[Planned], paths: RunPaths, took: dict[int, float]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """The results of a step's tasks; what each takes is added to `took`."""
         facts = self.steps.setdefault(step, StepFacts())
         facts.tasks += len(tasks)
         self._pickle(facts, tasks)
         self._made_up.begin(step, len(tasks))
-        took: dict[int, float] = {}
         for first in range(0, len(tasks), TOGETHER):
             some = tasks[first : first + TOGETHER]
             began = time.process_time()
             results = [self._result(facts, planned, took) for planned in some]
             for place, (planned, result) in enumerate(zip(some, results, strict=True), first):
-                if planned.key and place >= len(tasks) - LOOSE:
+                if planned.key and place >= len(tasks) - LOOSE_IN_STORE:
                     # The driver gathers the records of all others before it could look at one.
                     write_record(paths, step, planned.task.name, planned.key, result)
             self.own_seconds += time.process_time() - began
             for planned, result in zip(some, results, strict=True):
                 yield planned.index, Outcome(result, "", "", False, "node", took[planned.index], TASK_MEMORY // 2, 0)
-        began = time.process_time()
-        for clock in self.clocks:
-            clock.step(step, list(_bundled(tasks, took, clock.slots)))
-        self.own_seconds += time.process_time() - began
 
     def _result(self, facts: StepFacts, planned: Planned, took: dict[int, float]) -> Any:
         """What a task returns; what it takes is added to what its step does."""

@@ -185,14 +185,17 @@ def make_plan(
     groups = sum(max(MIN_GROUPS, c.text_bytes / GROUP_TEXT) for c in corpora)
     sample_groups = max(rates.stages["tokenize"].tasks, 1)
     workers = nodes * cores
-    stages = []
+    stages, beside_scan = list[StagePlan](), 0.0
     for name in STAGES:
         rate = rates.stages[name]
         if name == "prepare":
-            # Its few tasks run side by side: the stage lasts as long as the slowest.
-            each = [_prepare_seconds(settings, task, s, units["bytes"], rates) for task, s in rates.prepare.items()]
-            slots = min(workers, len(each)) or 1
-            stages.append(StagePlan(name, len(each), sum(each), max(max(each, default=0.0), sum(each) / slots)))
+            # Its few tasks run side by side: the stage lasts as long as the slowest. Scan does not wait for the tokenizer.
+            each = {t: _prepare_seconds(settings, t, s, units["bytes"], rates) for t, s in rates.prepare.items()}
+            beside_scan = each.get("tokenizer", 0.0)
+            first = [seconds for task, seconds in each.items() if task != "tokenizer"]
+            slots = min(workers, len(first)) or 1
+            wall = max(max(first, default=0.0), sum(first) / slots)
+            stages.append(StagePlan(name, len(each), sum(each.values()), wall))
             continue
         if name == "scan":
             tasks = sum(max(c.files, c.text_bytes / MOST_TEXT) for c in corpora)
@@ -214,6 +217,8 @@ def make_plan(
         # What is long starts first: a stage lasts as long as its longest task, or until all others are done.
         spread = (max(0.0, cpu - alone) + rates.dispatch_seconds * tasks) / workers
         longest = max((_longest_work(c, name) for c in corpora), default=0.0) * rate.per_unit
+        if name == "scan":
+            spread, longest = spread + beside_scan / workers, max(longest, beside_scan)
         stages.append(StagePlan(name, tasks, cpu, max(spread, longest) + alone))
     folders = {name: f.per_unit * units[f.unit] + f.per_file * files for name, f in rates.folders.items()}
     phases = []

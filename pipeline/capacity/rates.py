@@ -112,14 +112,23 @@ class _Measured:
 
 
 class _Clock(Silent):
-    """Wall seconds by stage, as the engine reports them."""
+    """Wall seconds by stage, as the engine reports them; of stages side by side those of the one that began first."""
 
     def __init__(self) -> None:
         self.wall: dict[str, float] = {}
+        self._open: list[str] = []
+        self._told = 0.0
+
+    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None:
+        if not self._open:
+            self._told = time.monotonic()
+        self._open.append(name)
 
     def stage_done(self, name: str, seconds: float) -> None:
-        part = name.split(".")[0]
-        self.wall[part] = self.wall.get(part, 0.0) + seconds
+        now, part = time.monotonic(), self._open[0].split(".")[0]
+        self.wall[part] = self.wall.get(part, 0.0) + now - self._told
+        self._told = now
+        self._open.remove(name)
 
 
 def measure(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..run.records import LOOSE, LOOSE_IN_STORE, PART_RECORDS, Record, StepRecor
 from .keys import TaskKeys, task_key
 from .lists import FileLists
 from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts
-from .tasks import TASK_MEMORY, Executor, Outcome, Planned, Progress, Result, Silent, Task, Waiting
+from .tasks import TASK_MEMORY, Executor, Outcome, Planned, Progress, Result, Silent, Step, Task, Waiting
 
 ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
@@ -50,6 +50,26 @@ class _Reused:
 
 
 @dataclass
+class _Running:
+    """A step under way."""
+
+    name: str
+    first: int
+    """Index of its first task."""
+    records: StepRecords
+    todo: list[Planned]
+    results: list[Any]
+    """By task; None: there is none yet."""
+    unsettled: list[Record]
+    """What has a record of its own and is no part yet."""
+    outdated: list[str]
+    """Files that its tasks have published before, under other keys."""
+    left: int
+    """Tasks that have not ended."""
+    began: float = field(default_factory=time.monotonic)
+
+
+@dataclass
 class Engine:
     """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
 
@@ -62,8 +82,8 @@ class Engine:
     """Stage -> (tasks whose finished output was reused, tasks)."""
     finished: dict[str, pa.Table] = field(default_factory=dict)
     """Stage -> what its tasks published, for the manifest: see `run/published.py`."""
-    _records: StepRecords | None = None
-    """Of the step that was looked at last."""
+    _records: dict[str, StepRecords] = field(default_factory=dict)
+    """Of the steps that are looked at now."""
     _looks_again: float = 0.0
     _trusted_until: int = 1 << 63
 
@@ -79,64 +99,87 @@ class Engine:
         Raises:
             StageFailed: a task failed; nothing of the step is taken for finished that is not.
         """
-        began = time.monotonic()
-        names = [t.name for t in tasks]
-        assert len(set(names)) == len(names), f"task names of {step} are not unique"
-        keys = TaskKeys(step, version)
-        planned = [Planned(i, task, keys.of(task.args)) for i, task in enumerate(tasks)]
-        records = self._records_of(step)
-        results, unsettled = self._reuse(records, planned)
-        todo = [p for p in planned if results[p.index] is None]
+        return self.run_beside([Step(step, version, tasks)])[0]
+
+    def run_beside(self, steps: Sequence[Step]) -> list[list[Any]]:
+        """Run steps that do not wait for each other, one beside the other; the results of each in the order of its tasks.
+
+        Raises:
+            StageFailed: as `run`.
+        """
+        running, count = list[_Running](), 0
+        for step in steps:
+            running.append(self._begin(step, count))
+            count += len(step.tasks)
+        for r in running:
+            if not r.left:
+                self.progress.stage_done(r.name, time.monotonic() - r.began)
+        lists = FileLists(self.paths)
+        todo = [p for r in running for p in r.todo]
         # The last to start should be a short one.
         todo.sort(key=lambda p: (not p.task.unweighed, -p.task.weight))
-        self.reused[step] = (len(tasks) - len(todo), len(tasks))
-        self.progress.stage(step, len(todo), sum(p.task.weight for p in todo), len(tasks) - len(todo))
-        outdated = [name for p in todo if (was := records.found.get(p.task.name)) for name in was.outputs]
-        records.drop(p.task.name for p in todo)
-        lists = FileLists(self.paths)
         try:
             given = [replace(p, task=replace(p.task, args=lists.without_long_sets(p.task.args))) for p in todo]
-            self._run(records, given, results, unsettled)
+            self._run({r.name: r for r in running}, given)
         finally:
             lists.remove()
-        if len(unsettled) > (LOOSE_IN_STORE if isinstance(self.paths.root, store.Mirrored) else LOOSE):
-            records.settle(unsettled)
-        self._records = None
-        self.progress.stage_done(step, time.monotonic() - began)
+            self._records.clear()
+        for r in running:
+            if len(r.unsettled) > (LOOSE_IN_STORE if isinstance(self.paths.root, store.Mirrored) else LOOSE):
+                r.records.settle(r.unsettled)
+            self.finished[r.name] = table_of((self.paths.name_of(a), a) for a in artifacts_in(r.results))
         keep_log(self.paths.timings("tasks.jsonl"))
-        self.finished[step] = table_of((self.paths.name_of(a), a) for a in artifacts_in(results))
-        remove_outdated(self.paths, outdated, self.finished)
+        for r in running:
+            remove_outdated(self.paths, r.outdated, self.finished)
         if time.monotonic() >= self._looks_again:
-            self._look(step)
-        return results
+            self._look(running[-1].name)
+        return [r.results for r in running]
 
-    def _records_of(self, step: str) -> StepRecords:
-        if self._records is None or self._records.step != step:
-            self._records = StepRecords(self.paths, step)
-        return self._records
-
-    def _run(self, records: StepRecords, todo: list[Planned], results: list[Any], unsettled: list[Record]) -> None:
-        """Run tasks, those that a worker or a disk lost again, and put what they return into `results`.
+    def _begin(self, step: Step, first: int) -> _Running:
+        """What of a step has yet to be run.
 
         Args:
-            unsettled: what has a record of its own; the tasks' are added, and taken out where they become a part.
+            first: index of its first task.
         """
-        step = records.step
+        names = [t.name for t in step.tasks]
+        assert len(set(names)) == len(names), f"task names of {step.name} are not unique"
+        keys = TaskKeys(step.name, step.version)
+        planned = [Planned(first + i, task, keys.of(task.args), step.name) for i, task in enumerate(step.tasks)]
+        records = self._records_of(step.name)
+        results, unsettled = self._reuse(records, planned)
+        todo = [p for p, result in zip(planned, results, strict=True) if result is None]
+        self.reused[step.name] = (len(names) - len(todo), len(names))
+        self.progress.stage(step.name, len(todo), sum(p.task.weight for p in todo), len(names) - len(todo))
+        outdated = [name for p in todo if (was := records.found.get(p.task.name)) for name in was.outputs]
+        records.drop(p.task.name for p in todo)
+        todo = [replace(p, replaces=records.is_loose(p.task.name)) for p in todo]
+        return _Running(step.name, first, records, todo, results, unsettled, outdated, len(todo))
+
+    def _records_of(self, step: str) -> StepRecords:
+        if step not in self._records:
+            self._records[step] = StepRecords(self.paths, step)
+        return self._records[step]
+
+    def _run(self, running: Mapping[str, _Running], todo: Sequence[Planned]) -> None:
+        """Run tasks, those that a worker or a disk lost again, and put what they return into the results of their step."""
         held = self.paths.lease
         # No task asks when they began.
         paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
-        todo = [replace(p, replaces=records.is_loose(p.task.name)) for p in todo]
-        for planned, outcome, attempts in self._attempts(step, todo, paths, self._time):
+        for planned, outcome, attempts in self._attempts(next(iter(running)), todo, paths, self._time):
+            step = running[planned.step]
             if outcome.result is None:
                 keep_log(self.paths.timings("tasks.jsonl"))
-                self._look(step)
-                raise StageFailed(self._describe(step, planned.task, outcome, attempts))
-            results[planned.index] = outcome.result
-            self.progress.task_done(step, planned.task.weight)
-            unsettled.append(record_of(paths, planned.task.name, planned.key, outcome.recorded, outcome.result))
-            if len(unsettled) >= PART_RECORDS:
-                records.settle(unsettled)
-                unsettled.clear()
+                self._look(step.name)
+                raise StageFailed(self._describe(step.name, planned.task, outcome, attempts))
+            step.results[planned.index - step.first] = outcome.result
+            self.progress.task_done(step.name, planned.task.weight)
+            step.unsettled.append(record_of(paths, planned.task.name, planned.key, outcome.recorded, outcome.result))
+            if len(step.unsettled) >= PART_RECORDS:
+                step.records.settle(step.unsettled)
+                step.unsettled.clear()
+            step.left -= 1
+            if not step.left:
+                self.progress.stage_done(step.name, time.monotonic() - step.began)
 
     def _attempts(
         self, step: str, todo: Sequence[Planned], paths: RunPaths, told: Callable[[str, Task[Any], int, Outcome], None]
@@ -152,7 +195,7 @@ class Engine:
         for index, outcome in self.executor.run(waiting, paths, step, self.progress):
             attempts[index] += 1
             planned = asked[index]
-            told(step, planned.task, attempts[index], outcome)
+            told(planned.step, planned.task, attempts[index], outcome)
             if outcome.result is None and outcome.transient and attempts[index] < ATTEMPTS:
                 # Alone, so that it is known which one of a bundle ends its worker. What has no key leaves no record.
                 task = replace(planned.task, shares=False)
@@ -192,7 +235,7 @@ class Engine:
         sizes = weights or [1] * len(arguments)
         tasks = [Task(f"{i:05d}", function, each, w) for i, (each, w) in enumerate(zip(arguments, sizes, strict=True))]
         self.progress.stage(step, len(tasks), sum(sizes), 0)
-        todo = [Planned(i, task, "", replaces=False) for i, task in enumerate(tasks)]
+        todo = [Planned(i, task, "", step, replaces=False) for i, task in enumerate(tasks)]
         for planned, outcome, _ in self._attempts(step, todo, self.paths, lambda *_: None):
             if outcome.result is None:
                 raise StageFailed(f"{step} failed: {outcome.error}")
@@ -260,8 +303,8 @@ class Engine:
             return
         self._trusted_until = since
         forget_since(self.paths, since)
-        if self._records:
-            self._records.forget_since(since)
+        for records in self._records.values():
+            records.forget_since(since)
 
     def _look(self, step: str) -> None:
         """Is what earlier stages published still what they wrote? Otherwise the next run makes it again.

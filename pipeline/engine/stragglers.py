@@ -19,10 +19,10 @@ class Stragglers:
     """Tells of each slow task, once."""
 
     def __init__(self, stage: str, tasks: Sequence[Planned], progress: Progress) -> None:
-        self._stage, self._progress = stage, progress
-        self._names = {p.index: p.task.name for p in tasks}
+        self._progress = progress
+        self._names = {p.index: (p.step or stage, p.task.name) for p in tasks}
         self._began: dict[int, float] = {}
-        self._took: deque[float] = deque(maxlen=1000)
+        self._took: dict[str, deque[float]] = {}
         self._told: set[int] = set()
         self._looked = time.monotonic()
 
@@ -32,16 +32,18 @@ class Stragglers:
 
     def ended(self, index: int) -> None:
         """It ended, in whatever way."""
-        self._took.append(time.monotonic() - self._began.pop(index))
+        step = self._names[index][0]
+        self._took.setdefault(step, deque(maxlen=1000)).append(time.monotonic() - self._began.pop(index))
 
     def look(self) -> None:
         """Tell of those that are slow now."""
         now = time.monotonic()
-        if now - self._looked < ASK_SECONDS or len(self._took) < 5:
+        if now - self._looked < ASK_SECONDS:
             return
         self._looked = now
-        limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self._took))
+        known = {step: statistics.median(took) for step, took in self._took.items() if len(took) >= 5}
         for index, began in list(self._began.items()):
-            if index not in self._told and now - began > limit:
-                self._progress.slow(self._stage, self._names[index], now - began)
+            step, name = self._names[index]
+            if step in known and index not in self._told and now - began > max(SLOW_SECONDS, SLOW_TIMES * known[step]):
+                self._progress.slow(step, name, now - began)
                 self._told.add(index)

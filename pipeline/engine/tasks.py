@@ -56,6 +56,17 @@ class Task(Generic[Result]):
     memory: int = TASK_MEMORY
 
 
+@dataclass(frozen=True)
+class Step:
+    """Tasks that the engine runs together, under one name."""
+
+    name: str
+    version: int
+    """Of the stage, a part of every key."""
+    tasks: Sequence[Task[Any]]
+    """Their names are unique among them."""
+
+
 class Progress(Protocol):
     """What a front end is told; the pipeline itself prints nothing."""
 
@@ -101,7 +112,7 @@ class Outcome:
 
 def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
     """Run a task and publish its completion record. Runs on a worker; never raises for the task's own failures."""
-    task = planned.task
+    task, step = planned.task, planned.step or step
     began = time.monotonic()
     result, error, trace, transient, recorded = None, "", "", False, 0
     try:
@@ -132,12 +143,15 @@ def attempt_each(bundle: Sequence[Planned], paths: RunPaths, step: str) -> list[
 
 @dataclass(frozen=True)
 class Planned:
-    """A task with its key, and its place among the tasks of its step."""
+    """A task with its key."""
 
     index: int
+    """Its place among the tasks that run together."""
     task: Task[Any]
     key: str
     """Empty: it only looks, or only deletes, and no record is left of it."""
+    step: str = ""
+    """The one that it is of, where it runs beside the tasks of another."""
     replaces: bool = True
     """There may be a record of it, from another key or an attempt that was lost. A store is asked only for what it has."""
 
@@ -248,15 +262,17 @@ class InProcess:
             yield planned.index, attempt(planned, paths, step)
 
 
-def portions(items: Sequence[Item], size: Callable[[Item], int], total: int, most: int = 0) -> list[list[Item]]:
+def portions(
+    items: Sequence[Item], size: Callable[[Item], int], total: int, most: int = 0, least: int = 0
+) -> list[list[Item]]:
     """Consecutive items together, so that there are at most about so many portions of what has `total` in all.
 
-    Where that is little, each item is a portion of its own.
+    Where that is little, each item of `least` is a portion of its own.
 
     Args:
         most: 0: `MOST_TASKS`.
     """
-    least = total // (most or MOST_TASKS)
+    least = max(least, total // (most or MOST_TASKS))
     found: list[list[Item]] = []
     held = least
     for item in items:

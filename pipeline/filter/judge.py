@@ -120,25 +120,50 @@ class FilteredGroup:
     filtered: Artifact
     """`FILTERED_SCHEMA`."""
     verdicts: tuple[Verdict, ...]
-    rules: Artifact
-    """`RuleCounts` as JSON."""
     entries: tuple[int, ...]
     """Places of the exclude list's entries that name a document."""
 
 
-def filter_group(
-    group: Group, signals: Sequence[Artifact], settings: FilterSettings, exclude: Artifact | None, paths: RunPaths
-) -> FilteredGroup:
-    """Judge every document of a group into ``filtered/``.
+@dataclass(frozen=True)
+class FilteredGroups:
+    """What the filter says of some groups."""
+
+    groups: tuple[FilteredGroup, ...]
+    rules: Artifact
+    """`RuleCounts` of all of them as JSON."""
+
+
+def filter_groups(
+    groups: Sequence[Group],
+    signals: Sequence[Sequence[Artifact]],
+    settings: FilterSettings,
+    exclude: Artifact | None,
+    paths: RunPaths,
+) -> FilteredGroups:
+    """Judge every document of some groups into ``filtered/``.
 
     Args:
-        signals: of each file of the group.
+        signals: by group, of each of its files.
         exclude: the prepared exclude list.
     """
+    rules = RuleCounts()
+    found = [_filter(g, own, settings, exclude, rules, paths) for g, own in zip(groups, signals, strict=True)]
+    return FilteredGroups(tuple(found), rules.write(paths.counts(f"rules/{groups[0].name}.json")))
+
+
+def _filter(
+    group: Group,
+    signals: Sequence[Artifact],
+    settings: FilterSettings,
+    exclude: Artifact | None,
+    rules: RuleCounts,
+    paths: RunPaths,
+) -> FilteredGroup:
+    """One group; its documents are added to the counts of the rules."""
     taken_out = load_excluded(exclude)
     columns = list(dict.fromkeys([*settings.columns, *taken_out.columns]))
     entries: set[int] = set()
-    verdicts, rules = Verdicts(), RuleCounts()
+    verdicts = Verdicts()
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
         for scanned in signals:
             for batch in signal_batches(scanned.file, columns):
@@ -151,8 +176,7 @@ def filter_group(
                     verdicts[group.corpus, row["subset"], row["reason"]] += row["count_all"]
                 rules.add(failed)
                 out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
-    counted = rules.write(paths.counts(f"rules/{group.name}.json"))
-    return FilteredGroup(out.artifact, verdicts.listed(), counted, tuple(sorted(entries)))
+    return FilteredGroup(out.artifact, verdicts.listed(), tuple(sorted(entries)))
 
 
 def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[tuple[str, np.ndarray]]:

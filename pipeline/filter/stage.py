@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.engine import Engine
-from ..engine.tasks import Task
+from ..engine.tasks import Task, portions
 from ..run.identity import Group
 from ..signals.scan import FileSignals
 from .exclude import PreparedExclude, load_excluded
-from .judge import FilteredGroup, FilterSettings, filter_group
+from .judge import FilteredGroup, FilterSettings, filter_groups
 from .rules import RuleCounts, sum_rules
 
 VERSION = 6
+TASK_TEXT = 64 << 20
+"""Bytes of text whose signals one task judges at least, if there are as many: half a second."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,18 @@ def filter_documents(
         exclude: the documents to take out on request, whatever the thresholds say.
     """
     listed = exclude.file if exclude else None
+    together = portions(groups, _text, sum(map(_text, groups)), least=TASK_TEXT)
     tasks = [
         Task(
-            g.name,
-            filter_group,
-            (g, [signals[f.table].signals for f in g.files], settings, listed, engine.paths),
-            weight=max(g.text, 1),
+            some[0].name,
+            filter_groups,
+            (some, [[signals[f.table].signals for f in g.files] for g in some], settings, listed, engine.paths),
+            weight=sum(map(_text, some)),
         )
-        for g in groups
+        for some in together
     ]
-    results = engine.run("filter", VERSION, tasks)
+    counted = engine.run("filter", VERSION, tasks)
+    results = [result for of_some in counted for result in of_some.groups]
     found: dict[str, Any] = {}
     if listed:
         entries = load_excluded(listed).entries
@@ -72,5 +76,9 @@ def filter_documents(
             "entries": len(entries),
             "without_document": [entry for i, entry in enumerate(entries) if i not in named],
         }
-    rules = sum_rules(engine, VERSION, [result.rules for result in results])
+    rules = sum_rules(engine, VERSION, [of_some.rules for of_some in counted])
     return Filtered({g.name: result for g, result in zip(groups, results, strict=True)}, rules, found)
+
+
+def _text(group: Group) -> int:
+    return max(group.text, 1)

@@ -28,6 +28,8 @@ VERSION = 1
 KINDS = {"url": "url_hash", "id": "native_id_hash", "hash": "content_hash"}
 """Kind of a lookup -> the column of signals that it is by."""
 PART_ROWS = 1 << 20
+WRITERS = 4096
+"""About so many tasks at most write the parts."""
 RECORD = np.dtype([("key", "<u8"), ("id", "<u8")])
 _SCHEMA = pa.schema([pa.field("key", pa.uint64(), nullable=False), pa.field("doc_id", pa.uint64(), nullable=False)])
 
@@ -58,17 +60,17 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
         files = [a for shuffled in moved for a in shuffled.files[kind]]
         step, folder = f"mix.lookup_merge.{kind}", paths.mix(f"lookup-merged/{kind}")
         whole[kind] = bring_together(engine, step, VERSION, files, levels, Records(RECORD), folder)
+    places = [
+        (whole[kind].of(part), paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet"))
+        for kind in KINDS
+        for part in range(parts)
+    ]
     engine.run(
         "mix.lookup",
         VERSION,
         [
-            Task(
-                f"{kind}-{part:05d}",
-                write_part,
-                (whole[kind].of(part), paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet")),
-            )
-            for kind in KINDS
-            for part in range(parts)
+            Task(some[0][1].stem, write_parts, tuple(zip(*some, strict=True)))
+            for some in portions(places, lambda _: 1, len(places), WRITERS)
         ],
     )
 
@@ -107,18 +109,22 @@ def _keys(values: pa.Array) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class LookupPart:
-    """One sorted part of an index."""
+class LookupParts:
+    """Sorted parts of indices."""
 
-    file: Artifact
+    files: tuple[Artifact, ...]
 
 
-def write_part(part: Partition, path: Path) -> LookupPart:
-    """Reduce: one sorted part of an index."""
+def write_parts(parts: Sequence[Partition], places: Sequence[Path]) -> LookupParts:
+    """Reduce: the rows of some partitions, sorted, each as a file."""
+    return LookupParts(tuple(_write(part, path) for part, path in zip(parts, places, strict=True)))
+
+
+def _write(part: Partition, path: Path) -> Artifact:
     rows = read_records(part.files, part.place, RECORD)
     rows = rows[np.lexsort((rows["id"], rows["key"]))]
     with parquet_writer(path, _SCHEMA) as out:
         table = pa.Table.from_arrays([pa.array(rows["key"]), pa.array(rows["id"])], schema=_SCHEMA)
         for batch in table.to_batches(1 << 16):
             out.write(batch)
-    return LookupPart(out.artifact)
+    return out.artifact

@@ -19,7 +19,7 @@ from ..engine.engine import Engine
 from ..engine.rows import Rows
 from ..engine.shuffle import Records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Task, portions
+from ..engine.tasks import Step, Task, portions
 from ..engine.two_level import bring_together, plan_levels
 from ..prepare.tokenizer import PreparedTokenizer
 from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, remove, write_json
@@ -146,9 +146,14 @@ class _MixSteps:
         self.settings = self.settings.expanded(self.cells, natural)
         documents = [group.file for group in listed]
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
-        packed = self.pack(training, documents, plan)
+        asked = self.held_out_set()
+        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [])
         self.write(packed)
-        held = self.hold_out()
+        held: held_out.HeldOutSet | None = None
+        if asked:
+            held = beside[0][0]
+            split = _WrittenSplit(asked.block_length, held.tokens, held.files)
+            self.describe("held_out", self.paths.held_out, [split], {}, asked.masked)
         parts = self.write_index(packed)
         return Mixed(mixture_json(self.settings, self.cells, plan, packed, held), parts)
 
@@ -166,10 +171,12 @@ class _MixSteps:
             masked,
         )
 
-    def pack(self, groups: Sequence[TokenGroup], documents: Sequence[Artifact], plan: MixPlan) -> list[PackedSet]:
-        """Documents to blocks, in no order yet."""
+    def pack(
+        self, groups: Sequence[TokenGroup], documents: Sequence[Artifact], plan: MixPlan, beside: Sequence[Step]
+    ) -> tuple[list[PackedSet], list[list[Any]]]:
+        """Documents to blocks, in no order yet; with the results of the steps beside it."""
         layout = self.lay_out(plan, len(groups))
-        moved = self.engine.run(
+        shuffle = Step(
             "mix.shuffle",
             VERSION,
             [
@@ -192,6 +199,7 @@ class _MixSteps:
                 for group, facts in zip(groups, documents, strict=True)
             ],
         )
+        moved, *others = self.engine.run_beside([shuffle, *beside])
         partitions = self.documents_of(layout, moved)
         packed = self.engine.run(
             "mix.pack",
@@ -227,7 +235,7 @@ class _MixSteps:
             )
             folder = self.paths.phase(self.settings.phases[phase].name) / str(length)
             found.append(PackedSet.of(s, phase, length, layout.shapes[s].masked, parts[s], ordered, folder))
-        return found
+        return found, others
 
     def documents_of(
         self, layout: _Layout, moved: Sequence[assign.ShuffledDocuments]
@@ -365,8 +373,8 @@ class _MixSteps:
         task = Task(name, describe_set, (info, files, sizes, card, folder))
         self.engine.run(f"mix.describe.{name}", VERSION, [task])
 
-    def hold_out(self) -> held_out.HeldOutSet | None:
-        """The held-out documents, where there are any."""
+    def held_out_set(self) -> _HeldOut | None:
+        """What is known of the held-out set before it is written; None where there are no such documents."""
         groups = sorted((g for g in self.groups if g.held_out), key=lambda g: g.name)
         shards = [s for g in groups for s in g.shards]
         if not shards:
@@ -374,12 +382,10 @@ class _MixSteps:
         length = self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
         masked = any(self.cells[shard.cell].chat for shard in shards)
         shape = self.shape(len(self.settings.sets), length, Levels(1), masked)
-        folder = self.paths.held_out / str(length)
-        task = Task("held_out", held_out.write_held_out, (shards, shape, folder))
-        written = self.engine.run("mix.held_out", VERSION, [task])[0]
-        split = _WrittenSplit(length, written.tokens, written.files)
-        self.describe("held_out", self.paths.held_out, [split], {}, masked)
-        return written
+        task = Task(
+            "held_out", held_out.write_held_out, (shards, shape, self.paths.held_out / str(length)), unweighed=True
+        )
+        return _HeldOut(length, masked, Step("mix.held_out", VERSION, [task]))
 
     def write_index(self, packed: Sequence[PackedSet]) -> FileSet:
         """From documents to blocks."""
@@ -441,6 +447,16 @@ class _Layout:
     def first(self, set_index: int) -> int:
         """Place of a set's first partition among those of all sets."""
         return sum(self.partitions[:set_index])
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """The held-out set that is to be written."""
+
+    block_length: int
+    masked: bool
+    step: Step
+    """Of one task."""
 
 
 @dataclass(frozen=True)

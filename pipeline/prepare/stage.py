@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from ...tokenize.model import TokenizerSettings
 from ..engine.engine import Engine
-from ..engine.tasks import Task
+from ..engine.tasks import Step, Task
 from ..filter.exclude import PreparedExclude, prepare_exclude, read_lists
+from ..run.artifacts import RunPaths
 from ..run.identity import SourceFile
 from ..signals.scan import ModelFiles
 from ..sources.listing import NamedFile
@@ -20,20 +21,20 @@ from .tokenizer import PreparedTokenizer, prepare_tokenizer, seeds_of
 from .urls import PreparedUrls, prepare_urls
 
 VERSION = 4
+TOKENIZER_STEP = "prepare.tokenizer"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedForScan:
     """What has to exist before the first read; None where the recipe asks for none."""
 
-    tokenizer: PreparedTokenizer
     quality: PreparedQuality | None = None
     contamination: PreparedContamination | None = None
     urls: PreparedUrls | None = None
     exclude: PreparedExclude | None = None
 
     @property
-    def for_scan(self) -> ModelFiles:
+    def models(self) -> ModelFiles:
         """What of it scan reads."""
         return replace(
             ModelFiles.installed(),
@@ -50,39 +51,60 @@ class Prepared:
         return [f"no quality model for {domain}, its formula is used: {why}" for domain, why in skipped.items()]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that prepare makes; None where the recipe asks for none."""
+
+    tokenizer: PreparedTokenizer
+    quality: PreparedQuality | None = None
+    contamination: PreparedContamination | None = None
+    urls: PreparedUrls | None = None
+    exclude: PreparedExclude | None = None
+
+    @classmethod
+    def of(cls, tokenizer: PreparedTokenizer, others: PreparedForScan) -> Prepared:
+        return cls(tokenizer, others.quality, others.contamination, others.urls, others.exclude)
+
+
+def tokenizer_step(
+    files: Sequence[SourceFile], barred: Sequence[SubsetName], tokenizer: TokenizerSettings, seed: int, paths: RunPaths
+) -> Step:
+    """The step that makes the tokenizer, which scan does not wait for. It is a single long task.
+
+    Args:
+        files: of the run; held-out ones train nothing.
+        barred: subsets that the licence policy excludes; they train nothing either.
+    """
+    training = [f for f in files if not f.held_out]
+    named = NamedFile.of(tokenizer.model) if tokenizer.model else None
+    # Where a named model lies is no fact of it.
+    asked = replace(tokenizer.of_model, model="")
+    arguments = (files_read(training, seeds_of(named, seed)), barred, named, asked, seed, paths)
+    return Step(TOKENIZER_STEP, VERSION, [Task("tokenizer", prepare_tokenizer, arguments, unweighed=True)])
+
+
 def prepare(
     engine: Engine,
     files: Sequence[SourceFile],
     barred: Sequence[SubsetName],
-    tokenizer: TokenizerSettings,
     quality: QualitySettings,
     contamination: ContaminationSettings,
     url_lists: Sequence[str],
     exclude_lists: Sequence[str],
     seed: int,
     id_salt: int,
-) -> Prepared:
-    """Make what the recipe asks for, each in a task of its own.
+) -> PreparedForScan:
+    """Make what the recipe asks for and scan reads, each in a task of its own.
 
     Args:
-        files: of the run; held-out ones train nothing.
-        barred: subsets that the licence policy excludes; they train nothing either.
+        files, barred: as in `tokenizer_step`.
 
     Raises:
-        ValueError: a list, a benchmark or the tokenizer model cannot be read; names it.
+        ValueError: a list or a benchmark cannot be read; names it.
     """
     training = [f for f in files if not f.held_out]
-    named = NamedFile.of(tokenizer.model) if tokenizer.model else None
     paths = engine.paths
-    # Where a named model lies is no fact of it.
-    asked = replace(tokenizer.of_model, model="")
-    tasks: list[Task[object]] = [
-        Task(
-            "tokenizer",
-            prepare_tokenizer,
-            (files_read(training, seeds_of(named, seed)), barred, named, asked, seed, paths),
-        ),
-    ]
+    tasks: list[Task[object]] = []
     if quality.domains:
         tasks.append(Task("quality", prepare_quality, (files_read(training, [seed]), barred, quality, seed, paths)))
     if contamination.benchmarks:
@@ -95,4 +117,5 @@ def prepare(
         entries = read_lists(exclude_lists, sorted({f.corpus for f in files}), id_salt)
         tasks.append(Task("exclude", prepare_exclude, (entries, paths)))
     results = engine.run("prepare", VERSION, tasks)
-    return Prepared(**{task.name: result for task, result in zip(tasks, results, strict=True)})  # type: ignore[arg-type]
+    made = {task.name: result for task, result in zip(tasks, results, strict=True)}
+    return PreparedForScan(**made)  # type: ignore[arg-type]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.records import artifacts_in
-from ..engine.tasks import Task
+from ..engine.tasks import Step, Task
 from ..run.identity import SourceFile, cut_by_rows
 from ..sources import pieces
 from .plugins import with_version
@@ -29,34 +30,38 @@ class Scanned:
     """By `SourceFile.table`."""
 
 
-def scan(engine: Engine, files: Sequence[SourceFile], settings: ScanSettings, models: ModelFiles) -> Scanned:
-    """Read every document once and store what is known of it.
+def scan(
+    engine: Engine, files: Sequence[SourceFile], settings: ScanSettings, models: ModelFiles, beside: Sequence[Step] = ()
+) -> tuple[Scanned, list[list[Any]]]:
+    """Read every document once and store what is known of it; with the results of the steps beside it.
 
     Args:
         models: what of `prepare` scan reads; a change of the rest repeats no scan.
+        beside: what does not wait for it, nor it for them.
     """
     settings = replace(settings, plugins=tuple(map(with_version, settings.plugins)))
     cut = pieces.cut_files(engine, files)
     tasks = [_task(f, settings, models, engine) for f in cut]
     sources, scanned = list[SourceFile](), dict[str, FileSignals]()
-    for file, result in zip(cut, engine.run("scan", VERSION, tasks), strict=True):
+    results, *others = engine.run_beside([Step("scan", VERSION, tasks), *beside])
+    for file, result in zip(cut, results, strict=True):
         for piece, signals in _pieces(file, result):
             sources.append(piece)
             scanned[piece.table] = signals
     used = list(_up_to_damage(sources, scanned))
     files_read = {f.table: scanned.pop(f.table) for f in used}
     engine.disown("scan", artifacts_in(scanned))
-    return Scanned(used, files_read)
+    return Scanned(used, files_read), others
 
 
 def _task(
     file: SourceFile, settings: ScanSettings, models: ModelFiles, engine: Engine
 ) -> Task[FileSignals | ScannedPieces]:
     weight, unweighed = max(file.text, 1), not file.size
-    if file.piece or file.text <= pieces.MOST_TEXT:
+    if file.piece or file.text <= pieces.ROWS_TEXT:
         arguments = (file, settings, models, engine.paths)
         return Task(file.table, scan_file, arguments, weight, unweighed, shares=True)
-    return Task(file.table, scan_in_pieces, (file, settings, models, pieces.MOST_TEXT, engine.paths), weight, unweighed)
+    return Task(file.table, scan_in_pieces, (file, settings, models, pieces.ROWS_TEXT, engine.paths), weight, unweighed)
 
 
 def _pieces(file: SourceFile, scanned: FileSignals | ScannedPieces) -> list[tuple[SourceFile, FileSignals]]:

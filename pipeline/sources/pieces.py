@@ -5,7 +5,8 @@
     Parquet                      before row groups, by the footer alone
 
 Cuts follow from the file and from constants, never from the machine. Whatever begins within a line, a frame or a row group
-belongs to the piece before. gz, single frames, Arrow files and what other readers read stay whole.
+belongs to the piece before. gz, single frames, Arrow files and what other readers read stay whole;
+the tables that scan makes of them are cut all the same (`signals/stage.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ PLAIN, TABLE = (".jsonl", ".json"), ".parquet"
 """Suffixes of the files that can always be cut; of compressed ones only their frames tell."""
 MOST_TEXT = 512 << 20
 """Bytes of text from which a file is cut; pieces are between half of it and all, but for what stays whole in them."""
+ROWS_TEXT = 4 * MOST_TEXT
+"""Bytes of text from which a file that stays whole is cut while it is scanned, and with which such a piece is full. One task
+reads all of them, so that they need only be small enough for the steps that do not read text."""
 MOST_PER_BYTE = 8
 """Most bytes of text that a byte of compressed text or of Parquet is expected to hold: smaller files are not looked at."""
 RANGES = 8

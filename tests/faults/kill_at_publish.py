@@ -110,7 +110,7 @@ def _told() -> tuple[Path, dict[tuple[str, int], Kill], int]:
 def attempt_that_may_die(planned: Any, paths: Any, step: str) -> Any:
     """`attempt` of the engine, in a process whose publishes are counted."""
     global _stage
-    _stage = step.split(".")[0]
+    _stage = (planned.step or step).split(".")[0]
     Publication.__init__, Publication.write, Publication.commit = begin, write, commit  # type: ignore[method-assign]
     return _attempt(planned, paths, step)
 

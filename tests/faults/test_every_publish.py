@@ -107,7 +107,7 @@ class Failing(InProcess):
                     self.failures[fault.__name__, moment] += 1
                     planned = replace(planned, replaces=True)  # as the engine asks again
                     # Nothing vouches for outputs that are not whole.
-                    record = StepRecords(paths, step).found.get(planned.task.name)
+                    record = StepRecords(paths, planned.step).found.get(planned.task.name)
                     done = record is not None and record.key == planned.key
                     last = fault is Crash and moment == "after" and done
                     assert not done or last, (step, planned.task.name, publish, moment)

@@ -326,7 +326,7 @@ def test_tables_that_stand_for_gigabytes_are_read_in_bounded_memory(tmp_path: Pa
 def test_more_subsets_than_a_run_can_tell_apart_are_refused() -> None:
     """Every two of them have a cell in the overlap: twelve thousand names in 89 KB would take gigabytes."""
     verdicts = tuple(Verdict("web", f"s{i}", "", 1) for i in range(MAX_SUBSETS + 1))
-    filtered = FilteredGroup(Artifact("", 0, 0, ""), verdicts, Artifact("", 0, 0, ""), ())
+    filtered = FilteredGroup(Artifact("", 0, 0, ""), verdicts, ())
     with pytest.raises(ValueError, match=r"2,049 subsets, 2,049 of them in web, are more than a run can tell apart"):
         dedupe(
             Engine(RunPaths(Path("/run")), InProcess()), [], {}, {"web": filtered}, DedupeSettings(), MinHashSettings()

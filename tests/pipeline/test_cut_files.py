@@ -90,6 +90,7 @@ def test_a_run_of_cut_files_is_the_run_of_whole_ones(
     summary, _ = curate(settings, whole)
     stored = tokens_of_last(whole)
     monkeypatch.setattr(pieces, "MOST_TEXT", 60_000)
+    monkeypatch.setattr(pieces, "ROWS_TEXT", 60_000)
     monkeypatch.setattr(identity, "GROUP_TEXT", 30_000)
     monkeypatch.setattr(rows, "BATCH_BYTES", 10_000)
     of_pieces, _ = curate(settings, cut)

@@ -24,7 +24,7 @@ import yaml
 from fox1.pipeline.curate import CurateSettings, curate
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Waiting
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.artifacts import STAGES, RunPaths
 from fox1.recipes.json_schema import resolved
 from fox1.recipes.load import PACKAGE, load_recipe
 from fox1.recipes.schema import Recipe
@@ -245,8 +245,9 @@ class StopsAtWork(InProcess):
 
     def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         if waiting:
-            self.stages.append(step.split(".")[0])
-            if self.stages[-1] not in self.through:
+            now = {p.step.split(".")[0] for p in waiting.tasks}
+            self.stages += [s for s in STAGES if s in now and s not in self.stages]
+            if not now <= set(self.through):
                 raise Stopped
         yield from super().run(waiting, paths, step, progress)
 

@@ -22,9 +22,34 @@ def test_a_log_says_how_far_a_long_stage_is(
         progress.stage_done("scan", 80.0)
         progress.stage("filter", 1, 1, 0)
         progress.task_done("filter", 1)
+        progress.stage_done("filter", 0.0)
     # The second task ends 40 s after the stage began; the third 20 s after that line; after the last nothing is left.
     assert capsys.readouterr().err.splitlines() == [
         "scan: 2 of 4 tasks, 0.1 MB/s, 0:00:40 left",
         "scan          80.0 s  4 tasks, 2 reused",
+        "filter         0.0 s  1 task",
+    ]
+
+
+def test_stages_side_by_side_are_each_told_of_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(bars_module.time, "monotonic", lambda: clock[0])
+    with StageBars() as bars:
+        bars.stage("prepare", 2, 2, 0)
+        clock[0] += 3
+        bars.stage_done("prepare", 3.0)
+        bars.stage("scan", 4, 4, 0)
+        bars.stage("prepare.tokenizer", 1, 1, 0)
+        clock[0] += 5
+        bars.stage_done("scan", 5.0)
+        clock[0] += 2
+        bars.stage_done("prepare.tokenizer", 7.0)
+        bars.stage("filter", 1, 1, 0)
+        bars.stage_done("filter", 0.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "prepare       10.0 s  3 tasks",
+        "scan           5.0 s  4 tasks",
         "filter         0.0 s  1 task",
     ]

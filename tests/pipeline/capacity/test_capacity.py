@@ -65,10 +65,14 @@ def test_a_plan_grows_with_its_inputs_and_shrinks_with_cores(rates: Rates, setti
     whole = [c for c in corpora if c.longest_text]
     assert {"pile", "slimpajama"} <= {c.name for c in whole} and all(c.longest_text <= c.text_bytes for c in whole)
     # Of so little work the time is not promised, not even that it takes some.
-    known = replace(rates, stages=rates.stages | {"scan": replace(rates.stages["scan"], per_unit=1e-7)})
+    known = replace(rates, stages=rates.stages | {"scan": replace(rates.stages["scan"], per_unit=1e-7)}, prepare={})
     scan = make_plan(settings, corpora, known, TRAINING, 1000, 1000, 1 << 30).stages[STAGES.index("scan")]
     longest = max(c.longest_text for c in whole) * 1e-7
     assert scan.wall_seconds == pytest.approx(longest) and longest > scan.cpu_seconds / 1_000_000
+    # Nor does the stage end before the tokenizer that is made beside it.
+    known = replace(known, prepare={"tokenizer": 500.0, "quality": 40.0})
+    prepared, scan = make_plan(settings, corpora, known, TRAINING, 1000, 1000, 1 << 30).stages[:2]
+    assert prepared.wall_seconds == 40.0 and scan.wall_seconds >= 500.0
     # 1,000 tokens of 2 GFLOP on one GPU at 40 % of 989 TFLOP/s.
     assert one.phases[0].gpu_hours == pytest.approx(2e12 / (989e12 * 0.4) / 3600)
 

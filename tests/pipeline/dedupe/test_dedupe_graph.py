@@ -132,7 +132,7 @@ def write_run(root: Path, docs: list[Doc], decided: dict[int, bool] | None = Non
         subsets = sorted({docs[i].subset for f in group.files for i in by_file[f.corpus, f.path]})
         verdicts = tuple(Verdict(group.corpus, subset, "", 1) for subset in subsets)
         filtered = stored.write(table, paths.filtered(group.name))
-        stored.filtered[group.name] = FilteredGroup(filtered, verdicts, filtered, ())
+        stored.filtered[group.name] = FilteredGroup(filtered, verdicts, ())
     return stored, ids
 
 
@@ -444,5 +444,5 @@ def equal_documents(root: Path, n: int) -> Stored:
         columns = [pa.array(np.arange(size, dtype=np.uint64)), pa.repeat("", size), empty]
         filtered = stored.write(pa.Table.from_arrays(columns, schema=FILTERED_SCHEMA), paths.filtered(group.name))
         kept = (Verdict("a", "s", "", size),)
-        stored.filtered[group.name] = FilteredGroup(filtered, kept, filtered, ())
+        stored.filtered[group.name] = FilteredGroup(filtered, kept, ())
     return stored

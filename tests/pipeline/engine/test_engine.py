@@ -20,6 +20,7 @@ from fox1.pipeline.engine.tasks import (
     Planned,
     Progress,
     Silent,
+    Step,
     Task,
     Waiting,
     attempt,
@@ -72,6 +73,47 @@ def test_a_finished_key_is_not_run_again_and_a_changed_one_is(engine: Engine, tm
     assert [r.n for r in again] == [0, 1, 2] and engine.reused["s"] == (3, 3)
     engine.run("s", 1, tasks(tmp_path, setting="other"))
     assert len(CALLS) == 6
+
+
+class Order(Silent):
+    """What the engine says of steps."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def stage(self, name: str, tasks: int, weight: int, reused: int) -> None:
+        self.said.append(f"{name} begins with {tasks}")
+
+    def stage_done(self, name: str, seconds: float) -> None:
+        self.said.append(f"{name} ends")
+
+
+def test_steps_run_beside_each_other_and_each_has_its_own_records(engine: Engine, tmp_path: Path) -> None:
+    engine.progress = order = Order()
+    light, heavy = tmp_path / "light", tmp_path / "heavy"
+    alone = replace(tasks(heavy)[2], unweighed=True)
+    steps = [Step("s", 1, tasks(light)), Step("s.other", 1, [alone]), Step("s.none", 1, [])]
+    many, one, none = engine.run_beside(steps)
+    assert [r.n for r in many] == [0, 1, 2] and [r.n for r in one] == [2] and none == []
+    # The long one goes first, and a step ends with the last of its own tasks.
+    assert CALLS == ["2.json", "0.json", "1.json", "2.json"]
+    ends = ["s.none ends", "s.other ends", "s ends"]
+    assert order.said == ["s begins with 3", "s.other begins with 1", "s.none begins with 0", *ends]
+    (light / "1.json").unlink()
+    again = Engine(engine.paths, InProcess())
+    assert [[r.n for r in results] for results in again.run_beside(steps)] == [[0, 1, 2], [2], []]
+    assert CALLS[4:] == ["1.json"] and again.reused == {"s": (2, 3), "s.other": (1, 1), "s.none": (0, 0)}
+    assert {line["stage"] for line in task_times(engine.paths)} == {"s", "s.other"}
+    assert len(again.finished["s"]) == 3 and len(again.finished["s.other"]) == 1
+
+
+def test_a_failure_names_the_step_that_it_is_of(engine: Engine, tmp_path: Path) -> None:
+    beside = Step("s.other", 1, [Task("bad", fail, (tmp_path / "x.json", 1, "s"))])
+    with pytest.raises(StageFailed, match="s.other failed on bad: .*row 7 is bad"):
+        engine.run_beside([Step("s", 1, tasks(tmp_path)), beside])
+    engine.run_beside([Step("s", 1, tasks(tmp_path))])
+    # What had ended before the failure is not run again.
+    assert CALLS == ["0.json", "1.json", "2.json"]
 
 
 def test_a_missing_or_cut_output_is_made_again(engine: Engine, tmp_path: Path) -> None:
