@@ -49,7 +49,7 @@ def test_stages_side_by_side_are_each_told_of_once(
         bars.stage("filter", 1, 1, 0)
         bars.stage_done("filter", 0.0)
     assert capsys.readouterr().err.splitlines() == [
-        "prepare       10.0 s  3 tasks",
         "scan           5.0 s  4 tasks",
+        "prepare       10.0 s  3 tasks",
         "filter         0.0 s  1 task",
     ]
