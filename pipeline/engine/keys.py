@@ -17,7 +17,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,10 +32,14 @@ def identity_of(value: object) -> object:
     Raises:
         TypeError: it is of a kind that has no identity, such as an open file.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    kind = type(value)
+    # Exact types first: a run has millions of these.
+    if kind in _PLAIN or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Artifact):
         return value.hash
+    if kind is list or kind is tuple:
+        return [identity_of(item) for item in value]  # type: ignore[attr-defined]
     if isinstance(value, Path | RunPaths):
         return None
     if hasattr(value, "identity"):
@@ -44,12 +50,21 @@ def identity_of(value: object) -> object:
     if isinstance(value, np.integer):
         return int(value)
     if is_dataclass(value):
-        return {f.name: identity_of(getattr(value, f.name)) for f in fields(value)}
+        return {name: identity_of(getattr(value, name)) for name in _names(kind)}
     if isinstance(value, Mapping):
         return {str(key): identity_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [identity_of(item) for item in value]
     raise TypeError(f"{type(value).__name__} cannot be an argument of a task: it has no identity")
+
+
+_PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """The fields of a dataclass."""
+    return tuple(f.name for f in fields(kind))
 
 
 class TaskKeys:

@@ -48,26 +48,51 @@ def result_type(run: Callable[..., Any]) -> Any:
 
 @cache
 def _fields(kind: Any) -> tuple[str, ...]:
-    """Names of the fields of a dataclass; of another type, none."""
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    """Names of the fields of a dataclass that may hold artifacts; of another type, none."""
+    if not is_dataclass(kind):
+        return ()
+    hints = typing.get_type_hints(kind)
+    return tuple(f.name for f in fields(kind) if _may_hold(hints[f.name]))
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _may_hold(hint: Any) -> bool:
+    """Whether a value of a type may be an artifact, or hold one."""
+    if hint in _PLAIN:
+        return False
+    if inner := typing.get_args(hint):
+        return any(_may_hold(each) for each in inner if each is not ...)
+    if hint is Artifact or not is_dataclass(hint):
+        # Of what says nothing of what it holds, all is looked at.
+        return True
+    holder: Any = hint
+    return bool(_fields(holder))
 
 
 def artifacts_in(value: object) -> Iterator[Artifact]:
     """Every artifact that a result holds, in the order of its fields."""
-    if isinstance(value, Artifact):
-        yield value
-    elif isinstance(value, str | int | float) or value is None:
+    found = list[Artifact]()
+    _gather(value, found)
+    return iter(found)
+
+
+def _gather(value: Any, found: list[Artifact]) -> None:
+    kind: Any = type(value)
+    if kind is Artifact:
+        found.append(value)
+    elif kind in _PLAIN:
         return
-    elif isinstance(value, list | tuple):
+    elif kind is tuple or kind is list or isinstance(value, tuple | list):
         for item in value:
-            yield from artifacts_in(item)
-    elif isinstance(value, dict):
+            _gather(item, found)
+    elif kind is dict:
         for item in value.values():
-            yield from artifacts_in(item)
+            _gather(item, found)
     else:
-        kind: Any = type(value)
         for name in _fields(kind):
-            yield from artifacts_in(getattr(value, name))
+            _gather(getattr(value, name), found)
 
 
 def with_artifacts(value: Any, change: Callable[[Artifact], Artifact]) -> Any:

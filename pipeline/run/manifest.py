@@ -30,7 +30,7 @@ from ...storage.reading import Misshapen, open_regular
 from ...storage.store import files_below, shown
 from ...storage.wording import first_line, printable
 from ...tokenize.model import TokenizerSettings
-from .artifacts import Artifact, RunPaths, publish, read_json, remove, write_json
+from .artifacts import Artifact, RunPaths, publish, read_json, remove
 from .identity import FILE_BITS, MAX_ROWS, Piece, SourceFile, file_table
 from .published import LISTED, sorted_by_path, table_of
 
@@ -290,7 +290,10 @@ def without_folders(paths: RunPaths, manifest: Mapping[str, Any], folders: Colle
 def _publish(paths: RunPaths, manifest: Mapping[str, Any], artifacts: Artifacts) -> None:
     """Publish a manifest and its lists, and remove the lists that it no longer names."""
     lists = [_write_list(paths, folder, artifacts.table(folder)) for folder in artifacts.folders]
-    write_json(paths.manifest, {**manifest, "artifacts": [asdict(each) for each in lists]})
+    value = {**manifest, "artifacts": [asdict(each) for each in lists]}
+    with publish(paths.manifest) as out:
+        # Of some ten thousand files: many times as fast as the standard library.
+        out.write(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n")
     names = {each.file for each in lists}
     folder = paths.named(FOLDER)
     there = (path.relative_to(paths.root).as_posix() for path, _ in files_below(folder))

@@ -109,7 +109,7 @@ def test_steps_run_beside_each_other_and_each_has_its_own_records(engine: Engine
 
 def test_a_failure_names_the_step_that_it_is_of(engine: Engine, tmp_path: Path) -> None:
     beside = Step("s.other", 1, [Task("bad", fail, (tmp_path / "x.json", 1, "s"))])
-    with pytest.raises(StageFailed, match="s.other failed on bad: .*row 7 is bad"):
+    with pytest.raises(StageFailed, match=r"s\.other failed on bad: .*row 7 is bad"):
         engine.run_beside([Step("s", 1, tasks(tmp_path)), beside])
     engine.run_beside([Step("s", 1, tasks(tmp_path))])
     # What had ended before the failure is not run again.
