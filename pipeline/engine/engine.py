@@ -22,7 +22,7 @@ from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
 from ..run.published import table_of, written_on_disk
 from ..run.records import LOOSE, LOOSE_IN_STORE, PART_RECORDS, Record, StepRecords, forget_since
-from .keys import TaskKeys, task_key
+from .keys import TaskKeys
 from .lists import FileLists
 from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts
 from .tasks import TASK_MEMORY, Executor, Outcome, Planned, Progress, Result, Silent, Step, Task, Waiting
@@ -150,6 +150,8 @@ class Engine:
         todo = [p for p, result in zip(planned, results, strict=True) if result is None]
         self.reused[step.name] = (len(names) - len(todo), len(names))
         self.progress.stage(step.name, len(todo), sum(p.task.weight for p in todo), len(names) - len(todo))
+        if step.before:
+            step.before([p.task for p in todo])
         outdated = [name for p in todo if (was := records.found.get(p.task.name)) for name in was.outputs]
         records.drop(p.task.name for p in todo)
         todo = [replace(p, replaces=records.is_loose(p.task.name)) for p in todo]
@@ -242,11 +244,6 @@ class Engine:
             self.progress.task_done(step, planned.task.weight)
             yield outcome.result
         self.progress.stage_done(step, time.monotonic() - began)
-
-    def is_finished(self, step: str, version: int, task: Task[Any]) -> bool:
-        """Whether running the task would only reuse what is there."""
-        planned = Planned(0, task, task_key(step, version, task.args))
-        return self._finished(self._records_of(step), planned) is not None
 
     def _reuse(self, records: StepRecords, planned: Sequence[Planned]) -> tuple[list[Any], list[Record]]:
         """(the results of tasks that are finished, with None for the others; those of their records that no part holds)."""

@@ -32,14 +32,12 @@ def identity_of(value: object) -> object:
     Raises:
         TypeError: it is of a kind that has no identity, such as an open file.
     """
-    kind = type(value)
+    kind: Any = type(value)
     # Exact types first: a run has millions of these.
     if kind in _PLAIN or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Artifact):
         return value.hash
-    if kind is list or kind is tuple:
-        return [identity_of(item) for item in value]  # type: ignore[attr-defined]
     if isinstance(value, Path | RunPaths):
         return None
     if hasattr(value, "identity"):
@@ -96,8 +94,3 @@ def _identity_as_json(argument: object) -> str:
     if type(argument) is int:
         return str(argument)
     return "null" if isinstance(argument, Path) else as_json(identity_of(argument))
-
-
-def task_key(step: str, version: int, arguments: tuple[object, ...]) -> str:
-    """The key of one task; see `TaskKeys`."""
-    return TaskKeys(step, version).of(arguments)

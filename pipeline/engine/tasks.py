@@ -65,6 +65,8 @@ class Step:
     """Of the stage, a part of every key."""
     tasks: Sequence[Task[Any]]
     """Their names are unique among them."""
+    before: Callable[[Sequence[Task[Any]]], None] | None = None
+    """Called with the tasks that have to run, before any does."""
 
 
 class Progress(Protocol):

@@ -336,12 +336,16 @@ class _MixSteps:
                 arguments = (files, skip, end - first, s.block_length, s.masked, paths)
                 tasks.append(Task(f"{phase}-{s.block_length}-{numbers[0]:05d}", blocks.write_files, arguments))
                 of_task.append(s)
-        for s, task in zip(of_task, tasks, strict=True):
-            if not self.engine.is_finished("mix.write", VERSION, task):
-                # While files are replaced one by one, the set must not look whole under its old description.
+        folders = {task.name: s.folder.parent for s, task in zip(of_task, tasks, strict=True)}
+
+        def forget(todo: Sequence[Task[Any]]) -> None:
+            # While files are replaced one by one, a set must not look whole under its old description.
+            for folder in sorted({folders[task.name] for task in todo}):
                 for name in ("fox1.json", "dataset_dict.json"):
-                    remove(s.folder.parent / name)
-        for s, written in zip(of_task, self.engine.run("mix.write", VERSION, tasks), strict=True):
+                    remove(folder / name)
+
+        found = self.engine.run_beside([Step("mix.write", VERSION, tasks, forget)])[0]
+        for s, written in zip(of_task, found, strict=True):
             s.written.append(written.files)
         for number, phase_settings in enumerate(self.settings.phases):
             sets = [s for s in packed if s.phase == number]

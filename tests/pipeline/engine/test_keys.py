@@ -9,11 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from fox1.pipeline.engine.keys import TaskKeys, identity_of, task_key
+from fox1.pipeline.engine.keys import TaskKeys, identity_of
 from fox1.pipeline.engine.records import figures_of, result_of, result_type, write_record
 from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths, content_key
 from fox1.pipeline.run.identity import Group, SourceFile
 from fox1.pipeline.run.records import StepRecords
+
+
+def task_key(step: str, version: int, arguments: tuple[object, ...]) -> str:
+    """The key of one task."""
+    return TaskKeys(step, version).of(arguments)
 
 
 @dataclass(frozen=True)
