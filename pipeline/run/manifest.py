@@ -293,12 +293,20 @@ def _publish(paths: RunPaths, manifest: Mapping[str, Any], artifacts: Artifacts)
     value = {**manifest, "artifacts": [asdict(each) for each in lists]}
     with publish(paths.manifest) as out:
         # Of some ten thousand files: many times as fast as the standard library.
-        out.write(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n")
+        data = msgspec.json.encode(value, order="sorted", enc_hook=_text)
+        out.write(msgspec.json.format(data, indent=1) + b"\n")
     names = {each.file for each in lists}
     folder = paths.named(FOLDER)
     there = (path.relative_to(paths.root).as_posix() for path, _ in files_below(folder))
     for name in sorted(name for name in there if _LIST.fullmatch(name) and name not in names):
         remove(paths.named(name))
+
+
+def _text(value: object) -> str:
+    """An address, or another text with a class of its own, as JSON has it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"{type(value).__name__} cannot stand in a manifest")
 
 
 def _write_list(paths: RunPaths, folder: str, table: pa.Table) -> ListOfFiles:
