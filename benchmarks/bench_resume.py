@@ -60,7 +60,7 @@ class Instant:
 
     cores, room = 512, 1 << 40
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
             yield planned.index, Outcome(publish(*planned.task.args), "", "", False, "host", 1.0, 1)
 

@@ -162,11 +162,11 @@ class Counting(InProcess):
         self._now = Step()
         self._read_range, self._read = store.read_range, Columns.read_row_group
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
-        self._now = self.steps.setdefault(step.removeprefix("dedupe.").rstrip("0123456789"), Step())
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
+            self._now = self.steps.setdefault(planned.step.removeprefix("dedupe.").rstrip("0123456789"), Step())
             began = time.process_time()
-            outcome = attempt(planned, paths, step)
+            outcome = attempt(planned, paths)
             spent = time.process_time() - began
             self._now.tasks += 1
             self._now.cpu += spent

@@ -167,7 +167,7 @@ class Engine:
         held = self.paths.lease
         # No task asks when they began.
         paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
-        for planned, outcome, attempts in self._attempts(next(iter(running)), todo, paths, self._time):
+        for planned, outcome, attempts in self._attempts(todo, paths, self._time):
             step = running[planned.step]
             if outcome.result is None:
                 keep_log(self.paths.timings("tasks.jsonl"))
@@ -184,7 +184,7 @@ class Engine:
                 self.progress.stage_done(step.name, time.monotonic() - step.began)
 
     def _attempts(
-        self, step: str, todo: Sequence[Planned], paths: RunPaths, told: Callable[[str, Task[Any], int, Outcome], None]
+        self, todo: Sequence[Planned], paths: RunPaths, told: Callable[[Planned, int, Outcome], None]
     ) -> Iterator[tuple[Planned, Outcome, int]]:
         """Run tasks, those that a worker or a disk lost again: each with its last outcome, and how many attempts it took.
 
@@ -194,10 +194,10 @@ class Engine:
         attempts = dict.fromkeys((p.index for p in todo), 0)
         asked = {p.index: p for p in todo}
         waiting = Waiting(todo)
-        for index, outcome in self.executor.run(waiting, paths, step, self.progress):
+        for index, outcome in self.executor.run(waiting, paths, self.progress):
             attempts[index] += 1
             planned = asked[index]
-            told(planned.step, planned.task, attempts[index], outcome)
+            told(planned, attempts[index], outcome)
             if outcome.result is None and outcome.transient and attempts[index] < ATTEMPTS:
                 # Alone, so that it is known which one of a bundle ends its worker. What has no key leaves no record.
                 task = replace(planned.task, shares=False)
@@ -238,7 +238,7 @@ class Engine:
         tasks = [Task(f"{i:05d}", function, each, w) for i, (each, w) in enumerate(zip(arguments, sizes, strict=True))]
         self.progress.stage(step, len(tasks), sum(sizes), 0)
         todo = [Planned(i, task, "", step, replaces=False) for i, task in enumerate(tasks)]
-        for planned, outcome, _ in self._attempts(step, todo, self.paths, lambda *_: None):
+        for planned, outcome, _ in self._attempts(todo, self.paths, lambda *_: None):
             if outcome.result is None:
                 raise StageFailed(f"{step} failed: {outcome.error}")
             self.progress.task_done(step, planned.task.weight)
@@ -322,11 +322,11 @@ class Engine:
         if now - began > LOOK_SECONDS:
             self._looks_again = now + (now - began) / LOOK_SHARE
 
-    def _time(self, step: str, task: Task[Any], attempt: int, outcome: Outcome) -> None:
+    def _time(self, planned: Planned, attempt: int, outcome: Outcome) -> None:
         path = self.paths.timings("tasks.jsonl")
         line = {
-            "stage": step,
-            "task": task.name,
+            "stage": planned.step,
+            "task": planned.task.name,
             "attempt": attempt,
             "ended": time.time(),
             "host": outcome.host,

@@ -58,17 +58,17 @@ class OnRay:
     def room(self) -> int:
         return max((int(n["Resources"].get("memory", 0)) for n in self._ray.nodes() if n["Alive"]), default=TASK_MEMORY)
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         in_flight: dict[Any, list[Planned]] = {}
-        stragglers = Stragglers(step, waiting.tasks, progress)
+        stragglers = Stragglers(waiting.tasks, progress)
         while waiting or in_flight:
             self._look()
             window = max(2, 2 * self.cores)
             while len(in_flight) < window and waiting.next():
                 bundle = waiting.take_bundle(self.cores)
                 # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
-                attempting = self._attempt.options(memory=max(p.task.memory for p in bundle), name=step)
-                reference = attempting.remote(bundle, paths, step)
+                attempting = self._attempt.options(memory=max(p.task.memory for p in bundle), name=bundle[0].step)
+                reference = attempting.remote(bundle, paths)
                 in_flight[reference] = bundle
                 stragglers.began(bundle[0].index)
             if not in_flight:

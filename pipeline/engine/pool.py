@@ -85,16 +85,16 @@ class Pool:
             )
         self._ready = False
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         self._abandon()
-        stragglers = Stragglers(step, waiting.tasks, progress)
+        stragglers = Stragglers(waiting.tasks, progress)
         while waiting or self._busy:
             while (planned := waiting.next()) and self._has_room(planned):
                 worker = self._idle.pop() if self._idle else self._fork()
                 worker.planned, worker.began = waiting.take(), time.monotonic()
                 self._busy.append(worker)
                 with contextlib.suppress(OSError):  # a dead one shows as ended
-                    worker.connection.send((worker.planned, paths, step))
+                    worker.connection.send((worker.planned, paths))
                 stragglers.began(worker.planned.index)
             if not self._busy:
                 time.sleep(waiting.seconds())

@@ -18,9 +18,9 @@ SLOW_SECONDS, SLOW_TIMES = 30.0, 4
 class Stragglers:
     """Tells of each slow task, once."""
 
-    def __init__(self, stage: str, tasks: Sequence[Planned], progress: Progress) -> None:
+    def __init__(self, tasks: Sequence[Planned], progress: Progress) -> None:
         self._progress = progress
-        self._names = {p.index: (p.step or stage, p.task.name) for p in tasks}
+        self._names = {p.index: (p.step, p.task.name) for p in tasks}
         self._began: dict[int, float] = {}
         self._took: dict[str, deque[float]] = {}
         self._told: set[int] = set()

@@ -112,9 +112,9 @@ class Outcome:
     """When its record was published, in nanoseconds by the clock of the disk; 0 in a store."""
 
 
-def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
+def attempt(planned: Planned, paths: RunPaths) -> Outcome:
     """Run a task and publish its completion record. Runs on a worker; never raises for the task's own failures."""
-    task, step = planned.task, planned.step or step
+    task, step = planned.task, planned.step
     began = time.monotonic()
     result, error, trace, transient, recorded = None, "", "", False, 0
     try:
@@ -138,9 +138,9 @@ def attempt(planned: Planned, paths: RunPaths, step: str) -> Outcome:
     return Outcome(result, error, trace, transient, socket.gethostname(), took, peak_bytes(), recorded)
 
 
-def attempt_each(bundle: Sequence[Planned], paths: RunPaths, step: str) -> list[Outcome]:
+def attempt_each(bundle: Sequence[Planned], paths: RunPaths) -> list[Outcome]:
     """Run tasks one after the other, as a worker does with those that it was sent together."""
-    return [attempt(planned, paths, step) for planned in bundle]
+    return [attempt(planned, paths) for planned in bundle]
 
 
 @dataclass(frozen=True)
@@ -152,14 +152,14 @@ class Planned:
     task: Task[Any]
     key: str
     """Empty: it only looks, or only deletes, and no record is left of it."""
-    step: str = ""
-    """The one that it is of, where it runs beside the tasks of another."""
+    step: str
+    """The one that it is of; tasks of several may run together."""
     replaces: bool = True
     """There may be a record of it, from another key or an attempt that was lost. A store is asked only for what it has."""
 
 
 class Waiting:
-    """Tasks of a step that have yet to be sent, in their order. Those whose worker was lost come back to the front, and go
+    """Tasks that run together and have yet to be sent, in their order. Those whose worker was lost come back to the front, and go
     before all others once their time has come; those that a disk failed, to the end."""
 
     def __init__(self, tasks: Sequence[Planned]) -> None:
@@ -238,9 +238,7 @@ class Executor(Protocol):
     """Where attempts run. Yields (index, outcome) as they end; an outcome with no host means the worker was lost. Whoever takes
     it may put the task back before it asks for the next one."""
 
-    def run(
-        self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress
-    ) -> Iterator[tuple[int, Outcome]]: ...
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]: ...
 
     @property
     def cores(self) -> int:
@@ -259,9 +257,9 @@ class InProcess:
     cores = 1
     room = 1 << 62
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
-            yield planned.index, attempt(planned, paths, step)
+            yield planned.index, attempt(planned, paths)
 
 
 def portions(

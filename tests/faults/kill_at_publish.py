@@ -107,17 +107,17 @@ def _told() -> tuple[Path, dict[tuple[str, int], Kill], int]:
     return Path(told["folder"]), {(kill.stage, kill.publish): kill for kill in kills}, told["victim"]
 
 
-def attempt_that_may_die(planned: Any, paths: Any, step: str) -> Any:
+def attempt_that_may_die(planned: Any, paths: Any) -> Any:
     """`attempt` of the engine, in a process whose publishes are counted."""
     global _stage
-    _stage = (planned.step or step).split(".")[0]
+    _stage = planned.step.split(".")[0]
     Publication.__init__, Publication.write, Publication.commit = begin, write, commit  # type: ignore[method-assign]
-    return _attempt(planned, paths, step)
+    return _attempt(planned, paths)
 
 
-def attempt_each_that_may_die(bundle: Any, paths: Any, step: str) -> Any:
+def attempt_each_that_may_die(bundle: Any, paths: Any) -> Any:
     """`attempt_each` of the engine, likewise."""
-    return [attempt_that_may_die(planned, paths, step) for planned in bundle]
+    return [attempt_that_may_die(planned, paths) for planned in bundle]
 
 
 def begin(publication: Any, *arguments: Any, **named: Any) -> None:

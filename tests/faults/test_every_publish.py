@@ -94,14 +94,14 @@ class Failing(InProcess):
         self.faults = faults
         self.failures: Counter[tuple[str, str]] = Counter()
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Any) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
             publish, outcome = 0, None
             while outcome is None or not outcome.host:
                 for fault in (Crash, FullDisk):
                     moment = MOMENTS[(publish + sum(self.failures.values())) % 3]
                     self.faults.arm(publish, moment, fault)
-                    outcome = self._attempt(planned, paths, step)
+                    outcome = self._attempt(planned, paths)
                     if not self.faults.struck:
                         break
                     self.failures[fault.__name__, moment] += 1
@@ -110,16 +110,16 @@ class Failing(InProcess):
                     record = StepRecords(paths, planned.step).found.get(planned.task.name)
                     done = record is not None and record.key == planned.key
                     last = fault is Crash and moment == "after" and done
-                    assert not done or last, (step, planned.task.name, publish, moment)
+                    assert not done or last, (planned.step, planned.task.name, publish, moment)
                     outcome = None
                 publish += 1
             assert outcome
             self.faults.disarm()
             yield planned.index, outcome
 
-    def _attempt(self, planned: Planned, paths: RunPaths, step: str) -> Outcome | None:
+    def _attempt(self, planned: Planned, paths: RunPaths) -> Outcome | None:
         try:
-            outcome = attempt(planned, paths, step)
+            outcome = attempt(planned, paths)
         except Crash:
             return None
         if self.faults.struck:

@@ -243,13 +243,13 @@ class StopsAtWork(InProcess):
         self.through = through
         self.stages: list[str] = []
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         if waiting:
             now = {p.step.split(".")[0] for p in waiting.tasks}
             self.stages += [s for s in STAGES if s in now and s not in self.stages]
             if not now <= set(self.through):
                 raise Stopped
-        yield from super().run(waiting, paths, step, progress)
+        yield from super().run(waiting, paths, progress)
 
 
 def plan(settings: CurateSettings, run: Path, through: Sequence[str] = ()) -> list[str]:

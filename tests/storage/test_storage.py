@@ -263,10 +263,10 @@ def test_a_key_that_leads_out_of_the_mirror_is_not_fetched(bucket: str, tmp_path
 class Forgetful(InProcess):
     """Every task on a node of its own, that has nothing yet."""
 
-    def run(self, waiting: Waiting, paths: Any, step: str, progress: Any) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: Any, progress: Any) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
             another_node(paths.root)
-            yield planned.index, attempt(planned, paths, step)
+            yield planned.index, attempt(planned, paths)
             another_node(paths.root)
 
 

@@ -263,14 +263,14 @@ class LosesWorkers:
         self.lost, self.error = 0, error
         self.asked: list[int] = []
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
             self.asked.append(planned.task.memory)
             if self.lost < 2:
                 self.lost += 1
                 yield planned.index, Outcome(None, self.error, "", True, "", 0.0, 0)
             else:
-                yield planned.index, attempt(planned, paths, step)
+                yield planned.index, attempt(planned, paths)
 
 
 def test_lost_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,12 +296,12 @@ class Together(LosesWorkers):
         super().__init__()
         self.sent: list[list[str]] = []
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         while waiting:
             bundle = waiting.take_bundle(1)
             self.sent.append([p.task.name for p in bundle])
             lost = [LOST] * len(bundle)
-            outcomes = lost if len(self.sent) == 1 else attempt_each(bundle, paths, step)
+            outcomes = lost if len(self.sent) == 1 else attempt_each(bundle, paths)
             yield from zip((p.index for p in bundle), outcomes, strict=True)
 
 
@@ -322,7 +322,7 @@ def test_the_heaviest_task_starts_first_and_light_ones_are_sent_together(
 
 
 def test_a_lost_task_goes_before_those_that_wait_and_one_that_a_disk_failed_after_them(tmp_path: Path) -> None:
-    planned = [Planned(i, task, "") for i, task in enumerate(tasks(tmp_path))]
+    planned = [Planned(i, task, "", "s") for i, task in enumerate(tasks(tmp_path))]
     waiting = Waiting(planned)
     lost, failed = waiting.take(), waiting.take()
     waiting.again(failed, 0, last=True)
@@ -337,11 +337,11 @@ def test_a_lost_task_goes_before_those_that_wait_and_one_that_a_disk_failed_afte
 class Forgets(LosesWorkers):
     """Says in which order tasks were run; the first is lost twice."""
 
-    def run(self, waiting: Waiting, paths: RunPaths, step: str, progress: Progress) -> Iterator[tuple[int, Outcome]]:
+    def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
             self.asked.append(planned.index)
             lost = self.asked.count(0) < 3 and planned.index == 0
-            yield planned.index, LOST if lost else attempt(planned, paths, step)
+            yield planned.index, LOST if lost else attempt(planned, paths)
 
 
 def test_a_lost_task_does_not_wait_for_the_end_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +360,8 @@ def sizes_of(planned: Sequence[Planned], cores: int) -> list[int]:
 
 def test_what_shares_a_bundle_is_bounded(tmp_path: Path) -> None:
     light = [
-        Planned(i, Task(f"t{i}", work, (tmp_path / str(i), i, "s"), 30 << 20, shares=True), "") for i in range(1000)
+        Planned(i, Task(f"t{i}", work, (tmp_path / str(i), i, "s"), 30 << 20, shares=True), "", "s")
+        for i in range(1000)
     ]
     sizes = sizes_of(light, 2)
     assert sum(sizes) == 1000 and max(sizes) == 8
@@ -378,8 +379,8 @@ def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
         def slow(self, name: str, task: str, seconds: float) -> None:
             told.append((name, task, seconds))
 
-    planned = [Planned(i, Task(name, work, ()), "") for i, name in enumerate("abcdefgh")]
-    stragglers = Stragglers("scan", planned, Told())
+    planned = [Planned(i, Task(name, work, ()), "", "scan") for i, name in enumerate("abcdefgh")]
+    stragglers = Stragglers(planned, Told())
     for index in range(8):
         stragglers.began(index)
     for index in range(6):

@@ -286,10 +286,10 @@ def test_tasks_are_given_a_list_instead_of_many_paths(tmp_path: Path, count: Cal
     sizes = []
 
     class Measuring(InProcess):
-        def run(self, waiting, paths, step, progress):  # type: ignore[no-untyped-def]
+        def run(self, waiting, paths, progress):  # type: ignore[no-untyped-def]
             sizes.extend(len(pickle.dumps(p.task)) for p in waiting.tasks)
             assert len(list((tmp_path / "lists").iterdir())) == 1
-            yield from super().run(waiting, paths, step, progress)
+            yield from super().run(waiting, paths, progress)
 
     engine = Engine(RunPaths(tmp_path), Measuring())
     argument = files if count is count_files else two_level.Partition(files, 0)

@@ -227,10 +227,10 @@ class Measuring(InProcess):
         self.largest = 0
         self.tasks: Counter[str] = Counter()
 
-    def run(self, waiting: Any, paths: RunPaths, step: str, progress: Any) -> Any:
-        self.tasks[step] += len(waiting.tasks)
+    def run(self, waiting: Any, paths: RunPaths, progress: Any) -> Any:
+        self.tasks.update(p.step for p in waiting.tasks)
         self.largest = max(self.largest, *(len(pickle.dumps(planned.task)) for planned in waiting.tasks), 0)
-        return super().run(waiting, paths, step, progress)
+        return super().run(waiting, paths, progress)
 
 
 def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
