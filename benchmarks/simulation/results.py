@@ -296,20 +296,15 @@ class Results:
         """Some columns of tables: a footer, and a range of each row group."""
         work.reads(sum(2 + a.rows // SIGNAL_GROUP_ROWS for a in files), part * sum(a.bytes for a in files))
 
-    def tokenize_together(
+    def tokenize_groups(
         self, planned: Planned, work: Work, groups: Sequence[Group], files: Sequence[DecidedFile], *_: Any
     ) -> TokenizedGroups:
-        self._reads_source(work, replace(files[0].source, piece=None), READ)
-        return TokenizedGroups(
-            tuple(self._encoded(work, group, [decided]) for group, decided in zip(groups, files, strict=True))
-        )
-
-    def tokenize_group(
-        self, planned: Planned, work: Work, group: Group, files: Sequence[DecidedFile], *_: Any
-    ) -> GroupTokens:
-        for file in group.files:
+        sources = [f.source for f in files]
+        # Pieces of a file that is only read from its start are read together.
+        for file in [replace(sources[0], piece=None)] if sources[0].read_whole else sources:
             self._reads_source(work, file, READ)
-        return self._encoded(work, group, files)
+        of_table = {f.source.table: f for f in files}
+        return TokenizedGroups(tuple(self._encoded(work, g, [of_table[f.table] for f in g.files]) for g in groups))
 
     def _encoded(self, work: Work, group: Group, files: Sequence[DecidedFile]) -> GroupTokens:
         fate = self.fates[group.corpus]

@@ -282,7 +282,8 @@ def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Seq
 def _budgets(mix: MixSettings, wanted: Sequence[int], paths: RunPaths) -> MixSettings:
     """The phases with as many tokens as the recipe asks for, as far as repeating a sample can give them."""
     records = StepRecords(paths, "tokenize").found
-    results = [msgspec.json.decode(record.result) for task, record in records.items() if "/held-out-" not in task]
+    tasks = [msgspec.json.decode(record.result) for task, record in records.items() if "/held-out-" not in task]
+    results = [group for task in tasks for group in task["groups"]]
     held = sum(result["encoded"]["tokens"] for result in results)
     share = min(1.0, held * REPEATS / max(wanted))
     phases = zip(mix.phases, wanted, strict=True)

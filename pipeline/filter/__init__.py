@@ -1,6 +1,6 @@
 """Filter: thresholds over `signals/`; no text is read.
 
-stage.py      plans a task per group of files; returns what was kept and the funnel
+stage.py      plans a task per group of files, or for some small ones; returns what was kept and the funnel
 judge.py      a task: for every document the first rule that failed, in recipe order, and all that failed
 rules.py      how many documents failed which rules, added up in files
 exclude.py    documents removed on request: lists of rows, URLs, native ids and content hashes

@@ -1,12 +1,13 @@
 """Tokenize, the second read of the text: survivors with their edits applied, as token shards by (corpus, subset).
 
 One task handles one group of files, or those of a file that is only read from its start, and writes one shard per group and
-subset that has survivors there. Rows keep file and row
-order; batches are cut by tokens, so the bytes are a function of the group alone.
+subset that has survivors there. Rows keep file and row order; batches are cut by tokens, so the bytes are a function of the
+group alone.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +23,7 @@ from ...tokenize.shards import TOKEN_SCHEMA
 from ..run.artifacts import Artifact, Publication, RunPaths
 from ..run.identity import Group
 from ..sources.domains import CHAT
-from ..text.survivors import DecidedFile, Survivors, read_survivors, survivors_of_each
+from ..text.survivors import DecidedFile, Survivors, survivors_of_each
 
 BATCH_IDS = 1 << 20
 """Tokens of a record batch of a token shard."""
@@ -137,45 +138,28 @@ class TokenizedGroups:
     groups: tuple[GroupTokens, ...]
 
 
-def tokenize_group(
-    group: Group,
-    files: Sequence[DecidedFile],
-    tokenizer: Artifact,
-    settings: TokenizerSettings,
-    paths: RunPaths,
-) -> GroupTokens:
-    """Encode the kept documents of a group into ``tokens/``.
-
-    Args:
-        files: of the group.
-        settings: what `TokenizerSettings.of_encoding` leaves of them.
-
-    Raises:
-        ValueError: a source file is not the one that was scanned.
-    """
-    return _encode(group, read_survivors(files, FACTS), tokenizer, settings, paths)
-
-
-def tokenize_together(
+def tokenize_groups(
     groups: Sequence[Group],
     files: Sequence[DecidedFile],
     tokenizer: Artifact,
     settings: TokenizerSettings,
     paths: RunPaths,
 ) -> TokenizedGroups:
-    """Encode the kept documents of the pieces of a file that is only read from its start.
+    """Encode the kept documents of some groups into ``tokens/``, in one pass over their files.
 
     Args:
-        groups: one for each piece.
-        files: the pieces.
+        files: of all groups, in their order.
+        settings: what `TokenizerSettings.of_encoding` leaves of them.
 
     Raises:
-        ValueError: as `tokenize_group`.
+        ValueError: a source file is not the one that was scanned.
     """
     each = survivors_of_each(files, FACTS)
-    return TokenizedGroups(
-        tuple(_encode(group, own, tokenizer, settings, paths) for group, own in zip(groups, each, strict=True))
-    )
+    found = []
+    for group in groups:
+        own = itertools.chain.from_iterable(itertools.islice(each, len(group.files)))
+        found.append(_encode(group, own, tokenizer, settings, paths))
+    return TokenizedGroups(tuple(found))
 
 
 FACTS = ("quality",)

@@ -12,7 +12,7 @@ from ..prepare.tokenizer import PreparedTokenizer
 from ..run.identity import Group, read_together
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile
-from .shards import GroupTokens, TokenizedGroups, tokenize_group, tokenize_together
+from .shards import GroupTokens, tokenize_groups
 
 VERSION = 2
 
@@ -43,19 +43,28 @@ def tokenize(
         ValueError: a source file changed since it was scanned, or the account does not balance.
     """
     together = read_together(groups)
-    tasks: list[Task[GroupTokens | TokenizedGroups]] = []
-    for some in together:
-        first = some[0]
-        decided = [files[f.table] for g in some for f in g.files]
-        others = tokenizer.model, settings.of_encoding(chat=first.format == CHAT), engine.paths
-        weight = sum(g.text for g in some)
-        whole = first.files[0].read_whole
-        run, what = (tokenize_together, some) if whole else (tokenize_group, first)
-        tasks.append(Task(first.name, run, (what, decided, *others), max(weight, 1), unweighed=not weight))
-    found = dict[str, GroupTokens]()
-    for some, result in zip(together, engine.run("tokenize", VERSION, tasks), strict=True):
-        of_groups = (result,) if isinstance(result, GroupTokens) else result.groups
-        found.update(zip((g.name for g in some), of_groups, strict=True))
+    tasks = [
+        Task(
+            some[0].name,
+            tokenize_groups,
+            (
+                some,
+                [files[f.table] for g in some for f in g.files],
+                tokenizer.model,
+                settings.of_encoding(chat=some[0].format == CHAT),
+                engine.paths,
+            ),
+            weight=max(1, sum(g.text for g in some)),
+            unweighed=not any(g.text for g in some),
+        )
+        for some in together
+    ]
+    results = engine.run("tokenize", VERSION, tasks)
+    found = {
+        g.name: t
+        for some, result in zip(together, results, strict=True)
+        for g, t in zip(some, result.groups, strict=True)
+    }
     encoded = sum(tokens.encoded.documents for tokens in found.values())
     if kept != encoded:
         raise ValueError(
