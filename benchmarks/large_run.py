@@ -21,14 +21,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import TASK_MEMORY
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.artifacts import FINAL, RunPaths
 from fox1.pipeline.run.manifest import read_manifest
 from fox1.storage.fields import quantity
 
@@ -36,18 +35,17 @@ from .varied import write_varied
 
 TOGETHER = 24
 """Copies of a small file that make one of the large run."""
-COMPARED = ("prepare", "signals", "signatures", "decisions", "tokens", "phases", "held_out", "index", "stats")
 
 
 class Watched:
     """A command with the memory of its own process and the disk that it takes."""
 
-    def __init__(self, words: list[str], folder: Path) -> None:
+    def __init__(self, words: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.driver_bytes = self.disk_bytes = 0
         self._folder = folder
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fox1", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
+            start_new_session=True, env=environment,
         )  # fmt: skip
         self._began = time.monotonic()
         self._watch = threading.Thread(target=self._look, daemon=True)
@@ -95,48 +93,33 @@ def size_of(folder: Path) -> int:
 
 def hashes(run: Path) -> dict[str, str]:
     listed = read_manifest(RunPaths(run))["artifacts"]
-    return {name: listed[name]["hash"] for name in listed if name.split("/")[0] in COMPARED}
-
-
-@contextlib.contextmanager
-def in_environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    return {name: listed[name]["hash"] for name in listed if name.split("/")[0] in FINAL}
 
 
 def measure(folder: Path, data: Path, corpora: Path, text: int, workers: int, scale: float) -> dict[str, Any]:
     run, again, rates = folder / "run", folder / "again", folder / "rates.json"
     recipe = ["mini", "--set", f"scale={scale}"]
-    with in_environment("FOX1_DATA", str(corpora)), in_environment("FOX1_EVAL", str(data.parent / "eval")):
-        planning = time.monotonic()
-        words = [sys.executable, "-m", "fox1", "plan", *recipe, "--save", str(rates), "--cores", str(workers), "--json"]
-        plan = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout)
-        planning = time.monotonic() - planning
-        print(
-            f"planned {plan['wall_seconds']:.0f} s, {plan['disk_bytes'] / 1e9:.1f} GB, in {planning:.0f} s", flush=True
-        )
-        command = ["curate", *recipe, "--workers", str(workers), "--out"]
-        whole = Watched([*command, str(run)], run)
-        seconds = whole.wait()
-        print(f"took {seconds:.0f} s, {whole.disk_bytes / 1e9:.1f} GB", flush=True)
-        peaks: dict[str, int] = {}
-        for task in task_times(RunPaths(run)):
-            peaks[task["part"]] = max(peaks.get(task["part"], 0), task["peak_bytes"])
-        expected = hashes(run)
-        shutil.rmtree(run)
-        killed = Watched([*command, str(again)], again)
-        killed.kill_after(seconds / 2)
-        resumed = Watched([*command, str(again)], again)
-        resumed_seconds = resumed.wait()
-        found = hashes(again)
-        shutil.rmtree(again)
+    environment = {**os.environ, "FOX1_DATA": str(corpora), "FOX1_EVAL": str(data.parent / "eval")}
+    planning = time.monotonic()
+    words = [sys.executable, "-m", "fox1", "plan", *recipe, "--save", str(rates), "--cores", str(workers), "--json"]
+    plan = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True, env=environment).stdout)
+    planning = time.monotonic() - planning
+    print(f"planned {plan['wall_seconds']:.0f} s, {plan['disk_bytes'] / 1e9:.1f} GB, in {planning:.0f} s", flush=True)
+    command = ["curate", *recipe, "--workers", str(workers), "--out"]
+    whole = Watched([*command, str(run)], run, environment)
+    seconds = whole.wait()
+    print(f"took {seconds:.0f} s, {whole.disk_bytes / 1e9:.1f} GB", flush=True)
+    peaks: dict[str, int] = {}
+    for task in task_times(RunPaths(run)):
+        peaks[task["part"]] = max(peaks.get(task["part"], 0), task["peak_bytes"])
+    expected = hashes(run)
+    shutil.rmtree(run)
+    killed = Watched([*command, str(again)], again, environment)
+    killed.kill_after(seconds / 2)
+    resumed = Watched([*command, str(again)], again, environment)
+    resumed_seconds = resumed.wait()
+    found = hashes(again)
+    shutil.rmtree(again)
     if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         raise SystemExit(f"{len(wrong)} files differ after a kill, the first of them {wrong[0]}")
     print("peak memory of tasks, MiB: " + json.dumps({k: v >> 20 for k, v in sorted(peaks.items())}))

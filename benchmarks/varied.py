@@ -22,13 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+from fox1.pipeline.sources.formats import chunks
 from numba import njit
 
 SHORTEST, LONGEST = 5, 14
 KEPT, CHOSEN = 100, 3000
 """Words of a length, by frequency: those that stay, and those after them that are put in place of others."""
-GROUP_BYTES = 64 << 20
-"""Of text in a row group."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,9 @@ class Vocabulary:
     @classmethod
     def of(cls, texts: Iterator[str]) -> Vocabulary:
         counts: dict[int, Counter[str]] = defaultdict(Counter)
+        words = re.compile(rf"(?<![a-z])[a-z]{{{SHORTEST},{LONGEST}}}(?![a-z])").findall
         for text in texts:
-            for word in re.findall(r"(?<![a-z])[a-z]{5,14}(?![a-z])", text):
+            for word in words(text):
                 counts[len(word)][word] += 1
         first, letters, stays = [0] * (LONGEST + 2), b"", []
         for n in range(SHORTEST, LONGEST + 1):
@@ -92,7 +92,7 @@ def change(data: np.ndarray, letters: np.ndarray, first: np.ndarray, stays: np.n
         while end < n and 97 <= data[end] <= 122:
             end += 1
         size = end - i
-        if 5 <= size <= 14:
+        if SHORTEST <= size <= LONGEST:
             known = word_hash(data, i, end, 0)
             place = np.searchsorted(stays, known)
             if place == len(stays) or stays[place] != known:
@@ -104,12 +104,7 @@ def change(data: np.ndarray, letters: np.ndarray, first: np.ndarray, stays: np.n
 
 
 def read_lines(path: Path) -> list[bytes]:
-    data = path.read_bytes()
-    if path.suffix == ".zst":
-        data = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
-    elif path.suffix == ".gz":
-        data = gzip.decompress(data)
-    return data.splitlines()
+    return b"".join(chunks(str(path))).splitlines()
 
 
 def compressed(path: Path) -> Any:
@@ -120,6 +115,10 @@ def compressed(path: Path) -> Any:
     if path.suffix == ".zst":
         return zstandard.open(path, "wb", cctx=zstandard.ZstdCompressor(3))
     return open(path, "wb")
+
+
+def text_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def vary_lines(source: Path, target: Path, copies: range, vocabulary: Vocabulary) -> int:
@@ -136,7 +135,7 @@ def vary_lines(source: Path, target: Path, copies: range, vocabulary: Vocabulary
     with compressed(target) as out:
         for copy in copies:
             for row, text in zip(rows, vocabulary.vary(texts, copy), strict=True):
-                size += len(text)
+                size += text_bytes(text)
                 named = {"id": f"{row['id']}-{copy}"} if copy and "id" in row else {}
                 out.write(encode({**row, **named, "text": text}))
                 out.write(b"\n")
@@ -152,7 +151,7 @@ def vary_table(source: Path, target: Path, copies: range, vocabulary: Vocabulary
     with pq.ParquetWriter(target, table.schema, compression="zstd") as out:
         for copy in copies:
             changed = vocabulary.vary(texts, copy)
-            size += sum(map(len, changed))
+            size += sum(map(text_bytes, changed))
             column = pa.array(changed, table.schema.field(place).type)
             out.write_table(table.set_column(place, table.schema.field(place), column))
     return size

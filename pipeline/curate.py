@@ -212,7 +212,7 @@ def _run_stages(
     yield "prepare", files
 
     scanned, ((trained,),) = scan(engine, files, s.scan, for_scan.models, [tokenizer])
-    prepared = Prepared.of(trained, for_scan)
+    prepared = Prepared(tokenizer=trained, **vars(for_scan))
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
     check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))

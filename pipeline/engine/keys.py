@@ -32,9 +32,7 @@ def identity_of(value: object) -> object:
     Raises:
         TypeError: it is of a kind that has no identity, such as an open file.
     """
-    kind: Any = type(value)
-    # Exact types first: a run has millions of these.
-    if kind in _PLAIN or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Artifact):
         return value.hash
@@ -48,15 +46,13 @@ def identity_of(value: object) -> object:
     if isinstance(value, np.integer):
         return int(value)
     if is_dataclass(value):
+        kind: Any = type(value)
         return {name: identity_of(getattr(value, name)) for name in _names(kind)}
     if isinstance(value, Mapping):
         return {str(key): identity_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [identity_of(item) for item in value]
     raise TypeError(f"{type(value).__name__} cannot be an argument of a task: it has no identity")
-
-
-_PLAIN = frozenset({str, int, bool, float, type(None)})
 
 
 @cache

@@ -51,19 +51,11 @@ class PreparedForScan:
         return [f"no quality model for {domain}, its formula is used: {why}" for domain, why in skipped.items()]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All that prepare makes; None where the recipe asks for none."""
+@dataclass(frozen=True, kw_only=True)
+class Prepared(PreparedForScan):
+    """All that prepare makes."""
 
     tokenizer: PreparedTokenizer
-    quality: PreparedQuality | None = None
-    contamination: PreparedContamination | None = None
-    urls: PreparedUrls | None = None
-    exclude: PreparedExclude | None = None
-
-    @classmethod
-    def of(cls, tokenizer: PreparedTokenizer, others: PreparedForScan) -> Prepared:
-        return cls(tokenizer, others.quality, others.contamination, others.urls, others.exclude)
 
 
 def tokenizer_step(

@@ -245,13 +245,15 @@ def scan_in_pieces(
     Raises:
         ValueError: as `scan_file`.
     """
-    scanning, cut = _Scanning(cut_by_rows(file, 0, 0, -1, 0), settings, models, paths), _Cut(most)
-    found = [
-        scanning.write(cut_by_rows(file, number, cut.first[number], -1, 0), own)
-        for number, own in itertools.groupby(scanning.batches(), key=cut)
-    ]
+    cut = _Cut(most)
+
+    def piece(number: int) -> SourceFile:
+        return cut_by_rows(file, number, cut.first[number], -1, 0)
+
+    scanning = _Scanning(piece(0), settings, models, paths)
+    found = [scanning.write(piece(number), own) for number, own in itertools.groupby(scanning.batches(), key=cut)]
     if not found:
-        found.append(scanning.write(cut_by_rows(file, 0, 0, -1, 0), iter(())))
+        found.append(scanning.write(piece(0), iter(())))
     return ScannedPieces((*found[:-1], scanning.end(found[-1])), tuple(cut.first))
 
 

@@ -5,8 +5,8 @@
     Parquet                      before row groups, by the footer alone
 
 Cuts follow from the file and from constants, never from the machine. Whatever begins within a line, a frame or a row group
-belongs to the piece before. gz, single frames, Arrow files and what other readers read stay whole;
-the tables that scan makes of them are cut all the same (`signals/stage.py`).
+belongs to the piece before. gz, single frames, Arrow files and what other readers read stay whole; the tables that scan makes
+of them are cut all the same (`signals/stage.py`).
 """
 
 from __future__ import annotations

@@ -167,9 +167,13 @@ def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[
     """What the run's bytes depend on and what they are, as hashes."""
     files = [file for _, file in sorted(run.files.items())]
     inputs = {f.source.name: f.source.size for f in files}
-    prepared = [getattr(run.prepared, f.name) for f in fields(run.prepared)]
+    p = run.prepared
     stages = {
-        "prepare": [next(artifacts_in(made)).hash for made in prepared if made],
+        "prepare": [
+            next(artifacts_in(made)).hash
+            for made in (p.tokenizer, p.quality, p.contamination, p.urls, p.exclude)
+            if made
+        ],
         "scan": [f.signals.hash for f in files],
         "dedupe": [a.hash for a in sorted((f.decisions for f in files), key=lambda a: a.path)],
         "tokenize": [s.shard.hash for g in run.groups for s in run.tokenized.groups[g.name].shards],

@@ -8,11 +8,15 @@ from fox1.commands.show.bars import StageBars
 from fox1.pipeline.engine import tasks as engine
 
 
-def test_a_log_says_how_far_a_long_stage_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(bars_module.time, "monotonic", lambda: clock[0])
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, as its only entry."""
+    now = [0.0]
+    monkeypatch.setattr(bars_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_says_how_far_a_long_stage_is(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
     with StageBars() as bars:
         progress: engine.Progress = bars
         progress.stage("scan", 4, 4_000_000, 2)
@@ -31,11 +35,7 @@ def test_a_log_says_how_far_a_long_stage_is(
     ]
 
 
-def test_stages_side_by_side_are_each_told_of_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(bars_module.time, "monotonic", lambda: clock[0])
+def test_stages_side_by_side_are_each_told_of_once(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
     with StageBars() as bars:
         bars.stage("prepare", 2, 2, 0)
         clock[0] += 3
