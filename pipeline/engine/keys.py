@@ -32,10 +32,16 @@ def identity_of(value: object) -> object:
     Raises:
         TypeError: it is of a kind that has no identity, such as an open file.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    kind: Any = type(value)
+    # By exact type first: a driver asks for a million values, most of which are these.
+    if kind in _PLAIN:
         return value
-    if isinstance(value, Artifact):
-        return value.hash
+    if kind is Artifact:
+        return value.hash  # type: ignore[attr-defined]
+    if kind is list or kind is tuple:
+        return [identity_of(item) for item in value]  # type: ignore[attr-defined]
+    if isinstance(value, bool | int | float | str):
+        return value
     if isinstance(value, Path | RunPaths):
         return None
     if hasattr(value, "identity"):
@@ -45,9 +51,8 @@ def identity_of(value: object) -> object:
         return [value.dtype.str, list(value.shape), digest]
     if isinstance(value, np.integer):
         return int(value)
-    if is_dataclass(value):
-        kind: Any = type(value)
-        return {name: identity_of(getattr(value, name)) for name in _names(kind)}
+    if (names := _names(kind)) is not None:
+        return {name: identity_of(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): identity_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -55,10 +60,13 @@ def identity_of(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be an argument of a task: it has no identity")
 
 
+_PLAIN = frozenset({type(None), bool, int, float, str})
+
+
 @cache
-def _names(kind: Any) -> tuple[str, ...]:
-    """The fields of a dataclass."""
-    return tuple(f.name for f in fields(kind))
+def _names(kind: Any) -> tuple[str, ...] | None:
+    """The fields of a dataclass; None for another type."""
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
 
 
 class TaskKeys:

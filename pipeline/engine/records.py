@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 import os
 import time
 import typing
@@ -55,6 +56,11 @@ def _fields(kind: Any) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if _may_hold(hints[f.name]))
 
 
+@cache
+def _getters(kind: Any) -> tuple[Callable[[Any], Any], ...]:
+    return tuple(operator.attrgetter(name) for name in _fields(kind))
+
+
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -91,8 +97,8 @@ def _gather(value: Any, found: list[Artifact]) -> None:
         for item in value.values():
             _gather(item, found)
     else:
-        for name in _fields(kind):
-            _gather(getattr(value, name), found)
+        for get in _getters(kind):
+            _gather(get(value), found)
 
 
 def with_artifacts(value: Any, change: Callable[[Artifact], Artifact]) -> Any:
@@ -147,16 +153,24 @@ def record_of(paths: RunPaths, name: str, key: str, written: int, result: object
     return Record(name, key, generation, written, outputs, msgspec.Raw(msgspec.json.encode(relative)))
 
 
-def result_of(records: StepRecords, record: Record, type_: Any) -> Any:
-    """What the task of a record returned; None where that is no such result, or names a file outside the run."""
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def result_of(records: StepRecords, record: Record, type_: Any) -> tuple[Any, list[Artifact]]:
+    """What the task of a record returned, and the artifacts in it; (None, []) where that is no such result, or names a file
+    outside the run."""
+    found = list[Artifact]()
     try:
-        result = msgspec.json.decode(record.result, type=type_)
-        for artifact in artifacts_in(result):
+        result = _decoder(type_).decode(record.result)
+        _gather(result, found)
+        for artifact in found:
             # It has just been made, and nobody else has it: replacing it in all that holds it takes five times as long.
             object.__setattr__(artifact, "path", records.place(artifact.path))
-        return result
+        return result, found
     except ValueError:
-        return None
+        return None, []
 
 
 _pending: dict[Path, list[bytes]] = {}

@@ -119,13 +119,13 @@ def test_a_record_gives_back_what_the_task_returned(tmp_path: Path) -> None:
     write_record(paths, "s", "t", "key", made)
     records = StepRecords(paths, "s")
     record = records.found["t"]
-    assert result_of(records, record, result_type(make)) == made and record.key == "key"
+    assert result_of(records, record, result_type(make)) == (made, files) and record.key == "key"
     assert record.outputs == ("0.arrow", "1.arrow", "2.arrow", "3.arrow")
     # A run may be moved: its records name files below it.
     (tmp_path / "moved").mkdir()
     (tmp_path / "records").rename(tmp_path / "moved" / "records")
     there = StepRecords(RunPaths(tmp_path / "moved"), "s")
-    moved = result_of(there, there.found["t"], Made)
+    moved, _ = result_of(there, there.found["t"], Made)
     assert moved.first.path == str(tmp_path / "moved" / "0.arrow")
 
 
