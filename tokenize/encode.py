@@ -1,6 +1,7 @@
 """Text to ids, exactly as `sentencepiece` gives them, except that a document can never spell a control or reserved id.
 
-gigatoken encodes Arrow buffers many times faster than SentencePiece, with the same ids but for one thing: it maps literals
+gigatoken encodes Arrow buffers many times faster than SentencePiece, and most words are not even encoded: `word_cache.py`
+knows their ids. gigatoken gives the same ids but for one thing: it maps literals
 of control pieces (`<eos>`, `<s>`) to their ids, while SentencePiece leaves them text. SentencePiece in turn maps
 user-defined pieces, among them those of a chat template (`<start_of_turn>`). So documents that hold a literal of either
 kind are found first and encoded by SentencePiece; a `reserved` literal is split after its first character, so that it is
@@ -22,7 +23,10 @@ import sentencepiece
 from numba import njit
 
 from .model import load, specials
+from .word_cache import Cuts, WordCache
 
+FEW_TEXTS = 300
+"""A batch of fewer texts costs gigatoken more than each of them by itself."""
 CONTROL, RESERVED = 1, 2
 """Marks of a document that holds a literal of a control piece, or of a reserved one."""
 
@@ -67,6 +71,12 @@ class Encoder:
         """Ids of the reserved pieces that the model has."""
         self.prefixed = "".join(self._processor.encode("a", out_type=str)).startswith("▁")
         self._fast = _gigatoken(self._processor) if fast else None
+        cuts = (
+            Cuts.of(map(self._processor.id_to_piece, range(self.vocab_size)))
+            if self._fast and self.is_lossless
+            else None
+        )
+        self._words = WordCache(self._encode_whole, cuts) if cuts else None
 
     @property
     def is_fast(self) -> bool:
@@ -163,9 +173,15 @@ class Encoder:
         return [*bounds, at]
 
     def _encode_fast(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        return self._words.encode(texts) if self._words else self._encode_whole(texts)
+
+    def _encode_whole(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
         import awkward
 
         assert self._fast is not None
+        if len(texts) < FEW_TEXTS:
+            each = [self._fast.encode(text).view(np.int32) for text in texts.to_pylist()]
+            return np.concatenate(each), np.cumsum([0, *map(len, each)])
         layout = self._fast.encode_batch(awkward.from_arrow(texts, generate_bitmasks=False), parallel=False).layout
         offsets = np.asarray(layout.offsets.data)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]

@@ -1,0 +1,115 @@
+"""The cache of words: the ids of the encoder behind it, whatever the text, wherever it is cut, and however little it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fox1.tokenize.encode import Encoder
+from fox1.tokenize.model import TokenizerSettings, train
+from fox1.tokenize.word_cache import Cuts, WordCache
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TEXT = ["The quick  brown fox\n\njumps over 12 lazy dogs;\n\tsaid he, being \u00e9l\u00e8ve\n"] * 200
+WORDS = [
+    "",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    " \n",
+    "\n ",
+    "\t",
+    "\u2581",
+    "\u2581 ",
+    "a\u2581",
+    "\0",
+    "a",
+    "the",
+    "quick",
+    "\u65e5\u672c\u8a9e",
+    "\U0001f600",
+]
+WORDS += ["x" * n for n in (7, 8, 9, 14, 15, 16, 17, 63, 64, 65, 200)] + ["y" * 15 + "\0", "y" * 15]
+
+
+@pytest.fixture(scope="module", params=["gemma", "no_line_feeds"])
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    path = tmp_path_factory.mktemp("tokenizer") / "t.model"
+    data = train((f"{t}{i}" for i, t in enumerate(TEXT)), TokenizerSettings(vocab_size=400))
+    if request.param == "no_line_feeds":
+        from sentencepiece import sentencepiece_model_pb2 as proto
+
+        model = proto.ModelProto()
+        model.ParseFromString(data)
+        # Line feeds that a merge may reach, and a piece that a cut before them would lose.
+        for piece in model.pieces:
+            piece.type = 1 if not piece.piece.strip("\n") else piece.type
+        model.pieces.add(piece=";\n", score=-0.5, type=1)
+        data = model.SerializeToString()
+    path.write_bytes(data)
+    return Encoder(path)
+
+
+def whole(encoder: Encoder, texts: pa.LargeStringArray) -> tuple[list[int], list[int]]:
+    ids, offsets = encoder._encode_whole(texts)
+    return ids.tolist(), offsets.tolist()
+
+
+def test_pieces_say_where_a_text_may_be_cut() -> None:
+    assert Cuts.of(["\u2581the", "\u2581\u2581", "a", "\n", "\n\n"]) == Cuts(line_feeds=True)
+    assert Cuts.of(["\u2581the", "a\n"]) == Cuts(line_feeds=False) == Cuts.of(["\n\u2581"[::-1]])
+    assert Cuts.of(["of\u2581the"]) is None and Cuts.of(["\u2581of\u2581"]) is None and Cuts.of(["of the"]) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=9)), max_size=30).map("".join), max_size=6))
+def test_ids_are_those_of_whole_texts(encoder: Encoder, texts: list[str]) -> None:
+    array = pa.array(["before", *texts], pa.large_string())[1:]
+    assert encoder._words is not None
+    expected = whole(encoder, array) if texts else ([], [0])
+    small = WordCache(encoder._encode_whole, encoder._words._cuts, slots=16, segment=5)
+    for cache in (encoder._words, small, small):
+        ids, offsets = cache.encode(array)
+        assert (ids.tolist(), offsets.tolist()) == expected
+
+
+def test_line_feeds_are_cut_only_where_no_piece_joins_them(encoder: Encoder) -> None:
+    assert encoder._words is not None
+    joins = any(
+        p not in ("", "\n") and "\n" in p and p.strip("\n")
+        for p in map(encoder._processor.id_to_piece, range(encoder.vocab_size))
+    )
+    assert encoder._words._cuts == Cuts(line_feeds=not joins)
+    ids, _ = encoder._words.encode(pa.array(["dogs;\n said"], pa.large_string()))
+    assert (encoder._processor.piece_to_id(";\n") in ids.tolist()) == joins
+
+
+def test_words_of_one_hash_are_told_apart_by_their_bytes(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All words of sixteen bytes and more are taken for one that was seen, unless their bytes are compared."""
+    assert encoder._words is not None
+    cache = WordCache(encoder._encode_whole, encoder._words._cuts, slots=64, segment=16)
+    cache.encode(pa.array(["z" * 20], pa.large_string()))
+    used = np.flatnonzero(cache._table[2::3])
+    other = WordCache(encoder._encode_whole, encoder._words._cuts, slots=64, segment=16)
+    other.encode(pa.array(["q" * 20], pa.large_string()))
+    there = np.flatnonzero(other._table[2::3])
+    # The other word's hash and slot, with the bytes of the first.
+    cache._table[3 * there[0] : 3 * there[0] + 3] = cache._table[3 * used[0] : 3 * used[0] + 3]
+    cache._table[3 * there[0]] = other._table[3 * there[0]]
+    text = pa.array(["q" * 20, "z" * 20], pa.large_string())
+    ids, offsets = cache.encode(text)
+    assert (ids.tolist(), offsets.tolist()) == whole(encoder, text)
+
+
+def test_a_model_whose_pieces_hold_spaces_has_no_cache(tmp_path: Path) -> None:
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    model = proto.ModelProto()
+    model.ParseFromString(train((f"{t}{i}" for i, t in enumerate(TEXT)), TokenizerSettings(vocab_size=400)))
+    model.pieces.add(piece="of\u2581the", score=-9.0, type=1)
+    (tmp_path / "t.model").write_bytes(model.SerializeToString())
+    assert Encoder(tmp_path / "t.model")._words is None

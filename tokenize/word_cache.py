@@ -1,0 +1,379 @@
+"""An exact cache of words in front of an encoder: most words of a text were encoded before, and looking one up is faster.
+
+Where no piece of a model holds a space after another character, no merge crosses the place before a space, and the ids of a
+text are those of its words one after the other, each with the spaces before it. The same holds around line feeds where no
+piece mixes them with other characters. `Cuts.of` looks at the pieces; where they do not allow it, there is no cache.
+
+Words are compared by their bytes, never by a hash alone: up to fifteen bytes are the key itself, longer ones are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+SLOTS = 1 << 20
+"""Of the table of words; a power of two. When five of eight are taken, all words are forgotten, which changes no id."""
+LONGEST_WORD = 64
+"""Bytes of a word that is kept; longer ones are seldom seen again."""
+SEGMENT_WORDS = 1 << 17
+"""Words of a text that are looked up before the new ones among them are encoded, together."""
+
+Encode = Callable[[pa.LargeStringArray], tuple[np.ndarray, np.ndarray]]
+"""Texts -> (ids int32 [total], offsets int64 [n + 1])."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where a text may be cut, besides before a space that follows another character."""
+
+    line_feeds: bool
+    """Before and after a run of line feeds."""
+
+    @classmethod
+    def of(cls, pieces: Iterable[str]) -> Cuts | None:
+        """What the pieces of a BPE model without a dummy prefix allow; None: nothing."""
+        line_feeds = True
+        for piece in pieces:
+            if " " in piece or ("▁" in piece[1:] and "▁" in piece.lstrip("▁")):
+                return None
+            if "\n" in piece and piece.strip("\n"):
+                line_feeds = False
+        return cls(line_feeds)
+
+
+class WordCache:
+    """The ids of words that were encoded before."""
+
+    def __init__(self, encode: Encode, cuts: Cuts, slots: int = SLOTS, segment: int = SEGMENT_WORDS) -> None:
+        """
+        Args:
+            encode: what gives the ids of words that are not known.
+            cuts: what the pieces of its model allow.
+            slots, segment: see `SLOTS` and `SEGMENT_WORDS`; at least twice as many slots as words of a segment.
+        """
+        self._encode, self._cuts, self._slots = encode, cuts, slots
+        self._chunks = np.empty(segment, np.int32)
+        self._found = np.empty((segment, 2), np.int64)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._table = np.zeros(3 * self._slots, np.uint64)
+        self._long = np.empty(1 << 16, np.uint8)
+        self._state = np.zeros(2, np.int64)
+        self._ids = np.empty(1 << 16, np.int32)
+        self._bounds = np.zeros(1 << 16, np.int32)
+
+    def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int32 [total], offsets int64 [n + 1]) of documents: those that `encode` gives for the whole texts."""
+        _, offsets, data = texts.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        ends = np.zeros(len(texts) + 1, np.int64)
+        parts = [np.empty(0, np.int32)]
+        document, at, count = 0, int(bounds[0]), 0
+        while document < len(texts):
+            segment = len(self._chunks)
+            if self._state[0] + segment > self._slots * 5 // 8:
+                self._forget()
+            known, used = map(int, self._state)
+            self._long = _with_room(self._long, used, segment * LONGEST_WORD)
+            first = document
+            document, at, chunks, new, once = _look_up(
+                text,
+                bounds,
+                document,
+                at,
+                self._cuts.line_feeds,
+                self._table,
+                self._long,
+                self._state,
+                self._chunks,
+                self._found,
+                ends,
+            )
+            ids, offsets_once = self._learn(text, known, new, once)
+            part = _emit(
+                self._chunks[:chunks], self._ids, self._bounds, ids, offsets_once, ends, first, document, count
+            )
+            parts.append(part)
+            count += len(part)
+        return (parts[1] if len(parts) == 2 else np.concatenate(parts)), ends
+
+    def _learn(self, text: np.ndarray, known: int, new: int, once: int) -> tuple[np.ndarray, np.ndarray]:
+        """Encode what was not known; (ids, offsets) of the words that are not kept.
+
+        Args:
+            known: words that were known before.
+            new: words from the beginning of `_found` that are kept.
+            once: words from the end of `_found` that are not.
+        """
+        if not new + once:
+            return np.empty(0, np.int32), np.zeros(1, np.int64)
+        spans = np.concatenate([self._found[:new], self._found[len(self._found) - once :][::-1]])
+        data, bounds = _gather(text, spans)
+        buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
+        ids, offsets = self._encode(pa.Array.from_buffers(pa.large_string(), len(spans), buffers))
+        held, added = int(self._bounds[known]), int(offsets[new])
+        self._ids = _with_room(self._ids, held, added)
+        self._ids[held : held + added] = ids[:added]
+        self._bounds = _with_room(self._bounds, known + 1, new)
+        self._bounds[known + 1 : known + 1 + new] = held + offsets[1 : new + 1]
+        return ids[added:], offsets[new:] - added
+
+
+def _with_room(values: np.ndarray, used: int, more: int) -> np.ndarray:
+    """An array with room for more values after those that are used."""
+    if used + more <= len(values):
+        return values
+    larger = np.zeros(max(2 * len(values), used + more), values.dtype)
+    larger[:used] = values[:used]
+    return larger
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _load(typingctx: Any, data: Any, at: Any) -> Any:
+    """Eight bytes of ``data[at:]``, wherever they begin, as a little-endian number; nobody checks that they are there."""
+    signature = types.uint64(types.Array(types.uint8, 1, "C", readonly=not data.mutable), types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        place = builder.gep(array.data, [args[1]])
+        return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _lowest(typingctx: Any, value: Any) -> Any:
+    """Number of the lowest bit that is set."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _up_to(data: np.ndarray, at: int, size: int) -> np.uint64:
+    """The first `size` bytes of ``data[at:]``, at most eight, as a little-endian number."""
+    if size <= 0:
+        return np.uint64(0)
+    if at + 8 <= len(data):
+        value = _load(data, at)
+    else:
+        value = np.uint64(0)
+        for k in range(size):
+            value |= np.uint64(data[at + k]) << np.uint64(8 * k)
+    if size < 8:
+        value &= (np.uint64(1) << np.uint64(8 * size)) - np.uint64(1)
+    return value
+
+
+_ONES = np.uint64(0x0101010101010101)
+_HIGHS = np.uint64(0x8080808080808080)
+_SPACES = np.uint64(0x2020202020202020)
+_FEEDS = np.uint64(0x0A0A0A0A0A0A0A0A)
+_LONG = np.uint64(0xFF) << np.uint64(56)
+"""The last byte of the second key of a word that is kept elsewhere; of a short one it is its length."""
+
+
+@njit(cache=True, nogil=True)
+def _word_end(text: np.ndarray, at: int, end: int, line_feeds: bool) -> int:
+    """Where the word that begins at `at`, with its spaces, ends."""
+    if line_feeds and text[at] == 10:
+        while at < end and text[at] == 10:
+            at += 1
+        return at
+    while at < end and text[at] == 32:
+        at += 1
+    first = at
+    while at < end:
+        if at + 8 <= end:
+            eight = _load(text, at)
+            other = eight ^ _SPACES
+            hits = (other - _ONES) & ~other & _HIGHS
+            if line_feeds:
+                other = eight ^ _FEEDS
+                hits |= (other - _ONES) & ~other & _HIGHS
+            if hits == 0:
+                at += 8
+                continue
+            # Of all hits the lowest is right: a borrow only reaches those above.
+            at += np.int64(_lowest(hits) >> np.uint64(3))
+        elif text[at] != 32 and not (line_feeds and text[at] == 10):
+            at += 1
+            continue
+        # The character that stands for a space in pieces may join the spaces after it.
+        if not (at - first >= 3 and text[at - 3] == 0xE2 and text[at - 2] == 0x96 and text[at - 1] == 0x81):
+            return at
+        if text[at] == 10:
+            return at
+        at += 1
+    return end
+
+
+@njit(cache=True, nogil=True)
+def _look_up(
+    text: np.ndarray,
+    bounds: np.ndarray,
+    document: int,
+    at: int,
+    line_feeds: bool,
+    table: np.ndarray,
+    long: np.ndarray,
+    state: np.ndarray,
+    chunks: np.ndarray,
+    found: np.ndarray,
+    ends: np.ndarray,
+) -> tuple[int, int, int, int, int]:
+    """Cut documents into words from a place on, until there is no room for more.
+
+    Args:
+        document, at: the document and the byte to begin with.
+        table: uint64 [3 slots]: the bytes of a word with its length, or its hash and where it lies in `long`; then its number
+            and one, 0 where the slot is free.
+        state: (words that are known, bytes of `long`); changed.
+        chunks: int32: gets the words by number, those that are not kept as -1 - theirs.
+        found: int64 [n, 2]: gets where new words lie, from its beginning on, and those that are not kept, from its end.
+        ends: int64 [documents + 1]: gets how many of `chunks` precede the end of a document, as -1 - their number.
+
+    Returns:
+        the document and the byte to go on with, and the counts of chunks, new words, and words that are not kept.
+    """
+    mask = np.uint64(len(table) // 3 - 1)
+    count, new, once = 0, 0, 0
+    documents, room = len(bounds) - 1, len(chunks)
+    while document < documents:
+        end = bounds[document + 1]
+        while at < end:
+            if count == room:
+                return document, at, count, new, once
+            stop = _word_end(text, at, end, line_feeds)
+            size = stop - at
+            if size > LONGEST_WORD:
+                once += 1
+                found[len(found) - once, 0], found[len(found) - once, 1] = at, stop
+                chunks[count] = -once
+                count += 1
+                at = stop
+                continue
+            first = _up_to(text, at, min(size, 8))
+            if size <= 15:
+                second = _up_to(text, at + 8, size - 8) | np.uint64(size) << np.uint64(56)
+                h = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xD6E8FEB86659FD93)
+                h ^= h >> np.uint64(29)
+                h *= np.uint64(0xBF58476D1CE4E5B9)
+            else:
+                second = _LONG
+                h = np.uint64(size)
+                for place in range(at, stop, 8):
+                    h = (h ^ _up_to(text, place, min(stop - place, 8))) * np.uint64(0xD6E8FEB86659FD93)
+                    h ^= h >> np.uint64(32)
+                first = h
+                h *= np.uint64(0xBF58476D1CE4E5B9)
+            slot = ((h >> np.uint64(40)) & mask) * np.uint64(3)
+            while True:
+                word = np.int64(table[slot + np.uint64(2)])
+                if word == 0:
+                    break
+                if table[slot] == first:
+                    other = table[slot + np.uint64(1)]
+                    if size <= 15:
+                        if other == second:
+                            break
+                    elif other >= _LONG:
+                        begin = np.int64(other & ~_LONG) >> 7
+                        same = np.int64(other & np.uint64(127)) == size
+                        for k in range(size):
+                            same = same and long[begin + k] == text[at + k]
+                            if not same:
+                                break
+                        if same:
+                            break
+                slot += np.uint64(3)
+                if slot == np.uint64(len(table)):
+                    slot = np.uint64(0)
+            if word == 0:
+                if size > 15:
+                    second |= np.uint64(state[1] << 7 | size)
+                    for k in range(size):
+                        long[state[1] + k] = text[at + k]
+                    state[1] += size
+                state[0] += 1
+                word = state[0]
+                table[slot], table[slot + np.uint64(1)], table[slot + np.uint64(2)] = first, second, np.uint64(word)
+                found[new, 0], found[new, 1] = at, stop
+                new += 1
+            chunks[count] = word - 1
+            count += 1
+            at = stop
+        document += 1
+        ends[document] = -1 - count
+    return document, at, count, new, once
+
+
+@njit(cache=True, nogil=True)
+def _gather(text: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spans of a text one after the other; (uint8, offsets int64 [n + 1])."""
+    bounds = np.zeros(len(spans) + 1, np.int64)
+    for i in range(len(spans)):
+        bounds[i + 1] = bounds[i] + spans[i, 1] - spans[i, 0]
+    data = np.empty(bounds[-1], np.uint8)
+    for i in range(len(spans)):
+        for k in range(bounds[i + 1] - bounds[i]):
+            data[bounds[i] + k] = text[spans[i, 0] + k]
+    return data, bounds
+
+
+@njit(cache=True, nogil=True)
+def _emit(
+    chunks: np.ndarray,
+    ids: np.ndarray,
+    bounds: np.ndarray,
+    once_ids: np.ndarray,
+    once_bounds: np.ndarray,
+    ends: np.ndarray,
+    first: int,
+    last: int,
+    before: int,
+) -> np.ndarray:
+    """The ids of words, one after the other.
+
+    Args:
+        bounds: of the words in `ids`; `once_bounds` and `once_ids` likewise of those that are not kept.
+        ends: as `_look_up` leaves them; gets the number of ids before each end.
+        first, last: the documents from `first` up to `last` end within these words.
+        before: ids of earlier words.
+    """
+    total = 0
+    for c in range(len(chunks)):
+        word = chunks[c]
+        total += bounds[word + 1] - bounds[word] if word >= 0 else once_bounds[-word] - once_bounds[-word - 1]
+    out = np.empty(total, np.int32)
+    document = first + 1
+    at = 0
+    for c in range(len(chunks)):
+        while document <= last and ends[document] == -1 - c:
+            ends[document] = before + at
+            document += 1
+        word = chunks[c]
+        if word >= 0:
+            for k in range(bounds[word], bounds[word + 1]):
+                out[at] = ids[k]
+                at += 1
+        else:
+            for k in range(once_bounds[-word - 1], once_bounds[-word]):
+                out[at] = once_ids[k]
+                at += 1
+    while document <= last:
+        ends[document] = before + at
+        document += 1
+    return out
