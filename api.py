@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .pipeline.engine.engine import Engine
+from .pipeline.engine.fork_server import Server, runs_here
 from .pipeline.engine.on_ray import ray_session
 from .pipeline.engine.pool import pool_session
 from .pipeline.engine.records import record_run
@@ -43,10 +44,17 @@ LEAST_MEMORY = 512 << 20
 
 
 def session(
-    address: str | None = None, workers: int | None = None, in_process: bool = False, ray: bool = False
+    address: str | None = None,
+    workers: int | None = None,
+    in_process: bool = False,
+    ray: bool = False,
+    server: Server | None = None,
 ) -> AbstractContextManager[Executor]:
     """Where tasks run: a Ray cluster (that of `address`, or the one that a job runs on), a Ray session of this machine for
     as long as the block, this process alone, or else a pool of processes of this machine.
+
+    Args:
+        server: what a pool is forked from, if it was started before; see `runs_here`.
 
     Raises:
         ValueError: two of these are asked for.
@@ -56,9 +64,9 @@ def session(
         raise ValueError(f"{' and '.join(named)} exclude each other; leave out one")
     if in_process:
         return nullcontext(InProcess())
-    if ray or address or os.environ.get("RAY_ADDRESS"):
+    if not runs_here(address, in_process, ray):
         return ray_session("local" if ray else address, workers)
-    return pool_session(workers)
+    return pool_session(workers, server=server)
 
 
 def curate(
@@ -129,8 +137,9 @@ def curate_resolved(
     memory: int = 1 << 30,
     allow_private_hosts: bool = False,
     progress: Progress | None = None,
+    server: Server | None = None,
 ) -> Summary:
-    """`curate` with a recipe that was resolved before."""
+    """`curate` with a recipe that was resolved before; `server` as `session` takes it."""
     from .pipeline.curate import curate as run_stages
     from .pipeline.run.manifest import run_files
     from .recipes.travel import keep_lists
@@ -148,7 +157,7 @@ def curate_resolved(
                 f"--out {paths.root} lies within the data of {source.corpus} ({root}); give the run another folder"
             )
     lease.claim(paths.root, lease.RUN)
-    with session(address, workers, in_process, ray) as executor:
+    with session(address, workers, in_process, ray, server) as executor:
         engine = Engine(paths, executor, progress or Silent(), memory)
         cores = executor.cores
         keep_lists(recipe.mapping, paths.root)

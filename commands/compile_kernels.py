@@ -24,6 +24,9 @@ def preload() -> None:
 
     It starts no thread, as reading a Parquet file would.
     """
+    from ..quick_imports import leave_out
+
+    leave_out()
     from ..pipeline import curate  # noqa: F401
 
     _handle_text()

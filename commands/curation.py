@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,32 +95,41 @@ def curate(
 
     The stages are prepare, scan, filter, dedupe, tokenize, mix and stats. The same command resumes an interrupted run.
     """
-    from ..api import curate_resolved
-    from ..recipes.check import undrawn_sources
-    from ..recipes.resolve import resolve
-    from ..recipes.units import quantity, share
-    from .show.bars import StageBars
-    from .show.runs import print_summary
+    from ..pipeline.engine.fork_server import Server, runs_here
 
-    say_which(recipe)
-    resolved = resolve(recipe, overrides or [], share(limit), data or [])
-    for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
-        say(f"warning: {line}", sys.stderr)
-    with resumable(), StageBars() as bars:
-        summary = curate_resolved(
-            resolved,
-            out,
-            stages=[s.strip() for s in stages.split(",") if s.strip()],
-            address=address,
-            workers=workers,
-            in_process=in_process,
-            ray=ray,
-            against=against,
-            memory=quantity(memory),
-            allow_private_hosts=private_hosts,
-            progress=bars,
-        )
-    print_summary(summary, out)
+    # It loads while this process imports, reads the recipe and plans.
+    server = Server() if runs_here(address, in_process, ray) else None
+    with contextlib.closing(server) if server else contextlib.nullcontext():
+        from ..quick_imports import leave_out
+
+        leave_out()
+        from ..api import curate_resolved
+        from ..recipes.check import undrawn_sources
+        from ..recipes.resolve import resolve
+        from ..recipes.units import quantity, share
+        from .show.bars import StageBars
+        from .show.runs import print_summary
+
+        say_which(recipe)
+        resolved = resolve(recipe, overrides or [], share(limit), data or [])
+        for line in undrawn_sources(resolved.recipe, resolved.settings.mix):
+            say(f"warning: {line}", sys.stderr)
+        with resumable(), StageBars() as bars:
+            summary = curate_resolved(
+                resolved,
+                out,
+                stages=[s.strip() for s in stages.split(",") if s.strip()],
+                address=address,
+                workers=workers,
+                in_process=in_process,
+                ray=ray,
+                against=against,
+                memory=quantity(memory),
+                allow_private_hosts=private_hosts,
+                progress=bars,
+                server=server,
+            )
+        print_summary(summary, out)
 
 
 def plan(
@@ -243,7 +252,7 @@ SPREAD_BYTES = 4 << 30
 """A run with fewer bytes is verified in this process, unless workers are asked for."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def _spread(run: RunPaths, what: str, address: str | None, workers: int | None, here: bool) -> Iterator[Spread]:
     """What spreads work over the files of a run: tasks of a session, or calls in this process."""
     from ..api import session

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..storage import lease, store
 from ..storage.web import Reach, WebUrl
+from ..tokenize.encode import encoder_of
 from ..tokenize.model import TokenizerSettings
 from .dedupe.against import read_run
 from .dedupe.guard import check_losses
@@ -33,7 +34,7 @@ from .mix.lookup_index import write_lookup
 from .mix.stage import mix
 from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
-from .prepare.stage import Prepared, prepare, tokenizer_step
+from .prepare.stage import TOKENIZER_STEP, Prepared, prepare, tokenizer_step
 from .prepare.text_sample import SubsetName
 from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
@@ -169,6 +170,7 @@ def curate(
             }
             write_manifest(paths, known, engine.finished.values(), settings.tokenizer, settings.against, written)
             if stage == last:
+                engine.look()
                 break
             began, before = time.monotonic(), len(engine.reused)
         summary.reused = dict(engine.reused)
@@ -230,6 +232,12 @@ def _run_stages(
     check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))
     yield "scan", files
 
+    if any(engine.reused[step][0] < engine.reused[step][1] for step in ("scan", TOKENIZER_STEP)):
+        # Text has yet to be encoded, and until then there is time to load what encodes it.
+        converted = trained.converted
+        engine.executor.preload(
+            encoder_of, trained.model.file, trained.model.hash, s.tokenizer.reserved, converted and converted.file
+        )
     filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
     summary.notes += filtered.notes
     judge_groups(part_funnels, groups, filtered.groups)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import sentencepiece
 from numba import njit
 
-from .model import load, specials
+from .model import check_specials, load, specials
 from .word_cache import Cuts, WordCache
 
 FEW_TEXTS = 300
@@ -53,9 +53,12 @@ class Encoder:
         reserved: pieces that no document's text may become.
         fast: use gigatoken where it is installed and can read the model (it cannot read unigram models, or those without
             byte fallback).
+        converted: what an encoder of the same model has as `converted`, which takes seconds to make.
     """
 
-    def __init__(self, model: Path, reserved: Sequence[str] = (), fast: bool = True) -> None:
+    def __init__(
+        self, model: Path, reserved: Sequence[str] = (), fast: bool = True, converted: bytes | None = None
+    ) -> None:
         self._processor = load(model)
         self.specials = specials(self._processor)
         self.vocab_size = self._processor.vocab_size()
@@ -70,7 +73,7 @@ class Encoder:
         self.reserved_ids = {r: self._processor.piece_to_id(r) for r in present}
         """Ids of the reserved pieces that the model has."""
         self.prefixed = "".join(self._processor.encode("a", out_type=str)).startswith("▁")
-        self._fast = _gigatoken(self._processor) if fast else None
+        self._fast = _gigatoken(self._processor, converted) if fast else None
         cuts = (
             Cuts.of(map(self._processor.id_to_piece, range(self.vocab_size)))
             if self._fast and self.is_lossless
@@ -81,6 +84,16 @@ class Encoder:
     @property
     def is_fast(self) -> bool:
         return self._fast is not None
+
+    @property
+    def converted(self) -> bytes | None:
+        """The model in the form that gigatoken loads; None where SentencePiece encodes."""
+        data = self._fast._hf_json if self._fast else None
+        return data.encode() if isinstance(data, str) else data
+
+    def check_specials(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Raise ValueError where a special piece has another id than `wanted` says."""
+        check_specials(self._processor, wanted)
 
     def encode(self, texts: pa.LargeStringArray) -> Encoded:
         """Encode documents in order, without making Python strings of them."""
@@ -204,16 +217,21 @@ class Encoder:
 _kept: dict[tuple[str, tuple[str, ...]], Encoder] = {}
 
 
-def encoder_of(model: Path, model_hash: str, reserved: tuple[str, ...]) -> Encoder:
-    """The encoder of the model file with this hash. A process keeps the last one, since 256,000 pieces take seconds to load."""
+def encoder_of(model: Path, model_hash: str, reserved: tuple[str, ...], converted: Path | None = None) -> Encoder:
+    """The encoder of the model file with this hash. A process keeps the last one, since 256,000 pieces take a second to load.
+
+    Args:
+        converted: a file with what an `Encoder` of it has as `converted`; None: it has none, and SentencePiece encodes.
+    """
     key = (model_hash, reserved)
     if key not in _kept:
         _kept.clear()
-        _kept[key] = Encoder(model, reserved)
+        data = converted.read_bytes() if converted else None
+        _kept[key] = Encoder(model, reserved, fast=bool(data), converted=data)
     return _kept[key]
 
 
-def _gigatoken(processor: sentencepiece.SentencePieceProcessor):  # type: ignore[no-untyped-def]
+def _gigatoken(processor: sentencepiece.SentencePieceProcessor, converted: bytes | None):  # type: ignore[no-untyped-def]
     """A gigatoken tokenizer for the same model; None where gigatoken is missing or cannot read the model."""
     try:
         import awkward  # noqa: F401
@@ -221,6 +239,8 @@ def _gigatoken(processor: sentencepiece.SentencePieceProcessor):  # type: ignore
     except ImportError:
         return None
     try:
+        if converted:
+            return gigatoken.Tokenizer.from_json(converted)
         return gigatoken.Tokenizer.from_sentencepiece(processor.serialized_model_proto())
     except (ValueError, RuntimeError, NotImplementedError, KeyError):
         # A model that it cannot read (unigram, or without byte fallback): SentencePiece encodes everything.

@@ -6,7 +6,6 @@ reads alike, without fields that are unknown here.
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
@@ -53,12 +52,17 @@ def _check_pieces(model: proto.ModelProto) -> None:
     if not all(isinstance(text, str) for text in texts):
         raise Misshapen("a piece is not UTF-8")
     kinds = [piece.type for piece in model.pieces]
-    for number, (text, kind, piece) in enumerate(zip(texts, kinds, model.pieces, strict=True)):
-        if not 0 < len(text) <= LONGEST_PIECE or "\0" in text or not math.isfinite(piece.score):
-            raise Misshapen(
-                f"piece {number} is empty, longer than {LONGEST_PIECE} characters, or without a finite score"
-            )
-        if (kind == _KIND.BYTE) != bool(_BYTE.fullmatch(text)) and kind in (_KIND.BYTE, _KIND.NORMAL):
+    lengths, scores = np.fromiter(map(len, texts), np.int64), np.array([piece.score for piece in model.pieces])
+    odd = (lengths == 0) | (lengths > LONGEST_PIECE) | ~np.isfinite(scores)
+    if "\0" in "".join(texts):
+        odd |= np.array(["\0" in text for text in texts])
+    if odd.any():
+        raise Misshapen(
+            f"piece {int(np.argmax(odd))} is empty, longer than {LONGEST_PIECE} characters, or without a finite score"
+        )
+    for number, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
+        named = text.startswith("<0x") and bool(_BYTE.fullmatch(text))
+        if named != (kind == _KIND.BYTE) and kind in (_KIND.BYTE, _KIND.NORMAL):
             raise Misshapen(f"piece {number} is not the byte that it should be")
     if len(set(texts)) < len(texts):
         raise Misshapen("two of its pieces are equal")

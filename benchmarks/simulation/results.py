@@ -187,7 +187,8 @@ class Results:
         with publish(self.paths.tokenizer) as out:
             out.write(train(words, TokenizerSettings(vocab_size=300)))
         sizes = artifact(self.paths.prepare("piece_bytes.npy"), 1 << 19)
-        return PreparedTokenizer(out.artifact, sizes, 0, 0, 0, 256_000, 0, 1, 2)
+        converted = artifact(self.paths.prepare("encoder.json"), 20 << 20)
+        return PreparedTokenizer(out.artifact, sizes, converted, 0, 0, 0, 256_000, 0, 1, 2)
 
     def prepare_quality(self, planned: Planned, work: Work, *_: Any) -> PreparedQuality:
         work.seconds = PREPARE_SECONDS

@@ -31,8 +31,8 @@ ATTEMPTS = 4
 """Tries at one task when workers die, nodes are lost or a file system fails; a task's own errors are not retried."""
 RETRY_SECONDS = 1.0
 """How long a task waits for its second attempt; for each further one twice as long, and five seconds at most."""
-LOOK_SECONDS, LOOK_SHARE = 0.1, 0.01
-"""A look at what a run has published is always taken where it is short, else in so much of the run's time."""
+LOOK_SHARE = 0.02
+"""Of a run's time, for looks at what it has published; one is always taken at its end."""
 
 
 class StageFailed(ValueError):
@@ -85,6 +85,8 @@ class Engine:
     _records: dict[str, StepRecords] = field(default_factory=dict)
     """Of the steps that are looked at now."""
     _looks_again: float = 0.0
+    _unseen: str = ""
+    """The last step that ran anything since the last look."""
     _trusted_until: int = 1 << 63
 
     def __post_init__(self) -> None:
@@ -132,8 +134,10 @@ class Engine:
         keep_log(self.paths.timings("tasks.jsonl"))
         for r in running:
             remove_outdated(self.paths, r.outdated, self.finished)
+        if todo:
+            self._unseen = running[-1].name
         if time.monotonic() >= self._looks_again:
-            self._look(running[-1].name)
+            self.look()
         return [r.results for r in running]
 
     def _begin(self, step: Step, first: int) -> _Running:
@@ -172,7 +176,8 @@ class Engine:
             step = running[planned.step]
             if outcome.result is None:
                 keep_log(self.paths.timings("tasks.jsonl"))
-                self._look(step.name)
+                self._unseen = step.name
+                self.look()
                 raise StageFailed(self._describe(step.name, planned.task, outcome, attempts))
             step.results[planned.index - step.first] = outcome.result
             self.progress.task_done(step.name, planned.task.weight)
@@ -303,14 +308,15 @@ class Engine:
         for records in self._records.values():
             records.forget_since(since)
 
-    def _look(self, step: str) -> None:
-        """Is what earlier stages published still what they wrote? Otherwise the next run makes it again.
+    def look(self) -> None:
+        """Is what earlier steps published still what they wrote? Otherwise the next run makes it again.
 
         Raises:
             StageFailed: it is not.
         """
-        if isinstance(self.paths.root, store.Mirrored):
-            # There, objects change as a whole.
+        step, self._unseen = self._unseen, ""
+        if not step or isinstance(self.paths.root, store.Mirrored):
+            # Nothing has read it since; and in a store, objects change as a whole.
             return
         began = time.monotonic()
         for table in self.finished.values():
@@ -322,8 +328,7 @@ class Engine:
                         "file. Run the same command again to rebuild both."
                     )
         now = time.monotonic()
-        if now - began > LOOK_SECONDS:
-            self._looks_again = now + (now - began) / LOOK_SHARE
+        self._looks_again = now + (now - began) / LOOK_SHARE
 
     def _time(self, planned: Planned, attempt: int, outcome: Outcome) -> None:
         path = self.paths.timings("tasks.jsonl")

@@ -1,31 +1,99 @@
 """The server that a pool's workers are forked from: a process that has imported and loaded once what each of them needs.
 
-It is started by `pool.py` with a socket, loads, and then answers requests until the other end of the socket is closed,
-whatever became of the process that held it; with it go its workers. A fork of a process with threads has their locks and not
-the threads, so it makes sure that it has one alone.
+`Server` starts it with a socket. It loads, and then answers requests until the other end of the socket is closed, whatever
+became of the process that held it; with it go its workers. A fork of a process with threads has their locks and not the
+threads, so it makes sure that it has one alone. What a run makes for all its workers, such as models, it loads when asked to:
+workers that are forked afterwards have it.
+
+Importing this module costs next to nothing, so that a command can start the server before all else.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
+import json
 import os
+import pickle
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+STAGES = "fox1.commands.compile_kernels:preload"
+"""What the workers of a curation share."""
+CLOSE_SECONDS = 5.0
+"""How long the server may take to end."""
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+"""Variables that keep libraries from starting threads when they are imported: a process that is forked may have none, and
+the cores are the workers' already."""
+
 REQUEST = struct.Struct("!cq")
-"""What is asked for, and of which process."""
-FORK, ENDED = b"f", b"e"
-"""A worker, whose socket comes along: the answer is its process number. How a worker ended: the answer is its exit status."""
+"""What is asked for, and of which process, or with how many bytes."""
+FORK, ENDED, LOAD = b"f", b"e", b"l"
+"""A worker, whose socket comes along: the answer is its process number. How a worker ended: the answer is its exit status. To
+call the function that follows, pickled with its arguments: the answer is 0, or 1 where it failed."""
 ANSWER = struct.Struct("!q")
 READY = b"ready"
 """What the server says when it has loaded, and after it the reason if it cannot serve."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def runs_here(address: str | None, in_process: bool, ray: bool) -> bool:
+    """Whether tasks run on forks of a server: neither on Ray nor in the process that plans them."""
+    return not (address or in_process or ray or os.environ.get("RAY_ADDRESS"))
+
+
+class Server:
+    """The end that asks."""
+
+    def __init__(self, preload: str = STAGES) -> None:
+        """Start the process; it loads while this one goes on.
+
+        Args:
+            preload: `module:function` that it calls before it forks.
+        """
+        self.preload = preload
+        self.ready = False
+        """Whether it has said that it is."""
+        self.control, theirs = socket.socketpair()
+        code = (
+            f"import sys; sys.path[:] = {json.dumps(sys.path)}; from {__name__} import serve; "
+            f"serve({theirs.fileno()}, {preload!r})"
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                env={**os.environ, **ONE_THREAD},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # What is typed at the terminal is for this process, which ends the others.
+                start_new_session=True,
+            )
+
+    def close(self) -> None:
+        """End it, and its workers with it."""
+        self.control.close()
+        try:
+            if self.ready:
+                self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        if self._process.poll() is None:
+            # It is still loading: it has no workers yet.
+            self._process.kill()
+            self._process.wait()
 
 
 def serve(descriptor: int, preload: str) -> None:
@@ -50,6 +118,8 @@ def serve(descriptor: int, preload: str) -> None:
             if kind == FORK:
                 number = _fork(control, descriptors[0])
                 workers.add(number)
+            elif kind == LOAD:
+                number = _call(control, number)
             else:
                 _, status = os.waitpid(number, 0)
                 workers.discard(number)
@@ -70,6 +140,18 @@ def _load(preload: str) -> str:
         return f"{type(error).__name__}: {error}"
     running = _threads()
     return f"{preload} left {running} threads running" if running > 1 else ""
+
+
+def _call(control: socket.socket, size: int) -> int:
+    """Call a function of which a request brings `size` bytes; 0, or 1 where no fork could use what it loads."""
+    data = control.recv(size, socket.MSG_WAITALL)
+    try:
+        function, arguments = pickle.loads(data)
+        function(*arguments)
+    except Exception:
+        # Whoever needs it loads it, and says what is wrong with it.
+        return 1
+    return int(_threads() > 1)
 
 
 def _threads() -> int:

@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...storage.wording import first_line
@@ -57,6 +57,8 @@ class OnRay:
     @property
     def room(self) -> int:
         return max((int(n["Resources"].get("memory", 0)) for n in self._ray.nodes() if n["Alive"]), default=TASK_MEMORY)
+
+    def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         in_flight: dict[Any, list[Planned]] = {}

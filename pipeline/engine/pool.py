@@ -7,36 +7,23 @@ are the only medium between them. A worker that takes more than its task declare
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import pickle
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from ..run.artifacts import RunPaths
-from .fork_server import ANSWER, ENDED, FORK, READY, REQUEST
+from .fork_server import ANSWER, ENDED, FORK, LOAD, READY, REQUEST, STAGES, Server
 from .memory import machine_memory, own_bytes
 from .stragglers import Stragglers
 from .tasks import Outcome, Planned, Progress, Waiting
 
-STAGES = "fox1.commands.compile_kernels:preload"
-"""What the workers of a curation share."""
 LOOK_SECONDS = 0.25
 """How often the workers' memory is looked at."""
-CLOSE_SECONDS = 5.0
-"""How long the server may take to end."""
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-}
-"""Variables that keep libraries from starting threads when they are imported: a process that is forked may have none, and
-the cores are the workers' already."""
 _AGAIN = "run the same command again to go on"
 
 
@@ -51,46 +38,33 @@ class _Worker:
     began: float = 0.0
     killed: str = ""
     """Why it was ended; empty while it was not."""
+    loads: int = 0
+    """How much of what was asked for the server had loaded when it was forked."""
 
 
 class Pool:
     """Runs tasks on forked workers, one each at a time."""
 
-    def __init__(self, workers: int, preload: str) -> None:
-        """Start the server; it loads while this process plans.
-
+    def __init__(self, workers: int, server: Server) -> None:
+        """
         Args:
             workers: processes at most.
-            preload: `module:function` that the server calls before it forks.
+            server: what they are forked from; closed with the pool.
         """
         self.cores = workers
         self.room = machine_memory()
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
-        self._control, theirs = socket.socketpair()
-        code = (
-            f"import sys; sys.path[:] = {json.dumps(sys.path)}; from fox1.pipeline.engine.fork_server import serve; "
-            f"serve({theirs.fileno()}, {preload!r})"
-        )
-        with theirs:
-            self._server = subprocess.Popen(
-                [sys.executable, "-c", code],
-                env={**os.environ, **ONE_THREAD},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # What is typed at the terminal is for this process, which ends the others.
-                start_new_session=True,
-            )
-        self._ready = False
+        self._server, self._control = server, server.control
+        self._asked = self._loads = 0
+        """Loads that were asked for, and that were answered."""
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         self._abandon()
         stragglers = Stragglers(waiting.tasks, progress)
         while waiting or self._busy:
             while (planned := waiting.next()) and self._has_room(planned):
-                worker = self._idle.pop() if self._idle else self._fork()
+                worker = self._next()
                 worker.planned, worker.began = waiting.take(), time.monotonic()
                 self._busy.append(worker)
                 with contextlib.suppress(OSError):  # a dead one shows as ended
@@ -108,6 +82,23 @@ class Pool:
                 yield index, outcome
             self._end_large()
             stragglers.look()
+
+    def preload(self, function: Callable[..., object], *arguments: object) -> None:
+        data = pickle.dumps((function, arguments))
+        self._send(REQUEST.pack(LOAD, len(data)) + data)
+        self._asked += 1
+
+    def _next(self) -> _Worker:
+        """A worker that is free, with what the server has loaded by now."""
+        while self._loads < self._asked and self._server.ready and wait([self._control], 0):
+            self._await_load()
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.loads == self._loads:
+                return worker
+            worker.connection.close()
+            self._ask(ENDED, worker.pid)
+        return self._fork()
 
     def _abandon(self) -> None:
         """End what an earlier call left under way when a task of it failed for good."""
@@ -160,12 +151,12 @@ class Pool:
         Raises:
             ValueError: the server is lost, or could not load.
         """
-        if not self._ready:
+        if not self._server.ready:
             self._await_ready()
         ours, theirs = socket.socketpair()
         with theirs:
             pid = self._ask(FORK, 0, theirs.fileno())
-        return _Worker(pid, Connection(ours.detach()))
+        return _Worker(pid, Connection(ours.detach()), loads=self._loads)
 
     def _await_ready(self) -> None:
         said = self._control.recv(1 << 16)
@@ -174,7 +165,7 @@ class Pool:
         if said != READY:
             why = said.removeprefix(READY).decode(errors="replace")
             raise ValueError(f"the pool of workers does not start ({why}); run with --in-process, which needs none")
-        self._ready = True
+        self._server.ready = True
 
     def _ask(self, kind: bytes, number: int, *descriptors: int) -> int:
         """Ask the server.
@@ -182,8 +173,25 @@ class Pool:
         Raises:
             ValueError: it is not there any more.
         """
+        self._send(REQUEST.pack(kind, number), *descriptors)
+        # It answers in the order in which it is asked.
+        while self._loads < self._asked:
+            self._await_load()
+        return self._answer()
+
+    def _await_load(self) -> None:
+        self._answer()
+        self._loads += 1
+
+    def _send(self, data: bytes, *descriptors: int) -> None:
         try:
-            socket.send_fds(self._control, [REQUEST.pack(kind, number)], descriptors)
+            sent = socket.send_fds(self._control, [data], descriptors)
+            self._control.sendall(data[sent:])
+        except ConnectionError:
+            raise ValueError(f"the pool of workers is lost (its server has ended); {_AGAIN}") from None
+
+    def _answer(self) -> int:
+        try:
             answer = self._control.recv(ANSWER.size, socket.MSG_WAITALL)
         except ConnectionError:
             answer = b""
@@ -195,25 +203,20 @@ class Pool:
         """End all processes of the pool."""
         for worker in self._idle + self._busy:
             worker.connection.close()
-        # The server ends its workers, and itself.
-        self._control.close()
-        try:
-            self._server.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            # It is still loading: it has no workers yet.
-            self._server.kill()
-            self._server.wait()
+        # It ends its workers, and itself.
+        self._server.close()
 
 
 @contextlib.contextmanager
-def pool_session(workers: int | None, preload: str = STAGES) -> Iterator[Pool]:
+def pool_session(workers: int | None, preload: str = STAGES, server: Server | None = None) -> Iterator[Pool]:
     """A pool for as long as the block.
 
     Args:
         workers: processes; None: one per core that this process may use.
         preload: `module:function` that the server calls before it forks.
+        server: one that was started for it; None: it starts its own.
     """
-    pool = Pool(workers or usable_cores(), preload)
+    pool = Pool(workers or usable_cores(), server or Server(preload))
     try:
         yield pool
     finally:

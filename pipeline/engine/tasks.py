@@ -240,6 +240,11 @@ class Executor(Protocol):
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]: ...
 
+    def preload(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have workers begin with what a function loads and keeps, where they share it; else each of them calls it when it needs
+        it. It starts no thread, and takes what any worker may read."""
+        ...
+
     @property
     def cores(self) -> int:
         """Tasks that run at once."""
@@ -256,6 +261,8 @@ class InProcess:
 
     cores = 1
     room = 1 << 62
+
+    def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:

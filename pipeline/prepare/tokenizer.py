@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ...tokenize.encode import encoder_of
-from ...tokenize.model import TokenizerSettings, check_specials, load, read_model, train
+from ...tokenize.encode import Encoder
+from ...tokenize.model import TokenizerSettings, read_model, train
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
 from ..sources.listing import NamedFile
@@ -21,6 +21,8 @@ from .text_sample import SubsetName, sample_text
 MEASURED_BYTES = 1 << 20
 PIECE_BYTES = "piece_bytes.npy"
 """uint16 [vocabulary]: UTF-8 bytes that each piece stands for."""
+CONVERTED = "encoder.json"
+"""The model in the form that encodes fast; see `Encoder.converted`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class PreparedTokenizer:
     model: Artifact
     piece_bytes: Artifact
     """`PIECE_BYTES`."""
+    converted: Artifact | None
+    """`CONVERTED`; None where SentencePiece encodes the text."""
     tokenizers_trained: int
     measured_tokens: int
     measured_bytes: int
@@ -66,8 +70,13 @@ def prepare_tokenizer(
         model = train(sample_text(files, barred, settings.sample_bytes, seeds_of(named, seed)[0]), settings)
     with publish(paths.tokenizer) as out:
         out.write(model)
-    check_specials(load(paths.tokenizer), settings.specials)
-    encoder = encoder_of(paths.tokenizer, out.artifact.hash, settings.reserved)
+    encoder = Encoder(paths.tokenizer, settings.reserved)
+    encoder.check_specials(settings.specials)
+    converted = None
+    if encoder.converted:
+        with publish(paths.prepare(CONVERTED)) as form:
+            form.write(encoder.converted)
+        converted = form.artifact
     special = encoder.specials
     # With these the trainer computes bits per byte without SentencePiece.
     with publish(paths.prepare(PIECE_BYTES), rows=encoder.vocab_size) as sizes:
@@ -77,6 +86,7 @@ def prepare_tokenizer(
     return PreparedTokenizer(
         model=out.artifact,
         piece_bytes=sizes.artifact,
+        converted=converted,
         tokenizers_trained=int(named is None),
         measured_tokens=int(encoder.encode(pa.array(texts, pa.large_string())).offsets[-1]),
         measured_bytes=sum(len(t.encode()) for t in texts),

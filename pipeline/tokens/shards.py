@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...tokenize.chat import ChatEncoder, EncodedChats
-from ...tokenize.encode import encoder_of, gather
+from ...tokenize.encode import Encoder, encoder_of, gather
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import TOKEN_SCHEMA
 from ..run.artifacts import Artifact, Publication, RunPaths
@@ -142,6 +142,7 @@ def tokenize_groups(
     groups: Sequence[Group],
     files: Sequence[DecidedFile],
     tokenizer: Artifact,
+    converted: Artifact | None,
     settings: TokenizerSettings,
     paths: RunPaths,
 ) -> TokenizedGroups:
@@ -149,16 +150,18 @@ def tokenize_groups(
 
     Args:
         files: of all groups, in their order.
+        converted: the tokenizer in the form that encodes fast, if it has one.
         settings: what `TokenizerSettings.of_encoding` leaves of them.
 
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
+    encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved, converted and converted.file)
     each = survivors_of_each(files, FACTS)
     found = []
     for group in groups:
         own = itertools.chain.from_iterable(itertools.islice(each, len(group.files)))
-        found.append(_encode(group, own, tokenizer, settings, paths))
+        found.append(_encode(group, own, encoder, settings, paths))
     return TokenizedGroups(tuple(found))
 
 
@@ -167,9 +170,8 @@ FACTS = ("quality",)
 
 
 def _encode(
-    group: Group, survivors: Iterable[Survivors], tokenizer: Artifact, settings: TokenizerSettings, paths: RunPaths
+    group: Group, survivors: Iterable[Survivors], encoder: Encoder, settings: TokenizerSettings, paths: RunPaths
 ) -> GroupTokens:
-    encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved)
     # The files of a group are of one corpus.
     chat = ChatEncoder(encoder, settings.chat) if group.format == CHAT else None
     shards: dict[str, _Shard] = {}

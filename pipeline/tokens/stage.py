@@ -51,6 +51,7 @@ def tokenize(
                 some,
                 [files[f.table] for g in some for f in g.files],
                 tokenizer.model,
+                tokenizer.converted,
                 settings.of_encoding(chat=some[0].format == CHAT),
                 engine.paths,
             ),
