@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class Instant:
     """An executor whose tasks take no time, and have nothing but a result."""
 
     cores, room = 512, 1 << 40
+
+    def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:

@@ -236,7 +236,7 @@ def _run_stages(
         # Text has yet to be encoded, and until then there is time to load what encodes it.
         converted = trained.converted
         engine.executor.preload(
-            encoder_of, trained.model.file, trained.model.hash, s.tokenizer.reserved, converted and converted.file
+            encoder_of, trained.model.file, trained.model.hash, s.tokenizer.reserved, converted.file if converted else None
         )
     filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
     summary.notes += filtered.notes

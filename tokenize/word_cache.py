@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -138,7 +138,7 @@ def _with_room(values: np.ndarray, used: int, more: int) -> np.ndarray:
     return larger
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _load(typingctx: Any, data: Any, at: Any) -> Any:
     """Eight bytes of ``data[at:]``, wherever they begin, as a little-endian number; nobody checks that they are there."""
     signature = types.uint64(types.Array(types.uint8, 1, "C", readonly=not data.mutable), types.int64)
@@ -151,7 +151,7 @@ def _load(typingctx: Any, data: Any, at: Any) -> Any:
     return signature, generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _lowest(typingctx: Any, value: Any) -> Any:
     """Number of the lowest bit that is set."""
 
@@ -207,7 +207,7 @@ def _word_end(text: np.ndarray, at: int, end: int, line_feeds: bool) -> int:
                 at += 8
                 continue
             # Of all hits the lowest is right: a borrow only reaches those above.
-            at += np.int64(_lowest(hits) >> np.uint64(3))
+            at += int(_lowest(hits) >> np.uint64(3))
         elif text[at] != 32 and not (line_feeds and text[at] == 10):
             at += 1
             continue
@@ -216,7 +216,8 @@ def _word_end(text: np.ndarray, at: int, end: int, line_feeds: bool) -> int:
             return at
         if text[at] == 10:
             return at
-        at += 1
+        while at < end and text[at] == 32:
+            at += 1
     return end
 
 

@@ -11,7 +11,7 @@ import bisect
 import heapq
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -233,6 +233,8 @@ class Simulated:
     @property
     def cores(self) -> int:
         return self.clocks[0].slots
+
+    def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         self.ran += len(waiting.tasks)

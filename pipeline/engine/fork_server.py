@@ -41,7 +41,7 @@ REQUEST = struct.Struct("!cq")
 """What is asked for, and of which process, or with how many bytes."""
 FORK, ENDED, LOAD = b"f", b"e", b"l"
 """A worker, whose socket comes along: the answer is its process number. How a worker ended: the answer is its exit status. To
-call the function that follows, pickled with its arguments: the answer is 0, or 1 where it failed."""
+call the function that follows, pickled with its arguments: the answer is how many threads it left running."""
 ANSWER = struct.Struct("!q")
 READY = b"ready"
 """What the server says when it has loaded, and after it the reason if it cannot serve."""
@@ -71,7 +71,7 @@ class Server:
             f"serve({theirs.fileno()}, {preload!r})"
         )
         with theirs:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 env={**os.environ, **ONE_THREAD},
                 pass_fds=[theirs.fileno()],
@@ -87,13 +87,13 @@ class Server:
         self.control.close()
         try:
             if self.ready:
-                self._process.wait(CLOSE_SECONDS)
+                self.process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             pass
-        if self._process.poll() is None:
+        if self.process.poll() is None:
             # It is still loading: it has no workers yet.
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
 
 def serve(descriptor: int, preload: str) -> None:
@@ -143,15 +143,13 @@ def _load(preload: str) -> str:
 
 
 def _call(control: socket.socket, size: int) -> int:
-    """Call a function of which a request brings `size` bytes; 0, or 1 where no fork could use what it loads."""
+    """Call a function of which a request brings `size` bytes; how many threads it left running."""
     data = control.recv(size, socket.MSG_WAITALL)
-    try:
+    # Whoever needs what it loads would load it again, and say what is wrong with it.
+    with suppress(Exception):
         function, arguments = pickle.loads(data)
         function(*arguments)
-    except Exception:
-        # Whoever needs it loads it, and says what is wrong with it.
-        return 1
-    return int(_threads() > 1)
+    return _threads() - 1
 
 
 def _threads() -> int:

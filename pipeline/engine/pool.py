@@ -180,7 +180,10 @@ class Pool:
         return self._answer()
 
     def _await_load(self) -> None:
-        self._answer()
+        if threads := self._answer():
+            raise ValueError(
+                f"the pool of workers cannot go on (what its server loaded left {threads} threads running); run with --in-process"
+            )
         self._loads += 1
 
     def _send(self, data: bytes, *descriptors: int) -> None:

@@ -156,7 +156,7 @@ def tokenize_groups(
     Raises:
         ValueError: a source file is not the one that was scanned.
     """
-    encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved, converted and converted.file)
+    encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved, converted.file if converted else None)
     each = survivors_of_each(files, FACTS)
     found = []
     for group in groups:

@@ -184,7 +184,16 @@ def test_an_output_that_changes_while_the_run_goes_on_stops_it(engine: Engine, t
     with pytest.raises(
         StageFailed, match=r"1.json was modified after it was written, and s2 may have read the modified file. Run the"
     ):
-        engine.run("s2", 1, [])
+        engine.run("s2", 1, [Task("t", work, (tmp_path / "other.json", 1, ""))])
+        engine.look()
+
+
+def test_nothing_is_looked_at_where_nothing_ran(engine: Engine, tmp_path: Path) -> None:
+    engine.run("s", 1, tasks(tmp_path))
+    engine.look()
+    spoil(tmp_path / "1.json")
+    engine.run("s2", 1, [])
+    engine.look()
 
 
 @pytest.mark.parametrize("old", ["{", '"n": 1', '"key": "', '"bytes": 2'])
@@ -263,6 +272,8 @@ class LosesWorkers:
         self.lost, self.error = 0, error
         self.asked: list[int] = []
 
+    def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
+
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:
             self.asked.append(planned.task.memory)
@@ -336,6 +347,8 @@ def test_a_lost_task_goes_before_those_that_wait_and_one_that_a_disk_failed_afte
 
 class Forgets(LosesWorkers):
     """Says in which order tasks were run; the first is lost twice."""
+
+    def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         for planned in waiting:

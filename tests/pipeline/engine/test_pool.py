@@ -99,7 +99,7 @@ def test_two_workers_share_the_tasks_and_results_come_in_order(pool: Pool, tmp_p
     said = Engine(RunPaths(tmp_path), pool).run("s", 1, tasks)
     assert [s.number for s in said] == list(range(40))
     assert 1 <= len({s.pid for s in said}) <= 2 and os.getpid() not in {s.pid for s in said}
-    assert {s.parent for s in said} == {pool._server.pid} and {s.threads for s in said} == {"1"}
+    assert {s.parent for s in said} == {pool._server.process.pid} and {s.threads for s in said} == {"1"}
 
 
 def test_a_worker_that_dies_is_replaced_and_its_task_done_again(
@@ -122,6 +122,50 @@ def test_a_task_that_takes_more_than_it_declares_is_ended_and_gets_more(
     assert said.number == 300 << 20
     first, second = [json.loads(line) for line in (tmp_path / "timings" / "tasks.jsonl").read_text().splitlines()]
     assert "took more than the 200 MiB" in first["error"] and not second["error"]
+
+
+LOADED: list[int] = []
+
+
+@dataclass(frozen=True)
+class HasLoaded:
+    """What a worker has of what was to be loaded."""
+
+    numbers: tuple[int, ...]
+    pid: int
+
+
+def what_is_loaded(seconds: float) -> HasLoaded:
+    time.sleep(seconds)
+    return HasLoaded(tuple(LOADED), os.getpid())
+
+
+def load_number(number: int) -> None:
+    if number < 0:
+        raise OSError("it cannot be read")
+    LOADED.append(number)
+
+
+def test_workers_begin_with_what_the_server_was_told_to_load(pool: Pool, tmp_path: Path) -> None:
+    def look(step: str) -> list[HasLoaded]:
+        tasks = [Task(str(i), what_is_loaded, (0.05,)) for i in range(4)]
+        return Engine(RunPaths(tmp_path), pool).run(step, 1, tasks)
+
+    before = look("before")
+    pool.preload(load_number, 7)
+    # Those that there are go on, and are replaced when it has loaded.
+    assert eventually(lambda: {one.numbers for one in look(f"meanwhile-{time.monotonic_ns()}")} == {(7,)}, 20)
+    pool.preload(load_number, -1)
+    pool.preload(load_number, 8)
+    assert eventually(lambda: {one.numbers for one in look(f"after-{time.monotonic_ns()}")} == {(7, 8)}, 20)
+    assert not {one.pid for one in before} & {one.pid for one in look("last")}
+
+
+def test_a_server_that_loads_a_thread_forks_no_more(tmp_path: Path) -> None:
+    with pool_session(1, f"{HERE}:load_nothing") as pool:
+        pool.preload(leave_thread)
+        with pytest.raises(ValueError, match=r"left 1 threads running.*run with --in-process"):
+            Engine(RunPaths(tmp_path), pool).run("s", 1, [Task("0", say, (0,))])
 
 
 def test_an_error_of_the_data_is_told_as_in_one_process(pool: Pool, tmp_path: Path) -> None:
@@ -147,8 +191,8 @@ def test_a_lost_server_is_one_line(tmp_path: Path) -> None:
     with pool_session(1, f"{HERE}:load_nothing") as pool:
         engine = Engine(RunPaths(tmp_path), pool)
         engine.run("s", 1, [Task("0", say, (0,))])
-        pool._server.kill()
-        pool._server.wait()
+        pool._server.process.kill()
+        pool._server.process.wait()
         with pytest.raises(ValueError, match="the pool of workers is lost"):
             engine.run("t", 1, [Task("0", say, (0,))])
 
