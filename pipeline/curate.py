@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..kernel_cache import load_compiled
 from ..storage import lease, store
 from ..storage.web import Reach, WebUrl
 from ..tokenize.encode import encoder_of
@@ -225,6 +226,9 @@ def _run_stages(
         engine.run_beside([tokenizer])
     yield "prepare", files
 
+    if _ran(engine, "prepare"):
+        # Where the text is read for the first time, its duplicates have yet to be found.
+        engine.executor.preload(load_compiled, "fox1.pipeline.dedupe")
     scanned, ((trained,),) = scan(engine, files, s.scan, for_scan.models, [tokenizer])
     prepared = Prepared(tokenizer=trained, **vars(for_scan))
     files, groups = scanned.sources, group_files(scanned.sources)
@@ -232,11 +236,15 @@ def _run_stages(
     check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))
     yield "scan", files
 
-    if any(engine.reused[step][0] < engine.reused[step][1] for step in ("scan", TOKENIZER_STEP)):
+    if _ran(engine, "scan", TOKENIZER_STEP):
         # Text has yet to be encoded, and until then there is time to load what encodes it.
         converted = trained.converted
         engine.executor.preload(
-            encoder_of, trained.model.file, trained.model.hash, s.tokenizer.reserved, converted.file if converted else None
+            encoder_of,
+            trained.model.file,
+            trained.model.hash,
+            s.tokenizer.reserved,
+            converted.file if converted else None,
         )
     filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
     summary.notes += filtered.notes
@@ -266,6 +274,11 @@ def _run_stages(
     run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels)
     report(engine, run, s.identity(), [p.name for p in s.mix.phases])
     yield "stats", files
+
+
+def _ran(engine: Engine, *steps: str) -> bool:
+    """Whether any task of some steps was not finished before."""
+    return any(engine.reused[step][0] < engine.reused[step][1] for step in steps)
 
 
 def _known_sizes(paths: RunPaths) -> dict[str, int]:

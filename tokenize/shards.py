@@ -247,12 +247,10 @@ def set_metadata(info: SetInfo, bytes_of: dict[str, int]) -> dict[str, dict[str,
 
     `_fingerprint` is our own, derived from the content, so that equal data has equal bytes.
     """
-    from datasets import Features
-
     files: dict[str, dict[str, Any]] = {"dataset_dict.json": {"splits": [str(s.block_length) for s in info.splits]}}
     for split in info.splits:
         name = str(split.block_length)
-        features = Features.from_arrow_schema(block_schema(split.block_length, info.masked)).to_dict()
+        features = {field.name: _feature(field.type) for field in block_schema(split.block_length, info.masked)}
         files[f"{name}/dataset_info.json"] = {
             "citation": "",
             "description": f"{info.name}: blocks of {name} tokens, packed and shuffled by fox1",
@@ -279,6 +277,14 @@ def set_metadata(info: SetInfo, bytes_of: dict[str, int]) -> dict[str, dict[str,
         }
     files["fox1.json"] = info.to_json()
     return files
+
+
+def _feature(type_: pa.DataType) -> dict[str, Any]:
+    """What `datasets` says of a list of numbers in its JSON. To import it takes longer than to write the blocks of a small set."""
+    feature: dict[str, Any] = {"feature": {"dtype": str(type_.value_type), "_type": "Value"}}
+    if isinstance(type_, pa.FixedSizeListType):
+        feature["length"] = type_.list_size
+    return {**feature, "_type": "List"}
 
 
 def dataset_card(info: SetInfo, tokens: dict[int, dict[int, int]]) -> str:

@@ -67,8 +67,9 @@ class Server:
         """Whether it has said that it is."""
         self.control, theirs = socket.socketpair()
         code = (
-            f"import sys; sys.path[:] = {json.dumps(sys.path)}; from {__name__} import serve; "
-            f"serve({theirs.fileno()}, {preload!r})"
+            f"import os, sys; sys.path[:] = {json.dumps(sys.path)}; from {__name__} import serve; "
+            # What is loaded is not taken down piece by piece.
+            f"serve({theirs.fileno()}, {preload!r}); os._exit(0)"
         )
         with theirs:
             self.process = subprocess.Popen(

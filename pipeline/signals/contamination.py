@@ -82,14 +82,17 @@ def make_index(ngram: int, grams: np.ndarray, items: np.ndarray, word_pairs: np.
     Args:
         word_pairs: the bitmap of `Grams` of all of them.
     """
-    pairs = np.empty(len(grams), np.dtype([("gram", np.uint64), ("item", np.uint32)]))
-    pairs["gram"], pairs["item"] = grams, items
-    pairs = np.unique(pairs)
-    _, starts, sizes = np.unique(pairs["gram"], return_index=True, return_counts=True)
-    pairs = pairs[np.arange(len(pairs)) - np.repeat(starts, sizes) < MAX_ITEMS]
-    distinct, starts = np.unique(pairs["gram"], return_index=True)
-    offsets = np.append(starts, len(pairs)).astype(np.int64)
-    return _with_table(ngram, distinct, offsets, np.ascontiguousarray(pairs["item"]), word_pairs)
+    order = np.lexsort((items, grams))
+    grams, items = grams[order], items[order].astype(np.uint32)
+    new = np.ones(len(grams), np.bool_)
+    new[1:] = (grams[1:] != grams[:-1]) | (items[1:] != items[:-1])
+    grams, items = grams[new], items[new]
+    _, starts, sizes = np.unique(grams, return_index=True, return_counts=True)
+    few = np.arange(len(grams)) - np.repeat(starts, sizes) < MAX_ITEMS
+    grams, items = grams[few], items[few]
+    distinct, starts = np.unique(grams, return_index=True)
+    offsets = np.append(starts, len(grams)).astype(np.int64)
+    return _with_table(ngram, distinct, offsets, items, word_pairs)
 
 
 def _with_table(
