@@ -16,6 +16,8 @@ FILES = 64
 """Most files of a corpus that a sample reads from, chosen by hash."""
 DOCUMENT_CHARS = 100_000
 """Of a longer document only the beginning is taken: one book must not be a corpus's whole share."""
+BATCH_BYTES = 256 << 10
+"""Text that is read at once: often the beginning of a file suffices."""
 
 
 class SubsetName(NamedTuple):
@@ -61,7 +63,7 @@ def sample_text(
 
 def sampled_rows(file: SourceFile, seed: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """(subset, text) of every other row of the wanted subsets, chosen by hash: neighbours in these corpora are often alike."""
-    for batch in read_rows(file, Quarantine(file)):
+    for batch in read_rows(file, Quarantine(file), BATCH_BYTES):
         subsets = batch.column("subset").dictionary_encode()
         if not any(map(wanted, subsets.dictionary.to_pylist())):
             continue

@@ -69,15 +69,15 @@ def adapter_of(format: str) -> Adapter:
 class _Batcher:
     """Gathers rows into batches of bounded bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch_bytes: int = BATCH_BYTES) -> None:
         self._columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
-        self._bytes = 0
+        self._bytes, self._most = 0, batch_bytes
 
     def add(self, row: int, text: str, facts: Facts) -> pa.RecordBatch | None:
         for column, value in zip(self._columns, (row, text, *facts), strict=True):
             column.append(value)
         self._bytes += len(text)
-        if self._bytes >= BATCH_BYTES or len(self._columns[0]) >= BATCH_ROWS:
+        if self._bytes >= self._most or len(self._columns[0]) >= BATCH_ROWS:
             return self.flush()
         return None
 
@@ -89,10 +89,13 @@ class _Batcher:
         return pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
 
 
-def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
+def read_rows(file: SourceFile, quarantine: Quarantine, batch_bytes: int = BATCH_BYTES) -> Iterator[pa.RecordBatch]:
     """Yield every readable row of `file`, which may be a piece; the others are noted in `quarantine`.
 
     Of a piece that was cut by rows, bad rows of other pieces may be noted too.
+
+    Args:
+        batch_bytes: of JSON lines, about how much a batch holds; less where only the first few may be wanted.
 
     Raises:
         ValueError: the file has more rows than an id can hold, or its text is in no column, or in two.
@@ -104,7 +107,7 @@ def read_rows(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBat
         elif file.reader:
             yield from _tabular(file, file.reader.tables(file.path), quarantine)
         elif is_json_lines(file.path):
-            yield from _json(file, quarantine)
+            yield from _json(file, quarantine, batch_bytes)
         else:
             adapter = adapter_of(file.format)
             names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
@@ -176,10 +179,10 @@ def _check_row(file: SourceFile, row: int) -> None:
         raise ValueError(f"{file.name} has more than {MAX_ROWS:,} rows; split the file")
 
 
-def _json(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
+def _json(file: SourceFile, quarantine: Quarantine, batch_bytes: int) -> Iterator[pa.RecordBatch]:
     adapter = adapter_of(file.format)
     decode = msgspec.json.Decoder(adapter.row).decode
-    batcher = _Batcher()
+    batcher = _Batcher(batch_bytes)
     damage: Damaged | None = None
     cut, reason = False, ""
     # Of a piece nobody knows what the others hold.
