@@ -8,16 +8,12 @@ node would compile them again for each job; so equal files share one entry, what
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
-import pkgutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from numba.core import config
 from numba.core.caching import UserProvidedCacheLocator
-from numba.core.dispatcher import Dispatcher
 
 ROOT = Path(__file__).resolve().parent
 
@@ -36,17 +32,3 @@ class ByContent(UserProvidedCacheLocator):
     def from_function(cls, py_func: Any, py_file: str) -> Any:
         inside = Path(py_file).resolve().is_relative_to(ROOT)
         return super().from_function(py_func, py_file) if inside else None
-
-
-def load_compiled(package: str) -> None:
-    """Load what is compiled of the kernels of a package, for all types that they were ever called with; nothing is compiled."""
-    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
-        for kernel in vars(importlib.import_module(found.name)).values():
-            if not isinstance(kernel, Dispatcher) or kernel.py_func.__module__ != found.name:
-                continue
-            # Numba lists what is in a cache nowhere that is public: without it, whoever calls a kernel loads it.
-            with suppress(AttributeError):
-                cache, codegen = kernel._cache, kernel.targetctx.codegen()
-                for key in cache._cache_file._load_index():
-                    if key == cache._index_key(key[0], codegen):
-                        kernel.compile(key[0])

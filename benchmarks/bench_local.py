@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--no-ray", action="store_true", help="leave Ray out")
     options = parser.parse_args()
-    kinds = {"one": ("--workers", "1"), "two": ("--workers", "2")}
+    kinds: dict[str, tuple[str, ...]] = {"one": ("--workers", "1"), "two": ("--workers", "2")}
     if not options.no_ray:
         kinds["ray"] = ("--workers", "2", "--ray")
     times: dict[str, list[Timed]] = {kind: [] for kind in (*kinds, "noop")}

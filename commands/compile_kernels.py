@@ -24,9 +24,10 @@ def preload() -> None:
 
     It starts no thread, as reading a Parquet file would.
     """
-    from ..quick_imports import leave_out
+    from .quick_imports import leave_out_pandas, leave_out_scipy
 
-    leave_out()
+    leave_out_pandas()
+    leave_out_scipy()
     from ..pipeline import curate  # noqa: F401
 
     _handle_text()

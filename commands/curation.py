@@ -100,9 +100,9 @@ def curate(
     # It loads while this process imports, reads the recipe and plans.
     server = Server() if runs_here(address, in_process, ray) else None
     with contextlib.closing(server) if server else contextlib.nullcontext():
-        from ..quick_imports import leave_out
+        from .quick_imports import leave_out_pandas
 
-        leave_out()
+        leave_out_pandas()
         from ..api import curate_resolved
         from ..recipes.check import undrawn_sources
         from ..recipes.resolve import resolve

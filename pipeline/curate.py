@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..kernel_cache import load_compiled
 from ..storage import lease, store
 from ..storage.web import Reach, WebUrl
 from ..tokenize.encode import encoder_of
@@ -27,6 +26,7 @@ from .dedupe.guard import check_losses
 from .dedupe.order import DedupeSettings
 from .dedupe.stage import NO_RUN, dedupe
 from .engine.engine import Engine
+from .engine.kernels import load_compiled
 from .filter.judge import FilterSettings
 from .filter.stage import filter_documents
 from .mix.budget import MixSettings

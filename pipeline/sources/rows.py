@@ -69,9 +69,9 @@ def adapter_of(format: str) -> Adapter:
 class _Batcher:
     """Gathers rows into batches of bounded bytes."""
 
-    def __init__(self, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, batch_bytes: int = 0) -> None:
         self._columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
-        self._bytes, self._most = 0, batch_bytes
+        self._bytes, self._most = 0, batch_bytes or BATCH_BYTES
 
     def add(self, row: int, text: str, facts: Facts) -> pa.RecordBatch | None:
         for column, value in zip(self._columns, (row, text, *facts), strict=True):
@@ -89,13 +89,48 @@ class _Batcher:
         return pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
 
 
-def read_rows(file: SourceFile, quarantine: Quarantine, batch_bytes: int = BATCH_BYTES) -> Iterator[pa.RecordBatch]:
+class Wanted:
+    """Numbers of rows, ascending: a read that is given them decodes no others, and may end after the last."""
+
+    def __init__(self, numbers: Iterator[np.ndarray]) -> None:
+        """
+        Args:
+            numbers: int64, some at a time; they are asked for as the read goes on.
+        """
+        self._numbers = numbers
+
+    def each(self) -> Iterator[int]:
+        """One after the other."""
+        for some in self._numbers:
+            yield from some.tolist()
+
+    def of(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Of batches in row order the rows with these numbers."""
+        held = np.empty(0, np.int64)
+        for batch in filter(len, batches):
+            rows = batch.column("row").to_numpy()
+            parts, last = [held], held[-1] if len(held) else -1
+            while last <= rows[-1] and (more := next(self._numbers, None)) is not None:
+                parts.append(more)
+                last = more[-1] if len(more) else last
+            held = np.concatenate(parts)
+            end = int(np.searchsorted(held, rows[-1], "right"))
+            kept = np.isin(rows, held[:end], assume_unique=True)
+            held = held[end:]
+            if kept.any():
+                yield batch.filter(pa.array(kept))
+
+
+def read_rows(
+    file: SourceFile, quarantine: Quarantine, batch_bytes: int = 0, wanted: Wanted | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield every readable row of `file`, which may be a piece; the others are noted in `quarantine`.
 
     Of a piece that was cut by rows, bad rows of other pieces may be noted too.
 
     Args:
-        batch_bytes: of JSON lines, about how much a batch holds; less where only the first few may be wanted.
+        batch_bytes: of JSON lines, about how much a batch holds; less where only the first few may be wanted. 0: `BATCH_BYTES`.
+        wanted: the rows to read; None: all.
 
     Raises:
         ValueError: the file has more rows than an id can hold, or its text is in no column, or in two.
@@ -103,38 +138,58 @@ def read_rows(file: SourceFile, quarantine: Quarantine, batch_bytes: int = BATCH
     """
     try:
         if file.read_whole and not is_json_lines(file.path):
-            yield from _between(read_rows(replace(file, piece=None), quarantine), *_row_range(file))
-        elif file.reader:
-            yield from _tabular(file, file.reader.tables(file.path), quarantine)
-        elif is_json_lines(file.path):
-            yield from _json(file, quarantine, batch_bytes)
+            yield from _between(
+                read_rows(replace(file, piece=None), quarantine, batch_bytes, wanted), *_row_range(file)
+            )
+        elif is_json_lines(file.path) and not file.reader:
+            yield from _json(file, quarantine, batch_bytes, wanted)
         else:
-            adapter = adapter_of(file.format)
-            names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
-            tables = arrow_tables(file.url, names, piece=file.piece)
-            yield from (_composed if adapter.composed else _tabular)(file, tables, quarantine)
+            batches = _tables(file, quarantine)
+            yield from wanted.of(batches) if wanted else batches
     except TwoColumns as name:
         raise ValueError(f"{file.name} has two columns {str(name)!r}; leave one of them, or exclude the file") from None
     except Damaged as damage:
         quarantine.damaged(damage)
 
 
-def read_each(files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Iterator[pa.RecordBatch]]]:
+def _tables(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
+    """The rows of a file of tables."""
+    if file.reader:
+        return _tabular(file, file.reader.tables(file.path), quarantine)
+    adapter = adapter_of(file.format)
+    names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
+    tables = arrow_tables(file.url, names, piece=file.piece)
+    return (_composed if adapter.composed else _tabular)(file, tables, quarantine)
+
+
+def read_each(
+    files: Sequence[SourceFile], wanted: Sequence[Iterator[np.ndarray]] = ()
+) -> Iterator[tuple[SourceFile, Iterator[pa.RecordBatch]]]:
     """Every file or piece with its readable rows, to be taken before the next one is. Consecutive pieces of a file that is only
     read from its start are read in one pass.
+
+    Args:
+        wanted: of each file the numbers of the rows to read, as `Wanted` takes them; none: all.
 
     Raises:
         As `read_rows`.
     """
+    at = 0
     for _, same in itertools.groupby(files, key=lambda f: (f.read_whole, f.name if f.read_whole else f.table)):
         together = list(same)
+        numbers = itertools.chain.from_iterable(wanted[at : at + len(together)])
+        at += len(together)
         if len(together) == 1:
-            yield together[0], read_rows(together[0], Quarantine(together[0]))
+            whole = together[0]
+        else:
+            first = together[0]
+            assert first.piece
+            whole = replace(first, piece=replace(first.piece, rows=-1))
+        batches = read_rows(whole, Quarantine(whole), wanted=Wanted(numbers) if wanted else None)
+        if len(together) == 1:
+            yield whole, batches
             continue
-        first = together[0]
-        assert first.piece
-        whole = replace(first, piece=replace(first.piece, rows=-1))
-        rest = _PutBack(read_rows(whole, Quarantine(whole)))
+        rest = _PutBack(batches)
         for file in together:
             yield file, _between(rest, *_row_range(file))
 
@@ -179,7 +234,9 @@ def _check_row(file: SourceFile, row: int) -> None:
         raise ValueError(f"{file.name} has more than {MAX_ROWS:,} rows; split the file")
 
 
-def _json(file: SourceFile, quarantine: Quarantine, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+def _json(
+    file: SourceFile, quarantine: Quarantine, batch_bytes: int, wanted: Wanted | None
+) -> Iterator[pa.RecordBatch]:
     adapter = adapter_of(file.format)
     decode = msgspec.json.Decoder(adapter.row).decode
     batcher = _Batcher(batch_bytes)
@@ -188,12 +245,15 @@ def _json(file: SourceFile, quarantine: Quarantine, batch_bytes: int) -> Iterato
     # Of a piece nobody knows what the others hold.
     objects = file.piece is not None
     first, end = _row_range(file)
+    following = wanted.each() if wanted else itertools.count(first)
+    due = next(following, end)
     try:
         for row, offset, line, ended in json_lines(file.url, None if file.read_whole else file.piece):
-            if row < first:
-                continue
-            if row >= end:
+            if due >= end:
                 break
+            if row < due:
+                continue
+            due = next(following, end)
             _check_row(file, row)
             if len(line) > min(adapter.max_line, MAX_LINE):
                 reason = "line too long"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,45 +88,84 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
 
 def survivors_of_each(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Iterator[Survivors]]:
     """The same file by file; each one's are to be taken before the next one is."""
-    for decided, (_, batches) in zip(files, read_each([f.source for f in files]), strict=True):
-        yield _survivors(decided, batches, columns)
+    kept = [_Kept(f, columns) for f in files]
+    read = read_each([f.source for f in files], [k.rows() for k in kept])
+    for decided, known, (_, batches) in zip(files, kept, read, strict=True):
+        yield _survivors(decided, known, batches)
 
 
-def _survivors(
-    decided_file: DecidedFile, batches: Iterator[pa.RecordBatch], columns: Sequence[str]
-) -> Iterator[Survivors]:
-    """Those of one file, of the rows that it gives now."""
-    file = decided_file.source
+KEPT_ROWS = 16_384
+"""Rows of which is read at once whether they are kept."""
+
+
+class _Kept:
+    """What scan and dedupe say of the kept rows of a file, read as far as the file itself is."""
+
+    def __init__(self, decided: DecidedFile, columns: Sequence[str]) -> None:
+        """
+        Args:
+            columns: of `signals/`, besides those that every reader needs.
+        """
+        self._decided = decided
+        self.columns = ["edits", "subset", TEXT_HASH, *columns]
+        self._held: list[pa.Table] = []
+        self.numbers = self._numbers()
+
+    def rows(self) -> Iterator[np.ndarray]:
+        """Numbers of the kept rows, int64, some at a time: what is read of the file."""
+        yield from self.numbers
+
+    def _numbers(self) -> Iterator[np.ndarray]:
+        with contextlib.ExitStack() as open_files:
+            stored = open_files.enter_context(open_columns(self._decided.decisions.file))
+            scan = open_files.enter_context(open_columns(self._decided.signals.file))
+            decisions, facts = RowCursor(stored, ["row", "doc_id", "kept"]), RowCursor(scan, self.columns)
+            for _ in range(0, stored.metadata.num_rows, KEPT_ROWS):
+                decided, fact = decisions.take(KEPT_ROWS), facts.take(KEPT_ROWS)
+                kept = decided.column("kept")
+                decided = decided.drop_columns(["kept"]).filter(kept)
+                fact = fact.filter(kept)
+                for name in self.columns:
+                    decided = decided.append_column(fact.schema.field(name), fact.column(name))
+                self._held.append(decided)
+                yield decided.column("row").to_numpy()
+
+    def take(self, rows: int) -> pa.Table:
+        """What is said of the next kept rows, which were read."""
+        held = pa.concat_tables(self._held)
+        self._held = [held.slice(rows)]
+        return held.slice(0, rows).combine_chunks()
+
+    def left(self) -> int:
+        """How many kept rows were not taken, those that were never read included."""
+        return sum(t.num_rows for t in self._held) + sum(map(len, self.numbers))
+
+
+def _survivors(decided_file: DecidedFile, known: _Kept, batches: Iterator[pa.RecordBatch]) -> Iterator[Survivors]:
+    """Those of one file, of the kept rows that it gives now."""
+    file, signals = decided_file.source, decided_file.signals.file
     check_unchanged(file)
-    signals = decided_file.signals.file
     check_scanned(signals)
-    with open_columns(decided_file.decisions.file) as stored, open_columns(signals) as scan:
-        decisions = RowCursor(stored, ["row", "doc_id", "kept"])
-        facts = RowCursor(scan, ["edits", "subset", TEXT_HASH, *columns])
-        read, scanned = 0, stored.metadata.num_rows
-        for batch in batches:
-            decided, fact = decisions.take(batch.num_rows), facts.take(batch.num_rows)
-            read += batch.num_rows
-            if not decided.column("row").combine_chunks().equals(batch.column("row")):
-                raise not_scanned(file.name, signals)
-            kept = decided.column("kept").combine_chunks()
-            rows = batch.filter(kept)
-            if rows.num_rows:
-                fact = fact.filter(kept).combine_chunks()
-                hashes = fact.column(TEXT_HASH).combine_chunks()
-                check_texts(file, rows.column("row"), rows.column("text"), hashes, signals)
-                yield Survivors(
-                    file,
-                    apply_edits(rows.column("text"), fact.column("edits").combine_chunks()),
-                    rows,
-                    decided.column("doc_id").combine_chunks().filter(kept).to_numpy(),
-                    fact.select(columns),
-                    fact.column("subset").combine_chunks(),
-                )
+    read = 0
+    for rows in batches:
+        fact = known.take(rows.num_rows)
+        read += rows.num_rows
+        if not fact.column("row").combine_chunks().equals(rows.column("row")):
+            raise not_scanned(file.name, signals)
+        hashes = fact.column(TEXT_HASH).combine_chunks()
+        check_texts(file, rows.column("row"), rows.column("text"), hashes, signals)
+        yield Survivors(
+            file,
+            apply_edits(rows.column("text"), fact.column("edits").combine_chunks()),
+            rows,
+            fact.column("doc_id").combine_chunks().to_numpy(),
+            fact.select(known.columns[3:]),
+            fact.column("subset").combine_chunks(),
+        )
     check_unchanged(file)
-    if read != scanned:
+    if left := known.left():
         # It may be a failure of the store, which ended the file too soon: the task is retried.
         raise OSError(
-            f"{file.name} gave {read:,} rows, but the scan had read {scanned:,}; put the file back as it was, or "
-            f"delete {signals} and run `fox1 curate` again to scan what it holds now"
+            f"{file.name} gave {read:,} of its {read + left:,} kept rows; put the file back as it was, or delete {signals} and "
+            "run `fox1 curate` again to scan what it holds now"
         )

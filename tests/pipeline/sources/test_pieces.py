@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -263,3 +264,14 @@ def test_rows_of_a_file_that_is_read_from_its_start(
             assert [f for f, _ in each] == list(chosen)
             for part, own in each:
                 assert own == read([part], folder)[0]
+            # The same of some rows only, whose numbers are given a few at a time.
+            some = [[r["row"] for r in own if rng.random() < 0.4] for _, own in each]
+            numbers = [(np.array(part, np.int64) for part in cuts(rng, one)) for one in some]
+            few = [[row for b in batches for row in b.to_pylist()] for _, batches in read_each(chosen, numbers)]
+            assert few == [[r for r in own if r["row"] in one] for (_, own), one in zip(each, some, strict=True)]
+
+
+def cuts(rng: random.Random, rows: list[int]) -> list[list[int]]:
+    """Rows in a few parts, some of which are empty."""
+    bounds = [0, *sorted(rng.choices(range(len(rows) + 1), k=3)), len(rows)]
+    return [rows[a:b] for a, b in itertools.pairwise(bounds)]
