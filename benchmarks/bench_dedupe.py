@@ -8,7 +8,7 @@ buckets, clusters, filter, at its defaults (English words by spaCy) and in its f
 space). rensa: its LSH deduplicator over texts in memory, 5-grams of words split at white space. Imports and compilation
 are excluded. The last line is JSON.
 
-Needs `pip install spacy rensa`.
+Installs the peers that are missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
-from fox1.benchmarks.peers import is_sampled, minhash_dedup, timed, whitespace_words
+from fox1.benchmarks.peers import bring, is_sampled, minhash_dedup, timed, whitespace_words
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=30.0)
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
+    bring("spacy", "rensa")
     logger_off()
     root = Path(tempfile.mkdtemp(prefix="fox1-bench-"))
     kept: dict[str, int] = {}

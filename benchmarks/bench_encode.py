@@ -3,10 +3,11 @@
     FOX1_DATA=... python -m benchmarks.bench_encode --model gemma.model [--megabytes 30] [--pairs 3]
 
 fox1 takes Arrow arrays and gives flat ids; the peers take Python strings (gigatoken also the Arrow array, its fastest
-input) and give what they give. Cold is the first pass over the documents, warm a later one. Every peer's ids are
-compared with sentencepiece's. The last line is JSON.
+input) and give what they give. Half of the documents warm an encoder up, which is timed as cold; the others are encoded
+once each, in as many parts as there are pairs, since fox1 and its peers keep the words that they have seen. All ids are
+compared with sentencepiece's, those of fox1 and gigatoken on every document. The last line is JSON.
 
-Needs `pip install kitoken tokenizers gigatoken`.
+Installs the peers that are missing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import awkward
 import numpy as np
 import pyarrow as pa
 import xxhash
+from fox1.benchmarks.peers import bring
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
@@ -35,6 +37,8 @@ from fox1.recipes.settings import sources_of
 from fox1.tokenize.encode import Encoder
 
 BATCH = 500
+SLOW = ("sentencepiece", "tokenizers", "kitoken")
+"""Timed and compared on fewer documents."""
 Batches = list[pa.LargeStringArray]
 
 
@@ -118,41 +122,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--recipe", default="mini")
-    parser.add_argument("--megabytes", type=float, default=30.0)
-    parser.add_argument("--slow-megabytes", type=float, default=6.0, help="for sentencepiece and tokenizers")
+    parser.add_argument("--megabytes", type=float, default=60.0)
+    parser.add_argument("--slow-megabytes", type=float, default=12.0, help="for the slow ones")
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
+    bring("kitoken", "tokenizers")
     batches = sample(options.recipe, options.megabytes)
-    small = batches[: max(1, round(len(batches) * options.slow_megabytes / options.megabytes))]
+    half = len(batches) // 2
+    parts = [batches[:half], *(batches[half + k :: options.pairs] for k in range(options.pairs))]
+    few = [part[: max(1, round(len(part) * options.slow_megabytes / options.megabytes))] for part in parts]
     makers = encoders(options.model, ("<start_of_turn>", "<end_of_turn>"))
     makers["fox1"]()(batches[0])  # kernels are compiled
     cold: dict[str, float] = {}
     warm: dict[str, list[float]] = {name: [] for name in makers}
     running: dict[str, Callable[[Any], Any]] = {}
-    wanted = {name: as_wanted(name, small if name in ("sentencepiece", "tokenizers") else batches) for name in makers}
-    megabytes = {
-        name: sum(b.nbytes for b in (small if name in ("sentencepiece", "tokenizers") else batches)) / 1e6
-        for name in makers
-    }
 
-    def timed(name: str) -> float:
+    def timed(name: str, number: int) -> float:
+        part = (few if name in SLOW else parts)[number]
+        wanted = as_wanted(name, part)
         began = time.perf_counter()
-        for batch in wanted[name]:
+        for batch in wanted:
             running[name](batch)
-        return megabytes[name] / (time.perf_counter() - began)
+        return sum(b.nbytes for b in part) / 1e6 / (time.perf_counter() - began)
 
     for name, make in makers.items():
         running[name] = make()
-        cold[name] = timed(name)
-    for _ in range(options.pairs):
+        cold[name] = timed(name, 0)
+    for pair in range(options.pairs):
         for name in makers:
-            warm[name].append(timed(name))
-    reference = [flat(running["sentencepiece"](b.to_pylist())) for b in small]
+            warm[name].append(timed(name, pair + 1))
+    compared = {name: [b for part in (few if name in SLOW else parts) for b in part] for name in makers}
+    reference = {id(b): flat(running["sentencepiece"](b.to_pylist())) for b in batches}
     for name in makers:
         median = statistics.median(warm[name])
         same = all(
-            np.array_equal(flat(running[name](batch)), ids)
-            for batch, ids in zip(as_wanted(name, small), reference, strict=True)
+            np.array_equal(flat(running[name](wanted)), reference[id(batch)])
+            for batch, wanted in zip(compared[name], as_wanted(name, compared[name]), strict=True)
         )
         print(f"{name:14} cold {cold[name]:6.2f} MB/s, warm {median:6.2f} MB/s, ids as sentencepiece: {same}")
     ratios = {peer: statistics.median(a / b for a, b in zip(warm["fox1"], warm[peer], strict=True)) for peer in makers}

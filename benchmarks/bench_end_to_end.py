@@ -8,7 +8,7 @@ FineWeb filters, four MinHash stages, and tokenization to its format with the sa
 packs nothing. At its defaults (English words by spaCy) and in its fastest setting (words split at white space). fox1 on
 the whole data is measured beside. Imports and compilation are excluded. The last line is JSON.
 
-Needs `pip install spacy tokenizers`.
+Installs the peers that are missing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from fox1.benchmarks.peers import is_sampled, minhash_dedup, timed, whitespace_words
+from fox1.benchmarks.peers import bring, is_sampled, minhash_dedup, timed, whitespace_words
 from fox1.pipeline.curate import curate
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=20.0)
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
+    bring("spacy", "tokenizers")
     import gigatoken
     from datatrove.utils.logging import logger
 

@@ -12,7 +12,7 @@ memory as each side wants them. The last line is JSON.
 With `--old` this tree's scan is compared with that of another checkout of fox1 instead: a process for each, which scan the
 same documents in turn. What counts is the processor time of a scan, so that other processes of the machine disturb little.
 
-Needs `pip install spacy` (and rensa, to compare MinHash alone).
+Installs spacy where it is missing; with rensa it compares MinHash alone as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import numpy as np
 import pyarrow as pa
-from fox1.benchmarks.peers import signature_step, timed, whitespace_words
+from fox1.benchmarks.peers import bring, signature_step, timed, whitespace_words
 from fox1.pipeline.engine.memory import keep_freed_memory
 from fox1.pipeline.prepare.contamination import prepare_contamination
 from fox1.pipeline.run.artifacts import RunPaths
@@ -248,6 +248,7 @@ def main() -> None:
     parser.add_argument("--old", type=Path, metavar="TREE", help="another checkout of fox1 to compare this one with")
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    bring("spacy")
     if options.on_demand:
         scan_on_demand(options.recipe, options.megabytes)
         return

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import xxhash
+
+
+def bring(*packages: str) -> None:
+    """Install the peers that a script needs and that are not there, in the versions that `constraints.txt` pins.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not; it says why.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if not missing:
+        return
+    print(f"installing {', '.join(missing)}", file=sys.stderr, flush=True)
+    pinned = Path(__file__).resolve().parents[1] / "constraints.txt"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--constraint", pinned, *missing], check=True)
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -22,11 +22,14 @@ import pyarrow as pa
 import sentencepiece
 from numba import njit
 
+from ..storage.reading import read_bounded
 from .model import check_specials, load, specials
 from .word_cache import Cuts, WordCache
 
 FEW_TEXTS = 300
 """A batch of fewer texts costs gigatoken more than each of them by itself."""
+CONVERTED_BYTES = 1 << 30
+"""Of a converted model; that of 256,000 pieces takes 15 MB."""
 CONTROL, RESERVED = 1, 2
 """Marks of a document that holds a literal of a control piece, or of a reserved one."""
 
@@ -226,7 +229,7 @@ def encoder_of(model: Path, model_hash: str, reserved: tuple[str, ...], converte
     key = (model_hash, reserved)
     if key not in _kept:
         _kept.clear()
-        data = converted.read_bytes() if converted else None
+        data = read_bounded(converted, CONVERTED_BYTES) if converted else None
         _kept[key] = Encoder(model, reserved, fast=bool(data), converted=data)
     return _kept[key]
 

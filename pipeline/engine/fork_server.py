@@ -43,8 +43,8 @@ FORK, ENDED, LOAD = b"f", b"e", b"l"
 """A worker, whose socket comes along: the answer is its process number. How a worker ended: the answer is its exit status. To
 call the function that follows, pickled with its arguments: the answer is how many threads it left running."""
 ANSWER = struct.Struct("!q")
-READY = b"ready"
-"""What the server says when it has loaded, and after it the reason if it cannot serve."""
+READY = struct.Struct("!q")
+"""What the server says first, when it has loaded: how many bytes of a reason follow why it cannot serve."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -108,7 +108,8 @@ def serve(descriptor: int, preload: str) -> None:
     workers: set[int] = set()
     try:
         problem = _load(preload)
-        control.sendall(READY + problem.encode())
+        reason = problem.encode(errors="replace")
+        control.sendall(READY.pack(len(reason)) + reason)
         if problem:
             return
         while True:

@@ -159,11 +159,12 @@ class Pool:
         return _Worker(pid, Connection(ours.detach()), loads=self._loads)
 
     def _await_ready(self) -> None:
-        said = self._control.recv(1 << 16)
-        if not said:
+        said = self._control.recv(READY.size, socket.MSG_WAITALL)
+        if len(said) < READY.size:
             raise ValueError(f"the pool of workers is lost (its server ended while it started); {_AGAIN}")
-        if said != READY:
-            why = said.removeprefix(READY).decode(errors="replace")
+        (size,) = READY.unpack(said)
+        if size:
+            why = self._control.recv(size, socket.MSG_WAITALL).decode(errors="replace")
             raise ValueError(f"the pool of workers does not start ({why}); run with --in-process, which needs none")
         self._server.ready = True
 

@@ -20,8 +20,8 @@ from .text_sample import SubsetName, files_read
 from .tokenizer import PreparedTokenizer, prepare_tokenizer, seeds_of
 from .urls import PreparedUrls, prepare_urls
 
-VERSION = 4
-TOKENIZER_STEP, TOKENIZER_VERSION = "prepare.tokenizer", 5
+VERSION = 5
+TOKENIZER_STEP = "prepare.tokenizer"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def tokenizer_step(
     # Where a named model lies is no fact of it.
     asked = replace(tokenizer.of_model, model="")
     arguments = (files_read(training, seeds_of(named, seed)), barred, named, asked, seed, paths)
-    return Step(TOKENIZER_STEP, TOKENIZER_VERSION, [Task("tokenizer", prepare_tokenizer, arguments, unweighed=True)])
+    return Step(TOKENIZER_STEP, VERSION, [Task("tokenizer", prepare_tokenizer, arguments, unweighed=True)])
 
 
 def prepare(
