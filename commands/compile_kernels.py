@@ -34,6 +34,8 @@ def preload() -> None:
 
 
 def _handle_text() -> None:
+    from types import SimpleNamespace
+
     import numpy as np
     import pyarrow as pa
 
@@ -43,7 +45,7 @@ def _handle_text() -> None:
     from ..pipeline.signals import hashing, minhash, quality, scan, urls
     from ..pipeline.signals.segment import segment
     from ..pipeline.sources.rows import TEXT_SCHEMA
-    from ..tokenize import encode, pack, word_cache
+    from ..tokenize import bpe, encode, pack, word_cache
 
     texts = [*TEXTS] * 3
     n = len(texts)
@@ -63,11 +65,9 @@ def _handle_text() -> None:
     quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
     _mix()
-    encode._Literals([("<s>", encode.CONTROL)]).find(batch.column("text"))
-    cuts = word_cache.Cuts(line_feeds=True)
-    word_cache.WordCache(lambda some: (np.zeros(len(some), np.int32), np.arange(len(some) + 1)), cuts, 64, 8).encode(
-        batch.column("text")
-    )
+    pieces = [SimpleNamespace(piece=text, type=1, score=0.0) for text in ("a", "b", "ab")]
+    words = bpe.WordEncoder(pieces, lambda texts: [[0] * len(t.encode()) for t in texts]).encode
+    word_cache.WordCache(words, word_cache.Cuts(line_feeds=True), 64, 8).encode(batch.column("text"))
     encode.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)
     for packing in ("best_fit", "concatenate"):

@@ -1,11 +1,11 @@
 """Text to ids, exactly as `sentencepiece` gives them, except that a document can never spell a control or reserved id.
 
-gigatoken encodes Arrow buffers many times faster than SentencePiece, and most words are not even encoded: `word_cache.py`
-knows their ids. gigatoken gives the same ids but for one thing: it maps literals
-of control pieces (`<eos>`, `<s>`) to their ids, while SentencePiece leaves them text. SentencePiece in turn maps
-user-defined pieces, among them those of a chat template (`<start_of_turn>`). So documents that hold a literal of either
-kind are found first and encoded by SentencePiece; a `reserved` literal is split after its first character, so that it is
-encoded as ordinary text.
+Where the pieces of a model allow it, the words of a text are encoded each by itself, by `bpe.py`, and most are not encoded
+at all: `word_cache.py` knows their ids. Other models of BPE are encoded by gigatoken, from Arrow buffers, with the same ids
+but for one thing: it maps literals of control pieces (`<eos>`, `<s>`) to their ids, while SentencePiece leaves them text.
+SentencePiece in turn maps user-defined pieces, among them those of a chat template (`<start_of_turn>`). So documents that
+hold such a literal are found first and encoded by SentencePiece; a `reserved` literal is split after its first character, so
+that it is encoded as ordinary text.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,11 @@ import sentencepiece
 from numba import njit
 
 from ..storage.reading import read_bounded
+from .bpe import WordEncoder, serves
+from .literals import Literals
 from .model import check_specials, load, specials
 from .word_cache import Cuts, WordCache
 
-FEW_TEXTS = 300
-"""A batch of fewer texts costs gigatoken more than each of them by itself."""
 CONVERTED_BYTES = 1 << 30
 """Of a converted model; that of 256,000 pieces takes 15 MB."""
 CONTROL, RESERVED = 1, 2
@@ -54,8 +55,8 @@ class Encoder:
     Args:
         model: the SentencePiece model.
         reserved: pieces that no document's text may become.
-        fast: use gigatoken where it is installed and can read the model (it cannot read unigram models, or those without
-            byte fallback).
+        fast: encode as fast as the model allows; SentencePiece itself encodes models of unigrams, those without byte fallback,
+            and others that `bpe.serves` refuses.
         converted: what an encoder of the same model has as `converted`, which takes seconds to make.
     """
 
@@ -71,26 +72,27 @@ class Encoder:
             if self._processor.is_control(i) or self._processor.is_unknown(i)
         ]
         present = [r for r in reserved if self._processor.piece_to_id(r) != self.specials.unk]
-        self._literals = _Literals([(c, CONTROL) for c in control] + [(r, RESERVED) for r in present])
+        self._literals = Literals([(c.encode(), CONTROL) for c in control] + [(r.encode(), RESERVED) for r in present])
         self._reserved = re.compile("|".join(map(re.escape, present))) if present else None
         self.reserved_ids = {r: self._processor.piece_to_id(r) for r in present}
         """Ids of the reserved pieces that the model has."""
         self.prefixed = "".join(self._processor.encode("a", out_type=str)).startswith("▁")
-        self._fast = _gigatoken(self._processor, converted) if fast else None
-        cuts = (
-            Cuts.of(map(self._processor.id_to_piece, range(self.vocab_size)))
-            if self._fast and self.is_lossless
-            else None
-        )
-        self._words = WordCache(self._encode_whole, cuts) if cuts else None
+        self._words: WordCache | None = None
+        self._fast: Any = None
+        parsed = self._model if fast else None
+        if parsed and serves(parsed):
+            if self.is_lossless and (cuts := Cuts.of(p.piece for p in parsed.pieces)):
+                self._words = WordCache(WordEncoder(parsed.pieces, self._processor.encode).encode, cuts)
+            else:
+                self._fast = _gigatoken(self._processor, converted)
 
     @property
     def is_fast(self) -> bool:
-        return self._fast is not None
+        return bool(self._words or self._fast)
 
     @property
     def converted(self) -> bytes | None:
-        """The model in the form that gigatoken loads; None where SentencePiece encodes."""
+        """The model in the form that gigatoken loads; None where gigatoken does not encode."""
         data = self._fast._hf_json if self._fast else None
         return data.encode() if isinstance(data, str) else data
 
@@ -103,10 +105,10 @@ class Encoder:
         if not len(texts):
             return Encoded(np.empty(0, np.int32), np.zeros(1, np.int64))
         marks = self._literals.find(texts)
-        if self._fast is None:
+        if not self.is_fast:
             apart = np.arange(len(texts))
         else:
-            apart = np.flatnonzero(marks)
+            apart = np.flatnonzero(marks & RESERVED if self._words else marks)
         counts = (int(np.count_nonzero(marks & CONTROL)), int(np.count_nonzero(marks & RESERVED)))
         if not len(apart):
             found, offsets = self._encode_fast(texts)
@@ -145,16 +147,22 @@ class Encoder:
     @functools.cached_property
     def is_lossless(self) -> bool:
         """Whether ids decode to the text they were made from (except for the character that stands for a space)."""
-        from sentencepiece import sentencepiece_model_pb2 as proto
-
-        model = proto.ModelProto()
-        model.ParseFromString(self._processor.serialized_model_proto())
+        model = self._model
         return (
             model.normalizer_spec.name == "identity"
             and not model.normalizer_spec.precompiled_charsmap
             and not self.prefixed
             and not model.normalizer_spec.remove_extra_whitespaces
         )
+
+    @property
+    def _model(self) -> Any:
+        """The `ModelProto`; of 256,000 pieces it is too large to be kept."""
+        from sentencepiece import sentencepiece_model_pb2 as proto
+
+        model = proto.ModelProto()
+        model.ParseFromString(self._processor.serialized_model_proto())
+        return model
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """The text of ids, if the model `is_lossless`; invalid UTF-8 where a character is cut."""
@@ -189,15 +197,11 @@ class Encoder:
         return [*bounds, at]
 
     def _encode_fast(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-        return self._words.encode(texts) if self._words else self._encode_whole(texts)
-
-    def _encode_whole(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        if self._words:
+            return self._words.encode(texts)
         import awkward
 
         assert self._fast is not None
-        if len(texts) < FEW_TEXTS:
-            each = [self._fast.encode(text).view(np.int32) for text in texts.to_pylist()]
-            return np.concatenate(each), np.cumsum([0, *map(len, each)])
         layout = self._fast.encode_batch(awkward.from_arrow(texts, generate_bitmasks=False), parallel=False).layout
         offsets = np.asarray(layout.offsets.data)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
@@ -224,13 +228,13 @@ def encoder_of(model: Path, model_hash: str, reserved: tuple[str, ...], converte
     """The encoder of the model file with this hash. A process keeps the last one, since 256,000 pieces take a second to load.
 
     Args:
-        converted: a file with what an `Encoder` of it has as `converted`; None: it has none, and SentencePiece encodes.
+        converted: a file with what an `Encoder` of it has as `converted`; None: it has none.
     """
     key = (model_hash, reserved)
     if key not in _kept:
         _kept.clear()
         data = read_bounded(converted, CONVERTED_BYTES) if converted else None
-        _kept[key] = Encoder(model, reserved, fast=bool(data), converted=data)
+        _kept[key] = Encoder(model, reserved, converted=data)
     return _kept[key]
 
 
@@ -248,54 +252,6 @@ def _gigatoken(processor: sentencepiece.SentencePieceProcessor, converted: bytes
     except (ValueError, RuntimeError, NotImplementedError, KeyError):
         # A model that it cannot read (unigram, or without byte fallback): SentencePiece encodes everything.
         return None
-
-
-class _Literals:
-    """Finds the documents that hold one of some literals, each of which has a mark."""
-
-    def __init__(self, literals: Sequence[tuple[str, int]]) -> None:
-        encoded = [(text.encode(), mark) for text, mark in literals if text]
-        self._bytes = np.frombuffer(b"".join(t for t, _ in encoded), np.uint8)
-        self._offsets = np.r_[0, np.cumsum([len(t) for t, _ in encoded])].astype(np.int64)
-        self._marks = np.array([m for _, m in encoded], np.uint8)
-        self._first = np.zeros(256, np.bool_)
-        self._first[[t[0] for t, _ in encoded]] = True
-
-    def find(self, texts: pa.LargeStringArray) -> np.ndarray:
-        """uint8 [n]: the marks of the literals that each document holds, or-ed."""
-        _, offsets, data = texts.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-        return _find_literals(text, bounds, self._first, self._bytes, self._offsets, self._marks)
-
-
-@njit(cache=True, nogil=True)
-def _find_literals(
-    text: np.ndarray,
-    bounds: np.ndarray,
-    first: np.ndarray,
-    literals: np.ndarray,
-    offsets: np.ndarray,
-    marks: np.ndarray,
-) -> np.ndarray:
-    found = np.zeros(len(bounds) - 1, np.uint8)
-    for d in range(len(found)):
-        end = bounds[d + 1]
-        for i in range(bounds[d], end):
-            if not first[text[i]]:
-                continue
-            for k in range(len(marks)):
-                size = offsets[k + 1] - offsets[k]
-                if i + size > end:
-                    continue
-                same = True
-                for j in range(size):
-                    if text[i + j] != literals[offsets[k] + j]:
-                        same = False
-                        break
-                if same:
-                    found[d] |= marks[k]
-    return found
 
 
 @njit(cache=True, nogil=True)

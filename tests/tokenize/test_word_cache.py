@@ -1,17 +1,21 @@
-"""The cache of words: the ids of the encoder behind it, whatever the text, wherever it is cut, and however little it holds."""
+"""Words, each encoded by itself and then known: the ids of SentencePiece, whatever the text and wherever it is cut."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from fox1.tokenize.bpe import serves
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import TokenizerSettings, train
 from fox1.tokenize.word_cache import Cuts, WordCache
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentencepiece import sentencepiece_model_pb2 as proto
 
 TEXT = ["The quick  brown fox\n\njumps over 12 lazy dogs;\n\tsaid he, being \u00e9l\u00e8ve\n"] * 200
 WORDS = [
@@ -30,33 +34,40 @@ WORDS = [
     "a",
     "the",
     "quick",
+    "<b>",
+    "quui",
+    "ex",
     "\u65e5\u672c\u8a9e",
     "\U0001f600",
 ]
 WORDS += ["x" * n for n in (7, 8, 9, 14, 15, 16, 17, 63, 64, 65, 200)] + ["y" * 15 + "\0", "y" * 15]
 
 
-@pytest.fixture(scope="module", params=["gemma", "no_line_feeds"])
+@pytest.fixture(scope="module", params=["gemma", "no_line_feeds", "defined"])
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     path = tmp_path_factory.mktemp("tokenizer") / "t.model"
     data = train((f"{t}{i}" for i, t in enumerate(TEXT)), TokenizerSettings(vocab_size=400))
+    model = proto.ModelProto()
+    model.ParseFromString(data)
     if request.param == "no_line_feeds":
-        from sentencepiece import sentencepiece_model_pb2 as proto
-
-        model = proto.ModelProto()
-        model.ParseFromString(data)
         # Line feeds that a merge may reach, and a piece that a cut before them would lose.
         for piece in model.pieces:
             piece.type = 1 if not piece.piece.strip("\n") else piece.type
         model.pieces.add(piece=";\n", score=-0.5, type=1)
+        data = model.SerializeToString()
+    if request.param == "defined":
+        # Pieces that are found before anything is merged: runs of spaces, a tag, and some that overlap each other and words.
+        for piece in ("\u2581\u2581", "\u2581\u2581\u2581\u2581", "<b>", "qu", "ui", "ex", "\u65e5"):
+            if piece not in {p.piece for p in model.pieces}:
+                model.pieces.add(piece=piece, type=4)
         data = model.SerializeToString()
     path.write_bytes(data)
     return Encoder(path)
 
 
 def whole(encoder: Encoder, texts: pa.LargeStringArray) -> tuple[list[int], list[int]]:
-    ids, offsets = encoder._encode_whole(texts)
-    return ids.tolist(), offsets.tolist()
+    each = encoder._processor.encode(texts.to_pylist())
+    return [i for ids in each for i in ids], np.cumsum([0, *map(len, each)]).tolist()
 
 
 def test_pieces_say_where_a_text_may_be_cut() -> None:
@@ -71,7 +82,7 @@ def test_ids_are_those_of_whole_texts(encoder: Encoder, texts: list[str]) -> Non
     array = pa.array(["before", *texts], pa.large_string())[1:]
     assert encoder._words is not None
     expected = whole(encoder, array) if texts else ([], [0])
-    small = WordCache(encoder._encode_whole, encoder._words._cuts, slots=16, segment=5)
+    small = WordCache(encoder._words._encode, encoder._words._cuts, slots=16, segment=5)
     for cache in (encoder._words, small, small):
         ids, offsets = cache.encode(array)
         assert (ids.tolist(), offsets.tolist()) == expected
@@ -91,10 +102,10 @@ def test_line_feeds_are_cut_only_where_no_piece_joins_them(encoder: Encoder) -> 
 def test_words_of_one_hash_are_told_apart_by_their_bytes(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """All words of sixteen bytes and more are taken for one that was seen, unless their bytes are compared."""
     assert encoder._words is not None
-    cache = WordCache(encoder._encode_whole, encoder._words._cuts, slots=64, segment=16)
+    cache = WordCache(encoder._words._encode, encoder._words._cuts, slots=64, segment=16)
     cache.encode(pa.array(["z" * 20], pa.large_string()))
     used = np.flatnonzero(cache._table[2::3])
-    other = WordCache(encoder._encode_whole, encoder._words._cuts, slots=64, segment=16)
+    other = WordCache(encoder._words._encode, encoder._words._cuts, slots=64, segment=16)
     other.encode(pa.array(["q" * 20], pa.large_string()))
     there = np.flatnonzero(other._table[2::3])
     # The other word's hash and slot, with the bytes of the first.
@@ -106,10 +117,44 @@ def test_words_of_one_hash_are_told_apart_by_their_bytes(encoder: Encoder, monke
 
 
 def test_a_model_whose_pieces_hold_spaces_has_no_cache(tmp_path: Path) -> None:
-    from sentencepiece import sentencepiece_model_pb2 as proto
-
     model = proto.ModelProto()
     model.ParseFromString(train((f"{t}{i}" for i, t in enumerate(TEXT)), TokenizerSettings(vocab_size=400)))
     model.pieces.add(piece="of\u2581the", score=-9.0, type=1)
     (tmp_path / "t.model").write_bytes(model.SerializeToString())
     assert Encoder(tmp_path / "t.model")._words is None
+
+
+def changed(path: Path, change: Callable[[Any], object]) -> Encoder:
+    """An encoder of a model that was changed."""
+    model = proto.ModelProto()
+    model.ParseFromString(train((f"{t}{i}" for i, t in enumerate(TEXT)), TokenizerSettings(vocab_size=400)))
+    assert serves(model)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return Encoder(path)
+
+
+MIXED = pa.array(["the \u4e2d\u6587 fox", "  quick", ""], pa.large_string())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.pieces.add(piece="\u4e2d\u6587", score=-9.0, type=1),
+        lambda model: setattr(next(p for p in model.pieces if p.piece == "\u2581fox"), "type", 5),
+    ],
+    ids=["characters that are no pieces", "unused pieces"],
+)
+def test_what_only_sentencepiece_encodes_right_is_left_to_it(tmp_path: Path, change: Callable[[Any], object]) -> None:
+    encoder = changed(tmp_path / "t.model", change)
+    assert not encoder.is_fast
+    encoded = encoder.encode(MIXED)
+    assert (encoded.ids.tolist(), encoded.offsets.tolist()) == whole(encoder, MIXED)
+
+
+def test_a_model_with_a_prefix_is_encoded_from_its_converted_form(tmp_path: Path) -> None:
+    encoder = changed(tmp_path / "t.model", lambda model: setattr(model.normalizer_spec, "add_dummy_prefix", True))
+    assert encoder._words is None and encoder.is_fast and encoder.converted
+    for one in (encoder, Encoder(tmp_path / "t.model", converted=encoder.converted)):
+        encoded = one.encode(MIXED)
+        assert (encoded.ids.tolist(), encoded.offsets.tolist()) == whole(encoder, MIXED)

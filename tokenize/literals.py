@@ -1,0 +1,72 @@
+"""Which documents hold one of some literals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+
+class Literals:
+    """Finds the documents that hold one of some literals, each of which has a mark."""
+
+    def __init__(self, literals: Sequence[tuple[bytes, int]]) -> None:
+        found = [(text, mark) for text, mark in literals if text]
+        self.bytes = np.frombuffer(b"".join(t for t, _ in found), np.uint8)
+        """uint8: the literals, one after the other."""
+        self.offsets = np.r_[0, np.cumsum([len(t) for t, _ in found])].astype(np.int64)
+        """int64 [literals + 1]."""
+        self.marks = np.array([m for _, m in found], np.uint8)
+        self.begins = np.zeros(1 << 16, np.bool_)
+        """bool [65,536]: whether a literal begins with two bytes, the second in the upper half."""
+        for text, _ in found:
+            self.begins[text[0] | (text[1] << 8) if len(text) > 1 else slice(text[0], None, 256)] = True
+
+    def find(self, texts: pa.LargeStringArray) -> np.ndarray:
+        """uint8 [n]: the marks of the literals that each document holds, or-ed."""
+        _, offsets, data = texts.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        return _find_literals(text, bounds, self.begins, self.bytes, self.offsets, self.marks)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def literal_at(text: np.ndarray, at: int, end: int, literals: np.ndarray, offsets: np.ndarray, k: int) -> bool:
+    """Whether ``text[at:end]`` begins with a literal, by its number."""
+    size = offsets[k + 1] - offsets[k]
+    if at + size > end:
+        return False
+    same = True
+    for j in range(size):
+        same = same and text[at + j] == literals[offsets[k] + j]
+    return same
+
+
+@njit(cache=True, nogil=True, inline="always")
+def may_begin(text: np.ndarray, at: int, end: int, begins: np.ndarray) -> bool:
+    """Whether a literal may be at a place, by the two bytes there."""
+    following = np.int64(text[at + 1]) if at + 1 < end else 0
+    return bool(begins[np.int64(text[at]) | following << 8])
+
+
+@njit(cache=True, nogil=True)
+def _find_literals(
+    text: np.ndarray,
+    bounds: np.ndarray,
+    begins: np.ndarray,
+    literals: np.ndarray,
+    offsets: np.ndarray,
+    marks: np.ndarray,
+) -> np.ndarray:
+    found = np.zeros(len(bounds) - 1, np.uint8)
+    for d in range(len(found)):
+        end = bounds[d + 1]
+        for i in range(bounds[d], end):
+            if not may_begin(text, i, end, begins):
+                continue
+            for k in range(len(marks)):
+                if literal_at(text, i, end, literals, offsets, k):
+                    found[d] |= marks[k]
+    return found
