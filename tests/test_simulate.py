@@ -28,3 +28,4 @@ def test_what_the_driver_does_grows_no_faster_than_the_corpora(tmp_path: Path, m
         slope = math.log(many[name] / few[name]) / math.log(FRACTIONS[1] / FRACTIONS[0])
         assert slope <= 1.05, f"{name} grows as n^{slope:.2f}"
     assert many["arguments_bytes"] < 100_000
+    assert abs(simulate.plan_errors(runs, 512)["tasks"]) < 0.25

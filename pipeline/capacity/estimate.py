@@ -10,12 +10,15 @@ from typing import Any
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
 from ..engine.records import logged, task_times
+from ..engine.tasks import MOST_TASKS
+from ..filter.stage import TASK_TEXT
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
 from ..run.artifacts import STAGES, RunPaths, read_json
 from ..run.identity import GROUP_TEXT, MIN_GROUPS, SourceFile
 from ..sources.pieces import MOST_TEXT, PLAIN, TABLE
+from ..stats.stage import COUNTING_TASKS
 from .rates import WORK, FolderRate, Rates, StageRate, written
 
 GROWING_PREPARATIONS = ("tokenizer",)
@@ -23,6 +26,13 @@ GROWING_PREPARATIONS = ("tokenizer",)
 PASS_SECONDS = 0.1e-6
 """CPU seconds for each document of what dedupe does in one task while nothing runs beside it: the pass over all edges, as
 `benchmarks/dedupe_scale.py` measures it."""
+_GROUP = 4 * GROUP_TEXT
+"""Text of a group of files, about; `GROUP_TEXT` at least, and of a compressed file more than its size lets expect."""
+MIN_CHUNKS = 4
+_STEPS_OF_MIX, _BY_GROUPS, _BY_PARTITIONS = 30, 4, 5
+"""Of mix: steps of one task, those with a task for each group or some (documents, shuffle, two of the lookup), and those with one
+for each partition or some (merge, pack, blocks, write, index)."""
+_STEPS_OF_STATS = 20
 EXAMPLE_BYTES = 32 << 20
 """Text of a corpus that the stats read again, at most."""
 
@@ -182,8 +192,8 @@ def make_plan(
         "trained_tokens": trained,
         "files": files,
     }
-    groups = sum(max(MIN_GROUPS, c.text_bytes / GROUP_TEXT) for c in corpora)
-    sample_groups = max(rates.stages["tokenize"].tasks, 1)
+    there = _shape(units["bytes"], documents, trained, len(corpora))
+    sampled = _shape(*(rates.stages[name].units for name in ("scan", "dedupe", "mix")), len(corpora))
     workers = nodes * cores
     stages, beside_scan = list[StagePlan](), 0.0
     for name in STAGES:
@@ -199,20 +209,15 @@ def make_plan(
             continue
         if name == "scan":
             tasks = sum(max(c.files, c.text_bytes / MOST_TEXT) for c in corpora)
-        elif name == "dedupe":
-            tasks = rate.tasks * max(1.0, min(MOST_CHUNKS, documents / CHUNK_DOCUMENTS) / MIN_GROUPS)
         else:
-            tasks = rate.tasks * groups / sample_groups
-            if name == "mix":
-                # Its partitions hold a bounded number of tokens.
-                tasks += trained / PARTITION_TOKENS
+            tasks = rate.tasks * there[name] / sampled[name]
         work = units[WORK[name]]
         cpu = rate.per_task * tasks + rate.per_unit * work
         if name == "stats":
             # Examples are read again from a bounded part of each corpus, about as fast as the scan reads.
-            cpu = rate.per_unit * rate.units * groups / sample_groups + rates.stages["scan"].per_unit * sum(
-                min(EXAMPLE_BYTES, c.text_bytes * min(1.0, 2 / max(c.files, 1))) for c in corpora
-            )
+            cpu = rate.per_unit * rate.units * there["tokenize"] / sampled["tokenize"] + rates.stages[
+                "scan"
+            ].per_unit * sum(min(EXAMPLE_BYTES, c.text_bytes * min(1.0, 2 / max(c.files, 1))) for c in corpora)
         alone = PASS_SECONDS * documents if name == "dedupe" else 0.0
         # What is long starts first: a stage lasts as long as its longest task, or until all others are done.
         spread = (max(0.0, cpu - alone) + rates.dispatch_seconds * tasks) / workers
@@ -242,6 +247,24 @@ def make_plan(
         tuple(_needs(settings, corpora)),
         rates,
     )
+
+
+def _shape(text: float, documents: float, trained: float, corpora: int) -> dict[str, float]:
+    """By stage what its tasks are as many as: about how many it has, but for steps of one task each.
+
+    As the stages plan them: tasks of so much text, chunks of so many documents, partitions of so many tokens, and of each no
+    more than a driver sends in one step.
+    """
+    groups = max(MIN_GROUPS * corpora, text / _GROUP)
+    few = min(MOST_TASKS, groups)
+    partitions = min(MOST_TASKS, trained / PARTITION_TOKENS)
+    return {
+        "filter": min(MOST_TASKS, max(corpora, text / TASK_TEXT)),
+        "dedupe": max(MIN_CHUNKS, min(MOST_CHUNKS, documents / CHUNK_DOCUMENTS)),
+        "tokenize": groups,
+        "mix": _STEPS_OF_MIX + _BY_GROUPS * few + _BY_PARTITIONS * partitions,
+        "stats": _STEPS_OF_STATS + 2 * min(COUNTING_TASKS, groups),
+    }
 
 
 def _longest_work(corpus: CorpusEstimate, stage: str) -> float:
