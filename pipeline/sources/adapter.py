@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,6 +147,11 @@ def as_meta(value: _Meta | str | None, type_: type[_Meta]) -> _Meta:
     with suppress(msgspec.MsgspecError):
         return msgspec.json.decode(value, type=type_)
     # Some shards hold the repr of a Python dictionary.
-    with suppress(msgspec.MsgspecError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    with (
+        suppress(msgspec.MsgspecError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError),
+        warnings.catch_warnings(),
+    ):
+        # What Python has to say of somebody else's escapes is no news to who runs fox1.
+        warnings.simplefilter("ignore", SyntaxWarning)
         return msgspec.json.decode(msgspec.json.encode(ast.literal_eval(value)), type=type_)
     return type_()
