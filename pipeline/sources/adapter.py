@@ -152,6 +152,6 @@ def as_meta(value: _Meta | str | None, type_: type[_Meta]) -> _Meta:
         warnings.catch_warnings(),
     ):
         # What Python has to say of somebody else's escapes is no news to who runs fox1.
-        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore")
         return msgspec.json.decode(msgspec.json.encode(ast.literal_eval(value)), type=type_)
     return type_()
