@@ -193,7 +193,8 @@ def make_plan(
         "files": files,
     }
     there = _shape(units["bytes"], documents, trained, len(corpora))
-    sampled = _shape(*(rates.stages[name].units for name in ("scan", "dedupe", "mix")), len(corpora))
+    sample = rates.stages
+    sampled = _shape(sample["scan"].units, sample["dedupe"].units, sample["mix"].units, len(corpora))
     workers = nodes * cores
     stages, beside_scan = list[StagePlan](), 0.0
     for name in STAGES:
