@@ -45,7 +45,7 @@ def _handle_text() -> None:
     from ..pipeline.signals import hashing, minhash, quality, scan, urls
     from ..pipeline.signals.segment import segment
     from ..pipeline.sources.rows import TEXT_SCHEMA
-    from ..tokenize import bpe, encode, pack, word_cache
+    from ..tokenize import bpe, pack, spans, word_cache
 
     texts = [*TEXTS] * 3
     n = len(texts)
@@ -68,7 +68,7 @@ def _handle_text() -> None:
     pieces = [SimpleNamespace(piece=text, type=1, score=0.0) for text in ("a", "b", "ab")]
     words = bpe.WordEncoder(pieces, lambda texts: [[0] * len(t.encode()) for t in texts]).encode
     word_cache.WordCache(words, word_cache.Cuts(line_feeds=True), 64, 8).encode(batch.column("text"))
-    encode.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
+    spans.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)
     for packing in ("best_fit", "concatenate"):
         packed = pack.pack(lengths, 8, 4, packing, last=True)

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import sentencepiece
-from numba import njit
 
 from ..storage.reading import read_bounded
 from .bpe import WordEncoder, serves
 from .literals import Literals
 from .model import check_specials, load, specials
+from .spans import gather
 from .word_cache import Cuts, WordCache
 
 CONVERTED_BYTES = 1 << 30
@@ -252,15 +252,3 @@ def _gigatoken(processor: sentencepiece.SentencePieceProcessor, converted: bytes
     except (ValueError, RuntimeError, NotImplementedError, KeyError):
         # A model that it cannot read (unigram, or without byte fallback): SentencePiece encodes everything.
         return None
-
-
-@njit(cache=True, nogil=True)
-def gather(ids: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of `ids` one after the other; (ids, offsets int64 [n + 1])."""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    for i in range(len(lengths)):
-        offsets[i + 1] = offsets[i] + lengths[i]
-    out = np.empty(offsets[-1], ids.dtype)
-    for i in range(len(lengths)):
-        out[offsets[i] : offsets[i + 1]] = ids[begins[i] : begins[i] + lengths[i]]
-    return out, offsets

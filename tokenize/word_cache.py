@@ -19,6 +19,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from .spans import gather
+
 SLOTS = 1 << 20
 """Of the table of words; a power of two. When five of eight are taken, all words are forgotten, which changes no id."""
 LONGEST_WORD = 64
@@ -118,7 +120,8 @@ class WordCache:
         if not new + once:
             return np.empty(0, np.int32), np.zeros(1, np.int64)
         spans = np.concatenate([self._found[:new], self._found[len(self._found) - once :][::-1]])
-        data, bounds = _gather(text, spans)
+        begins, ends = np.ascontiguousarray(spans.T)
+        data, bounds = gather(text, begins, ends - begins)
         buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
         ids, offsets = self._encode(pa.Array.from_buffers(pa.large_string(), len(spans), buffers))
         held, added = int(self._bounds[known]), int(offsets[new])
@@ -319,19 +322,6 @@ def _look_up(
         document += 1
         ends[document] = -1 - count
     return document, at, count, new, once
-
-
-@njit(cache=True, nogil=True)
-def _gather(text: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of a text one after the other; (uint8, offsets int64 [n + 1])."""
-    bounds = np.zeros(len(spans) + 1, np.int64)
-    for i in range(len(spans)):
-        bounds[i + 1] = bounds[i] + spans[i, 1] - spans[i, 0]
-    data = np.empty(bounds[-1], np.uint8)
-    for i in range(len(spans)):
-        for k in range(bounds[i + 1] - bounds[i]):
-            data[bounds[i] + k] = text[spans[i, 0] + k]
-    return data, bounds
 
 
 @njit(cache=True, nogil=True)

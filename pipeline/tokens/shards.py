@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...tokenize.chat import ChatEncoder, EncodedChats
-from ...tokenize.encode import Encoder, encoder_of, gather
+from ...tokenize.encode import Encoder, encoder_of
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import TOKEN_SCHEMA
+from ...tokenize.spans import gather
 from ..run.artifacts import Artifact, Publication, RunPaths
 from ..run.identity import Group
 from ..sources.domains import CHAT
