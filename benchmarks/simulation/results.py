@@ -202,7 +202,7 @@ class Results:
         return PreparedContamination(index, pairs, items, 1_000_000, {})
 
     def prepare_urls(self, planned: Planned, work: Work, *_: Any) -> PreparedUrls:
-        return PreparedUrls(artifact(self.paths.prepare("urls.txt"), 1000), 20)
+        return PreparedUrls(artifact(self.paths.prepare("urls.arrow"), 1000), 20)
 
     def count_lines(self, planned: Planned, work: Work, file: SourceFile, bounds: Sequence[int]) -> CountedLines:
         size = bounds[-1] - bounds[0]

@@ -31,6 +31,7 @@ from ..engine.shuffle import Records, first_of_runs, lookup, merged, read_ahead,
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition, Span
 from ..run.artifacts import Artifact, FileSet, publish
+from ..run.numbers import distinct_numbers
 from .buckets import MEMBERS
 from .order import (
     DROP,
@@ -232,7 +233,7 @@ def settle(
             going = rows[verdict == GOES]
             drops.add(going, plan.chunks.of(going["id"]))
             waiting = rows[verdict == WAITS]
-            ids = np.unique(waiting["id"]).astype(ID)
+            ids = distinct_numbers(waiting["id"]).astype(ID)
             unknown.add(ids, plan.chunks.of(ids["id"]))
             # What an open document may still do to another open one is asked again in the next round.
             waiting = waiting[waiting["id"] != waiting["better"]]

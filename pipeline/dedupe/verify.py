@@ -24,6 +24,7 @@ from ..engine.shuffle import Cursor, Records, Shuffled, distinct, merged, sequen
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..run.artifacts import Artifact, FileSet
+from ..run.numbers import distinct_numbers
 from ..signals.minhash import common
 from .buckets import PAIRS, unique_pairs
 from .order import (
@@ -102,7 +103,7 @@ def gather_pairs(
             itself["better"] = itself["id"] = rows["id"][waiting]
             itself = distinct(itself)
             opened.add(itself, layout.range_of(itself["order"], itself["id"]))
-            capped.add(np.unique(rows["id"][(rows["order"] & CAPPED) > 0]).astype(ID), place)
+            capped.add(distinct_numbers(rows["id"][(rows["order"] & CAPPED) > 0]).astype(ID), place)
             rows["order"] = order
             # A document that has one band twice meets itself in the bucket.
             rows = rows[(rows["better"] > 0) & (rows["better"] != rows["id"])]

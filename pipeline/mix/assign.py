@@ -25,6 +25,7 @@ from ..engine.shuffle import by_hash_range
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..run.artifacts import Artifact, FileSet, publish, write_json
+from ..run.numbers import distinct_numbers
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
 from .select import SLICE_DOCUMENTS, CellCount, CellShard, PhaseClaims, document_slices, read_documents, taken_by
@@ -208,7 +209,7 @@ def _tally(docs: np.ndarray, settings: MixSettings, cells: Sequence[Cell], claim
         for key, n, t in _sums(facts, copies.take):
             pool_number, cell, set_index = key
             sets.append(SetCount(phase, pool_number, cell, set_index, n, t))
-        once = np.unique(copies.row)
+        once = distinct_numbers(copies.row)
         used[once] = True
         distribute(phase, once)
     left = np.flatnonzero(~used)

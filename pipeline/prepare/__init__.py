@@ -4,7 +4,7 @@
     quality.arrow                           a linear model per domain (signals/quality.py)
     contamination.arrow, -pairs.bin         n-grams of the benchmarks' items
     benchmarks.parquet                      the items, and which are too short to match
-    urls.txt                                the block lists of the recipe, as one
+    urls.arrow                              the block lists of the recipe, as one
     exclude.parquet                         what the exclude lists name
 
 Scan's key holds the hashes of those it reads, so a changed list or benchmark repeats the scan and nothing else does.

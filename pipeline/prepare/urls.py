@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from ..run.artifacts import Artifact, RunPaths, publish
-from ..signals.urls import parse_rules
+from ..signals.urls import UrlRules, merged, read_list, rules_table
 from ..sources.formats import open_source
 from ..sources.listing import NamedFile
 
@@ -16,10 +18,11 @@ class PreparedUrls:
     """The block lists as one."""
 
     file: Artifact
+    """`RULES_SCHEMA`."""
     entries: int
 
 
-def read_rules(url: str) -> set[str]:
+def read_rules(url: str) -> UrlRules:
     """The entries of a block list.
 
     Raises:
@@ -27,20 +30,18 @@ def read_rules(url: str) -> set[str]:
     """
     try:
         with open_source(url) as file:
-            lines = file.read().decode().splitlines()
-        parse_rules(lines)
+            return read_list(file.read())
     except (OSError, ValueError) as error:
         raise ValueError(f"URL block list {url}: {error}") from None
-    return {line.split("#")[0].strip().lower() for line in lines} - {""}
 
 
 def prepare_urls(lists: Sequence[NamedFile], paths: RunPaths) -> PreparedUrls:
-    """Publish ``prepare/urls.txt``.
+    """Publish ``prepare/urls.arrow``.
 
     Raises:
         ValueError: a list cannot be read, or an entry is neither a domain nor a word.
     """
-    entries = set().union(*(read_rules(named.url) for named in lists))
-    with publish(paths.prepare("urls.txt"), len(entries)) as out:
-        out.write("".join(f"{entry}\n" for entry in sorted(entries)).encode())
-    return PreparedUrls(out.artifact, len(entries))
+    table = rules_table(merged(read_rules(named.url) for named in lists))
+    with publish(paths.prepare("urls.arrow"), len(table)) as out, pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+    return PreparedUrls(out.artifact, len(table))

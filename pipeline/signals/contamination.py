@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from ..run.numbers import distinct_numbers
 from .hashing import mix64
 from .segment import Segments, segment
 
@@ -142,10 +143,10 @@ def find_hits(s: Segments, index: ContaminationIndex) -> Hits:
     first = np.flatnonzero(opens)
     spans = np.stack([document[first], start[first], np.maximum.reduceat(end, first)], axis=1)
     # A gram that a document repeats counts once: many items may have it.
-    document, gram = _unpack(np.unique(_pack(document, gram)))
+    document, gram = _unpack(distinct_numbers(_pack(document, gram)))
     sizes = np.diff(index.item_offsets)[gram]
     at = np.repeat(index.item_offsets[gram] - np.append(0, np.cumsum(sizes)[:-1]), sizes) + np.arange(sizes.sum())
-    hit, item = _unpack(np.unique(_pack(np.repeat(document, sizes), index.items[at])))
+    hit, item = _unpack(distinct_numbers(_pack(np.repeat(document, sizes), index.items[at])))
     return Hits(spans, hit, item.astype(np.uint32))
 
 

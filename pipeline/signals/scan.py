@@ -119,7 +119,7 @@ class Models:
 
     @classmethod
     def nothing(cls) -> Models:
-        return cls(quality.QualityModels((), np.zeros((0, quality.BUCKETS), np.int16)), None, urls.parse_rules(()))
+        return cls(quality.QualityModels((), np.zeros((0, quality.BUCKETS), np.int16)), None, urls.NO_RULES)
 
 
 @functools.lru_cache(maxsize=2)
@@ -130,7 +130,7 @@ def load_models(files: ModelFiles, ngram: int) -> Models:
     return Models(
         quality.read_models(files.quality.file) if files.quality else nothing.quality,
         contamination.read_index(index.file, pairs.file, ngram) if index and pairs else None,
-        urls.parse_rules(files.urls.file.read_text().splitlines()) if files.urls else nothing.urls,
+        urls.stored_rules(files.urls.file) if files.urls else nothing.urls,
     )
 
 

@@ -72,10 +72,10 @@ def make_rules(rng: random.Random) -> Case:
 
 def block(case: Case, folder: Path) -> str:
     """Rules that decide any URL, or one line that names what is no rule."""
-    from fox1.pipeline.signals.urls import blocked, normalised_hashes, parse_rules
+    from fox1.pipeline.signals.urls import blocked, normalised_hashes, read_list
 
     try:
-        rules = parse_rules(case.data.decode().splitlines())
+        rules = read_list(case.data)
     except UnicodeDecodeError:
         return "refused"
     except Exception as error:

@@ -6,6 +6,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -235,6 +236,51 @@ def test_urls_are_blocked_by_domain_and_word() -> None:
     assert urls.blocked(pa.array(list(cases)), rules).tolist() == list(cases.values())
     with pytest.raises(ValueError, match="line 1"):
         urls.parse_rules(["no such/thing"])
+
+
+LINES = [
+    "bad.com",
+    " Casino\t",
+    "# a comment",
+    "\u00e9 # \u00e9",
+    "x.org # \u00e9",
+    "..",
+    ".a.b.",
+    "a\x0bb",
+    "c\u2028d.e",
+    "no such",
+    "\u212a.com",
+    "",
+]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.one_of(st.sampled_from(LINES), st.text("ab.-_# \t\x1c", max_size=6)), max_size=9),
+    st.sampled_from(["\n", "\r", "\r\n"]),
+)
+def test_a_list_file_holds_the_rules_of_its_lines(lines: list[str], end: str) -> None:
+    text = end.join(lines)
+    try:
+        expected = urls.merged([urls.parse_rules(text.splitlines())])
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error).split(": ", 1)[1])):
+            urls.read_list(text.encode())
+        return
+    found = urls.read_list(text.encode())
+    assert found.domains.tolist() == expected.domains.tolist() and found.words.tolist() == expected.words.tolist()
+
+
+def test_rules_are_stored_and_mapped(tmp_path: Path) -> None:
+    rules = urls.read_list(b"bad.com\ncasino\nworse.com\n")
+    for some in (rules, urls.NO_RULES):
+        table = urls.rules_table(some)
+        with pa.OSFile(str(tmp_path / "urls.arrow"), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+            writer.write_table(table)
+        again = urls.stored_rules(tmp_path / "urls.arrow")
+        assert again.domains.tolist() == some.domains.tolist() and again.words.tolist() == some.words.tolist()
+    with pytest.raises(ValueError, match="line 3: 'no such/thing'"):
+        urls.read_list(b"bad.com\r\ncasino\r\nno such/thing\r\n")
 
 
 def test_quality_learns_what_it_is_shown_and_repeats_itself() -> None:
