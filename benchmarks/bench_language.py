@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pyarrow as pa
 from fox1.pipeline.signals import language
-from fox1.pipeline.signals.scan import text_buffers
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import sources_of
+from fox1.tokenize.spans import text_buffers
 
 CHARS = 1000
 

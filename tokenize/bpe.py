@@ -18,6 +18,7 @@ import pyarrow as pa
 from numba import njit
 
 from .literals import Literals, literal_at, may_begin
+from .spans import text_buffers
 
 LONGEST = 256
 """Bytes of a word that is merged here: the work grows with the square."""
@@ -65,9 +66,7 @@ class WordEncoder:
 
     def encode(self, words: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 [total], offsets int64 [n + 1]) of words."""
-        _, offsets, data = words.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[words.offset : words.offset + len(words) + 1]
-        text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        text, bounds = text_buffers(words)
         apart = self._apart.find(words).astype(np.bool_) | (np.diff(bounds) > LONGEST)
         defined = self._defined
         ids, counts = _merge(
@@ -250,8 +249,8 @@ def _merge(
         if not apart[w]:
             room += bounds[w + 1] - bounds[w]
     out, counts = np.empty(room, np.int32), np.zeros(n, np.int64)
+    # Of each part of a word its piece, -2 - it of a user-defined one, which joins no other, and -1 of a character that is none.
     pieces, begins = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 2, np.int64)
-    solid = np.empty(LONGEST + 1, np.bool_)
     formed, ranks = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
     at = 0
     for w in range(n):
@@ -262,14 +261,13 @@ def _merge(
         while i < end:
             lead = np.int64(text[i])
             begins[m] = i
-            solid[m] = False
             if may_begin(text, i, end, begins_defined):
-                for k in range(len(defined)):
-                    if literal_at(text, i, end, defined_bytes, defined_offsets, k):
-                        pieces[m], solid[m] = defined[k], True
-                        i += defined_offsets[k + 1] - defined_offsets[k]
-                        break
-                if solid[m]:
+                k = 0
+                while k < len(defined) and not literal_at(text, i, end, defined_bytes, defined_offsets, k):
+                    k += 1
+                if k < len(defined):
+                    pieces[m] = -2 - defined[k]
+                    i += defined_offsets[k + 1] - defined_offsets[k]
                     m += 1
                     continue
             if lead < 0x80:
@@ -289,7 +287,7 @@ def _merge(
             m += 1
         begins[m] = end
         for k in range(m - 1):
-            formed[k] = -1 if solid[k] or solid[k + 1] else _formed(pieces[k], pieces[k + 1], pairs, sieve)
+            formed[k] = _formed(pieces[k], pieces[k + 1], pairs, sieve)
             ranks[k] = rank[formed[k]] if formed[k] >= 0 else _NOTHING
         while True:
             lowest = _NOTHING
@@ -302,17 +300,17 @@ def _merge(
                 best += 1
             pieces[best] = formed[best]
             for k in range(best + 1, m - 1):
-                pieces[k], begins[k], solid[k] = pieces[k + 1], begins[k + 1], solid[k + 1]
+                pieces[k], begins[k] = pieces[k + 1], begins[k + 1]
                 formed[k - 1], ranks[k - 1] = formed[k], ranks[k]
             m -= 1
             begins[m] = end
             for k in range(max(best - 1, 0), min(best + 1, m - 1)):
-                formed[k] = -1 if solid[k] or solid[k + 1] else _formed(pieces[k], pieces[k + 1], pairs, sieve)
+                formed[k] = _formed(pieces[k], pieces[k + 1], pairs, sieve)
                 ranks[k] = rank[formed[k]] if formed[k] >= 0 else _NOTHING
         first = at
         for k in range(m):
-            if pieces[k] >= 0:
-                out[at] = pieces[k]
+            if pieces[k] != -1:
+                out[at] = pieces[k] if pieces[k] >= 0 else -2 - pieces[k]
                 at += 1
             else:
                 for b in range(begins[k], begins[k + 1]):

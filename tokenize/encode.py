@@ -81,7 +81,7 @@ class Encoder:
         self._fast: Any = None
         parsed = self._model if fast else None
         if parsed and serves(parsed):
-            if self.is_lossless and (cuts := Cuts.of(p.piece for p in parsed.pieces)):
+            if self._keeps_text(parsed.normalizer_spec) and (cuts := Cuts.of(p.piece for p in parsed.pieces)):
                 self._words = WordCache(WordEncoder(parsed.pieces, self._processor.encode).encode, cuts)
             else:
                 self._fast = _gigatoken(self._processor, converted)
@@ -147,12 +147,15 @@ class Encoder:
     @functools.cached_property
     def is_lossless(self) -> bool:
         """Whether ids decode to the text they were made from (except for the character that stands for a space)."""
-        model = self._model
+        return self._keeps_text(self._model.normalizer_spec)
+
+    def _keeps_text(self, spec: Any) -> bool:
+        """The same, by the normaliser of the model."""
         return (
-            model.normalizer_spec.name == "identity"
-            and not model.normalizer_spec.precompiled_charsmap
+            spec.name == "identity"
+            and not spec.precompiled_charsmap
             and not self.prefixed
-            and not model.normalizer_spec.remove_extra_whitespaces
+            and not spec.remove_extra_whitespaces
         )
 
     @property

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from .spans import text_buffers
+
 
 class Literals:
     """Finds the documents that hold one of some literals, each of which has a mark."""
@@ -26,9 +28,7 @@ class Literals:
 
     def find(self, texts: pa.LargeStringArray) -> np.ndarray:
         """uint8 [n]: the marks of the literals that each document holds, or-ed."""
-        _, offsets, data = texts.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        text, bounds = text_buffers(texts)
         return _find_literals(text, bounds, self.begins, self.bytes, self.offsets, self.marks)
 
 

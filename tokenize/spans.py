@@ -1,9 +1,17 @@
-"""Parts of arrays, brought together."""
+"""Arrays of several values back to back, with where each begins: the buffers of Arrow, and parts brought together."""
 
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from numba import njit
+
+
+def text_buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """(UTF-8 bytes uint8, offsets int64 [n + 1]) of an Arrow array, without a copy."""
+    _, offsets, data = text.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
+    return np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8), bounds
 
 
 @njit(cache=True, nogil=True)

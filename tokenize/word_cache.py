@@ -19,7 +19,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .spans import gather
+from .spans import gather, text_buffers
 
 SLOTS = 1 << 20
 """Of the table of words; a power of two. When five of eight are taken, all words are forgotten, which changes no id."""
@@ -75,9 +75,7 @@ class WordCache:
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 [total], offsets int64 [n + 1]) of documents: those that `encode` gives for the whole texts."""
-        _, offsets, data = texts.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+        text, bounds = text_buffers(texts)
         ends = np.zeros(len(texts) + 1, np.int64)
         parts = [np.empty(0, np.int32)]
         document, at, count = 0, int(bounds[0]), 0

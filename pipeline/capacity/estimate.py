@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..curate import CurateSettings
-from ..dedupe.order import CHUNK_DOCUMENTS, MOST_CHUNKS
+from ..dedupe.order import CHUNK_DOCUMENTS, MIN_CHUNKS, MOST_CHUNKS
 from ..engine.records import logged, task_times
 from ..engine.tasks import MOST_TASKS
 from ..filter.stage import TASK_TEXT
@@ -28,7 +28,6 @@ PASS_SECONDS = 0.1e-6
 `benchmarks/dedupe_scale.py` measures it."""
 _GROUP = 4 * GROUP_TEXT
 """Text of a group of files, about; `GROUP_TEXT` at least, and of a compressed file more than its size lets expect."""
-MIN_CHUNKS = 4
 _STEPS_OF_MIX, _BY_GROUPS, _BY_PARTITIONS = 30, 4, 5
 """Of mix: steps of one task, those with a task for each group or some (documents, shuffle, two of the lookup), and those with one
 for each partition or some (merge, pack, blocks, write, index)."""

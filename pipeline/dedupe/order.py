@@ -312,7 +312,7 @@ def _order_keys(
 
 
 CHUNK_DOCUMENTS = 250_000
-MOST_CHUNKS = 2500
+MIN_CHUNKS, MOST_CHUNKS = 4, 2500
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ class Chunks:
         sizes: Sequence[tuple[int, int]],
         old: Sequence[bool] = (),
         target: tuple[int, int] = (2 << 30, CHUNK_DOCUMENTS),
-        at_least: int = 4,
+        at_least: int = MIN_CHUNKS,
         at_most: int = MOST_CHUNKS,
     ) -> Chunks:
         """Cut groups into chunks of about `target`.

@@ -11,10 +11,10 @@ import pyarrow as pa
 import xxhash
 
 from ...storage.fields import Bounds, Derived, Subset
+from ...tokenize.spans import text_buffers
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
 from ..signals import quality
-from ..signals.scan import text_buffers
 from ..signals.segment import segment
 from .text_sample import SubsetName, chosen_files, sampled_rows
 

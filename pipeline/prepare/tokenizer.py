@@ -22,7 +22,7 @@ MEASURED_BYTES = 1 << 20
 PIECE_BYTES = "piece_bytes.npy"
 """uint16 [vocabulary]: UTF-8 bytes that each piece stands for."""
 CONVERTED = "encoder.json"
-"""The model in the form that encodes fast; see `Encoder.converted`."""
+"""The model in the form that gigatoken loads; see `Encoder.converted`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PreparedTokenizer:
     piece_bytes: Artifact
     """`PIECE_BYTES`."""
     converted: Artifact | None
-    """`CONVERTED`; None where SentencePiece encodes the text."""
+    """`CONVERTED`; None where gigatoken does not encode the text."""
     tokenizers_trained: int
     measured_tokens: int
     measured_bytes: int

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from ...tokenize.spans import text_buffers
 from ..run.numbers import distinct_numbers
 from .hashing import mix64
 from .segment import Segments, segment
@@ -70,9 +71,7 @@ class Grams:
 
 def item_grams(texts: Sequence[str], ngram: int) -> Grams:
     """N-grams of texts."""
-    column = pa.array(texts, pa.large_string())
-    _, offsets, data = column.buffers()
-    s = segment(np.frombuffer(data or b"", np.uint8), np.frombuffer(offsets, np.int64)[: len(texts) + 1])
+    s = segment(*text_buffers(pa.array(texts, pa.large_string())))
     grams, owner = _all_grams(s.word_offsets, s.word_hash, ngram)
     return Grams(grams, owner, np.diff(s.word_offsets), _pair_bitmap(s.word_offsets, s.word_hash))
 

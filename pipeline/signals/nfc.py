@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from .segment import text_buffers
+from ...tokenize.spans import text_buffers
 from .unicode import NOT_NFC, TABLE_SIZE, decode, flag_not_nfc, tables
 from .unpacked import Arrays, unpacked
 

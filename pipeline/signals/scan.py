@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from ...storage.fields import Derived, OneOf, Pairs
+from ...tokenize.spans import text_buffers
 from ..engine.memory import keep_freed_memory
 from ..run.artifacts import EDIT_TYPE, SIGNAL_GROUP_ROWS, Artifact, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile, cut_by_rows
@@ -45,7 +46,7 @@ from .minhash import SKETCH_ENCODING, MinHashSettings
 from .nfc import to_nfc
 from .pii import KINDS
 from .plugins import Plugin, PluginSettings, load_plugins
-from .segment import Segments, segment, text_buffers
+from .segment import Segments, segment
 from .unicode import flag_not_nfc, tables
 
 PIECE_BYTES = 2 << 20

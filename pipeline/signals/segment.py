@@ -26,7 +26,6 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numba import njit
 
 from .hashing import mix64
@@ -164,13 +163,6 @@ def word_hash(word: str) -> int:
     h ^= h >> 33
     h = (h * 0xC4CEB9FE1A85EC53) & mask
     return h ^ (h >> 33)
-
-
-def text_buffers(text: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """(UTF-8 bytes uint8, offsets int64 [n + 1]) of an Arrow array, without a copy."""
-    _, offsets, data = text.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
-    return np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8), bounds
 
 
 @functools.cache

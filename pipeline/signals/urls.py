@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
+from ...tokenize.spans import text_buffers
 from ..run.numbers import distinct_numbers
 from .hashing import hash_bytes
-from .segment import text_buffers
 
 NOT_BLOCKED, BY_DOMAIN, BY_WORD = 0, 1, 2
 MAX_DOMAIN = 253

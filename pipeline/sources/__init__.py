@@ -3,7 +3,7 @@
 listing.py       which files a recipe's sources are, before any text is read
 formats.py       bytes to lines: JSON lines, compressed or not, from any store
 tables.py        Parquet and Arrow files to record batches; arrow_messages.py: what an Arrow file says before it is unpacked
-rows.py          rows of a file as Arrow batches: the one way every stage reads text
+rows.py          rows of a file as Arrow batches: the one way every stage reads text; some_rows.py: which of them
 quarantine.py    rows that could not be read, with place and reason
 domains.py       which domain a subset belongs to
 adapter.py       what an adapter is; redpajama.py, slimpajama.py, dolma.py, pile.py, refinedweb.py: one per corpus;

@@ -24,6 +24,7 @@ from .adapter import META_BYTES, NOT_UNDERSTOOD, Adapter, Facts, names_a_folder
 from .arrow_messages import TwoColumns
 from .formats import MAX_LINE, Damaged, is_json_lines, json_lines, strict_json
 from .quarantine import Quarantine
+from .some_rows import PutBack, Wanted, between, row_range
 from .tables import arrow_tables, is_huge, row_bytes
 
 BATCH_BYTES = 8 << 20
@@ -89,38 +90,6 @@ class _Batcher:
         return pa.RecordBatch.from_arrays(arrays, schema=TEXT_SCHEMA)
 
 
-class Wanted:
-    """Numbers of rows, ascending: a read that is given them decodes no others, and may end after the last."""
-
-    def __init__(self, numbers: Iterator[np.ndarray]) -> None:
-        """
-        Args:
-            numbers: int64, some at a time; they are asked for as the read goes on.
-        """
-        self._numbers = numbers
-
-    def each(self) -> Iterator[int]:
-        """One after the other."""
-        for some in self._numbers:
-            yield from some.tolist()
-
-    def of(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Of batches in row order the rows with these numbers."""
-        held = np.empty(0, np.int64)
-        for batch in filter(len, batches):
-            rows = batch.column("row").to_numpy()
-            parts, last = [held], held[-1] if len(held) else -1
-            while last <= rows[-1] and (more := next(self._numbers, None)) is not None:
-                parts.append(more)
-                last = more[-1] if len(more) else last
-            held = np.concatenate(parts)
-            end = int(np.searchsorted(held, rows[-1], "right"))
-            kept = np.isin(rows, held[:end], assume_unique=True)
-            held = held[end:]
-            if kept.any():
-                yield batch.filter(pa.array(kept))
-
-
 def read_rows(
     file: SourceFile, quarantine: Quarantine, batch_bytes: int = 0, wanted: Wanted | None = None
 ) -> Iterator[pa.RecordBatch]:
@@ -138,9 +107,7 @@ def read_rows(
     """
     try:
         if file.read_whole and not is_json_lines(file.path):
-            yield from _between(
-                read_rows(replace(file, piece=None), quarantine, batch_bytes, wanted), *_row_range(file)
-            )
+            yield from between(read_rows(replace(file, piece=None), quarantine, batch_bytes, wanted), *row_range(file))
         elif is_json_lines(file.path) and not file.reader:
             yield from _json(file, quarantine, batch_bytes, wanted)
         else:
@@ -189,44 +156,9 @@ def read_each(
         if len(together) == 1:
             yield whole, batches
             continue
-        rest = _PutBack(batches)
+        rest = PutBack(batches)
         for file in together:
-            yield file, _between(rest, *_row_range(file))
-
-
-def _row_range(file: SourceFile) -> tuple[int, int]:
-    """The first row of a file or piece and the one after its last."""
-    piece = file.piece
-    return (piece.row, piece.row + piece.rows if piece.rows > 0 else MAX_ROWS) if piece else (0, MAX_ROWS)
-
-
-class _PutBack:
-    """Batches, one of which may be put back."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches = batches
-        self._held: list[pa.RecordBatch] = []
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return self
-
-    def __next__(self) -> pa.RecordBatch:
-        return self._held.pop() if self._held else next(self._batches)
-
-    def put_back(self, batch: pa.RecordBatch) -> None:
-        self._held.append(batch)
-
-
-def _between(batches: Iterator[pa.RecordBatch], first: int, end: int) -> Iterator[pa.RecordBatch]:
-    """The rows from `first` on and before `end`, of batches in row order; what follows is put back where that can be."""
-    for batch in batches:
-        begin, stop = np.searchsorted(batch.column("row").to_numpy(), (first, end)).tolist()
-        if begin < stop:
-            yield batch.slice(begin, stop - begin)
-        if stop < batch.num_rows:
-            if isinstance(batches, _PutBack):
-                batches.put_back(batch.slice(stop))
-            return
+            yield file, between(rest, *row_range(file))
 
 
 def _check_row(file: SourceFile, row: int) -> None:
@@ -244,7 +176,7 @@ def _json(
     cut, reason = False, ""
     # Of a piece nobody knows what the others hold.
     objects = file.piece is not None
-    first, end = _row_range(file)
+    first, end = row_range(file)
     following = wanted.each() if wanted else itertools.count(first)
     due = next(following, end)
     try:

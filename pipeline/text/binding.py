@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ...tokenize.spans import text_buffers
 from ..run.identity import SourceFile
 from ..signals import collapse
 from ..signals.hashing import fixed_binary
-from ..signals.segment import text_buffers
 
 TEXT_HASH = "text_hash"
 """The column of `signals/`."""

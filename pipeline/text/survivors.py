@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +88,7 @@ def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) ->
 def survivors_of_each(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Iterator[Survivors]]:
     """The same file by file; each one's are to be taken before the next one is."""
     kept = [_Kept(f, columns) for f in files]
-    read = read_each([f.source for f in files], [k.rows() for k in kept])
+    read = read_each([f.source for f in files], [k.numbers for k in kept])
     for decided, known, (_, batches) in zip(files, kept, read, strict=True):
         yield _survivors(decided, known, batches)
 
@@ -109,16 +108,11 @@ class _Kept:
         self._decided = decided
         self.columns = ["edits", "subset", TEXT_HASH, *columns]
         self._held: list[pa.Table] = []
-        self.numbers = self._numbers()
-
-    def rows(self) -> Iterator[np.ndarray]:
+        self.numbers = self._read()
         """Numbers of the kept rows, int64, some at a time: what is read of the file."""
-        yield from self.numbers
 
-    def _numbers(self) -> Iterator[np.ndarray]:
-        with contextlib.ExitStack() as open_files:
-            stored = open_files.enter_context(open_columns(self._decided.decisions.file))
-            scan = open_files.enter_context(open_columns(self._decided.signals.file))
+    def _read(self) -> Iterator[np.ndarray]:
+        with open_columns(self._decided.decisions.file) as stored, open_columns(self._decided.signals.file) as scan:
             decisions, facts = RowCursor(stored, ["row", "doc_id", "kept"]), RowCursor(scan, self.columns)
             for _ in range(0, stored.metadata.num_rows, KEPT_ROWS):
                 decided, fact = decisions.take(KEPT_ROWS), facts.take(KEPT_ROWS)

@@ -151,7 +151,7 @@ def tokenize_groups(
 
     Args:
         files: of all groups, in their order.
-        converted: the tokenizer in the form that encodes fast, if it has one.
+        converted: the tokenizer in the form that gigatoken loads, if that encodes.
         settings: what `TokenizerSettings.of_encoding` leaves of them.
 
     Raises:

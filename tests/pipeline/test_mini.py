@@ -134,10 +134,10 @@ def test_items_with_other_case_and_punctuation_are_found() -> None:
     from fox1.pipeline.prepare.benchmarks import read_items
     from fox1.pipeline.prepare.contamination import build
     from fox1.pipeline.signals.contamination import find_hits
-    from fox1.pipeline.signals.scan import text_buffers
     from fox1.pipeline.signals.segment import segment
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import curate_settings
+    from fox1.tokenize.spans import text_buffers
 
     recipe, _ = load_recipe("mini", [], {"FOX1_DATA": str(DATA), "FOX1_TOKENIZER": ""})
     benchmarks = curate_settings(recipe).contamination.benchmarks

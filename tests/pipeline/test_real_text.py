@@ -13,11 +13,11 @@ import pytest
 import xxhash
 from fox1.pipeline.signals import minhash, pii
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
-from fox1.pipeline.signals.scan import text_buffers
 from fox1.pipeline.signals.segment import segment
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
+from fox1.tokenize.spans import text_buffers
 
 from tests.conftest import REAL, needs_real_text
 from tests.pipeline.signals.test_minhash import shingles

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from fox1.pipeline.signals.blake3 import hash_texts
 from fox1.pipeline.signals.collapse import HASH_BYTES, _collapse_all, content_hashes, text_hashes
-from fox1.pipeline.signals.segment import text_buffers
 from fox1.pipeline.signals.unicode import tables
+from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

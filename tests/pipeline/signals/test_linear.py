@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 from fox1.pipeline.signals import c4, code, contamination, fineweb, gopher, language, minhash, pii, quality, urls
 from fox1.pipeline.signals.scan import content_hashes
-from fox1.pipeline.signals.segment import segment, text_buffers
+from fox1.pipeline.signals.segment import segment
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import TokenizerSettings, train
+from fox1.tokenize.spans import text_buffers
 
 SMALL, LARGE = 1 << 15, 1 << 17
 """Characters of a text and of one four times as long."""

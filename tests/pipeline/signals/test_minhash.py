@@ -13,8 +13,8 @@ import pytest
 from fox1.pipeline.signals import minhash
 from fox1.pipeline.signals.gopher import repetition_counts
 from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common
-from fox1.pipeline.signals.scan import text_buffers
 from fox1.pipeline.signals.segment import segment
+from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,7 +15,7 @@ from fox1.pipeline.signals import c4, code, contamination, language, quality, ur
 from fox1.pipeline.signals import unicode as classes
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
 from fox1.pipeline.signals.gopher import STOP_WORDS
-from fox1.pipeline.signals.scan import text_buffers
+from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

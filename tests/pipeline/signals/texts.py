@@ -6,8 +6,8 @@ import unicodedata
 
 import pyarrow as pa
 from fox1.pipeline.signals import unicode as classes
-from fox1.pipeline.signals.scan import text_buffers
 from fox1.pipeline.signals.segment import Segments, segment
+from fox1.tokenize.spans import text_buffers
 from hypothesis import strategies as st
 
 WORDS = st.sampled_from(
