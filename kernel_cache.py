@@ -7,6 +7,7 @@ node would compile them again for each job; so equal files share one entry, what
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -24,11 +25,16 @@ class ByContent(UserProvidedCacheLocator):
     def __init__(self, py_func: Any, py_file: str) -> None:
         super().__init__(py_func, py_file)
         path = Path(py_file).resolve()
-        content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        self._cache_path = os.path.join(config.CACHE_DIR, f"{name}-{content}")
+        self._cache_path = os.path.join(config.CACHE_DIR, _name(path))
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
         inside = Path(py_file).resolve().is_relative_to(ROOT)
         return super().from_function(py_func, py_file) if inside else None
+
+
+@functools.cache
+def _name(path: Path) -> str:
+    """The name of a module, and the hash of its file; each kernel of the file asks for it."""
+    content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts) + f"-{content}"

@@ -1,9 +1,12 @@
-"""Compile every Numba kernel into this machine's cache, so that no run and no worker pays for it.
+"""Compile every Numba kernel into this machine's cache, and every module, so that no run and no worker pays for it.
 
 `make install` runs it; it is also what to run in a container image. Takes half a minute where nothing is cached.
 """
 
 from __future__ import annotations
+
+import compileall
+from pathlib import Path
 
 WORDS = " ".join(f"word{i}" for i in range(40))
 TEXTS = (
@@ -15,8 +18,18 @@ TEXTS = (
 
 def main() -> None:
     """Compile, or load, all of them."""
+    _compile_modules(Path(__file__).parents[1])
     _handle_text()
     _dedupe([*TEXTS, WORDS, f"{WORDS} more"])
+
+
+def _compile_modules(root: Path) -> None:
+    """Compile the modules of the package, also where Python is told to leave no bytecode behind, as it is in many images: each
+    process would compile them all by itself, which is half of the time until it begins.
+    """
+    compileall.compile_dir(root, maxlevels=0, quiet=2)
+    for folder in {path.parent for path in root.glob("*/*.py")}:
+        compileall.compile_dir(folder, quiet=2)
 
 
 def preload() -> None:

@@ -30,7 +30,7 @@ THRESHOLDS = [f"{bound}_{signal}" for signal in sorted(SIGNALS) for bound in ("m
 class Strict(BaseModel):
     """Unknown keys are errors; a typo must never be a silent default. Dataclasses inside have the same configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class HeldOut(Strict):

@@ -19,12 +19,10 @@ class RecipeJsonSchema(GenerateJsonSchema):
     """Pydantic's, with the descriptions of inherited fields, and without what a whole section is if it is left out."""
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        found = super().dataclass_schema(schema)
-        for declared in schema["cls"].__mro__[:-1]:
-            for name, text in _documented(declared).items():
-                if name in found["properties"]:
-                    found["properties"][name].setdefault("description", text)
-        return found
+        return _described(super().dataclass_schema(schema), schema["cls"])
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        return _described(super().model_schema(schema), schema["cls"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         found = super().default_schema(schema)
@@ -34,6 +32,18 @@ class RecipeJsonSchema(GenerateJsonSchema):
         if found.get("type") == "object" and default == ():
             return {**found, "default": {}}
         return found
+
+
+def _described(found: JsonSchemaValue, cls: type) -> JsonSchemaValue:
+    """The schema of a class, each field described by the string below it. Pydantic would read all sources for this whenever a
+    recipe is read, and not only for a schema.
+    """
+    for declared in cls.__mro__:
+        if declared.__module__.partition(".")[0] == __package__.partition(".")[0]:
+            for name, text in _documented(declared).items():
+                if name in found.get("properties", ()):
+                    found["properties"][name].setdefault("description", text)
+    return found
 
 
 def _documented(declared: type) -> dict[str, str]:
