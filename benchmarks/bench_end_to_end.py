@@ -1,12 +1,16 @@
 """Five corpora to three shard sets against the same steps in datatrove, one core each, on the same documents, in one run.
 
     FOX1_DATA=... python -m benchmarks.bench_end_to_end --model gemma.model [--megabytes 20] [--pairs 3]
+    FOX1_DATA=... python -m benchmarks.bench_end_to_end --model gemma.model --old TREE [--pairs 5]
 
 fox1: all stages, from the five native formats to packed curriculum sets, provenance index and statistics; benchmark items
 and quality models, which datatrove has no step for, are off. datatrove: its Gopher repetition, Gopher quality, C4 and
 FineWeb filters, four MinHash stages, and tokenization to its format with the same model, from JSON lines; it mixes and
 packs nothing. At its defaults (English words by spaCy) and in its fastest setting (words split at white space). fox1 on
-the whole data is measured beside. Imports and compilation are excluded. The last line is JSON.
+the whole data is measured beside. Imports and compilation are excluded. Then once more with all cores on both sides: fox1 on
+its pool, datatrove in its local executor. The last line is JSON, with processor seconds beside those of the clock.
+
+With `--old` the whole data is curated by this tree and by another checkout of fox1 instead, in turn, one core each.
 
 Installs the peers that are missing.
 """
@@ -19,7 +23,10 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +36,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from fox1.benchmarks.peers import bring, is_sampled, minhash_dedup, timed, whitespace_words
+from fox1.benchmarks.peers import Took, bring, is_sampled, measured, minhash_dedup, minhash_stages, whitespace_words
 from fox1.pipeline.curate import curate
 from fox1.pipeline.engine.engine import Engine
-from fox1.pipeline.engine.tasks import InProcess
+from fox1.pipeline.engine.pool import pool_session, usable_cores
+from fox1.pipeline.engine.records import task_times
+from fox1.pipeline.engine.tasks import Executor, InProcess
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
@@ -41,6 +50,7 @@ from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings, sources_of
 
 FILES = 4
+CORES = usable_cores()
 SAME_STEPS = ("contamination.benchmarks={}", "quality={}", "tokenizer.specials={}", "tokenizer.reserved=[]")
 
 
@@ -83,10 +93,22 @@ def write_sample(megabytes: float, root: Path) -> int:
     return sum(len(t.encode()) for t in every)
 
 
-def run_fox1(recipe: str, data: Path, model: Path, out: Path) -> Any:
+def run_fox1(recipe: str, data: Path, model: Path, out: Path, executor: Executor | None = None) -> int:
+    """Curate; bytes of text that were read."""
     settings = [*SAME_STEPS, f"tokenizer.model={model}"]
     loaded, _ = load_recipe(recipe, settings, {**os.environ, "FOX1_DATA": str(data)})
-    return curate(curate_settings(loaded), Engine(RunPaths(out), InProcess()))
+    summary = curate(curate_settings(loaded), Engine(RunPaths(out), executor or InProcess()))
+    return sum(f.bytes for f in summary.funnels)
+
+
+def run_fox1_on_all_cores(data: Path, model: Path, folder: Path) -> Took:
+    """Curate on a pool that has curated once before: imports and compilation are excluded on all sides."""
+    with pool_session(CORES) as pool:
+        run_fox1("sample", data, model, folder / "warm", pool)
+        began = time.perf_counter()
+        run_fox1("sample", data, model, folder / "run", pool)
+        seconds = time.perf_counter() - began
+    return Took(seconds, sum(entry["seconds"] for entry in task_times(RunPaths(folder / "run"))))
 
 
 def run_datatrove(sources: Path, folder: Path, tokenizer: Path, words: Any) -> None:
@@ -121,56 +143,163 @@ def run_datatrove(sources: Path, folder: Path, tokenizer: Path, words: Any) -> N
         step.run(iter(kept[rank]), rank, FILES)
 
 
+def run_datatrove_on_all_cores(sources: Path, folder: Path, tokenizer: Path, words: Any) -> None:
+    """The same steps as its users run them: one local executor after the other, `CORES` processes each."""
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.dedup.minhash import MinhashDedupFilter
+    from datatrove.pipeline.filters import (
+        C4QualityFilter,
+        FineWebQualityFilter,
+        GopherQualityFilter,
+        GopherRepetitionFilter,
+    )
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.tokens import DocumentTokenizer
+    from datatrove.pipeline.writers import JsonlWriter
+
+    def run(name: str, pipeline: list[Any], tasks: int = FILES) -> None:
+        logs = str(folder / "logs" / name)
+        LocalPipelineExecutor(pipeline, tasks=tasks, workers=CORES, logging_dir=logs, skip_completed=False).run()
+
+    filters = [
+        step(language=words)
+        for step in (GopherRepetitionFilter, GopherQualityFilter, C4QualityFilter, FineWebQualityFilter)
+    ]
+    filtered = JsonlWriter(str(folder / "filtered"), output_filename="${rank}.jsonl", compression=None)
+    run("filters", [JsonlReader(str(sources)), *filters, filtered])
+    for number, (step, reads, tasks) in enumerate(minhash_stages(folder / "dedup", FILES, words)):
+        run(f"minhash{number}", [JsonlReader(str(folder / "filtered")), step] if reads else [step], tasks)
+    encode = DocumentTokenizer(
+        str(folder / "tokens"),
+        tokenizer_name_or_path=str(tokenizer),
+        eos_token=None,
+        local_working_dir=str(folder / "w"),
+    )
+    kept = [JsonlReader(str(folder / "filtered")), MinhashDedupFilter(str(folder / "dedup/remove")), encode]
+    run("tokens", kept)
+
+
+def compare_trees(old: Path, model: Path, pairs: int) -> None:
+    """Curate with this tree and another in turn, and print how their times compare."""
+    seconds: dict[str, list[Took]] = {"old": [], "new": []}
+    with tempfile.TemporaryDirectory(prefix="fox1-bench-") as folder:
+        processes = {}
+        for name, tree in (("old", old), ("new", Path(__file__).parents[1])):
+            place = Path(folder) / name
+            place.mkdir()
+            (place / "fox1").symlink_to(tree.resolve())
+            # One file of this tree drives both, so that an older one need not know how; all else is the tree's.
+            command = [sys.executable, str(Path(__file__).with_name("curate_on_demand.py")), str(model), *SAME_STEPS]
+            environment = {**os.environ, "PYTHONPATH": str(place)}
+            processes[name] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+        size = 0
+        # The first of each compiles.
+        for number in range(pairs + 1):
+            for name in sorted(processes, reverse=bool(number % 2)):
+                process = processes[name]
+                assert process.stdin and process.stdout
+                process.stdin.write("\n")
+                process.stdin.flush()
+                answer = process.stdout.readline()
+                if not answer:
+                    raise SystemExit(f"the {name} tree failed")
+                wall, cpu, size = json.loads(answer)
+                if number:
+                    seconds[name].append(Took(wall, cpu))
+                    print(f"{name}: {wall:.2f} s, {cpu:.2f} s of the processor", flush=True)
+        for process in processes.values():
+            process.communicate()
+
+    def median(name: str, kind: str) -> float:
+        return statistics.median(getattr(took, kind) for took in seconds[name])
+
+    pairs_of = list(zip(seconds["old"], seconds["new"], strict=True))
+    print(
+        json.dumps(
+            {
+                "pairs": pairs,
+                "mb_per_s_old": round(size / 1e6 / median("old", "wall"), 2),
+                "mb_per_s_new": round(size / 1e6 / median("new", "wall"), 2),
+                "cpu_ratio_old_to_new": round(statistics.median(a.cpu / b.cpu for a, b in pairs_of), 3),
+                "ratio_old_to_new": round(statistics.median(a.wall / b.wall for a, b in pairs_of), 3),
+            }
+        )
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="a SentencePiece BPE model")
     parser.add_argument("--megabytes", type=float, default=20.0)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=0, help="how often (default: 3; with --old 5)")
+    parser.add_argument("--old", type=Path, metavar="TREE", help="another checkout of fox1 to compare this one with")
     options = parser.parse_args()
-    bring("spacy", "tokenizers")
+    model = options.model.absolute()
+    if options.old:
+        compare_trees(options.old, model, options.pairs or 5)
+        return
+    options.pairs = options.pairs or 3
+    bring("orjson", "spacy", "tokenizers")
     import gigatoken
     from datatrove.utils.logging import logger
 
     logger.remove()
     root = Path(tempfile.mkdtemp(prefix="fox1-e2e-"))
     # The same model as a tokenizer.json, which datatrove wants.
-    data = gigatoken.Tokenizer.from_sentencepiece(options.model)._hf_json
+    data = gigatoken.Tokenizer.from_sentencepiece(model)._hf_json
     (root / "tokenizer.json").write_bytes(data if isinstance(data, bytes) else data.encode())
     try:
         size = write_sample(options.megabytes, root)
 
-        def once(name: str) -> float:
+        def once(name: str) -> Took:
             folder = Path(tempfile.mkdtemp(dir=root))
+            words = "en" if name.endswith("default") else whitespace_words()
+            tokenizer = root / "tokenizer.json"
             if name == "fox1":
-                seconds = timed(lambda: run_fox1("sample", root / "corpora", options.model.absolute(), folder))
+                took = measured(lambda: run_fox1("sample", root / "corpora", model, folder))
+            elif name == "fox1 on all cores":
+                took = run_fox1_on_all_cores(root / "corpora", model, folder)
+            elif name.startswith("all cores"):
+                took = measured(lambda: run_datatrove_on_all_cores(root / "text", folder, tokenizer, words))
             else:
-                words = "en" if name == "default" else whitespace_words()
-                seconds = timed(lambda: run_datatrove(root / "text", folder, root / "tokenizer.json", words))
+                took = measured(lambda: run_datatrove(root / "text", folder, tokenizer, words))
             shutil.rmtree(folder)
-            print(f"{name:8} {size / 1e6 / seconds:8.3f} MB/s {seconds:8.2f} s")
-            return seconds
+            print(
+                f"{name:18} {size / 1e6 / took.wall:8.3f} MB/s {took.wall:8.2f} s, of the processor {took.cpu:8.2f} s"
+            )
+            return took
 
         once("fox1")  # kernels are compiled, models loaded
         pairs = [(once("fox1"), once("fastest")) for _ in range(options.pairs)]
         default = once("default")
-        ours = statistics.median(p[0] for p in pairs)
+        ours = statistics.median(p[0].wall for p in pairs)
+        spread = [(once("fox1 on all cores"), once("all cores, fastest")) for _ in range(options.pairs)]
         whole = []
         for _ in range(options.pairs):
-            folder = Path(tempfile.mkdtemp(dir=root))
-            summaries: list[Any] = []
-            seconds = timed(
-                lambda folder=folder, s=summaries: s.append(  # type: ignore[misc]
-                    run_fox1("mini", Path(os.environ["FOX1_DATA"]), options.model.absolute(), folder)
+            folder, sizes = Path(tempfile.mkdtemp(dir=root)), list[int]()
+            took = measured(
+                lambda folder=folder, sizes=sizes: sizes.append(  # type: ignore[misc]
+                    run_fox1("mini", Path(os.environ["FOX1_DATA"]), model, folder)
                 )
             )
-            whole.append(sum(f.bytes for f in summaries[0].funnels) / 1e6 / seconds)
+            whole.append(sizes[0] / 1e6 / took.wall)
             shutil.rmtree(folder)
         result = {
-            "ratio_default": round(default / ours, 1),
-            "ratio": round(statistics.median(p[1] / p[0] for p in pairs), 1),
+            "cores": CORES,
+            "ratio_all_cores": round(statistics.median(theirs.wall / ours.wall for ours, theirs in spread), 1),
+            "cpu_s": {
+                "fox1": round(statistics.median(p[0].cpu for p in pairs), 2),
+                "fastest": round(statistics.median(p[1].cpu for p in pairs), 2),
+                "default": round(default.cpu, 2),
+            },
+            "cpu_ratio": round(statistics.median(p[1].cpu / p[0].cpu for p in pairs), 1),
             "mb_per_s": round(statistics.median(whole), 1),
             "mb_per_s_on_the_sample": round(size / 1e6 / ours, 1),
             "megabytes": round(size / 1e6, 1),
+            "ratio_default": round(default.wall / ours, 1),
+            "ratio": round(statistics.median(p[1].wall / p[0].wall for p in pairs), 1),
         }
         print(json.dumps(result))
     finally:

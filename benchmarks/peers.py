@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,27 @@ def timed(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of a call."""
+
+    wall: float
+    cpu: float
+    """Of all processors, those of processes that ended in the call included."""
+
+
+def measured(call: Callable[[], object]) -> Took:
+    """How long a call takes, and how much of processors."""
+
+    def used() -> float:
+        kinds = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(k.ru_utime + k.ru_stime for k in kinds)
+
+    before = used()
+    wall = timed(call)
+    return Took(wall, used() - before)
 
 
 def is_sampled(text: str, share: float) -> bool:
@@ -61,27 +84,31 @@ def signature_step(folder: Path, words: Any, config: Any) -> Any:
     return step
 
 
-def minhash_dedup(sources: Path, folder: Path, files: int, words: Any) -> Iterator[tuple[Any, int]]:
-    """Run datatrove's four MinHash stages over JSON lines files, one core; (document, file) of all it keeps."""
-    from datatrove.pipeline.dedup.minhash import (
-        MinhashConfig,
-        MinhashDedupBuckets,
-        MinhashDedupCluster,
-        MinhashDedupFilter,
-    )
-    from datatrove.pipeline.readers import JsonlReader
+def minhash_stages(folder: Path, files: int, words: Any) -> list[tuple[Any, bool, int]]:
+    """datatrove's MinHash stages but the last, which drops documents: (step, whether it reads documents, tasks)."""
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster
 
     config = MinhashConfig()
-    reader = JsonlReader(str(sources))
-    signatures = signature_step(folder / "signatures", words, config)
-    for rank in range(files):
-        signatures.run(reader.run(rank=rank, world_size=files), rank, files)
     buckets = MinhashDedupBuckets(
         str(folder / "signatures"), str(folder / "buckets"), config=config, only_dedup_in_index=False
     )
-    for rank in range(config.num_buckets):
-        buckets.run(None, rank, config.num_buckets)
-    MinhashDedupCluster(str(folder / "buckets"), str(folder / "remove"), config).run(None, 0, 1)
+    cluster = MinhashDedupCluster(str(folder / "buckets"), str(folder / "remove"), config)
+    return [
+        (signature_step(folder / "signatures", words, config), True, files),
+        (buckets, False, config.num_buckets),
+        (cluster, False, 1),
+    ]
+
+
+def minhash_dedup(sources: Path, folder: Path, files: int, words: Any) -> Iterator[tuple[Any, int]]:
+    """Run datatrove's four MinHash stages over JSON lines files, one core; (document, file) of all it keeps."""
+    from datatrove.pipeline.dedup.minhash import MinhashDedupFilter
+    from datatrove.pipeline.readers import JsonlReader
+
+    reader = JsonlReader(str(sources))
+    for step, reads, tasks in minhash_stages(folder, files, words):
+        for rank in range(tasks):
+            step.run(reader.run(rank=rank, world_size=tasks) if reads else None, rank, tasks)
     last = MinhashDedupFilter(str(folder / "remove"))
     for rank in range(files):
         for document in last.run(reader.run(rank=rank, world_size=files), rank, files):

@@ -39,7 +39,7 @@ def main() -> None:
     )
     assert yaml.safe_load(recipe)["extends"]
     ours = len([line for line in recipe.splitlines() if line.strip() and not line.strip().startswith("#")])
-    theirs = sum(lines_of(f) for f in (run_datatrove, peers.minhash_dedup, peers.signature_step))
+    theirs = sum(lines_of(f) for f in (run_datatrove, peers.minhash_dedup, peers.minhash_stages, peers.signature_step))
     print(json.dumps({"fox1": ours, "datatrove": theirs, "ratio": round(theirs / ours, 1)}))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -12,11 +14,12 @@ import xxhash
 
 from ...storage.fields import Bounds, Derived, Subset
 from ...tokenize.spans import text_buffers
+from ..engine.tasks import Task
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
 from ..signals import quality
 from ..signals.segment import segment
-from .text_sample import SubsetName, chosen_files, sampled_rows
+from .text_sample import SubsetName, chosen_files, files_read, sampled_rows
 
 MIN_DOCUMENTS = 40
 """Least documents of each kind. A domain with fewer keeps the formula, and the summary says so."""
@@ -58,32 +61,85 @@ class PreparedQuality:
     """Domain -> why it has no model."""
 
 
-def prepare_quality(
+@dataclass(frozen=True)
+class SampledSubset:
+    """Beginnings of documents of one subset, for the quality model of a domain."""
+
+    domain: str
+    good: bool
+    file: Artifact
+    """Arrow, one column of text."""
+
+
+def sample_tasks(
     files: Sequence[SourceFile], barred: Sequence[SubsetName], settings: QualitySettings, seed: int, paths: RunPaths
-) -> PreparedQuality:
-    """Train and publish ``prepare/quality.arrow``.
+) -> list[Task[SampledSubset]]:
+    """The tasks that sample what the quality models are trained on, one for each subset.
 
     Args:
+        files: of the run; held-out ones train nothing.
         barred: subsets that the licence policy excludes.
     """
+    tasks: list[Task[SampledSubset]] = []
+    for part in settings.domains:
+        for good, named in ((True, part.good), (False, part.ordinary)):
+            subsets = [SubsetName(*s) for s in named if s not in barred]
+            for number, subset in enumerate(subsets):
+                name = f"quality-{part.domain}-{'good' if good else 'ordinary'}-{number}"
+                read = files_read([f for f in files if f.corpus == subset.corpus], [seed])
+                share = settings.sample_bytes // len(subsets)
+                arguments = (read, subset, share, seed, part.domain, good, paths.counts(f"{name}.arrow"))
+                tasks.append(Task(name, sample_subset, arguments, unweighed=True))
+    return tasks
+
+
+def sample_subset(
+    files: Sequence[SourceFile], subset: SubsetName, budget: int, seed: int, domain: str, good: bool, path: Path
+) -> SampledSubset:
+    """Publish beginnings of documents of a subset.
+
+    Args:
+        files: of its corpus that may be read.
+        budget: characters of text, at most.
+    """
+    texts: list[str] = []
+    chosen = chosen_files(files, subset.corpus, seed)
+    for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
+        used = seen = 0
+        for name, text in sampled_rows(file, seed, lambda _: True):
+            seen += len(text)
+            if name == subset.name:
+                texts.append(text[:QUALITY_CHARS])
+                used += len(texts[-1])
+            if used >= budget // left or seen >= READ_AHEAD * max(budget // left, 1 << 20):
+                break
+        budget -= used
+    table = pa.table({"text": pa.array(texts, pa.large_string())})
+    with publish(path, len(texts)) as out, pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+    return SampledSubset(domain, good, out.artifact)
+
+
+def prepare_quality(
+    settings: QualitySettings, sampled: Sequence[SampledSubset], seed: int, paths: RunPaths
+) -> PreparedQuality:
+    """Train the models on what was sampled, and publish ``prepare/quality.arrow``."""
     trained: dict[str, quality.Trained] = {}
     skipped: dict[str, str] = {}
     for part in settings.domains:
-        kinds = [
-            _sample(files, [s for s in subsets if s not in barred], settings.sample_bytes, seed)
-            for subsets in (part.good, part.ordinary)
-        ]
-        if min(map(len, kinds)) < MIN_DOCUMENTS:
-            good, ordinary = map(len, kinds)
+        read = [(_texts(s.file), s.good) for s in sampled if s.domain == part.domain]
+        is_good = np.concatenate([np.zeros(0, bool), *(np.full(len(text), good) for text, good in read)])
+        good, ordinary = int(is_good.sum()), int((~is_good).sum())
+        if min(good, ordinary) < MIN_DOCUMENTS:
             skipped[part.domain] = f"{good} good and {ordinary} ordinary documents, {MIN_DOCUMENTS} of each are needed"
             continue
-        texts = [(text, True) for text in kinds[0]] + [(text, False) for text in kinds[1]]
+        texts = pa.concat_arrays([text for text, _ in read])
+        hashes = (xxhash.xxh3_64_intdigest(text.as_buffer(), seed) for text in texts)
+        digests = np.fromiter(hashes, np.uint64, len(texts))
         # By hash: kinds mixed, and the same order wherever the files lie.
-        digests = [xxhash.xxh3_64_intdigest(text.encode(), seed) for text, _ in texts]
-        order = sorted(range(len(texts)), key=digests.__getitem__)
-        s = segment(*text_buffers(pa.array([texts[i][0] for i in order], pa.large_string())))
-        held_out = np.array([digests[i] % HELD_OUT == 0 for i in order])
-        trained[part.domain] = quality.train(s, np.array([texts[i][1] for i in order]), held_out)
+        order = np.argsort(digests, kind="stable")
+        s = segment(*text_buffers(texts.take(pa.array(order))))
+        trained[part.domain] = quality.train(s, is_good[order], digests[order] % HELD_OUT == 0)
     with publish(paths.prepare("quality.arrow"), len(trained)) as out:
         table = quality.models_table(trained)
         with pa.ipc.new_file(out, table.schema) as writer:
@@ -95,20 +151,6 @@ def prepare_quality(
     return PreparedQuality(out.artifact, accuracy, skipped)
 
 
-def _sample(files: Sequence[SourceFile], subsets: Sequence[tuple[str, str]], sample_bytes: int, seed: int) -> list[str]:
-    """Beginnings of documents of some subsets, an equal share of the bytes from each."""
-    texts: list[str] = []
-    for corpus, wanted in subsets:
-        budget = sample_bytes // len(subsets)
-        chosen = chosen_files(files, corpus, seed)
-        for left, file in zip(range(len(chosen), 0, -1), chosen, strict=True):
-            used = seen = 0
-            for subset, text in sampled_rows(file, seed, lambda _: True):
-                seen += len(text)
-                if subset == wanted:
-                    texts.append(text[:QUALITY_CHARS])
-                    used += len(texts[-1])
-                if used >= budget // left or seen >= READ_AHEAD * max(budget // left, 1 << 20):
-                    break
-            budget -= used
-    return texts
+def _texts(sampled: Artifact) -> pa.LargeStringArray:
+    with pa.memory_map(os.fspath(sampled.file)) as source:
+        return pa.ipc.open_file(source).read_all().column("text").combine_chunks()

@@ -15,7 +15,7 @@ from ..signals.scan import ModelFiles
 from ..sources.listing import NamedFile
 from .benchmarks import benchmark_files
 from .contamination import ContaminationSettings, PreparedContamination, prepare_contamination
-from .quality import PreparedQuality, QualitySettings, prepare_quality
+from .quality import PreparedQuality, QualitySettings, prepare_quality, sample_tasks
 from .text_sample import SubsetName, files_read
 from .tokenizer import PreparedTokenizer, prepare_tokenizer, seeds_of
 from .urls import PreparedUrls, prepare_urls
@@ -86,7 +86,7 @@ def prepare(
     seed: int,
     id_salt: int,
 ) -> PreparedForScan:
-    """Make what the recipe asks for and scan reads, each in a task of its own.
+    """Make what the recipe asks for and scan reads, each in a task of its own or in several.
 
     Args:
         files, barred: as in `tokenizer_step`.
@@ -97,8 +97,6 @@ def prepare(
     training = [f for f in files if not f.held_out]
     paths = engine.paths
     tasks: list[Task[object]] = []
-    if quality.domains:
-        tasks.append(Task("quality", prepare_quality, (files_read(training, [seed]), barred, quality, seed, paths)))
     if contamination.benchmarks:
         items = [NamedFile.of(f) for b in contamination.benchmarks for f in benchmark_files(b)]
         tasks.append(Task("contamination", prepare_contamination, (contamination, items, paths)))
@@ -108,6 +106,10 @@ def prepare(
         # Read here: a wrong line is reported before any work, and a list behind a URL may have grown under its name.
         entries = read_lists(exclude_lists, sorted({f.corpus for f in files}), id_salt)
         tasks.append(Task("exclude", prepare_exclude, (entries, paths)))
-    results = engine.run("prepare", VERSION, tasks)
+    samples = sample_tasks(training, barred, quality, seed, paths)
+    results, sampled = engine.run_beside([Step("prepare", VERSION, tasks), Step("prepare.samples", VERSION, samples)])
     made = {task.name: result for task, result in zip(tasks, results, strict=True)}
+    if quality.domains:
+        train = Task("quality", prepare_quality, (quality, sampled, seed, paths))
+        made["quality"] = engine.run("prepare.quality", VERSION, [train])[0]
     return PreparedForScan(**made)  # type: ignore[arg-type]
