@@ -69,6 +69,8 @@ class Trainer:
     progress: TrainingProgress
     guard: Guard
     profiler: Profiler
+    levels: int = 0
+    """Levels that the guard had learned when it was last reported."""
     stop_after: int = 0
     ask: Callable[[dict[str, Any]], bool] | None = None
     """Called on every rank alike with what is logged; returns True where a node is about to be reclaimed: save now."""
@@ -120,6 +122,7 @@ class Trainer:
         unused = data.units % batch_units
         if self.progress.phase != number or self.progress.phase_done:
             self.progress = TrainingProgress(number, 0, self.progress.step, self.progress.tokens)
+            self.guard.begin()
         line = (
             f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.schedule.steps[number]} steps of "
             f"{phase.batch_tokens:,} tokens"
@@ -217,11 +220,18 @@ class Trainer:
         sums = torch.stack([window.loss_sum, *window.by_source.reshape(-1)]).cpu()
         dist.all_reduce(sums)
         loss = float(sums[0]) / window.targets
-        skipped, in_a_row = self.guard.counts[1:].tolist()
+        skipped, in_a_row, levels = (*self.guard.counts[1:].tolist(), int(self.guard.levels[0]))
+        if levels > self.levels:
+            self.levels = levels
+            self.say(
+                f"{phase} step {self.progress.step}: the loss or gradient norm has settled at a higher level; spikes are now "
+                "judged by it"
+            )
         if in_a_row >= self.settings.max_skipped:
             raise ValueError(
                 f"skipped {in_a_row} steps in a row, up to step {self.progress.step}: loss or gradient norm was NaN, infinite "
-                "or a spike. The last checkpoint predates them. Lower the learning rate, or raise `training.skip_sigma`"
+                "or a spike. The last checkpoint predates them. Lower the learning rate, or raise `training.skip_sigma` (0 skips "
+                "only what is not finite)"
             )
         by_source = sums[1:].reshape(2, -1).numpy()
         seconds = time.monotonic() - window.began

@@ -149,7 +149,7 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
             )
         trainer.say(f"--force: continuing although {start.name} was trained on different {name} data")
     if load(start, trainer.model, trainer.optimizer, trainer.guard.state()):
-        trainer.progress = manifest.progress
+        trainer.progress, trainer.levels = manifest.progress, int(trainer.guard.levels[0])
         trainer.say(f"resumed from {start}")
     else:
         trainer.say(f"starting from the weights of {start}")
@@ -249,7 +249,7 @@ def _make_trainer(
         device=device,
         stop=stop,
         progress=TrainingProgress(),
-        guard=Guard(settings.skip_sigma, settings.skip_window, device),
+        guard=Guard(settings.skip_sigma, settings.skip_window, device, settings.max_skipped),
         profiler=profiler,
         stop_after=options.stop_after,
         ask=ask,

@@ -316,13 +316,16 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, g
     if dist.get_node_local_rank(0) == 0:
         store.fetch_tree(checkpoint)
     dist.barrier()
-    names = contents(checkpoint).names
+    held = contents(checkpoint)
+    names = held.names
     options = StateDictOptions(flatten_optimizer_state_dict=True)
     state: dict[str, Any] = _state(model, optimizer)
     whole = any(name.startswith("optimizer.") for name in names)
     if whole:
+        # What an earlier version did not save, or saved of a window of another length, begins again.
+        fitting = {k: v for k, v in guard.items() if held.shapes.get(f"guard.{k}") == tuple(v.shape)}
         # Only for devices that the checkpoint has a state of: one saved on a CPU has none of a GPU.
-        state |= {"guard": guard, "rng": {k: v for k, v in _rng().items() if f"rng.{k}" in names}}
+        state |= {"guard": fitting, "rng": {k: v for k, v in _rng().items() if f"rng.{k}" in names}}
         load_state(checkpoint, state)
         set_state_dict(
             model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options

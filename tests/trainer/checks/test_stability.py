@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 from fox1.trainer.checks.stability import Guard
+from fox1.trainer.data.order import PhaseData
 from fox1.trainer.model import model as model_module
+from fox1.trainer.settings import Options
 from fox1.trainer.train import train
 
 
@@ -59,6 +62,66 @@ def test_a_run_of_spikes_does_not_become_the_norm(alone: None) -> None:
     assert judged(other, [(9.0, 1.0), (3.0, 1.0)]) == [True, False] and other.counts.tolist() == [9, 21, 0]
 
 
+CALM = [(3.0 + 0.02 * (i % 3), 1.0 + 0.05 * (i % 2)) for i in range(32)]
+
+
+def raised(loss: float = 1.0, norm: float = 1.0) -> list[tuple[float, float]]:
+    """Calm steps whose losses and norms are this many times as large."""
+    return [(a * loss, b * norm) for a, b in CALM]
+
+
+def test_a_phase_begins_with_statistics_of_its_own(alone: None) -> None:
+    guard = Guard(6.0, 16, torch.device("cpu"), 16)
+    judged(guard, CALM)
+    guard.begin()
+    # However much higher its level; and once a few of its steps are known, what lies above it is a spike.
+    assert not any(judged(guard, raised(3.0, 20.0)[:8]))
+    assert judged(guard, [(9.0 * 3, 20.0), (9.1, 400.0), (9.0, 20.0)]) == [True, True, False]
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(1.1, 1.0), (1.4, 1.0), (1.0, 5.0), (1.2, 3.0)])
+def test_a_level_within_a_phase_is_learned_from_the_steps_that_were_skipped(
+    alone: None, loss: float, norm: float
+) -> None:
+    guard = Guard(6.0, 16, torch.device("cpu"), 16)
+    assert not any(judged(guard, CALM))
+    higher = raised(loss, norm)
+    assert judged(guard, higher) == [True] * 8 + [False] * (len(higher) - 8)
+    assert guard.levels[0] == 1
+    assert judged(guard, [(9.0, norm), (3.0 * loss, 60.0 * norm), higher[0]]) == [True, True, False]
+    # Back again: what is lower is no spike.
+    assert not any(judged(guard, CALM))
+
+
+def test_a_level_is_learned_again_once_a_window_has_passed(alone: None) -> None:
+    guard = Guard(6.0, 16, torch.device("cpu"), 16)
+    judged(guard, CALM)
+    judged(guard, raised(1.2)[:24])
+    assert sum(judged(guard, raised(1.5))) == 8 and guard.levels[0] == 2
+
+
+def test_what_diverges_is_no_level(alone: None) -> None:
+    def after(steps: list[tuple[float, float]], max_skipped: int = 16) -> list[bool]:
+        guard = Guard(6.0, 16, torch.device("cpu"), max_skipped)
+        judged(guard, CALM)
+        return judged(guard, steps)
+
+    assert all(after(raised(2.0))) and all(after(raised(1.0, 20.0)))  # far above
+    assert all(after([(4.0 + 3.0 * (i % 2), 1.0) for i in range(32)]))  # not settled
+    assert all(after([(float("nan") if i % 5 == 0 else 3.6, 1.0) for i in range(32)]))
+    assert all(after(raised(1.2), max_skipped=4))  # the training stops before
+    climbing = after(raised(1.3)[:10] + raised(1.8))
+    assert climbing[:8] == [True] * 8 and climbing[8:10] == [False] * 2 and all(climbing[10:])
+
+
+def test_spikes_in_a_row_are_skipped_when_they_are_few(alone: None) -> None:
+    guard = Guard(6.0, 16, torch.device("cpu"), 16)
+    judged(guard, CALM)
+    for _ in range(5):
+        assert all(judged(guard, raised(1.2)[:7])) and not any(judged(guard, CALM[:4]))
+    assert guard.levels[0] == 0
+
+
 @pytest.fixture
 def small(run: Path, tmp_path: Path) -> Path:
     out = tmp_path / "run"
@@ -95,6 +158,58 @@ def test_a_step_with_a_loss_of_nan_is_skipped_and_counted(
     assert trained[-1]["skipped_steps"] == 2
     held_out = [line["loss"] for line in lines if line["kind"] == "held_out"]
     assert held_out and all(loss == loss and loss < 8 for loss in held_out)
+
+
+def shifted(monkeypatch: pytest.MonkeyPatch, by: Callable[[int], float]) -> None:
+    """Multiply the loss of each step."""
+    calls = iter(range(10**6))
+    real = model_module.linear_cross_entropy
+
+    def loss(*arguments):  # type: ignore[no-untyped-def]
+        total, each = real(*arguments)
+        factor = by(next(calls)) if torch.is_grad_enabled() else 1.0
+        return total * factor, each * factor
+
+    monkeypatch.setattr(model_module, "linear_cross_entropy", loss)
+
+
+def long_phases(small: Path, batch_tokens: int, count: int) -> None:
+    """Give the first phases batches of one micro-batch, so that they have many steps."""
+    settings = json.loads((small / "training.json").read_text())
+    settings["phases"] = settings["phases"][:count]
+    settings |= {"micro_batch_tokens": batch_tokens, "max_skipped": 16, "skip_window": 16, "checkpoint_every": 1000}
+    for phase in settings["phases"]:
+        phase["batch_tokens"] = batch_tokens
+    settings["optimizer"]["learning_rate"] = 1e-5
+    (small / "training.json").write_text(json.dumps(settings))
+
+
+@pytest.mark.slow
+def test_a_phase_with_higher_losses_is_trained_to_its_end(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_phases(small, 1024, 2)
+    data = PhaseData(small / "phases" / "phase1", 1)
+    steps = data.units * data.unit_tokens // 1024
+    shifted(monkeypatch, lambda step: 1.0 if step < steps else 1.8)
+    assert train(small, tmp_path / "ckpt", [0, 1]) == 0
+    last = read_manifest(checkpoints(tmp_path / "ckpt")[-1]).progress
+    lines = [json.loads(line) for line in (tmp_path / "ckpt" / "metrics.jsonl").read_text().splitlines()]
+    assert last.phase == 1 and last.phase_done and last.step > steps + 16
+    assert [line["skipped_steps"] for line in lines if line["kind"] == "train"][-1] == 0
+
+
+@pytest.mark.slow
+def test_a_level_learned_within_a_phase_is_reported_and_a_model_that_diverges_is_stopped(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_phases(small, 512, 1)
+    shifted(monkeypatch, lambda step: 1.0 if step < 20 else 1.1)
+    assert train(small, tmp_path / "ckpt", [0], Options(stop_after=36)) == 75
+    assert "has settled at a higher level" in (tmp_path / "ckpt" / "train.log").read_text()
+    shifted(monkeypatch, lambda step: 1.0 if step < 20 else 2.5)
+    with pytest.raises(ValueError, match="steps in a row, up to step"):
+        train(small, tmp_path / "other", [0])
 
 
 @pytest.mark.slow
