@@ -10,9 +10,10 @@ from ..pipeline.mix.budget import Cell, MixSettings, Weight, quotas
 from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
 from ..pipeline.run.identity import SourceFile, check_collisions
 from ..pipeline.sources.domains import SUBSET_DOMAINS
+from ..trainer.schedule import PhaseSpan, schedule_over
 from .opening import Opening, Say
 from .schema import Recipe
-from .settings import curate_settings
+from .settings import curate_settings, train_settings
 
 EXPANSION = {".gz": 6.0, ".zst": 8.0, ".parquet": 8.0}
 """Text bytes per stored byte, at most: plain files 1."""
@@ -49,6 +50,8 @@ def check_recipe(recipe: Recipe, say: Say, complain: Say, offline: bool = False,
     for line in undrawn_sources(recipe, settings.mix):
         say(f"  {line}")
     _check_budgets(recipe, settings.mix, most, say)
+    for line in schedule_lines(recipe):
+        say(f"  {line}")
     say("  not checked:")
     for line in _not_checked(settings, opening.left_out):
         say(f"    {line}")
@@ -84,6 +87,16 @@ def _check_budgets(recipe: Recipe, mix: MixSettings, most: Mapping[str, float], 
         raise BudgetShort(needs, "even if every byte of the sources were a token")
     if needs:
         say("  budgets: the sources are large enough; `fox1 plan` estimates how much survives")
+
+
+def schedule_lines(recipe: Recipe) -> Iterator[str]:
+    """Where the learning rate rises and falls, if every phase gets the tokens of its budget."""
+    training = train_settings(recipe)
+    spans = [PhaseSpan(p.name, p.tokens // p.batch_tokens * p.batch_tokens, p.batch_tokens) for p in training.phases]
+    schedule = schedule_over(spans, training.schedule)
+    yield f"learning rate {training.optimizer.learning_rate:.2e}: {schedule.describe()}"
+    if schedule.warmup + schedule.decay > schedule.total:
+        yield "  warm-up and decay overlap, so the rate never reaches its peak; shorten one of them"
 
 
 def _not_checked(settings: CurateSettings, left_out: Sequence[str]) -> Iterator[str]:

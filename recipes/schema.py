@@ -240,6 +240,10 @@ class Recipe(Strict):
             known("earlier claiming phase", f"{where}.weights.reuse", [p for w in pools for p in w.reuse], earlier)
         known("size", "training.size", [self.training.size], list(self.training.sizes))
         size = self.training.chosen
+        if size.schedule.decay_from is not None:
+            known(
+                "phase", f"training.sizes.{self.training.size}.schedule.decay_from", [size.schedule.decay_from], phases
+            )
         for name, phase in self.phases.items():
             if name not in size.batch_tokens:
                 raise ValueError(f"training.sizes.{self.training.size}.batch_tokens has no {name}")

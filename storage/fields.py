@@ -82,9 +82,12 @@ class Bounds:
         return schema
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Written:
-    """A value that a recipe may write in another form, which `parse` turns into the field's."""
+    """A value that a recipe may write in another form, which `parse` turns into the field's.
+
+    Compared by identity, since a union (`Share | None`) hashes its parts.
+    """
 
     parse: Callable[[Any], Any]
     forms: tuple[Mapping[str, Any], ...] = ()

@@ -28,6 +28,8 @@ from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
 
 LOG_EVERY = 10
+WARMUP = "warmup_tokens"
+"""Key of a checkpoint's settings: the tokens of its warm-up, which may be stated in steps."""
 
 
 class DataLost(ValueError):
@@ -78,7 +80,18 @@ class Trainer:
     def manifest(self) -> CheckpointManifest:
         """What a checkpoint of the present state says of itself."""
         data = {p.name: d.info.data_identity for p, d in zip(self.settings.phases, self.phases, strict=True)}
-        return CheckpointManifest(self.progress, asdict(self.settings), self.model.vocab_size, data)
+        settings = asdict(self.settings) | {WARMUP: self.schedule.warmup}
+        return CheckpointManifest(self.progress, settings, self.model.vocab_size, data)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps at the end of all phases: those taken, and those left in batches of the present size."""
+        at = self.progress
+        left = sum(p.steps for p in self.schedule.phases[at.phase + 1 :])
+        if not at.phase_done:
+            unit = self.phases[at.phase].unit_tokens
+            left += (self.phases[at.phase].units - at.units) * unit // self.settings.phases[at.phase].batch_tokens
+        return at.step + left
 
     def stops(self) -> bool:
         """Whether any rank was asked to stop, agreed by all. Also publishes a checkpoint that all have finished writing."""
@@ -124,7 +137,7 @@ class Trainer:
             self.progress = TrainingProgress(number, 0, self.progress.step, self.progress.tokens)
             self.guard.begin()
         line = (
-            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.schedule.steps[number]} steps of "
+            f"{phase.name}: {data.units} units of {data.unit_tokens:,} tokens, {self.schedule.phases[number].steps} steps of "
             f"{phase.batch_tokens:,} tokens"
         )
         if unused:
@@ -183,7 +196,8 @@ class Trainer:
             dist.all_gather_object(problems, problem)
             raise DataLost(next(filter(None, problems)))
         window.data_seconds += time.monotonic() - began
-        rate = self.settings.optimizer.learning_rate * self.schedule.factor(self.progress.step)
+        consumed = self.progress.units * data.unit_tokens
+        rate = self.settings.optimizer.learning_rate * self.schedule.factor(self.progress.phase, consumed)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         summed = torch.zeros((), device=self.device)
@@ -251,7 +265,7 @@ class Trainer:
         window.reset()
         if self.metrics:
             self.metrics.write("train", self.progress.step, values)
-            self.metrics.show_step(self.progress.step, self.schedule.total, values)
+            self.metrics.show_step(self.progress.step, self.total_steps, values)
         if self.ask and self.ask({"step": self.progress.step, **values}):
             self.say(f"step {self.progress.step}: a node is about to be reclaimed; saving a checkpoint")
             self.save()

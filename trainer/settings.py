@@ -108,12 +108,36 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Warm-up, stable, decay, over all phases as one schedule."""
+    """Warm-up, stable, decay, over all phases as one schedule that counts tokens.
 
-    warmup_steps: Annotated[int, Bounds(ge=0)]
+    The warm-up is given by steps or by tokens; the decay by at most one of its share, its tokens and its first phase, and is the
+    last phase where none is given.
+    """
+
+    warmup_steps: Annotated[int, Bounds(ge=0)] | None = None
     """Steps over which the rate rises from zero."""
-    decay_share: Share = 0.1
-    """Share of all steps, at the end, over which the rate falls to zero."""
+    decay_share: Share | None = None
+    """Share of all tokens, at the end, over which the rate falls; 0: it does not fall."""
+    warmup_tokens: Annotated[Quantity, Bounds(ge=0)] | None = None
+    """Tokens over which the rate rises from zero, in place of steps."""
+    decay_tokens: Annotated[Quantity, Bounds(ge=0)] | None = None
+    """Tokens, at the end, over which the rate falls."""
+    decay_from: str | None = None
+    """Phase with which the decay begins; it ends with the last phase."""
+    decay_shape: Literal["linear", "cosine", "sqrt"] = "linear"
+    """How the rate falls: linearly, as half a cosine, or by the root of what has passed (1 - sqrt)."""
+    final_share: Share = 0.0
+    """Share of the peak rate that the decay ends at."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a warm-up or a decay that is given twice, or a warm-up that is not given."""
+        given = [n for n in ("warmup_steps", "warmup_tokens") if getattr(self, n) is not None]
+        if len(given) != 1:
+            found = "both" if given else "neither"
+            raise ValueError(f"give one of warmup_steps and warmup_tokens, not {found}; null takes one back")
+        given = [n for n in ("decay_share", "decay_tokens", "decay_from") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {' and '.join(given)}; null takes one back")
 
 
 @dataclass(frozen=True)

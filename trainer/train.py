@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ from .checkpoints.export import FACTS, TOKENIZER, TokenizerFacts, keep_tokenizer
 from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData, open_set
-from .loop import Stop, Trainer
+from .loop import WARMUP, Stop, Trainer
 from .parallel import build, build_optimizer, is_of_others, on_rank_zero, start_processes
-from .schedule import schedule_over
+from .schedule import LearningRateSchedule, PhaseSpan, schedule_over, warmup_tokens
 from .settings import STOPPED, Options, TrainSettings
 from .watch.metrics import LOG, Metrics
 from .watch.profile import Profiler
@@ -149,10 +150,25 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
             )
         trainer.say(f"--force: continuing although {start.name} was trained on different {name} data")
     if load(start, trainer.model, trainer.optimizer, trainer.guard.state()):
+        trainer.schedule = _with_old_warmup(trainer, manifest.settings)
         trainer.progress, trainer.levels = manifest.progress, int(trainer.guard.levels[0])
         trainer.say(f"resumed from {start}")
     else:
         trainer.say(f"starting from the weights of {start}")
+
+
+def _with_old_warmup(trainer: Trainer, old: dict[str, Any]) -> LearningRateSchedule:
+    """The schedule with the warm-up of the checkpoint: in a batch of another size its steps would be other tokens."""
+    schedule, settings = trainer.schedule, trainer.settings.schedule
+    stated = {name: old.get("schedule", {}).get(name) for name in ("warmup_steps", "warmup_tokens")}
+    if stated != {name: getattr(settings, name) for name in stated}:
+        return schedule
+    warmup = old.get(WARMUP)
+    if not isinstance(warmup, int):  # an earlier version counted steps
+        batches = {p["name"]: p["batch_tokens"] for p in old["phases"]}
+        spans = [replace(p, batch_tokens=batches.get(p.name, p.batch_tokens)) for p in schedule.phases]
+        warmup = warmup_tokens(spans, settings)
+    return replace(schedule, warmup=min(warmup, schedule.total))
 
 
 def train(
@@ -194,9 +210,10 @@ def train(
         resume(out, trainer, options)
         parameters, world = sum(p.numel() for p in trainer.model.parameters()), dist.get_world_size()
         trainer.say(
-            f"{parameters:,} parameters, {trainer.schedule.total} steps, {world} process{'es' if world > 1 else ''} on "
+            f"{parameters:,} parameters, {trainer.total_steps} steps, {world} process{'es' if world > 1 else ''} on "
             f"{device.type}"
         )
+        trainer.say(f"rate {settings.optimizer.learning_rate:.2e}: {trainer.schedule.describe()}")
         finished = _run_phases(trainer, numbers)
         trainer.checkpointer.finish()
         if not finished:
@@ -236,14 +253,17 @@ def _make_trainer(
     phases = open_phases(run, settings)
     facts = phases[0].info
     model = build(settings, facts.vocab_size, device)
-    batches = [p.batch_tokens // d.unit_tokens for p, d in zip(settings.phases, phases, strict=True)]
+    spans = [
+        PhaseSpan(p.name, d.units * d.unit_tokens // p.batch_tokens * p.batch_tokens, p.batch_tokens)
+        for p, d in zip(settings.phases, phases, strict=True)
+    ]
     trainer = Trainer(
         settings=settings,
         model=model,
         optimizer=build_optimizer(model, settings),
         phases=phases,
         held_out=open_held_out(run, settings),
-        schedule=schedule_over([d.units for d in phases], batches, settings.schedule),
+        schedule=schedule_over(spans, settings.schedule),
         checkpointer=Checkpointer(out, settings.keep_last, settings.keep_every),
         metrics=metrics,
         device=device,

@@ -49,6 +49,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_warm_up_and_decay_are_shown_where_they_fall(check: Check) -> None:
+    sizes, schedule = "training.sizes.sample", "training.sizes.sample.schedule"
+    batches = f"{sizes}.batch_tokens={{phase1: 1Ki, phase2: 1Ki, phase3: 1Ki}}"
+    usual = as_set(batches, f"{sizes}.micro_batch_tokens=1Ki", f"{schedule}.warmup_steps=2")
+    changed = as_set(f"{schedule}.decay_share=null", f"{schedule}.decay_from=phase2", f"{schedule}.decay_shape=sqrt")
+    done = check(*usual, *changed)
+    assert (
+        "  learning rate 4.00e-03: warm-up over 2,048 tokens (2 steps, phase1); sqrt decay to 0 over the last 8,192 tokens "
+        "(8 steps, phase2 to phase3)\n"
+    ) in done.stdout, done.stderr
+    overlapping = check(*usual, *as_set(f"{schedule}.decay_share=90%"))
+    assert "warm-up and decay overlap, so the rate never reaches its peak; shorten one of them" in overlapping.stdout
+    twice = check(*usual, *as_set(f"{schedule}.decay_tokens=1K"))
+    assert twice.returncode == 1 and "give one of decay_share and decay_tokens; null takes one back" in twice.stderr
+
+
 @pytest.fixture
 def check(folder: Path) -> Check:
     return lambda *words: run_command("recipe", "check", folder / "own.yaml", *words)

@@ -35,7 +35,7 @@ def test_the_full_recipe_states_the_published_facts() -> None:
     assert [recipe.phase_tokens(p) for p in recipe.phases] == [1_050_000_000_000, 1_580_000_000_000, 62_000_000_000]
     size = recipe.training.sizes["1.6b"]
     assert list(size.batch_tokens.values()) == [2_097_152, 4_194_304, 4_194_304]
-    assert size.schedule.warmup_steps == 2000
+    assert size.schedule.warmup_steps == 2000 and size.schedule.decay_from == "phase3"
     assert (size.model.layers, size.model.hidden, size.model.intermediate) == (32, 2048, 4096)
     assert (size.model.heads, size.model.kv_heads, size.model.head_dim) == (16, 4, 128)
     lengths = [sorted({b.length for b in p.blocks}) for p in recipe.phases.values()]
@@ -147,6 +147,11 @@ def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: s
     with pytest.raises(RecipeError, match=says) as caught:
         load("fox1", override)
     assert "\n" not in str(caught.value)
+
+
+def test_a_decay_begins_with_a_phase_of_the_recipe() -> None:
+    with pytest.raises(RecipeError, match="tiny.schedule.decay_from names the phase 'phase9', which does not exist"):
+        load("mini", "training.sizes.tiny.schedule={warmup_steps: 1, decay_share: null, decay_from: phase9}")
 
 
 def test_every_code_that_the_scan_writes_can_be_kept() -> None:

@@ -174,6 +174,20 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "training.sizes.*.optimizer.clip_norm": ("training.sizes.sample.optimizer.clip_norm=2",),
     "training.sizes.*.schedule.warmup_steps": ("training.sizes.sample.schedule.warmup_steps=1",),
     "training.sizes.*.schedule.decay_share": ("training.sizes.sample.schedule.decay_share=50%",),
+    "training.sizes.*.schedule.warmup_tokens": (
+        "training.sizes.sample.schedule.warmup_steps=null",
+        "training.sizes.sample.schedule.warmup_tokens=2Ki",
+    ),
+    "training.sizes.*.schedule.decay_tokens": (
+        "training.sizes.sample.schedule.decay_share=null",
+        "training.sizes.sample.schedule.decay_tokens=2Ki",
+    ),
+    "training.sizes.*.schedule.decay_from": (
+        "training.sizes.sample.schedule.decay_share=null",
+        "training.sizes.sample.schedule.decay_from=phase2",
+    ),
+    "training.sizes.*.schedule.decay_shape": ("training.sizes.sample.schedule.decay_shape=cosine",),
+    "training.sizes.*.schedule.final_share": ("training.sizes.sample.schedule.final_share=10%",),
     "training.sizes.*.checkpoint_every": ("training.sizes.sample.checkpoint_every=9",),
     "training.sizes.*.evaluate_every": ("training.sizes.sample.evaluate_every=9",),
     "training.sizes.*.evaluate_blocks": ("training.sizes.sample.evaluate_blocks=9",),

@@ -206,6 +206,27 @@ def test_another_batch_size_mid_phase_uses_every_unit_once(small: Path, tmp_path
     assert end.phase_done and units - 8 < end.units <= units
 
 
+@pytest.mark.parametrize(("before", "after"), [(1024, 4096), (4096, 1024)])
+def test_another_batch_size_leaves_the_rate_where_it_was(small: Path, tmp_path: Path, before: int, after: int) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    shape = {"optimizer": {"learning_rate": 1e-3}, "schedule": {"warmup_steps": 2, "decay_from": "phase2"}}
+    settings = run_to_train(small, run, batch_tokens=before, micro_batch_tokens=1024, **shape)
+    assert train(run, out, "--stop-after", "3").returncode == 75
+    for phase in settings["phases"]:
+        phase["batch_tokens"] = after
+    (run / "training.json").write_text(json.dumps(settings))
+    done = train(run, out)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rates = {line["phase"]: line["learning_rate"] for line in lines if line["kind"] == "train"}
+    assert rates["phase1"] == 1e-3 and 0 < rates["phase3"] < rates["phase2"] < 0.3e-3, rates
+    # Warm-up was over after two batches of the first size, and counts of steps add up.
+    at_peak = [line["learning_rate"] for line in lines if line["kind"] == "train" and line["phase"] == "phase1"]
+    assert set(at_peak) == {1e-3}
+    last = [line for line in done.stderr.splitlines() if line.startswith("phase3 step ")][-1].split()[2]
+    assert len(set(last.split("/"))) == 1, last
+
+
 def test_one_training_writes_a_folder(small: Path, tmp_path: Path) -> None:
     with lease.held(tmp_path / "out"):
         done = train(small, tmp_path / "out")

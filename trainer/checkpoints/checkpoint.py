@@ -56,7 +56,7 @@ class TrainingProgress:
     units: int = 0
     """Units of the phase that were consumed."""
     step: int = 0
-    """Steps over all phases: only the schedule needs it."""
+    """Steps over all phases: what names a checkpoint."""
     tokens: int = 0
     """Tokens over all phases."""
     phase_done: bool = False

@@ -18,7 +18,6 @@ from fox1.trainer.data import order as data_module
 from fox1.trainer.data.order import Loader, PhaseData, interleave, open_set
 from fox1.trainer.data.permutation import permute
 from fox1.trainer.model.loss import IGNORE
-from fox1.trainer.schedule import LearningRateSchedule, schedule_over
 from fox1.trainer.settings import ScheduleSettings
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
@@ -77,16 +76,6 @@ def test_padding_counts_for_nothing(run: Path) -> None:
             assert (batch.targets[unit.ends[-2] - 1 :] == IGNORE).all()
             return
     pytest.skip("no block of the sample is padded")
-
-
-def test_the_schedule_rises_holds_and_falls() -> None:
-    schedule = schedule_over([1000, 400], [10, 4], ScheduleSettings(20, 0.1))
-    assert schedule == LearningRateSchedule((100, 100), ScheduleSettings(20, 0.1))
-    assert schedule.factor(0) == pytest.approx(1 / 20)
-    assert schedule.factor(19) == schedule.factor(100) == schedule.factor(180) == 1.0
-    assert schedule.factor(190) == pytest.approx(0.5)
-    assert schedule.factor(199) == pytest.approx(0.05)
-    assert schedule.first_step(1) == 100
 
 
 def test_a_missing_set_is_a_plain_error(tmp_path: Path) -> None:
