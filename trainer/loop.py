@@ -19,13 +19,14 @@ from .checks.held_out_loss import HeldOutLoss
 from .checks.sanity import check_weights
 from .checks.stability import Guard
 from .data.order import Loader, MicroBatch, PhaseData
-from .data.source_losses import CORPUS, means, sums_by_source
+from .data.source_losses import CORPUS, means
 from .model.model import Fox1, flops_per_token
 from .parallel import on_rank_zero
 from .schedule import LearningRateSchedule
 from .settings import TrainSettings, stopping_signals
 from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
+from .watch.window import Window
 
 LOG_EVERY = 10
 WARMUP = "warmup_tokens"
@@ -149,7 +150,7 @@ class Trainer:
             return self._run_steps(phase.name, data, batch_units, loader)
 
     def _run_steps(self, phase: str, data: PhaseData, batch_units: int, loader: Loader) -> bool:
-        window = _Window(self.device, len(data.info.sources))
+        window = Window(self.device, len(data.info.sources))
         # Bounded by units, not steps: the batch may have changed since a checkpoint.
         while self.progress.units + batch_units <= data.units:
             self._step(data, batch_units, loader, window)
@@ -176,7 +177,7 @@ class Trainer:
         self.save()
         return True
 
-    def _step(self, data: PhaseData, batch_units: int, loader: Loader, window: _Window) -> None:
+    def _step(self, data: PhaseData, batch_units: int, loader: Loader, window: Window) -> None:
         """One optimizer step over the next `batch_units` units.
 
         Raises:
@@ -209,17 +210,17 @@ class Trainer:
             (loss / valid).backward()
             summed = summed + loss.detach()
             # What is reported is the cross-entropy, so that trainings with and without z-loss compare.
-            window.add(losses.sum(), losses, batch)
+            window.add(losses, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm)
         window.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # The fused optimizer reads this flag on the device, as it does that of a gradient scaler.
-        self.optimizer.found_inf = self.guard.judge(summed / valid, window.norm)  # type: ignore[attr-defined]
+        skipped = self.guard.judge(summed / valid, window.norm)
+        self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        window.targets += valid
         window.rate = rate
         tokens = batch_units * data.unit_tokens
-        window.tokens += tokens
+        window.end_step(skipped, valid, tokens)
         self.progress = replace(
             self.progress,
             units=self.progress.units + batch_units,
@@ -227,13 +228,13 @@ class Trainer:
             tokens=self.progress.tokens + tokens,
         )
 
-    def _log(self, phase: str, data: PhaseData, window: _Window) -> None:
+    def _log(self, phase: str, data: PhaseData, window: Window) -> None:
         """Report the steps since the last report, if any: the only place where losses leave the device."""
-        if not window.targets:
+        if not window.steps:
             return
         sums = torch.stack([window.loss_sum, *window.by_source.reshape(-1)]).cpu()
         dist.all_reduce(sums)
-        loss = float(sums[0]) / window.targets
+        targets = float(window.targets)
         skipped, in_a_row, levels = (*self.guard.counts[1:].tolist(), int(self.guard.levels[0]))
         if levels > self.levels:
             self.levels = levels
@@ -251,7 +252,8 @@ class Trainer:
         seconds = time.monotonic() - window.began
         values = {
             "phase": phase,
-            "loss": loss,
+            # None where every step was skipped.
+            "loss": float(sums[0]) / targets if targets else None,
             "loss_by_corpus": means(by_source, data.info, CORPUS),
             "learning_rate": window.rate,
             "gradient_norm": float(window.norm),
@@ -271,7 +273,7 @@ class Trainer:
             self.save()
             self.checkpointer.finish()
 
-    def _device_values(self, data: PhaseData, window: _Window, rate: float) -> dict[str, Any]:
+    def _device_values(self, data: PhaseData, window: Window, rate: float) -> dict[str, Any]:
         """Memory and utilisation of a GPU: by the FLOPs that documents take, and by those of full blocks (PaLM)."""
         if self.device.type != "cuda":
             return {}
@@ -303,28 +305,3 @@ class Trainer:
         """Print a line for the user, on rank 0 only."""
         if self.metrics:
             self.metrics.say(text)
-
-
-class _Window:
-    """Sums over the steps since the last report; tensors stay on the device."""
-
-    def __init__(self, device: torch.device, sources: int) -> None:
-        self._device, self._sources = device, sources
-        self.rate = 0.0
-        self.norm = torch.zeros(())
-        self.reset()
-
-    def reset(self) -> None:
-        # In fp64: counts of tokens pass 2^24 within a window, where fp32 stops counting.
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
-        self.by_source = torch.zeros(2, self._sources, dtype=torch.float64, device=self._device)
-        self.targets = self.tokens = self.local_tokens = self.squares = 0
-        self.data_seconds = 0.0
-        self.began = time.monotonic()
-
-    def add(self, loss: torch.Tensor, losses: torch.Tensor, batch: MicroBatch) -> None:
-        # The loss of a skipped step may be NaN, which would hide the losses of all others.
-        self.loss_sum += loss.nan_to_num(0.0, 0.0, 0.0)
-        self.by_source += sums_by_source(losses, batch, self._sources).nan_to_num(0.0, 0.0, 0.0)
-        self.squares += batch.square_lengths
-        self.local_tokens += len(batch.tokens)

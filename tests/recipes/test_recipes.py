@@ -150,7 +150,7 @@ def test_every_wrong_key_unit_and_reference_has_a_message(override: str, says: s
 
 
 def test_a_decay_begins_with_a_phase_of_the_recipe() -> None:
-    with pytest.raises(RecipeError, match="tiny.schedule.decay_from names the phase 'phase9', which does not exist"):
+    with pytest.raises(RecipeError, match=r"tiny\.schedule\.decay_from names the phase 'phase9', which does not exist"):
         load("mini", "training.sizes.tiny.schedule={warmup_steps: 1, decay_share: null, decay_from: phase9}")
 
 

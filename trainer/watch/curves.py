@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,16 @@ def _is_metric(value: Any) -> bool:
         return False
     if value["kind"] == "train" and not isinstance(value.get("phase"), str):
         return False
-    return all(isinstance(value.get(name), int | float) for name in DRAWN.get(value["kind"], ()))
+    # Null: a loss that was NaN, or that of steps which were all skipped.
+    return all(isinstance(value.get(name, ""), int | float | None) for name in DRAWN.get(value["kind"], ()))
+
+
+def _line(
+    tokens: Mapping[int, float], values: Sequence[Mapping[str, Any]], name: str
+) -> tuple[tuple[float, float], ...]:
+    """The points (tokens, number of this name) of reports, less those without a finite number."""
+    found = ((tokens[v["step"]], v[name]) for v in values)
+    return tuple((x, y) for x, y in found if y is not None and math.isfinite(y))
 
 
 def read_curves(trainings: Sequence[Path]) -> Curves:
@@ -99,14 +109,13 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
                 phases.setdefault(printable(v["phase"]), v["tokens"])
         # An evaluation follows the report of its step.
         held_out = [v for v in lines if v["kind"] == "held_out" and v["step"] in tokens]
-        losses.append(Series(f"{name}, training", colour, tuple((tokens[v["step"]], v["loss"]) for v in train)))
-        losses.append(
-            Series(f"{name}, held out", colour, tuple((tokens[v["step"]], v["loss"]) for v in held_out), dashed=True)
-        )
-        speeds.append(Series(name, colour, tuple((tokens[v["step"]], v["tokens_per_second"]) for v in train)))
+        losses.append(Series(f"{name}, training", colour, _line(tokens, train, "loss")))
+        losses.append(Series(f"{name}, held out", colour, _line(tokens, held_out, "loss"), dashed=True))
+        speeds.append(Series(name, colour, _line(tokens, train, "tokens_per_second")))
         if held_out and not number:
             entropy, ends = held_out[-1]["unigram_entropy"], (train[0]["tokens"], train[-1]["tokens"])
-            losses.append(Series("unigram entropy", GREY, tuple((float(t), entropy) for t in ends), dashed=True))
+            points = tuple((float(t), entropy) for t in ends if entropy is not None)
+            losses.append(Series("unigram entropy", GREY, points, dashed=True))
     return Curves(tuple(losses), tuple(speeds), tuple(phases.items()))
 
 

@@ -4,6 +4,7 @@ device."""
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -69,12 +70,13 @@ class Metrics:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append one record; nested mappings become `a/b` in TensorBoard and W&B."""
-        self._append(self._file, json.dumps({"kind": kind, "step": step, "time": time.time(), **values}))
+        line = _as_json({"kind": kind, "step": step, "time": time.time(), **values})
+        self._append(self._file, json.dumps(line, allow_nan=False))
         numbers = {}
         for name, value in values.items():
             parts = value.items() if isinstance(value, dict) else [("", value)]
             for part, number in parts:
-                if isinstance(number, int | float):
+                if isinstance(number, int | float) and math.isfinite(number):
                     numbers[f"{kind}/{name}{'/' if part else ''}{part}"] = number
         if self._board is not None:
             with writing(self._root / "tensorboard"):
@@ -86,7 +88,8 @@ class Metrics:
     def show_step(self, step: int, total: int, values: dict[str, Any]) -> None:
         """Show the state of the training: in place on a terminal, else as a line."""
         shown = (
-            f"loss {values['loss']:.3f} rate {values['learning_rate']:.2e} norm {values['gradient_norm']:.2f} "
+            f"loss {_shown(values['loss'], '.3f')} rate {values['learning_rate']:.2e} "
+            f"norm {_shown(values['gradient_norm'], '.2f')} "
             f"{values['tokens_per_second']:,.0f} tokens/s"
         )
         if "mfu" in values:
@@ -144,6 +147,18 @@ class Metrics:
         self.upload()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def _as_json(value: Any) -> Any:
+    """A value with null for numbers that JSON does not have: NaN and the infinite ones."""
+    if isinstance(value, dict):
+        return {name: _as_json(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _shown(number: float | None, form: str) -> str:
+    """A number as it is shown; `-` where there is none."""
+    return "-" if number is None or not math.isfinite(number) else f"{number:{form}}"
 
 
 def _silence_tensorboard(error: threading.ExceptHookArgs) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from fox1.trainer.data.order import PhaseData
 from fox1.trainer.model import model as model_module
 from fox1.trainer.settings import Options
 from fox1.trainer.train import train
+from fox1.trainer.watch.curves import draw_curves
 
 
 @pytest.fixture
@@ -210,6 +212,41 @@ def test_a_level_learned_within_a_phase_is_reported_and_a_model_that_diverges_is
     shifted(monkeypatch, lambda step: 1.0 if step < 20 else 2.5)
     with pytest.raises(ValueError, match="steps in a row, up to step"):
         train(small, tmp_path / "other", [0])
+
+
+def strict(line: str) -> dict[str, Any]:
+    """A line as JSON, which has neither NaN nor Infinity."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    found: dict[str, Any] = json.loads(line, parse_constant=refuse)
+    return found
+
+
+@pytest.mark.slow
+def test_a_step_that_is_skipped_is_in_no_mean(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first 30 steps of one micro-batch each, 3 in the first report are NaN, and all in the second."""
+    long_phases(small, 512, 1)
+    settings = json.loads((small / "training.json").read_text()) | {"skip_window": 1000, "max_skipped": 100}
+    (small / "training.json").write_text(json.dumps(settings))
+
+    def reported(name: str, bad: set[int]) -> list[dict[str, Any]]:
+        shifted(monkeypatch, lambda step: float("nan") if step in bad else 1.0)
+        assert train(small, tmp_path / name, [0], Options(stop_after=30)) == 75
+        lines = map(strict, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        return [line for line in lines if line["kind"] == "train"]
+
+    whole, holed = reported("whole", set()), reported("holed", {3, 4, 9, *range(10, 20)})
+    assert holed[0]["skipped_steps"] == 3 and holed[1]["skipped_steps"] == 13
+    # The rate is tiny, so a loss is that of the first steps.
+    assert holed[0]["loss"] == pytest.approx(whole[0]["loss"], rel=0.01)
+    for corpus, loss in holed[0]["loss_by_corpus"].items():
+        assert loss == pytest.approx(whole[0]["loss_by_corpus"][corpus], rel=0.05)
+    assert holed[0]["gradient_norm"] is None and holed[1]["loss"] is None and holed[1]["loss_by_corpus"] == {}
+    assert holed[2]["loss"] == pytest.approx(whole[2]["loss"], rel=0.01)
+    assert "phase1 step 20/" in (log := (tmp_path / "holed" / "train.log").read_text()) and " loss - rate " in log
+    draw_curves([tmp_path / "holed"], tmp_path / "curves.svg")
 
 
 @pytest.mark.slow

@@ -18,7 +18,6 @@ from fox1.trainer.data import order as data_module
 from fox1.trainer.data.order import Loader, PhaseData, interleave, open_set
 from fox1.trainer.data.permutation import permute
 from fox1.trainer.model.loss import IGNORE
-from fox1.trainer.settings import ScheduleSettings
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
