@@ -8,18 +8,20 @@ pydantic, which asks the marks below for their part:
     pii: Annotated[tuple[tuple[str, str], ...], Pairs()] = ()     # a mapping
 
 Nothing here imports pydantic: workers and the trainer, which are given settings and never read a recipe, do without it.
-What is made in Python is taken as it is.
+What is made in Python is taken as it is, unless `check_bounds` is asked.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from fractions import Fraction
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 _DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
@@ -72,7 +74,33 @@ class Bounds:
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
+    lt: float | None = None
     min_length: int | None = None
+
+    def admits(self, value: Any) -> bool:
+        """Whether a number, or a list, lies within; NaN and the infinite do not."""
+        if isinstance(value, tuple | list | str):
+            return len(value) >= (self.min_length or 0)
+        return (
+            math.isfinite(value)
+            and (self.ge is None or value >= self.ge)
+            and (self.gt is None or value > self.gt)
+            and (self.le is None or value <= self.le)
+            and (self.lt is None or value < self.lt)
+        )
+
+    def __str__(self) -> str:
+        """The range in words, e.g. `above 0 and at most 1`."""
+        words = {
+            "ge": "at least",
+            "gt": "above",
+            "le": "at most",
+            "lt": "below",
+            "min_length": "of a length of at least",
+        }
+        return " and ".join(
+            f"{said} {vars(self)[name]:g}" for name, said in words.items() if vars(self)[name] is not None
+        )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         schema = inner = handler(source)
@@ -198,6 +226,42 @@ def _subset(value: Any) -> tuple[str, str]:
     if not slash:
         raise ValueError(f"write corpus/subset, not {value!r}")
     return corpus, subset
+
+
+def check_bounds(settings: Any, where: str = "") -> None:
+    """Check the numbers of settings that did not come from a recipe.
+
+    Args:
+        settings: a dataclass; dataclasses and tuples of them within are checked as well.
+        where: what it is called in messages.
+
+    Raises:
+        ValueError: a number is out of its bounds, or not finite.
+    """
+    hints = get_type_hints(type(settings), include_extras=True)
+    for field in fields(settings):
+        _check(hints[field.name], getattr(settings, field.name), f"{where}.{field.name}" if where else field.name)
+
+
+def _check(hint: Any, value: Any, where: str) -> None:
+    if value is None:
+        return
+    if is_dataclass(value):
+        check_bounds(value, where)
+        return
+    if isinstance(value, tuple):
+        kinds = get_args(hint)
+        each = kinds[:1] * len(value) if kinds[1:] == (...,) else kinds
+        for i, (kind, part) in enumerate(zip(each, value, strict=True)):
+            _check(kind, part, f"{where}[{i}]")
+        return
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    for mark in getattr(hint, "__metadata__", ()):
+        if isinstance(mark, Bounds) and not mark.admits(value):
+            raise ValueError(f"{where} is {value}; it must be {mark}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}; it must be a finite number")
 
 
 WITH_UNIT = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?\s*([KMBGT]|[KMGT]i)?\s*$"}

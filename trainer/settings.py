@@ -9,7 +9,7 @@ import signal
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from ..storage.fields import Bounds, Quantity, Share
+from ..storage.fields import Bounds, Quantity, Share, check_bounds
 from ..storage.reading import Misshapen, typed
 
 MOST = 1 << 24
@@ -84,26 +84,30 @@ class PhaseTraining:
     """One phase: how many tokens, in batches of how many."""
 
     name: str
-    tokens: int
-    batch_tokens: int
-    number: int
+    tokens: Annotated[int, Bounds(ge=0)]
+    batch_tokens: Annotated[int, Bounds(ge=1)]
+    number: Annotated[int, Bounds(ge=1)]
     """From 1."""
+
+
+Beta = Annotated[float, Bounds(ge=0, lt=1)]
+"""Share of a moment that a step keeps."""
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
     """Settings of AdamW."""
 
-    learning_rate: Annotated[float, Bounds(gt=0)]
+    learning_rate: Annotated[float, Bounds(gt=0, le=1)]
     """The rate between warm-up and decay."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     """Decay of the first and second moments."""
-    eps: float = 1e-8
+    eps: Annotated[float, Bounds(gt=0, le=1)] = 1e-8
     """Added to the root of the second moment."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, Bounds(ge=0, le=10)] = 0.1
     """Decoupled weight decay of matrices."""
-    clip_norm: float = 1.0
-    """Largest norm of the gradient; what is above is scaled down to it."""
+    clip_norm: Annotated[float, Bounds(gt=0)] = 1.0
+    """Largest norm of the gradient; what is above is scaled down to it. 1e9 is never reached."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ class _BySize:
 class Routine:
     """How a model of any size is trained."""
 
-    seed: int = 1
+    seed: Annotated[int, Bounds(ge=0, le=2**63 - 1)] = 1
     """Of the initial weights, and of the order of repeated epochs."""
     checkpoint_every: Annotated[int, Bounds(ge=1)] = 1000
     """Steps between checkpoints."""
@@ -192,7 +196,7 @@ class Routine:
     """Held-out blocks of an evaluation."""
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     """What the backward pass computes again, to save memory."""
-    z_loss: Annotated[float, Bounds(ge=0)] = 0.0
+    z_loss: Annotated[float, Bounds(ge=0, le=1)] = 0.0
     """Weight of the squared log of the softmax's sum, e.g. 1e-4; 0: off."""
     fp8_head: bool = False
     """An experiment: the head's logits from fp8 operands (gradients stay as they are)."""
@@ -200,9 +204,9 @@ class Routine:
     """Copies of the sharded parameters (HSDP), e.g. one for each machine."""
     skip_sigma: Annotated[float, Bounds(ge=0)] = 6.0
     """A step whose loss or gradient norm lies this many deviations above the last ones' mean is skipped; 0: none is."""
-    skip_window: Annotated[int, Bounds(ge=8)] = 128
+    skip_window: Annotated[int, Bounds(ge=8, le=1 << 20)] = 128
     """Steps that the deviations are taken over."""
-    max_skipped: Annotated[int, Bounds(ge=1)] = 16
+    max_skipped: Annotated[int, Bounds(ge=1, le=1 << 20)] = 16
     """Skipped steps in a row after which the training stops."""
 
 
@@ -220,11 +224,15 @@ class TrainSettings(Routine, _BySize):
         """Parse what `dataclasses.asdict` gave.
 
         Raises:
-            ValueError: a field is missing or unknown, or of another type.
+            ValueError: a field is missing or unknown, of another type, or out of its bounds.
         """
         try:
-            return typed(cls, value)
+            settings = typed(cls, value)
+            check_bounds(settings)
+            return settings
         except Misshapen as error:
             raise ValueError(
                 f"training.json does not fit this version of fox1 ({error}); run `fox1 curate` again to rewrite it"
             ) from None
+        except ValueError as error:
+            raise ValueError(f"training.json: {error}") from None
