@@ -85,6 +85,11 @@ class Trainer:
         return CheckpointManifest(self.progress, settings, self.model.vocab_size, data)
 
     @property
+    def is_far_enough(self) -> bool:
+        """Whether the step was reached after which this call is to stop."""
+        return bool(self.stop_after) and self.progress.step >= self.stop_after
+
+    @property
     def total_steps(self) -> int:
         """Steps at the end of all phases: those taken, and those left in batches of the present size."""
         at = self.progress
@@ -163,7 +168,7 @@ class Trainer:
                 self._log(phase, data, window)
                 self.evaluate(phase)
                 window.reset()
-            self.stop.asked |= bool(self.stop_after) and step >= self.stop_after
+            self.stop.asked |= self.is_far_enough
             if self.stops() and not done:
                 self._log(phase, data, window)
                 self.save()

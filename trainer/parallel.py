@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from .model.model import Fox1
-from .settings import TrainSettings
+from .settings import OptimizerSettings, TrainSettings
 
 T = TypeVar("T")
 
@@ -92,6 +92,13 @@ def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:
     o = settings.optimizer
     groups = [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas, eps=o.eps, fused=True)
+
+
+def set_optimizer(optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> None:
+    """Put settings in force in an optimizer whose state, settings included, was loaded from a checkpoint."""
+    for group in optimizer.param_groups:
+        decay = settings.weight_decay if group["params"][0].ndim > 1 else 0.0
+        group |= {"weight_decay": decay, "betas": settings.betas, "eps": settings.eps}
 
 
 def is_of_others(error: RuntimeError) -> bool:

@@ -15,7 +15,6 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +25,15 @@ from ..storage import lease, store
 from ..storage.inside import refuse_links
 from ..storage.reading import Misshapen, read_json
 from ..storage.wording import one_line, say
-from .checkpoints.checkpoint import (
-    Checkpointer,
-    TrainingProgress,
-    checkpoints,
-    load,
-    newest_whole,
-    read_manifest,
-    verify,
-)
+from .checkpoints.checkpoint import Checkpointer, TrainingProgress, checkpoints
 from .checkpoints.export import FACTS, TOKENIZER, TokenizerFacts, keep_tokenizer
 from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData, open_set
-from .loop import WARMUP, Stop, Trainer
+from .loop import Stop, Trainer
 from .parallel import build, build_optimizer, is_of_others, on_rank_zero, start_processes
-from .schedule import LearningRateSchedule, PhaseSpan, schedule_over, warmup_tokens
+from .resume import resume
+from .schedule import PhaseSpan, schedule_over
 from .settings import STOPPED, Options, TrainSettings
 from .watch.metrics import LOG, Metrics
 from .watch.profile import Profiler
@@ -110,67 +102,6 @@ def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
     return phases
 
 
-def _find_start(root: Path, asked: str, say: Callable[[str], None]) -> Path | None:
-    """The verified checkpoint to continue from: the newest whole one of `root`, else what `--resume` names."""
-    path, problems = newest_whole(root)
-    if path is None and asked != "auto":
-        path = store.open_root(asked)
-        if checkpoints(path):
-            path, problems = newest_whole(path)
-        else:
-            verify(path, read_manifest(path))
-    for problem in problems:
-        say(f"{problem}; moved aside, resuming from the previous checkpoint")
-    return path
-
-
-def resume(root: Path, trainer: Trainer, options: Options) -> None:
-    """Continue from the newest checkpoint of `root`, or from the one that the options name.
-
-    Raises:
-        ValueError: it is damaged, or of another model, or was trained on other data.
-    """
-    found = [on_rank_zero(lambda: _find_start(root, options.resume, trainer.say))]
-    # One rank reads every byte to verify it; the others take its word.
-    dist.broadcast_object_list(found)
-    start = found[0]
-    if start is None:
-        return
-    manifest, expected = read_manifest(start), trainer.manifest()
-    if manifest.settings["model"] != expected.settings["model"] or manifest.vocab_size != expected.vocab_size:
-        raise ValueError(f"{start} holds a model of another shape; choose another --out")
-    for name in [p.name for p in trainer.settings.phases][: manifest.progress.phase + 1]:
-        # An imported model has seen no data of ours.
-        if not manifest.data or manifest.data.get(name) == expected.data[name]:
-            continue
-        if not options.force:
-            raise ValueError(
-                f"{start} was trained on different {name} data. Choose another --out, or pass --force to continue at the "
-                "same position in the new data (documents may repeat or be missed)"
-            )
-        trainer.say(f"--force: continuing although {start.name} was trained on different {name} data")
-    if load(start, trainer.model, trainer.optimizer, trainer.guard.state()):
-        trainer.schedule = _with_old_warmup(trainer, manifest.settings)
-        trainer.progress, trainer.levels = manifest.progress, int(trainer.guard.levels[0])
-        trainer.say(f"resumed from {start}")
-    else:
-        trainer.say(f"starting from the weights of {start}")
-
-
-def _with_old_warmup(trainer: Trainer, old: dict[str, Any]) -> LearningRateSchedule:
-    """The schedule with the warm-up of the checkpoint: in a batch of another size its steps would be other tokens."""
-    schedule, settings = trainer.schedule, trainer.settings.schedule
-    stated = {name: old.get("schedule", {}).get(name) for name in ("warmup_steps", "warmup_tokens")}
-    if stated != {name: getattr(settings, name) for name in stated}:
-        return schedule
-    warmup = old.get(WARMUP)
-    if not isinstance(warmup, int):  # an earlier version counted steps
-        batches = {p["name"]: p["batch_tokens"] for p in old["phases"]}
-        spans = [replace(p, batch_tokens=batches.get(p.name, p.batch_tokens)) for p in schedule.phases]
-        warmup = warmup_tokens(spans, settings)
-    return replace(schedule, warmup=min(warmup, schedule.total))
-
-
 def train(
     run: Path,
     out: Path,
@@ -217,7 +148,8 @@ def train(
         finished = _run_phases(trainer, numbers)
         trainer.checkpointer.finish()
         if not finished:
-            trainer.say(f"stopped at step {trainer.progress.step}; run the same command again to continue")
+            how = f", without --stop-after {options.stop_after}" if trainer.is_far_enough else ""
+            trainer.say(f"stopped at step {trainer.progress.step}; run the same command again to continue{how}")
             return STOPPED
         if metrics:
             metrics.say(f"last checkpoint: {checkpoints(out)[-1]}")
@@ -292,7 +224,7 @@ def _run_phases(trainer: Trainer, numbers: list[int]) -> bool:
             continue
         if not (number == 0 or number == at.phase or (number == at.phase + 1 and at.phase_done)):
             raise ValueError(f"phase {number + 1} starts from the end of phase {number}; train that first")
-        if trainer.stops() or not trainer.run_phase(number):
+        if trainer.is_far_enough or trainer.stops() or not trainer.run_phase(number):
             return False
     return True
 
