@@ -16,12 +16,12 @@ from .segment import WORD_SEED, WORD_STEP
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _digit(text: np.ndarray, i: int, end: int) -> bool:
+def digit(text: np.ndarray, i: int, end: int) -> bool:
     return i < end and 48 <= text[i] <= 57
 
 
 @njit(cache=True, nogil=True)
-def _is_named(text: np.ndarray, first: int, end: int, names: np.ndarray) -> bool:
+def is_named(text: np.ndarray, first: int, end: int, names: np.ndarray) -> bool:
     """Whether ASCII letters are one of some names, whatever their case; the names by `word_hash`, ascending."""
     h = WORD_SEED
     for k in range(first, end):
@@ -45,13 +45,13 @@ def match_email(
     """(start, end) of the address around the @ at `at`, or (-1, -1).
 
     Args:
-        top_level: names of domains, as `_is_named` takes them.
+        top_level: names of domains, as `is_named` takes them.
         accounts: local parts that are nobody's.
     """
     start = at
     while start > begin and local[text[start - 1]]:
         start -= 1
-    if not 1 <= at - start <= 64 or _is_named(text, start, at, accounts):
+    if not 1 <= at - start <= 64 or is_named(text, start, at, accounts):
         return -1, -1
     i = at + 1
     best = -1
@@ -72,7 +72,7 @@ def match_email(
             and 2 <= size <= 24
             and not _has_dash(text, first, i)
             and not (i < end and text[i] == 40)  # an operator and a method: a@b.to(c)
-            and _is_named(text, first, i, top_level)
+            and is_named(text, first, i, top_level)
         ):
             best = i
         if i < end and text[i] == 46:
@@ -97,7 +97,7 @@ def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray
     """End of the public IPv4 address that begins at i, or -1.
 
     Args:
-        hosts: words before an address, as `_is_named` takes them.
+        hosts: words before an address, as `is_named` takes them.
     """
     start = i
     if i > begin and (alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45):
@@ -107,7 +107,7 @@ def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray
     for part in range(4):
         first = i
         value = 0
-        while _digit(text, i, end) and i - first < 4:
+        while digit(text, i, end) and i - first < 4:
             value = value * 10 + np.int64(text[i]) - 48
             i += 1
         size = i - first
@@ -158,7 +158,7 @@ def _is_host(
     first = last
     while first > max(begin, last - 11) and text[first - 1] > 57 and alnum[text[first - 1]]:
         first -= 1
-    return last > first and last < start and _is_named(text, first, last, hosts)
+    return last > first and last < start and is_named(text, first, last, hosts)
 
 
 @njit(cache=True, nogil=True)
@@ -229,67 +229,6 @@ def match_ipv6(
 
 
 @njit(cache=True, nogil=True)
-def match_card(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray) -> int:
-    """End of the card number that begins at i, or -1."""
-    if not 51 <= text[i] <= 54:  # networks begin with 3, 4, 5 or 6 (2 is too common in dates and ids)
-        return -1
-    if i > begin and (alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45):
-        return -1
-    digits = np.empty(19, np.int64)
-    groups = np.zeros(4, np.int64)
-    n = 0
-    group = 0
-    separator = np.uint8(0)
-    at = i
-    while _digit(text, at, end):
-        if n == 19:
-            return -1
-        digits[n] = np.int64(text[at]) - 48
-        n += 1
-        groups[group] += 1
-        at += 1
-        if at + 1 < end and (text[at] == 32 or text[at] == 45) and _digit(text, at + 1, end):
-            if (separator and text[at] != separator) or group == 3:
-                break
-            separator = text[at]
-            group += 1
-            at += 1
-    if at < end and (alnum[text[at]] or text[at] == 95):
-        return -1
-    if at + 1 < end and (text[at] == 46 or text[at] == 45) and alnum[text[at + 1]]:
-        return -1
-    if group > 0:
-        fours = groups[0] == 4 and groups[1] == 4 and groups[2] == 4 and groups[3] == 4 and group == 3
-        amex = group == 2 and groups[0] == 4 and groups[1] == 6 and (groups[2] == 5 or groups[2] == 4)
-        if not (fours or amex):
-            return -1
-    two = digits[0] * 10 + digits[1]
-    if digits[0] == 4:
-        known = n == 13 or n == 16 or n == 19
-    elif two == 34 or two == 37:
-        known = n == 15
-    elif 51 <= two <= 55 or two == 65 or two == 35:
-        known = n == 16
-    elif two == 36 or two == 38 or two == 30:
-        known = n == 14
-    elif two == 60 and digits[2] == 1 and digits[3] == 1:
-        known = n == 16
-    else:
-        known = False
-    if not known:
-        return -1
-    total = 0
-    for k in range(n):
-        v = digits[n - 1 - k]
-        if k & 1:
-            v *= 2
-            if v > 9:
-                v -= 9
-        total += v
-    return at if total % 10 == 0 else -1
-
-
-@njit(cache=True, nogil=True)
 def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray, plans: np.ndarray) -> int:
     """End of the phone number that begins at i, or -1.
 
@@ -306,7 +245,7 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
         # +CC then groups of digits, each parted by one of space . - and perhaps in parentheses.
         at = i + 1
         n = groups = 0
-        if not _digit(text, at, end) or text[at] == 48:
+        if not digit(text, at, end) or text[at] == 48:
             return -1
         # Of North America and of Russia all numbers have eleven digits.
         most = 11 if text[at] == 49 or text[at] == 55 else 15
@@ -319,7 +258,7 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
             if opened:
                 at += 1
             first = at
-            while _digit(text, at, end):
+            while digit(text, at, end):
                 at += 1
             if at == first or n + at - first > most:
                 break
@@ -353,7 +292,7 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
         opened = at < end and text[at] == 40
         if opened:
             at += 1
-        if not (_digit(text, at, end) and _digit(text, at + 1, end) and _digit(text, at + 2, end)) or text[at] < 50:
+        if not (digit(text, at, end) and digit(text, at + 1, end) and digit(text, at + 2, end)) or text[at] < 50:
             return -1
         at += 3
         if opened:
@@ -368,7 +307,7 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
                 return -1
             separator = text[at]
             at += 1
-        if not (_digit(text, at, end) and _digit(text, at + 1, end) and _digit(text, at + 2, end)) or text[at] < 50:
+        if not (digit(text, at, end) and digit(text, at + 1, end) and digit(text, at + 2, end)) or text[at] < 50:
             return -1
         at += 3
         if not (at < end and (text[at] == 45 or text[at] == 46 or text[at] == 32)):
@@ -378,7 +317,7 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
             return -1
         at += 1
         for k in range(4):
-            if not _digit(text, at + k, end):
+            if not digit(text, at + k, end):
                 return -1
         last = at + 4
     if last < end and (alnum[text[last]] or text[last] == 95):

@@ -10,7 +10,10 @@ Rules, all over ASCII, left to right, a span never inside an earlier one:
          20), unless all are equal and above 4, or a port, a prefix length, a URL or a word such as `address` says what
          they are. Of IPv6, two groups at least, the first with a letter if there are no more
   card   13 to 19 digits in the lengths and prefixes of the payment networks, in one run or in the groups they are
-         printed in, with a valid check digit (Luhn, ISO/IEC 7812-1)
+         printed in (4-4-4-4, and 3 after them; 4-6-5, 4-6-4, 6-13; at spaces or hyphens), with a valid check digit (Luhn,
+         ISO/IEC 7812-1), whatever numbers stand beside it; but of a row of more groups of four only what makes cards, and
+         of a column of numbers of one length none where two neighbours or more, and most, are no cards. One run after a word
+         such as `order` or `id` is none; one that begins with 2 is one only after a word such as `card` or beside a card
   phone  international: + and 8 to 15 digits in groups, of a country code and as many as its numbers have (ITU-T E.164),
          but no decimal fraction of fewer than 9 digits; North American: three, three and four digits with
          separators, area and exchange from 2 up
@@ -28,8 +31,9 @@ from collections.abc import Iterable
 import numpy as np
 from numba import njit
 
+from .cards import match_card
 from .domain_names import TOP_LEVEL
-from .matchers import match_card, match_email, match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
+from .matchers import match_email, match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
 from .segment import Segments, word_hash
 
 KINDS = ("email", "ip", "card", "phone", "key")
@@ -97,6 +101,13 @@ _ACCOUNTS = _names(["git", "hg", "svn"])
 _HOSTS = _names(
     "address addresses addr client dns gateway host hosts inet ip ipaddress ips nameserver peer ping proxy server servers".split()
 )
+_CARD_WORDS = _names(
+    "amex card cards cc credit debit diners discover jcb maestro mastercard mastercards mc pan unionpay visa".split()
+)
+_OTHER_WORDS = _names(
+    "barcode ean guid gtin id ids imei invoice invoices isbn order orders parcel po ref reference seed serial sku ticket "
+    "timestamp tracking transaction ts uid upc".split()
+)
 
 _TWO_DIGIT_CODES = {
     20: 8, 27: 9, 30: 10, 31: 9, 32: 8, 33: 9, 34: 9, 36: 8, 39: 8, 40: 9, 41: 9, 43: 7, 44: 9, 45: 8, 46: 7, 47: 8, 48: 9,
@@ -134,6 +145,7 @@ def find_pii(s: Segments) -> tuple[np.ndarray, np.ndarray]:
     return _find(
         s.text, s.offsets, s.word_offsets, s.word_start, s.word_end,
         _TRIGGER, _LOCAL, _ALNUM, _HEX, _PREFIX_TEXT, _PREFIX_SIZES, _TOP_LEVEL, _ACCOUNTS, _HOSTS, _PLANS,
+        _CARD_WORDS, _OTHER_WORDS,
     )  # fmt: skip
 
 
@@ -154,6 +166,8 @@ def _find(
     accounts: np.ndarray,
     hosts: np.ndarray,
     plans: np.ndarray,
+    card_words: np.ndarray,
+    other_words: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(offsets) - 1
     counts = np.zeros((n, 5), np.int64)
@@ -219,7 +233,7 @@ def _find(
                         stop = match_ipv4(text, at, begin, end, alnum, hosts)
                         if stop < 0:
                             kind = _CARD
-                            stop = match_card(text, at, begin, end, alnum)
+                            stop = match_card(text, at, begin, end, free, alnum, card_words, other_words)
                     if stop < 0:
                         kind = _PHONE
                         stop = match_phone(text, at, begin, end, alnum, plans)
