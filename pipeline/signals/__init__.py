@@ -8,9 +8,10 @@ language.py, quality.py                  language with confidence; the learned q
 unpacked.py         tables of packages, unpacked once for a machine
 minhash.py, hashing.py, nfc.py           band signature, sketch; the form in which texts are compared
 blake3.py, collapse.py, content.py       hashes of texts and of their contents; how a content hash is written
-pii.py, matchers.py, domain_names.py     personal data and secrets; the top-level domains
+pii.py, matchers.py, cards.py            personal data and secrets; domain_names.py: the top-level domains
 marked.py                                words that signals look for
-contamination.py, urls.py                benchmark n-grams; block lists
+contamination.py                         benchmark n-grams
+urls.py, url_parts.py                    block lists; the host and the normal form of a URL
 counts.py, ratios.py                     which counts are stored; the ratios that filters form from them
 plugins.py, plugin_files.py              filters of other makers, one Python call per document; those named by file
 
