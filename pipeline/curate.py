@@ -64,7 +64,7 @@ class CurateSettings:
     quality: QualitySettings = field(default_factory=QualitySettings)
     contamination: ContaminationSettings = field(default_factory=ContaminationSettings)
     url_lists: tuple[str, ...] = ()
-    """Block lists of domains and words."""
+    """Block lists of domains, pages, words and parts of URLs."""
     exclude_lists: tuple[str, ...] = ()
     """Lists of documents to take out; see `exclude.py`."""
     seed: int = 0

@@ -131,8 +131,8 @@ class Recipe(Strict):
     contamination: Contamination = Contamination()
     """Benchmarks that training must not have seen."""
     url_lists: tuple[str, ...] = ()
-    """Block lists of URL domains and words: the package's own by its bare name (blocked_urls.txt), others by a path
-    (./mine.txt)."""
+    """Block lists of domains, pages, words and parts of URLs: the package's own by its bare name (blocked_urls.txt), others
+    by a path (./mine.txt)."""
     exclude: Exclude = Exclude()
     """Documents to take out."""
     plugins: Annotated[dict[str, PluginSettings], Keyed("name")] = Field({})

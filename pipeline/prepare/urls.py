@@ -26,7 +26,7 @@ def read_rules(url: str) -> UrlRules:
     """The entries of a block list.
 
     Raises:
-        ValueError: it cannot be read, or an entry is neither a domain nor a word.
+        ValueError: it cannot be read, or an entry can match no URL; names the list and the line.
     """
     try:
         with open_source(url) as file:
@@ -39,7 +39,7 @@ def prepare_urls(lists: Sequence[NamedFile], paths: RunPaths) -> PreparedUrls:
     """Publish ``prepare/urls.arrow``.
 
     Raises:
-        ValueError: a list cannot be read, or an entry is neither a domain nor a word.
+        ValueError: a list cannot be read, or an entry can match no URL; names the list and the line.
     """
     table = rules_table(merged(read_rules(named.url) for named in lists))
     with publish(paths.prepare("urls.arrow"), len(table)) as out, pa.ipc.new_file(out, table.schema) as writer:

@@ -11,7 +11,7 @@ blake3.py, collapse.py, content.py       hashes of texts and of their contents; 
 pii.py, matchers.py, cards.py            personal data and secrets; domain_names.py: the top-level domains
 marked.py                                words that signals look for
 contamination.py                         benchmark n-grams
-urls.py, url_parts.py                    block lists; the host and the normal form of a URL
+urls.py, url_entries.py, url_parts.py    block lists, what an entry may be; the host and the normal form of a URL
 counts.py, ratios.py                     which counts are stored; the ratios that filters form from them
 plugins.py, plugin_files.py              filters of other makers, one Python call per document; those named by file
 

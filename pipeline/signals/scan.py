@@ -177,7 +177,7 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             _column("raw_bytes", pa.int64(), encoding="UTF-8 bytes before edits"),
             *(_column(name, pa.int64()) for name in COUNTS),
             _column("edits", EDIT_TYPE),
-            _column("url_blocked", pa.uint8(), encoding="0 no, 1 by domain, 2 by word"),
+            _column("url_blocked", pa.uint8(), encoding=", ".join(f"{k} {w}" for k, w in urls.REASONS.items())),
             _column("contaminated", pa.uint16(), encoding="benchmark items found; 0 without an index"),
             _column("contamination_items", items, encoding="row of prepare/benchmarks.parquet"),
             _column("n_shingles", pa.uint32()),

@@ -29,6 +29,7 @@ _rng = random.Random(1)
 Runs = dict[str, Callable[[], Any]]
 
 ITEMS = [" ".join(f"word{i}" for i in range(40)), " ".join(["a"] * 40)]
+BLOCKED = ["x.org", "word", "a-b-a-b-a-b-a-c", "x.y/a/b", "*aaab*", f"*{'a' * 63}b*"]
 UNITS = {
     "letters": "a", "letters and dots": "a.", "words and dots": "a" * 63 + ".", "words and dashes": "a" * 63 + "-",
     "words": "a ", "long words": "a" * 63 + " ", "pairs": "ab cd ", "items": ITEMS[0] + " ", "at": "a@", "at and dots": "a@a.",
@@ -44,7 +45,8 @@ UNITS = {
     "marks": "\u0301", "marks of two classes": "\u0301\u0323", "marks of many classes": "\u0301\u0323\u05b0\u0345\u0334",
     "marks that decompose": "\u0344\u0f73\u0f75", "letters with marks": "a\u0301", "script": "javascript\n",
     "lorem": "lorem ipsum ", "policy": "cookie policy\n", "pages": "http://x.y/a?b=c&", "escapes of a page": "http://x/%e",
-    "users": "http://@", "turns": "<start_of_turn>", "ends": "<eos>",
+    "users": "http://@", "slashes": "/", "backslashes": "\\", "phrases": "a-b-", "colons of a page": "http://x:",
+    "turns": "<start_of_turn>", "ends": "<eos>",
     "separators": "\x1d a", "beyond the tables": "\U000e0041", "private": "\U000f0000",
 }  # fmt: skip
 """Text that a matcher may begin at every place, walk far from, and give up."""
@@ -87,7 +89,7 @@ def kernels(document: str) -> Runs:
         "signature of words": lambda: minhash.sign(s, minhash.PRESETS["fineweb"], repeats),
         "signature of characters": lambda: minhash.sign(s, minhash.PRESETS["slimpajama"]),
         "content hash": lambda: content_hashes(text),
-        "blocked": lambda: urls.blocked(text, urls.parse_rules(["x.org", "word"])),
+        "blocked": lambda: urls.blocked(text, urls.parse_rules(BLOCKED)),
         "hash of a page": lambda: urls.normalised_hashes(text),
     }
 
