@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ...pipeline.text.edits import EDIT_KINDS
+from ...pipeline.text.edits import kind_name
 from ...pipeline.text.excerpts import beginning
 from ...storage.wording import counted, say
 
@@ -59,7 +59,7 @@ def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
             text = _date(value)
         elif name == "edits":
             text = ", ".join(
-                f"{EDIT_KINDS[kind - 1]} {n:,}" for kind, n in sorted(Counter(e["kind"] for e in value).items())
+                f"{kind_name(kind)} {n:,}" for kind, n in sorted(Counter(e["kind"] for e in value).items())
             )
         else:
             text = f"{value:,}" if isinstance(value, int) else beginning(value, 80)

@@ -20,7 +20,7 @@ from ..run.parquet_rows import row_of, uint64s
 from ..signals import content
 from ..sources.domains import CHAT
 from ..text.binding import TEXT_HASH
-from ..text.edits import EDIT_KINDS, apply_edits, raw_span
+from ..text.edits import apply_edits, kind_name, raw_span
 from .run import FinishedRun, index_parts, phase_names, shard_set
 
 BINARY = ("contamination_items", TEXT_HASH)
@@ -185,7 +185,7 @@ class _Tracer:
         end = min(max(start + len(ids) - shift, 0), len(encoded))
         span = (bounds[first], bounds[end])
         whole = raw_span(listed, *span)
-        kinds = [EDIT_KINDS[e["kind"] - 1] for e in listed if e["start"] < whole[1] and e["end"] > whole[0]]
+        kinds = [kind_name(e["kind"]) for e in listed if e["start"] < whole[1] and e["end"] > whole[0]]
         text = data[span[0] : span[1]].decode(errors="replace")
         return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds)
 

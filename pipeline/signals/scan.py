@@ -2,9 +2,9 @@
 
     rows -> pieces of about two megabytes -> words and lines (segment.py)
          -> personal data, benchmark items, lines that C4 would drop -> edits
+         -> verdicts and edits of plug-ins
          -> counts of the edited text; hashes, signature, sketch, language and quality of the raw text
             (quality by a formula over the counts, if the domain has no model)
-         -> verdicts of plug-ins
 
 What only dedupe reads and is most of the bytes, signature and sketch, goes into a table beside the others.
 
@@ -45,7 +45,7 @@ from .hashing import fixed_binary
 from .minhash import SKETCH_ENCODING, MinHashSettings
 from .nfc import to_nfc
 from .pii import KINDS
-from .plugins import Plugin, PluginSettings, load_plugins
+from .plugins import Plugin, PluginSettings, judge_batch, load_plugins
 from .segment import Segments, segment
 from .unicode import flag_not_nfc, tables
 
@@ -361,15 +361,16 @@ def scan_piece(
     hits = contamination.find_hits(s, loaded.index) if loaded.index else None
     edits = _edits(s, settings.edits, flags, pii_spans, hits, names, subset_codes)
 
+    verdicts: dict[str, pa.Array] = {}
+    if plugins:
+        final = apply_edits(text, edits)
+        verdicts, edits = judge_batch(plugins, final, edits, batch, names, subset_codes)
     counts = text_counts(s, repetition, lines)
     edited = np.flatnonzero(np.diff(edits.offsets.to_numpy()))
-    final = text
     if len(edited):
         where = pa.array(edited)
         changed = apply_edits(text.take(where), edits.take(where))
         counts[edited] = text_counts(segment(*text_buffers(changed)))
-        if plugins:
-            final = pc.replace_with_mask(text, pa.array(np.isin(np.arange(n), edited)), changed)
 
     by_name = dict(zip(TEXT_COUNTS, counts.T, strict=True)) | dict(zip(PII_COUNTS, pii_counts.T, strict=True))
     models = loaded.quality
@@ -393,7 +394,7 @@ def scan_piece(
         **_contamination_columns(hits, n),
         **_signature_columns(text, s, settings.minhash, repeats),
         **{name: pa.array(np.ascontiguousarray(values)) for name, values in by_name.items()},
-        **_verdicts(plugins, final, batch, names, subset_codes),
+        **verdicts,
     }
     return pa.RecordBatch.from_arrays([columns[f.name] for f in schema], schema=schema)
 
@@ -474,25 +475,6 @@ def _as_columns(signatures: minhash.Signatures) -> dict[str, pa.Array]:
         "n_shingles": pa.array(signatures.n_shingles),
         "sketch": pa.Array.from_buffers(pa.binary(), len(signatures.bands), [None, offsets, data]),
     }
-
-
-def _verdicts(
-    plugins: tuple[Plugin, ...],
-    text: pa.LargeStringArray,
-    batch: pa.RecordBatch,
-    domains: list[str],
-    subset_codes: np.ndarray,
-) -> dict[str, pa.Array]:
-    """The verdicts of plug-ins: one Python call per document and plug-in, the slow part of a scan that has any."""
-    columns = {}
-    for plugin in plugins:
-        judged = np.array([plugin.judges(d) for d in domains])[subset_codes]
-        verdicts = [""] * len(text)
-        for i in np.flatnonzero(judged).tolist():
-            row = {name: batch.column(name)[i].as_py() for name in ("row", "subset", "native_id", "url")}
-            verdicts[i] = plugin.verdict(text[i].as_py(), row | {"domain": domains[subset_codes[i]]})
-        columns[plugin.column] = pa.array(verdicts, pa.string())
-    return columns
 
 
 def _hashes(strings: pa.Array) -> pa.Array:

@@ -18,6 +18,13 @@ from ..run.artifacts import EDIT_TYPE
 EDIT_KINDS = ("line", "contamination", "email", "ip", "card", "phone", "key")
 """Meaning of an edit's `kind`: 1 for the first. The last five are personal data and secrets."""
 LINE, CONTAMINATION, PII = 1, 2, 3
+PLUGIN = 255
+"""Kind of what a plug-in changed."""
+
+
+def kind_name(kind: int) -> str:
+    """The name of an edit's kind."""
+    return "plugin" if kind == PLUGIN else EDIT_KINDS[kind - 1]
 
 
 def merge_edits(spans: np.ndarray, replacements: Sequence[str], offsets: np.ndarray) -> pa.ListArray:

@@ -11,7 +11,7 @@ from fox1.pipeline.signals.plugins import PluginSettings, load_plugins, with_ver
 
 def verdict(target: str, text: str = "text") -> str:
     (plugin,) = load_plugins([with_version(PluginSettings("ours", target))])
-    return plugin.verdict(text, {"row": 0})
+    return plugin.judge(text, {"row": 0})[0]
 
 
 def test_a_target_is_a_file_or_a_dotted_path() -> None:

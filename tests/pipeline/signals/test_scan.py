@@ -15,12 +15,12 @@ import pytest
 from fox1.pipeline.prepare.benchmarks import BenchmarkSettings, Item, read_items
 from fox1.pipeline.prepare.contamination import build
 from fox1.pipeline.run.identity import SourceFile, file_hash
-from fox1.pipeline.signals.plugins import Plugin, PluginSettings, load_plugins, with_version
+from fox1.pipeline.signals.plugins import Judged, Plugin, PluginSettings, load_plugins, with_version
 from fox1.pipeline.signals.quality import BUCKETS, QualityModels
 from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, pieces, scan_piece, scanned_schema
 from fox1.pipeline.signals.urls import parse_rules
 from fox1.pipeline.sources.rows import TEXT_SCHEMA
-from fox1.pipeline.text.edits import apply_edits
+from fox1.pipeline.text.edits import apply_edits, kind_name
 
 FILE = SourceFile("pile", "x.jsonl", "", 0, "", "pile", False, file_hash("pile", "x.jsonl"))
 ITEM = "Mirela picks fourteen baskets of ripe apples in the old orchard and each basket holds twenty three apples"
@@ -103,6 +103,39 @@ def broken(text: str, row: dict[str, Any]) -> int:
     return 3
 
 
+class Emptied:
+    """A filter that spoils its document."""
+
+    text: Any = None
+
+    def filter(self, document: Any) -> bool:
+        document.text = self.text
+        return True
+
+
+class Halved(Emptied):
+    text = "\ud800"
+
+
+class Shouting:
+    """A formatter."""
+
+    def format(self, text: str) -> str:
+        return text.replace("quiet", "QUIET")
+
+
+class Titles(Emptied):
+    """Cuts the first line, and drops documents that have none to spare."""
+
+    def filter(self, document: Any) -> bool:
+        _, _, document.text = document.text.partition("\n")
+        return bool(document.text)
+
+
+def ends_quiet(text: str, row: Any) -> bool:
+    return text.endswith("QUIET")
+
+
 HERE = f"{Path(__file__)}:"
 
 
@@ -118,9 +151,46 @@ def test_plugins_are_functions_and_datatrove_filters() -> None:
     assert signals.column("plugin_hounds").to_pylist() == ["", "", ""]
     assert signals.column("plugin_lower").to_pylist() == ["", "lower", ""]
     assert signals.column("plugin_gopher").to_pylist()[1] == "gopher_short_doc"
-    said = Plugin(plugins[0], lambda text, row: (False, "why" * (text == "a")))
-    assert [said.verdict(text, {"row": 0}) for text in ("a", "b")] == ["why", "foxes"]
+    said = Plugin(plugins[0], lambda text, row: Judged((False, "why" * (text == "a")), text))
+    assert [said.judge(text, {"row": 0}) for text in ("a", "b")] == [("why", "a"), ("foxes", "b")]
     assert with_version(plugins[2]).version and with_version(plugins[0]).version != with_version(plugins[2]).version
+
+
+def test_what_a_plugin_changes_in_a_document_that_it_keeps_is_edits() -> None:
+    prose = "\n".join(
+        f"The ferry number {n} sailed past the lighthouse at dawn." for n in "one two three four five".split()
+    )
+    text = f"Menu | Search | Login\n{prose}\nWritten by ann@example.com, all rights kept\nLorem | Ipsum"
+    plugin = PluginSettings("c4", "datatrove.pipeline.filters.C4QualityFilter")
+    batch = rows(text, prose, "Too short.")
+    signals = scan(batch, ScanSettings(edits=EditSettings(pii=(("email", "<email>"),)), plugins=(plugin,)))
+    assert signals.column("plugin_c4").to_pylist() == ["", "", "too_few_sentences"]
+    assert apply_edits(batch.column("text"), signals.column("edits")).to_pylist() == [prose, prose, "Too short."]
+    edits = [[(e["start"], e["end"], kind_name(e["kind"])) for e in row] for row in signals.column("edits").to_pylist()]
+    head = len("Menu | Search | Login\n")
+    assert edits == [[(0, head, "plugin"), (head + len(prose), len(text), "plugin")], [], []]
+    alone = scan(rows(prose, prose))
+    for name in ("n_words", "n_lines", "n_chars"):
+        assert signals.column(name).to_pylist()[:2] == alone.column(name).to_pylist()
+
+
+def test_plugins_see_what_those_before_them_changed_and_rejected_documents_keep_their_text() -> None:
+    plugins = tuple(
+        PluginSettings(name.lower(), f"{HERE}{name}", domains=domains)
+        for name, domains in (("Titles", ()), ("Shouting", ("web",)), ("ends_quiet", ()))
+    )
+    batch = rows("Title ü\nall is quiet", "all is quiet", "quiet\nloud")
+    signals = scan(batch, ScanSettings(plugins=plugins))
+    assert apply_edits(batch.column("text"), signals.column("edits")).to_pylist() == [
+        "all is QUIET",
+        "all is QUIET",
+        "loud",
+    ]
+    assert signals.column("plugin_titles").to_pylist() == ["", "titles", ""]
+    assert signals.column("plugin_ends_quiet").to_pylist() == ["", "", "ends_quiet"]
+    code = rows("Title\nall is quiet", subset="Github")
+    signals = scan(code, ScanSettings(plugins=plugins))
+    assert apply_edits(code.column("text"), signals.column("edits")).to_pylist() == ["all is quiet"]
 
 
 def test_any_change_of_a_plugin_s_package_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +211,9 @@ def test_any_change_of_a_plugin_s_package_is_another_version(tmp_path: Path, mon
         (f"{HERE}broken", "returned int"),
         (f"{HERE}nosuch", "cannot import"),
         ("nosuch.module.f", "cannot import"),
-        ("pathlib.Path", "not a datatrove filter"),
+        ("pathlib.Path", "no datatrove filter or formatter"),
+        (f"{HERE}Emptied", "left something else than text without NUL in row 0"),
+        (f"{HERE}Halved", "left something else than text without NUL in row 0"),
     ],
 )
 def test_a_bad_plugin_is_named(target: str, says: str) -> None:
