@@ -4,7 +4,7 @@ app.py                which commands there are; errors as one line, tracebacks o
 curation.py           sample, curate, plan, dump, verify, gc
 inspection.py         stats, report, filter, why, trace, find
 training.py           train, curves, export, import, generate, eval
-recipes.py            recipe check and schema; tokenizer train and inspect
+recipes.py            recipe check, show and schema; tokenizer train and inspect
 cluster.py            submit, jobs; remote.py: the submitted command, parsed before anything is sent
 doctor.py             is this machine ready?
 interrupt.py          signals: one line, a status each, and nothing left behind

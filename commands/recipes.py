@@ -1,4 +1,4 @@
-"""Commands about recipes and tokenizers: check, schema; train, inspect."""
+"""Commands about recipes and tokenizers: check, show, schema; train, inspect."""
 
 from __future__ import annotations
 
@@ -39,6 +39,25 @@ def recipe_check(
 
     if not check_recipe(parsed, say, complain, offline, private_hosts):
         raise typer.Exit(1)
+
+
+def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
+    """Print a recipe as a run would store it, and where each threshold comes from.
+
+    It has no `extends`, variables or relative paths. What follows it, in comments, are the thresholds that count for the
+    documents of each section, and what they override of wider ones.
+    """
+    import yaml
+
+    from ..recipes.resolve import resolve
+    from ..recipes.thresholds import listing
+
+    say_which(recipe)
+    found = resolve(recipe, overrides or [])
+    print(yaml.safe_dump(found.mapping, sort_keys=False, allow_unicode=True, width=120))
+    print("# Thresholds that count, by section of the documents:")
+    for line in listing(found.recipe):
+        print(f"#   {line}")
 
 
 def recipe_schema() -> None:

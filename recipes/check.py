@@ -14,6 +14,7 @@ from ..trainer.schedule import PhaseSpan, schedule_over
 from .opening import Opening, Say
 from .schema import Recipe
 from .settings import curate_settings, train_settings
+from .thresholds import overriding
 
 EXPANSION = {".gz": 6.0, ".zst": 8.0, ".parquet": 8.0}
 """Text bytes per stored byte, at most: plain files 1."""
@@ -47,7 +48,7 @@ def check_recipe(recipe: Recipe, say: Say, complain: Say, offline: bool = False,
     opening.others(settings)
     # What no look has told holds, for all that is known, whatever is wanted.
     most = {source.corpus: _most_bytes(files) for source, files in listed if not source.held_out}
-    for line in undrawn_sources(recipe, settings.mix):
+    for line in (*overriding(recipe), *undrawn_sources(recipe, settings.mix)):
         say(f"  {line}")
     _check_budgets(recipe, settings.mix, most, say)
     for line in schedule_lines(recipe):

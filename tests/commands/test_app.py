@@ -63,7 +63,7 @@ def complete(line: str, **variables: str) -> list[str]:
 
 def test_the_shell_completes_commands_options_and_recipes() -> None:
     assert complete("fox1 cu") == ["curate", "curves"]
-    assert complete("fox1 recipe ") == ["check", "schema"]
+    assert complete("fox1 recipe ") == ["check", "show", "schema"]
     assert complete("fox1 train /run --cpus") == ["--cpus-per-worker"]
     assert complete("fox1 curate mi") == ["mini"]
 

@@ -28,7 +28,7 @@ def sent(*words: str) -> list[str]:
     [
         ("crate RECIPE --out /run", "fox1: No such command 'crate'. Did you mean 'curate'"),
         ("recipe chek sample", "fox1 recipe: No such command 'chek'. Did you mean 'check'"),
-        ("recipe", "fox1 recipe needs a command: check, schema"),
+        ("recipe", "fox1 recipe needs a command: check, show, schema"),
         ("curate sample --out /run --bogus 1", "fox1 curate: No such option: --bogus"),
         ("curate sample", "fox1 curate: Missing option '--out'"),
         ("eval /ckpt --limit many", "fox1 eval: Invalid value for '--limit'"),
