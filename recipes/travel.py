@@ -49,6 +49,7 @@ _NAMED = {
     "held_out.*.root": NamedAs.DATA,
     "contamination.benchmarks.*.files.*": NamedAs.DATA,
     "sources.*.urls": NamedAs.LIST,
+    "sources.*.arguments.paths_file": NamedAs.LIST,
     "url_lists.*": NamedAs.LIST,
     "exclude.lists.*": NamedAs.LIST,
     "tokenizer.model": NamedAs.MODEL,

@@ -37,6 +37,10 @@ class TableReader(Protocol):
     """What reads a file that is neither JSON lines nor Arrow. Listing makes it from a recipe's settings; no text of a list,
     a manifest or a record becomes one."""
 
+    @property
+    def first_row(self) -> int:
+        """The row of the file that its tables begin with."""
+
     def identity(self) -> str:
         """What the rows depend on besides the file."""
 

@@ -68,6 +68,7 @@ class HubShard:
     """Empty for a local folder."""
     index: int
     count: int
+    first_row: int = 0
 
     def identity(self) -> str:
         return f"{self.config} {self.split} {self.index} of {self.count}"

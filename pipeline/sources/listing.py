@@ -64,7 +64,7 @@ class SourceSettings:
     reader: str = ""
     """Dotted path of a datatrove reader of files, e.g. datatrove.pipeline.readers.CSVReader."""
     arguments: Arguments = "{}"
-    """Arguments of the reader besides its folder."""
+    """Arguments of the reader besides its folder; `adapter` by its dotted path."""
 
     def __post_init__(self) -> None:
         if not (self.root or self.urls or self.dataset):
@@ -121,15 +121,16 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
             )
         ]
     else:
-        reader = DatatroveReader(source.reader, source.arguments, source.root) if source.reader else None
-        found = [(entry, reader) for entry in _entries(source, private_hosts, say)]
+        found = [(entry, None) for entry in _entries(source, private_hosts, say)]
         for entry, _ in found:
             if not entry.path:
                 raise ValueError(f"{entry.url} names no file; remove it")
             if not stays_below(entry.path):
                 raise ValueError(f"{entry.path!r} leaves the folder of its corpus; remove it")
-        if reader:
-            reader.make()
+        if source.reader:
+            by_path = {entry.path: entry for entry, _ in found}
+            reader = DatatroveReader(source.reader, source.arguments, source.root)
+            found = [(by_path[path], part) for path, part in reader.choose(list(by_path))]
         elif bad := next((e.path for e, _ in found if not (is_json_lines(e.path) or is_arrow(e.path))), None):
             raise ValueError(f"{bad!r} has a suffix that fox1 does not read; narrow `files`")
     if odd := next((entry.path for entry, _ in found if not is_plain(entry.path)), None):

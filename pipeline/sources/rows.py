@@ -310,7 +310,7 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
     adapter = adapter_of(file.format)
     as_row = _RowDecoder(adapter)
     name = next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
-    first = file.piece.row if file.piece else 0
+    first = file.piece.row if file.piece else file.reader.first_row if file.reader else 0
     for table in tables:
         _check_row(file, first + table.num_rows)
         if name not in table.schema.names:
