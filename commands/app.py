@@ -65,9 +65,7 @@ jobs = typer.Typer(help="List the jobs of a cluster, print their logs, stop them
 jobs.callback(invoke_without_command=True)(cluster.jobs)
 jobs.command("logs")(cluster.jobs_logs)
 jobs.command("stop")(cluster.jobs_stop)
-recipe = typer.Typer(
-    help="Validate and show recipes; print their JSON Schema.", no_args_is_help=True
-)
+recipe = typer.Typer(help="Validate and show recipes; print their JSON Schema.", no_args_is_help=True)
 recipe.command("check")(recipes.recipe_check)
 recipe.command("show")(recipes.recipe_show)
 recipe.command("schema")(recipes.recipe_schema)

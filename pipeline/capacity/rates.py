@@ -24,6 +24,7 @@ from ..mix.budget import MixSettings, Weight
 from ..run.artifacts import STAGES, RunPaths, read_json
 from ..run.identity import SourceFile
 from ..run.records import StepRecords
+from ..sources.datatrove import without_choice
 from ..sources.listing import SourceSettings, list_sources
 from .small_copy import copy_beginnings
 
@@ -232,7 +233,7 @@ def _relaxed(settings: CurateSettings, root: Path) -> CurateSettings:
     """The settings for a sample: pools may be empty, small and repeated, and no guard stops the run."""
 
     def source(s: SourceSettings) -> SourceSettings:
-        return replace(s, root=str(root / s.corpus), urls="")
+        return replace(s, root=str(root / s.corpus), urls="", arguments=without_choice(s.arguments))
 
     # Evenly over what is there: a sample's pools may be smaller than their weights.
     everything = (Weight(1.0, max_epochs=MAX_COPIES - 1, reuse=tuple(p.name for p in settings.mix.phases)),)

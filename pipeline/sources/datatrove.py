@@ -53,6 +53,11 @@ REFUSED = {
 """Arguments that would do nothing, and why."""
 
 
+def without_choice(arguments: str) -> str:
+    """JSON of a reader's arguments without those that choose files and documents."""
+    return json.dumps({k: v for k, v in json.loads(arguments).items() if k not in CHOOSING}, sort_keys=True)
+
+
 @dataclass(frozen=True)
 class DatatroveReader:
     """A reader over the folder of a corpus, as the recipe names it, or the part of it that reads one file."""
@@ -69,9 +74,8 @@ class DatatroveReader:
 
     def identity(self) -> str:
         """What the rows of a file depend on: how it is read, not how it was chosen."""
-        arguments = {name: value for name, value in json.loads(self.arguments).items() if name not in CHOOSING}
         part = "" if (self.first_row, self.end_row) == (0, -1) else f" {self.first_row}:{self.end_row}"
-        return f"{self.target} {json.dumps(arguments, sort_keys=True)}{part}"
+        return f"{self.target} {without_choice(self.arguments)}{part}"
 
     def make(self) -> Any:
         """The reader.
@@ -142,7 +146,9 @@ class DatatroveReader:
             absent = sorted(set(named) - set(paths))
             twice = [path for path, n in Counter(named).items() if n > 1]
             if absent:
-                raise ValueError(f"paths_file {listed} names {absent[0]}, which is not below the root, or not in `files`")
+                raise ValueError(
+                    f"paths_file {listed} names {absent[0]}, which is not below the root, or not in `files`"
+                )
             if twice:
                 raise ValueError(f"paths_file {listed} names {twice[0]} twice; leave one of them")
             return named

@@ -16,7 +16,7 @@ from fox1.pipeline.capacity.rates import Rates, measure
 from fox1.pipeline.capacity.small_copy import copy_beginnings
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.run.artifacts import STAGES, RunPaths, write_json
-from fox1.pipeline.sources.listing import list_sources
+from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 from fox1.recipes.load import load_recipe
@@ -142,3 +142,21 @@ def test_the_full_recipe_expects_what_it_wants() -> None:
         wanted[need.pool] = wanted.get(need.pool, 0.0) + need.wanted
     assert max(wanted[d] / natural[d] for d in wanted) < 4
     assert sum(p.tokens for p in settings.mix.phases) == 2_692_000_000_000
+
+
+def test_of_files_that_cannot_be_cut_some_are_sampled_whole(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    for n in range(8):
+        (tmp_path / "corpus" / f"{n}.csv").write_text("text\n" + "a line of text\n" * (n + 1) * 50)
+    reader = "datatrove.pipeline.readers.CSVReader"
+    arguments = '{"limit": 2, "skip": 60}'
+    source = SourceSettings("ours", "datatrove", str(tmp_path / "corpus"), reader=reader, arguments=arguments)
+    files = list_sources([replace(source, arguments="{}")])
+    written, there = copy_beginnings(files, 0.4, tmp_path / "sample")
+    assert 0 < written <= 0.4 * there == 0.4 * sum(f.size for f in files)
+    for copy in (tmp_path / "sample" / "ours").iterdir():
+        assert copy.read_bytes() == (tmp_path / "corpus" / copy.name).read_bytes()
+    copy_beginnings(files, 0.0, tmp_path / "rows")
+    assert [p.name for p in (tmp_path / "rows" / "ours").iterdir()] == ["0.csv"]
+    with pytest.raises(ValueError, match="cannot be sampled: it is no file of at most 256 MiB; plan with --rates"):
+        copy_beginnings([replace(f, size=1 << 30) for f in files], 0.4, tmp_path / "large")

@@ -23,13 +23,19 @@ def corpus(tmp_path: Path) -> Path:
     """Two files of four rows, of which one has no text, and one of three below them."""
     root = tmp_path / "corpus"
     (root / "below").mkdir(parents=True)
-    for name, texts in {"a": ["a0", "", "a2", "a3"], "b": ["b0", "b1", "", "b3"], "below/c": ["c0", "c1", "c2"]}.items():
+    for name, texts in {
+        "a": ["a0", "", "a2", "a3"],
+        "b": ["b0", "b1", "", "b3"],
+        "below/c": ["c0", "c1", "c2"],
+    }.items():
         (root / f"{name}.csv").write_text("text,id\n" + "".join(f"{t},{t}\n" for t in texts))
     return root
 
 
 def listed(root: Path, **arguments: Any) -> list[SourceFile]:
-    source = SourceSettings("ours", "datatrove", str(root), reader=READER, arguments=json.dumps(arguments, sort_keys=True))
+    source = SourceSettings(
+        "ours", "datatrove", str(root), reader=READER, arguments=json.dumps(arguments, sort_keys=True)
+    )
     return list_sources([source])
 
 
@@ -39,7 +45,9 @@ def rows(files: list[SourceFile]) -> list[tuple[str, int, str]]:
     for file in files:
         for batch in read_rows(file, Quarantine(file)):
             table = pa.Table.from_batches([batch])
-            found += [(file.path, r, t) for r, t in zip(table["row"].to_pylist(), table["text"].to_pylist(), strict=True)]
+            found += [
+                (file.path, r, t) for r, t in zip(table["row"].to_pylist(), table["text"].to_pylist(), strict=True)
+            ]
     return found
 
 
@@ -113,7 +121,9 @@ def test_an_argument_that_would_do_nothing_is_refused(corpus: Path, arguments: d
         listed(corpus, **arguments)
 
 
-@pytest.mark.parametrize(("text", "says"), [("z.csv\n", "names z.csv, which is not"), ("a.csv\na.csv\n", "a.csv twice")])
+@pytest.mark.parametrize(
+    ("text", "says"), [("z.csv\n", "names z.csv, which is not"), ("a.csv\na.csv\n", "a.csv twice")]
+)
 def test_a_list_of_paths_that_cannot_be_followed_is_refused(corpus: Path, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(ValueError, match=says):
