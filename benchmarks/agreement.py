@@ -2,8 +2,9 @@
 
     FOX1_DATA=... python -m benchmarks.agreement [--megabytes 15] [--recipe mini] [--out FILE.json]
 
-Every datatrove rule is run alone, at its default threshold, on the raw text (English words by spaCy); fox1's is the threshold of
-`signals/ratios.py` that stands for it. Prints documents both drop, only one drops, and the share decided alike.
+Every datatrove rule is run alone, at its default threshold, on the raw text (English words by spaCy; for words with a
+letter, what white space separates); fox1's is the threshold of `signals/ratios.py` that stands for it. Prints documents
+both drop, only one drops, and the share decided alike.
 
 Where they differ by definition: spaCy counts punctuation as words and splits at apostrophes, fox1's words are runs of
 letters, digits and marks; datatrove's repetition joins words without spaces or takes an n-gram that occurs once for a top
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from fox1.benchmarks.bench_scan import stratified
+from fox1.benchmarks.peers import whitespace_words
 from fox1.pipeline.signals import scan
 from fox1.pipeline.signals.ratios import SIGNAL_COUNTS, SIGNALS
 from fox1.pipeline.sources.listing import list_sources
@@ -74,7 +76,10 @@ def rules() -> dict[str, tuple[Any, Ours]]:
         "gopher: symbols by words": (gopher(max_symbol_word_ratio=0.1), over("symbol_word_ratio", 0.1)),
         "gopher: bullet lines": (gopher(max_bullet_lines_ratio=0.9), over("bullet_line_fraction", 0.9)),
         "gopher: ellipsis lines": (gopher(max_ellipsis_lines_ratio=0.3), over("ellipsis_line_fraction", 0.3)),
-        "gopher: words with a letter": (gopher(max_non_alpha_words_ratio=0.8), under("alpha_word_fraction", 0.8)),
+        "gopher: words with a letter": (
+            gopher(max_non_alpha_words_ratio=0.8, language=whitespace_words()),
+            under("alpha_word_fraction", 0.8),
+        ),
         "gopher: two stop words": (gopher(min_stop_words=2), under("distinct_stop_words", 2)),
         "gopher: duplicate lines": (repetition(dup_line_frac=0.3), over("duplicate_line_fraction", 0.3)),
         "gopher: their characters": (repetition(dup_line_char_frac=0.2), over("duplicate_line_char_fraction", 0.2)),

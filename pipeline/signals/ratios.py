@@ -41,7 +41,7 @@ SIGNALS: dict[str, Callable[[Columns], np.ndarray]] = {
     **{_RENAMED.get(name, name.removeprefix("n_")): itemgetter(name) for name in SIGNAL_COUNTS},
     "mean_word_length": _ratio("n_word_chars", "n_words"),
     "symbol_word_ratio": _symbols,
-    "alpha_word_fraction": _ratio("n_alpha_words", "n_words"),
+    "alpha_word_fraction": _ratio("n_alpha_split_words", "n_split_words"),
     "bullet_line_fraction": _of_lines("n_bullet_lines"),
     "ellipsis_line_fraction": _of_lines("n_ellipsis_lines"),
     "terminal_line_fraction": _of_lines("n_terminal_lines"),

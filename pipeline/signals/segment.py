@@ -56,6 +56,8 @@ CHARACTER_COUNTS = (
     "n_chars",
     "n_words",
     "n_alpha_words",
+    "n_split_words",
+    "n_alpha_split_words",
     "n_word_chars",
     "n_letters",
     "n_digits",
@@ -74,9 +76,11 @@ CHARACTER_COUNTS = (
 )
 """Columns of `Segments.counts`, all int64.
 
-n_alpha_words: words with a letter; n_raw_lines: lines of `str.splitlines`, empty ones included; max_line_chars: of raw
-lines; n_hashes: `#`; n_ellipses: `...` (not overlapping) and U+2026; n_curly_braces: `{` and `}`; n_math_symbols: Unicode category
-Sm beyond ASCII; latex_chars: characters of `\\name` commands, and dollar signs.
+n_alpha_words: words with a letter; n_split_words, n_alpha_split_words: what `str.split` finds, symbols by themselves
+included and invisible characters by themselves not, and what of it has a letter; n_raw_lines: lines of
+`str.splitlines`, empty ones included; max_line_chars: of raw lines; n_hashes: `#`; n_ellipses: `...` (not overlapping)
+and U+2026; n_curly_braces: `{` and `}`; n_math_symbols: Unicode category Sm beyond ASCII; latex_chars: characters of
+`\\name` commands, and dollar signs.
 """
 
 (
@@ -84,6 +88,8 @@ Sm beyond ASCII; latex_chars: characters of `\\name` commands, and dollar signs.
     CHARS,
     WORDS,
     ALPHA_WORDS,
+    SPLIT_WORDS,
+    ALPHA_SPLIT_WORDS,
     WORD_CHARS,
     LETTERS,
     DIGITS,
@@ -219,7 +225,7 @@ def _segment(
     max_lines: int,
 ) -> tuple[np.ndarray, ...]:
     n = len(offsets) - 1
-    counts = np.zeros((n, 19), np.int64)
+    counts = np.zeros((n, len(CHARACTER_COUNTS)), np.int64)
     word_offsets = np.zeros(n + 1, np.int64)
     word_hash = np.empty(words, np.uint64)
     word_start = np.empty(words, np.int64)
@@ -240,6 +246,8 @@ def _segment(
         chars = n_words = alpha_words = total_word_chars = letters = digits = spaces = 0
         line_ends = n_lines = paragraphs = longest_line = longest_word = 0
         hashes = ellipses = curly = symbols = latex = 0
+        split_words = alpha_split_words = np.int64(0)
+        in_split = lettered = False  # within what `str.split` finds; it has a letter
         dots = 0
         raw_line_char = 0  # characters before this raw line
         first_byte = np.int64(-1)  # of the line, or -1 while it is empty
@@ -309,6 +317,8 @@ def _segment(
                 letters += in_word_letters
                 n_words += 1
                 alpha_words += in_word_letters > 0
+                in_split = True
+                lettered |= in_word_letters > 0
                 total_word_chars += length
                 longest_word = max(longest_word, length)
                 if w < last_w:
@@ -329,6 +339,9 @@ def _segment(
             if flags & SPACE:
                 spaces += 1
                 dots = 0
+                split_words += in_split
+                alpha_split_words += lettered
+                in_split = lettered = False
                 if flags & NEWLINE:
                     if cp == 13 and after < end and text[after] == 10:
                         chars += 1
@@ -361,6 +374,7 @@ def _segment(
                 if first_byte < 0:
                     first_byte, first_char = i, chars - 1
                 last_byte, last_char = after, chars
+                in_split |= (flags & INVISIBLE) == 0
                 if flags & SIGN and not (cp == 62 and w == first_word):
                     signs = (signs ^ np.uint64(cp)) * WORD_STEP
                     operator |= (flags & OPERATOR) != 0 or (
@@ -411,6 +425,8 @@ def _segment(
         row[CHARS] = chars
         row[WORDS] = n_words
         row[ALPHA_WORDS] = alpha_words
+        row[SPLIT_WORDS] = split_words + in_split
+        row[ALPHA_SPLIT_WORDS] = alpha_split_words + lettered
         row[WORD_CHARS] = total_word_chars
         row[LETTERS] = letters
         row[DIGITS] = digits

@@ -15,11 +15,12 @@ from fox1.pipeline.signals import c4, code, contamination, language, quality, ur
 from fox1.pipeline.signals import unicode as classes
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
 from fox1.pipeline.signals.gopher import STOP_WORDS
+from fox1.pipeline.signals.ratios import SIGNALS
 from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pipeline.signals.texts import TEXT, folded_words, segments, words_of
+from tests.pipeline.signals.texts import TEXT, folded_words, is_invisible, segments, words_of
 
 
 def counts_of(text: str) -> dict[str, int]:
@@ -80,12 +81,15 @@ def reference(text: str) -> dict[str, int]:
                 paragraphs.append([])
             paragraphs[-1].append(line.strip())
         empty = not line.strip()
+    split = [t for t in text.split() if not all(map(is_invisible, t))]
     ellipsis = [line.endswith(("…", "...")) for line in full]
     values = {
         "n_bytes": len(text.encode()),
         "n_chars": len(text),
         "n_words": len(words),
         "n_alpha_words": sum(letters(w) > 0 for w in words),
+        "n_split_words": len(split),
+        "n_alpha_split_words": sum(letters(t) > 0 for t in split),
         "n_word_chars": sum(map(len, words)),
         "n_letters": letters(text),
         "n_digits": sum(unicodedata.category(c) == "Nd" for c in text),
@@ -170,6 +174,12 @@ def test_a_document_does_not_change_its_neighbours() -> None:
     together = text_counts(segments(texts))
     for i, text in enumerate(texts):
         assert (text_counts(segments([text]))[0] == together[i]).all()
+
+
+def test_symbols_between_spaces_are_words_without_a_letter() -> None:
+    counts = {name: np.array([value]) for name, value in counts_of("moon ++ sun # <!> star 7 \u200b ...\n").items()}
+    assert SIGNALS["alpha_word_fraction"](counts)[0] == 3 / 8
+    assert counts["n_words"] == 4 and counts["n_alpha_words"] == 3
 
 
 def test_counts_are_whole_where_the_arrays_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
