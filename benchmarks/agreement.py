@@ -94,7 +94,7 @@ def rules() -> dict[str, tuple[Any, Ours]]:
         "c4: lorem ipsum": (C4QualityFilter(**{**c4_off, "filter_lorem_ipsum": True}), over("lorem_ipsum", 0)),
         "c4: curly braces": (C4QualityFilter(**{**c4_off, "filter_curly_bracket": True}), over("curly_braces", 0)),
         "c4: five sentences in good lines": (
-            C4QualityFilter(filter_lorem_ipsum=False, filter_curly_bracket=False),
+            C4QualityFilter(filter_lorem_ipsum=False, filter_curly_bracket=False, min_words_per_line=5),
             under("c4_sentences", 5),
         ),
         "fineweb: punctuated lines": (

@@ -142,7 +142,7 @@ def kernels(batches: list[Batch], prepared: scan.Models) -> dict[str, float]:
             s = add("segment", lambda: segment(text, offsets))  # noqa: B023
             add("gopher quality", lambda: gopher.quality_counts(s))  # noqa: B023
             _, repeats = add("gopher repetition", lambda: gopher.repetition_counts(s, 5))  # noqa: B023
-            add("c4", lambda: c4.line_counts(s))  # noqa: B023
+            add("c4", lambda: c4.judge_lines(s))  # noqa: B023
             add("fineweb", lambda: fineweb.punctuation_counts(s))  # noqa: B023
             add("code", lambda: code.encoded_counts(s))  # noqa: B023
             add("pii", lambda: pii.find_pii(s))  # noqa: B023

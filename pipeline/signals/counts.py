@@ -32,7 +32,7 @@ def text_counts(s: Segments, repetition: np.ndarray | None = None, lines: np.nda
             s.counts,
             gopher.quality_counts(s),
             gopher.repetition_counts(s)[0] if repetition is None else repetition,
-            c4.line_counts(s)[0] if lines is None else lines,
+            c4.judge_lines(s).counts if lines is None else lines,
             fineweb.punctuation_counts(s),
             code.encoded_counts(s),
         ]

@@ -168,7 +168,7 @@ def formula_score(counts: dict[str, np.ndarray]) -> np.ndarray:
     """uint16 [n]: the score of domains without a model, an integer formula of the counts (higher is better).
 
     The sum of six parts of at most 10,000 each, so at most 60,000:
-      words in sentences   lines that end in terminal punctuation, of all lines
+      words in sentences   lines that end in terminal punctuation of any script, of all lines
       language             distinct stop words of eight
       words                words with a letter, of all words
       letters              letters, of all characters without white space
@@ -183,7 +183,7 @@ def formula_score(counts: dict[str, np.ndarray]) -> np.ndarray:
     bits = np.zeros(len(c["n_words"]), np.int64)
     for k in range(1, 13):
         bits += c["n_words"] >> k > 0
-    score = part(c["n_terminal_lines"], c["n_lines"])
+    score = part(c["n_punctuated_lines"], c["n_lines"])
     score += c["n_distinct_stop_words"] * 1_250
     score += part(c["n_alpha_words"], c["n_words"])
     score += part(c["n_letters"], c["n_chars"] - c["n_spaces"])

@@ -37,9 +37,8 @@ from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.binding import ENCODING as TEXT_ENCODING
 from ..text.binding import TEXT_HASH
-from ..text.edits import CONTAMINATION, LINE, PII, apply_edits, merge_edits
+from ..text.edits import CITATION, CONTAMINATION, LINE, PII, apply_edits, merge_edits
 from . import c4, collapse, contamination, content, gopher, language, minhash, pii, quality, urls
-from .c4 import LINE_RULES
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .hashing import fixed_binary
 from .minhash import SKETCH_ENCODING, MinHashSettings
@@ -59,8 +58,8 @@ class EditSettings:
 
     pii: Annotated[tuple[tuple[Annotated[str, OneOf(KINDS)], str], ...], Pairs()] = ()
     """Kind of personal data and the placeholder that replaces it."""
-    lines: Annotated[tuple[tuple[Domain, tuple[Annotated[str, OneOf(LINE_RULES)], ...]], ...], Pairs()] = ()
-    """Domain and the C4 rules that drop its lines."""
+    lines: Annotated[tuple[tuple[Domain, tuple[Annotated[str, OneOf(c4.LINE_EDITS)], ...]], ...], Pairs()] = ()
+    """Domain and the C4 rules that drop its lines, or `citations`: the citation markers of its lines go."""
     cut_contamination: Annotated[bool, Derived()] = False
     """Cut text that a document shares with a benchmark."""
 
@@ -356,16 +355,16 @@ def scan_piece(
 
     s = segment(*text_buffers(text))
     repetition, repeats = gopher.repetition_counts(s, minhash.shingles_repeat(settings.minhash))
-    lines, flags = c4.line_counts(s)
+    lines = c4.judge_lines(s)
     pii_counts, pii_spans = pii.find_pii(s)
     hits = contamination.find_hits(s, loaded.index) if loaded.index else None
-    edits = _edits(s, settings.edits, flags, pii_spans, hits, names, subset_codes)
+    edits = _edits(s, settings.edits, lines, pii_spans, hits, names, subset_codes)
 
     verdicts: dict[str, pa.Array] = {}
     if plugins:
         final = apply_edits(text, edits)
         verdicts, edits = judge_batch(plugins, final, edits, batch, names, subset_codes)
-    counts = text_counts(s, repetition, lines)
+    counts = text_counts(s, repetition, lines.counts)
     edited = np.flatnonzero(np.diff(edits.offsets.to_numpy()))
     if len(edited):
         where = pa.array(edited)
@@ -402,7 +401,7 @@ def scan_piece(
 def _edits(
     s: Segments,
     settings: EditSettings,
-    flags: np.ndarray,
+    lines: c4.JudgedLines,
     pii_spans: np.ndarray,
     hits: contamination.Hits | None,
     domains: list[str],
@@ -414,17 +413,18 @@ def _edits(
     def add(found: np.ndarray, kind: int | np.ndarray) -> None:
         spans.append(np.column_stack([found, np.broadcast_to(kind, len(found))]))
 
-    drops = {d: sum(1 << c4.LINE_RULES.index(r) for r in rules) for d, rules in settings.lines}
+    drops = {d: c4.bits_of(rules) for d, rules in settings.lines}
     if any(d in drops for d in domains):
         rules = np.array([drops.get(d, 0) for d in domains], np.uint8)[subset_codes]
-        add(c4.dropped_lines(s, flags, rules), LINE)
+        add(c4.dropped_lines(s, lines.flags, rules), LINE)
+        add(c4.kept_markers(s, lines, rules), CITATION)
     if hits is not None and settings.cut_contamination:
         add(hits.spans, CONTAMINATION)
     placeholders = dict(settings.pii)
     if placeholders and len(pii_spans):
         replaced = np.array([kind in placeholders for kind in pii.KINDS])[pii_spans[:, 3]]
         add(pii_spans[replaced, :3], pii_spans[replaced, 3] + PII)
-    replacements = ["", "", *(placeholders.get(kind, "") for kind in pii.KINDS)]
+    replacements = ["", "", *(placeholders.get(kind, "") for kind in pii.KINDS), ""]
     found = np.concatenate(spans) if spans else np.empty((0, 4), np.int64)
     return merge_edits(found, replacements, s.offsets)
 

@@ -156,6 +156,8 @@ class Segments:
     """int64 [lines]: index of the line's first word, counted over the batch."""
     line_opens: np.ndarray
     """bool [lines]: the line opens a paragraph."""
+    line_split_words: np.ndarray
+    """int32 [lines]: what `str.split` finds in it, as `n_split_words` counts."""
 
 
 def word_hash(word: str) -> int:
@@ -238,6 +240,7 @@ def _segment(
     line_chars = np.empty(lines, np.int32)
     line_word = np.empty(lines, np.int64)
     line_opens = np.empty(lines, np.bool_)
+    line_split_words = np.empty(lines, np.int32)
     w = line = 0
     for d in range(n):
         begin, end = offsets[d], offsets[d + 1]
@@ -246,7 +249,7 @@ def _segment(
         chars = n_words = alpha_words = total_word_chars = letters = digits = spaces = 0
         line_ends = n_lines = paragraphs = longest_line = longest_word = 0
         hashes = ellipses = curly = symbols = latex = 0
-        split_words = alpha_split_words = np.int64(0)
+        split_words = alpha_split_words = split_before = np.int64(0)  # split_before: this line
         in_split = lettered = False  # within what `str.split` finds; it has a letter
         dots = 0
         raw_line_char = 0  # characters before this raw line
@@ -366,7 +369,9 @@ def _segment(
                             line_chars[line] = last_char - first_char
                             line_word[line] = first_word
                             line_opens[line] = empty_before
+                            line_split_words[line] = split_words - split_before
                             line += 1
+                    split_before = split_words
                     empty_before = first_byte < 0
                     first_byte = np.int64(-1)
                     first_word = w
@@ -405,6 +410,7 @@ def _segment(
                     elif flags & MATH:
                         symbols += 1
             i = after
+        split_words += in_split
         if first_byte >= 0:
             n_lines += 1
             paragraphs += empty_before
@@ -414,6 +420,7 @@ def _segment(
                 line_chars[line] = last_char - first_char
                 line_word[line] = first_word
                 line_opens[line] = empty_before
+                line_split_words[line] = split_words - split_before
                 line += 1
         longest_line = max(longest_line, chars - raw_line_char)
         if signed or signs:
@@ -425,7 +432,7 @@ def _segment(
         row[CHARS] = chars
         row[WORDS] = n_words
         row[ALPHA_WORDS] = alpha_words
-        row[SPLIT_WORDS] = split_words + in_split
+        row[SPLIT_WORDS] = split_words
         row[ALPHA_SPLIT_WORDS] = alpha_split_words + lettered
         row[WORD_CHARS] = total_word_chars
         row[LETTERS] = letters
@@ -456,4 +463,5 @@ def _segment(
         line_chars[:line],
         line_word[:line],
         line_opens[:line],
+        line_split_words[:line],
     )

@@ -15,9 +15,9 @@ from numba import njit
 
 from ..run.artifacts import EDIT_TYPE
 
-EDIT_KINDS = ("line", "contamination", "email", "ip", "card", "phone", "key")
-"""Meaning of an edit's `kind`: 1 for the first. The last five are personal data and secrets."""
-LINE, CONTAMINATION, PII = 1, 2, 3
+EDIT_KINDS = ("line", "contamination", "email", "ip", "card", "phone", "key", "citation")
+"""Meaning of an edit's `kind`: 1 for the first. From the third to the seventh they are personal data and secrets."""
+LINE, CONTAMINATION, PII, CITATION = 1, 2, 3, 8
 PLUGIN = 255
 """Kind of what a plug-in changed."""
 

@@ -23,14 +23,14 @@ def make_text(rng: random.Random) -> Case:
 def scan(case: Case, folder: Path) -> str:
     """Signals of every text; edits that lie in it, in order, and whose result is UTF-8."""
     from fox1.pipeline.run.identity import SourceFile
-    from fox1.pipeline.signals.c4 import LINE_RULES
+    from fox1.pipeline.signals.c4 import LINE_EDITS
     from fox1.pipeline.signals.pii import KINDS
     from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, scanned_schema
     from fox1.pipeline.sources.rows import TEXT_SCHEMA
     from fox1.pipeline.text.edits import apply_edits, raw_span
 
     texts = json.loads(case.data)
-    edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_RULES),), True)
+    edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_EDITS),), True)
     settings = ScanSettings(edits=edits)
     n = len(texts)
     columns = [range(n), texts, ["Github"] * n, texts, texts, [0] * n]
@@ -124,12 +124,12 @@ def take_time(case: Case, folder: Path) -> str:
 
 def _scan_alone(text: pa.Array) -> None:
     from fox1.pipeline.run.identity import SourceFile
-    from fox1.pipeline.signals.c4 import LINE_RULES
+    from fox1.pipeline.signals.c4 import LINE_EDITS
     from fox1.pipeline.signals.pii import KINDS
     from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, scanned_schema
     from fox1.pipeline.sources.rows import TEXT_SCHEMA
 
-    edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_RULES),), True)
+    edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_EDITS),), True)
     settings = ScanSettings(edits=edits)
     columns = [pa.array([0], pa.int64()), text, ["Github"], [""], text.cast(pa.string()), [0]]
     arrays = [c if isinstance(c, pa.Array) else pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)]

@@ -45,6 +45,7 @@ UNITS = {
     "marks": "\u0301", "marks of two classes": "\u0301\u0323", "marks of many classes": "\u0301\u0323\u05b0\u0345\u0334",
     "marks that decompose": "\u0344\u0f73\u0f75", "letters with marks": "a\u0301", "script": "javascript\n",
     "lorem": "lorem ipsum ", "policy": "cookie policy\n", "pages": "http://x.y/a?b=c&", "escapes of a page": "http://x/%e",
+    "markers": "[1]", "brackets": "[", "open markers": "[12", "full stops and markers": ".[1][",
     "users": "http://@", "slashes": "/", "backslashes": "\\", "phrases": "a-b-", "colons of a page": "http://x:",
     "turns": "<start_of_turn>", "ends": "<eos>",
     "separators": "\x1d a", "beyond the tables": "\U000e0041", "private": "\U000f0000",
@@ -72,14 +73,16 @@ def kernels(document: str) -> Runs:
     s = segment(*text_buffers(text))
     index = index_of_items()
     models = quality.QualityModels(("web",), np.zeros((1, quality.BUCKETS), np.int16))
+    judged = c4.judge_lines(s)
     flags = np.full(len(s.line_start), 255, np.uint8)
     repeats = gopher.repetition_counts(s, 5)[1]
     return {
         "segment": lambda: segment(*text_buffers(text)),
         "quality counts": lambda: gopher.quality_counts(s),
         "repetition": lambda: gopher.repetition_counts(s, 5),
-        "lines": lambda: c4.line_counts(s),
+        "lines": lambda: c4.judge_lines(s),
         "dropped lines": lambda: c4.dropped_lines(s, flags, np.array([255], np.uint8)),
+        "citation markers": lambda: c4.kept_markers(s, judged, np.array([255], np.uint8)),
         "punctuation": lambda: fineweb.punctuation_counts(s),
         "encoded data": lambda: code.encoded_counts(s),
         "personal data": lambda: pii.find_pii(s),

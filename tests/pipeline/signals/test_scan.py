@@ -76,6 +76,31 @@ def test_lines_are_dropped_only_in_the_domains_the_recipe_names() -> None:
     assert scan(batch, ScanSettings(edits=EDITS)).column("edits").to_pylist() == [[]]
 
 
+def test_lines_that_are_judged_without_citation_markers_lose_them() -> None:
+    text = (
+        "The mill burnt down in 1788, it is said.[4]\nOld mill, side view\n"
+        "Few doubt it[citation needed]; none of them asked.[edit]\nIts ruin[5]"
+    )
+    batch = rows(text)
+    for rules, expected in (
+        (
+            ("no_terminal_punctuation", "few_words"),
+            "The mill burnt down in 1788, it is said.\nFew doubt it; none of them asked.\n",
+        ),
+        (
+            ("citations",),
+            text.replace("[4]", "").replace("[citation needed]", "").replace("[edit]", "").replace("[5]", ""),
+        ),
+        (("javascript", "policy"), text),
+    ):
+        signals = scan(batch, ScanSettings(edits=EditSettings(lines=(("web", rules),))))
+        assert apply_edits(batch.column("text"), signals.column("edits")).to_pylist() == [expected]
+    # What is personal data is replaced, not removed as a marker.
+    card = rows("She paid with this[4111111111111111].")
+    signals = scan(card, ScanSettings(edits=EditSettings((("card", "<card>"),), (("web", ("citations",)),))))
+    assert apply_edits(card.column("text"), signals.column("edits")).to_pylist() == ["She paid with this<card>."]
+
+
 def test_contamination_and_urls_are_columns() -> None:
     signals = scan(rows(f"Before {ITEM.upper()}", "clean", url="https://www.bad.com/x"))
     assert signals.column("contaminated").to_pylist() == [1, 0]

@@ -62,6 +62,26 @@ def duplicate_ngrams(words: list[str], n: int) -> int:
     return total
 
 
+CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+
+
+def split_words(text: str) -> list[str]:
+    return [t for t in text.split() if not all(map(is_invisible, t))]
+
+
+def failed(line: str) -> set[str]:
+    """The rules of C4 that a line fails, in the order of the code that made C4."""
+    bare, words = CITATION.sub("", line), folded_words(line)
+    rules = {
+        "long_word": any(len(w) > 1000 for w in line.split()),
+        "no_terminal_punctuation": not bare.endswith((".", "?", "!", '"')) or bare.endswith("..."),
+        "few_words": len(split_words(bare)) < 5,
+        "javascript": "javascript" in words,
+        "policy": has_policy(words),
+    }
+    return {name for name, fails in rules.items() if fails}
+
+
 def sentences(line: str) -> int:
     ends = list(re.finditer(r"[.!?][.!?\"')\]”’]*(?=[ \t]|$)|[。！？]", line))
     rest = line[ends[-1].end() :] if ends else line
@@ -81,15 +101,16 @@ def reference(text: str) -> dict[str, int]:
                 paragraphs.append([])
             paragraphs[-1].append(line.strip())
         empty = not line.strip()
-    split = [t for t in text.split() if not all(map(is_invisible, t))]
+    failures = [failed(line) for line in full]
+    n_sentences = [sentences(CITATION.sub("", line)) for line in full]
     ellipsis = [line.endswith(("…", "...")) for line in full]
     values = {
         "n_bytes": len(text.encode()),
         "n_chars": len(text),
         "n_words": len(words),
         "n_alpha_words": sum(letters(w) > 0 for w in words),
-        "n_split_words": len(split),
-        "n_alpha_split_words": sum(letters(t) > 0 for t in split),
+        "n_split_words": len(split_words(text)),
+        "n_alpha_split_words": sum(letters(t) > 0 for t in split_words(text)),
         "n_word_chars": sum(map(len, words)),
         "n_letters": letters(text),
         "n_digits": sum(unicodedata.category(c) == "Nd" for c in text),
@@ -108,13 +129,13 @@ def reference(text: str) -> dict[str, int]:
         "n_distinct_stop_words": len(set(folded) & set(STOP_WORDS)),
         "n_bullet_lines": sum(line[0] in "•‣●*-" for line in full),
         "n_ellipsis_lines": sum(ellipsis),
-        "n_terminal_lines": sum(
-            line.endswith(tuple(".!?\"'”’。！？")) and not e for line, e in zip(full, ellipsis, strict=True)
-        ),
-        "n_few_word_lines": sum(len(words_of(line)) < 3 for line in full),
-        "n_javascript_lines": sum("javascript" in folded_words(line) for line in full),
-        "n_policy_lines": sum(has_policy(folded_words(line)) for line in full),
-        "n_sentences": sum(map(sentences, full)),
+        "n_terminal_lines": sum("no_terminal_punctuation" not in f for f in failures),
+        "n_few_word_lines": sum("few_words" in f for f in failures),
+        "n_javascript_lines": sum("javascript" in f for f in failures),
+        "n_policy_lines": sum("policy" in f for f in failures),
+        "n_sentences": sum(n_sentences),
+        "n_c4_lines": failures.count(set()),
+        "n_c4_sentences": sum(n for n, f in zip(n_sentences, failures, strict=True) if not f),
         "n_punctuated_lines": sum(line[-1] in classes._STOPS for line in full),
         "n_short_lines": sum(len(line) <= 30 for line in full),
         "encoded_chars": encoded(text),
@@ -169,6 +190,35 @@ def test_the_reference_holds_on_large_text() -> None:
     assert {name: got[name] for name in expected} == expected
 
 
+LINES_OF_C4 = [
+    "The town was founded in 1523 by monks.[12]",
+    "Its walls fell. [3]",
+    "Nobody knows[citation needed] what came then.[edit][]",
+    "We waited for the others...[1]",
+    "We waited for the others..[1].",
+    "It ends with a word [7] here and now[8]",
+    "Four words stand here.",
+    "Four words[1] [2] stand here.",
+    "[edit] Five words stand here alone.",
+    "He said: 'That is all there is.'",
+    'He said: "That is all there is."',
+    "She asked: “Is that all there is?”",
+    "Is [[1]] what a reader would write?",
+    "Are [Edit] and [citation  needed] markers of a page?",
+    f"One {'x' * 1000} two three four.",
+    f"One {'x/' * 501} two three four.",
+    f"One {'é' * 1001}[1] two three four.",
+    "x" * 999 + " " + "y" * 1001 + ".",
+    "What follows is no digit [²] and this is one [٣].",
+]
+
+
+@pytest.mark.parametrize("line", LINES_OF_C4)
+def test_lines_are_judged_as_by_the_code_that_made_c4(line: str) -> None:
+    flag = c4.judge_lines(segments([line])).flags[0]
+    assert {name for k, name in enumerate(c4.LINE_RULES) if flag >> k & 1} == failed(line)
+
+
 def test_a_document_does_not_change_its_neighbours() -> None:
     texts = ["one two\none two\n", "the the\n", "", "one two\n", "漢字 " * 30]
     together = text_counts(segments(texts))
@@ -194,19 +244,34 @@ def test_counts_are_whole_where_the_arrays_are_capped(monkeypatch: pytest.Monkey
 
 
 @settings(max_examples=200, deadline=None)
-@given(TEXT, st.sets(st.sampled_from(c4.LINE_RULES)))
-def test_dropped_lines_are_whole_lines(text: str, rules: set[str]) -> None:
+@given(
+    st.lists(st.sampled_from(LINES_OF_C4) | TEXT, max_size=6).map("\n".join), st.sets(st.sampled_from(c4.LINE_EDITS))
+)
+def test_lines_are_dropped_whole_and_lose_their_markers(text: str, rules: set[str]) -> None:
     s = segments([text])
-    flags = c4.line_counts(s)[1]
-    bits = sum(1 << c4.LINE_RULES.index(r) for r in rules)
-    spans = c4.dropped_lines(s, flags, np.array([bits], np.uint8))
+    judged = c4.judge_lines(s)
+    bits = np.array([c4.bits_of(rules)], np.uint8)
+    spans = [*c4.dropped_lines(s, judged.flags, bits).tolist(), *c4.kept_markers(s, judged, bits).tolist()]
     data = text.encode()
     kept, at = b"", 0
-    for _, start, end in spans.tolist():
+    for _, start, end in sorted(spans):
+        assert at <= start
         kept, at = kept + data[at:start], end
-    judged = iter(flags.tolist())
-    left = [line for line in text.splitlines(keepends=True) if not line.strip() or not next(judged) & bits]
-    assert (kept + data[at:]).decode() == "".join(left)
+    lines = [line for line in text.splitlines(keepends=True) if not line.strip() or not failed(line.strip()) & rules]
+    if rules & {"citations", "no_terminal_punctuation", "few_words"}:
+        lines = [CITATION.sub("", line) for line in lines]
+    assert (kept + data[at:]).decode() == "".join(lines)
+
+
+def test_markers_belong_to_their_documents() -> None:
+    s = segments(["", "One two three four five.[1]\nNo end[2]", "", "One[3] two three four five."])
+    judged = c4.judge_lines(s)
+    rules = np.array([c4.bits_of(r) for r in ([], ["few_words"], [], ["javascript"])], np.uint8)
+    spans = c4.kept_markers(s, judged, rules)
+    assert [(d, bytes(s.text[a:b]).decode()) for d, a, b in spans.tolist()] == [(1, "[1]")]
+    rules[3] = c4.bits_of(["citations"])
+    spans = c4.kept_markers(s, judged, rules)
+    assert [(d, bytes(s.text[a:b]).decode()) for d, a, b in spans.tolist()] == [(1, "[1]"), (3, "[3]")]
 
 
 def identify(texts: list[str]) -> list[tuple[str, int]]:

@@ -58,6 +58,12 @@ GLUE = st.sampled_from(
         "0x4f, ",
         "\\u00e9" * 8,
         "A1b2" * 16,
+        "[1]",
+        ".[٣]",
+        "[edit]",
+        "[citation needed]",
+        ". [",
+        "[]",
     ]
 )
 TEXT = st.lists(
