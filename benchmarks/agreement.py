@@ -7,8 +7,9 @@ letter, what white space separates); fox1's is the threshold of `signals/ratios.
 both drop, only one drops, and the share decided alike.
 
 Where they differ by definition: spaCy counts punctuation as words and splits at apostrophes, fox1's words are runs of
-letters, digits and marks; datatrove's repetition joins words without spaces or takes an n-gram that occurs once for a top
-one; its lines are exact, fox1's stripped; its C4 sentences are spaCy's.
+letters, digits and marks; datatrove's duplicate n-grams leave out first copies and what overlaps them, its repetition
+joins words without spaces or takes an n-gram that occurs once for a top one; its lines are exact, fox1's stripped; its
+C4 sentences are spaCy's.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Repetition, all by characters as in the paper:
   duplicate lines, paragraphs   those that equal an earlier one of the document
   top n-gram, n = 2..4          characters of the n-gram that occurs most often (ties: the longest), times its
                                 occurrences; 0 where none occurs twice. Words are joined by one space.
-  duplicate n-grams, n = 5..10  from left to right, characters of the words of every n-gram that was seen before; its words
-                                are then passed over, so that no character is counted twice
+  duplicate n-grams, n = 5..10  characters of the words that stand in an n-gram which occurs more than once, its first copy
+                                too, each counted once wherever n-grams overlap
 
 An n-gram can only occur twice where both (n-1)-grams in it do. So each level looks at the positions the last one left:
 first all words, then fewer and fewer, and ten levels cost little more than one. Classes of equal n-grams are exact: a
@@ -100,8 +100,13 @@ def ends_in_ellipsis(text: np.ndarray, start: int, end: int) -> bool:
     return (a == 46 and b == 46 and c == 46) or (a == 0xE2 and b == 0x80 and c == 0xA6)
 
 
-def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def repetition_counts(s: Segments, ngram: int = 0, as_datatrove: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Repetition of every document, and the repeats among its `ngram`-grams.
+
+    Args:
+        as_datatrove: count the characters of duplicate n-grams as datatrove's `GopherRepetitionFilter` does, and so FineWeb:
+            from left to right those of every n-gram that was seen before, whose words are then passed over. First copies
+            and what overlaps them are not counted, so fewer documents exceed the same threshold.
 
     Returns:
         int64 [n, len(REPETITION_COUNTS)], and uint8 [words]: `REPEAT` where the n-gram that begins at a word equals an
@@ -109,7 +114,7 @@ def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarr
     """
     longest = int(np.max(np.diff(s.word_offsets))) if len(s.counts) else 0
     slots = 1 << max(6, (2 * longest - 1).bit_length())
-    words, repeats = _ngrams(s.word_offsets, s.word_hash, s.word_chars, ngram, slots)
+    words, repeats = _ngrams(s.word_offsets, s.word_hash, s.word_chars, ngram, as_datatrove, slots)
     return np.hstack(
         [_duplicate_lines(s.text, s.line_offsets, s.line_start, s.line_end, s.line_chars, s.line_opens), words]
     ), repeats
@@ -232,7 +237,7 @@ def _classify(
 
 @njit(cache=True, nogil=True)
 def _ngrams(
-    word_offsets: np.ndarray, word_hash: np.ndarray, word_chars: np.ndarray, ngram: int, slots: int
+    word_offsets: np.ndarray, word_hash: np.ndarray, word_chars: np.ndarray, ngram: int, as_datatrove: bool, slots: int
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(word_offsets) - 1
     out = np.zeros((n, 9), np.int64)
@@ -275,6 +280,11 @@ def _ngrams(
                 free = 0
                 for j in range(m):
                     at, slot = place[j], klass[j]
+                    if not as_datatrove:
+                        for k in range(max(at, free), at + level):
+                            total += word_chars[base + k]
+                        free = at + level
+                        continue
                     if at < free:
                         continue
                     # Seen before means: at a position that was not passed over. The sign of `first` notes it.

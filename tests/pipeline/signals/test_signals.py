@@ -14,7 +14,7 @@ import pytest
 from fox1.pipeline.signals import c4, code, contamination, language, quality, urls
 from fox1.pipeline.signals import unicode as classes
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
-from fox1.pipeline.signals.gopher import STOP_WORDS
+from fox1.pipeline.signals.gopher import DUPLICATE_NGRAMS, REPETITION_COUNTS, STOP_WORDS, repetition_counts
 from fox1.pipeline.signals.ratios import SIGNALS
 from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
@@ -49,17 +49,11 @@ def top_ngram(words: list[str], n: int) -> int:
 
 
 def duplicate_ngrams(words: list[str], n: int) -> int:
-    seen: set[tuple[str, ...]] = set()
-    i = total = 0
-    while i + n <= len(words):
-        gram = tuple(words[i : i + n])
-        if gram in seen:
-            total += sum(map(len, gram))
-            i += n
-        else:
-            seen.add(gram)
-            i += 1
-    return total
+    """Gopher: characters of the words in any n-gram that occurs more than once, each once."""
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    found = Counter(grams)
+    inside = {i + k for i, gram in enumerate(grams) if found[gram] > 1 for k in range(n)}
+    return sum(len(words[i]) for i in inside)
 
 
 CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
@@ -178,6 +172,25 @@ def test_repetition_equals_the_reference(words: list[str]) -> None:
     got, text = counts_of(" ".join(words)), reference(" ".join(words))
     for name in (n for n in text if "gram" in n):
         assert got[name] == text[name], (name, words)
+
+
+def test_first_copies_and_overlaps_are_of_duplicate_ngrams() -> None:
+    once = "we sell fine red wine".split()
+    assert counts_of(" ".join(once * 2))["duplicate_5gram_chars"] == 2 * len("".join(once))
+    # Its 5-grams overlap, and all of them occur again.
+    assert counts_of("a b a b a b a b a")["duplicate_5gram_chars"] == 9
+    assert counts_of("a b c d e f g")["duplicate_5gram_chars"] == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["aa", "bb", "Cc"]), max_size=120))
+def test_duplicates_can_be_counted_as_datatrove_does(words: list[str]) -> None:
+    from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate
+
+    counts = dict(zip(REPETITION_COUNTS, repetition_counts(segments([" ".join(words)]), 0, True)[0][0], strict=True))
+    for n in DUPLICATE_NGRAMS:
+        # It joins words without spaces, which is no matter where all are as long.
+        assert counts[f"duplicate_{n}gram_chars"] == find_all_duplicate([w.lower() for w in words], n)
 
 
 def test_the_reference_holds_on_large_text() -> None:
