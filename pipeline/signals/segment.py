@@ -5,7 +5,8 @@
 Definitions on which every signal is based:
   word       a maximal run of word characters (letters, digits, underscore, and the marks after them); in unspaced scripts
              every letter or digit starts one. Its hash is of the case-folded code points. Invisible characters (soft
-             hyphens, joiners, zero-width spaces, variation selectors, direction marks) part no word and are none of it.
+             hyphens, joiners, zero-width spaces, fillers, variation selectors, direction marks) part no word and are
+             none of it.
   signs      symbols between the words of a line of code or a formula, which only shingles look at: such a line holds an
              operator (unicode.py says which), or one of * / % & by itself between spaces. Quotes, commas, points, the
              `>` before quoted lines, and all symbols of other lines are no signs.

@@ -27,18 +27,29 @@ TABLE_SIZE = 0x32000
 TAGS = (0xE0000, 0xE1000)
 """Tags and variation selectors, beyond the tables: all of them invisible."""
 
-_INVISIBLE_MARKS = (0x034F, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, *range(0xFE00, 0xFE10))
-"""Marks that are ignorable by default (joiners, inherent vowels, variation selectors), as characters of category Cf are."""
+_INVISIBLE = (
+    # Characters with the Unicode property Default_Ignorable_Code_Point (DerivedCoreProperties.txt), as (first, last): soft
+    # hyphens, joiners, fillers, inherent vowels, direction marks, variation selectors, and places kept for more of them.
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A),
+)  # fmt: skip
 
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Myanmar
     (0x1780, 0x17FF),  # Khmer
+    (0x3005, 0x3007),  # ideographic iteration mark and zero
     (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),  # small Katakana
     (0x3400, 0x4DBF),  # CJK extension A
     (0x4E00, 0x9FFF),  # CJK
+    (0xA9E0, 0xA9FF),  # Myanmar, extended
+    (0xAA60, 0xAA7F),  # Myanmar, extended
     (0xF900, 0xFAFF),  # CJK compatibility
-    (0x20000, 0x31FFF),  # CJK extensions B to H
+    (0xFF66, 0xFF9F),  # Katakana of half width
+    (0x1AFF0, 0x1B16F),  # Kana, extended
+    (0x20000, 0x31FFF),  # CJK extensions B to I
 )
 
 
@@ -62,14 +73,16 @@ def _tables() -> Arrays:
     classes = np.zeros(TABLE_SIZE, np.uint16)
     folded = np.zeros(TABLE_SIZE, np.uint32)
     second = set()
+    invisible = {cp for first, last in _INVISIBLE for cp in range(first, last + 1)}
     for cp in range(TABLE_SIZE):
         if 0xD800 <= cp < 0xE000:
             continue
         char = chr(cp)
         category = unicodedata.category(char)
+        flags = INVISIBLE if cp in invisible else 0
         if category == "Cn":
+            classes[cp] = flags
             continue
-        flags = 0
         if char.isspace():
             flags |= SPACE
         if len(f"a{char}b".splitlines()) > 1:
@@ -78,12 +91,12 @@ def _tables() -> Arrays:
             flags |= MATH
         if char in _STOPS:
             flags |= STOP
-        if category[0] == "L":
+        if category[0] == "L" and not flags & INVISIBLE:
             flags |= LETTER
         if category == "Nd":
             flags |= DIGIT
-        if category == "Cf" or cp in _INVISIBLE_MARKS:
-            flags |= INVISIBLE
+        if flags & INVISIBLE:
+            pass
         elif category[0] == "M":
             flags |= MARK
         elif char.isalnum() or char == "_":

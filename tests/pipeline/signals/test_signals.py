@@ -28,7 +28,7 @@ def counts_of(text: str) -> dict[str, int]:
 
 
 def letters(text: str) -> int:
-    return sum(unicodedata.category(c)[0] == "L" for c in text)
+    return sum(unicodedata.category(c)[0] == "L" and not is_invisible(c) for c in text)
 
 
 def duplicates(items: list[tuple[str, int]]) -> tuple[int, int]:
@@ -434,6 +434,10 @@ def test_invisible_characters_part_no_words() -> None:
         .replace("orchard", "orch\U000e0041ard")
     )
     assert hits([hidden, f"\ufeff{hidden}"], [ITEM]).document.tolist() == [0, 1]
+    fillers = (
+        ITEM.replace("basket", "bas\u3164ket").replace("apples", "\u1160app\uffa0les\u206f").replace("old", "o\u2065ld")
+    )
+    assert hits([fillers, fillers.replace("\u3164", "\ufff9")], [ITEM]).document.tolist() == [0]
     counts = counts_of("می\u200cخواهم ❤\ufe0f co\u00adop 👨\u200d👩")
     assert counts["n_words"] == counts["n_alpha_words"] == 2 and counts["max_word_chars"] == 7
 

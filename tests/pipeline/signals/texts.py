@@ -58,6 +58,11 @@ GLUE = st.sampled_from(
         "0x4f, ",
         "\\u00e9" * 8,
         "A1b2" * 16,
+        "\u3164",
+        "\u115f",
+        "\u0600",
+        "\ufff9",
+        "ｱﾞ々",
         "[1]",
         ".[٣]",
         "[edit]",
@@ -80,14 +85,15 @@ def is_mark(char: str) -> bool:
 
 
 def is_invisible(char: str) -> bool:
-    known = unicodedata.category(char) == "Cf" or ord(char) in classes._INVISIBLE_MARKS
-    return 0xE0000 <= ord(char) < 0xE1000 or (known and ord(char) < classes.TABLE_SIZE)
+    known = (*classes._INVISIBLE, (classes.TAGS[0], classes.TAGS[1] - 1))
+    return any(first <= ord(char) <= last for first, last in known)
 
 
 def begins_word(char: str) -> bool:
     if ord(char) >= classes.TABLE_SIZE:
         return not is_invisible(char)
-    return unicodedata.category(char) != "Cn" and not is_mark(char) and (char.isalnum() or char == "_")
+    hidden = unicodedata.category(char) == "Cn" or is_mark(char) or is_invisible(char)
+    return not hidden and (char.isalnum() or char == "_")
 
 
 def alone(char: str) -> bool:
