@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from fox1.trainer.checkpoints.export import TokenizerFacts, config_json, read_exported, to_llama
+from fox1.trainer.checkpoints.export import TokenizerFacts, read_exported, to_llama
+from fox1.trainer.checkpoints.llama_config import config_json
 from fox1.trainer.evaluate.evaluate import PUBLISHED_MEMORY_MIB, PUBLISHED_TOKENS_PER_SECOND
 from fox1.trainer.evaluate.generate import generate
 from fox1.trainer.model.model import Fox1

@@ -136,7 +136,7 @@ def export_command(
     """
     from ..trainer.checkpoints.export import export
 
-    parameters = export(checkpoint, folder, dtype, tokenizer)
+    parameters = export(checkpoint, folder, dtype, tokenizer, lambda line: say(line, sys.stderr))
     say(f"{folder}: {parameters:,} parameters in {dtype}")
 
 

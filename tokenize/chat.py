@@ -86,6 +86,12 @@ def rendered(text: str, template: Template) -> str:
     return "".join(literal.sub(" ", said).join(around.get(role, ("", ""))) for role, said in turns_of(text))
 
 
+def closing_pieces(template: Template) -> list[str]:
+    """What may end the assistant's turns in a template, by its form; the first one that a model has a piece for does."""
+    after = next((after for role, _, after in template if role == LEARNED), "")
+    return _PIECE.findall(after)
+
+
 @dataclass(frozen=True)
 class EncodedChats:
     """The ids of a batch of conversations, and which of them are trained on."""

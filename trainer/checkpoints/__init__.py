@@ -6,4 +6,6 @@ Out: checkpoint folders that are whole or absent, verified before they are read,
     checkpoint.py  the manifest; saving, publishing, pruning and loading
     reader.py      reads what torch wrote without running anything that a file names
     export.py      to and from `LlamaForCausalLM`; the tokenizer kept beside the checkpoints
+    llama_config.py        its config.json: written, and read if it describes a Fox-1
+    exported_tokenizer.py  its tokenizer.json, compared with the SentencePiece model; its chat template
 """

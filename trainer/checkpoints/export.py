@@ -2,6 +2,7 @@
 
 Here, queries, keys and values are one matrix, and so are gate and up; there they are separate. RoPE has the half-split
 layout on both sides, so no rows move. The tied embedding is written once. Special ids are those of the tokenizer.
+`llama_config.py` has the config, `exported_tokenizer.py` the tokenizer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from ...storage.wording import first_line, printable
 from ..model.model import Fox1
 from ..settings import ModelSettings
 from .checkpoint import TrainingProgress, checkpoints, load_weights, read_manifest, refuse_run, verify, write_whole
+from .exported_tokenizer import end_ids, imported_template, tokenizer_files
+from .llama_config import config_json, model_settings, special_ids
 from .reader import contents
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -49,12 +52,23 @@ class TokenizerFacts:
     chat: tuple[tuple[str, str, str], ...] = ()
     add_bos: bool = True
     """In training, documents began with bos."""
+    template: str = ""
+    """The chat template of an imported model, as `transformers` renders it; empty: `chat` is all there is."""
+    stops: tuple[int, ...] = ()
+    """Further ids that end what an imported model writes."""
 
     def check(self, vocab_size: int) -> None:
         """Raise ValueError for ids that a model of `vocab_size` pieces does not have."""
         for name in ("pad", "eos", "bos"):
             if not 0 <= getattr(self, name) < vocab_size:
                 raise ValueError(f"the id of {name} is {getattr(self, name)}, and the model has {vocab_size} pieces")
+        if wrong := [i for i in self.stops if not 0 <= i < vocab_size]:
+            raise ValueError(f"an id that ends a text is {wrong[0]}, and the model has {vocab_size} pieces")
+
+    def to_json(self) -> str:
+        """The contents of the file `FACTS`; what only an imported model has is left out where there is none."""
+        values = {k: v for k, v in asdict(self).items() if v or k not in ("template", "stops")}
+        return json.dumps(values, indent=1) + "\n"
 
     @property
     def prefix(self) -> int:
@@ -72,7 +86,7 @@ def keep_tokenizer(run: Path, out: Path, facts: TokenizerFacts) -> None:
     model = named(run, f"prepare/{TOKENIZER}", own=1)
     if model.exists():
         _keep(out / TOKENIZER, model.read_bytes())
-    _keep(out / FACTS, (json.dumps(asdict(facts), indent=1) + "\n").encode())
+    _keep(out / FACTS, facts.to_json().encode())
 
 
 def _keep(path: Path, data: bytes) -> None:
@@ -212,46 +226,31 @@ def from_llama(state: dict[str, Tensor], s: ModelSettings) -> dict[str, Tensor]:
     return out
 
 
-def config_json(s: ModelSettings, vocab_size: int, ids: TokenizerFacts, dtype: str) -> dict[str, Any]:
-    """`config.json` of the exported model."""
-    rope = {"rope_type": "default", "rope_theta": s.rope_theta}
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": vocab_size,
-        "hidden_size": s.hidden,
-        "intermediate_size": s.intermediate,
-        "num_hidden_layers": s.layers,
-        "num_attention_heads": s.heads,
-        "num_key_value_heads": s.kv_heads,
-        "head_dim": s.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": s.max_positions,
-        "rms_norm_eps": s.norm_eps,
-        "initializer_range": s.init_std,
-        "rope_theta": s.rope_theta,
-        "rope_parameters": rope,
-        "tie_word_embeddings": True,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "pad_token_id": ids.pad,
-        "bos_token_id": ids.bos,
-        "eos_token_id": ids.eos,
-        "torch_dtype": {"bf16": "bfloat16", "fp32": "float32"}[dtype],
-    }
+def _unsaid(line: str) -> None:
+    """Print nothing."""
 
 
-def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path | None = None) -> int:
+def export(
+    checkpoint: Path,
+    folder: Path,
+    dtype: str = "bf16",
+    tokenizer: Path | None = None,
+    warn: Callable[[str], None] = _unsaid,
+) -> int:
     """Write a checkpoint as a folder for `transformers` and vLLM; the number of parameters.
 
     Args:
         dtype: a name in `DTYPES`.
         tokenizer: the SentencePiece model, if there is none beside the checkpoints.
+        warn: gets a line where something could not be checked.
 
     Raises:
-        ValueError: there is no such checkpoint or dtype, or no tokenizer to take ids from.
+        ValueError: there is no such checkpoint or dtype, no tokenizer to take ids from, or one that `transformers` would give
+            other ids for; nothing is written then.
     """
     from safetensors.torch import save_file
+
+    from ...tokenize.model import load
 
     root = newest(checkpoint).parent
     model, ids = load_checkpoint(checkpoint)
@@ -262,15 +261,18 @@ def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path 
         raise ValueError(f"no tokenizer at {source}; give the run's with --tokenizer RUN/prepare/{TOKENIZER}")
     if dtype not in DTYPES:
         raise ValueError(f"--dtype {dtype}: choose {' or '.join(DTYPES)}")
+    if folder.is_dir() and checkpoints(folder):
+        raise ValueError(f"{folder} holds checkpoints, with a {FACTS} of their own; export into another folder")
+    tokenizer_json = tokenizer_files(source, ids, warn)
+    ends = end_ids(load(source), ids)
     folder.mkdir(parents=True, exist_ok=True)
     state = to_llama(model.state_dict(), model.settings)
     weights = {name: value.to(DTYPES[dtype]).contiguous() for name, value in state.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    generation = {"pad_token_id": ids.pad, "bos_token_id": ids.bos, "eos_token_id": ids.eos, "do_sample": False}
     values = {
-        "config.json": config_json(model.settings, model.vocab_size, ids, dtype),
-        "generation_config.json": generation,
-        "tokenizer_config.json": _tokenizer_config(source, ids),
+        "config.json": config_json(model.settings, model.vocab_size, ids, dtype, ends),
+        "generation_config.json": {**special_ids(ids, ends), "do_sample": False},
+        **tokenizer_json,
     }
     for name, value in values.items():
         (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
@@ -278,46 +280,6 @@ def export(checkpoint: Path, folder: Path, dtype: str = "bf16", tokenizer: Path 
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
     shutil.copyfile(source, folder / TOKENIZER)
     return sum(p.numel() for p in model.parameters())
-
-
-def _tokenizer_config(model: Path, ids: TokenizerFacts) -> dict[str, Any]:
-    from ...tokenize.model import load
-
-    processor = load(model)
-    pieces = {n: processor.id_to_piece(i) for n, i in (("pad", ids.pad), ("bos", ids.bos), ("eos", ids.eos))}
-    config: dict[str, Any] = {
-        "tokenizer_class": "GemmaTokenizer",
-        "add_bos_token": ids.add_bos,
-        "add_eos_token": False,
-        "clean_up_tokenization_spaces": False,
-        **{f"{name}_token": piece for name, piece in pieces.items()},
-        "unk_token": processor.id_to_piece(processor.unk_id()),
-    }
-    if ids.chat:
-        config["chat_template"] = jinja_template(ids.chat, ids.add_bos)
-    return config
-
-
-def jinja_template(chat: tuple[tuple[str, str, str], ...], add_bos: bool = True) -> str:
-    """The chat template in the form that `transformers` renders."""
-    quoted = {
-        role: (json.dumps(before, ensure_ascii=False), json.dumps(after, ensure_ascii=False))
-        for role, before, after in chat
-    }
-    branches = "".join(
-        f"{{%- {'if' if k == 0 else 'elif'} message['role'] == '{role}' -%}}"
-        f"{{{{- {before} + message['content'] + {after} -}}}}"
-        for k, (role, (before, after)) in enumerate(quoted.items())
-    )
-    answer = quoted.get("assistant", ('""', '""'))[0]
-    return (
-        ("{{- bos_token -}}" if add_bos else "")
-        + "{%- for message in messages -%}"
-        + branches
-        + "{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{- "
-        + answer
-        + " -}}{%- endif -%}"
-    )
 
 
 def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox1, TokenizerFacts]:
@@ -329,12 +291,8 @@ def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox
     config = _read_config(folder / "config.json")
     if not config:
         raise ValueError(f"{folder} has no config.json; give the folder of a model for `transformers`")
-    if config.get("model_type") != "llama" or not config.get("tie_word_embeddings"):
-        raise ValueError(
-            f"{folder}/config.json is not that of a Llama with tied embeddings; no other model can be imported"
-        )
     try:
-        settings, vocab_size = _model_settings(config), typed(int, config.get("vocab_size"), "vocab_size")
+        settings, vocab_size = model_settings(config), typed(int, config.get("vocab_size"), "vocab_size")
         settings.check(vocab_size)
     except ValueError as error:
         raise ValueError(f"{folder}/config.json does not describe a model that can be imported: {error}") from None
@@ -412,45 +370,34 @@ def _llama_shapes(settings: ModelSettings, vocab_size: int) -> Shapes:
     return {name: tuple(weight.shape) for name, weight in to_llama(weights, settings).items()}
 
 
-def _model_settings(config: dict[str, Any]) -> ModelSettings:
-    """The shape of the model that a `config.json` describes."""
-    rope = typed(dict[str, Any], config.get("rope_parameters") or {}, "rope_parameters")
-
-    def number(name: str) -> int:
-        return typed(int, config.get(name), name)
-
-    heads = number("num_attention_heads")
-    return ModelSettings(
-        number("num_hidden_layers"),
-        number("hidden_size"),
-        number("intermediate_size"),
-        heads,
-        number("num_key_value_heads"),
-        number("head_dim") if config.get("head_dim") else number("hidden_size") // max(heads, 1),
-        number("max_position_embeddings"),
-        typed(float, rope.get("rope_theta") or config.get("rope_theta", 10_000.0), "rope_theta"),
-        typed(float, config.get("rms_norm_eps"), "rms_norm_eps"),
-        typed(float, config.get("initializer_range", 0.02), "initializer_range"),
-    )
-
-
 def _exported_facts(folder: Path, config: dict[str, Any]) -> TokenizerFacts:
     """Special ids of an exported folder, and whether its texts begin with bos."""
     # A released config may have other ids than its tokenizer (Fox-1's has bos 1 and eos 2): the tokenizer is right.
-    source = folder / TOKENIZER
+    source, ends = folder / TOKENIZER, _ends(folder, config)
     if source.exists():
         from ...tokenize.model import load, specials
 
         found = specials(load(source))
         ids = TokenizerFacts(found.pad, found.eos, found.bos)
     else:
-        eos, bos = config.get("eos_token_id"), config.get("bos_token_id")
-        if type(eos) is not int or type(bos) is not int:
-            raise ValueError(f"{folder}/config.json has no single eos_token_id and bos_token_id; add a {TOKENIZER}")
+        eos, bos = ends[0] if ends else None, config.get("bos_token_id")
+        if eos is None or type(bos) is not int:
+            raise ValueError(f"{folder}/config.json has no eos_token_id or no bos_token_id; add a {TOKENIZER}")
         pad = config.get("pad_token_id")
         ids = TokenizerFacts(pad if type(pad) is int and pad >= 0 else 0, eos, bos)
-    add_bos = _read_config(folder / "tokenizer_config.json").get("add_bos_token", True)
-    return replace(ids, add_bos=bool(add_bos))
+    said = _read_config(folder / "tokenizer_config.json")
+    return replace(
+        ids,
+        add_bos=bool(said.get("add_bos_token", True)),
+        template=imported_template(folder, said),
+        stops=tuple(i for i in ends if i != ids.eos),
+    )
+
+
+def _ends(folder: Path, config: dict[str, Any]) -> list[int]:
+    """The ids that end what an exported model writes, as its configs name them: one or several."""
+    value = _read_config(folder / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    return [i for i in (value if isinstance(value, list) else [value]) if type(i) is int]
 
 
 def import_model(folder: Path, out: Path) -> int:
@@ -466,5 +413,5 @@ def import_model(folder: Path, out: Path) -> int:
         write_whole(out, model, TrainingProgress(), {"model": asdict(model.settings)}, model.vocab_size)
         if (folder / TOKENIZER).exists():
             _keep(out / TOKENIZER, (folder / TOKENIZER).read_bytes())
-        _keep(out / FACTS, (json.dumps(asdict(ids), indent=1) + "\n").encode())
+        _keep(out / FACTS, ids.to_json().encode())
     return sum(p.numel() for p in model.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -116,9 +116,9 @@ def score(model: Fox1, context: Tensor, continuations: list[list[int]], cache: C
 
 
 def generate(
-    model: Fox1, prompt: list[int], max_tokens: int, eos: int = -1, sampling: Sampling | None = None
+    model: Fox1, prompt: list[int], max_tokens: int, ends: Collection[int] = (), sampling: Sampling | None = None
 ) -> Iterator[int]:
-    """Ids that follow a prompt, one by one: at most `max_tokens`, and up to `eos`, which is left out.
+    """Ids that follow a prompt, one by one: at most `max_tokens`, and up to one of `ends`, which is left out.
 
     Raises:
         ValueError: the prompt is empty, or leaves no position of the model free.
@@ -134,7 +134,7 @@ def generate(
     for _ in range(max_tokens):
         logits = next_logits(model, tokens, cache)
         token = _choose(logits, sampling, generator)
-        if token == eos:
+        if token in ends:
             return
         yield token
         tokens = torch.tensor([token], device=device)

@@ -106,7 +106,7 @@ class HarnessModel(TemplateLM):
             most = int(options.get("max_gen_toks", 256))
             ids = self.tok_encode(context)[-(self._room - most) :]
             text, pieces = "", []
-            for token in generate(self._model.model, ids, most, self._model.ids.eos):
+            for token in generate(self._model.model, ids, most, self._model.ends):
                 pieces.append(token)
                 text = self._model.encoder.decode(pieces).decode(errors="replace")
                 if any(stop in text for stop in until):

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 from ...tokenize.encode import Encoder
+from ...tokenize.model import load
 from ..checkpoints.export import DTYPES, FACTS, TOKENIZER, TokenizerFacts, load_checkpoint, newest, read_exported
+from ..checkpoints.exported_tokenizer import end_ids
 from ..model.model import Fox1
 from .generate import Sampling, generate
 
@@ -21,6 +23,8 @@ class TextModel:
     model: Fox1
     encoder: Encoder
     ids: TokenizerFacts
+    ends: frozenset[int]
+    """Ids that end what the model writes: eos, and what ends a turn of its chat template."""
 
     def complete(self, text: str, max_tokens: int, sampling: Sampling) -> Iterator[str]:
         """The continuation of a text, token by token; a character is held back until all its bytes are there."""
@@ -29,7 +33,7 @@ class TextModel:
         prompt = [*self.ids.opening, *self.encoder.encode(pa.array([text], pa.large_string())).ids.tolist()]
         prompt = prompt or [self.ids.prefix]
         held = b""
-        for token in generate(self.model, prompt, max_tokens, self.ids.eos, sampling):
+        for token in generate(self.model, prompt, max_tokens, self.ends, sampling):
             held += self.encoder.decode([token])
             try:
                 shown = held.decode()
@@ -75,4 +79,4 @@ def open_model(folder: Path, dtype: str = "") -> TextModel:
         raise ValueError(
             f"{tokenizer} has {encoder.vocab_size:,} pieces, and the model {model.vocab_size:,}; put the model's own there"
         )
-    return TextModel(model.to(device, wanted), encoder, ids)
+    return TextModel(model.to(device, wanted), encoder, ids, frozenset(end_ids(load(tokenizer), ids)))

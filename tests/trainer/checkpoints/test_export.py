@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from fox1.commands.app import app
+from fox1.tokenize import fast_tokenizer
 from fox1.tokenize.chat import TEMPLATES, compose, rendered
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import load
@@ -27,6 +29,7 @@ from fox1.trainer.checkpoints.export import (
     to_llama,
 )
 from fox1.trainer.evaluate.generate import Cache, Sampling, generate, next_logits
+from fox1.trainer.evaluate.text_model import open_model
 from fox1.trainer.model.model import Fox1
 from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings, Options
 from fox1.trainer.train import train as run_training
@@ -37,6 +40,8 @@ from tests.trainer.model.test_model import documents
 
 SHAPE = ModelSettings(layers=3, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=16, max_positions=96)
 IDS = TokenizerFacts(0, 1, 2, TEMPLATES["gemma"])
+ENDS = [1, 5]
+"""eos, and what ends a turn of the template, in the tokenizer below."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def test_transformers_loads_it_with_equal_logits(made: tuple[Fox1, Path], export
         expected = theirs(tokens[None]).logits[0]
         found = made[0].logits(tokens, documents([70]))
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
-    assert (theirs.config.bos_token_id, theirs.config.eos_token_id, theirs.config.pad_token_id) == (2, 1, 0)
+    assert (theirs.config.bos_token_id, theirs.config.eos_token_id, theirs.config.pad_token_id) == (2, ENDS, 0)
     assert theirs.get_input_embeddings().weight.data_ptr() == theirs.get_output_embeddings().weight.data_ptr()
 
 
@@ -96,8 +101,8 @@ def test_greedy_generation_equals_transformers_token_by_token(
     theirs = transformers.AutoModelForCausalLM.from_pretrained(exported)
     prompt = torch.randint(4, 370, (length,), generator=torch.Generator().manual_seed(length))
     expected = theirs.generate(prompt[None], max_new_tokens=40, do_sample=False)[0, length:].tolist()
-    found = list(generate(made[0], prompt.tolist(), 40, eos=1))
-    assert found == [t for t in expected if t != 1] and len(set(found)) > 3
+    found = list(generate(made[0], prompt.tolist(), 40, ENDS))
+    assert found == [t for t in expected if t not in ENDS] and len(set(found)) > 3
 
 
 def test_the_cache_gives_the_logits_of_the_whole_sequence(made: tuple[Fox1, Path]) -> None:
@@ -126,13 +131,18 @@ def test_sampling_follows_its_seed_and_its_nucleus(made: tuple[Fox1, Path]) -> N
 def test_there_and_back_is_the_same_model(made: tuple[Fox1, Path], exported: Path, tmp_path: Path) -> None:
     assert import_model(exported, tmp_path / "back") == sum(p.numel() for p in made[0].parameters())
     back, ids = load_checkpoint(tmp_path / "back")
-    assert back.settings == SHAPE and ids == replace(IDS, chat=())
+    template = json.loads((exported / "tokenizer_config.json").read_text())["chat_template"]
+    assert back.settings == SHAPE and ids == replace(IDS, chat=(), template=template, stops=(5,))
     for name, value in made[0].state_dict().items():
         assert torch.equal(back.state_dict()[name], value), name
     again, _ = read_exported(exported)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), back.parameters(), strict=True))
     with pytest.raises(ValueError, match="already has checkpoints"):
         import_model(exported, tmp_path / "back")
+    # Exported again, it is the same folder.
+    export(tmp_path / "back", tmp_path / "again", "fp32")
+    for file in sorted(exported.iterdir()):
+        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_names_and_shapes_of_the_full_model_are_those_of_llama() -> None:
@@ -160,6 +170,65 @@ def test_the_exported_tokenizer_is_the_run_s(chat_tokenizer: Path, exported: Pat
     assert shown == "<bos>" + rendered(compose(turns), TEMPLATES["gemma"])
     prompt = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert prompt == shown + "<start_of_turn>model\n"
+
+
+def test_an_answer_ends_where_its_turn_does(exported: Path, made: tuple[Fox1, Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    assert tokenizer.convert_ids_to_tokens(ENDS) == ["<eos>", "<end_of_turn>"]
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((exported / name).read_text())["eos_token_id"] == ENDS
+    assert open_model(exported).ends == open_model(made[1]).ends == frozenset(ENDS)
+
+
+def test_a_template_refuses_a_role_that_it_does_not_have(exported: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    with pytest.raises(Exception, match="no role developer; its roles are system, user, assistant, tool"):
+        tokenizer.apply_chat_template([{"role": "developer", "content": "Be brief."}], tokenize=False)
+
+
+@pytest.mark.parametrize("form", ["file", "named"])
+def test_an_imported_model_keeps_its_template_and_its_ends(exported: Path, tmp_path: Path, form: str) -> None:
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}"
+    theirs = tmp_path / "theirs"
+    shutil.copytree(exported, theirs)
+    config = json.loads((theirs / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    if form == "file":
+        (theirs / "chat_template.jinja").write_text(template)
+    else:
+        config["chat_template"] = [{"name": "default", "template": template}, {"name": "rag", "template": "x"}]
+    (theirs / "tokenizer_config.json").write_text(json.dumps(config))
+    generation = json.loads((theirs / "generation_config.json").read_text())
+    (theirs / "generation_config.json").write_text(json.dumps({**generation, "eos_token_id": [1, 9, 7]}))
+    import_model(theirs, tmp_path / "ckpt")
+    export(tmp_path / "ckpt", tmp_path / "again", "fp32")
+    assert json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())["chat_template"] == template
+    assert json.loads((tmp_path / "again" / "generation_config.json").read_text())["eos_token_id"] == [1, 9, 7]
+
+
+def test_an_export_says_what_it_could_not_compare(
+    made: tuple[Fox1, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    said: list[str] = []
+    export(made[1], tmp_path / "model", "fp32", warn=said.append)
+    assert len(said) == 1 and "was not compared with the SentencePiece model" in said[0]
+    assert (tmp_path / "model" / "tokenizer.json").exists()
+
+
+def test_a_tokenizer_with_other_ids_is_refused_before_anything_is_written(
+    made: tuple[Fox1, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tokenizers")
+    monkeypatch.setattr(fast_tokenizer, "_merges", lambda pieces: [])
+    with pytest.raises(ValueError, match=r"cannot be exported for `transformers`: `tokenizers` encodes .* as \["):
+        export(made[1], tmp_path / "model", "fp32")
+    assert not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="holds checkpoints"):
+        export(made[1], made[1], "fp32")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +259,7 @@ def test_a_trained_model_is_exported_and_continues_a_text(run: Path, tmp_path: P
     done = invoke(app, ["export", str(tmp_path / "ckpt"), str(tmp_path / "out")])
     assert done.exit_code == 0 and "in bf16" in done.output, done.output
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (2, 1, 0)
+    assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (2, [1, 5], 0)
     assert "chat_template" in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
     for source in ("ckpt", "out"):
         done = invoke(app, ["generate", str(tmp_path / source), "The fox", "--tokens", "5"])
