@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .pipeline.engine.engine import Engine
 from .pipeline.engine.fork_server import Server, runs_here
 from .pipeline.engine.on_ray import ray_session
+from .pipeline.engine.origin import origin_of
 from .pipeline.engine.pool import pool_session
 from .pipeline.engine.records import record_run
 from .pipeline.engine.tasks import Executor, InProcess, Progress, Silent
@@ -81,6 +82,7 @@ def curate(
     in_process: bool = False,
     ray: bool = False,
     against: str | Path | None = None,
+    from_run: str | Path | None = None,
     memory: int = 1 << 30,
     allow_private_hosts: bool = False,
     progress: Progress | None = None,
@@ -98,6 +100,7 @@ def curate(
         in_process: run in one process. The bytes are the same.
         ray: run on Ray on this machine, in place of the pool.
         against: a finished run; documents that duplicate one of its are dropped.
+        from_run: another run; what it has finished and still holds for this one is taken from it, which leaves it as it is.
         memory: bytes that one task of dedupe may use; no result depends on it.
         allow_private_hosts: URL lists and redirects may lead to addresses that are not public.
         progress: receives the begin and end of stages and tasks; None: nothing does.
@@ -118,6 +121,7 @@ def curate(
         in_process=in_process,
         ray=ray,
         against=against,
+        from_run=from_run,
         memory=memory,
         allow_private_hosts=allow_private_hosts,
         progress=progress,
@@ -134,6 +138,7 @@ def curate_resolved(
     in_process: bool = False,
     ray: bool = False,
     against: str | Path | None = None,
+    from_run: str | Path | None = None,
     memory: int = 1 << 30,
     allow_private_hosts: bool = False,
     progress: Progress | None = None,
@@ -156,14 +161,22 @@ def curate_resolved(
             raise ValueError(
                 f"--out {paths.root} lies within the data of {source.corpus} ({root}); give the run another folder"
             )
-    lease.claim(paths.root, lease.RUN)
-    with session(address, workers, in_process, ray, server) as executor:
-        engine = Engine(paths, executor, progress or Silent(), memory)
+    other = origin_of(store.open_root(from_run), paths.root) if from_run else nullcontext()
+    with other as origin, session(address, workers, in_process, ray, server) as executor:
+        lease.claim(paths.root, lease.RUN)
+        engine = Engine(paths, executor, progress or Silent(), memory, origin)
         cores = executor.cores
         keep_lists(recipe.mapping, paths.root)
         summary = run_stages(settings, engine, chosen, run_files(paths, recipe.mapping, recipe.training))
     reused = sum(n for n, _ in summary.reused.values())
-    record_run(paths, began, cores, summary.seconds, reused, set(chosen) == set(STAGES))
+    asked = {
+        "recipe": recipe.name,
+        "set": list(recipe.overrides),
+        "limit": settings.limit,
+        "from": store.shown(store.open_root(from_run)) if from_run else "",
+        "against": store.shown(settings.against),
+    }
+    record_run(paths, began, cores, summary.seconds, reused, set(chosen) == set(STAGES), asked)
     return summary
 
 

@@ -82,6 +82,16 @@ def curate(
             help="A finished run; documents that duplicate one of that run are dropped.",
         ),
     ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="OLD_RUN",
+            parser=open_root,
+            help="A run of which RUN is a variant: its scan, tokens and all else that still holds are reused, by hard links or "
+            "copies. OLD_RUN is not changed.",
+        ),
+    ] = None,
     memory: Annotated[
         str,
         typer.Option(
@@ -124,12 +134,13 @@ def curate(
                 in_process=in_process,
                 ray=ray,
                 against=against,
+                from_run=from_run,
                 memory=quantity(memory),
                 allow_private_hosts=private_hosts,
                 progress=bars,
                 server=server,
             )
-        print_summary(summary, out)
+        print_summary(summary, out, shown(from_run) if from_run else "")
 
 
 def plan(

@@ -22,11 +22,15 @@ def stats(
 
     Among them are the funnel, the overlap of the corpora, and the mixture of each phase.
     """
+    from ..pipeline.engine.records import asked_of
+    from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.stats.stored import read_stats
     from .show.stats import print_tables
 
     warn_unfinished(run)
     values = read_stats(run)
+    if asked := asked_of(RunPaths(run)):
+        values["asked"] = asked
     if as_json:
         import json
 

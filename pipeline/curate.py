@@ -122,6 +122,8 @@ class Summary:
     reused: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Step -> (tasks whose finished output was reused, tasks)."""
     mixture: dict[str, Any] = field(default_factory=dict)
+    taken: int = 0
+    """Of the reused tasks, those that came from another run."""
     stages: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds of every stage."""
@@ -151,14 +153,15 @@ def curate(
         sources = list_sources(settings.sources, settings.id_salt, settings.private_hosts, summary.notes.append)
         if settings.limit < 1:
             sources = sample_files(sources, settings.limit, settings.seed)
-        sources = with_sizes(sources, _known_sizes(paths))
+        known = _known_sizes(engine.origin.paths) if engine.origin else {}
+        sources = with_sizes(sources, known | _known_sizes(paths))
         if paths.recipe in further:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(paths.recipe) as out:
                 out.write(further[paths.recipe])
         last = max(stages, key=STAGES.index)
         began, before = time.monotonic(), 0
-        for stage, known in _run_stages(settings, engine, sources, further, summary, last):
+        for stage, planned in _run_stages(settings, engine, sources, further, summary, last):
             summary.seconds[stage] = time.monotonic() - began
             redone = sum(total - reused for reused, total in list(engine.reused.values())[before:])
             if stage in stages:
@@ -169,12 +172,13 @@ def curate(
             written = {
                 p: further[p] for p in further if p == paths.recipe or STAGES.index(stage) >= STAGES.index("mix")
             }
-            write_manifest(paths, known, engine.finished.values(), settings.tokenizer, settings.against, written)
+            write_manifest(paths, planned, engine.finished.values(), settings.tokenizer, settings.against, written)
             if stage == last:
                 engine.look()
                 break
             began, before = time.monotonic(), len(engine.reused)
         summary.reused = dict(engine.reused)
+        summary.taken = engine.origin.tasks if engine.origin else 0
         # Workers that died on the way left theirs too.
         remove_partial(paths.root)
         return summary

@@ -24,6 +24,9 @@ class ResolvedRecipe:
     settings: CurateSettings
     training: dict[str, Any]
     """What a run stores as its `training.json`."""
+    name: str = ""
+    """As it was asked for."""
+    overrides: tuple[str, ...] = ()
 
 
 def resolve(
@@ -43,4 +46,5 @@ def resolve(
     move_data(mapping, moves)
     mapping = absolute(mapping)
     recipe = parse(mapping, str(name))
-    return ResolvedRecipe(recipe, mapping, curate_settings(recipe, limit), training_json(recipe))
+    settings, training = curate_settings(recipe, limit), training_json(recipe)
+    return ResolvedRecipe(recipe, mapping, settings, training, str(name), tuple(overrides))

@@ -1,6 +1,7 @@
 """Runs and checkpoints in folders and object stores; knows no other part.
 
 store.py      a store as a local mirror: what is opened is fetched, what is published is uploaded whole
+copying.py    a second name for a file, or a copy that a store makes
 lease.py      one writer of a run, or of a folder of checkpoints, at a time; whose a folder is
 inside.py     paths that stay in their folder: neither names (names.py) nor links lead out of it
 scratch.py    where mirrors lie; private.py: folders that nobody else can write

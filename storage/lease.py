@@ -230,6 +230,12 @@ def _is_older(folder: Path, kind: str) -> bool:
     return begun or any((path / "manifest.json").exists() for path in folder.glob("step-*"))
 
 
+def past(folder: Path) -> Lease:
+    """The last lease of a folder that nobody holds now: it tells what an earlier holder wrote too late, and allows nothing."""
+    began = _began(folder)
+    return Lease(folder, "", len(began), tuple(began))
+
+
 def _began(folder: Path) -> list[int]:
     found = _entry(_read(folder, MARK)).get("generations", [])
     return [at for at in found if type(at) is int] if isinstance(found, list) else []
@@ -472,7 +478,10 @@ def _refused(folder: Path, holder: dict[str, Any]) -> ValueError:
 
 
 def _being_read(folder: Path) -> ValueError:
-    return ValueError(f"{store.shown(folder)} is being read by a training; wait until it ends, or choose another --out")
+    return ValueError(
+        f"{store.shown(folder)} is being read by a training or by `fox1 curate --from`; wait until it ends, or choose another "
+        "--out"
+    )
 
 
 def _alive(process: object) -> bool:

@@ -202,6 +202,13 @@ def _note(path: Mirrored) -> None:
         _known[path.parent.url][path.name] = (path.local.stat().st_size, time.time_ns())
 
 
+def copied(path: Mirrored, source: Mirrored) -> None:
+    """Note that the store has made `path` a copy of another object."""
+    path.local.unlink(missing_ok=True)
+    if path.parent.url in _known and (bytes_ := size(source)) is not None:
+        _known[path.parent.url][path.name] = (bytes_, time.time_ns())
+
+
 def _forget(path: Mirrored) -> None:
     _known.get(path.parent.url, {}).pop(path.name, None)
 

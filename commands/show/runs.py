@@ -22,8 +22,12 @@ NAMED_FILES = 20
 """Damaged files of a corpus that a terminal shows."""
 
 
-def print_summary(summary: Summary, run: Path) -> None:
-    """What a run ends with: what was kept, what was read badly, what each phase holds."""
+def print_summary(summary: Summary, run: Path, origin: str = "") -> None:
+    """What a run ends with: what was kept, what was read badly, what each phase holds.
+
+    Args:
+        origin: the run that it took finished tasks from.
+    """
     console = new_console()
     table = TextTable("corpus", "rows", "kept", "dropped", "quarantined", box=None, header_style="bold")
     for column in table.columns[1:]:
@@ -45,7 +49,10 @@ def print_summary(summary: Summary, run: Path) -> None:
             console.print(f"  no documents for {names}: the other pools got the share")
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
-    console.print(f"{shown(run)}: {', '.join(summary.stages)}; {reused} of {total} tasks reused", soft_wrap=True)
+    taken = f", {summary.taken:,} of them taken from {origin}" if origin else ""
+    console.print(
+        f"{shown(run)}: {', '.join(summary.stages)}; {reused:,} of {total:,} tasks reused{taken}", soft_wrap=True
+    )
 
 
 def note_damage(console: Console, corpus: str, damaged: Sequence[str], lost: float) -> None:

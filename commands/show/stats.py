@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,9 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
 def print_tables(values: dict[str, Any]) -> None:
     """Print the tables of a run's statistics."""
     console = new_console()
+    if asked := values.get("asked"):
+        console.print(f"curated by {_command(asked)}", soft_wrap=True)
+        console.print()
     for table in (
         _funnel(values),
         _reasons(values),
@@ -65,6 +69,16 @@ def print_tables(values: dict[str, Any]) -> None:
         lost = 100 * c.get("lost_bytes", 0) / max(c.get("stored_bytes", 0), 1)
         note_damage(console, c["corpus"], c["damaged_files"], lost)
         note_times(console, c["corpus"], c.get("times_not_understood", 0))
+
+
+def _command(asked: dict[str, Any]) -> str:
+    """The command line that made a run, without its place."""
+    words = ["fox1", "curate", str(asked.get("recipe", ""))]
+    words += [word for change in asked.get("set", ()) for word in ("--set", str(change))]
+    if (limit := asked.get("limit", 1)) != 1:
+        words += ["--limit", f"{100 * limit:g}%"]
+    words += [word for name in ("from", "against") if asked.get(name) for word in (f"--{name}", str(asked[name]))]
+    return shlex.join(words)
 
 
 def _funnel(values: dict[str, Any]) -> Table:

@@ -2,6 +2,8 @@
 
 tasks.py      which tasks are due; running them, in this process or by an executor
 keys.py       a task's key, derived from the artifacts and settings it is given
+finished.py   whether a task is finished: its record, and its outputs as they lie there
+origin.py     another run, which finished tasks are taken from
 records.py    completion records, and the logs of a run's times
 on_ray.py     the executor on a Ray cluster or a session of this machine; the only file of curation that imports Ray
 shuffle.py    how rows move between tasks: records of fixed width, sorted or not

@@ -1,8 +1,7 @@
 """Runs a stage's tasks (`tasks.py`) and skips those that are finished.
 
-A task whose record has the same key and whose outputs are in place is not run again: that is all there is to resuming. An
-output is in place if it has its size, and its time or else its hash. One that was changed is made again, as is all that was
-finished after that.
+A task whose record has the same key and whose outputs are in place is not run again: that is all there is to resuming
+(`finished.py`). An output that was changed is made again, as is all that was finished after that.
 """
 
 from __future__ import annotations
@@ -22,9 +21,11 @@ from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
 from ..run.published import table_of, written_on_disk
 from ..run.records import LOOSE, LOOSE_IN_STORE, PART_RECORDS, Record, StepRecords, forget_since
+from .finished import Changed, finished_task
 from .keys import TaskKeys
 from .lists import FileLists
-from .records import artifacts_in, keep_log, log, record_of, result_of, result_type, with_artifacts
+from .origin import Origin
+from .records import artifacts_in, keep_log, log, record_of, with_artifacts
 from .tasks import TASK_MEMORY, Executor, Outcome, Planned, Progress, Result, Silent, Step, Task, Waiting
 
 ATTEMPTS = 4
@@ -78,6 +79,8 @@ class Engine:
     progress: Progress = field(default_factory=Silent)
     memory: int = TASK_MEMORY
     """Bytes that a task may take where it can choose; no result depends on it."""
+    origin: Origin | None = None
+    """Another run, which finished tasks are taken from."""
     reused: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Stage -> (tasks whose finished output was reused, tasks)."""
     finished: dict[str, pa.Table] = field(default_factory=dict)
@@ -152,15 +155,22 @@ class Engine:
         planned = [Planned(first + i, task, keys.of(task.args), step.name) for i, task in enumerate(step.tasks)]
         records = self._records_of(step.name)
         results, unsettled = self._reuse(records, planned)
+        outdated = self._outdated(records, planned, results)
+        self._take(records, planned, results, first)
         todo = [p for p, result in zip(planned, results, strict=True) if result is None]
         self.reused[step.name] = (len(names) - len(todo), len(names))
         self.progress.stage(step.name, len(todo), sum(p.task.weight for p in todo), len(names) - len(todo))
         if step.before:
             step.before([p.task for p in todo])
-        outdated = [name for p in todo if (was := records.found.get(p.task.name)) for name in was.outputs]
         records.drop(p.task.name for p in todo)
         todo = [replace(p, replaces=records.is_loose(p.task.name)) for p in todo]
         return _Running(step.name, first, records, todo, results, unsettled, outdated, len(todo))
+
+    @staticmethod
+    def _outdated(records: StepRecords, planned: Sequence[Planned], results: Sequence[Any]) -> list[str]:
+        """Files that the tasks without a result have published before."""
+        redone = (p.task.name for p, result in zip(planned, results, strict=True) if result is None)
+        return [name for task in redone if (was := records.found.get(task)) for name in was.outputs]
 
     def _records_of(self, step: str) -> StepRecords:
         if step not in self._records:
@@ -273,28 +283,33 @@ class Engine:
 
     def _finished(self, records: StepRecords, planned: Planned) -> _Reused | None:
         """What is there of a task that is finished and whose outputs are in place, else None."""
-        record = records.found.get(planned.task.name)
-        if record is None or record.key != planned.key:
+        try:
+            there = finished_task(records, self._at_start, str(self.paths.root), planned)
+        except Changed as changed:
+            self._distrust(changed.modified)
             return None
-        result, recorded = result_of(records, record, result_type(planned.task.run))
-        skipped = len(str(self.paths.root)) + 1
-        there = [self._at_start.facts(a.path[skipped:]) for a in recorded]
-        if result is None or None in there:
+        if there is None:
             return None
-        outlived = record.task in records.outlived
-        times = []
-        for was, (size, modified) in zip(recorded, filter(None, there), strict=True):
-            times.append(modified)
-            known = was.modified == modified and not outlived
-            if not (size == was.bytes and (known or hash_file(was.file) == was.hash)):
-                self._distrust(modified)
-                return None
-        renewed = outlived or times != [a.modified for a in recorded]
+        result, record = there.result, there.record
+        renewed = there.outlived or there.times != tuple(a.modified for a in there.outputs)
         if renewed:
-            following = iter(times)
+            following = iter(there.times)
             result = with_artifacts(result, lambda a: replace(a, modified=next(following)))
             record = record_of(self.paths, record.task, record.key, record.written, result)
         return _Reused(result, record, renewed)
+
+    def _take(self, records: StepRecords, planned: Sequence[Planned], results: list[Any], first: int) -> None:
+        """Take from another run what it has finished of the tasks that have no result yet, and put in their results."""
+        if not self.origin:
+            return
+        missing = [p for p in planned if results[p.index - first] is None]
+        # No record may vouch for outputs that are about to be replaced.
+        records.forget(p.task.name for p in missing)
+        for taken in self.origin.take(records.step, missing, self.paths):
+            for p, result, _ in taken:
+                results[p.index - first] = result
+            if taken:
+                records.settle([record for _, _, record in taken])
 
     def _distrust(self, since: int) -> None:
         """Forget what was finished after a file was changed: it may have been made from that, under the key of what was.

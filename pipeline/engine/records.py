@@ -14,7 +14,7 @@ import operator
 import os
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -236,15 +236,33 @@ def task_times(paths: RunPaths) -> list[dict[str, Any]]:
 
 
 def record_run(
-    paths: RunPaths, began: float, cores: int, stages: dict[str, float], reused: int, complete: bool
+    paths: RunPaths,
+    began: float,
+    cores: int,
+    stages: dict[str, float],
+    reused: int,
+    complete: bool,
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
-    """Note in `timings/runs.jsonl` that a command ran all stages of a run (wall seconds by stage), for `fox1 plan`."""
+    """Note in `timings/runs.jsonl` that a command ran all stages of a run (wall seconds by stage), for `fox1 plan`.
+
+    Args:
+        asked: what the command was called with, for `asked_of`.
+    """
     line = {
         "began": began,
         "seconds": time.time() - began,
         "cores": cores,
         "stages": stages,
         "reused": reused if complete else -1,
+        **({"asked": dict(asked)} if asked else {}),
     }
     log(paths.timings("runs.jsonl"), line)
     keep_log(paths.timings("runs.jsonl"))
+
+
+def asked_of(paths: RunPaths) -> dict[str, Any]:
+    """What the last command that finished on a run was called with: `recipe`, `set`, `limit`, `from`, `against`; empty where
+    the run does not say."""
+    said: object = next((r["asked"] for r in reversed(logged(paths.timings("runs.jsonl"))) if "asked" in r), {})
+    return said if isinstance(said, dict) else {}

@@ -107,7 +107,7 @@ def test_nobody_curates_a_run_that_a_training_reads_nor_trains_on_one_that_is_wr
         pass
     with lease.reading(tmp_path), lease.reading(tmp_path):
         with (
-            pytest.raises(ValueError, match="is being read by a training; wait until it ends, or choose another --out"),
+            pytest.raises(ValueError, match="by `fox1 curate --from`; wait until it ends, or choose another --out"),
             lease.held(tmp_path, lease.RUN, alone=True),
         ):
             pass

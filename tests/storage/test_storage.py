@@ -122,6 +122,31 @@ def test_a_mirror_is_bounded_by_what_was_used_longest_ago(bucket: str, monkeypat
     assert (root / "1.bin").read_bytes() == bytes(100_000)
 
 
+def test_a_run_takes_objects_of_another_one_without_reading_them(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fox1.pipeline.engine.engine import Engine
+    from fox1.pipeline.engine.origin import origin_of
+    from fox1.pipeline.run.artifacts import RunPaths
+
+    from tests.pipeline.engine.test_origin import CALLS, make
+
+    old, new = open_root(f"{bucket}/old"), open_root(f"{bucket}/new")
+    (old / "recipe.yaml").write_text("name: old")
+    make(Engine(RunPaths(old), InProcess()))
+    another_node()
+    monkeypatch.setattr(store, "upload", None)  # nothing is sent
+    with origin_of(old, new) as origin:
+        before = [p.url for p in store._listed(old)]
+        monkeypatch.setattr(access, "FIRST_PAUSE", 0.0)
+        engine = Engine(RunPaths(new), InProcess(), origin=origin)
+        results = make(engine)
+        assert CALLS == [] and origin.tasks == 6 and [p.url for p in store._listed(old)] == before
+    assert not results[0].file.file.local.exists()  # type: ignore[attr-defined]
+    another_node()
+    assert [r.file.file.read_text() for r in results] == ["1\n", "2\n", "3\n"]
+    make(Engine(RunPaths(new), InProcess()))
+    assert CALLS == []
+
+
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +261,7 @@ def test_a_run_in_a_store_that_a_training_reads_is_not_written(bucket: str, monk
         pass
     with (
         lease.reading(root),
-        pytest.raises(ValueError, match="s3://bucket/read is being read by a training"),
+        pytest.raises(ValueError, match="s3://bucket/read is being read by a training or by"),
         lease.held(root, lease.RUN, alone=True),
     ):
         pass
