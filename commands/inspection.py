@@ -1,4 +1,4 @@
-"""Commands that look at a run: stats, report, filter, why, trace, find."""
+"""Commands that look at a run: stats, report, diff, filter, why, trace, find."""
 
 from __future__ import annotations
 
@@ -66,6 +66,35 @@ def report(
     page = out or run / (f"report-{other.name}.html" if other else "report.html")
     write_report(runs, page)
     say(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
+
+
+def diff(
+    run: RunFolder,
+    other: Annotated[Path, typer.Argument(metavar="RUN_B", parser=open_root, help="The run to compare it with.")],
+    examples: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of example documents for each kind of change.")
+    ] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is different between two runs.
+
+    These are the keys of their recipes, what they kept and dropped, and the documents whose outcome changed.
+    """
+    from ..pipeline.inspect.diff import diff as compare
+    from ..pipeline.run.artifacts import RunPaths
+    from ..recipes.load import stored_mapping
+    from .show.diff import print_diff
+
+    a, b = RunPaths(run), RunPaths(other)
+    for each in (run, other):
+        warn_unfinished(each)
+    found = compare(a, b, (stored_mapping(a.recipe), stored_mapping(b.recipe)), examples)
+    if as_json:
+        import json
+
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        print_diff(found, shown(run), shown(other))
 
 
 def filter_command(

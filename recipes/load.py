@@ -16,6 +16,7 @@ from ..pipeline.curate import CurateSettings
 from ..pipeline.sources.globs import escape
 from ..storage.lease import enclosing
 from ..storage.reading import read_bounded
+from ..storage.store import shown
 from ..storage.wording import printable
 from .check import absent_pools
 from .json_schema import nearest
@@ -337,6 +338,17 @@ def stored_recipe(
     if code := None if trust else next(named_code(recipe, value, plans), None):
         raise ValueError(f"{stored} names {code}, which runs code; add --trust if you trust whoever made this run")
     return recipe, value
+
+
+def stored_mapping(stored: Path) -> dict[str, Any]:
+    """What a run's recipe says, to be shown: nothing of it is checked, opened or run.
+
+    Raises:
+        ValueError: there is none, or it is not YAML.
+    """
+    if not stored.exists():
+        raise ValueError(f"{shown(stored)} is missing; is this a run that `fox1 curate` made?")
+    return _read(stored)
 
 
 def stored_settings(stored: Path, trust: bool = False, moves: Sequence[str] = ()) -> CurateSettings:

@@ -4,5 +4,6 @@ run.py          a run opened by its manifest: its phases, documents and their te
 provenance.py   `fox1 why` and `fox1 trace`: a document's fate, and a block's sources
 lookup.py       `fox1 find`: documents by URL, native id, content hash or text
 what_if.py      `fox1 filter --what-if`: what another threshold would change
+diff.py         `fox1 diff`: which documents have another outcome in another run
 dump.py         `fox1 dump`: the curated documents as Parquet
 """
