@@ -7,9 +7,9 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 from packaging.requirements import Requirement
@@ -181,6 +181,31 @@ def _ray(address: str | None) -> Check:
         return Check("ray", "missing", first[:200], remedy)
 
 
+def check_training() -> Iterator[Check]:
+    """A few layers of Fox-1 as it is trained on the device of this machine, against plain ones; takes a minute."""
+    import torch.distributed as dist
+
+    from ..trainer.checks.device import check_device
+    from ..trainer.parallel import start_processes
+    from ..trainer.settings import ModelSettings, OptimizerSettings, ScheduleSettings, TrainSettings
+
+    device = start_processes()
+    shape, pieces, block = ModelSettings(), 16_000, 2048
+    if device.type == "cpu":
+        shape, pieces, block = replace(shape, hidden=256, intermediate=704, heads=4, kv_heads=2, head_dim=64), 2000, 512
+    optimizer = OptimizerSettings(learning_rate=1e-3)
+    settings = TrainSettings(shape, (), 1, optimizer, ScheduleSettings(warmup_steps=1))
+    try:
+        for finding in check_device(settings, pieces, block, device):
+            state: State = "ok" if finding.right else "missing"
+            remedy = "" if finding.right else "training on this device would go wrong; try another version of torch"
+            yield Check(finding.name, state, f"{device.type}: {finding.found}", remedy)
+    except Exception as error:
+        yield Check("training", "missing", first_line(error)[:200], "try another version of torch, or of the driver")
+    finally:
+        dist.destroy_process_group()
+
+
 def _gpu() -> Check:
     import torch
 
@@ -274,11 +299,18 @@ def report(checks: Iterator[Check], show: Callable[[str], None]) -> bool:
     return fine
 
 
-def doctor(address: RayAddress = None) -> None:
+def doctor(
+    address: RayAddress = None,
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="Compute a few layers of Fox-1 and compare them with plain ones, instead."),
+    ] = False,
+) -> None:
     """Check whether this machine is ready, and say what to do.
 
-    The checks are of Python, packages, memory, disk, Ray, GPU, data, tokenizer and credentials. The exit
-    status is 1 if something is missing.
+    The checks are of Python, packages, memory, disk, Ray, GPU, data, tokenizer and credentials. With --gpu
+    they are of the training on this machine's device: attention, compiled and sharded layers, collectives
+    and a checkpoint. The exit status is 1 if something is missing or wrong.
     """
-    if not report(check_machine(address), say):
+    if not report(check_training() if gpu else check_machine(address), say):
         raise typer.Exit(1)

@@ -5,5 +5,6 @@ Out: a flag on the device that skips a step; an error that names the rank whose 
 
     stability.py      skips steps whose loss or gradient norm is not finite or a spike
     sanity.py         compares the weights of all ranks before a checkpoint
+    device.py         compares a few layers with plain ones over a dense mask: whether a device computes what it should
     held_out_loss.py  nats per token and bits per byte on documents that were never trained on
 """
