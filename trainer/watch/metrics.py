@@ -9,13 +9,14 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from ...storage import store
 from ...storage.disk import writing
-from ...storage.wording import printable, say
+from ...storage.wording import first_line, printable, say
 from .live import LiveLine
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -23,6 +24,9 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 LOG = "train.log"
 """File in the folder of checkpoints: every line that was printed, by all calls."""
+NAMES = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases"}
+SHOWN = 200
+"""Characters that are shown of an error."""
 UPLOAD_SECONDS = 10
 """Seconds between uploads of the files that are appended to, where the folder lies in a store."""
 
@@ -44,29 +48,51 @@ class Metrics:
             root.mkdir(parents=True, exist_ok=True)
             self._file = _appended(root / "metrics.jsonl")
             self._log = _appended(root / LOG)
+        self._begun = False
         self._board: Any = None
         self._wandb: Any = None
         self._live: LiveLine | None = None
+        if sys.stderr.isatty():
+            self._live = LiveLine(sys.stderr)
+
+    def begin(self, step: int) -> None:
+        """Open TensorBoard and W&B after step `step`: what TensorBoard holds of later ones is replaced."""
+        self._begun = True
         try:
             from torch.utils.tensorboard import SummaryWriter
-
-            # Before its thread starts: it may fail at the first byte.
-            threading.excepthook = _silence_tensorboard
-            with writing(root / "tensorboard"):
-                self._board = SummaryWriter(str(root / "tensorboard"))
         except ImportError:
             pass
+        else:
+            # Before its thread starts: it may fail at the first byte.
+            threading.excepthook = _silence_tensorboard
+            folder = str(self._root / "tensorboard")
+            with self._dispensable("tensorboard"), writing(self._root / "tensorboard"):
+                self._board = SummaryWriter(folder, purge_step=step + 1)
         if os.environ.get("WANDB_PROJECT"):
             try:
                 import wandb
-
-                # One W&B run for one folder of checkpoints, however often it is resumed.
-                name = root.resolve().name
-                self._wandb = wandb.init(dir=str(root), name=name, id=_wandb_id(root), resume="allow")
             except ImportError:
                 self.say("WANDB_PROJECT is set, but wandb is not installed: pip install wandb")
-        if sys.stderr.isatty():
-            self._live = LiveLine(sys.stderr)
+                return
+            with self._dispensable("wandb"):
+                # One W&B run for one folder of checkpoints, however often it is resumed.
+                name, identity = self._root.resolve().name, _wandb_id(self._root)
+                self._wandb = wandb.init(dir=str(self._root), name=name, id=identity, resume="allow")
+
+    @contextmanager
+    def _dispensable(self, name: str) -> Iterator[None]:
+        """A block that writes to TensorBoard or W&B: if it fails, nothing more goes there, and the training continues."""
+        try:
+            yield
+        except Exception as error:
+            if name == "wandb":
+                self._wandb = None
+            else:
+                self._board = None
+            self.say(
+                f"warning: {NAMES[name]} failed, and gets no more metrics ({printable(first_line(error))[:SHOWN]}); the training "
+                "continues, and metrics.jsonl has them all"
+            )
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append one record; nested mappings become `a/b` in TensorBoard and W&B."""
@@ -78,12 +104,15 @@ class Metrics:
             for part, number in parts:
                 if isinstance(number, int | float) and math.isfinite(number):
                     numbers[f"{kind}/{name}{'/' if part else ''}{part}"] = number
+        if not self._begun:
+            self.begin(step - 1)
         if self._board is not None:
-            with writing(self._root / "tensorboard"):
+            with self._dispensable("tensorboard"), writing(self._root / "tensorboard"):
                 for name, number in numbers.items():
                     self._board.add_scalar(name, number, step)
         if self._wandb is not None:
-            self._wandb.log(numbers, step=step)
+            with self._dispensable("wandb"):
+                self._wandb.log(numbers, step=step)
 
     def show_step(self, step: int, total: int, values: dict[str, Any]) -> None:
         """Show the state of the training: in place on a terminal, else as a line."""
@@ -136,17 +165,18 @@ class Metrics:
 
     def close(self) -> None:
         """Close the files and upload them."""
+        # Why a training ends must not be replaced by what fails here, the log included.
+        if self._board is not None:
+            with suppress(OSError), self._dispensable("tensorboard"):
+                self._board.close()
+        if self._wandb is not None:
+            with suppress(OSError), self._dispensable("wandb"):
+                self._wandb.finish()
         self._file.close()
         self._log.close()
         if self._live is not None:
             self._live.close()
-        if self._board is not None:
-            # That the disk cannot be written has been reported; this error must not replace it.
-            with suppress(OSError):
-                self._board.close()
         self.upload()
-        if self._wandb is not None:
-            self._wandb.finish()
 
 
 def _as_json(value: Any) -> Any:

@@ -132,31 +132,6 @@ def test_a_disk_without_room_for_metrics_is_named(tmp_path: Path) -> None:
     metrics.close()
 
 
-@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_tensorboard_that_cannot_be_written_is_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = pytest.importorskip("tensorboard.summary.writer.record_writer").RecordWriter
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    metrics = Metrics(tmp_path)
-    monkeypatch.setattr(writer, "write", refuse)
-    monkeypatch.setattr(writer, "flush", refuse)
-    with pytest.raises(OSError, match=r"tensorboard cannot be written \(Read-only file system\); make it writable"):
-        for step in range(1000):
-            metrics.write("train", step, {"loss": 1.0})
-            time.sleep(0.01)
-    metrics.close()
-    with pytest.raises(OSError, match=r"tensorboard cannot be written \(Read-only file system\)"):  # at its beginning
-        another = Metrics(tmp_path)
-        for step in range(1000):
-            another.write("train", step, {"loss": 1.0})
-            time.sleep(0.01)
-    assert capfd.readouterr().err == ""
-
-
 def test_a_line_that_was_cut_off_hides_no_other(tmp_path: Path) -> None:
     drawn = {"phase": "phase1", "tokens": 1024, "tokens_per_second": 10.0}
     line = {"kind": "train", "step": 1, "loss": 2.0, **drawn}
