@@ -8,10 +8,10 @@ from typing import Any, TextIO
 
 from .client import connect, one_line_errors
 from .entry import SubmitError
-from .submit import ENTRY, follow_job
+from .submit import ENTRY, STOP_WAIT_SECONDS, follow_job
 
-STOP_SECONDS = 60
-"""How long a job has to end after it was asked to stop."""
+STOP_SECONDS = STOP_WAIT_SECONDS + 30
+"""How long `fox1 jobs stop` waits for a job's end."""
 
 
 @dataclass(frozen=True)

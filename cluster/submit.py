@@ -42,6 +42,12 @@ ENTRY = f'"${PYTHON}" -m fox1.cluster.entry -- '
 #: Called by Ray when it starts a process for a job; see `entry.export_python`.
 SETUP_HOOK = "fox1.cluster.entry.export_python"
 
+#: How long a job that was asked to stop may take before Ray kills it: a training saves a checkpoint. Ray grants 3 seconds.
+STOP_WAIT_SECONDS = 120
+
+#: Read by Ray in the process that runs a job's entry point, whose environment is the job's.
+STOP_WAIT_VARIABLE = "RAY_JOB_STOP_WAIT_TIME_S"
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -139,7 +145,10 @@ def _send(client: Any, submission: Submission, address: str, name: str | None) -
                     runtime_env={
                         "py_modules": [str(package)],
                         "working_dir": str(working),
-                        "env_vars": {WORKER_PROCESS_SETUP_HOOK_ENV_VAR: SETUP_HOOK},
+                        "env_vars": {
+                            WORKER_PROCESS_SETUP_HOOK_ENV_VAR: SETUP_HOOK,
+                            STOP_WAIT_VARIABLE: str(STOP_WAIT_SECONDS),
+                        },
                     },
                 )
             )

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..storage.wording import say
 from .settings import STOPPED, Options, stopping_signals
+from .stopping import AGAIN
 
 FAILURE_SECONDS = 10
 """Seconds that the other ranks have to exit by themselves once one has failed."""
@@ -46,7 +47,8 @@ def run_processes(command: list[str], count: int) -> int:
     """Run `command` as the ranks of one process group on this machine, as torchrun would; the worst exit status.
 
     A signal is passed on as SIGTERM, so that the ranks can agree, save and exit; if it ends them before they train, it is
-    raised here. If a rank fails, the others are stopped. If this process is killed, they receive SIGTERM (on Linux).
+    raised here. A second Ctrl-C ends them at once. If a rank fails, the others are stopped. If this process is killed, they
+    receive SIGTERM (on Linux).
     """
     received: list[int] = []
 
@@ -66,6 +68,10 @@ def run_processes(command: list[str], count: int) -> int:
             if (first or received) and not told:
                 told = True
                 _send(ranks, signal.SIGTERM)
+                if signal.SIGINT in received:
+                    say(AGAIN, sys.stderr)
+            if received.count(signal.SIGINT) > 1:
+                _send(ranks, signal.SIGKILL)
             # One that had not begun to train ends of it: the others wait for it in vain, with nothing to save.
             early = bool(received) and first == -signal.SIGTERM
             if first and (early or time.monotonic() - failed_at > FAILURE_SECONDS):
@@ -74,6 +80,8 @@ def run_processes(command: list[str], count: int) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if received.count(signal.SIGINT) > 1 and min(rank.returncode for rank in ranks) == -signal.SIGKILL:
+        signal.raise_signal(signal.SIGINT)
     if received and first == -signal.SIGTERM:
         signal.raise_signal(received[0])
     # The first to fail has printed what went wrong, unless it was killed; the others ended because of it.

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..storage.lease import TRAINING, claim
 from ..storage.store import as_path
 from ..storage.wording import printable
 from .settings import Options
+from .stopping import ASKED, Stop, passed_on
 from .watch.metrics import LOG
 
 OUTCOME = "outcome.json"
@@ -82,7 +83,7 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
 
     numbers = phase_numbers(read_settings(run), phase)
     claim(out, TRAINING)
-    for name in (OUTCOME, "ray"):
+    for name in (OUTCOME, ASKED, "ray"):
         refuse_links(out, out / name)
     (out / OUTCOME).unlink(missing_ok=True)
     task = {"run": str(run), "out": str(out), "numbers": numbers, "options": asdict(options)}
@@ -104,7 +105,7 @@ def launch_on_ray(run: Path, out: Path, phase: str, workers: Workers, options: O
         ),
     )
     try:
-        with _followed(out / LOG):
+        with _followed(out / LOG) as said, passed_on(out, said):
             trainer.fit()
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "ray":
@@ -130,8 +131,11 @@ def _ray_storage(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _followed(path: Path) -> Iterator[None]:
-    """Print what is appended to a file while the block runs: the log that rank 0 writes to the shared folder."""
+def _followed(path: Path) -> Iterator[Callable[[], bool]]:
+    """Print what is appended to a file while the block runs: the log that rank 0 writes to the shared folder.
+
+    The block gets a function that says whether anything was.
+    """
 
     def more(begin: int) -> bytes:
         try:
@@ -139,7 +143,7 @@ def _followed(path: Path) -> Iterator[None]:
         except (OSError, ValueError):  # the file is not there yet, or has nothing new
             return b""
 
-    shown = len(more(0))
+    shown = before = len(more(0))
 
     def follow(ended: threading.Event) -> None:
         nonlocal shown
@@ -153,7 +157,7 @@ def _followed(path: Path) -> Iterator[None]:
             ended.wait(0.5 if Path(str(path)).exists() else 5.0)
 
     with beside(follow):
-        yield
+        yield lambda: shown > before
 
 
 def _work(task: dict[str, Any]) -> None:
@@ -164,8 +168,10 @@ def _work(task: dict[str, Any]) -> None:
 
     status, problem = 1, ""
     try:
-        options = Options(**task["options"])
-        status = train(as_path(task["run"]), as_path(task["out"]), task["numbers"], options, _announced())
+        options, out, stop = Options(**task["options"]), as_path(task["out"]), Stop()
+        # Workers agree on it: one looks.
+        with stop.watching(out) if ray.train.get_context().get_world_rank() == 0 else nullcontext():
+            status = train(as_path(task["run"]), out, task["numbers"], options, _announced(), stop)
     except ValueError as error:
         problem = str(error)
     if ray.train.get_context().get_world_rank() == 0:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from types import FrameType
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,7 +20,8 @@ from .data.source_losses import CORPUS, means
 from .model.model import Fox1, flops_per_token
 from .parallel import on_rank_zero
 from .schedule import LearningRateSchedule
-from .settings import TrainSettings, stopping_signals
+from .settings import TrainSettings
+from .stopping import Stop
 from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
 from .watch.window import Window
@@ -35,23 +33,6 @@ WARMUP = "warmup_tokens"
 
 class DataLost(ValueError):
     """The data of a training cannot be read on. Raised on every rank alike, between two steps."""
-
-
-@dataclass
-class Stop:
-    """Whether a signal asked the training to stop; ranks agree on it before they act."""
-
-    asked: bool = False
-
-    def install(self) -> None:
-        """Listen to signals; in another thread than the main one, that is left to who owns the main thread."""
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.asked = True
-
-        if threading.current_thread() is threading.main_thread():
-            for number in stopping_signals():
-                signal.signal(number, handle)
 
 
 @dataclass
@@ -72,6 +53,8 @@ class Trainer:
     progress: TrainingProgress
     guard: Guard
     profiler: Profiler
+    saved: TrainingProgress = field(default_factory=TrainingProgress)
+    """How far the newest checkpoint is."""
     levels: int = 0
     """Levels that the guard had learned when it was last reported."""
     stop_after: int = 0
@@ -110,7 +93,15 @@ class Trainer:
     def save(self) -> None:
         """Start saving a checkpoint, once it is known that all ranks hold the same weights."""
         check_weights(self.model, self.progress)
+        self.saved = self.progress
         self.checkpointer.save(self.model, self.optimizer, self.manifest(), self.guard.state())
+
+    def _leave(self, phase: str, data: PhaseData, window: Window) -> bool:
+        """Report and save what was trained since the last checkpoint; False, since the phase is not at its end."""
+        self._log(phase, data, window)
+        if self.progress.step > self.saved.step:
+            self.save()
+        return False
 
     def run_phase(self, number: int) -> bool:
         """Train phase `number` (from 0) to its end; False if asked to stop before it."""
@@ -158,7 +149,8 @@ class Trainer:
         window = Window(self.device, len(data.info.sources))
         # Bounded by units, not steps: the batch may have changed since a checkpoint.
         while self.progress.units + batch_units <= data.units:
-            self._step(data, batch_units, loader, window)
+            if not self._step(data, batch_units, loader, window):
+                return self._leave(phase, data, window)
             self.profiler.step()
             step = self.progress.step
             done = self.progress.units + batch_units > data.units
@@ -168,22 +160,21 @@ class Trainer:
                 self._log(phase, data, window)
                 self.evaluate(phase)
                 window.reset()
-            self.stop.asked |= self.is_far_enough
-            if self.stops() and not done:
-                self._log(phase, data, window)
-                self.save()
-                return False
+            if (self.is_far_enough or self.stops()) and not done:
+                return self._leave(phase, data, window)
             if step % self.settings.checkpoint_every == 0 and not done:
                 self._log(phase, data, window)  # refuses a training that skips step after step before it is saved
                 self._check(data)
                 self.save()
+        if not self.evaluate(phase):
+            # The phase is not marked as done, so that it is evaluated again.
+            return self._leave(phase, data, window)
         self.progress = replace(self.progress, phase_done=True)
-        self.evaluate(phase)
         self.save()
         return True
 
-    def _step(self, data: PhaseData, batch_units: int, loader: Loader, window: Window) -> None:
-        """One optimizer step over the next `batch_units` units.
+    def _step(self, data: PhaseData, batch_units: int, loader: Loader, window: Window) -> bool:
+        """One optimizer step over the next `batch_units` units; False if asked to stop before its end: it was not taken.
 
         Raises:
             DataLost: a rank could not read its part; no rank has taken the step.
@@ -208,6 +199,9 @@ class Trainer:
             group["lr"] = rate
         summed = torch.zeros((), device=self.device)
         for i, batch in enumerate(batches):
+            if i and self.stops():
+                window.begin_step()
+                return False
             last = i == len(batches) - 1
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             z_loss = self.settings.z_loss
@@ -232,6 +226,7 @@ class Trainer:
             step=self.progress.step + 1,
             tokens=self.progress.tokens + tokens,
         )
+        return True
 
     def _log(self, phase: str, data: PhaseData, window: Window) -> None:
         """Report the steps since the last report, if any: the only place where losses leave the device."""
@@ -292,12 +287,18 @@ class Trainer:
             values["mfu_palm"] = each * flops_per_token(shape, vocabulary, 2 * data.unit_tokens)
         return values
 
-    def evaluate(self, phase: str) -> None:
-        """Report the held-out loss, where the run has held-out data."""
+    def evaluate(self, phase: str) -> bool:
+        """Report the held-out loss, where the run has held-out data; False if asked to stop before its end."""
         if self.held_out is None:
-            return
+            return True
         self._check(self.held_out.data)
-        values = {"phase": phase, **self.held_out.measure(self.model, self.device)}
+        measured = self.held_out.measure(self.model, self.device, self.stops)
+        if measured is None:
+            self.say(
+                f"{phase} step {self.progress.step}: asked to stop; the held-out loss of this step is not measured"
+            )
+            return False
+        values = {"phase": phase, **measured}
         if self.metrics:
             bits = f", {values['bits_per_byte']:.3f} bits/byte" if "bits_per_byte" in values else ""
             self.metrics.write("held_out", self.progress.step, values)
@@ -305,6 +306,7 @@ class Trainer:
                 f"{phase} step {self.progress.step}: held-out loss {values['loss']:.3f} nats/token{bits} "
                 f"(unigram entropy of the same tokens: {values['unigram_entropy']:.3f})"
             )
+        return True
 
     def say(self, text: str) -> None:
         """Print a line for the user, on rank 0 only."""

@@ -85,7 +85,8 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
     if load(start, trainer.model, trainer.optimizer, trainer.guard.state()):
         set_optimizer(trainer.optimizer, trainer.settings.optimizer)
         trainer.schedule = _with_old_warmup(trainer, manifest.settings)
-        trainer.progress, trainer.levels = manifest.progress, int(trainer.guard.levels[0])
+        trainer.progress = trainer.saved = manifest.progress
+        trainer.levels = int(trainer.guard.levels[0])
         trainer.say(f"resumed from {start}")
         for key, (before, now) in changed.items():
             trainer.say(f"changed since {start.name}: {key} {_shown(before)} -> {_shown(now)}")

@@ -25,16 +25,17 @@ from ..storage import lease, store
 from ..storage.inside import refuse_links
 from ..storage.reading import Misshapen, read_json
 from ..storage.wording import one_line, say
-from .checkpoints.checkpoint import Checkpointer, TrainingProgress, checkpoints
+from .checkpoints.checkpoint import Checkpointer, TrainingProgress, checkpoints, remove_partial
 from .checkpoints.export import FACTS, TOKENIZER, TokenizerFacts, keep_tokenizer
 from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData, open_set
-from .loop import Stop, Trainer
+from .loop import Trainer
 from .parallel import build, build_optimizer, is_of_others, on_rank_zero, start_processes
 from .resume import resume
 from .schedule import PhaseSpan, schedule_over
 from .settings import STOPPED, Options, TrainSettings
+from .stopping import Stop
 from .watch.metrics import LOG, Metrics
 from .watch.profile import Profiler
 
@@ -108,17 +109,19 @@ def train(
     numbers: list[int],
     options: Options | None = None,
     ask: Callable[[dict[str, Any]], bool] | None = None,
+    stop: Stop | None = None,
 ) -> int:
     """Train the phases `numbers` (from 0) of a run; the exit status.
 
     Args:
         ask: called on every rank with what is logged; returns True where the node is about to be reclaimed, so that a
             checkpoint is saved now.
+        stop: what else than a signal may ask the training to stop.
 
     Raises:
         ValueError: the run, a checkpoint or the options do not fit; on every rank.
     """
-    options = options or Options()
+    options, stop = options or Options(), stop or Stop()
     settings = read_settings(run)
     if absent := [n + 1 for n in numbers if not 0 <= n < len(settings.phases)]:
         raise ValueError(f"there is no phase {absent[0]}; the run has phases 1 to {len(settings.phases)}")
@@ -137,8 +140,12 @@ def train(
             closing.callback(metrics.close)
         profiler = Profiler(out / "profile", options.profile, metrics.say if metrics else lambda text: None)
         closing.callback(profiler.close)
-        trainer = _make_trainer(run, out, settings, options, device, metrics, profiler, ask)
+        closing.enter_context(stop.listening())
+        trainer = _make_trainer(run, out, settings, options, device, metrics, profiler, stop, ask)
+        on_rank_zero(lambda: [trainer.say(line) for line in remove_partial(out)])
         resume(out, trainer, options)
+        if metrics:
+            metrics.begin(trainer.progress.step)
         parameters, world = sum(p.numel() for p in trainer.model.parameters()), dist.get_world_size()
         trainer.say(
             f"{parameters:,} parameters, {trainer.total_steps} steps, {world} process{'es' if world > 1 else ''} on "
@@ -177,11 +184,10 @@ def _make_trainer(
     device: torch.device,
     metrics: Metrics | None,
     profiler: Profiler,
+    stop: Stop,
     ask: Callable[[dict[str, Any]], bool] | None,
 ) -> Trainer:
     """A training at its very beginning: data opened, model initialised, the run's tokenizer copied beside the checkpoints."""
-    stop = Stop()
-    stop.install()
     phases = open_phases(run, settings)
     facts = phases[0].info
     model = build(settings, facts.vocab_size, device)

@@ -46,6 +46,9 @@ from .reader import DATA_FILE, METADATA, METADATA_BYTES, contents, load_state
 MANIFEST_BYTES = 16 << 20
 """A manifest names a few files for each process."""
 
+ASIDE = "damaged-manifest.json"
+"""In a store, the manifest of a checkpoint that was moved aside."""
+
 
 @dataclass(frozen=True)
 class TrainingProgress:
@@ -179,11 +182,31 @@ def newest_whole(root: Path) -> tuple[Path | None, list[str]]:
     return None, []
 
 
+def remove_partial(root: Path) -> list[str]:
+    """Remove what killed calls left of checkpoints that they were writing; a line for each. None may be being written now.
+
+    Raises:
+        ValueError: one of them is a symbolic link.
+    """
+    # In a store, where nothing can be renamed, they lack a manifest; of one that was moved aside, something is kept.
+    marks = ("manifest.json", ASIDE)
+    found = (
+        [p for p in root.glob("step-*") if not any((p / name).exists() for name in marks)]
+        if isinstance(root, store.Mirrored)
+        else sorted(root.glob(".step-*"))
+    )
+    for path in found:
+        refuse_links(root, path)
+        allow_write(path)
+        store.remove_tree(path)
+    return [f"removed {path.name}, a checkpoint that was not finished" for path in found]
+
+
 def _move_aside(checkpoint: Path) -> None:
     """Make a damaged checkpoint invisible, without losing what is left of it."""
     allow_write(checkpoint)
     if isinstance(checkpoint, store.Mirrored):
-        (checkpoint / "damaged-manifest.json").write_bytes((checkpoint / "manifest.json").read_bytes())
+        (checkpoint / ASIDE).write_bytes((checkpoint / "manifest.json").read_bytes())
         (checkpoint / "manifest.json").unlink()
         return
     aside = checkpoint.with_name(f".damaged-{checkpoint.name}")

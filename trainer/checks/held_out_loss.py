@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,14 @@ class HeldOutLoss:
     """int64 [vocabulary]: UTF-8 bytes that each piece stands for; None where the run has no such file."""
 
     @torch.no_grad()
-    def measure(self, model: Fox1, device: torch.device) -> dict[str, Any]:
-        """Losses of the model over blocks spread evenly over the set; the same on every rank."""
+    def measure(
+        self, model: Fox1, device: torch.device, stops: Callable[[], bool] = lambda: False
+    ) -> dict[str, Any] | None:
+        """Losses of the model over blocks spread evenly over the set; the same on every rank.
+
+        Args:
+            stops: asked before each block, on every rank alike; where it says so, nothing is measured, and None returned.
+        """
         data, info = self.data, self.data.info
         world, rank = dist.get_world_size(), dist.get_rank()
         units = min(data.units, self.blocks)
@@ -42,6 +49,8 @@ class HeldOutLoss:
         text_bytes = torch.zeros(len(info.sources), dtype=torch.float64)
         # Every rank makes the same number of forward passes, which gather parameters together.
         for i in range(-(-units // world)):
+            if stops():
+                return None
             index = i * world + rank
             # Evenly over the set, which is in file order, corpus after corpus.
             batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, device)
