@@ -6,7 +6,7 @@ in the key-value cache from one to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -37,6 +37,21 @@ def _common_prefix(a: list[int], b: list[int]) -> int:
     return count
 
 
+def windows(context: list[int], continuation: list[int], room: int) -> Iterator[tuple[list[int], list[int]]]:
+    """A continuation in parts that a model of `room` positions scores, each with what it sees before them, as lm-eval cuts them.
+
+    The model reads all but the last token, so context and part together may be one longer than its positions; the end of a
+    context that is too long is kept.
+
+    Args:
+        context: at least one token.
+    """
+    whole = context + continuation
+    for begin in range(len(context), len(whole), room):
+        end = min(begin + room, len(whole))
+        yield whole[max(0, end - room - 1) : begin], whole[begin:end]
+
+
 class HarnessModel(TemplateLM):
     """A model and its tokenizer as lm-eval sees them; texts begin with bos if they did in training."""
 
@@ -64,38 +79,34 @@ class HarnessModel(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        # Of a context that is too long the end is kept, as lm-eval's own models do.
         items = [
-            (ids[max(0, len(ids) + len(more) - self._room) :], more, number)
+            (context, part, number)
             for number, (_, ids, more) in enumerate(requests)
+            for context, part in windows(ids, more, self._room)
         ]
         items.sort(key=lambda item: item[0])
+        groups = [(ids, list(group)) for ids, group in groupby(items, key=lambda item: item[0])]
         device = self._model.model.embedding.device
         # While continuations are scored, they lie in the cache behind the context.
-        cache = Cache(self._model.model, self._room + max((len(m) for _, m, _ in items), default=0) * 64)
+        behind = (sum(len(more) for _, more, _ in group) for _, group in groups)
+        cache = Cache(self._model.model, self._room + max(behind, default=0))
         cached: list[int] = []
-        found: list[tuple[float, bool]] = [(0.0, False)] * len(items)
-        groups = [(ids, list(group)) for ids, group in groupby(items, key=lambda item: item[0])]
+        found: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
         for ids, group in self._track(groups, "scoring"):
             shared = min(_common_prefix(cached, ids), len(ids) - 1)
             cache.length, cached = shared, ids
             scores = score(
                 self._model.model, torch.tensor(ids[shared:], device=device), [more for _, more, _ in group], cache
             )
-            for (_, _, number), value in zip(group, scores, strict=True):
-                found[number] = value
+            for (_, _, number), (value, greedy) in zip(group, scores, strict=True):
+                found[number] = (found[number][0] + value, found[number][1] and greedy)
         return found
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log probability of whole texts, in windows of the model's positions that do not overlap."""
-        found = []
-        for request in requests:
-            ids = self.tok_encode(request.args[0])[1:]
-            windows = [ids[i : i + self._room - 1] for i in range(0, len(ids), self._room - 1)]
-            heads = [self.prefix_token_id, *(w[-1] for w in windows[:-1])]
-            scored = self._loglikelihood_tokens([(("", ""), [h], w) for h, w in zip(heads, windows, strict=True)])
-            found.append(sum(value for value, _ in scored))
-        return found
+        """Log probability of whole texts, each token given as many before it as the model takes."""
+        texts = [self.tok_encode(request.args[0], add_special_tokens=False) for request in requests]
+        scored = self._loglikelihood_tokens([(("", ""), [self.prefix_token_id], ids) for ids in texts])
+        return [value for value, _ in scored]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations until one of the stop texts."""
@@ -103,8 +114,9 @@ class HarnessModel(TemplateLM):
         for request in self._track(requests, "generating"):
             context, options = request.args
             until = options.get("until", [])
-            most = int(options.get("max_gen_toks", 256))
-            ids = self.tok_encode(context)[-(self._room - most) :]
+            # One position at least is left to the context.
+            most = min(int(options.get("max_gen_toks", 256)), self._room - 1)
+            ids = self.tok_encode(context)[-(self._room - most) :] or [self.prefix_token_id]
             text, pieces = "", []
             for token in generate(self._model.model, ids, most, self._model.ends):
                 pieces.append(token)

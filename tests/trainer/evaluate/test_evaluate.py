@@ -141,10 +141,53 @@ def test_scores_equal_those_of_transformers(checkpoint: Path, items: Path, tmp_p
     options = {"until": ["\n\n", "?"], "max_gen_toks": 24, "do_sample": False}
     asked = [Instance("generate_until", {}, (text, options), k) for k, text in enumerate(("The", "A lamp and 12"))]
     assert ours.generate_until(asked) == theirs.generate_until(asked, disable_tqdm=True)
+    # Their tokenizer puts bos before the text, whose first token they then predict as well.
     text = [Instance("loglikelihood_rolling", {}, ("river stone " * 800,), 0)]
     assert ours.loglikelihood_rolling(text)[0] == pytest.approx(
         theirs.loglikelihood_rolling(text, disable_tqdm=True)[0], rel=1e-3
     )
+
+
+def test_a_context_keeps_as_many_tokens_as_lm_eval_keeps(checkpoint: Path, tmp_path: Path) -> None:
+    """Just below, at and above the positions of the model, whose reading ends before the last token."""
+    from fox1.trainer.evaluate.harness import HarnessModel, windows
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+    export(checkpoint, tmp_path / "hf", "fp32")
+    room = SHAPE.max_positions
+    theirs = HFLM(pretrained=str(tmp_path / "hf"), dtype="float32", device="cpu", batch_size=1, max_length=room)
+    ours = HarnessModel(open_model(checkpoint))
+    words = torch.randint(5, 1024, (room + 40,), generator=torch.Generator().manual_seed(7)).tolist()
+    for total, last in ((room - 1, 3), (room, 3), (room + 1, 3), (room + 2, 3), (room + 30, 1), (room + 5, room)):
+        request = [(("a", "b"), words[: total - last], words[total - last : total])]
+        expected = theirs._loglikelihood_tokens(request, disable_tqdm=True)
+        (found,) = ours._loglikelihood_tokens(request)
+        assert found[0] == pytest.approx(expected[0][0], rel=1e-4) and found[1] == bool(expected[0][1]), total
+    rolling = map(make_disjoint_window, get_rolling_token_windows(words[:room] + words, 2, room, 1))
+    assert list(windows([2], words[:room] + words, room)) == list(rolling)
+    # A continuation that no reading holds is scored in parts, every token once; lm-eval's own model refuses it.
+    long = words[:room] * 2 + words[:9]
+    parts = list(windows([3, 4], long, room))
+    assert [t for _, part in parts for t in part] == long
+    assert all(len(context) >= 1 and len(context) + len(part) <= room + 1 for context, part in parts)
+    ((value, greedy),) = ours._loglikelihood_tokens([(("", ""), [3, 4], long)])
+    each = ours._loglikelihood_tokens([(("", ""), context, part) for context, part in parts])
+    assert value == pytest.approx(sum(v for v, _ in each), rel=1e-6) and greedy == all(g for _, g in each)
+    # More may be asked for than the model has positions.
+    asked = [Instance("generate_until", {}, ("The river " * 40, {"until": ["zz"], "max_gen_toks": 10 * room}), 0)]
+    assert isinstance(ours.generate_until(asked)[0], str)
+
+
+def test_many_long_continuations_of_one_context_find_room(checkpoint: Path) -> None:
+    from fox1.trainer.evaluate.harness import HarnessModel
+
+    ours = HarnessModel(open_model(checkpoint))
+    many = [[5 + n, *range(6, 16)] for n in range(90)]
+    together = ours._loglikelihood_tokens([(("", ""), [2, 3], more) for more in many])
+    alone = ours._loglikelihood_tokens([(("", ""), [2, 3], many[70])])
+    assert together[70][0] == pytest.approx(alone[0][0], rel=1e-4)
 
 
 def test_all_six_run_from_local_files_with_the_published_shots(checkpoint: Path, items: Path, tmp_path: Path) -> None:
