@@ -6,11 +6,15 @@ and no work is done across documents. Tests compare both with a dense mask.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,27 @@ def attend(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, documents: Documents) ->
     return _per_document(q_TND, k_TKD, v_TKD, documents.ends)
 
 
-def _varlen(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, cumulative: Tensor, longest: int) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
+def grouped(varlen: Callable[..., Any]) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]:
+    """Causal attention within documents by a `varlen_attn`, with fewer heads of keys and values than of queries.
 
-    out = varlen_attn(
-        q_TND, k_TKD, v_TKD, cumulative, cumulative, longest, longest, window_size=(-1, 0), enable_gqa=True
-    )
-    assert isinstance(out, Tensor)
-    return out
+    Until torch 2.12 it took no such heads: there, each is repeated for the queries that share it.
+    """
+    shares_heads = "enable_gqa" in inspect.signature(varlen).parameters
+
+    def attend(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, cumulative: Tensor, longest: int) -> Tensor:
+        lengths = (cumulative, cumulative, longest, longest)
+        out: Tensor
+        if shares_heads:
+            out = varlen(q_TND, k_TKD, v_TKD, *lengths, window_size=(-1, 0), enable_gqa=True)
+        else:
+            k_TND, v_TND = (x.repeat_interleave(q_TND.shape[1] // x.shape[1], dim=1) for x in (k_TKD, v_TKD))
+            out = varlen(q_TND, k_TND, v_TND, *lengths, window_size=(-1, 0))
+        return out
+
+    return attend
+
+
+_varlen = grouped(varlen_attn)
 
 
 def _per_document(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, ends: tuple[int, ...]) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fox1.trainer.checkpoints.export import to_llama
-from fox1.trainer.model.attention import Documents, attend
+from fox1.trainer.model.attention import Documents, attend, grouped
 from fox1.trainer.model.loss import IGNORE, _gradient, _gradient_in_place, linear_cross_entropy
 from fox1.trainer.model.model import Fox1, flops_per_token
 from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings
@@ -175,6 +175,33 @@ def test_blocks_compile_whole_and_once_for_each_block_length(varlen_on_cpu: None
         compiled.append(counter.frame_count)
     # Once for each length: the second one compiles for a bound that may change, and that serves all.
     assert compiled[1] == compiled[0] and compiled[2:] == [compiled[2]] * 4 and compiled[2] <= 2 * compiled[0], compiled
+
+
+@pytest.mark.parametrize("release", ["2.11", "2.12"])
+def test_heads_are_repeated_where_varlen_attention_does_not_share_them(release: str) -> None:
+    """Signatures as torch 2.11 and 2.12 have them."""
+    calls: list[tuple[int, dict[str, Any]]] = []
+
+    def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu: torch.Tensor, **options: Any) -> torch.Tensor:
+        calls.append((k.shape[1], options))
+        return dense(q, k, v, cu)
+
+    def without(
+        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)
+    ):  # type: ignore[no-untyped-def]
+        return attended(query, key, value, cu_seq_q, window_size=window_size)
+
+    def sharing(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1), enable_gqa=False):  # type: ignore[no-untyped-def]
+        return attended(query, key, value, cu_seq_q, window_size=window_size, enable_gqa=enable_gqa)
+
+    torch.manual_seed(2)
+    q, k, v = (torch.randn(32, n, 8) for n in (6, 2, 2))
+    of = cumulative([5, 6, 32], 3)
+    assert of.cumulative is not None
+    found = grouped(without if release == "2.11" else sharing)(q, k, v, of.cumulative, 32)
+    torch.testing.assert_close(found, dense(q, k, v, of.cumulative))
+    expected = (6, {"window_size": (-1, 0)}) if release == "2.11" else (2, {"window_size": (-1, 0), "enable_gqa": True})
+    assert calls == [expected]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
