@@ -7,9 +7,10 @@ Definitions on which every signal is based:
              every letter or digit starts one. Its hash is of the case-folded code points. Invisible characters (soft
              hyphens, joiners, zero-width spaces, fillers, variation selectors, direction marks) part no word and are
              none of it.
-  signs      symbols between the words of a line of code or a formula, which only shingles look at: such a line holds an
-             operator (unicode.py says which), or one of * / % & by itself between spaces. Quotes, commas, points, the
-             `>` before quoted lines, and all symbols of other lines are no signs.
+  signs      symbols between the words of a line of code or a formula, which only shingles look at: such a line holds
+             an operator (unicode.py says which), one of * / % & by itself between spaces, a * within a word, or a ! at
+             the beginning of one. Quotes, commas, points, the `>` before quoted lines, and all symbols of other lines
+             are no signs.
   line       what stands between line ends (those of `str.splitlines`), stripped of white space; empty ones are counted
              as raw lines only.
   paragraph  a run of lines with no empty line between.
@@ -216,6 +217,16 @@ def _end_signs(word_signs: np.ndarray, first: int, last: int, after: np.uint64, 
         word_signs[last - 1] = mix64(word_signs[last - 1] ^ (after * WORD_STEP))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _is_operator(cp: int, before: int, after: int) -> bool:
+    """Whether an ASCII sign that prose has as well, between these bytes of its line, is one of code or a formula."""
+    if before == 32 and after == 32:
+        return cp == 42 or cp == 47 or cp == 37 or cp == 38
+    if _ASCII_WORD[after] == 0:
+        return False
+    return (cp == 42 and _ASCII_WORD[before] != 0) or (cp == 33 and _ASCII_WORD[before] == 0 and before < 0x80)
+
+
 @njit(cache=True, nogil=True)
 def _segment(
     text: np.ndarray,
@@ -384,9 +395,8 @@ def _segment(
                 if flags & SIGN and not (cp == 62 and w == first_word):
                     signs = (signs ^ np.uint64(cp)) * WORD_STEP
                     operator |= (flags & OPERATOR) != 0 or (
-                        (cp == 42 or cp == 47 or cp == 37 or cp == 38)
-                        and i > first_byte and text[i - 1] == 32 and after < end and text[after] == 32
-                    )  # fmt: skip
+                        after < end and _is_operator(cp, text[i - 1] if i > first_byte else 10, text[after])
+                    )
                 if cp == 46:
                     dots += 1
                     if dots == 3:

@@ -91,6 +91,8 @@ def same(first: str, second: str) -> bool:
         ("x = a + b", "x = a - b"),
         ("x = a * b", "x = a / b"),
         ("return a * b", "return a / b"),
+        ("return a*b", "return a/b"),
+        ("if (!found) return", "if (found) return"),
         ("if (p && q) return", "if (p || q) return"),
         ("Is it true that 3 < 5 holds? (p ∧ q)", "Is it true that 3 > 5 holds? (p ∨ q)"),
         ("∀x P(x)", "∃x P(x)"),
@@ -106,9 +108,11 @@ def test_code_and_formulas_that_differ_in_signs_alone_differ(first: str, second:
     ("first", "second"),
     [
         ('She said: "Go - now!" (and left).', "She said “Go – now”, and left"),
+        ("Stop!Wait (they said), *wait*!", "Stop! Wait: they said, wait"),
         ("He was well-known and/or rich", "he was well known and or rich"),
         ("# A **bold** word\n* and an item\n-----\nend", "A bold word\nand an item\nend"),
         ("> a quoted line\n> (of a mail)", "a quoted line\nof a mail"),
+        ("a mer\u3164chant and\u115f co", "a merchant and co"),
         ("a mer\u00adchant's zero\u200bwidth \ufe0fword\u2060", "a merchant's zerowidth word"),
     ],
 )

@@ -44,6 +44,9 @@ GLUE = st.sampled_from(
         " = ",
         " * ",
         "/",
+        "a*b",
+        " !x",
+        "!",
         " (",
         "ក្ក",
         "\r\n",
@@ -127,6 +130,10 @@ def folded_words(text: str) -> list[str]:
     return ["".join(map(fold, w)) for w in words_of(text)]
 
 
+def is_ascii_word(char: str) -> bool:
+    return char.isascii() and (char.isalnum() or char == "_")
+
+
 def signs_of(text: str) -> list[str]:
     """The signs of every word: before it on its line, or after the last."""
     signs: list[str] = []
@@ -142,7 +149,12 @@ def signs_of(text: str) -> list[str]:
             kind = unicodedata.category(char)
             if i in inside or is_invisible(char) or (char == ">" and not before):
                 continue
-            alone_here = char in "*/%&" and line[:i].strip() and line[i - 1] + line[i + 1 : i + 2] == "  "
+            left = line[i - 1] if line[:i].strip() else "\n"
+            right = line[i + 1 : i + 2]
+            alone_here = char in "*/%&" and left + right == "  "
+            if is_ascii_word(right):
+                inside_word = is_ascii_word(left)
+                alone_here |= (char == "*" and inside_word) or (char == "!" and left < "\x80" and not inside_word)
             if strong := kind == "Sm" or char in "{}\\^":
                 operator = True
             operator = operator or bool(alone_here)
