@@ -14,6 +14,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokenize": {"storage"},
     "trainer": {"tokenize", "storage"},
     "pipeline": {"tokenize", "storage"},
+    "datatrove": {"pipeline", "tokenize", "storage"},
     "recipes": {"pipeline", "trainer", "tokenize", "storage"},
     "api": {"recipes", "pipeline", "trainer", "tokenize", "storage"},
     "cluster": {"api", "recipes", "pipeline", "trainer", "tokenize", "storage"},

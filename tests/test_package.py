@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("cluster", "commands", "pipeline", "recipes", "storage", "tokenize", "trainer")
+PARTS = ("cluster", "commands", "datatrove", "pipeline", "recipes", "storage", "tokenize", "trainer")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PYTHON_ACTION = ROOT / ".github" / "actions" / "python" / "action.yml"
@@ -50,6 +50,11 @@ def copy_of_the_tree(target: Path) -> Path:
 def test_the_root_does_not_shadow_the_standard_librarys_tokenize() -> None:
     assert not (ROOT / "tokenize" / "__init__.py").exists()
     subprocess.run([sys.executable, "-c", "import tokenize; tokenize.open"], cwd=ROOT, check=True)
+
+
+def test_the_root_does_not_shadow_the_installed_datatrove() -> None:
+    assert not (ROOT / "datatrove" / "__init__.py").exists()
+    subprocess.run([sys.executable, "-c", "import datatrove.data; datatrove.data.Document"], cwd=ROOT, check=True)
 
 
 def supported_pythons() -> list[str]:

@@ -1,0 +1,69 @@
+"""Classes of characters as Python's `str` and datatrove's constants have them, in one table."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from datatrove.utils.text import PUNCTUATION_SET
+from numba import njit
+
+from ...pipeline.signals import unicode
+
+SPACE, LINE_END, LETTER, PUNCTUATION, DECIMAL = 1, 2, 4, 8, 16
+"""`str.isspace`; a line end of `str.splitlines`; `str.isalpha`; datatrove's `PUNCTUATION_SET`; `str.isdecimal`."""
+SIZE = 0x40000
+"""No character beyond has any class."""
+
+
+@functools.cache
+def classes() -> np.ndarray:
+    """uint8 [SIZE]: the classes of every code point."""
+    known = unicode.tables()[0]
+    table = np.zeros(SIZE, np.uint8)
+    for theirs, ours in (
+        (unicode.SPACE, SPACE),
+        (unicode.NEWLINE, LINE_END),
+        (unicode.LETTER, LETTER),
+        (unicode.DIGIT, DECIMAL),
+    ):
+        table[: len(known)][(known & theirs) != 0] |= ours
+    for cp in range(len(known), SIZE):
+        if chr(cp).isalpha():
+            table[cp] |= LETTER
+    table[[ord(char) for char in PUNCTUATION_SET]] |= PUNCTUATION
+    return table
+
+
+@njit(cache=True, nogil=True, inline="always")
+def is_inside(b: np.uint8) -> bool:
+    """Whether a byte continues a character."""
+    return (b & 0xC0) == 0x80
+
+
+@njit(cache=True, nogil=True, inline="always")
+def characters(text: np.ndarray, begin: int, end: int) -> int:
+    """Code points of ``text[begin:end]``, which is UTF-8."""
+    count = 0
+    for i in range(begin, end):
+        count += (text[i] & 0xC0) != 0x80
+    return count
+
+
+@njit(cache=True, nogil=True, inline="always")
+def same(text: np.ndarray, a: int, b: int, size: int) -> bool:
+    """Whether `size` bytes at two places are equal."""
+    k = 0
+    while k < size and text[a + k] == text[b + k]:
+        k += 1
+    return k == size
+
+
+@njit(cache=True, nogil=True, inline="always")
+def holds(text: np.ndarray, at: int, end: int, sought: np.ndarray) -> bool:
+    """Whether ``text[at:end]`` begins with some bytes."""
+    size = len(sought)
+    k = 0
+    while k < size and at + k < end and text[at + k] == sought[k]:
+        k += 1
+    return k == size

@@ -1,0 +1,89 @@
+"""Counts that datatrove's FineWeb quality filter bounds: of lines between `\\n` that are not blank, as they stand."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ...pipeline.signals.hashing import hash_bytes
+from ...pipeline.signals.unicode import decode
+from .batch import Texts
+from .characters import SIZE, SPACE, classes, same
+
+LINES, PUNCTUATED, SHORT, DUPLICATE_CHARS, CHARS, LINE_ENDS = range(6)
+"""Columns. CHARS: of the text without its line ends; DUPLICATE_CHARS: of lines that equal an earlier one."""
+
+
+def line_counts(texts: Texts, stops: np.ndarray, short: int) -> np.ndarray:
+    """int64 [n, 6].
+
+    Args:
+        stops: bool [SIZE]: characters that end a punctuated line.
+        short: most characters of a short line.
+    """
+    return _count(texts.data, texts.offsets, classes(), stops, short)
+
+
+@njit(cache=True, nogil=True)
+def _count(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, stops: np.ndarray, short: int) -> np.ndarray:
+    n = len(offsets) - 1
+    out = np.zeros((n, 6), np.int64)
+    room = 1
+    for d in range(n):
+        lines = 1
+        for i in range(offsets[d], offsets[d + 1]):
+            lines += text[i] == 10
+        room = max(room, lines)
+    start, end, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
+    size = 16
+    while size < 2 * room:
+        size *= 2
+    slots = np.empty(size, np.int32)
+    for d in range(n):
+        begin, stop = offsets[d], offsets[d + 1]
+        row = out[d]
+        count = 0
+        i = begin
+        while i <= stop:
+            line, chars, last = i, 0, np.int64(0)
+            blank = True
+            while i < stop and text[i] != 10:
+                b = text[i]
+                if b < 0x80:
+                    last = np.int64(b)
+                    i += 1
+                else:
+                    last, i = decode(text, i)
+                blank &= last < SIZE and (classes[last] & SPACE) != 0
+                chars += 1
+            row[CHARS] += chars
+            row[LINE_ENDS] += i < stop
+            if not blank:
+                row[PUNCTUATED] += last < SIZE and stops[last]
+                row[SHORT] += chars <= short
+                start[count], end[count] = line, i
+                count += 1
+            i += 1
+        row[LINES] = count
+        size = 16
+        while size < 2 * count:
+            size *= 2
+        slots[:size] = 0
+        mask = np.uint64(size - 1)
+        for k in range(count):
+            h = hash_bytes(text, start[k], end[k])
+            hashes[k] = h
+            at = h & mask
+            length = end[k] - start[k]
+            while slots[at]:
+                other = slots[at] - 1
+                equal = hashes[other] == h and end[other] - start[other] == length
+                if equal and same(text, start[other], start[k], length):
+                    break
+                at = (at + np.uint64(1)) & mask
+            if slots[at]:
+                for i in range(start[k], end[k]):
+                    row[DUPLICATE_CHARS] += (text[i] & 0xC0) != 0x80
+            else:
+                slots[at] = k + 1
+    return out

@@ -1,0 +1,392 @@
+"""Which rule of datatrove's Gopher repetition filter a document breaks first, by its definitions.
+
+    paragraphs    what `\\n{2,}` separates in the stripped text        lines    what `\\n+` separates, also nothing
+    top n-gram    the n words, joined by a space, that occur most often (of several the first), once is enough
+    duplicates    from left to right, n words that joined by nothing equal such ones before; their words are passed over
+
+All are compared byte by byte; hashes only say what to compare. Two n-grams can only be equal where what they begin with is
+equal: so each level looks where the last one found something twice, or where the next `PREFIX` bytes stand twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from ...pipeline.signals.hashing import hash_bytes
+from .batch import Texts, Words
+from .characters import SPACE, characters, classes, is_inside, same
+
+PREFIX = 12
+"""Bytes by which the places of duplicates are found; shorter n-grams are all compared."""
+DUPLICATE_PARAGRAPHS, DUPLICATE_PARAGRAPH_CHARS, DUPLICATE_LINES, DUPLICATE_LINE_CHARS = range(1, 5)
+
+
+@dataclass(frozen=True)
+class NGramRules:
+    """n and the most that its n-grams may take of the text, in the order in which they are judged."""
+
+    top: tuple[tuple[int, float], ...]
+    duplicate: tuple[tuple[int, float], ...]
+
+
+def line_verdicts(texts: Texts, most: tuple[float, ...]) -> np.ndarray:
+    """int8 [n]: 0, or the first of the four constants above whose share is too large.
+
+    Args:
+        most: the share allowed of each; infinite where the rule is off.
+    """
+    return _line_verdicts(texts.data, texts.offsets, classes(), np.array(most, np.float64))
+
+
+def ngram_verdicts(texts: Texts, words: Words, rules: NGramRules, asked: np.ndarray) -> np.ndarray:
+    """int64 [n]: 0, or 1 + the place of the first broken rule in ``rules.top + rules.duplicate``; 0 if not asked."""
+    ns = np.array([n for n, _ in (*rules.top, *rules.duplicate)], np.int64)
+    most = np.array([share for _, share in (*rules.top, *rules.duplicate)], np.float64)
+    sizes = np.diff(words.offsets)
+    longest = int(sizes.max()) if len(sizes) else 0
+    joined = int(_sizes(words.offsets, words.start, words.end).max()) if len(sizes) else 0
+    return _ngram_verdicts(
+        words.data, words.offsets, words.start, words.end, texts.data, texts.offsets,
+        ns, most, len(rules.top), asked, longest, joined,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _sizes(word_offsets: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """int64 [n]: bytes of the words of each document."""
+    out = np.zeros(len(word_offsets) - 1, np.int64)
+    for d in range(len(out)):
+        for w in range(word_offsets[d], word_offsets[d + 1]):
+            out[d] += end[w] - start[w]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _table(items: int) -> int:
+    """Bits of an open-addressing table for some items."""
+    bits = 4
+    while (1 << bits) < 2 * items:
+        bits += 1
+    return bits
+
+
+@njit(cache=True, nogil=True)
+def _duplicates(
+    text: np.ndarray, start: np.ndarray, end: np.ndarray, count: int, slots: np.ndarray, hashes: np.ndarray
+) -> tuple[int, int]:
+    """(spans that equal an earlier one, their characters)."""
+    bits = _table(count)
+    slots[: 1 << bits] = 0
+    mask = np.uint64((1 << bits) - 1)
+    elements = chars = 0
+    for k in range(count):
+        h = hash_bytes(text, start[k], end[k])
+        hashes[k] = h
+        at = h & mask
+        size = end[k] - start[k]
+        while slots[at]:
+            other = slots[at] - 1
+            if hashes[other] == h and end[other] - start[other] == size and same(text, start[other], start[k], size):
+                elements += 1
+                chars += characters(text, start[k], end[k])
+                break
+            at = (at + np.uint64(1)) & mask
+        if not slots[at]:
+            slots[at] = k + 1
+    return elements, chars
+
+
+@njit(cache=True, nogil=True)
+def _is_space(text: np.ndarray, begin: int, end: int, classes: np.ndarray) -> bool:
+    """Whether the character ``text[begin:end]`` is white space."""
+    cp = np.int64(text[begin])
+    if end - begin == 2:
+        cp = ((cp & 0x1F) << 6) | (text[begin + 1] & 0x3F)
+    elif end - begin == 3:
+        cp = ((cp & 0x0F) << 12) | (np.int64(text[begin + 1] & 0x3F) << 6) | (text[begin + 2] & 0x3F)
+    elif end - begin == 4:
+        return False
+    return (classes[cp] & SPACE) != 0
+
+
+@njit(cache=True, nogil=True)
+def stripped(text: np.ndarray, begin: int, end: int, classes: np.ndarray) -> tuple[int, int]:
+    """The bytes of `str.strip`."""
+    while begin < end:
+        after = begin + 1
+        while after < end and is_inside(text[after]):
+            after += 1
+        if not _is_space(text, begin, after, classes):
+            break
+        begin = after
+    while end > begin:
+        before = end - 1
+        while is_inside(text[before]):
+            before -= 1
+        if not _is_space(text, before, end, classes):
+            break
+        end = before
+    return begin, end
+
+
+@njit(cache=True, nogil=True)
+def _line_verdicts(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, most: np.ndarray) -> np.ndarray:
+    n = len(offsets) - 1
+    out = np.zeros(n, np.int8)
+    room = 0
+    for d in range(n):
+        lines = 2
+        for i in range(offsets[d], offsets[d + 1]):
+            lines += text[i] == 10
+        room = max(room, lines)
+    start, end = np.empty(room, np.int64), np.empty(room, np.int64)
+    hashes = np.empty(room, np.uint64)
+    slots = np.empty(1 << _table(room), np.int32)
+    for d in range(n):
+        begin, last = offsets[d], offsets[d + 1]
+        chars = characters(text, begin, last)
+        if not chars:
+            continue
+        first, stop = stripped(text, begin, last, classes)
+        for least in (2, 1):  # line ends that separate: of paragraphs, of lines
+            if least == 1:
+                first, stop = begin, last
+            count = 0
+            start[0] = first
+            i = first
+            while i < stop:
+                if text[i] != 10:
+                    i += 1
+                    continue
+                after = i + 1
+                while after < stop and text[after] == 10:
+                    after += 1
+                if after - i >= least:
+                    end[count] = i
+                    count += 1
+                    start[count] = after
+                i = after
+            end[count] = stop
+            count += 1
+            elements, repeated = _duplicates(text, start, end, count, slots, hashes)
+            rule = DUPLICATE_PARAGRAPHS if least == 2 else DUPLICATE_LINES
+            if elements / count > most[rule - 1]:
+                out[d] = rule
+            elif repeated / chars > most[rule]:
+                out[d] = rule + 1
+            if out[d]:
+                break
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _ngram_verdicts(
+    data: np.ndarray,
+    word_offsets: np.ndarray,
+    word_start: np.ndarray,
+    word_end: np.ndarray,
+    text: np.ndarray,
+    text_offsets: np.ndarray,
+    ns: np.ndarray,
+    most: np.ndarray,
+    tops: int,
+    asked: np.ndarray,
+    longest: int,
+    joined_bytes: int,
+) -> np.ndarray:
+    n = len(word_offsets) - 1
+    out = np.zeros(n, np.int64)
+    joined = np.empty(joined_bytes, np.uint8)
+    spaced = np.empty(joined_bytes + longest, np.uint8)
+    bounds = np.empty(longest + 1, np.int64)  # of the words in `joined`; in `spaced` word k begins k bytes later
+    chars = np.empty(longest + 1, np.int64)  # before each word
+    twice = np.empty(longest, np.bool_)
+    slots = np.empty(1 << _table(longest), np.int32)
+    hashes = np.empty(longest, np.uint64)
+    counts = np.empty(longest, np.int32)
+    for d in range(n):
+        if not asked[d]:
+            continue
+        size = characters(text, text_offsets[d], text_offsets[d + 1])
+        base = word_offsets[d]
+        words = word_offsets[d + 1] - base
+        free_of_spaces = True
+        to = total = 0
+        bounds[0] = chars[0] = 0
+        for k in range(words):
+            for i in range(word_start[base + k], word_end[base + k]):
+                b = data[i]
+                joined[to] = b
+                spaced[to + k] = b
+                total += (b & 0xC0) != 0x80
+                free_of_spaces &= b != 32
+                to += 1
+            spaced[to + k] = 32
+            bounds[k + 1] = to
+            chars[k + 1] = total
+        level = 0
+        found = False
+        for rule in range(len(ns)):
+            at = ns[rule]
+            grams = words - at + 1
+            if rule < tops:
+                if grams < 1:
+                    continue
+                narrowed = free_of_spaces and 0 < level < at
+                top = _top(spaced, bounds, chars, at, grams, narrowed, at - level, twice, slots, hashes, counts)
+                level = at
+                broken = top / size > most[rule]
+            else:
+                if not found:
+                    _prefixes(joined, bounds, words, twice, slots, hashes, counts)
+                    found = True
+                broken = _repeated(joined, bounds, chars, at, grams, twice, slots, hashes) / size > most[rule]
+            if broken:
+                out[d] = rule + 1
+                break
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _top(
+    spaced: np.ndarray,
+    bounds: np.ndarray,
+    chars: np.ndarray,
+    n: int,
+    grams: int,
+    narrowed: bool,
+    beyond: int,
+    twice: np.ndarray,
+    slots: np.ndarray,
+    hashes: np.ndarray,
+    counts: np.ndarray,
+) -> int:
+    """Characters of the n-gram that occurs most often, times its occurrences; marks in `twice` those that occur twice.
+
+    Args:
+        narrowed: whether `twice` holds the marks of the n-grams of `beyond` words less.
+    """
+    candidates = grams
+    if narrowed:
+        candidates = 0
+        for k in range(grams):
+            # In place: `twice[k + beyond]` is read before it is written.
+            twice[k] = twice[k] and twice[k + beyond]
+            candidates += twice[k]
+    bits = _table(candidates)
+    slots[: 1 << bits] = 0
+    mask = np.uint64((1 << bits) - 1)
+    best = chars[n] + n - 1  # the first n-gram of all, once
+    best_count = 1
+    for k in range(grams):
+        if narrowed and not twice[k]:
+            continue
+        begin, end = bounds[k] + k, bounds[k + n] + k + n - 1
+        h = hash_bytes(spaced, begin, end)
+        hashes[k] = h
+        counts[k] = 0
+        at = h & mask
+        while slots[at]:
+            other = slots[at] - 1
+            if hashes[other] == h:
+                from_ = bounds[other] + other
+                if bounds[other + n] + other + n - 1 - from_ == end - begin and same(spaced, from_, begin, end - begin):
+                    break
+            at = (at + np.uint64(1)) & mask
+        if slots[at]:
+            first = slots[at] - 1
+            counts[first] += 1
+            counts[k] = -1 - first
+        else:
+            slots[at] = k + 1
+            counts[k] = 1
+    for k in range(grams):
+        if narrowed and not twice[k]:
+            continue
+        c = counts[k]
+        if c > best_count:
+            best_count = c
+            best = (chars[k + n] - chars[k] + n - 1) * c
+        twice[k] = c != 1
+    for k in range(grams, grams + n - 1):
+        twice[k] = False
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _prefixes(
+    joined: np.ndarray,
+    bounds: np.ndarray,
+    words: int,
+    twice: np.ndarray,
+    slots: np.ndarray,
+    hashes: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """Mark in `twice` the words from which the next `PREFIX` bytes stand elsewhere too, from a word on; perhaps others."""
+    bits = _table(words)
+    slots[: 1 << bits] = 0
+    mask = np.uint64((1 << bits) - 1)
+    for k in range(words):
+        twice[k] = False
+        begin = bounds[k]
+        if begin + PREFIX > bounds[words]:
+            continue
+        h = hash_bytes(joined, begin, begin + PREFIX)
+        hashes[k] = h
+        at = h & mask
+        while slots[at] and hashes[slots[at] - 1] != h:
+            at = (at + np.uint64(1)) & mask
+        if slots[at]:
+            twice[k] = twice[slots[at] - 1] = True
+        else:
+            slots[at] = k + 1
+
+
+@njit(cache=True, nogil=True)
+def _repeated(
+    joined: np.ndarray,
+    bounds: np.ndarray,
+    chars: np.ndarray,
+    n: int,
+    grams: int,
+    twice: np.ndarray,
+    slots: np.ndarray,
+    hashes: np.ndarray,
+) -> int:
+    """Characters of n-grams that stand before, without what was counted already."""
+    candidates = 0
+    for k in range(grams):
+        candidates += twice[k] or bounds[k + n] - bounds[k] < PREFIX
+    if candidates < 2:
+        return 0
+    bits = _table(candidates)
+    slots[: 1 << bits] = 0
+    mask = np.uint64((1 << bits) - 1)
+    repeated = 0
+    k = 0
+    while k < grams:
+        begin, end = bounds[k], bounds[k + n]
+        if not twice[k] and end - begin >= PREFIX:
+            k += 1
+            continue
+        h = hash_bytes(joined, begin, end)
+        hashes[k] = h
+        at = h & mask
+        while slots[at]:
+            other = slots[at] - 1
+            if hashes[other] == h:
+                size = bounds[other + n] - bounds[other]
+                if size == end - begin and same(joined, bounds[other], begin, size):
+                    break
+            at = (at + np.uint64(1)) & mask
+        if slots[at]:
+            repeated += chars[k + n] - chars[k]
+            k += n
+        else:
+            slots[at] = k + 1
+            k += 1
+    return repeated
