@@ -60,7 +60,6 @@ def peak_memory() -> int:
 
 
 def run_fox1(run: Path, size: Size, batch: int, steps: int, micro: int) -> tuple[float, int]:
-    from fox1.trainer import loop
     from fox1.trainer.settings import Options
     from fox1.trainer.train import train
 
@@ -71,9 +70,10 @@ def run_fox1(run: Path, size: Size, batch: int, steps: int, micro: int) -> tuple
         size.optimizer,
         ScheduleSettings(10),
         checkpoint_every=10**9,
+        checkpoint_minutes=0,
+        log_every=1,  # a report each step: the time of each, and the device is waited for
     )
     (run / "training.json").write_text(json.dumps(asdict(settings)))
-    loop.LOG_EVERY = 1  # a report each step: the time of each, and the device is waited for
     with tempfile.TemporaryDirectory() as out:
         train(run, Path(out) / "ckpt", [0], Options(stop_after=WARM + steps))
         lines = [json.loads(line) for line in open(Path(out) / "ckpt" / "metrics.jsonl")]

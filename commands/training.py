@@ -62,6 +62,26 @@ def train(
         int,
         typer.Option(min=0, metavar="STEPS", help="Number of steps to profile, with traces written to CKPT/profile."),
     ] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting of the training for this call, e.g. optimizer.learning_rate=1e-4; repeatable.",
+        ),
+    ] = None,
+    log_every: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="STEPS", help="Number of steps between reports (default: the recipe's)."),
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="MINUTES",
+            help="Save a checkpoint after this time, however few steps there were; 0: by steps only (default: the recipe's).",
+        ),
+    ] = None,
 ) -> None:
     """Train Fox-1 on a run's shard sets, phase by phase.
 
@@ -74,7 +94,7 @@ def train(
     if (out / "recipe.yaml").exists():
         raise ValueError(f"--out {shown(out)} is a run of `fox1 curate`; give the checkpoints a folder of their own")
     warn_unfinished(run)
-    options = Options(resume, stop_after, force, profile)
+    options = Options(resume, stop_after, force, profile, tuple(changes or ()), log_every, checkpoint_minutes)
     if ray and nproc > 1:
         raise ValueError(
             "--nproc and --ray exclude each other: give --nproc for processes on this machine, or --ray for workers of a cluster"

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from .checkpoints.checkpoint import Checkpointer, CheckpointManifest, TrainingProgress
-from .checks.held_out_loss import HeldOutLoss
+from .checks.held_out_loss import HeldOutLoss, Stopped
 from .checks.sanity import check_weights
 from .checks.stability import Guard
 from .data.order import Loader, MicroBatch, PhaseData
@@ -26,7 +26,8 @@ from .watch.metrics import Metrics, peak_flops
 from .watch.profile import Profiler
 from .watch.window import Window
 
-LOG_EVERY = 10
+LOG_SECONDS = 30.0
+"""A report is due after so long, however few steps there were."""
 WARMUP = "warmup_tokens"
 """Key of a checkpoint's settings: the tokens of its warm-up, which may be stated in steps."""
 
@@ -55,6 +56,9 @@ class Trainer:
     profiler: Profiler
     saved: TrainingProgress = field(default_factory=TrainingProgress)
     """How far the newest checkpoint is."""
+    saved_at: float = field(default_factory=time.monotonic)
+    logged_at: float = field(default_factory=time.monotonic)
+    """When a checkpoint was last saved, and when steps were last reported, on this rank's clock."""
     levels: int = 0
     """Levels that the guard had learned when it was last reported."""
     stop_after: int = 0
@@ -84,16 +88,26 @@ class Trainer:
 
     def stops(self) -> bool:
         """Whether any rank was asked to stop, agreed by all. Also publishes a checkpoint that all have finished writing."""
-        flags = torch.tensor([int(self.stop.asked), int(self.checkpointer.writing)])
+        return self._agree()[0]
+
+    def _agree(self) -> tuple[bool, bool, bool]:
+        """Whether to stop, to report, to save a checkpoint, agreed by all ranks: the last two by the clock of rank 0."""
+        log_due = save_due = False
+        if dist.get_rank() == 0:
+            now, minutes = time.monotonic(), self.settings.checkpoint_minutes
+            log_due = now - self.logged_at >= LOG_SECONDS
+            save_due = minutes > 0 and now - self.saved_at >= 60 * minutes
+        flags = torch.tensor([self.stop.asked, self.checkpointer.writing, log_due, save_due], dtype=torch.int64)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
-        if not flags[1]:
+        asked, writing, log_due, save_due = map(bool, flags.tolist())
+        if not writing:
             self.checkpointer.publish()
-        return bool(flags[0])
+        return asked, log_due, save_due
 
     def save(self) -> None:
         """Start saving a checkpoint, once it is known that all ranks hold the same weights."""
         check_weights(self.model, self.progress)
-        self.saved = self.progress
+        self.saved, self.saved_at = self.progress, time.monotonic()
         self.checkpointer.save(self.model, self.optimizer, self.manifest(), self.guard.state())
 
     def _leave(self, phase: str, data: PhaseData, window: Window) -> bool:
@@ -154,15 +168,16 @@ class Trainer:
             self.profiler.step()
             step = self.progress.step
             done = self.progress.units + batch_units > data.units
-            if step % LOG_EVERY == 0 or done:
+            asked, log_due, save_due = self._agree()
+            if step % self.settings.log_every == 0 or done or log_due:
                 self._log(phase, data, window)
-            if self.settings.evaluate_every and step % self.settings.evaluate_every == 0 and not done:
+            if self.settings.evaluate_every and step % self.settings.evaluate_every == 0 and not (done or asked):
                 self._log(phase, data, window)
-                self.evaluate(phase)
+                asked = not self.evaluate(phase)
                 window.reset()
-            if (self.is_far_enough or self.stops()) and not done:
+            if (self.is_far_enough or asked) and not done:
                 return self._leave(phase, data, window)
-            if step % self.settings.checkpoint_every == 0 and not done:
+            if (step % self.settings.checkpoint_every == 0 or save_due) and not done:
                 self._log(phase, data, window)  # refuses a training that skips step after step before it is saved
                 self._check(data)
                 self.save()
@@ -265,6 +280,7 @@ class Trainer:
             **self._device_values(data, window, window.tokens / seconds),
         }
         window.reset()
+        self.logged_at = time.monotonic()
         if self.metrics:
             self.metrics.write("train", self.progress.step, values)
             self.metrics.show_step(self.progress.step, self.total_steps, values)
@@ -292,8 +308,9 @@ class Trainer:
         if self.held_out is None:
             return True
         self._check(self.held_out.data)
-        measured = self.held_out.measure(self.model, self.device, self.stops)
-        if measured is None:
+        try:
+            measured = self.held_out.measure(self.model, self.device, self.stops)
+        except Stopped:
             self.say(
                 f"{phase} step {self.progress.step}: asked to stop; the held-out loss of this step is not measured"
             )

@@ -69,7 +69,7 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
     for key, (before, now) in changed.items():
         if why := next((w for name, w in FIXED.items() if f"{key}.".startswith(f"{name}.")), ""):
             raise ValueError(
-                f"{start} was trained with {key} {_shown(before)}, and now it is {_shown(now)}: {why}; put it back, or choose "
+                f"{start} was trained with {key} {shown(before)}, and now it is {shown(now)}: {why}; put it back, or choose "
                 "another --out"
             )
     for name in [p.name for p in trainer.settings.phases][: manifest.progress.phase + 1]:
@@ -89,7 +89,7 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
         trainer.levels = int(trainer.guard.levels[0])
         trainer.say(f"resumed from {start}")
         for key, (before, now) in changed.items():
-            trainer.say(f"changed since {start.name}: {key} {_shown(before)} -> {_shown(now)}")
+            trainer.say(f"changed since {start.name}: {key} {shown(before)} -> {shown(now)}")
         if changed and trainer.metrics:
             trainer.metrics.write("settings", trainer.progress.step, {"changed": changed})
     else:
@@ -119,7 +119,8 @@ def _flat(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return found
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of a setting as it is printed."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 

@@ -146,7 +146,7 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of one call of `fox1 train`; none of them changes what is learned."""
+    """The choices of one call of `fox1 train`; none but `set` changes what is learned."""
 
     resume: str = "auto"
     """The checkpoint to start from if the folder has none; `auto`: from the beginning."""
@@ -156,10 +156,21 @@ class Options:
     """Continue although the data is not what the checkpoint was trained on."""
     profile: int = 0
     """Number of steps to trace."""
+    set: tuple[str, ...] = ()
+    """Settings of this call, as KEY=VALUE, in place of those of `training.json`; see `overrides.py`."""
+    log_every: int | None = None
+    """In place of the setting."""
+    checkpoint_minutes: float | None = None
+    """In place of the setting."""
 
     def arguments(self) -> list[str]:
         """As arguments of `python -m fox1.trainer.train`."""
         words = [f"--resume={self.resume}", f"--stop-after={self.stop_after}", f"--profile={self.profile}"]
+        words += [f"--set={assignment}" for assignment in self.set]
+        if self.log_every is not None:
+            words.append(f"--log-every={self.log_every}")
+        if self.checkpoint_minutes is not None:
+            words.append(f"--checkpoint-minutes={self.checkpoint_minutes}")
         return [*words, "--force"] if self.force else words
 
 
@@ -186,6 +197,10 @@ class Routine:
     """Of the initial weights, and of the order of repeated epochs."""
     checkpoint_every: Annotated[int, Bounds(ge=1)] = 1000
     """Steps between checkpoints."""
+    checkpoint_minutes: Annotated[float, Bounds(ge=0)] = 30.0
+    """Minutes after which a checkpoint is saved, however few steps there were; 0: by steps only."""
+    log_every: Annotated[int, Bounds(ge=1)] = 10
+    """Steps between reports; where steps are slow, there is one every half minute or every step."""
     keep_last: Annotated[int, Bounds(ge=2)] = 2
     """Newest checkpoints that are kept."""
     keep_every: Annotated[int, Bounds(ge=0)] = 0

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ..storage.background import beside
 from ..storage.wording import say
@@ -90,7 +91,9 @@ def passed_on(out: Path, begun: Callable[[], bool]) -> Iterator[None]:
         (out / ASKED).unlink(missing_ok=True)
         closing.callback(lambda: (out / ASKED).unlink(missing_ok=True))
         here = threading.current_thread() is threading.main_thread()
-        handlers = {number: signal.signal(number, handle) for number in stopping_signals()} if here else {}
+        handlers: dict[int, Any] = (
+            {number: signal.signal(number, handle) for number in stopping_signals()} if here else {}
+        )
         for number, handler in handlers.items():
             closing.callback(signal.signal, number, handler)
         yield

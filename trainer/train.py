@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData, open_set
 from .loop import Trainer
+from .overrides import override
 from .parallel import build, build_optimizer, is_of_others, on_rank_zero, start_processes
-from .resume import resume
+from .resume import changes, resume, shown
 from .schedule import PhaseSpan, schedule_over
 from .settings import STOPPED, Options, TrainSettings
 from .stopping import Stop
@@ -122,7 +124,8 @@ def train(
         ValueError: the run, a checkpoint or the options do not fit; on every rank.
     """
     options, stop = options or Options(), stop or Stop()
-    settings = read_settings(run)
+    stored = read_settings(run)
+    settings = override(stored, options)
     if absent := [n + 1 for n in numbers if not 0 <= n < len(settings.phases)]:
         raise ValueError(f"there is no phase {absent[0]}; the run has phases 1 to {len(settings.phases)}")
     torch.manual_seed(settings.seed)
@@ -142,7 +145,8 @@ def train(
         closing.callback(profiler.close)
         closing.enter_context(stop.listening())
         trainer = _make_trainer(run, out, settings, options, device, metrics, profiler, stop, ask)
-        on_rank_zero(lambda: [trainer.say(line) for line in remove_partial(out)])
+        for line in on_rank_zero(lambda: remove_partial(out)) or ():
+            trainer.say(line)
         resume(out, trainer, options)
         if metrics:
             metrics.begin(trainer.progress.step)
@@ -151,6 +155,8 @@ def train(
             f"{parameters:,} parameters, {trainer.total_steps} steps, {world} process{'es' if world > 1 else ''} on "
             f"{device.type}"
         )
+        for key, (before, now) in changes(asdict(stored), asdict(settings)).items():
+            trainer.say(f"for this call: {key} {shown(before)} -> {shown(now)}")
         trainer.say(f"rate {settings.optimizer.learning_rate:.2e}: {trainer.schedule.describe()}")
         finished = _run_phases(trainer, numbers)
         trainer.checkpointer.finish()
@@ -245,10 +251,23 @@ def main() -> None:
     parser.add_argument("--stop-after", type=int, default=0, help="stop after this step (default: train to the end)")
     parser.add_argument("--force", action="store_true", help="continue although the data has changed")
     parser.add_argument("--profile", type=int, default=0, help="number of steps to trace into OUT/profile")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="setting of this call; repeatable"
+    )
+    parser.add_argument("--log-every", type=int, help="steps between reports (default: the setting)")
+    parser.add_argument("--checkpoint-minutes", type=float, help="minutes between checkpoints (default: the setting)")
     arguments = parser.parse_args()
     try:
         numbers = phase_numbers(read_settings(arguments.run), arguments.phases)
-        options = Options(arguments.resume, arguments.stop_after, arguments.force, arguments.profile)
+        options = Options(
+            resume=arguments.resume,
+            stop_after=arguments.stop_after,
+            force=arguments.force,
+            profile=arguments.profile,
+            set=tuple(arguments.set),
+            log_every=arguments.log_every,
+            checkpoint_minutes=arguments.checkpoint_minutes,
+        )
         sys.exit(train(arguments.run, arguments.out, numbers, options))
     except (ValueError, OSError) as error:
         # A ValueError is raised on every rank; only rank 0 prints it.

@@ -46,13 +46,13 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
     """Ask for a stop, as a signal would, when the ranks agree for the n-th time (from 1)."""
-    stops, calls = Trainer.stops, iter(range(1, 10**6))
+    agree, calls = Trainer._agree, iter(range(1, 10**6))
 
-    def asked(trainer: Trainer) -> bool:
+    def asked(trainer: Trainer) -> tuple[bool, bool, bool]:
         trainer.stop.asked |= next(calls) == call
-        return stops(trainer)
+        return agree(trainer)
 
-    monkeypatch.setattr(Trainer, "stops", asked)
+    monkeypatch.setattr(Trainer, "_agree", asked)
 
 
 @pytest.mark.slow
@@ -159,11 +159,11 @@ def test_ranks_that_see_a_signal_at_different_times_stop_at_the_same_micro_batch
     script.write_text(
         "import os\n"
         "from fox1.trainer import loop, train\n"
-        "stops, calls = loop.Trainer.stops, iter(range(1, 10**6))\n"
+        "agree, calls = loop.Trainer._agree, iter(range(1, 10**6))\n"
         "def asked(self):\n"
         "    self.stop.asked |= os.environ['RANK'] == os.environ['WHO'] and next(calls) == 4\n"
-        "    return stops(self)\n"
-        "loop.Trainer.stops = asked\n"
+        "    return agree(self)\n"
+        "loop.Trainer._agree = asked\n"
         "train.main()\n"
     )
     for who, step in (("1", 1), ("0", 2)):

@@ -22,6 +22,10 @@ from ..model.model import Fox1
 from ..settings import TrainSettings
 
 
+class Stopped(Exception):
+    """An evaluation was asked to stop before its end."""
+
+
 @dataclass(frozen=True)
 class HeldOutLoss:
     """The held-out set of a run, and how much of it an evaluation reads."""
@@ -32,13 +36,14 @@ class HeldOutLoss:
     """int64 [vocabulary]: UTF-8 bytes that each piece stands for; None where the run has no such file."""
 
     @torch.no_grad()
-    def measure(
-        self, model: Fox1, device: torch.device, stops: Callable[[], bool] = lambda: False
-    ) -> dict[str, Any] | None:
+    def measure(self, model: Fox1, device: torch.device, stops: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """Losses of the model over blocks spread evenly over the set; the same on every rank.
 
         Args:
-            stops: asked before each block, on every rank alike; where it says so, nothing is measured, and None returned.
+            stops: whether to stop; asked before each block, on every rank alike.
+
+        Raises:
+            Stopped: it said so; on every rank.
         """
         data, info = self.data, self.data.info
         world, rank = dist.get_world_size(), dist.get_rank()
@@ -50,7 +55,7 @@ class HeldOutLoss:
         # Every rank makes the same number of forward passes, which gather parameters together.
         for i in range(-(-units // world)):
             if stops():
-                return None
+                raise Stopped
             index = i * world + rank
             # Evenly over the set, which is in file order, corpus after corpus.
             batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, device)
