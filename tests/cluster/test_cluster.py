@@ -189,20 +189,45 @@ def test_a_killed_driver_is_submitted_again_and_goes_on(nodes: Nodes, bucket: Bu
     assert len(before) <= reused < total
 
 
+def put_run_to_train(bucket: Bucket, run: Path, here: Path, prefix: str, checkpoint_every: int) -> None:
+    """Make `here` a run to train on, and put it into the store."""
+    shape = {"layers": 8, "hidden": 256, "intermediate": 512, "heads": 4, "kv_heads": 2}
+    paces = {"checkpoint_every": checkpoint_every, "evaluate_blocks": 2, "micro_batch_tokens": 1024}
+    settings = run_to_train(run, here, shape, 2048, **paces)
+    for part in ("phases", "held_out", "prepare"):
+        for file in (run / part).rglob("*"):
+            if file.is_file():
+                key = f"{prefix}/{part}/{file.relative_to(run / part).as_posix()}"
+                bucket.client.put_object(Bucket="bucket", Key=key, Body=file.read_bytes())
+    bucket.client.put_object(Bucket="bucket", Key=f"{prefix}/training.json", Body=json.dumps(settings).encode())
+
+
+def test_a_training_whose_job_is_stopped_saves_a_checkpoint(
+    nodes: Nodes, bucket: Bucket, run: Path, tmp_path: Path
+) -> None:
+    put_run_to_train(bucket, run, tmp_path / "run", "runs/stop-training", 1000)
+    nodes.wait(lambda: nodes.cpus() >= 2)
+    words = ["train", "s3://bucket/runs/stop-training", "--out", "s3://bucket/stopped", "--ray", "2"]
+    job = submit(nodes, "--name", "stop-training", "--", *words)
+    assert job.stdout
+    assert any(" parameters, " in line for line in job.stdout), "it did not begin to train"
+    time.sleep(5)  # the first steps
+    command = [sys.executable, "-m", "fox1", "jobs", "stop", "stop-training", "--address", nodes.address]
+    stopped = subprocess.run(command, env=nodes.environment, capture_output=True, text=True)
+    said = job.communicate(timeout=200)[0]
+    assert stopped.stdout == "job stop-training: STOPPED\n", stopped.stderr
+    assert "stopped at step" in said, said
+    kept = [key for key in bucket.keys("stopped/step-") if key.endswith("manifest.json")]
+    assert kept and json.loads(bucket.get(kept[-1]))["progress"]["step"] > 0
+    assert not bucket.keys("stopped/.stop")
+
+
 def test_training_on_the_cluster_loses_a_node_and_ends_as_on_one_machine(
     nodes: Nodes, bucket: Bucket, run: Path, tmp_path: Path
 ) -> None:
     """Data and checkpoints in the store, workers on nodes that share no disk; one is lost after the first checkpoint."""
     here = tmp_path / "run"
-    shape = {"layers": 8, "hidden": 256, "intermediate": 512, "heads": 4, "kv_heads": 2}
-    paces = {"checkpoint_every": 2, "evaluate_blocks": 2, "micro_batch_tokens": 1024}
-    settings = run_to_train(run, here, shape, 2048, **paces)
-    for part in ("phases", "held_out", "prepare"):
-        for file in (run / part).rglob("*"):
-            if file.is_file():
-                key = f"runs/train/{part}/{file.relative_to(run / part).as_posix()}"
-                bucket.client.put_object(Bucket="bucket", Key=key, Body=file.read_bytes())
-    bucket.client.put_object(Bucket="bucket", Key="runs/train/training.json", Body=json.dumps(settings).encode())
+    put_run_to_train(bucket, run, here, "runs/train", 2)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fox1", "train", str(here), "--out", str(tmp_path / "ckpt"), "--phase", "1"]
     subprocess.run(command, env=environment, check=True, capture_output=True)
