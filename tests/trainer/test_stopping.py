@@ -153,6 +153,28 @@ def test_a_second_ctrl_c_ends_it_at_once(small: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_second_ctrl_c_ends_several_processes_at_once(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    ranks = [sys.executable, str(tmp_path / "slow.py"), str(small), str(tmp_path / "ckpt"), "--phases=1"]
+    (tmp_path / "launch.py").write_text(
+        f"from fox1.trainer.launch import run_processes\nraise SystemExit(run_processes({ranks!r}, 2))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "launch.py")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr
+    for awaited in ("micro-batch", "press Ctrl-C again to end at once"):
+        assert any(awaited in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == -signal.SIGINT and "was killed" not in said, said
+    assert not checkpoints(tmp_path / "ckpt")
+
+
+@pytest.mark.slow
 def test_ranks_that_see_a_signal_at_different_times_stop_at_the_same_micro_batch(small: Path, tmp_path: Path) -> None:
     """One rank alone sees it, in the middle of a step; then the other, in the next call."""
     script, out = tmp_path / "one.py", tmp_path / "ckpt"

@@ -45,6 +45,8 @@ class Guard:
         """Losses and norms of the last steps that were skipped in a row."""
         self.levels = torch.tensor([0, -window], dtype=torch.int64, device=device)
         """Levels learned in all, and the number of values taken when the last one was."""
+        # Here, since a copy from the host in a step would wait for the device.
+        self._farthest = torch.tensor(FARTHEST, dtype=torch.float64, device=device)
 
     def begin(self) -> None:
         """Forget the values: what comes is other data."""
@@ -91,8 +93,7 @@ class Guard:
         """Make the steps that were skipped in a row the statistics, if they lie at one level that a model may have."""
         count = self.skipped.shape[1]
         level, deviation = _moments(self.skipped)
-        farthest = mean * torch.tensor(FARTHEST, dtype=mean.dtype, device=mean.device)
-        settled = (level <= limit) | ((deviation <= (level - mean) / 2) & (level <= farthest))
+        settled = (level <= limit) | ((deviation <= (level - mean) / 2) & (level <= self._farthest * mean))
         learned = (
             (self.counts[2] >= count)
             & self.skipped.isfinite().all()
