@@ -18,7 +18,7 @@ from .checks.stability import Guard
 from .data.order import Loader, MicroBatch, PhaseData
 from .data.source_losses import CORPUS, means
 from .model.model import Fox1, flops_per_token
-from .parallel import on_rank_zero
+from .parallel import begin_micro_batch, give_up_gathered, on_rank_zero
 from .schedule import LearningRateSchedule
 from .settings import TrainSettings
 from .stopping import Stop
@@ -215,10 +215,10 @@ class Trainer:
         summed = torch.zeros((), device=self.device)
         for i, batch in enumerate(batches):
             if i and self.stops():
+                give_up_gathered(self.model)
                 window.begin_step()
                 return False
-            last = i == len(batches) - 1
-            self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
+            begin_micro_batch(self.model, last=i == len(batches) - 1)
             z_loss = self.settings.z_loss
             loss, losses = self.model(batch.tokens, batch.documents, batch.targets, 0, z_loss, self.settings.fp8_head)
             (loss / valid).backward()
@@ -295,6 +295,8 @@ class Trainer:
             return {}
         name = torch.cuda.get_device_name(self.device)
         values: dict[str, Any] = {"device": name, "memory_bytes": torch.cuda.max_memory_allocated(self.device)}
+        # Of the steps since the last report, not of the first one, which compiled.
+        torch.cuda.reset_peak_memory_stats(self.device)
         peak = peak_flops(name)
         if peak:
             shape, vocabulary = self.settings.model, self.model.vocab_size

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -63,8 +64,9 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
         if replicas > 1
         else init_device_mesh(device.type, (world,))
     )
+    # Inputs are not cast: the tokens' states are bf16 from the embedding on, and the tables of RoPE have to stay fp32.
     policy = (
-        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
         if device.type == "cuda"
         else MixedPrecisionPolicy()
     )
@@ -74,8 +76,9 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
             model.blocks[i] = checkpoint_wrapper(block)
     for block in model.blocks:
         if device.type == "cuda":
-            block.compile(fullgraph=True)
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+            compile_block(block)
+        # Weights that were gathered, and cast, once serve all micro-batches of a step.
+        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -83,6 +86,30 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
     return model
+
+
+def compile_block(block: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Compile a block for one number of tokens, and any number and length of segments (`attention.Stream` marks them)."""
+    block.compile(fullgraph=True, dynamic=False, backend=backend)
+
+
+def begin_micro_batch(model: nn.Module, last: bool) -> None:
+    """Call before the forward pass of a micro-batch.
+
+    Args:
+        last: this is the last one of a step: gradients are summed over ranks in its backward pass, and the gathered weights are
+            given up, which the optimizer is about to change.
+    """
+    assert isinstance(model, FSDPModule)
+    model.set_requires_gradient_sync(last)
+    model.set_reshard_after_backward(last)
+
+
+def give_up_gathered(model: nn.Module) -> None:
+    """Call after forward passes that no backward pass follows: weights are gathered again when they are needed."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:

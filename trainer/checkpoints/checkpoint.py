@@ -27,6 +27,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
@@ -232,6 +233,8 @@ class Checkpointer:
     def __init__(self, root: Path, keep_last: int, keep_every: int) -> None:
         self._root, self._keep_last, self._keep_every = root, keep_last, keep_every
         self._group = dist.new_group(backend="gloo")
+        # From a GPU the state is copied into pinned memory, which is kept for the next save.
+        self._stager = BlockingAsyncStager(cache_staged_state_dict=True) if torch.cuda.is_available() else None
         self._pending: tuple[Any, CheckpointManifest] | None = None
         self._thread = ThreadPoolExecutor(1, "publish")
         self._published: Future[None] | None = None
@@ -254,7 +257,7 @@ class Checkpointer:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         state = {**_state(model, optimizer), "guard": guard, "rng": _rng()}
-        written = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group)
+        written = dcp.async_save(state, checkpoint_id=str(folder), process_group=self._group, async_stager=self._stager)
         self._pending = (self._thread.submit(self._finish_part, written, folder), manifest)
 
     @staticmethod

@@ -19,6 +19,7 @@ from ...storage.wording import first_line, printable
 from ..data.order import PhaseData, open_set
 from ..data.source_losses import CORPUS, DOMAIN, means, sums_by_source
 from ..model.model import Fox1
+from ..parallel import give_up_gathered
 from ..settings import TrainSettings
 
 
@@ -34,6 +35,8 @@ class HeldOutLoss:
     blocks: int
     piece_bytes: torch.Tensor | None
     """int64 [vocabulary]: UTF-8 bytes that each piece stands for; None where the run has no such file."""
+    tokens: int = 0
+    """Tokens of a micro-batch in training: here they are as many, so that nothing compiles for another number; 0: one block."""
 
     @torch.no_grad()
     def measure(self, model: Fox1, device: torch.device, stops: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -52,23 +55,29 @@ class HeldOutLoss:
         seen = torch.zeros(model.vocab_size, dtype=torch.int64)
         by_source = torch.zeros(2, len(info.sources), dtype=torch.float64)
         text_bytes = torch.zeros(len(info.sources), dtype=torch.float64)
+        # Evenly over the set, which is in file order, corpus after corpus.
+        places = np.arange(units) * data.units // units
+        per_batch = max(1, self.tokens // data.unit_tokens)
+        batches = -(-units // per_batch)
         # Every rank makes the same number of forward passes, which gather parameters together.
-        for i in range(-(-units // world)):
+        for i in range(-(-batches // world)):
             if stops():
+                give_up_gathered(model)
                 raise Stopped
             index = i * world + rank
-            # Evenly over the set, which is in file order, corpus after corpus.
-            batch = data.micro_batch(min(index, units - 1) * data.units // units, 1, device)
-            loss, losses = model(batch.tokens, batch.documents, batch.targets)
-            if index >= units:
+            chosen = places[min(index, batches - 1) * per_batch :][:per_batch]
+            batch = data.micro_batch_of(chosen, self.tokens, device)
+            _, losses = model(batch.tokens, batch.documents, batch.targets)
+            if index >= batches:
                 continue
             valid = batch.targets >= 0
             targets = batch.targets[valid].cpu()
-            total += torch.tensor([float(loss), batch.valid], dtype=torch.float64)
+            total += torch.tensor([float(losses.double().sum()), batch.valid], dtype=torch.float64)
             seen += torch.bincount(targets, minlength=len(seen))
             by_source += sums_by_source(losses, batch, len(info.sources)).cpu()
             if self.piece_bytes is not None:
                 text_bytes.index_add_(0, batch.sources[valid].cpu(), self.piece_bytes[targets].double())
+        give_up_gathered(model)
         for sums in (total, seen, by_source, text_bytes):
             dist.all_reduce(sums)
         share = seen[seen > 0].double() / seen.sum()
@@ -98,7 +107,7 @@ def open_held_out(run: Path, settings: TrainSettings) -> HeldOutLoss | None:
     sizes = run / "prepare" / "piece_bytes.npy"
     refuse_links(run, sizes, own=1)
     known = _piece_bytes(sizes, data.info.vocab_size) if sizes.exists() else None
-    return HeldOutLoss(data, settings.evaluate_blocks, known)
+    return HeldOutLoss(data, settings.evaluate_blocks, known, settings.micro_batch_tokens)
 
 
 def _piece_bytes(path: Path, vocab_size: int) -> torch.Tensor:

@@ -27,6 +27,8 @@ from .permutation import permute
 
 WINDOW = 4096
 """Number of units whose order is computed at once."""
+LONGEST_STEP = 128
+"""Tokens that the bound of the segments' lengths is a multiple of: what a block of threads of FlashAttention takes."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,6 @@ class PhaseData:
         if current_identity(self.folder) != self.info.data_identity:
             raise ValueError(has_changed(self.folder))
 
-    def max_segments(self, block_length: int) -> int:
-        return self.info.max_docs_per_block[str(block_length)]
-
     def places(self, first: int, count: int) -> np.ndarray:
         """int64 [count]: places in the set of units ``first .. first + count - 1``; past the end, those of further epochs."""
         if first + count <= self.units:
@@ -115,7 +114,11 @@ class PhaseData:
 
     def stream(self, first: int, count: int) -> UnitStream:
         """Units ``first .. first + count - 1``."""
-        places = self.places(first, count)
+        return self._stream_of(self.places(first, count))
+
+    def _stream_of(self, places: np.ndarray) -> UnitStream:
+        """The units at some places in the set (int64 [n])."""
+        count = len(places)
         if len(self._splits) == 1:
             blocks = self._splits[0].read_many(places)
             begins = np.arange(0, count * self.unit_tokens, self.unit_tokens)
@@ -139,11 +142,26 @@ class PhaseData:
 
     def micro_batch(self, first: int, count: int, device: torch.device) -> MicroBatch:
         """Units ``first .. first + count - 1`` on a device."""
-        split, _ = interleave(self.places(first, count), self._counts)
-        lengths = [self._splits[k].block_length for k in split.tolist()]
-        # Constant for a block length, so that nothing recompiles: room for all segments of all blocks, and padding.
-        slots = sum(self.unit_tokens // n * (self.max_segments(n) + 1) for n in lengths)
-        return to_micro_batch(self.stream(first, count), max(lengths), slots, device)
+        return to_micro_batch(self.stream(first, count), device)
+
+    def micro_batch_of(self, places: np.ndarray, tokens: int, device: torch.device) -> MicroBatch:
+        """The units at some places in the set (int64 [n]) on a device, filled up with padding to so many tokens."""
+        return to_micro_batch(_filled(self._stream_of(places), tokens), device)
+
+
+def _filled(stream: UnitStream, tokens: int) -> UnitStream:
+    """A stream with a segment of padding at its end, if it is shorter than so many tokens."""
+    missing = tokens - len(stream.tokens)
+    if missing <= 0:
+        return stream
+    learned = stream.learned
+    return UnitStream(
+        np.concatenate([stream.tokens, np.zeros(missing, np.int32)]),
+        np.append(stream.ends, tokens),
+        np.append(stream.sources, stream.sources[-1:]),
+        np.append(stream.padding, True),
+        None if learned is None else np.concatenate([learned, np.zeros(missing, np.bool_)]),
+    )
 
 
 def _joined(tokens: np.ndarray, parts: list[tuple[np.ndarray, Blocks]], learned: np.ndarray | None) -> UnitStream:
@@ -218,17 +236,18 @@ class MicroBatch:
         return replace(self, targets=torch.full_like(self.targets, IGNORE), valid=0, square_lengths=0)
 
 
-def to_micro_batch(stream: UnitStream, longest: int, slots: int, device: torch.device) -> MicroBatch:
+def to_micro_batch(stream: UnitStream, device: torch.device) -> MicroBatch:
     """A micro-batch on a device: positions restart with every segment, and targets end with it.
 
-    Args:
-        longest: an upper bound of the segments' lengths, constant for a block length.
-        slots: an upper bound of the number of segments, constant for a block length.
+    All of it is one buffer, so that one copy moves it; to a GPU from pinned memory, which the copy does not wait for.
     """
-    size = len(stream.tokens)
+    size, segments, cuda = len(stream.tokens), len(stream.ends), device.type == "cuda"
     begins = np.r_[0, stream.ends[:-1]]
     sizes = stream.ends - begins
-    targets = np.empty(size, np.int64)
+    # Four rows of int64, and 0 and the ends as int32.
+    buffer = torch.empty(4 * size + segments // 2 + 1, dtype=torch.int64, pin_memory=cuda)
+    tokens, targets, positions, sources = buffer[: 4 * size].view(4, size).numpy()
+    tokens[:] = stream.tokens
     targets[:-1] = stream.tokens[1:]
     targets[stream.ends - 1] = IGNORE
     for begin, end in zip(begins[stream.padding].tolist(), stream.ends[stream.padding].tolist(), strict=True):
@@ -238,30 +257,19 @@ def to_micro_batch(stream: UnitStream, longest: int, slots: int, device: torch.d
     if stream.learned is not None:
         targets[:-1][~stream.learned[1:]] = IGNORE
         valid = int(np.count_nonzero(targets != IGNORE))
-    cumulative = None
-    if device.type == "cuda":
-        padded = np.full(slots + 1, size, np.int32)
-        padded[0] = 0
-        padded[1 : len(stream.ends) + 1] = stream.ends
-        cumulative = torch.from_numpy(padded).to(device, non_blocking=True)
-
-    def put(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(device, non_blocking=True)
-
+    positions[:] = np.arange(size) - np.repeat(begins, sizes)
+    sources[:] = np.repeat(stream.sources, sizes)
+    cumulative = buffer[4 * size :].view(torch.int32)[: segments + 1].numpy()
+    cumulative[0], cumulative[1:] = 0, stream.ends
+    moved = buffer.to(device, non_blocking=True)
+    rows, ends = moved[: 4 * size].view(4, size), moved[4 * size :].view(torch.int32)[: segments + 1]
     documents = Documents(
-        put(np.arange(size) - np.repeat(begins, sizes)),
-        tuple(stream.ends.tolist()) if cumulative is None else (),
-        cumulative,
-        longest,
+        rows[2],
+        () if cuda else tuple(stream.ends.tolist()),
+        ends if cuda else None,
+        -(-int(sizes.max()) // LONGEST_STEP) * LONGEST_STEP,
     )
-    return MicroBatch(
-        put(stream.tokens),
-        put(targets),
-        documents,
-        put(np.repeat(stream.sources, sizes)),
-        valid,
-        int((real**2).sum()),
-    )
+    return MicroBatch(rows[0], rows[1], documents, rows[3], valid, int((real**2).sum()))
 
 
 def units_of_step(units: int, batch_units: int, micro_units: int, rank: int, world: int) -> list[int | None]:
@@ -291,9 +299,18 @@ class Loader:
         self._data, self._units, self._batch_units, self._micro_units = data, units, batch_units, micro_units
         self._rank, self._world, self._device = rank, world, device
         self._thread = ThreadPoolExecutor(1, "loader")
-        self._next: Future[list[MicroBatch]] | None = None
+        self._next: Future[tuple[list[MicroBatch], torch.cuda.Event | None]] | None = None
+        # Copies to a GPU run beside its kernels.
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def _make(self, units: int) -> list[MicroBatch]:
+    def _make(self, units: int) -> tuple[list[MicroBatch], torch.cuda.Event | None]:
+        """The micro-batches of a step, and what is recorded on the GPU once they are there."""
+        if self._copies is None:
+            return self._micro_batches(units), None
+        with torch.cuda.stream(self._copies):
+            return self._micro_batches(units), self._copies.record_event()
+
+    def _micro_batches(self, units: int) -> list[MicroBatch]:
         firsts = units_of_step(units, self._batch_units, self._micro_units, self._rank, self._world)
         return [
             self._data.micro_batch(units, self._micro_units, self._device).idle()
@@ -307,7 +324,15 @@ class Loader:
         ready = self._next or self._thread.submit(self._make, self._units)
         self._units += self._batch_units
         self._next = self._thread.submit(self._make, self._units)
-        return ready.result()
+        batches, copied = ready.result()
+        if copied is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_event(copied)
+            for batch in batches:
+                # Their memory is not used again before the steps that read it; idle targets are not part of the buffer.
+                for tensor in (batch.tokens, batch.targets):
+                    tensor.record_stream(current)
+        return batches
 
     def __enter__(self) -> Loader:
         return self

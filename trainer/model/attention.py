@@ -26,16 +26,37 @@ class Documents:
     ends: tuple[int, ...]
     """For the CPU: the exclusive end of every segment; empty on CUDA."""
     cumulative: Tensor | None
-    """For CUDA: int32, 0 and the ends, filled up with T to a constant size; None on the CPU."""
+    """For CUDA: int32 [segments + 1], 0 and the ends; None on the CPU."""
     longest: int
-    """An upper bound of the segments' lengths, constant for a block length."""
+    """An upper bound of the segments' lengths: on CUDA, blocks of threads are launched for as many tokens of each."""
 
 
-def attend(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, documents: Documents) -> Tensor:
+class Stream:
+    """What every block gets of a flat stream besides its tokens.
+
+    No dataclass: FSDP would look into it and cast what is fp32, as it does with a block's other inputs.
+
+    Args:
+        cos: fp32 [T, D / 2]; see `rope_tables`.
+        sin: fp32 [T, D / 2].
+    """
+
+    def __init__(self, documents: Documents, cos: Tensor, sin: Tensor) -> None:
+        self.cos, self.sin = cos, sin
+        self.ends, self.cumulative = documents.ends, documents.cumulative
+        self.bound = torch.empty(documents.longest, 0, dtype=torch.int8, device=cos.device)
+        """int8 [longest, 0], of which only the shape counts: to a compiled block a size may vary from its first call on, while
+        an integer is a constant."""
+        if self.cumulative is not None:
+            for varies in (self.cumulative, self.bound):
+                torch._dynamo.mark_dynamic(varies, 0)
+
+
+def attend(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, stream: Stream) -> Tensor:
     """Causal attention of every token over its own document, [T, N, D]."""
-    if documents.cumulative is not None:
-        return _varlen(q_TND, k_TKD, v_TKD, documents.cumulative, documents.longest)
-    return _per_document(q_TND, k_TKD, v_TKD, documents.ends)
+    if stream.cumulative is not None:
+        return _varlen(q_TND, k_TKD, v_TKD, stream.cumulative, stream.bound.shape[0])
+    return _per_document(q_TND, k_TKD, v_TKD, stream.ends)
 
 
 def grouped(varlen: Callable[..., Any]) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]:

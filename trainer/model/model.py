@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..settings import ModelSettings
-from .attention import Documents, attend
+from .attention import Documents, Stream, attend
 from .loss import linear_cross_entropy
 
 
@@ -56,13 +56,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(s.hidden, (s.heads + 2 * s.kv_heads) * s.head_dim, bias=False)
         self.out = nn.Linear(s.heads * s.head_dim, s.hidden, bias=False)
 
-    def forward(self, x_TC: Tensor, cos: Tensor, sin: Tensor, documents: Documents) -> Tensor:
+    def forward(self, x_TC: Tensor, stream: Stream) -> Tensor:
         sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
         q, k, v = self.qkv(x_TC).split(sizes, dim=-1)
-        q_TND = rotate(q.unflatten(-1, (self.heads, self.head_dim)), cos, sin)
-        k_TKD = rotate(k.unflatten(-1, (self.kv_heads, self.head_dim)), cos, sin)
+        q_TND = rotate(q.unflatten(-1, (self.heads, self.head_dim)), stream.cos, stream.sin)
+        k_TKD = rotate(k.unflatten(-1, (self.kv_heads, self.head_dim)), stream.cos, stream.sin)
         v_TKD = v.unflatten(-1, (self.kv_heads, self.head_dim))
-        return self.out(attend(q_TND, k_TKD, v_TKD, documents).flatten(-2))
+        return self.out(attend(q_TND, k_TKD, v_TKD, stream).flatten(-2))
 
 
 class MLP(nn.Module):
@@ -88,8 +88,8 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(s.hidden, s.norm_eps)
         self.mlp = MLP(s)
 
-    def forward(self, x_TC: Tensor, cos: Tensor, sin: Tensor, documents: Documents) -> Tensor:
-        x_TC = x_TC + self.attention(self.attention_norm(x_TC), cos, sin, documents)
+    def forward(self, x_TC: Tensor, stream: Stream) -> Tensor:
+        x_TC = x_TC + self.attention(self.attention_norm(x_TC), stream)
         return x_TC + self.mlp(self.mlp_norm(x_TC))
 
 
@@ -118,9 +118,10 @@ class Fox1(nn.Module):
     def hidden(self, tokens: Tensor, documents: Documents) -> Tensor:
         """Final hidden states [T, C] of a flat stream (int64 [T])."""
         x_TC = F.embedding(tokens, self.embedding)
-        cos, sin = rope_tables(documents.positions, self.settings.head_dim, self.settings.rope_theta)
+        tables = rope_tables(documents.positions, self.settings.head_dim, self.settings.rope_theta)
+        stream = Stream(documents, *tables)
         for block in self.blocks:
-            x_TC = block(x_TC, cos, sin, documents)
+            x_TC = block(x_TC, stream)
         return self.norm(x_TC)
 
     def forward(

@@ -163,6 +163,37 @@ def test_any_range_of_units_is_its_blocks_however_many_files_they_lie_in(
     assert all(len(reader.open_files) <= 5 for reader in data._splits)
 
 
+def test_a_micro_batch_is_one_buffer_and_its_segments_have_their_exact_number(tmp_path: Path) -> None:
+    write_set(tmp_path, {64: 12})
+    data = PhaseData(tmp_path, 1)
+    batch, stream = data.micro_batch(0, 3, torch.device("cpu")), data.stream(0, 3)
+    parts = [batch.tokens, batch.targets, batch.documents.positions, batch.sources]
+    assert len({t.untyped_storage().data_ptr() for t in parts}) == 1 and all(t.dtype is torch.int64 for t in parts)
+    assert batch.tokens.tolist() == stream.tokens.tolist() and batch.documents.ends == tuple(stream.ends.tolist())
+    sizes = np.diff(np.r_[0, stream.ends])
+    assert batch.sources.tolist() == np.repeat(stream.sources, sizes).tolist()
+    assert batch.documents.positions.tolist() == [i for n in sizes for i in range(n)]
+    # For a GPU, 0 and the ends lie behind the four rows.
+    tail = torch.empty(0, dtype=torch.int32).set_(batch.tokens.untyped_storage())[8 * len(stream.tokens) :]
+    assert tail[: len(stream.ends) + 1].tolist() == [0, *stream.ends.tolist()]
+    assert sizes.max() <= batch.documents.longest < sizes.max() + data_module.LONGEST_STEP
+
+
+@pytest.mark.parametrize("lengths", [{64: 12}, {64: 8, 128: 8}])
+def test_units_anywhere_are_filled_up_to_a_number_of_tokens(tmp_path: Path, lengths: dict[int, int]) -> None:
+    write_set(tmp_path, lengths)
+    data = PhaseData(tmp_path, 1)
+    unit, places = data.unit_tokens, np.array([7, 0, 3])
+    batch = data.micro_batch_of(places, 4 * unit, torch.device("cpu"))
+    alone = [data.micro_batch(int(n), 1, torch.device("cpu")) for n in places]
+    assert batch.tokens[: 3 * unit].tolist() == [t for one in alone for t in one.tokens.tolist()]
+    assert batch.targets[: 3 * unit].tolist() == [t for one in alone for t in one.targets.tolist()]
+    assert len(batch.tokens) == 4 * unit and (batch.targets[3 * unit :] == IGNORE).all()
+    assert batch.valid == sum(one.valid for one in alone)
+    assert batch.documents.ends[-2:] == (3 * unit, 4 * unit)
+    assert len(data.micro_batch_of(places, 0, torch.device("cpu")).tokens) == 3 * unit
+
+
 def test_the_loader_gives_every_rank_its_part_whatever_the_world(tmp_path: Path) -> None:
     write_set(tmp_path, {64: 96})
     data = PhaseData(tmp_path, 1)
