@@ -187,7 +187,7 @@ def generate_command(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the sampling.")] = 0,
     dtype: ComputeType = "",
 ) -> None:
-    """Generate text from a prompt."""
+    """Generate text from a prompt, and show both."""
     import time
 
     from ..storage.wording import printable
@@ -195,6 +195,7 @@ def generate_command(
     from ..trainer.evaluate.text_model import open_model
 
     model = open_model(checkpoint, dtype)
+    print(printable(text, "\n\t"), end="", flush=True)
     began, made = time.monotonic(), 0
     for piece in model.complete(text, tokens, Sampling(temperature, top_p, seed)):
         print(printable(piece, "\n\t"), end="", flush=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -123,15 +124,16 @@ def evaluate(
     for benchmark in benchmarks:
         specs = _specs(benchmark, folder, manager.all_tasks)
         try:
-            found = simple_evaluate(
-                model=adapted,
-                tasks=specs,
-                num_fewshot=benchmark.shots,
-                limit=limit or None,
-                bootstrap_iters=0,
-                log_samples=False,
-                task_manager=manager,
-            )
+            with _alone():
+                found = simple_evaluate(
+                    model=adapted,
+                    tasks=specs,
+                    num_fewshot=benchmark.shots,
+                    limit=limit or None,
+                    bootstrap_iters=0,
+                    log_samples=False,
+                    task_manager=manager,
+                )
         except OSError as error:
             raise ValueError(
                 f"{benchmark.name}: the items cannot be fetched ({first_line(error)}); without a network, give a folder "
@@ -140,6 +142,23 @@ def evaluate(
         assert found is not None
         scores.append(_score(benchmark, found))
     return scores
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep lm-eval from describing the current folder and this machine, which nothing here reads: git complains to the terminal
+    where the folder is no repository, and listing the machine's packages takes seconds."""
+    from lm_eval import evaluator
+
+    names = [name for name in ("get_git_commit_hash", "add_env_info") if hasattr(evaluator, name)]
+    before = {name: getattr(evaluator, name) for name in names}
+    for name in names:
+        setattr(evaluator, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(evaluator, name, function)
 
 
 def _specs(benchmark: PublishedBenchmark, folder: Path | None, known: list[str]) -> list[Any]:

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 from fox1.commands.app import app
+from fox1.storage.wording import printable
 from fox1.trainer.checkpoints.checkpoint import TrainingProgress, write_whole
 from fox1.trainer.checkpoints.export import FACTS, TOKENIZER, export
 from fox1.trainer.evaluate import benchmark_data
 from fox1.trainer.evaluate.evaluate import BENCHMARKS, choose, evaluate, measure_generation
-from fox1.trainer.evaluate.generate import Cache, next_logits, score
+from fox1.trainer.evaluate.generate import Cache, Sampling, next_logits, score
 from fox1.trainer.evaluate.text_model import open_model
 from fox1.trainer.model.model import Fox1
 from fox1.trainer.settings import ModelSettings
@@ -180,6 +181,13 @@ def test_a_context_keeps_as_many_tokens_as_lm_eval_keeps(checkpoint: Path, tmp_p
     assert isinstance(ours.generate_until(asked)[0], str)
 
 
+def test_generate_shows_the_prompt_and_what_follows_it(checkpoint: Path) -> None:
+    done = CliRunner().invoke(app, ["generate", str(checkpoint), "The river\x1b", "--tokens", "4"])
+    model = open_model(checkpoint)
+    follows = "".join(model.complete("The river\x1b", 4, Sampling()))
+    assert done.exit_code == 0 and done.stdout == printable("The river\x1b" + follows, "\n\t") + "\n"
+
+
 def test_many_long_continuations_of_one_context_find_room(checkpoint: Path) -> None:
     from fox1.trainer.evaluate.harness import HarnessModel
 
@@ -194,8 +202,12 @@ def test_all_six_run_from_local_files_with_the_published_shots(checkpoint: Path,
     out = tmp_path / "scores.json"
     # A process of its own: the command turns progress bars off before the harness is imported, which it is here.
     command = [sys.executable, "-m", "fox1", "eval", str(checkpoint), "--data", str(items), "--out", str(out)]
-    done = subprocess.run(command, env={**os.environ, "COLUMNS": "120"}, capture_output=True, text=True, timeout=300)
+    # Nor in a repository: lm-eval would ask git for its state.
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "COLUMNS": "120"}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
+    assert "git" not in done.stderr + done.stdout
     values = json.loads(out.read_text())
     assert [(s["benchmark"], s["shots"], s["items"]) for s in values["scores"]] == [
         ("arc", 25, 7), ("hellaswag", 10, 14), ("truthfulqa", 0, 12), ("mmlu", 5, 12), ("winogrande", 5, 11), ("gsm8k", 5, 8)
