@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from .hashing import TOPS, bytes_before, word_at, zero_bytes
 from .marked import Marked
 from .segment import Segments
 from .unicode import DIGIT, INVISIBLE, NEWLINE, SPACE, class_of, decode, tables
@@ -179,6 +180,25 @@ def _has_long_word(text: np.ndarray, start: int, end: int, classes: np.ndarray) 
 _MAY_END = np.zeros(256, np.bool_)
 _MAY_END[[*b".!?[", 0xE3, 0xEF]] = True
 """First bytes of what may end a sentence, and of markers."""
+_DOTS, _SHOUTS, _ASKS, _OPENS, _E3, _EF = (np.uint64(b * 0x0101010101010101) for b in (*b".!?[", 0xE3, 0xEF))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _next_end(text: np.ndarray, i: int, end: int) -> int:
+    """The first byte from i that may end a sentence or begin a marker, eight bytes at a time; end where there is none."""
+    while i + 8 <= end:
+        word = word_at(text, i, 8)
+        found = (
+            zero_bytes(word ^ _DOTS) | zero_bytes(word ^ _SHOUTS) | zero_bytes(word ^ _ASKS) | zero_bytes(word ^ _OPENS)
+        )
+        if word & TOPS:
+            found |= zero_bytes(word ^ _E3) | zero_bytes(word ^ _EF)
+        if found:
+            return i + bytes_before(found)
+        i += 8
+    while i < end and not _MAY_END[text[np.uint64(i)]]:
+        i += 1
+    return i
 
 
 @njit(cache=True, nogil=True)
@@ -199,12 +219,9 @@ def _sentence_ends(
     """(sentence ends within a line, byte after the last of them, markers with those of the line, how many they are)."""
     ends = 0
     last = start
-    i = start
+    i = _next_end(text, start, end)
     while i < end:
-        b = text[np.uint64(i)]
-        if not _MAY_END[b]:
-            i += 1
-            continue
+        b = text[i]
         if b == 91:
             after = _after_marker(text, i, end, classes)
             if after > i:
@@ -239,6 +256,7 @@ def _sentence_ends(
                 i += 3
             else:
                 i += 1
+        i = _next_end(text, i, end)
     return ends, last, markers, m
 
 

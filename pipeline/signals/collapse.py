@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from .blake3 import hash_texts
-from .hashing import word_at
+from .hashing import TOPS, bytes_before, word_at, zero_bytes
 from .unicode import SPACE, decode, tables
 
 HASH_BYTES = 16
@@ -44,7 +44,7 @@ _SPACE_BYTES = np.zeros(256, np.uint8)
 _SPACE_BYTES[[*range(9, 14), *range(28, 33)]] = 1
 _SPACE_BYTES[[0xC2, 0xE1, 0xE2, 0xE3]] = 2
 """1: white space; 2: first byte of characters among which is white space."""
-_ONES, _TOPS, _BLANKS, _C2, _E0, _FC = (np.uint64(b * 0x0101010101010101) for b in (1, 128, ord(" "), 0xC2, 0xE0, 0xFC))
+_BLANKS, _C2, _E0, _FC = (np.uint64(b * 0x0101010101010101) for b in (ord(" "), 0xC2, 0xE0, 0xFC))
 
 
 @njit(cache=True, nogil=True)
@@ -64,12 +64,6 @@ def _collapse_all(
         written, noted = _collapse(text, offsets[d], offsets[d + 1], classes, forms[bounds[d] :], notes[at:])
         bounds[d + 1], note_bounds[d + 1] = bounds[d] + written, at + noted
     return forms, bounds, notes, note_bounds
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _zeros(x: np.uint64) -> np.uint64:
-    """The highest bit of every byte that is 0, and perhaps of a 1 after such a byte."""
-    return (x - _ONES) & ~x & _TOPS
 
 
 @njit(cache=True, nogil=True)
@@ -106,10 +100,10 @@ def _collapse(
         if i + 8 <= end:
             # Eight bytes at a time, up to the first that may be white space and is not one space between others.
             word = word_at(text, i, 8)
-            blank = _zeros(word ^ _BLANKS)
-            odd = ((word - _BLANKS) & ~word & _TOPS) | (blank & (blank << np.uint64(8) | after_space << np.uint64(7)))
-            if word & _TOPS:
-                odd |= _zeros(word ^ _C2) | (_zeros(word & _FC ^ _E0) & ~_zeros(word ^ _E0))
+            blank = zero_bytes(word ^ _BLANKS)
+            odd = ((word - _BLANKS) & ~word & TOPS) | (blank & (blank << np.uint64(8) | after_space << np.uint64(7)))
+            if word & TOPS:
+                odd |= zero_bytes(word ^ _C2) | (zero_bytes(word & _FC ^ _E0) & ~zero_bytes(word ^ _E0))
             for k in range(8):
                 out[np.uint64(size + k)] = np.uint8(word >> np.uint64(8 * k))
             if odd == 0:
@@ -117,7 +111,7 @@ def _collapse(
                 i += 8
                 after_space = blank >> np.uint64(63)
                 continue
-            before = np.int64((((odd & (~odd + np.uint64(1))) - np.uint64(1) & _ONES) * _ONES) >> np.uint64(56)) - 1
+            before = bytes_before(odd)
             size += before
             i += before
         first = i

@@ -1,4 +1,7 @@
-"""Fast hashes of the kernels, for words, n-grams and samples. Anybody can forge them: identity of content is by blake3.py."""
+"""Fast hashes of the kernels, for words, n-grams and samples. Anybody can forge them: identity of content is by blake3.py.
+
+And what kernels do with eight bytes at a time.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,22 @@ def word_at(data: np.ndarray, at: int, count: int) -> np.uint64:
     for k in range(count):
         value |= np.uint64(data[np.uint64(at + k)]) << np.uint64(8 * k)
     return value
+
+
+EACH, TOPS = (np.uint64(b * 0x0101010101010101) for b in (1, 128))
+"""1 in each of eight bytes; the highest bit of each."""
+
+
+@njit(cache=True, nogil=True, inline="always")
+def zero_bytes(x: np.uint64) -> np.uint64:
+    """The highest bit of every byte that is 0, and perhaps of a 1 after such a byte."""
+    return (x - EACH) & ~x & TOPS
+
+
+@njit(cache=True, nogil=True, inline="always")
+def bytes_before(marks: np.uint64) -> np.int64:
+    """How many bytes are below the first whose highest bit is set; one has."""
+    return np.int64((((marks & (~marks + np.uint64(1))) - np.uint64(1) & EACH) * EACH) >> np.uint64(56)) - 1
 
 
 def fixed_binary(hashes: np.ndarray) -> pa.FixedSizeBinaryArray:

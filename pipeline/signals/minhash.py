@@ -315,6 +315,7 @@ def _sign(
         minima[:] = np.uint32(0xFFFFFFFF)
         held = filled = 0
         below = np.int64(0)
+        ascending = False  # the heap is sorted
         distinct = 0
         if not by_text[d]:
             first, m = word_offsets[d], word_offsets[d + 1] - word_offsets[d]
@@ -353,6 +354,7 @@ def _sign(
                 kept = np.sort(low[:below])[:k]
                 held = len(kept)
                 heap[:held] = kept
+                ascending = True
             else:
                 # The bound was too low (or far too high): a heap over all of them, once in many thousand documents.
                 for g in range(grams):
@@ -421,7 +423,7 @@ def _sign(
             bands[d, band] = h
         counts[d] = distinct
         at = sketch_offsets[d]
-        sketch[at : at + held] = np.sort(heap[:held])
+        sketch[at : at + held] = heap[:held] if ascending else np.sort(heap[:held])
         sketch_offsets[d + 1] = at + held
     return bands, counts, sketch[: sketch_offsets[n]].copy(), sketch_offsets
 
