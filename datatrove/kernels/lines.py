@@ -1,5 +1,8 @@
 """Counts that datatrove's FineWeb quality filter bounds: of lines between `\\n` that are not blank, as they stand."""
 
+# mypy: disable-error-code="assignment"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
 from __future__ import annotations
 
 import numpy as np
@@ -46,7 +49,7 @@ def _count(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, stops: np
         i = begin
         while i <= stop:
             line, chars, last = i, 0, np.int64(0)
-            blank = True
+            shown = 0  # characters that are no white space
             while i < stop and text[i] != 10:
                 b = text[i]
                 if b < 0x80:
@@ -54,11 +57,11 @@ def _count(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, stops: np
                     i += 1
                 else:
                     last, i = decode(text, i)
-                blank &= last < SIZE and (classes[last] & SPACE) != 0
+                shown += last >= SIZE or (classes[last] & SPACE) == 0
                 chars += 1
             row[CHARS] += chars
             row[LINE_ENDS] += i < stop
-            if not blank:
+            if shown:
                 row[PUNCTUATED] += last < SIZE and stops[last]
                 row[SHORT] += chars <= short
                 start[count], end[count] = line, i

@@ -61,7 +61,12 @@ def listed(path: Path, size: int) -> np.ndarray:
     Args:
         size: bytes of the file, which another list may have by now.
     """
-    return distinct_numbers(_hash_lines(np.fromfile(path, np.uint8), classes()))
+    return listed_hashes(np.fromfile(path, np.uint8))
+
+
+def listed_hashes(text: np.ndarray) -> np.ndarray:
+    """The same, of the bytes of a list."""
+    return distinct_numbers(_hash_lines(text, classes()))
 
 
 def contains(sorted_hashes: np.ndarray, sought: np.uint64) -> bool:

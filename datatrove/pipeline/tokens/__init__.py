@@ -1,0 +1,5 @@
+"""datatrove's tokenizing step by its name."""
+
+from .tokenizer import DocumentTokenizer
+
+__all__ = ["DocumentTokenizer"]
