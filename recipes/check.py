@@ -16,7 +16,7 @@ from .schema import Recipe
 from .settings import curate_settings, train_settings
 from .thresholds import overriding
 
-EXPANSION = {".gz": 6.0, ".zst": 8.0, ".parquet": 8.0}
+EXPANSION = {".gz": 6.0, ".zst": 8.0, ".bz2": 8.0, ".parquet": 8.0, ".feather": 8.0}
 """Text bytes per stored byte, at most: plain files 1."""
 LEAST_BYTES_PER_TOKEN = 1.0
 """No tokenizer makes more tokens than bytes; so a budget above the bytes is hopeless."""

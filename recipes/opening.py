@@ -18,8 +18,7 @@ from ..pipeline.prepare.contamination import build
 from ..pipeline.prepare.urls import read_rules
 from ..pipeline.run.identity import SourceFile
 from ..pipeline.signals.plugins import load_plugins
-from ..pipeline.sources.formats import ARROW_SUFFIXES, JSON_SUFFIXES
-from ..pipeline.sources.listing import SourceSettings, list_sources, matches
+from ..pipeline.sources.listing import SUFFIXES, SourceSettings, list_sources, matches
 from ..pipeline.sources.quarantine import Quarantine
 from ..pipeline.sources.rows import BATCH_ROWS, read_rows
 from ..storage.wording import counted, first_line
@@ -179,7 +178,7 @@ def _first_rows(files: Sequence[SourceFile], more: bool) -> Iterator[str]:
     Args:
         more: also open others, for a moment.
     """
-    suffixes = sorted((*JSON_SUFFIXES, *ARROW_SUFFIXES), key=len, reverse=True)
+    suffixes = sorted(SUFFIXES, key=len, reverse=True)
     kinds: dict[str, list[SourceFile]] = {}
     for file in files:
         kinds.setdefault(next((s for s in suffixes if file.path.endswith(s)), ""), []).append(file)
@@ -214,9 +213,11 @@ def _first_row(file: SourceFile) -> str:
     if batch is None and noticed.damage:
         raise ValueError(f"{file.name} is damaged ({noticed.damage}); replace it, or exclude it with `files`")
     if wrong:
-        raise ValueError(
-            f"{file.name}: {wrong} cannot be read ({noticed.reason}); is its format really {file.format!r}?"
+        own = file.format == "huggingface" and not file.columns
+        hint = (
+            "name its columns in `columns`, as in {text: content}" if own else f"is its format really {file.format!r}?"
         )
+        raise ValueError(f"{file.name}: {wrong} cannot be read ({noticed.reason}); {hint}")
     if batch is None:
         return ""
     row, text, subset = (batch.column(name)[0].as_py() for name in ("row", "text", "subset"))

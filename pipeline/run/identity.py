@@ -29,7 +29,7 @@ GROUP_TEXT = 256 << 20
 GROUP_FILES = 32
 """Files of a group, more or less: a task is sent what is known of each."""
 MIN_GROUPS = 4
-TEXT_PER_BYTE = {".gz": 3, ".zst": 4, ".parquet": 4}
+TEXT_PER_BYTE = {".gz": 3, ".zst": 4, ".bz2": 4, ".parquet": 4}
 """About how much text a stored byte holds, by suffix, where nobody has counted."""
 
 
@@ -92,6 +92,8 @@ class SourceFile:
     """None for JSON lines and Arrow files."""
     piece: Piece | None = None
     """The part of the file that is meant; None: all of it. Size and version are those of the whole file."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(field of a row, the column that holds it), where the recipe says so."""
 
     @property
     def name(self) -> str:
@@ -135,6 +137,7 @@ class SourceFile:
         facts = [self.corpus, self.path, self.size, self.version, self.format, self.held_out, self.file_hash]
         if self.reader:
             facts.append(self.reader.identity())
+        facts += self.columns
         if self.piece:
             facts += vars(self.piece).values()
         return "\0".join(map(str, facts))

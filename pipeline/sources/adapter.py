@@ -72,6 +72,11 @@ def _fits_a_name(subset: str) -> bool:
     return len(quote(subset, safe="").replace(".", "%2E")) <= _NAME_BYTES if is_plain(subset) else False
 
 
+def first_folder(path: str) -> str:
+    """The subset of a file by its place in the corpus; files that lie in no folder are one subset."""
+    return path.split("/")[0] if "/" in path else "default"
+
+
 def is_plain(name: str) -> bool:
     """Whether a name has no control characters, which could steer a terminal, and can be written as UTF-8."""
     return not _CONTROL.search(name)

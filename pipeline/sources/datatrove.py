@@ -20,7 +20,7 @@ import msgspec
 import pyarrow as pa
 
 from ...storage.wording import first_line
-from .adapter import Adapter, Facts, as_text, as_timestamp
+from .adapter import Adapter, Facts, as_text, as_timestamp, first_folder
 from .installed import import_installed
 
 READ_ROWS = 512
@@ -35,8 +35,7 @@ class DatatroveRow(msgspec.Struct, gc=False):
 
 
 def _facts(row: DatatroveRow, path: str) -> Facts:
-    subset = as_text(row.subset) or (path.split("/")[0] if "/" in path else "default")
-    return Facts(subset, as_text(row.id), as_text(row.url), as_timestamp(row.date))
+    return Facts(as_text(row.subset) or first_folder(path), as_text(row.id), as_text(row.url), as_timestamp(row.date))
 
 
 ADAPTER = Adapter(DatatroveRow, "text", _facts)
@@ -117,18 +116,16 @@ class DatatroveReader:
         for path in chosen:
             if not limit:
                 return
-            first, end, rows = -1, -1, 0
-            for document in self._documents(path):
+            first = end = -1
+            for row, document in enumerate(self._documents(path)):
                 if first < 0 and not skip:
-                    first = rows
+                    first = row
                     if limit < 0:
                         break
-                rows += 1
                 if document.text and skip:
                     skip -= 1
                 elif document.text:
-                    limit -= 1
-                    end = rows
+                    limit, end = limit - 1, row + 1
                 if not limit:
                     break
             if first >= 0:

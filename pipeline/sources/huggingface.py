@@ -1,11 +1,13 @@
-"""Any Hugging Face data set by name, streamed through `datasets`; and the hub's part in listing files.
+"""Rows of any columns, in files or in a Hugging Face data set streamed through `datasets`; and the hub's part in listing files.
 
-A streamed data set has the shards of its resolved commit as files, with the path `<config>/<split>/<shard>`. Its rows
-have `text` and, optionally, `id`, `url` and `timestamp`; the subset is the config.
+Rows have `text` and, optionally, `id`, `url` and `timestamp`, or the columns that a recipe names for these; the subset is that
+of a column that it names, else the first folder of the file's path. A streamed data set has the shards of its resolved commit as
+files, with the path `<config>/<split>/<shard>`, so that its subset is the config.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import msgspec
 import pyarrow as pa
 
 from ...storage.wording import first_line
-from .adapter import Adapter, Facts, as_text, as_timestamp
+from .adapter import Adapter, Facts, as_text, as_timestamp, first_folder
 
 STREAM_ROWS = 512
 
@@ -27,11 +29,30 @@ class HubRow(msgspec.Struct, gc=False):
     timestamp: msgspec.Raw = msgspec.Raw()
 
 
+FIELDS = (*HubRow.__struct_fields__, "subset")
+"""What a recipe may name a column for."""
+
+
 def _facts(row: HubRow, path: str) -> Facts:
-    return Facts(path.split("/")[0], as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
+    subset = as_text(getattr(row, "subset", None)) or first_folder(path)
+    return Facts(subset, as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
 
 
 ADAPTER = Adapter(HubRow, "text", _facts)
+
+
+@functools.lru_cache(maxsize=64)
+def adapter_for(columns: tuple[tuple[str, str], ...]) -> Adapter:
+    """The adapter of rows whose fields stand in other columns.
+
+    Args:
+        columns: (one of `FIELDS`, column).
+    """
+    named = dict(columns)
+    others = [field for field in FIELDS[1:] if field in named or field != "subset"]
+    fields: list[tuple[str, Any, Any] | tuple[str, Any]] = [("text", str)]
+    fields += [(field, msgspec.Raw, msgspec.Raw()) for field in others]
+    return Adapter(msgspec.defstruct("Row", fields, rename=named, gc=False), "text", _facts)
 
 
 def resolve_commit(repository: str, revision: str | None) -> str:
@@ -68,22 +89,28 @@ class HubShard:
     """Empty for a local folder."""
     index: int
     count: int
+    columns: tuple[str, ...] = ("text", "id", "url", "timestamp")
     first_row: int = 0
 
     def identity(self) -> str:
         return f"{self.config} {self.split} {self.index} of {self.count}"
 
     def tables(self, path: str) -> Iterator[pa.RecordBatch]:
-        """Record batches with the columns `text`, `id`, `url` and `timestamp` as far as the data set has them."""
+        """Record batches with its `columns` as far as the data set has them."""
         stream = open_dataset(self.name, self.config or None, self.split, self.commit or None)
         stream = stream.shard(num_shards=self.count, index=self.index)
         for table in stream.with_format("arrow").iter(batch_size=STREAM_ROWS):
-            present = [c for c in ("text", "id", "url", "timestamp") if c in table.column_names]
+            present = [c for c in self.columns if c in table.column_names]
             yield from table.select(present).combine_chunks().to_batches()
 
 
-def shards(name: str, config: str | None, split: str, revision: str | None) -> list[tuple[str, HubShard, str]]:
+def shards(
+    name: str, config: str | None, split: str, revision: str | None, columns: tuple[tuple[str, str], ...] = ()
+) -> list[tuple[str, HubShard, str]]:
     """(path, shard, version) of every shard of a data set on the hub or in a local folder.
+
+    Args:
+        columns: as `adapter_for` takes them.
 
     Raises:
         ValueError: `datasets` cannot open it; the message names the data set.
@@ -92,10 +119,11 @@ def shards(name: str, config: str | None, split: str, revision: str | None) -> l
     commit = "" if local.exists() else resolve_commit(name, revision)
     version = commit or f"local-{_folder_version(local)}"
     count = open_dataset(name, config, split, commit or None).num_shards
+    wanted = tuple(field.encode_name for field in msgspec.structs.fields(adapter_for(columns).row))
     return [
         (
             f"{config or 'default'}/{split}/{i:05d}-of-{count:05d}",
-            HubShard(name, config or "", split, commit, i, count),
+            HubShard(name, config or "", split, commit, i, count, wanted),
             version,
         )
         for i in range(count)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import fsspec
 
-from ...storage.fields import Arguments, Derived, OneOf
+from ...storage.fields import Arguments, Derived, OneOf, Pairs
 from ...storage.names import stays_below
 from ...storage.web import Reach, WebUrl, http_options, naming_private_hosts
 from ...storage.wording import counted
@@ -21,14 +21,19 @@ from ..run.identity import SourceFile, TableReader, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import DatatroveReader
 from .folder import Entry, Folder, Skipped, is_hidden, local_path
-from .formats import is_arrow, is_json_lines
+from .formats import ARROW_SUFFIXES, JSON_SUFFIXES, SEPARATED_SUFFIXES
 from .globs import matches
+from .huggingface import FIELDS
 from .url_list import list_urls, unversioned
 
 LONGEST_NAME = 255 - len(".parquet")
 """Bytes of a file's name. The files of a run that tell of it have its name and a suffix."""
 ASKED_AT_ONCE = 32
 """Requests for sizes of files that are under way at once."""
+
+
+SUFFIXES = (*JSON_SUFFIXES, *SEPARATED_SUFFIXES, *ARROW_SUFFIXES)
+"""Of the files that fox1 reads itself."""
 
 
 def _formats() -> tuple[str, ...]:
@@ -42,8 +47,9 @@ class SourceSettings:
     """Where one corpus (or its held-out part) lies."""
 
     corpus: Annotated[str, Derived()]
-    format: Annotated[str, OneOf(_formats)]
-    """How rows are written; `huggingface` takes columns text, id and url, `datatrove` a `reader`, `chat` conversations."""
+    format: Annotated[str, OneOf(_formats)] = "huggingface"
+    """How rows are written; `huggingface` takes the columns text, id, url and timestamp or those of `columns`, `datatrove` a
+    `reader`, `chat` conversations."""
     root: str = ""
     """Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced."""
     files: tuple[str, ...] = ("**/*",)
@@ -66,7 +72,14 @@ class SourceSettings:
     arguments: Arguments = "{}"
     """Arguments of the reader besides its folder; `adapter` by its dotted path."""
 
+    columns: Annotated[tuple[tuple[Annotated[str, OneOf(FIELDS)], str], ...], Pairs()] = ()
+    """Columns of `huggingface` rows that have other names: of text, id, url, timestamp and subset."""
+
     def __post_init__(self) -> None:
+        if self.columns and self.format != "huggingface":
+            raise ValueError(
+                f"`columns` belongs to `format: huggingface`; {self.format} rows have columns of their own"
+            )
         if not (self.root or self.urls or self.dataset):
             raise ValueError("give `root`, `urls` or `dataset`")
         if self.dataset and self.format != "huggingface":
@@ -117,7 +130,7 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
         found = [
             (Entry(path, "", 0, version), shard)
             for path, shard, version in shards(
-                source.dataset, source.config or None, source.split, source.revision or None
+                source.dataset, source.config or None, source.split, source.revision or None, source.columns
             )
         ]
     else:
@@ -131,7 +144,7 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
             by_path = {entry.path: entry for entry, _ in found}
             reader = DatatroveReader(source.reader, source.arguments, source.root)
             found = [(by_path[path], part) for path, part in reader.choose(list(by_path))]
-        elif bad := next((e.path for e, _ in found if not (is_json_lines(e.path) or is_arrow(e.path))), None):
+        elif bad := next((e.path for e, _ in found if not e.path.endswith(SUFFIXES)), None):
             raise ValueError(f"{bad!r} has a suffix that fox1 does not read; narrow `files`")
     if odd := next((entry.path for entry, _ in found if not is_plain(entry.path)), None):
         raise ValueError(f"the name {odd!r} contains control characters; rename the file")
@@ -140,7 +153,7 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
     for (path, url, size, version), table_reader in found:
         hash_ = file_hash(source.corpus, path, salt)
         facts = (source.corpus, path, url, size, version, source.format, source.held_out, hash_)
-        yield SourceFile(*facts, table_reader)
+        yield SourceFile(*facts, table_reader, columns=source.columns)
 
 
 def _entries(source: SourceSettings, private_hosts: bool, say: Callable[[str], None]) -> list[Entry]:

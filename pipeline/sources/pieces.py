@@ -5,8 +5,8 @@
     Parquet                      before row groups, by the footer alone
 
 Cuts follow from the file and from constants, never from the machine. Whatever begins within a line, a frame or a row group
-belongs to the piece before. gz, single frames, Arrow files and what other readers read stay whole; the tables that scan makes
-of them are cut all the same (`signals/stage.py`).
+belongs to the piece before. gz, bz2, CSV, single frames, Arrow files and what other readers read stay whole; the tables that scan
+makes of them are cut all the same (`signals/stage.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..run.identity import Piece, SourceFile
-from .formats import CHUNK, Damaged, can_be_cut, chunks, open_source
+from .formats import CHUNK, Damaged, can_be_cut, chunks, is_separated, open_source
 from .listing import check_unchanged
 from .tables import row_groups
 
 VERSION = 1
-PLAIN, TABLE = (".jsonl", ".json"), ".parquet"
+PLAIN, TABLE = (".jsonl", ".json", ".ndjson"), ".parquet"
 """Suffixes of the files that can always be cut; of compressed ones only their frames tell."""
 MOST_TEXT = 512 << 20
 """Bytes of text from which a file is cut; pieces are between half of it and all, but for what stays whole in them."""
@@ -103,7 +103,8 @@ def cut_files(engine: Engine, files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def _is_cut(file: SourceFile, suffixes: tuple[str, ...], least: int) -> bool:
-    return file.reader is None and file.path.endswith(suffixes) and file.size > least
+    # A row of CSV may hold a newline.
+    return file.reader is None and not is_separated(file.path) and file.path.endswith(suffixes) and file.size > least
 
 
 def _bounds(size: int) -> tuple[int, ...]:

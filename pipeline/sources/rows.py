@@ -20,12 +20,14 @@ import pyarrow.compute as pc
 
 from ..run.identity import MAX_ROWS, SourceFile
 from . import chat, datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
-from .adapter import META_BYTES, NOT_UNDERSTOOD, Adapter, Facts, names_a_folder
+from .adapter import NOT_UNDERSTOOD, Adapter, Facts, names_a_folder
 from .arrow_messages import TwoColumns
-from .formats import MAX_LINE, Damaged, is_json_lines, json_lines, strict_json
+from .formats import MAX_LINE, Damaged, is_json_lines, is_separated, json_lines, strict_json
 from .quarantine import Quarantine
+from .separated import no_column, records
 from .some_rows import PutBack, Wanted, between, row_range
 from .tables import arrow_tables, is_huge, row_bytes
+from .values import Values, plain, plain_table
 
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 4096
@@ -56,15 +58,20 @@ ADAPTERS = {
 }
 
 
-def adapter_of(format: str) -> Adapter:
-    """The adapter of a source format.
+def adapter_of(file: SourceFile) -> Adapter:
+    """The adapter of a file's rows.
 
     Raises:
-        ValueError: the format is unknown; the message lists the known ones.
+        ValueError: its format is unknown; the message lists the known ones.
     """
-    if format not in ADAPTERS:
-        raise ValueError(f"unknown source format {format!r}; choose one of {', '.join(sorted(ADAPTERS))}")
-    return ADAPTERS[format]
+    if file.format not in ADAPTERS:
+        raise ValueError(f"unknown source format {file.format!r}; choose one of {', '.join(sorted(ADAPTERS))}")
+    return huggingface.adapter_for(file.columns) if file.columns else ADAPTERS[file.format]
+
+
+def _text_name(adapter: Adapter) -> str:
+    """What the column of the text is called."""
+    return next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
 
 
 class _Batcher:
@@ -123,10 +130,14 @@ def _tables(file: SourceFile, quarantine: Quarantine) -> Iterator[pa.RecordBatch
     """The rows of a file of tables."""
     if file.reader:
         return _tabular(file, file.reader.tables(file.path), quarantine)
-    adapter = adapter_of(file.format)
+    adapter = adapter_of(file)
+    if is_separated(file.path):
+        return _one_by_one(file, _separated(file, adapter), adapter, quarantine)
     names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
     tables = arrow_tables(file.url, names, piece=file.piece)
-    return (_composed if adapter.composed else _tabular)(file, tables, quarantine)
+    if adapter.composed:
+        return _one_by_one(file, _composed(file, tables, adapter), adapter, quarantine)
+    return _tabular(file, tables, quarantine)
 
 
 def read_each(
@@ -169,7 +180,7 @@ def _check_row(file: SourceFile, row: int) -> None:
 def _json(
     file: SourceFile, quarantine: Quarantine, batch_bytes: int, wanted: Wanted | None
 ) -> Iterator[pa.RecordBatch]:
-    adapter = adapter_of(file.format)
+    adapter = adapter_of(file)
     decode = msgspec.json.Decoder(adapter.row).decode
     batcher = _Batcher(batch_bytes)
     damage: Damaged | None = None
@@ -273,48 +284,81 @@ def _timed(facts: Facts, quarantine: Quarantine) -> Facts:
     return facts._replace(timestamp=0)
 
 
-def _composed(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
-    """Rows of tables whose text each row composes: one by one, like those of JSON lines."""
-    adapter = adapter_of(file.format)
-    as_row = _RowDecoder(adapter)
-    batcher, first = _Batcher(), file.piece.row if file.piece else 0
+Found = tuple[int, int, dict[str, Any] | str]
+"""(row, offset, its values by column, or why it has none)."""
+
+
+def _composed(file: SourceFile, tables: Iterator[pa.RecordBatch], adapter: Adapter) -> Iterator[Found]:
+    """The rows of tables whose text each row composes."""
+    first = file.piece.row if file.piece else 0
     for table in tables:
-        _check_row(file, first + table.num_rows)
-        table = _plain_table(table)
+        table = plain_table(table)
         sizes = np.sum([row_bytes(c) for c in table.columns], axis=0, dtype=np.int64) + np.zeros(
             table.num_rows, np.int64
         )
         for i in range(table.num_rows):
             if sizes[i] > min(adapter.max_line, MAX_LINE):
-                quarantine.row(first + i, -1, "row too long")
+                yield first + i, -1, "row too long"
                 continue
             try:
-                value = as_row({c: _plain(table.column(c)[i]) for c in table.schema.names})
+                yield first + i, -1, {c: plain(table.column(c)[i]) for c in table.schema.names}
+            except UnicodeDecodeError as error:
+                yield first + i, -1, _why(error)
+        first += table.num_rows
+
+
+def _separated(file: SourceFile, adapter: Adapter) -> Iterator[Found]:
+    """The rows of a CSV or TSV file."""
+    names = [f.encode_name for f in msgspec.structs.fields(adapter.row)]
+    text = _text_name(adapter)
+    for row, offset, values, bad in records(file, names, [] if adapter.composed else [text]):
+        yield row, offset, bad or values
+
+
+def _one_by_one(
+    file: SourceFile, found: Iterator[Found], adapter: Adapter, quarantine: Quarantine
+) -> Iterator[pa.RecordBatch]:
+    """Batches of rows that come one by one, like those of JSON lines."""
+    as_row = _RowDecoder(adapter)
+    batcher = _Batcher()
+    damage: Damaged | None = None
+    try:
+        for row, offset, values in found:
+            _check_row(file, row)
+            if isinstance(values, str):
+                quarantine.row(row, offset, values)
+                continue
+            try:
+                value = as_row(values)
                 facts = adapter.facts(value, file.path)
             except _BAD_ROW as error:
-                quarantine.row(first + i, -1, _why(error))
+                quarantine.row(row, offset, _why(error))
                 continue
             text = getattr(value, adapter.text)
             if reason := _refusal(text, facts):
-                quarantine.row(first + i, -1, reason)
+                quarantine.row(row, offset, reason)
                 continue
-            if batch := batcher.add(first + i, text, _timed(facts, quarantine)):
+            if batch := batcher.add(row, text, _timed(facts, quarantine)):
                 yield batch
-        first += table.num_rows
+    except Damaged as error:
+        damage = error
+    # Rows before the damage are good.
     if last := batcher.flush():
         yield last
+    if damage:
+        raise damage
 
 
 def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Quarantine) -> Iterator[pa.RecordBatch]:
     """Rows of Arrow batches: the text column stays in Arrow, only bad rows are examined one by one."""
-    adapter = adapter_of(file.format)
+    adapter = adapter_of(file)
     as_row = _RowDecoder(adapter)
-    name = next(f.encode_name for f in msgspec.structs.fields(adapter.row) if f.name == adapter.text)
+    name = _text_name(adapter)
     first = file.piece.row if file.piece else file.reader.first_row if file.reader else 0
     for table in tables:
         _check_row(file, first + table.num_rows)
         if name not in table.schema.names:
-            raise ValueError(f"{file.name} has no column {name!r}; is its format really {file.format!r}?")
+            raise ValueError(no_column(file, name))
         if is_huge(table):
             quarantine.row(first, -1, "row too long")
             first += 1
@@ -336,8 +380,8 @@ def _tabular(file: SourceFile, tables: Iterator[pa.RecordBatch], quarantine: Qua
                 reason = "text too long"
             quarantine.row(first + i, -1, reason)
         facts, kept = [], []
-        others = _plain_table(table.drop_columns([name]) if table.num_columns > 1 else table.select([]))
-        columns = {c: _Values(others.column(c)) for c in others.schema.names}
+        others = plain_table(table.drop_columns([name]) if table.num_columns > 1 else table.select([]))
+        columns = {c: Values(others.column(c)) for c in others.schema.names}
         for i in pc.indices_nonzero(good).to_pylist():
             try:
                 value = as_row({c: column[i] for c, column in columns.items()})
@@ -395,60 +439,6 @@ def _text_column(column: pa.Array, file: SourceFile, name: str) -> pa.LargeStrin
     if not (pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_null(type_)):
         raise ValueError(f"{file.name}: column {name!r} holds {type_}, not text; is its format {file.format!r}?")
     return column.cast(pa.large_string())
-
-
-def _plain_table(table: pa.RecordBatch) -> pa.RecordBatch:
-    """A table whose values Python can have: bytes as text, times in whole seconds (those of Python have no nanoseconds)."""
-    columns = []
-    for column in table.columns:
-        type_ = _plain_type(column.type)
-        columns.append(column if type_ == column.type else column.cast(type_, safe=False))
-    return pa.RecordBatch.from_arrays(columns, table.schema.names) if columns else table
-
-
-def _plain_type(type_: pa.DataType) -> pa.DataType:
-    if isinstance(type_, pa.BaseExtensionType):
-        return _plain_type(type_.storage_type)
-    if pa.types.is_timestamp(type_):
-        return pa.timestamp("s", "UTC" if type_.tz else None)
-    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
-        return pa.large_string()
-    if pa.types.is_list(type_):
-        return pa.list_(type_.value_field.with_type(_plain_type(type_.value_type)))
-    if pa.types.is_struct(type_):
-        return pa.struct([field.with_type(_plain_type(field.type)) for field in type_])
-    return type_
-
-
-class _Values:
-    """Metadata of a column as Python objects; what is longer than `META_BYTES` is absent, as in JSON lines."""
-
-    def __init__(self, column: pa.Array) -> None:
-        self._column = column
-        self._short = row_bytes(column) <= META_BYTES
-        self._fields: dict[str, _Values] | None = None
-        if pa.types.is_struct(column.type):
-            names = [field.name for field in column.type]
-            self._fields = {name: _Values(part) for name, part in zip(names, column.flatten(), strict=True)}
-
-    def __getitem__(self, i: int) -> Any:
-        if self._fields is not None:
-            return {name: part[i] for name, part in self._fields.items()} if self._column[i].is_valid else None
-        return _plain(self._column[i]) if self._short[i] else None
-
-
-def _plain(value: pa.Scalar) -> Any:
-    """A table's value as a Python object; a time outside of Python's calendar as a text that is none.
-
-    Raises:
-        UnicodeDecodeError: a string is not UTF-8.
-    """
-    try:
-        return value.as_py(maps_as_pydicts="lossy")
-    except UnicodeDecodeError:
-        raise
-    except (ValueError, OverflowError):
-        return "outside of the calendar"
 
 
 def _encodable(facts: Facts) -> bool:

@@ -75,7 +75,7 @@ def test_what_was_opened_and_what_was_not_is_said(check: Check) -> None:
     assert done.returncode == 0 and not done.stderr
     for line in (
         "  notes: 1 file, 0.0 MB",
-        "    notes/a.jsonl: row 0 is of subset a.jsonl and has 32,000 characters",
+        "    notes/a.jsonl: row 0 is of subset default and has 32,000 characters",
         "blocked.txt: 2 rules",
         "excluded.txt: 1 line",
         "  benchmark quiz: 1 item",

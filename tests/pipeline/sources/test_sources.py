@@ -237,7 +237,7 @@ def test_missing_folders_and_empty_patterns_are_plain_errors(tmp_path: Path) -> 
         list_sources([SourceSettings("c", "pile", str(tmp_path / "none"))])
     with pytest.raises(ValueError, match=r"nothing under .* matches \*\.zst"):
         list_sources([SourceSettings("c", "pile", str(tmp_path), ("*.zst",))])
-    (tmp_path / "x.csv").write_text("a")
+    (tmp_path / "x.txt").write_text("a")
     with pytest.raises(ValueError, match="a suffix that fox1 does not read"):
         list_sources([SourceSettings("c", "pile", str(tmp_path))])
 
