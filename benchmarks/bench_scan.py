@@ -121,7 +121,7 @@ def prepared_for(settings: Any, paths: RunPaths) -> scan.Models:
     index = None
     if settings.contamination.benchmarks:
         made = prepare_contamination(settings.contamination, (), paths)
-        index = contamination.read_index(made.index.file, made.pairs.file, settings.contamination.ngram)
+        index = contamination.read_index(made.index.file, made.passages.file, made.pairs.file)
     return scan.Models(quality.QualityModels(("web",), weights), index, nothing.urls)
 
 

@@ -53,7 +53,7 @@ def _handle_text() -> None:
     import pyarrow as pa
 
     from ..pipeline.prepare.benchmarks import Item
-    from ..pipeline.prepare.contamination import build
+    from ..pipeline.prepare.contamination import ContaminationSettings, build
     from ..pipeline.run.identity import SourceFile
     from ..pipeline.signals import hashing, minhash, quality, scan, urls
     from ..pipeline.signals.segment import segment
@@ -66,7 +66,8 @@ def _handle_text() -> None:
     batch = pa.RecordBatch.from_arrays(
         [pa.array(c, f.type) for c, f in zip(columns, TEXT_SCHEMA, strict=True)], schema=TEXT_SCHEMA
     )
-    index, _ = build([Item("b", "f", 0, "", (WORDS,), "")], 13)
+    item = Item(questions=(WORDS, f"{WORDS} 3.5kg"), benchmark="b", file="f", row=0)
+    index, _ = build([item], ContaminationSettings())
     edits = scan.EditSettings((("email", "x"),), (("web", ("javascript",)),), True)
     for shape in minhash.PRESETS.values():
         settings = scan.ScanSettings(shape, edits)

@@ -103,6 +103,7 @@ class CurateSettings:
         """A hash of what was asked for. Without the places of files: what they hold is among the inputs."""
         return hash_of_settings(
             self.scan,
+            self.contamination,
             self.filter,
             self.dedupe,
             self.near_limits,

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..pipeline.curate import CurateSettings
 from ..pipeline.filter.exclude import read_lists
 from ..pipeline.prepare.benchmarks import BenchmarkSettings, read_items
-from ..pipeline.prepare.contamination import build
+from ..pipeline.prepare.contamination import UNCOVERED, ContaminationSettings, build
 from ..pipeline.prepare.urls import read_rules
 from ..pipeline.run.identity import SourceFile
 from ..pipeline.signals.plugins import load_plugins
@@ -128,7 +128,7 @@ class Opening:
             )
         for b in settings.contamination.benchmarks:
             remote = _named_remotely(b.dataset) if b.dataset else any(map(is_remote, b.files))
-            self.look(f"benchmark {b.name}", remote, lambda b=b: _items(b, settings.contamination.ngram))  # type: ignore[misc]
+            self.look(f"benchmark {b.name}", remote, lambda b=b: _items(b, settings.contamination))  # type: ignore[misc]
         if model := settings.tokenizer.model:
             self.look(f"tokenizer.model {model}", is_remote(model), lambda: _model(settings.tokenizer))
         for p in settings.scan.plugins:
@@ -233,12 +233,11 @@ def _entries(name: str, corpora: Sequence[str], salt: int) -> Iterator[str]:
     yield f"exclude list {name}: {counted(len(read_lists((name,), corpora, salt)), 'line')}"
 
 
-def _items(benchmark: BenchmarkSettings, ngram: int) -> Iterator[str]:
+def _items(benchmark: BenchmarkSettings, settings: ContaminationSettings) -> Iterator[str]:
     items = list(read_items(benchmark))
-    short = build(items, ngram)[1].column("covered_by").to_pylist().count("") if items else 0
-    yield f"benchmark {benchmark.name}: {counted(len(items), 'item')}" + (
-        f", {short:,} too short to match" if short else ""
-    )
+    uncovered = build(items, settings)[1].column("uncovered").to_pylist()
+    why = [f", {n:,} not covered ({reason})" for reason in UNCOVERED if (n := uncovered.count(reason))]
+    yield f"benchmark {benchmark.name}: {counted(len(items), 'item')}{''.join(why)}"
 
 
 def _model(settings: TokenizerSettings) -> Iterator[str]:

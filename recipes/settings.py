@@ -53,7 +53,6 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
         scan=ScanSettings(
             recipe.signals.minhash,
             replace(recipe.edits, cut_contamination=contamination.action == "cut"),
-            contamination.ngram,
             tuple(recipe.plugins.values()),
         ),
         quality=QualitySettings(tuple(recipe.quality.values())),

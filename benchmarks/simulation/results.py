@@ -195,11 +195,12 @@ class Results:
         return PreparedQuality(artifact(self.paths.prepare("quality.arrow"), 1 << 20), {}, {})
 
     def prepare_contamination(self, planned: Planned, work: Work, *_: Any) -> PreparedContamination:
-        index, pairs, items = (
-            artifact(self.paths.prepare(f"contamination.{n}"), 8 << 20) for n in ("arrow", "pairs", "parquet")
+        index, passages, pairs, items = (
+            artifact(self.paths.prepare(f"contamination.{n}"), 8 << 20)
+            for n in ("arrow", "passages", "pairs", "parquet")
         )
         work.seconds = PREPARE_SECONDS / 4
-        return PreparedContamination(index, pairs, items, 1_000_000, {})
+        return PreparedContamination(index, passages, pairs, items, 1_000_000, {})
 
     def prepare_urls(self, planned: Planned, work: Work, *_: Any) -> PreparedUrls:
         return PreparedUrls(artifact(self.paths.prepare("urls.arrow"), 1000), 20)

@@ -162,9 +162,12 @@ def _prepared(values: dict[str, Any]) -> list[Table]:
             table.add_row(domain, "", "", f"none; the formula is used: {why}")
         tables.append(table)
     if "contamination" in values:
-        table = new_table("Benchmark items in the corpora", "benchmark", "items", "too short", "found", "documents")
+        table = new_table("Benchmark items in the corpora", "benchmark", "items", "not covered", "found", "documents")
         for name, b in values["contamination"]["benchmarks"].items():
-            table.add_row(name, *(f"{b[k]:,}" for k in ("items", "uncovered", "found", "documents")))
+            why = ", ".join(f"{n:,} {reason}" for reason, n in b["why_uncovered"].items() if n)
+            cells = [f"{b[k]:,}" for k in ("items", "uncovered", "found", "documents")]
+            cells[1] += f" ({why})" if why else ""
+            table.add_row(name, *cells)
         tables.append(table)
     return tables
 

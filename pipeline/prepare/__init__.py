@@ -2,8 +2,8 @@
 
     tokenizer.model, piece_bytes.npy        loaded, or trained on a bounded sample; bytes of every piece
     quality.arrow                           a linear model per domain (signals/quality.py)
-    contamination.arrow, -pairs.bin         n-grams of the benchmarks' items
-    benchmarks.parquet                      the items, and which are too short to match
+    contamination.arrow, -passages, -pairs  n-grams of the benchmarks' items
+    benchmarks.parquet                      the items, and which of them no n-gram covers
     urls.arrow                              the block lists of the recipe, as one
     exclude.parquet                         what the exclude lists name
 

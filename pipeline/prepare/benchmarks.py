@@ -1,7 +1,7 @@
 """Items of the benchmarks that training must not have seen, from their published files or from `datasets`.
 
-An adapter turns one row of a benchmark, as its authors' file or its hub data set writes it, into an item: the question
-as a model would be asked it, in one or several wordings, and its right answer.
+An adapter turns one row of a benchmark, as its authors' file or its hub data set writes it, into the texts of an item: the
+question as a model would be asked it, in one or several wordings, what answers it, and the choices.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import fsspec
 import msgspec
 
-from ...storage.fields import Derived, OneOf
+from ...storage.fields import Bounds, Derived, OneOf, Share
 from ...storage.web import WebUrl, http_options, naming_private_hosts, reach_of
 from ..sources.folder import local_path
 from ..sources.formats import open_source
@@ -43,6 +43,10 @@ class BenchmarkSettings:
     """Split of the data set."""
     revision: str = ""
     """Revision of the data set."""
+    ngram: Annotated[int, Bounds(ge=4, le=32)] | None = None
+    """Words in a row for this benchmark, instead of `contamination.ngram`."""
+    overlap: Share | None = None
+    """Share of n-grams for this benchmark, instead of `contamination.overlap`."""
 
     def __post_init__(self) -> None:
         if bool(self.files) == bool(self.dataset):
@@ -50,86 +54,134 @@ class BenchmarkSettings:
 
 
 @dataclass(frozen=True)
-class Item:
+class Texts:
+    """What an item of a benchmark consists of. A text may be given twice."""
+
+    questions: tuple[str, ...]
+    """Wordings of the question; each is matched."""
+    answers: tuple[str, ...] = ()
+    """Right answers and wordings of them; each is matched, alone and after the question."""
+    wrong: tuple[str, ...] = ()
+    """Wrong answers, which are matched only after the question: alone they are what anybody may have written."""
+    choices: tuple[str, ...] = ()
+    """The choices of a multiple-choice item, in order; their list is matched after the question."""
+    context: str = ""
+    """What the question is about, of a source that others may quote; matched only where the question follows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item(Texts):
     """One item of a benchmark."""
 
     benchmark: str
     file: str
     """Name of its file or split."""
     row: int
-    native_id: str
+    native_id: str = ""
     """Its own id, empty where it has none."""
-    questions: tuple[str, ...]
-    """Wordings of the question; each is matched."""
-    answer: str
-    choices: tuple[str, ...] = ()
-    """The choices of a multiple-choice item, in order."""
-
-    @property
-    def longer(self) -> tuple[str, ...]:
-        """Stand-ins for a question too short to match alone: it with its answer, and it with its lettered choices."""
-        lettered = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDEFGH", self.choices, strict=False))
-        return tuple(f"{q}\n{more}" for q in self.questions for more in (self.answer, lettered) if more)
 
 
-Parts = tuple[tuple[str, ...], str, tuple[str, ...]]
-"""Wordings of the question, right answer, choices."""
+def _right(choices: Sequence[str], label: object, labels: Sequence[str] = ()) -> tuple[str, ...]:
+    """The right one of some choices, by its letter, its number or its own label; none where the row does not say."""
+    places = {str(i): c for i, c in enumerate(choices)} | dict(zip("ABCDEFGHIJ", choices, strict=False))
+    return tuple(c for c in [(places | dict(zip(labels, choices, strict=False))).get(str(label), "")] if c)
 
 
-def _choices(row: BenchmarkRow) -> tuple[str, tuple[str, ...]]:
-    """(right answer, choices) of a multiple-choice row: ARC's and MMLU's shapes."""
-    question, answer = row.get("question"), row.get("answerKey", row.get("answer"))
+def _listed(row: BenchmarkRow) -> tuple[list[str], list[str]]:
+    """(choices, their own labels) of a multiple-choice row: the shapes of ARC, OpenBookQA and MMLU."""
+    question, choices = row.get("question"), row.get("choices", row.get("options"))
     if isinstance(question, Mapping):
-        texts = [c["text"] for c in question["choices"]]
-        labels = {c["label"]: c["text"] for c in question["choices"]}
-    elif isinstance(choices := row.get("choices"), Mapping):
-        texts = list(choices["text"])
-        labels = dict(zip(choices["label"], texts, strict=True))
-    else:
-        texts = choices if isinstance(choices, list) else [row[f"choice{i}"] for i in range(4)]
-        labels = {str(i): t for i, t in enumerate(texts)} | dict(zip("ABCD", texts, strict=False))
-    return str(labels.get(str(answer), "")), tuple(map(str, texts))
+        return [c["text"] for c in question["choices"]], [c["label"] for c in question["choices"]]
+    if isinstance(choices, Mapping):
+        return list(choices["text"]), list(choices["label"])
+    if isinstance(choices, list):
+        return [str(c) for c in choices], []
+    names = next((names for names in _COLUMNS if names[0] in row), _COLUMNS[0])
+    return [str(row[name]) for name in names], []
 
 
-def _multiple_choice(row: BenchmarkRow) -> Parts:
-    question = row["question"]
-    return (question["stem"] if isinstance(question, Mapping) else question,), *_choices(row)
+_COLUMNS = (tuple(f"choice{i}" for i in range(4)), tuple("ABCD"))
+"""How tables name the columns of four choices."""
 
 
-def _gsm8k(row: BenchmarkRow) -> Parts:
+def _multiple_choice(row: BenchmarkRow) -> Texts:
+    choices, labels = _listed(row)
+    asked = next((row[name] for name in ("question", "question_stem", "query") if name in row), None)
+    question = asked["stem"] if isinstance(asked, Mapping) else str(row["question"] if asked is None else asked)
+    label = next((row[name] for name in ("answerKey", "answer", "gold") if name in row), "")
+    right = _right(choices, label, labels)
+    wrong = tuple(c for c in choices if c not in right)
+    return Texts((question.removeprefix("Question:").strip(),), right, wrong, tuple(choices))
+
+
+def _gsm8k(row: BenchmarkRow) -> Texts:
     # <<3*4=12>> is the calculator's note, which copies leave out as often as not.
-    return (row["question"],), re.sub(r"<<[^>]*>>", "", row["answer"]), ()
+    answer = row["answer"]
+    return Texts((row["question"],), tuple(dict.fromkeys((re.sub(r"<<[^>]*>>", "", answer), answer))))
 
 
-def _hellaswag(row: BenchmarkRow) -> Parts:
-    label = str(row["label"])
-    return (row["ctx"],), row["endings"][int(label)] if label.isdigit() else "", ()
+def _hellaswag(row: BenchmarkRow) -> Texts:
+    endings, label = [str(e) for e in row["endings"]], str(row["label"])
+    if label and not (label.isdigit() and int(label) < len(endings)):
+        raise ValueError(f"label {label} names none of {len(endings)} endings")
+    right = _right(endings, label)
+    return Texts((row["ctx"],), right, tuple(e for e in endings if e not in right))
 
 
-def _winogrande(row: BenchmarkRow) -> Parts:
+def _winogrande(row: BenchmarkRow) -> Texts:
     sentence = row["sentence"]
-    return (sentence, *(sentence.replace("_", row[o]) for o in ("option1", "option2"))), "", ()
+    return Texts((sentence, *(sentence.replace("_", row[o]) for o in ("option1", "option2"))))
 
 
-def _truthfulqa(row: BenchmarkRow) -> Parts:
+def _truthfulqa(row: BenchmarkRow) -> Texts:
     question = row["Question"] if "Question" in row else row["question"]
-    return (question,), row.get("Best Answer", row.get("best_answer")) or "", ()
+    best = row.get("Best Answer", row.get("best_answer")) or ""
+    right, wrong = (
+        found if isinstance(found, list) else [a.strip() for a in (found or "").split(";")]
+        for found in (
+            row.get(f"{kind.capitalize()} Answers", row.get(f"{kind}_answers")) for kind in ("correct", "incorrect")
+        )
+    )
+    for name in ("mc1_targets", "mc2_targets"):
+        for choice, label in zip(*(row.get(name, {}).get(k, ()) for k in ("choices", "labels")), strict=True):
+            (right if label else wrong).append(choice)
+    return Texts((question,), tuple(filter(None, (best, *right))), tuple(filter(None, wrong)))
 
 
-def _question_answer(row: BenchmarkRow) -> Parts:
-    return (row["question"],), str(row.get("answer") or ""), ()
+def _piqa(row: BenchmarkRow) -> Texts:
+    choices = [row["sol1"], row["sol2"]]
+    right = _right(choices, row.get("label", ""))
+    return Texts((row["goal"],), right, tuple(c for c in choices if c not in right))
 
 
-ADAPTERS: dict[str, Callable[[BenchmarkRow], Parts]] = {
+def _boolq(row: BenchmarkRow) -> Texts:
+    # The passage is a page of an encyclopedia, which training may well read.
+    return Texts((row["question"],), context=row["passage"])
+
+
+def _humaneval(row: BenchmarkRow) -> Texts:
+    return Texts((row["prompt"],), (row["canonical_solution"],))
+
+
+def _question_answer(row: BenchmarkRow) -> Texts:
+    answer = str(row.get("answer") or "")
+    return Texts((row["question"],), (answer,) if answer else ())
+
+
+ADAPTERS: dict[str, Callable[[BenchmarkRow], Texts]] = {
     "arc": _multiple_choice,
+    "boolq": _boolq,
     "gsm8k": _gsm8k,
     "hellaswag": _hellaswag,
+    "humaneval": _humaneval,
     "mmlu": _multiple_choice,
+    "openbookqa": _multiple_choice,
+    "piqa": _piqa,
     "question_answer": _question_answer,
     "truthfulqa": _truthfulqa,
     "winogrande": _winogrande,
 }
-"""Benchmark format -> how its rows become question, answer and choices."""
+"""Benchmark format -> how its rows become the texts of an item."""
 
 
 def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
@@ -142,14 +194,14 @@ def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
     for name, rows in _sources(settings):
         for number, row in enumerate(rows):
             try:
-                questions, answer, choices = adapt(row)
-            except (KeyError, TypeError, IndexError, ValueError) as error:
+                texts = adapt(row)
+            except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
                 raise ValueError(
                     f"benchmark {settings.name}: row {number} of {name} is not a {settings.format} item "
                     f"({type(error).__name__} {error}); correct its `format` or the file"
                 ) from None
-            native_id = str(row.get("id") or row.get("qID") or "")
-            yield Item(settings.name, name, number, native_id, tuple(dict.fromkeys(questions)), answer, choices)
+            native_id = next((str(row[key]) for key in ("id", "qID", "task_id", "ind") if row.get(key) is not None), "")
+            yield Item(**vars(texts), benchmark=settings.name, file=name, row=number, native_id=native_id)
 
 
 def benchmark_files(settings: BenchmarkSettings) -> list[str]:

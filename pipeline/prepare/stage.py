@@ -40,6 +40,7 @@ class PreparedForScan:
             ModelFiles.installed(),
             quality=self.quality.file if self.quality else None,
             contamination=self.contamination.index if self.contamination else None,
+            contamination_passages=self.contamination.passages if self.contamination else None,
             contamination_pairs=self.contamination.pairs if self.contamination else None,
             urls=self.urls.file if self.urls else None,
         )

@@ -1,9 +1,11 @@
 """Decontamination: which n-grams of the benchmarks' items a document holds, matched in the pass over the text.
 
-The index is the set of word n-grams of all items (words as in segment.py: case and punctuation do not matter), sorted by
-hash, with the items that have each (at most `MAX_ITEMS`). A question shorter than n words is indexed together with its
-answer and with its choices; an item that is still too short is uncovered, and listed as such. GPT-3 (Brown et al. 2020,
-appendix C) used n = 13.
+The index is the set of word n-grams of the items, sorted by hash. Words are those of segment.py (case and punctuation do not
+matter) with numbers as one (numerals.py), so that an item with other numbers is found; an n-gram of numbers and a few words
+that repeat says nothing and is left out. GPT-3 (Brown et al. 2020, appendix C) used n = 13.
+
+An n-gram stands in passages: the whole of an item, where one n-gram is enough to find it; else a question, an answer or
+where they meet, of which a document must hold a share. n and the share may differ between benchmarks.
 """
 
 from __future__ import annotations
@@ -20,39 +22,69 @@ from numba import njit
 from ...tokenize.spans import text_buffers
 from ..run.numbers import distinct_numbers
 from .hashing import mix64
-from .segment import Segments, segment
+from .numerals import next_word, numeral_tables
+from .segment import MAX_WORDS, Segments, segment
 
 INDEX_SCHEMA = pa.schema(
     [
         pa.field("gram", pa.uint64(), nullable=False),
-        pa.field("items", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False),
+        pa.field("passages", pa.list_(pa.field("passage", pa.uint32(), nullable=False)), nullable=False),
     ]
 )
-"""One row per distinct n-gram, ascending by hash, with the items it stands in."""
+"""One row per distinct n-gram, ascending by hash, with the passages it stands in. The metadata names every n."""
+PASSAGE_SCHEMA = pa.schema(
+    [pa.field("item", pa.uint32(), nullable=False), pa.field("least", pa.uint32(), nullable=False)]
+)
+"""One row per passage: its item, and the least distinct n-grams of it by which a document holds it."""
+_NGRAMS = b"ngrams"
 
 
 @dataclass(frozen=True)
 class ContaminationIndex:
     """The n-grams of all items, as flat arrays."""
 
-    ngram: int
+    ngrams: np.ndarray
+    """int64: every n, ascending."""
     grams: np.ndarray
     """uint64 [grams], ascending."""
-    item_offsets: np.ndarray
+    offsets: np.ndarray
     """int64 [grams + 1]."""
+    passages: np.ndarray
+    """uint32: passages of every gram."""
     items: np.ndarray
-    """uint32: items of every gram."""
+    """uint32 [passages]: the item of each."""
+    least: np.ndarray
+    """uint32 [passages]: distinct n-grams of each that a document must hold."""
     pairs: np.ndarray
-    """uint64 [PAIR_BITS / 64]: a bitmap over the pairs of neighbouring words of the items, small enough for a core's cache.
+    """uint64 [PAIR_BITS / 64]: a bitmap over the pairs of neighbouring words of the n-grams, small enough for a core's cache.
     Only where n - 1 pairs in a row are in it can an n-gram match: most words of a text touch nothing else."""
     slots: np.ndarray
-    """int64 [slots]: open-addressing table of indices into `grams`, -1 where empty."""
+    """int32 [slots]: open-addressing table of indices into `grams`, -1 where empty."""
 
 
 PAIR_BITS = 1 << 22
-MAX_ITEMS = 64
-"""Most items that a gram names, the first of those that share it: else documents that repeat what thousands of items have in
-common would each be listed with all of these."""
+MAX_PASSAGES = 64
+"""Most passages that a gram names, the first of those that share it: else documents that repeat what thousands of items have
+in common would each be listed with all of these."""
+MAX_NGRAM = 32
+_RING = 2 * MAX_NGRAM
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of some texts, with numbers as one."""
+
+    offsets: np.ndarray
+    """int64 [texts + 1]."""
+    hashes: np.ndarray
+    """uint64 [words]."""
+    numbers: np.ndarray
+    """int64 [words + 1]: numbers before each."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [texts]: words of each."""
+        return np.diff(self.offsets)
 
 
 @dataclass(frozen=True)
@@ -62,62 +94,128 @@ class Grams:
     hashes: np.ndarray
     """uint64 [grams]."""
     text: np.ndarray
-    """int64 [grams]: index of the text of each."""
-    words: np.ndarray
-    """int64 [texts]."""
-    pairs: np.ndarray
-    """uint64 [PAIR_BITS / 64]: bitmap of their word pairs."""
+    """int64 [grams]: index into `texts` of each."""
 
 
-def item_grams(texts: Sequence[str], ngram: int) -> Grams:
-    """N-grams of texts."""
+def words_of(texts: Sequence[str]) -> Words:
+    """The words of texts."""
     s = segment(*text_buffers(pa.array(texts, pa.large_string())))
-    grams, owner = _all_grams(s.word_offsets, s.word_hash, ngram)
-    return Grams(grams, owner, np.diff(s.word_offsets), _pair_bitmap(s.word_offsets, s.word_hash))
+    return Words(*_words(s.text, s.word_offsets, s.word_hash, s.word_start, s.word_end, *numeral_tables()))
 
 
-def make_index(ngram: int, grams: np.ndarray, items: np.ndarray, word_pairs: np.ndarray) -> ContaminationIndex:
-    """The index of grams with the item of each, in any order and with repeats.
+def text_grams(
+    words: Words,
+    texts: np.ndarray,
+    ngram: int,
+    pairs: np.ndarray,
+    first: np.ndarray | int = 0,
+    end: np.ndarray | int = MAX_WORDS,
+) -> Grams:
+    """N-grams of some texts, but for those of numbers and hardly a word.
 
     Args:
-        word_pairs: the bitmap of `Grams` of all of them.
+        texts: int64 [texts]: indices into those of `words`.
+        pairs: the bitmap of `ContaminationIndex`; the pairs of these n-grams are added to it.
+        first, end: int64 [texts]: the n-grams of a text that are wanted, by the index of their first word in it.
     """
-    order = np.lexsort((items, grams))
-    grams, items = grams[order], items[order].astype(np.uint32)
+    starts, sizes = words.offsets[texts], words.counts[texts]
+    last = np.minimum(end, sizes - ngram + 1)
+    return Grams(*_grams(words.hashes, words.numbers, ngram, starts + np.maximum(first, 0), starts + last, pairs))
+
+
+def no_pairs() -> np.ndarray:
+    """An empty bitmap of pairs."""
+    return np.zeros(PAIR_BITS // 64, np.uint64)
+
+
+def make_index(
+    ngrams: Sequence[int],
+    grams: np.ndarray,
+    passages: np.ndarray,
+    items: np.ndarray,
+    overlap: np.ndarray,
+    pairs: np.ndarray,
+) -> ContaminationIndex:
+    """The index of grams with the passage of each, in any order and with repeats.
+
+    Args:
+        ngrams: every n.
+        items: int [passages]: the item of each.
+        overlap: float64 [passages]: share of its distinct n-grams that a document must hold; one at least.
+        pairs: the bitmap of all of them.
+    """
+    order = np.lexsort((passages, grams))
+    grams, passages = grams[order], passages[order].astype(np.uint32)
     new = np.ones(len(grams), np.bool_)
-    new[1:] = (grams[1:] != grams[:-1]) | (items[1:] != items[:-1])
-    grams, items = grams[new], items[new]
-    _, starts, sizes = np.unique(grams, return_index=True, return_counts=True)
-    few = np.arange(len(grams)) - np.repeat(starts, sizes) < MAX_ITEMS
-    grams, items = grams[few], items[few]
-    distinct, starts = np.unique(grams, return_index=True)
-    offsets = np.append(starts, len(grams)).astype(np.int64)
-    return _with_table(ngram, distinct, offsets, items, word_pairs)
+    new[1:] = (grams[1:] != grams[:-1]) | (passages[1:] != passages[:-1])
+    grams, passages = grams[new], passages[new]
+    starts = _starts(grams)
+    few = np.arange(len(grams)) - np.repeat(starts, np.diff(np.append(starts, len(grams)))) < MAX_PASSAGES
+    grams, passages = grams[few], passages[few]
+    starts = _starts(grams)
+    # A share such as 0.7 of 10 is 7, whatever its last binary digit says.
+    wanted = np.ceil(np.round(overlap * np.bincount(passages, minlength=len(items)), 9))
+    return _with_table(
+        np.unique(np.asarray(ngrams, np.int64)),
+        grams[starts],
+        np.append(starts, len(grams)).astype(np.int64),
+        passages,
+        items.astype(np.uint32),
+        np.maximum(wanted, 1).astype(np.uint32),
+        pairs,
+    )
+
+
+def _starts(ordered: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins."""
+    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else np.empty(0, np.int64)
 
 
 def _with_table(
-    ngram: int, grams: np.ndarray, offsets: np.ndarray, items: np.ndarray, pairs: np.ndarray
+    ngrams: np.ndarray,
+    grams: np.ndarray,
+    offsets: np.ndarray,
+    passages: np.ndarray,
+    items: np.ndarray,
+    least: np.ndarray,
+    pairs: np.ndarray,
 ) -> ContaminationIndex:
-    slots = 1 << max(6, (2 * len(grams)).bit_length())
-    return ContaminationIndex(ngram, grams, offsets, items, pairs, _table(grams, slots))
+    slots = _table(grams, 1 << max(6, (2 * len(grams)).bit_length()))
+    return ContaminationIndex(ngrams, grams, offsets, passages, items, least, pairs, slots)
 
 
 def index_table(index: ContaminationIndex) -> pa.Table:
     """`INDEX_SCHEMA`, as stored in the run."""
     lists = pa.ListArray.from_arrays(
-        pa.array(index.item_offsets, pa.int32()), pa.array(index.items), type=INDEX_SCHEMA.field("items").type
+        pa.array(index.offsets, pa.int32()), pa.array(index.passages), type=INDEX_SCHEMA.field("passages").type
     )
-    return pa.Table.from_arrays([pa.array(index.grams), lists], schema=INDEX_SCHEMA)
+    schema = INDEX_SCHEMA.with_metadata({_NGRAMS: " ".join(map(str, index.ngrams.tolist()))})
+    return pa.Table.from_arrays([pa.array(index.grams), lists], schema=schema)
 
 
-def read_index(path: Path, pairs: Path, ngram: int) -> ContaminationIndex:
-    """Read an index: the table that `index_table` made, and the bitmap of word pairs."""
+def passage_table(index: ContaminationIndex) -> pa.Table:
+    """`PASSAGE_SCHEMA`, as stored in the run."""
+    return pa.Table.from_arrays([pa.array(index.items), pa.array(index.least)], schema=PASSAGE_SCHEMA)
+
+
+def read_index(grams: Path, passages: Path, pairs: Path) -> ContaminationIndex:
+    """Read an index: the tables that `index_table` and `passage_table` made, and the bitmap of word pairs."""
+    table, of = _mapped(grams), _mapped(passages)
+    lists = table.column("passages").combine_chunks()
+    return _with_table(
+        np.array(table.schema.metadata[_NGRAMS].split(), np.int64),
+        table.column("gram").to_numpy(),
+        lists.offsets.to_numpy().astype(np.int64),
+        lists.values.to_numpy(),
+        of.column("item").to_numpy(),
+        of.column("least").to_numpy(),
+        np.fromfile(pairs, "<u8"),
+    )
+
+
+def _mapped(path: Path) -> pa.Table:
     with pa.memory_map(os.fspath(path)) as source:
-        table = pa.ipc.open_file(source).read_all().combine_chunks()
-    lists = table.column("items").combine_chunks()
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    grams = table.column("gram").to_numpy()
-    return _with_table(ngram, grams, offsets, lists.values.to_numpy(), np.fromfile(pairs, "<u8"))
+        return pa.ipc.open_file(source).read_all().combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -134,19 +232,59 @@ class Hits:
 
 def find_hits(s: Segments, index: ContaminationIndex) -> Hits:
     """Match every n-gram of every document against the index."""
-    document, word, gram = _match(s.word_offsets, s.word_hash, index.ngram, index.grams, index.pairs, index.slots)
+    matches = _match(
+        s.text,
+        s.word_offsets,
+        s.word_hash,
+        s.word_start,
+        s.word_end,
+        *numeral_tables(),
+        index.ngrams,
+        index.grams,
+        index.pairs,
+        index.slots,
+    )
+    document, first, last, gram = matches.T
     if not len(document):
         return Hits(np.empty((0, 3), np.int64), document, np.empty(0, np.uint32))
-    start, end = s.word_start[word], s.word_end[word + index.ngram - 1]
-    opens = np.append(True, (document[1:] != document[:-1]) | (start[1:] > end[:-1]))
-    first = np.flatnonzero(opens)
-    spans = np.stack([document[first], start[first], np.maximum.reduceat(end, first)], axis=1)
-    # A gram that a document repeats counts once: many items may have it.
-    document, gram = _unpack(distinct_numbers(_pack(document, gram)))
-    sizes = np.diff(index.item_offsets)[gram]
-    at = np.repeat(index.item_offsets[gram] - np.append(0, np.cumsum(sizes)[:-1]), sizes) + np.arange(sizes.sum())
-    hit, item = _unpack(distinct_numbers(_pack(np.repeat(document, sizes), index.items[at])))
+    # A gram that a document repeats counts once.
+    places = _pack(document, gram)
+    distinct = distinct_numbers(places)
+    of_document, of_gram = _unpack(distinct)
+    sizes = np.diff(index.offsets)[of_gram]
+    at = np.repeat(index.offsets[of_gram] - np.append(0, np.cumsum(sizes))[:-1], sizes) + np.arange(sizes.sum())
+    passage = index.passages[at]
+    held = _pack(np.repeat(of_document, sizes), passage)
+    enough = _times(held) >= index.least[passage]
+    hit, item = _unpack(distinct_numbers(_pack(held[enough] >> 32, index.items[passage[enough]])))
+    counted = np.zeros(len(distinct), np.bool_)
+    counted[np.repeat(np.arange(len(distinct)), sizes)[enough]] = True
+    inside = counted[np.searchsorted(distinct, places)]
+    spans = _spans(document[inside], s.word_start[first[inside]], s.word_end[last[inside]])
     return Hits(spans, hit, item.astype(np.uint32))
+
+
+def _times(values: np.ndarray) -> np.ndarray:
+    """How often each value stands in the array."""
+    order = np.argsort(values, kind="stable")
+    starts = _starts(values[order])
+    sizes = np.diff(np.append(starts, len(values)))
+    times = np.empty(len(values), np.int64)
+    times[order] = np.repeat(sizes, sizes)
+    return times
+
+
+def _spans(document: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Stretches of documents, by document, merged where they touch."""
+    if not len(document):
+        return np.empty((0, 3), np.int64)
+    order = np.lexsort((end, start, document))
+    document, start, end = document[order], start[order], end[order]
+    # One that began before may end after: with several n, or numbers of several words, ends need not ascend.
+    reach = np.maximum.accumulate(_pack(document, end)) & 0xFFFFFFFF
+    opens = np.append(True, (document[1:] != document[:-1]) | (start[1:] > reach[:-1]))
+    first = np.flatnonzero(opens)
+    return np.stack([document[first], start[first], np.maximum.reduceat(end, first)], axis=1)
 
 
 def _pack(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -161,40 +299,86 @@ def _unpack(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 _STEP = np.uint64(0xD6E8FEB86659FD93)
 
 
-@njit(cache=True, nogil=True)
-def _all_grams(word_offsets: np.ndarray, word_hash: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    grams = np.empty(len(word_hash), np.uint64)
-    owner = np.empty(len(word_hash), np.int64)
-    total = 0
-    for d in range(len(word_offsets) - 1):
-        for w in range(word_offsets[d], word_offsets[d + 1] - n + 1):
-            h = np.uint64(0)
-            for k in range(n):
-                h = h * _STEP + word_hash[w + k]
-            grams[total] = mix64(h)
-            owner[total] = d
-            total += 1
-    return grams[:total].copy(), owner[:total].copy()
-
-
 @njit(cache=True, nogil=True, inline="always")
 def _pair_bit(a: np.uint64, b: np.uint64) -> np.uint64:
     return (a * np.uint64(0x9E3779B97F4A7C15) + b * _STEP) >> np.uint64(42)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _least_words(n: int) -> int:
+    """Different words, numbers apart, of an n-gram that says something: formulas and tables repeat a few between numbers."""
+    return n // 3
+
+
 @njit(cache=True, nogil=True)
-def _pair_bitmap(word_offsets: np.ndarray, word_hash: np.ndarray) -> np.ndarray:
-    bitmap = np.zeros(PAIR_BITS // 64, np.uint64)
+def _says_something(hashes: np.ndarray, numbers: np.ndarray, w: int, n: int) -> bool:
+    found = 0
+    for k in range(w, w + n):
+        new = numbers[k + 1] == numbers[k]
+        for j in range(w, k):
+            new &= hashes[j] != hashes[k]
+        found += new
+    return found >= _least_words(n)
+
+
+@njit(cache=True, nogil=True)
+def _words(
+    text: np.ndarray,
+    word_offsets: np.ndarray,
+    word_hash: np.ndarray,
+    word_start: np.ndarray,
+    word_end: np.ndarray,
+    classes: np.ndarray,
+    folded: np.ndarray,
+    leads: np.ndarray,
+    number_words: np.ndarray,
+    shift: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    offsets = np.zeros(len(word_offsets), np.int64)
+    hashes = np.empty(len(word_hash), np.uint64)
+    numbers = np.zeros(len(word_hash) + 1, np.int64)
+    k = 0
     for d in range(len(word_offsets) - 1):
-        for w in range(word_offsets[d] + 1, word_offsets[d + 1]):
-            bit = _pair_bit(word_hash[w - 1], word_hash[w])
-            bitmap[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
-    return bitmap
+        w, last = word_offsets[d], word_offsets[d + 1]
+        while w < last:
+            hashes[k], number, w = next_word(
+                text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
+            )
+            numbers[k + 1] = numbers[k] + number
+            k += 1
+        offsets[d + 1] = k
+    return offsets, hashes[:k].copy(), numbers[: k + 1].copy()
+
+
+@njit(cache=True, nogil=True)
+def _grams(
+    hashes: np.ndarray, numbers: np.ndarray, n: int, first: np.ndarray, end: np.ndarray, pairs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    most = 0
+    for t in range(len(first)):
+        most += max(0, end[t] - first[t])
+    grams = np.empty(most, np.uint64)
+    owner = np.empty(most, np.int64)
+    total = 0
+    for t in range(len(first)):
+        for w in range(first[t], end[t]):
+            if not _says_something(hashes, numbers, w, n):
+                continue
+            h = np.uint64(n)
+            for k in range(w, w + n):
+                h = h * _STEP + hashes[k]
+                if k > w:
+                    bit = _pair_bit(hashes[k - 1], hashes[k])
+                    pairs[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+            grams[total] = mix64(h)
+            owner[total] = t
+            total += 1
+    return grams[:total].copy(), owner[:total].copy()
 
 
 @njit(cache=True, nogil=True)
 def _table(grams: np.ndarray, slots: int) -> np.ndarray:
-    table = np.full(slots, -1, np.int64)
+    table = np.full(slots, -1, np.int32)
     for g in range(len(grams)):
         h = grams[g]
         slot = np.int64((h >> np.uint64(32)) & np.uint64(slots - 1))
@@ -204,41 +388,139 @@ def _table(grams: np.ndarray, slots: int) -> np.ndarray:
     return table
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _in_bitmap(pairs: np.ndarray, a: np.uint64, b: np.uint64) -> np.int64:
+    bit = _pair_bit(a, b)
+    return np.int64((pairs[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1))
+
+
 @njit(cache=True, nogil=True)
 def _match(
+    text: np.ndarray,
     word_offsets: np.ndarray,
     word_hash: np.ndarray,
-    n: int,
+    word_start: np.ndarray,
+    word_end: np.ndarray,
+    classes: np.ndarray,
+    folded: np.ndarray,
+    leads: np.ndarray,
+    number_words: np.ndarray,
+    shift: int,
+    ngrams: np.ndarray,
     grams: np.ndarray,
     pairs: np.ndarray,
     table: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    slot_mask = len(table) - 1
-    out = np.empty((64, 3), np.int64)
+) -> np.ndarray:
+    """int64 [matches, 4]: document, first word, last word, index of the gram; by document and last word."""
+    out = np.empty((64, 4), np.int64)
     total = 0
+    if len(grams) == 0:
+        return out[:0]
+    trigger = ngrams[0] - 1
     for d in range(len(word_offsets) - 1):
-        first, last = word_offsets[d], word_offsets[d + 1]
-        if last - first < n or len(grams) == 0:
+        w, last = word_offsets[d], word_offsets[d + 1]
+        if last - w <= trigger:
             continue
-        run = np.int64(0)  # pairs of the items in a row, up to this word
-        for w in range(first + 1, last):
-            bit = _pair_bit(word_hash[w - 1], word_hash[w])
-            run = (run + 1) * np.int64((pairs[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1))
-            if run < n - 1:
+        run = np.int64(0)  # pairs of the items in a row, up to this word; most words end one, so no branch asks
+        begin = w  # word with which they begin
+        previous = np.uint64(0)
+        while w < last:
+            at = w
+            word, _, w = next_word(
+                text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
+            )
+            known = _in_bitmap(pairs, previous, word)
+            run = (run + 1) * known
+            begin = at + (begin - at) * known
+            previous = word
+            if run < trigger:
                 continue
-            h = np.uint64(0)
-            for k in range(w - n + 1, w + 1):
-                h = h * _STEP + word_hash[k]
+            out, total, w, previous = _match_run(
+                text,
+                word_hash,
+                word_start,
+                word_end,
+                classes,
+                folded,
+                leads,
+                number_words,
+                shift,
+                ngrams,
+                grams,
+                pairs,
+                table,
+                d,
+                begin,
+                last,
+                out,
+                total,
+            )
+            run = np.int64(0)
+    return out[:total].copy()
+
+
+@njit(cache=True, nogil=True)
+def _match_run(
+    text: np.ndarray,
+    word_hash: np.ndarray,
+    word_start: np.ndarray,
+    word_end: np.ndarray,
+    classes: np.ndarray,
+    folded: np.ndarray,
+    leads: np.ndarray,
+    number_words: np.ndarray,
+    shift: int,
+    ngrams: np.ndarray,
+    grams: np.ndarray,
+    pairs: np.ndarray,
+    table: np.ndarray,
+    d: int,
+    w: int,
+    last: int,
+    out: np.ndarray,
+    total: int,
+) -> tuple[np.ndarray, int, int, np.uint64]:
+    """Match the n-grams from word w on, as far as all pairs are in the bitmap.
+
+    Returns:
+        The matches, how many there are, the first word that was not read, and the hash of the one before it.
+    """
+    slot_mask = len(table) - 1
+    # Of the last words: hash, index of its first word in the text, numbers before it.
+    hashes, firsts, before = np.empty(_RING, np.uint64), np.empty(_RING, np.int64), np.empty(_RING, np.int64)
+    k = numbers = np.int64(0)
+    previous = np.uint64(0)
+    while w < last:
+        word, number, after = next_word(
+            text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
+        )
+        if k and not _in_bitmap(pairs, previous, word):
+            break
+        at = k & (_RING - 1)
+        hashes[at], firsts[at], before[at] = word, w, numbers
+        numbers += number
+        k += 1
+        previous, w = word, after
+        for n in ngrams:
+            if k < n:
+                break
+            # No gram of the index: known before its hash is made.
+            if n - (numbers - before[(k - n) & (_RING - 1)]) < _least_words(n):
+                continue
+            h = np.uint64(n)
+            for j in range(k - n, k):
+                h = h * _STEP + hashes[j & (_RING - 1)]
             key = mix64(h)
             slot = np.int64((key >> np.uint64(32)) & np.uint64(slot_mask))
             while table[slot] >= 0:
                 if grams[table[slot]] == key:
                     if total == len(out):
-                        more = np.empty((2 * total, 3), np.int64)
+                        more = np.empty((2 * total, 4), np.int64)
                         more[:total] = out
                         out = more
-                    out[total, 0], out[total, 1], out[total, 2] = d, w - n + 1, table[slot]
+                    out[total, 0], out[total, 1] = d, firsts[(k - n) & (_RING - 1)]
+                    out[total, 2], out[total, 3] = w - 1, table[slot]
                     total += 1
                     break
                 slot = (slot + 1) & slot_mask
-    return out[:total, 0].copy(), out[:total, 1].copy(), out[:total, 2].copy()
+    return out, total, w, previous

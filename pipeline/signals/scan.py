@@ -70,7 +70,6 @@ class ScanSettings:
 
     minhash: MinHashSettings = field(default_factory=MinHashSettings)
     edits: EditSettings = field(default_factory=EditSettings)
-    contamination_ngram: int = 13
     plugins: tuple[PluginSettings, ...] = ()
 
 
@@ -84,6 +83,7 @@ class ModelFiles:
     """Version of the language model."""
     quality: Artifact | None = None
     contamination: Artifact | None = None
+    contamination_passages: Artifact | None = None
     contamination_pairs: Artifact | None = None
     urls: Artifact | None = None
 
@@ -123,13 +123,13 @@ class Models:
 
 
 @functools.lru_cache(maxsize=2)
-def load_models(files: ModelFiles, ngram: int) -> Models:
+def load_models(files: ModelFiles) -> Models:
     """Read what `prepare` made; a worker keeps it as long as the files are the same."""
     nothing = Models.nothing()
-    index, pairs = files.contamination, files.contamination_pairs
+    index = [files.contamination, files.contamination_passages, files.contamination_pairs]
     return Models(
         quality.read_models(files.quality.file) if files.quality else nothing.quality,
-        contamination.read_index(index.file, pairs.file, ngram) if index and pairs else None,
+        contamination.read_index(*(part.file for part in index if part)) if all(index) else None,
         urls.stored_rules(files.urls.file) if files.urls else nothing.urls,
     )
 
@@ -282,7 +282,7 @@ class _Scanning:
         check_unchanged(file)
         self._file, self._settings, self._paths = file, settings, paths
         self._schema = scanned_schema(settings)
-        self._loaded = load_models(models, settings.contamination_ngram)
+        self._loaded = load_models(models)
         self._plugins = load_plugins(settings.plugins)
         self._quarantine = Quarantine(file, paths.quarantine(file.corpus, file.quarantine))
 

@@ -13,6 +13,7 @@ from ...tokenize.model import TokenizerSettings
 from ..dedupe.order import DedupeSettings
 from ..filter.judge import FilterSettings
 from ..mix.budget import MixSettings
+from ..prepare.contamination import ContaminationSettings
 from ..prepare.quality import QualitySettings
 from ..run.artifacts import content_key
 from ..signals.scan import ScanSettings
@@ -23,6 +24,7 @@ PII_ORDER = ("email", "ip", "phone", "card", "key")
 
 def hash_of_settings(
     scan: ScanSettings,
+    contamination: ContaminationSettings,
     filters: FilterSettings,
     dedupe: DedupeSettings,
     near_limits: Sequence[tuple[str, float]],
@@ -34,6 +36,12 @@ def hash_of_settings(
 ) -> str:
     """The hash of what was asked for. Without the places of files: what they hold is among the inputs of the run."""
     of_scan, of_dedupe = asdict(scan), asdict(dedupe)
+    of_scan["contamination_ngram"] = contamination.ngram
+    own = [
+        (b.name, *found) for b in contamination.benchmarks if (found := contamination.of(b)) != (contamination.ngram, 0)
+    ]
+    if own:
+        of_scan["contamination_of"] = own
     edits = of_scan["edits"]
     cut = edits.pop("cut_contamination")
     edits["contamination"] = "cut" if cut else "drop" if filters.drop_contaminated else "keep"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow.compute as pc
@@ -18,6 +19,7 @@ from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..engine.tree import add_up
 from ..filter.judge import signal_batches
+from ..prepare.contamination import UNCOVERED
 from ..run.artifacts import Artifact, FileSet, publish, write_json
 from ..run.identity import Group
 from ..text.survivors import DecidedFile
@@ -131,14 +133,23 @@ def _write(counts: _Counts, path: Path) -> ContaminationCounts:
 def write_report(counted: Sequence[Artifact], benchmarks: Artifact, path: Path) -> ContaminationReport:
     """Write the report from what was counted."""
     items, found = pq.read_table(benchmarks.file).to_pylist(), _sum(a.file for a in counted)
-    by_benchmark: dict[str, dict[str, int]] = {}
+    by_benchmark: dict[str, dict[str, Any]] = {}
     for i, item in enumerate(items):
         name = item["benchmark"]
         row = by_benchmark.setdefault(
-            name, {"items": 0, "uncovered": 0, "found": 0, "documents": found.documents.get(name, 0)}
+            name,
+            {
+                "items": 0,
+                "uncovered": 0,
+                "why_uncovered": dict.fromkeys(UNCOVERED, 0),
+                "found": 0,
+                "documents": found.documents.get(name, 0),
+            },
         )
         row["items"] += 1
-        row["uncovered"] += not item["covered_by"]
+        if why := item["uncovered"]:
+            row["uncovered"] += 1
+            row["why_uncovered"][why] += 1
         row["found"] += i in found.items
     listed = [
         {

@@ -36,6 +36,10 @@ ITEMS = {
     },
     "gsm8k.jsonl": {"question": "1 and 2?", "answer": "They are 3. #### 3"},
     "hellaswag.jsonl": {"ctx": "A stone", "label": 0, "endings": ["falls.", "rises."]},
+    "boolq.jsonl": {"question": "is it", "passage": "It is.", "answer": True},
+    "humaneval.jsonl": {"task_id": "x/0", "prompt": "def f():", "canonical_solution": "    return 1"},
+    "openbookqa.jsonl": {"question_stem": "Why", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "A"},
+    "piqa.jsonl": {"goal": "Rest", "sol1": "Sit.", "sol2": "Run.", "label": 0},
     "winogrande.jsonl": {"sentence": "The _ broke.", "option1": "a", "option2": "b", "answer": "1"},
     "question_answer.jsonl": {"question": "Why?", "answer": "So."},
     "mmlu.csv": "Q?,one,two,three,four,A\n",
@@ -99,7 +103,7 @@ def make_items(rng: random.Random) -> Case:
 def read_items(case: Case, folder: Path) -> str:
     """Items of text, or one line that names benchmark, file and row; and an index of what was read."""
     from fox1.pipeline.prepare import benchmarks
-    from fox1.pipeline.prepare.contamination import build
+    from fox1.pipeline.prepare.contamination import ContaminationSettings, build
 
     path = folder / case.name
     path.write_bytes(case.data)
@@ -108,7 +112,7 @@ def read_items(case: Case, folder: Path) -> str:
         items = list(benchmarks.read_items(settings))
     except Exception as error:
         return refused(error, "fuzz")
-    build(items, 13)
+    build(items, ContaminationSettings())
     return "read" if items else "empty"
 
 

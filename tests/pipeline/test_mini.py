@@ -140,9 +140,9 @@ def test_items_with_other_case_and_punctuation_are_found() -> None:
     from fox1.tokenize.spans import text_buffers
 
     recipe, _ = load_recipe("mini", [], {"FOX1_DATA": str(DATA), "FOX1_TOKENIZER": ""})
-    benchmarks = curate_settings(recipe).contamination.benchmarks
-    items = [item for b in benchmarks for item in read_items(b)]
-    index, table = build(items, 13)
+    contamination = curate_settings(recipe).contamination
+    items = [item for b in contamination.benchmarks for item in read_items(b)]
+    index, table = build(items, contamination)
     covered = [i for i, how in enumerate(table.column("covered_by").to_pylist()) if how == "question"]
     longest = [max(items[i].questions, key=len) for i in covered]
     disguised = ["Before it. " + re.sub(r"[^\w]+", " -- ", q).swapcase() + " !! After it." for q in longest]

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from fox1.pipeline.prepare.benchmarks import Item
+from fox1.pipeline.prepare.contamination import ContaminationSettings, build
 from fox1.pipeline.signals import c4, code, contamination, fineweb, gopher, language, minhash, pii, quality, urls
 from fox1.pipeline.signals.scan import content_hashes
 from fox1.pipeline.signals.segment import segment
@@ -63,8 +65,8 @@ TEXTS: dict[str, Callable[[int], str]] = {
 
 @functools.cache
 def index_of_items() -> contamination.ContaminationIndex:
-    grams = contamination.item_grams(ITEMS, 13)
-    return contamination.make_index(13, grams.hashes, grams.text, grams.pairs)
+    items = [Item(questions=(item,), benchmark="b", file="f", row=i) for i, item in enumerate(ITEMS)]
+    return build(items, ContaminationSettings())[0]
 
 
 def kernels(document: str) -> Runs:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.prepare.benchmarks import BenchmarkSettings, Item, read_items
-from fox1.pipeline.prepare.contamination import build
+from fox1.pipeline.prepare.contamination import ContaminationSettings, build
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.signals.plugins import Judged, Plugin, PluginSettings, load_plugins, with_version
 from fox1.pipeline.signals.quality import BUCKETS, QualityModels
@@ -36,7 +36,7 @@ def rows(*texts: str, subset: str = "Pile-CC", url: str = "") -> pa.RecordBatch:
 def prepared() -> Models:
     import numpy as np
 
-    index, _ = build([Item("b", "f", 0, "", (ITEM,), "")], 13)
+    index, _ = build([Item(questions=(ITEM,), benchmark="b", file="f", row=0)], ContaminationSettings())
     return Models(QualityModels((), np.zeros((0, BUCKETS), np.int16)), index, parse_rules(["bad.com"]))
 
 
@@ -280,7 +280,7 @@ def test_every_benchmark_format_is_read(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(line + "\n")
     settings = BenchmarkSettings("b", name, (f"{tmp_path}/*.jsonl",))
     (item,) = read_items(settings)
-    assert item.answer == answer and item.row == 0 and all(item.questions)
+    assert item.answers[:1] == ((answer,) if answer else ()) and item.row == 0 and all(item.questions)
     (tmp_path / "a.jsonl").write_text('{"other": 1}\n')
     with pytest.raises(ValueError, match=rf"benchmark b: row 0 of a.jsonl is not a {name} item"):
         list(read_items(settings))
@@ -293,31 +293,7 @@ def test_mmlu_and_truthfulqa_are_read_as_their_authors_publish_them(tmp_path: Pa
     (tmp_path / "t.csv").write_text("Type,Category,Question,Best Answer\nA,B,Why?,So.\n")
     (mmlu,) = read_items(BenchmarkSettings("m", "mmlu", (f"{tmp_path}/m.csv",)))
     (truthful,) = read_items(BenchmarkSettings("t", "truthfulqa", (f"{tmp_path}/t.csv",)))
-    assert (mmlu.questions, mmlu.answer, truthful.answer) == (("Which, of these?",), "y", "So.")
-
-
-def test_a_short_item_is_matched_with_its_answer_or_choices_or_listed() -> None:
-    items = [
-        Item("b", "f", 0, "", (ITEM,), ""),
-        Item("b", "f", 1, "", ("Which two senses would best help a person measure hair length?",), "Touch and sight"),
-        Item("b", "f", 2, "", ("Why?",), "So.", ("Because of the long winter", "For the sake of the many old apples")),
-        Item("b", "f", 3, "", ("Why not?",), "Never."),
-        Item("b", "f", 4, "", ("When?",), "x", ("Because of the long winter", "For the sake of the many old apples")),
-    ]
-    index, table = build(items, 13)
-    assert table.column("covered_by").to_pylist() == [
-        "question",
-        "question and answer",
-        "question and answer",
-        "",
-        "question and answer",
-    ]
-    with_choices = "Why?\n(A) Because of the long winter\n(B) For the sake of the many old apples"
-    ours = Models(prepared().quality, index, prepared().urls)
-    settings = ScanSettings()
-    batch = rows(f"{items[1].questions[0]}\n{items[1].answer}", with_choices, "Why not? Never.")
-    signals = scan_piece(batch, FILE, settings, scanned_schema(settings), ours)
-    assert signals.column("contamination_items").to_pylist() == [[1], [2], []]
+    assert (mmlu.questions, mmlu.answers, truthful.answers) == (("Which, of these?",), ("y",), ("So.",))
 
 
 PROBE = """

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from fox1.pipeline.prepare.benchmarks import Item
+from fox1.pipeline.prepare.contamination import ContaminationSettings, build
 from fox1.pipeline.signals import c4, code, contamination, language, quality, urls
 from fox1.pipeline.signals import unicode as classes
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
@@ -390,8 +392,8 @@ ITEM = "Mirela picks fourteen baskets of ripe apples in the old orchard and each
 
 
 def hits(documents: list[str], items: list[str], n: int = 13) -> contamination.Hits:
-    grams = contamination.item_grams(items, n)
-    index = contamination.make_index(n, grams.hashes, grams.text, grams.pairs)
+    asked = [Item(questions=(item,), benchmark="b", file="f", row=i) for i, item in enumerate(items)]
+    index, _ = build(asked, ContaminationSettings(ngram=n))
     return contamination.find_hits(segments(documents), index)
 
 
@@ -423,7 +425,7 @@ def test_an_ngram_of_several_items_counts_for_each() -> None:
 
 
 def test_an_ngram_of_very_many_items_names_the_first_of_them() -> None:
-    h = hits([ITEM, f"{ITEM} 99"], [f"{ITEM} {i}" for i in range(100)])
+    h = hits([ITEM, f"{ITEM} x99"], [f"{ITEM} x{i}" for i in range(100)])
     assert h.item.tolist() == [*range(64), *range(64), 99]
 
 

@@ -1,0 +1,153 @@
+"""Words with numbers as one: what n-grams of benchmarks are made of, so that an item with other numbers is the same item.
+
+A number is a word that begins with a digit, with its decimals and groups (1,250.5 is one), or an English number word
+(`twenty-five` is one, too). All numbers are the same word; what follows the digits of one still counts (10am is no 10kg).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import njit
+
+from .hashing import mix64
+from .segment import WORD_SEED, WORD_STEP, word_hash
+from .unicode import DIGIT, INVISIBLE, TABLE_SIZE, class_of, decode, tables
+
+NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion trillion"
+).split()
+
+_DIGITS = np.uint64(ord("#"))
+"""Stands for a run of digits; no word holds it."""
+NUMERAL = np.uint64(word_hash("#"))
+"""The hash of every number without a unit."""
+_SLOTS = 256
+_COMMA, _HYPHEN, _POINT = ord(","), ord("-"), ord(".")
+"""One after another, in this order."""
+
+
+@functools.cache
+def numeral_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """What kernels ask of characters and words to tell numbers: classes and folded characters, as in unicode.py; bool [256]:
+    bytes that a digit may begin with; uint64 [256]: the hash of every number word in a slot of its own, 0 elsewhere; which
+    bits of a hash name its slot.
+    """
+    classes, folded = tables()
+    leads = np.zeros(256, np.bool_)
+    leads[[chr(cp).encode()[0] for cp in np.flatnonzero(classes & DIGIT).tolist()]] = True
+    keys = np.array([word_hash(word) for word in NUMBER_WORDS], np.uint64)
+    slots_by = ((shift, (keys >> np.uint64(shift)) % np.uint64(_SLOTS)) for shift in range(57))
+    shift, slots = next((shift, slots) for shift, slots in slots_by if len(set(slots.tolist())) == len(keys))
+    words = np.zeros(_SLOTS, np.uint64)
+    words[slots] = keys
+    return classes, folded, leads, words, shift
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _is_number_word(words: np.ndarray, shift: int, key: np.uint64) -> bool:
+    return words[(key >> np.uint64(shift)) & np.uint64(_SLOTS - 1)] == key
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _begins_with_digit(text: np.ndarray, start: int, classes: np.ndarray, leads: np.ndarray) -> bool:
+    return leads[text[start]] and (class_of(classes, decode(text, start)[0]) & DIGIT) != 0
+
+
+@njit(cache=True, nogil=True)
+def _without_digits(text: np.ndarray, start: int, end: int, classes: np.ndarray, folded: np.ndarray) -> np.uint64:
+    """The hash of a word that begins with a digit: runs of digits count as one sign, whatever they say."""
+    h = (WORD_SEED ^ _DIGITS) * WORD_STEP
+    digits = True
+    i = start
+    while i < end:
+        cp, i = decode(text, i)
+        kind = class_of(classes, cp)
+        if kind & INVISIBLE:
+            continue
+        if kind & DIGIT:
+            if not digits:
+                h = (h ^ _DIGITS) * WORD_STEP
+            digits = True
+            continue
+        digits = False
+        h = (h ^ np.uint64(folded[cp] if cp < TABLE_SIZE else cp)) * WORD_STEP
+    return mix64(h)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def next_word(
+    text: np.ndarray,
+    word_hash: np.ndarray,
+    word_start: np.ndarray,
+    word_end: np.ndarray,
+    classes: np.ndarray,
+    folded: np.ndarray,
+    leads: np.ndarray,
+    words: np.ndarray,
+    shift: int,
+    w: int,
+    last: int,
+) -> tuple[np.uint64, bool, int]:
+    """(hash, whether it is a number, index of the word after it) of the word at index w, of those of a document that ends
+    before index `last`.
+    """
+    key, number, after = word_hash[w], False, w + 1
+    start, end = word_start[w], word_end[w]
+    if leads[text[start]] or _is_number_word(words, shift, key):
+        # Nearly all are plain digits, or a word, and nothing that continues them: here, since a call costs more than they do.
+        plain = text[start] < 0x80
+        while plain and start < end and 48 <= text[start] <= 57:
+            start += 1
+        joined = after < last and word_start[after] == end + 1 and text[end] >= _COMMA and text[end] <= _POINT
+        if plain and not joined and (start == end or start == word_start[w]):
+            key, number = NUMERAL, True
+        else:
+            key, number, after = _number(
+                text, word_hash, word_start, word_end, classes, folded, leads, words, shift, w, last
+            )
+    return key, number, after
+
+
+@njit(cache=True, nogil=True)
+def _number(
+    text: np.ndarray,
+    word_hash: np.ndarray,
+    word_start: np.ndarray,
+    word_end: np.ndarray,
+    classes: np.ndarray,
+    folded: np.ndarray,
+    leads: np.ndarray,
+    words: np.ndarray,
+    shift: int,
+    w: int,
+    last: int,
+) -> tuple[np.uint64, bool, int]:
+    """`next_word`, of a number with decimals, a unit, digits beyond ASCII or a hyphen; or of no number."""
+    key = word_hash[w]
+    if _begins_with_digit(text, word_start[w], classes, leads):
+        while True:
+            key = _without_digits(text, word_start[w], word_end[w], classes, folded)
+            after = word_end[w]
+            w += 1
+            if not (
+                key == NUMERAL
+                and w < last
+                and word_start[w] == after + 1
+                and (text[after] == _POINT or text[after] == _COMMA)
+                and _begins_with_digit(text, word_start[w], classes, leads)
+            ):
+                return key, True, w
+    if _is_number_word(words, shift, key):
+        w += 1
+        while (
+            w < last
+            and word_start[w] == word_end[w - 1] + 1
+            and text[word_end[w - 1]] == _HYPHEN
+            and _is_number_word(words, shift, word_hash[w])
+        ):
+            w += 1
+        return NUMERAL, True, w
+    return key, False, w + 1
