@@ -23,14 +23,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from fox1.benchmarks.blocks import write_set
-from fox1.pipeline.engine.memory import peak_bytes
-from fox1.recipes.load import load_recipe
-from fox1.recipes.training import Size
 from fox1.trainer.model.model import flops_per_token
 from fox1.trainer.settings import (
     PhaseTraining,
@@ -39,6 +35,11 @@ from fox1.trainer.settings import (
 )
 from fox1.trainer.watch.metrics import peak_flops
 
+if TYPE_CHECKING:
+    from fox1.recipes.training import Size
+
+# Recipes and the pipeline are imported where they are used: workers need the trainer alone, as `gpu_check.py` does.
+
 MANY = 5
 """Documents of a block of `many`."""
 WARM = 2 if torch.cuda.is_available() else 1
@@ -46,6 +47,8 @@ WARM = 2 if torch.cuda.is_available() else 1
 
 
 def size_of(name: str) -> Size:
+    from fox1.recipes.load import load_recipe
+
     os.environ.setdefault("FOX1_DATA", "/none")
     os.environ.setdefault("FOX1_TOKENIZER", "/none")
     recipe, _ = load_recipe("fox1", [])
@@ -56,7 +59,11 @@ def size_of(name: str) -> Size:
 
 
 def peak_memory() -> int:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_bytes()
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    from fox1.pipeline.engine.memory import peak_bytes
+
+    return peak_bytes()
 
 
 def run_fox1(run: Path, size: Size, batch: int, steps: int, micro: int) -> tuple[float, int]:
@@ -266,6 +273,8 @@ def main() -> None:
             rate, memory = peers[options.worker](options.run, size, lengths[0], *common, options.vocabulary)
         print(json.dumps({"tokens_per_second": rate, "memory": memory}))
         return
+    from fox1.benchmarks.blocks import write_set
+
     if not cuda:
         print("no GPU here: the tiny size in fp32, eager; these ratios say nothing about a GPU")
     device = torch.cuda.get_device_name() if cuda else "cpu"

@@ -14,7 +14,7 @@ from .exclude import PreparedExclude, load_excluded
 from .judge import FilteredGroup, FilterSettings, filter_groups
 from .rules import RuleCounts, sum_rules
 
-VERSION = 6
+VERSION = 7
 TASK_TEXT = 64 << 20
 """Bytes of text whose signals one task judges at least, if there are as many: half a second."""
 

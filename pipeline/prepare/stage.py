@@ -20,7 +20,7 @@ from .text_sample import SubsetName, files_read
 from .tokenizer import PreparedTokenizer, prepare_tokenizer, seeds_of
 from .urls import PreparedUrls, prepare_urls
 
-VERSION = 5
+VERSION = 6
 TOKENIZER_STEP = "prepare.tokenizer"
 
 
@@ -113,4 +113,4 @@ def prepare(
     if quality.domains:
         train = Task("quality", prepare_quality, (quality, sampled, seed, paths))
         made["quality"] = engine.run("prepare.quality", VERSION, [train])[0]
-    return PreparedForScan(**made)  # type: ignore[arg-type]
+    return PreparedForScan(**made)

@@ -17,7 +17,7 @@ from ..sources import pieces
 from .plugins import with_version
 from .scan import FileSignals, ModelFiles, ScannedPieces, ScanSettings, scan_file, scan_in_pieces
 
-VERSION = 7
+VERSION = 8
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from torch.distributed.tensor import DTensor
 
 from ..checkpoints.checkpoint import Checkpointer, CheckpointManifest, TrainingProgress, checkpoints, load
 from ..data.order import MicroBatch, UnitStream, to_micro_batch
-from ..model.attention import attend
+from ..model.attention import Stream, attend
 from ..model.loss import IGNORE
-from ..model.model import Fox1, rope_tables, rotate
+from ..model.model import Block, Fox1, rope_tables, rotate
 from ..parallel import build, build_optimizer
 from ..settings import ModelSettings, TrainSettings
 
@@ -70,7 +70,7 @@ def some_documents(length: int, vocab_size: int, device: torch.device) -> tuple[
     ends = np.unique((np.array(ENDS) * length).astype(np.int64))
     tokens = np.random.default_rng(1).integers(0, vocab_size, length, np.int32)
     none = np.zeros(len(ends), np.int64)
-    batch = to_micro_batch(UnitStream(tokens, ends, none, none.astype(bool), None), length, len(ends), device)
+    batch = to_micro_batch(UnitStream(tokens, ends, none, none.astype(bool)), device)
     return batch, torch.cumsum((batch.documents.positions == 0).long(), 0)
 
 
@@ -95,6 +95,7 @@ def dense_loss(model: Fox1, batch: MicroBatch, owner: Tensor) -> Tensor:
     x = F.embedding(batch.tokens, model.embedding)
     cos, sin = rope_tables(batch.documents.positions, s.head_dim, s.rope_theta)
     for block in model.blocks:
+        assert isinstance(block, Block)
         a = block.attention
         sizes = [n * s.head_dim for n in (s.heads, s.kv_heads, s.kv_heads)]
         q, k, v = (y.unflatten(-1, (-1, s.head_dim)) for y in a.qkv(block.attention_norm(x)).split(sizes, dim=-1))
@@ -118,7 +119,8 @@ def check_attention(shape: ModelSettings, length: int, device: torch.device) -> 
         out = call(*values)
         return [out.detach(), *torch.autograd.grad(out, values, wanted.to(out.dtype))]
 
-    ours = both(given, lambda q, k, v: attend(q, k, v, batch.documents))
+    stream = Stream(batch.documents, *rope_tables(batch.documents.positions, shape.head_dim, shape.rope_theta))
+    ours = both(given, lambda q, k, v: attend(q, k, v, stream))
     wide = both([x.float() for x in given], lambda q, k, v: dense_attention(q, k, v, owner))
     worst = max(float((a.float() - b).abs().max() / b.std()) for a, b in zip(ours, wide, strict=True))
     right = worst < ATTENTION_ERROR[kind]

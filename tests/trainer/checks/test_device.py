@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from fox1.trainer.checks import device as checked
 from fox1.trainer.model import model as model_of
-from fox1.trainer.model.attention import Documents
+from fox1.trainer.model.attention import Stream
 from fox1.trainer.parallel import start_processes
 from fox1.trainer.settings import ModelSettings, OptimizerSettings, ScheduleSettings, TrainSettings
 
@@ -37,8 +37,10 @@ def test_attention_that_looks_into_other_documents_is_found(
 ) -> None:
     right = checked.attend
 
-    def wrong(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, documents: Documents) -> torch.Tensor:
-        return right(q, k, v, dataclasses.replace(documents, ends=(len(q),)))
+    def wrong(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, stream: Stream) -> torch.Tensor:
+        whole = copy.copy(stream)
+        whole.ends = (len(q),)
+        return right(q, k, v, whole)
 
     monkeypatch.setattr(checked, "attend", wrong)
     monkeypatch.setattr(model_of, "attend", wrong)
