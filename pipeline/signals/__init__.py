@@ -8,7 +8,7 @@ language.py, quality.py                  language with confidence; the learned q
 unpacked.py         tables of packages, unpacked once for a machine
 minhash.py, hashing.py, nfc.py           band signature, sketch; the form in which texts are compared
 blake3.py, collapse.py, content.py       hashes of texts and of their contents; how a content hash is written
-pii.py, matchers.py, cards.py            personal data and secrets; domain_names.py: the top-level domains
+pii.py, matchers.py, emails.py, cards.py personal data and secrets; domain_names.py: the top-level domains
 marked.py                                words that signals look for
 contamination.py, numerals.py            benchmark n-grams, in which all numbers are one word
 urls.py, url_entries.py, url_parts.py    block lists, what an entry may be; the host and the normal form of a URL

@@ -13,13 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .matchers import digit, is_named
+from .matchers import GAP, digit, named_before
 
 MAX_DIGITS = 19
 NEIGHBOURS = 2
 """Numbers on each side of one that tell a column of numbers from a list of cards."""
-GAP = 4
-"""Most bytes between two numbers of a column, or between a word and what it names."""
 
 
 @njit(cache=True, nogil=True)
@@ -53,9 +51,9 @@ def match_card(
     if others >= 2 and others > 1 + cards:
         return -1
     # 2221 to 2720 are half as many numbers as Visa's, and the beginning of few cards: something else must speak for one.
-    if cards or _named_before(text, i, begin, alnum, card_words):
+    if cards or named_before(text, i, begin, alnum, card_words, 2):
         return stop
-    if text[i] == 50 or _named_before(text, i, begin, alnum, other_words):
+    if text[i] == 50 or named_before(text, i, begin, alnum, other_words, 2):
         return -1
     return stop
 
@@ -179,6 +177,10 @@ def _in_row(text: np.ndarray, i: int, stop: int, begin: int, end: int, free: int
         at += 5
     if groups == 2 and _card_end(text, stop + 1, end) < 0:
         return True
+    # An account (IBAN) begins with a country in two letters and two digits.
+    country = i - 5 >= begin and 65 <= text[i - 5] <= 90 and 65 <= text[i - 4] <= 90
+    if country and text[i - 1] == gap and _digits(text, i - 3, i) == 2:
+        return True
     at = i
     groups = 0
     while groups < 2 and at - 5 >= begin and at - 1 != free and text[at - 1] == gap and _digits(text, at - 5, end) == 4:
@@ -220,22 +222,3 @@ def _beside(text: np.ndarray, i: int, stop: int, begin: int, end: int, alnum: np
         cards += card
         others += not card
     return cards, others
-
-
-@njit(cache=True, nogil=True)
-def _named_before(text: np.ndarray, start: int, begin: int, alnum: np.ndarray, names: np.ndarray) -> bool:
-    """Whether one of the two words before a place, on its line, is one of some names."""
-    at = start
-    for _ in range(2):
-        last = at
-        while last > max(begin, at - GAP) and not alnum[text[last - 1]] and text[last - 1] != 10:
-            last -= 1
-        first = last
-        while first > max(begin, last - 12) and text[first - 1] > 57 and alnum[text[first - 1]]:
-            first -= 1
-        if first == last or last == at:
-            return False
-        if is_named(text, first, last, names):
-            return True
-        at = first
-    return False

@@ -1,4 +1,4 @@
-"""Top-level domains in ASCII letters, by the list of IANA (data.iana.org/TLD/tlds-alpha-by-domain.txt)."""
+"""Top-level domains by the list of IANA (data.iana.org/TLD/tlds-alpha-by-domain.txt)."""
 
 from __future__ import annotations
 
@@ -73,3 +73,14 @@ xxx xyz yachts yahoo yamaxun yandex ye yodobashi yoga yokohama you youtube yt yu
 zuerich zw
 """.split()
 )
+"""In ASCII letters."""
+
+TOP_LEVEL_OF_SCRIPTS = frozenset(
+    """
+бг бел дети ею католик ком мкд мон москва онлайн орг рус рф сайт срб укр қаз ελ ευ հայ გე ישראל קום
+الاردن الجزائر السعودية المغرب امارات ایران بارت بازار بھارت پاکستان تونس سودان سورية شبكة عراق عرب عمان فلسطين قطر كوم
+مصر مليسيا موريتانيا موقع همراه بحرين भारत नेट संगठन कॉम ভারত বাংলা ਭਾਰਤ ભારત இந்தியா இலங்கை சிங்கப்பூர் భారత్ ಭಾರತ ഭാരതം ලංකා
+한국 닷넷 닷컴 삼성
+""".split()
+)
+"""In scripts whose words are parted by spaces."""

@@ -14,6 +14,11 @@ from numba import njit
 from .hashing import mix64
 from .segment import WORD_SEED, WORD_STEP
 
+GAP, LONGEST = 4, 16
+"""Most bytes between a word and what it names, and most letters of the word."""
+MIXED = 8
+"""Changes between upper and lower case in a key without digits; random letters have as many in 16."""
+
 
 @njit(cache=True, nogil=True, inline="always")
 def digit(text: np.ndarray, i: int, end: int) -> bool:
@@ -26,82 +31,58 @@ def is_named(text: np.ndarray, first: int, end: int, names: np.ndarray) -> bool:
     h = WORD_SEED
     for k in range(first, end):
         h = (h ^ np.uint64(text[k] | 32)) * WORD_STEP
-    h = mix64(h)
+    return is_among(mix64(h), names)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def is_among(h: np.uint64, names: np.ndarray) -> bool:
+    """Whether a hash is one of some, ascending."""
     at = np.searchsorted(names, h)
     return bool(at < len(names) and names[at] == h)
 
 
 @njit(cache=True, nogil=True)
-def match_email(
-    text: np.ndarray,
-    at: int,
-    begin: int,
-    end: int,
-    local: np.ndarray,
-    alnum: np.ndarray,
-    top_level: np.ndarray,
-    accounts: np.ndarray,
-) -> tuple[int, int]:
-    """(start, end) of the address around the @ at `at`, or (-1, -1).
-
-    Args:
-        top_level: names of domains, as `is_named` takes them.
-        accounts: local parts that are nobody's.
-    """
-    start = at
-    while start > begin and local[text[start - 1]]:
-        start -= 1
-    if not 1 <= at - start <= 64 or is_named(text, start, at, accounts):
-        return -1, -1
-    i = at + 1
-    best = -1
-    labels = 0
-    while True:
-        first = i
-        letters = True
-        while i < end and (alnum[text[i]] or text[i] == 45):
-            letters = letters and text[i] > 57
-            i += 1
-        size = i - first
-        if not 1 <= size <= 63 or text[first] == 45 or text[i - 1] == 45:
-            break
-        labels += 1
-        if (
-            labels > 1
-            and letters
-            and 2 <= size <= 24
-            and not _has_dash(text, first, i)
-            and not (i < end and text[i] == 40)  # an operator and a method: a@b.to(c)
-            and is_named(text, first, i, top_level)
-        ):
-            best = i
-        if i < end and text[i] == 46:
-            i += 1
-        else:
-            break
-    if best < 0:
-        return -1, -1
-    return start, best
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _has_dash(text: np.ndarray, first: int, end: int) -> bool:
-    for k in range(first, end):  # noqa: SIM110
-        if text[k] == 45:
+def named_before(text: np.ndarray, start: int, begin: int, alnum: np.ndarray, names: np.ndarray, words: int) -> bool:
+    """Whether one of so many words before a place, on its line and parted from it by one to four other bytes each, is named."""
+    at = start
+    for _ in range(words):
+        last = at
+        while last > max(begin, at - GAP) and not alnum[text[last - 1]] and text[last - 1] != 10:
+            last -= 1
+        first = last
+        while first > max(begin, last - LONGEST) and text[first - 1] > 57 and alnum[text[first - 1]]:
+            first -= 1
+        if first == last or last == at:
+            return False
+        if is_named(text, first, last, names):
             return True
+        at = first
     return False
 
 
 @njit(cache=True, nogil=True)
-def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray, hosts: np.ndarray) -> int:
+def match_ipv4(
+    text: np.ndarray,
+    i: int,
+    begin: int,
+    end: int,
+    free: int,
+    alnum: np.ndarray,
+    hosts: np.ndarray,
+    versions: np.ndarray,
+) -> int:
     """End of the public IPv4 address that begins at i, or -1.
 
     Args:
+        free: byte after the span before; a hyphen there is that of a range.
         hosts: words before an address, as `is_named` takes them.
+        versions: words before other numbers with dots.
     """
     start = i
-    if i > begin and (alnum[text[i - 1]] or text[i - 1] == 46 or text[i - 1] == 95 or text[i - 1] == 45):
-        return -1
+    if i > begin:
+        before = text[i - 1]
+        if alnum[before] or before == 46 or before == 95 or (before == 45 and not free == i - 1 > begin):
+            return -1
     a = b = c = large = 0
     same = True
     for part in range(4):
@@ -137,10 +118,12 @@ def match_ipv4(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarray
         return -1
     if (a == 198 and b == 51 and c == 100) or (a == 203 and b == 0 and c == 113):
         return -1
-    # Versions and sections are numbered from below; 8.8.8.8 is none.
-    if large >= (1 if a >= 20 else 2) or (same and a > 4) or _is_host(text, start, i, begin, end, alnum, hosts):
+    if _is_host(text, start, i, begin, end, alnum, hosts):
         return i
-    return -1
+    # Versions and sections are numbered from below; 8.8.8.8 and 9.9.9.9 are none.
+    if large < (1 if a >= 20 else 2) and not (same and (a == 8 or a == 9 or a >= 20)):
+        return -1
+    return -1 if named_before(text, start, begin, alnum, versions, 1) else i
 
 
 @njit(cache=True, nogil=True)
@@ -152,13 +135,7 @@ def _is_host(
         return True
     if start > begin and (text[start - 1] == 64 or (start > begin + 1 and text[start - 1] == 47 == text[start - 2])):
         return True
-    last = start
-    while last > max(begin, start - 4) and text[last - 1] < 128 and not alnum[text[last - 1]] and text[last - 1] != 10:
-        last -= 1
-    first = last
-    while first > max(begin, last - 11) and text[first - 1] > 57 and alnum[text[first - 1]]:
-        first -= 1
-    return last > first and last < start and is_named(text, first, last, hosts)
+    return named_before(text, start, begin, alnum, hosts, 1)
 
 
 @njit(cache=True, nogil=True)
@@ -181,6 +158,8 @@ def match_ipv6(
         return -1, -1
     second = np.int64(0)
     groups = 1
+    # A letter, or a later group of three digits: 2023:04:15:10:20:30:40:50 is none.
+    wide = text[start + 1] > 57 or text[start + 2] > 57 or text[start + 3] > 57
     doubled = False
     i = colon
     while i < end and text[i] == 58:
@@ -191,28 +170,30 @@ def match_ipv6(
             i += 2
             if not (i < end and hex_[text[i]]):
                 break
-        else:
+        elif i + 1 < end and hex_[text[i + 1]]:
             i += 1
+        else:
+            break
         first = i
         value = np.int64(0)
         while i < end and hex_[text[i]]:
             b = np.int64(text[i])
             value = value * 16 + (b - 48 if b <= 57 else (b | 32) - 87)
+            wide |= b > 57
             i += 1
             if i - first > 4:
                 return -1, -1
-        if i == first:
-            return -1, -1
+        wide |= i - first > 2
         groups += 1
         if groups == 2 and not doubled:
             second = value
     # 2023:: ends a line of reStructuredText, 2023::1 may number something.
     letter = text[start + 1] > 57 or text[start + 2] > 57 or text[start + 3] > 57
-    if groups < 2 or (groups == 2 and not letter):
+    if groups < 2 or not wide or (groups == 2 and not letter):
         return -1, -1
     if groups > 8 or (doubled and groups > 7) or (not doubled and groups != 8):
         return -1, -1
-    if i < end and (alnum[text[i]] or text[i] == 95 or text[i] == 58):
+    if i < end and (alnum[text[i]] or text[i] == 95 or (text[i] == 58 and i + 1 < end and text[i + 1] == 58)):
         return -1, -1
     lead = np.int64(0)
     for k in range(start, colon):
@@ -285,6 +266,8 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
             return -1
         if groups == 2 and dotted and size < 9:  # a decimal fraction
             return -1
+        if head == 8 and _is_date(digits):
+            return -1
     else:
         at = i
         if text[at] == 49 and at + 1 < end and (text[at + 1] == 45 or text[at + 1] == 46 or text[at + 1] == 32):
@@ -327,6 +310,14 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
     return last
 
 
+@njit(cache=True, nogil=True)
+def _is_date(digits: np.ndarray) -> bool:
+    """Whether eight digits are a day of 1900 to 2099."""
+    month, day = digits[4] * 10 + digits[5], digits[6] * 10 + digits[7]
+    century = digits[0] * 10 + digits[1]
+    return bool((century == 19 or century == 20) and 1 <= month <= 12 and 1 <= day <= 31)
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _token(alnum: np.ndarray, b: np.uint8) -> bool:
     return alnum[b] or b == 95 or b == 45 or b == 46
@@ -365,22 +356,31 @@ def match_key(
             k = 0
             while k < n and text[start + k] == prefixes[p, k]:
                 k += 1
-            if k == n and _is_random(text, start + n, last, sizes[p, 3], alnum):
+            if k == n and _is_random(text, start + n, last, sizes[p, 3], sizes[p, 4], alnum):
                 return start, last, after
     return -1, -1, after
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _is_random(text: np.ndarray, first: int, end: int, least: int, alnum: np.ndarray) -> bool:
-    """Whether a token holds a digit, and a run of at least so many letters and digits: words of a URL are shorter."""
-    digit = False
-    run = longest = 0
+def _is_random(text: np.ndarray, first: int, end: int, least: int, changes: int, alnum: np.ndarray) -> bool:
+    """Whether a token has a run of at least so many letters and digits which go over into each other so often, and a digit, or
+    a run whose letters change their case often: words of a URL are shorter, or have their digits together."""
+    digits = enough = mixed = False
+    run = turns = cases = 0
     for k in range(first, end):
         b = text[k]
-        digit |= 48 <= b <= 57
-        run = run + 1 if alnum[b] else 0
-        longest = max(longest, run)
-    return digit and longest >= least
+        is_digit = 48 <= b <= 57
+        digits |= is_digit
+        if alnum[b]:
+            before = text[k - 1] if run else b
+            turns += is_digit != (48 <= before <= 57)
+            cases += (b ^ before) & 32 != 0 and b > 57 and before > 57
+            run += 1
+        else:
+            run = turns = cases = 0
+        enough |= run >= least and turns >= changes
+        mixed |= run >= least and cases >= MIXED
+    return (digits and enough) or mixed
 
 
 @njit(cache=True, nogil=True)

@@ -1,24 +1,28 @@
 """Spans of personal data and secrets: e-mail, public IP addresses, phone and payment card numbers, keys and tokens.
 
-Rules, all over ASCII, left to right, a span never inside an earlier one:
+Rules, over ASCII but for e-mail, left to right, a span never inside an earlier one:
 
-  email  a local part of 1 to 64 of [A-Za-z0-9._%+-] that begins where no such character stands before, @, labels of a
-         domain, the last a top-level domain (IANA's list) before no parenthesis; not the account git, hg or svn of a host
+  email  a local part of 1 to 64 bytes of [A-Za-z0-9._%+-], apostrophes inside and letters of other scripts, that begins where
+         no such character stands before, or one in quotes; @, labels of a domain, the last a top-level domain (IANA's list)
+         before no parenthesis. Not the account of a service (git, hg, anonymous ...), a path on a host (user@host:a/b), or a
+         picture for dense screens (@2x.). Scripts without spaces have no letters here; invisible characters are passed over
   ip     IPv4 in four decimals without leading zeros, or IPv6 in full or with ::; only global unicast addresses: what
          is private, loopback, link-local, multicast, reserved or for documentation (RFC 6890, 5737, 3849) is nobody's.
-         Versions and section numbers look like IPv4: one of the numbers must be 100 or more (two where the first is below
-         20), unless all are equal and above 4, or a port, a prefix length, a URL or a word such as `address` says what
-         they are. Of IPv6, two groups at least, the first with a letter if there are no more
+         Versions and section numbers look like IPv4: a port, a prefix length, a URL or a word such as `address` says that
+         they are none. Else one of the numbers must be 100 or more (two where the first is below 20), or all of them 8, 9 or
+         one number from 20, and no word such as `version` stand before. Of IPv6, two groups at least, with a letter or a later
+         group of three digits, and the first with a letter if there are no more
   card   13 to 19 digits in the lengths and prefixes of the payment networks, in one run or in the groups they are
          printed in (4-4-4-4, and 3 after them; 4-6-5, 4-6-4, 6-13; at spaces or hyphens), with a valid check digit (Luhn,
          ISO/IEC 7812-1), whatever numbers stand beside it; but of a row of more groups of four only what makes cards, and
          of a column of numbers of one length none where two neighbours or more, and most, are no cards. One run after a word
          such as `order` or `id` is none; one that begins with 2 is one only after a word such as `card` or beside a card
   phone  international: + and 8 to 15 digits in groups, of a country code and as many as its numbers have (ITU-T E.164),
-         but no decimal fraction of fewer than 9 digits; North American: three, three and four digits with
-         separators, area and exchange from 2 up
+         but no decimal fraction of fewer than 9 digits and no date of eight; North American: three, three and four digits
+         with separators, area and exchange from 2 up
   key    a token that begins with a prefix its issuer documents (AWS, GitHub, GitLab, Slack, Google, Stripe, OpenAI,
-         Hugging Face, npm, SendGrid) and goes on at random, a JSON web token, a PEM private key
+         Hugging Face, npm, SendGrid) and goes on at random (digits among the letters, or letters that
+         change their case), a JSON web token, a PEM private key
 """
 
 # mypy: disable-error-code="assignment"
@@ -32,9 +36,11 @@ import numpy as np
 from numba import njit
 
 from .cards import match_card
-from .domain_names import TOP_LEVEL
-from .matchers import match_email, match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
+from .domain_names import TOP_LEVEL, TOP_LEVEL_OF_SCRIPTS
+from .emails import match_email
+from .matchers import match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
 from .segment import Segments, word_hash
+from .unicode import tables
 
 KINDS = ("email", "ip", "card", "phone", "key")
 _EMAIL, _IP, _CARD, _PHONE, _KEY = range(len(KINDS))
@@ -51,29 +57,29 @@ _TRIGGER[64], _TRIGGER[58] = 1, 2
 _TRIGGER[48:58] = 3
 _TRIGGER[43] = _TRIGGER[40] = 3
 
-_PREFIXES: tuple[tuple[bytes, int, int, int], ...] = (
-    (b"AKIA", 20, 20, 16),
-    (b"ASIA", 20, 20, 16),
-    (b"ghp_", 40, 40, 36),
-    (b"gho_", 40, 40, 36),
-    (b"ghs_", 40, 40, 36),
-    (b"ghu_", 40, 40, 36),
-    (b"ghr_", 40, 80, 36),
-    (b"github_pat_", 50, 110, 16),
-    (b"glpat-", 26, 60, 0),
-    (b"xoxb-", 24, 120, 0),
-    (b"xoxp-", 24, 120, 0),
-    (b"xoxa-", 24, 120, 0),
-    (b"AIza", 39, 39, 0),
-    (b"sk_live_", 28, 120, 16),
-    (b"rk_live_", 28, 120, 16),
-    (b"sk-", 35, 220, 16),
-    (b"hf_", 37, 40, 30),
-    (b"npm_", 40, 40, 36),
-    (b"SG.", 69, 69, 16),
+_PREFIXES: tuple[tuple[bytes, int, int, int, int], ...] = (
+    (b"AKIA", 20, 20, 16, 0),
+    (b"ASIA", 20, 20, 16, 0),
+    (b"ghp_", 40, 40, 36, 0),
+    (b"gho_", 40, 40, 36, 0),
+    (b"ghs_", 40, 40, 36, 0),
+    (b"ghu_", 40, 40, 36, 0),
+    (b"ghr_", 40, 80, 36, 0),
+    (b"github_pat_", 50, 110, 16, 0),
+    (b"glpat-", 26, 60, 0, 0),
+    (b"xoxb-", 24, 120, 0, 0),
+    (b"xoxp-", 24, 120, 0, 0),
+    (b"xoxa-", 24, 120, 0, 0),
+    (b"AIza", 39, 39, 0, 0),
+    (b"sk_live_", 28, 120, 16, 0),
+    (b"rk_live_", 28, 120, 16, 0),
+    (b"sk-", 35, 220, 16, 3),
+    (b"hf_", 37, 40, 30, 0),
+    (b"npm_", 40, 40, 36, 0),
+    (b"SG.", 69, 69, 16, 0),
 )
-"""(prefix, least and largest length of the whole token, least run of letters and digits after the prefix) of tokens over
-[A-Za-z0-9_.-]. 0: the issuer may use `-` and `_` anywhere."""
+"""(prefix, least and largest length of the whole token, least run of letters and digits after the prefix, and how often digits
+and letters must follow each other in it) of tokens over [A-Za-z0-9_.-]. Run 0: the issuer may use `-` and `_` anywhere."""
 MAX_SPANS = 1 << 18
 """Most spans of one document. The last of these reaches to its end: a document that is a list of addresses keeps none."""
 MIN_TOKEN = 12
@@ -82,10 +88,10 @@ MIN_TOKEN = 12
 
 def _prefix_tables() -> tuple[np.ndarray, np.ndarray]:
     text = np.zeros((len(_PREFIXES), 12), np.uint8)
-    sizes = np.zeros((len(_PREFIXES), 4), np.int64)
-    for i, (prefix, least, most, run) in enumerate(_PREFIXES):
+    sizes = np.zeros((len(_PREFIXES), 5), np.int64)
+    for i, (prefix, *numbers) in enumerate(_PREFIXES):
         text[i, : len(prefix)] = list(prefix)
-        sizes[i] = len(prefix), least, most, run
+        sizes[i] = len(prefix), *numbers
     return text, sizes
 
 
@@ -93,11 +99,18 @@ _PREFIX_TEXT, _PREFIX_SIZES = _prefix_tables()
 
 
 def _names(words: Iterable[str]) -> np.ndarray:
-    return np.array(sorted(map(word_hash, words)), np.uint64)
+    """Hashes of the bytes of words in lower case."""
+    return np.array(sorted(word_hash(word.encode().decode("latin-1")) for word in words), np.uint64)
 
 
-_TOP_LEVEL = _names(TOP_LEVEL)
-_ACCOUNTS = _names(["git", "hg", "svn"])
+_TOP_LEVEL = _names(
+    {*TOP_LEVEL, *TOP_LEVEL_OF_SCRIPTS, *(f"xn--{name.encode('punycode').decode()}" for name in TOP_LEVEL_OF_SCRIPTS)}
+)
+_ACCOUNTS = _names("anoncvs anonymous aur bzr cvs ec2-user forgejo git gitea gitlab gogs hg svn".split())
+_VERSIONS = _names(
+    "annex appendix article assemblyversion build chapter chapters chrome clause edition fig figure fileversion firefox kernel oid "
+    "opera paragraph productversion release releases rev revision rv sec section sections v ver version versions".split()
+)
 _HOSTS = _names(
     "address addresses addr client dns gateway host hosts inet ip ipaddress ips nameserver peer ping proxy server servers".split()
 )
@@ -145,7 +158,7 @@ def find_pii(s: Segments) -> tuple[np.ndarray, np.ndarray]:
     return _find(
         s.text, s.offsets, s.word_offsets, s.word_start, s.word_end,
         _TRIGGER, _LOCAL, _ALNUM, _HEX, _PREFIX_TEXT, _PREFIX_SIZES, _TOP_LEVEL, _ACCOUNTS, _HOSTS, _PLANS,
-        _CARD_WORDS, _OTHER_WORDS,
+        _CARD_WORDS, _OTHER_WORDS, _VERSIONS, tables()[0],
     )  # fmt: skip
 
 
@@ -168,6 +181,8 @@ def _find(
     plans: np.ndarray,
     card_words: np.ndarray,
     other_words: np.ndarray,
+    versions: np.ndarray,
+    classes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(offsets) - 1
     counts = np.zeros((n, 5), np.int64)
@@ -218,7 +233,7 @@ def _find(
                 i += 1
                 if what == 1:
                     kind = _EMAIL
-                    start, stop = match_email(text, at, begin, end, local, alnum, top_level, accounts)
+                    start, stop = match_email(text, at, begin, end, local, alnum, top_level, accounts, classes)
                     if start < free:
                         stop = -1
                 elif what == 2:
@@ -230,7 +245,7 @@ def _find(
                     start = at
                     if text[at] != 43 and text[at] != 40:
                         kind = _IP
-                        stop = match_ipv4(text, at, begin, end, alnum, hosts)
+                        stop = match_ipv4(text, at, begin, end, free, alnum, hosts, versions)
                         if stop < 0:
                             kind = _CARD
                             stop = match_card(text, at, begin, end, free, alnum, card_words, other_words)

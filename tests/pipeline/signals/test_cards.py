@@ -100,6 +100,8 @@ def cards(text: str) -> list[str]:
                 continue
         elif len(m[0]) == 4:
             gap = text[i + 4]
+            if re.search(rf"[A-Z]{{2}}\d{{2}}{gap}\Z", before):
+                continue
             if re.match(rf"(?:{gap}\d{{4}}(?!\d)){{2}}", after) and card_end(text, stop + 1) < 0:
                 continue
             if re.search(rf"(?<!\d)(?:\d{{4}}{gap}){{2}}\Z", before[free:]):
@@ -143,7 +145,7 @@ NOT = [VISA[:-1] + str((int(VISA[-1]) + 1) % 10), "1234567890123456", grouped("4
     st.lists(
         st.sampled_from(
             [*PRINTED, *NOT, *" ---,/\n;", "  ", ", ", "1225", "12/25", "123", "1", "a", ".", "_", "20240229101112"]
-            + ["card ", "visa no. ", "order number: ", "order_id=", "7 "]
+            + ["card ", "FR76 ", "visa no. ", "order number: ", "order_id=", "7 "]
         ),
         max_size=12,
     )
@@ -196,6 +198,7 @@ def test_cards_of_several_networks_in_a_list() -> None:
         f"{VISA}-4a5b", f"{VISA}-abcd-1", f"{VISA}0000", "2024 2025 2026 " + grouped(VISA, [4] * 4, " ") + " 2027 2028 2029",
         grouped(VISA, [4] * 4, " ") + " 2027 2028", grouped(VISA, [8, 8], " "), grouped(VISA, [4, 4, 4, 4], "."),
         f"{NOT[0]} {VISA} {NOT[0]}", f"{VISA}\n{NOT[0]}\n{NOT[1]}", "4539 7777-7777 7777",
+        f"FR76 {grouped(VISA, [4] * 4, ' ')} 189",
     ],
 )  # fmt: skip
 def test_other_numbers_are_no_cards(text: str) -> None:

@@ -35,7 +35,9 @@ BLOCKED = ["x.org", "word", "a-b-a-b-a-b-a-c", "x.y/a/b", "*aaab*", f"*{'a' * 63
 UNITS = {
     "letters": "a", "letters and dots": "a.", "words and dots": "a" * 63 + ".", "words and dashes": "a" * 63 + "-",
     "words": "a ", "long words": "a" * 63 + " ", "pairs": "ab cd ", "items": ITEMS[0] + " ", "at": "a@", "at and dots": "a@a.",
-    "addresses": "x@y.com ", "digits": "4", "digits and dots": "1.", "digits and spaces": "1 ", "dashed digits": "1-",
+    "addresses": "x@y.com ", "quotes of an address": '"a"@', "apostrophes": "a'",
+    "paths on a host": "a@b.cd:", "letters of an address": "é@é.",
+    "digits": "4", "digits and dots": "1.", "digits and spaces": "1 ", "dashed digits": "1-",
     "cards": "4111 ", "columns of cards": "4111111111111111 ", "card groups": "4111-1111-1111-1111-",
     "pluses": "+", "numbers": "+1 ", "areas": "(212) ", "addresses of hosts": "8.8.8.8.", "colons": "1::",
     "groups": "2a00:1:", "keys": "sk-a1", "key": "AKIA", "tokens": "eyJhbGciOiJI.", "private keys": "PRIVATE KEY-----\n",
