@@ -260,7 +260,7 @@ def _run_stages(
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
-    check_estimate(s.mix, decided.kept_bytes, {f.corpus: f.format for f in files}, prepared.tokenizer)
+    check_estimate(s.mix, decided.kept_bytes, {f.corpus: (f.format, f.domain) for f in files}, prepared.tokenizer)
     yield "dedupe", files
 
     decided_files = {f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table]) for f in files}

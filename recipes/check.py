@@ -117,7 +117,7 @@ def _corpora(recipe: Recipe, pool: Weight) -> list[str]:
         known = SUBSET_DOMAINS.get(source.format)
         # What a format without a table holds is known once it is read.
         subsets = [pool.subset] if known is None else [s for s in known if (name, s) not in barred]
-        cells = [Cell(name, s, pool.domain if known is None else known[s]) for s in subsets]
+        cells = [Cell(name, s, source.domain or (pool.domain if known is None else known[s])) for s in subsets]
         if any(pool.matches(cell) for cell in cells):
             found.append(name)
     return found

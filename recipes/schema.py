@@ -181,6 +181,7 @@ class Recipe(Strict):
                     )
 
         corpora, phases = list(self.sources), list(self.phases)
+        domains = list(dict.fromkeys([*DOMAINS, *(s.domain for s in self.sources.values() if s.domain)]))
         for name in (*corpora, *phases):
             # Both become folders of the run.
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -212,9 +213,14 @@ class Recipe(Strict):
             corpus, slash, subset = where.partition("/")
             if slash:
                 self._subset("filters", corpus, subset)
-            elif where not in (ALL, *DOMAINS):
+            elif where not in (ALL, *domains):
                 raise ValueError(
-                    f"filters has the section {where!r}; choose {ALL}, corpus/subset or {', '.join(DOMAINS)}"
+                    f"filters has the section {where!r}; choose {ALL}, corpus/subset or {', '.join(domains)}"
+                )
+        for where, name in self._named_domains():
+            if name not in domains:
+                raise ValueError(
+                    f"{where} names the domain {name!r}, which no source has; choose from {', '.join(domains)}"
                 )
         for domain, model in self.quality.items():
             for corpus, subset in (*model.good, *model.ordinary):
@@ -261,6 +267,17 @@ class Recipe(Strict):
                     f"{name} has {self.phase_tokens(name):,} tokens, less than one batch of {batch:,}; raise `scale`"
                 )
         return self
+
+    def _named_domains(self) -> Iterator[tuple[str, str]]:
+        """(where, domain) of all that are named besides sections of filters."""
+        yield from (("quality", domain) for domain in self.quality)
+        yield from (("edits.lines", domain) for domain, _ in self.edits.lines)
+        yield from ((f"plugins.{name}", domain) for name, plugin in self.plugins.items() for domain in plugin.domains)
+        yield from ((f"expected.{name}", domain) for name, known in self.expected.items() for domain in known.survivors)
+        for name, phase in self.phases.items():
+            for i, weight in enumerate(phase.weights):
+                yield from ((f"phases.{name}.weights.{i}.domain", w.domain) for w in _all([weight]) if w.domain)
+            yield from ((f"phases.{name}.blocks", domain) for rule in phase.blocks for domain in rule.domains)
 
     def _subset(self, where: str, corpus: str, subset: str) -> None:
         """Refuse a subset that the table of its corpus does not know: a typo would let withdrawn text in."""

@@ -36,7 +36,8 @@ def _written(value: Any) -> str:
 def sections_of(recipe: Recipe, where: str) -> list[str]:
     """The sections that hold for the documents of one, widest first, itself last."""
     corpus, slash, subset = where.partition("/")
-    wider = [ALL, *([domain_of(recipe.sources[corpus].format, subset)] if slash else [])]
+    source = recipe.sources.get(corpus)
+    wider = [ALL, *([domain_of(source.format, subset, source.domain)] if slash and source else [])]
     return [s for s in dict.fromkeys([*wider, where]) if s in recipe.filters]
 
 

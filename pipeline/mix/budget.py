@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from ...storage.fields import WITH_UNIT, Bounds, Derived, OneOf, Quantity, QuantityOrShare, Share, Written, quantity
+from ...storage.fields import WITH_UNIT, Bounds, Derived, Quantity, QuantityOrShare, Share, Written, quantity
 from ...tokenize.pack import Packing
-from ..sources.domains import CHAT, DOMAINS, Domain, domain_of
+from ..sources.domains import CHAT, Domain, OneDomain, domain_of
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Cell:
     """Its documents are conversations, of which only the answers are trained on."""
 
     @classmethod
-    def of(cls, corpus: str, subset: str, format: str) -> Cell:
-        """The cell of a subset of a corpus whose files have a format."""
-        return cls(corpus, subset, domain_of(format, subset), format == CHAT)
+    def of(cls, corpus: str, subset: str, format: str, domain: str = "") -> Cell:
+        """The cell of a subset of a corpus whose files have a format, and a domain if the recipe gives them one."""
+        return cls(corpus, subset, domain_of(format, subset, domain), format == CHAT)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Weight:
 
     weight: Annotated[float, Bounds(gt=0)]
     """Share among the weights of the same list."""
-    domain: Annotated[str, OneOf(("", *DOMAINS))] = ""
+    domain: Annotated[str, OneDomain(optional=True)] = ""
     """Only documents of this domain."""
     corpus: str = ""
     """Only documents of this corpus."""

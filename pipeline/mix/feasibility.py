@@ -163,13 +163,16 @@ ESTIMATE_MARGIN = 2.0
 
 
 def check_estimate(
-    settings: MixSettings, kept_bytes: Mapping[str, int], formats: Mapping[str, str], measured: PreparedTokenizer
+    settings: MixSettings,
+    kept_bytes: Mapping[str, int],
+    kinds: Mapping[str, tuple[str, str]],
+    measured: PreparedTokenizer,
 ) -> None:
     """The second feasibility check, after dedupe: bytes that survive times measured tokens per byte.
 
     Args:
         kept_bytes: by `corpus/subset`.
-        formats: of the corpora.
+        kinds: (format, domain if the recipe gives one) of the corpora.
 
     Raises:
         BudgetShort: some pool cannot give what its phase wants, by far.
@@ -178,7 +181,7 @@ def check_estimate(
         return
     rate = measured.measured_tokens / measured.measured_bytes
     names = [name.split("/", 1) for name in kept_bytes]
-    cells = [Cell.of(corpus, subset, formats[corpus]) for corpus, subset in names]
+    cells = [Cell.of(corpus, subset, *kinds[corpus]) for corpus, subset in names]
     needs = estimated_needs(settings, cells, [int(size * rate) for size in kept_bytes.values()], ESTIMATE_MARGIN)
     if any(n.short for n in needs):
         raise BudgetShort(needs, "after dedupe, by measured tokens per byte")

@@ -68,10 +68,10 @@ def mix(
     Raises:
         ValueError: a budget cannot be met, or a set would be empty.
     """
-    formats = {g.corpus: g.format for g in groups}
+    kinds = {g.corpus: (g.format, g.domain) for g in groups}
     found = sorted({(g.corpus, shard.subset) for g in groups for shard in tokens[g.name].shards})
     code = {name: i for i, name in enumerate(found)}
-    cells = tuple(Cell.of(corpus, subset, formats[corpus]) for corpus, subset in found)
+    cells = tuple(Cell.of(corpus, subset, *kinds[corpus]) for corpus, subset in found)
     token_groups = tuple(
         TokenGroup(g.name, tuple(select.CellShard(s.shard, code[g.corpus, s.subset]) for s in shards), g.held_out)
         for g in groups

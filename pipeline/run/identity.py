@@ -94,6 +94,8 @@ class SourceFile:
     """The part of the file that is meant; None: all of it. Size and version are those of the whole file."""
     columns: tuple[tuple[str, str], ...] = ()
     """(field of a row, the column that holds it), where the recipe says so."""
+    domain: str = ""
+    """Of all its documents, where the recipe says so."""
 
     @property
     def name(self) -> str:
@@ -138,6 +140,8 @@ class SourceFile:
         if self.reader:
             facts.append(self.reader.identity())
         facts += self.columns
+        if self.domain:
+            facts.append(f"domain {self.domain}")
         if self.piece:
             facts += vars(self.piece).values()
         return "\0".join(map(str, facts))
@@ -156,6 +160,8 @@ def file_table(files: Iterable[SourceFile]) -> list[dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
     for file in files:
         entry = entries.setdefault(file.name, {name: getattr(file, name) for name in _TABLE})
+        if file.domain:
+            entry["domain"] = file.domain
         if file.piece:
             entry.setdefault("pieces", []).append(asdict(file.piece))
     return list(entries.values())
@@ -163,7 +169,10 @@ def file_table(files: Iterable[SourceFile]) -> list[dict[str, Any]]:
 
 def files_of_table(table: Iterable[Mapping[str, Any]]) -> list[SourceFile]:
     """The files of a manifest's table, those that were cut as their pieces."""
-    files = ((SourceFile(url="", version="", **{name: e[name] for name in _TABLE}), e) for e in table)
+    files = (
+        (SourceFile(url="", version="", domain=e.get("domain", ""), **{name: e[name] for name in _TABLE}), e)
+        for e in table
+    )
     return [piece for file, entry in files for piece in with_pieces(file, entry)]
 
 
@@ -237,6 +246,11 @@ class Group:
     def format(self) -> str:
         """Of its files, which are of one corpus."""
         return self.files[0].format
+
+    @property
+    def domain(self) -> str:
+        """Of all its documents, where the recipe says so."""
+        return self.files[0].domain
 
 
 def group_files(files: Sequence[SourceFile]) -> list[Group]:

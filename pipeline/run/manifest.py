@@ -65,6 +65,7 @@ class _File(msgspec.Struct, frozen=True, gc=False):
     held_out: bool
     format: str
     pieces: tuple[Piece, ...] = ()
+    domain: str = ""
 
 
 @dataclass(frozen=True)

@@ -350,7 +350,7 @@ def scan_piece(
     text = batch.column("text")
     n = batch.num_rows
     subset = batch.column("subset").dictionary_encode()
-    names = [domain_of(file.format, name) for name in subset.dictionary.to_pylist()]
+    names = [domain_of(file.format, name, file.domain) for name in subset.dictionary.to_pylist()]
     subset_codes = subset.indices.to_numpy()
 
     s = segment(*text_buffers(text))

@@ -1,10 +1,10 @@
-"""The one table that says which domain a corpus's subset belongs to."""
+"""Domains: the one table that says which a corpus's subset belongs to, and names that a recipe gives its own."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from ...storage.fields import OneOf
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 DOMAINS = (
     "web",
@@ -19,7 +19,30 @@ DOMAINS = (
     "instruction",
     "other",
 )
-Domain = Annotated[str, OneOf(DOMAINS)]
+_OWN = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
+
+
+def is_domain(name: str) -> bool:
+    """Whether a text is a domain of the table, or can name one of a recipe's own."""
+    return name in DOMAINS or (bool(re.fullmatch(_OWN, name)) and name != "all")
+
+
+@dataclass(frozen=True)
+class OneDomain:
+    """The name of a domain in a recipe, whose schema suggests those of the table; the recipe checks that a source has it.
+
+    Args:
+        optional: it may be empty.
+    """
+
+    optional: bool = False
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        known = {"type": "string", "enum": ["", *DOMAINS] if self.optional else list(DOMAINS)}
+        return {"anyOf": [known, {"type": "string", "pattern": f"^{_OWN}$"}]}
+
+
+Domain = Annotated[str, OneDomain()]
 
 CHAT = "chat"
 """The source format of conversations."""
@@ -92,6 +115,10 @@ SUBSET_DOMAINS: dict[str, dict[str, str]] = {
 """Source format -> subset as written in its rows -> domain."""
 
 
-def domain_of(format: str, subset: str) -> str:
-    """The domain of a subset; one that the table lacks is "other", or "instruction" if it holds conversations."""
-    return SUBSET_DOMAINS.get(format, {}).get(subset, "instruction" if format == CHAT else "other")
+def domain_of(format: str, subset: str, given: str = "") -> str:
+    """The domain of a subset; one that the table lacks is "other", or "instruction" if it holds conversations.
+
+    Args:
+        given: what its source says of all its documents.
+    """
+    return given or SUBSET_DOMAINS.get(format, {}).get(subset, "instruction" if format == CHAT else "other")

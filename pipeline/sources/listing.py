@@ -20,6 +20,7 @@ from ..run.checksums import hash_file
 from ..run.identity import SourceFile, TableReader, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import DatatroveReader
+from .domains import OneDomain, is_domain
 from .folder import Entry, Folder, Skipped, is_hidden, local_path
 from .formats import ARROW_SUFFIXES, JSON_SUFFIXES, SEPARATED_SUFFIXES
 from .globs import matches
@@ -75,7 +76,12 @@ class SourceSettings:
     columns: Annotated[tuple[tuple[Annotated[str, OneOf(FIELDS)], str], ...], Pairs()] = ()
     """Columns of `huggingface` rows that have other names: of text, id, url, timestamp and subset."""
 
+    domain: Annotated[str, OneDomain(optional=True)] = ""
+    """Domain of all its documents, of the table or of a name of your own; empty: by its subsets, or `other`."""
+
     def __post_init__(self) -> None:
+        if self.domain and not is_domain(self.domain):
+            raise ValueError(f"{self.domain!r} cannot name a domain: use letters, digits, - and _")
         if self.columns and self.format != "huggingface":
             raise ValueError(
                 f"`columns` belongs to `format: huggingface`; {self.format} rows have columns of their own"
@@ -153,7 +159,7 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
     for (path, url, size, version), table_reader in found:
         hash_ = file_hash(source.corpus, path, salt)
         facts = (source.corpus, path, url, size, version, source.format, source.held_out, hash_)
-        yield SourceFile(*facts, table_reader, columns=source.columns)
+        yield SourceFile(*facts, table_reader, columns=source.columns, domain=source.domain)
 
 
 def _entries(source: SourceSettings, private_hosts: bool, say: Callable[[str], None]) -> list[Entry]:

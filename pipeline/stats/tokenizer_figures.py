@@ -48,7 +48,7 @@ def subset_tokens(paths: RunPaths) -> list[SubsetTokens]:
     byte = np.array([processor.is_byte(i) for i in range(size)])
     unknown = np.array([processor.is_unknown(i) for i in range(size)])
     manifest = read_manifest(paths)
-    formats = {f["corpus"]: f["format"] for f in manifest["files"]}
+    kinds = {f["corpus"]: (f["format"], f.get("domain", "")) for f in manifest["files"]}
     tokens = read_json(paths.stats("funnel"))["survivor_tokens"]
     sizes = read_json(paths.stats("dedupe"))["kept_bytes"]
     counts = {name: np.zeros(3, np.int64) for name in tokens}
@@ -68,7 +68,8 @@ def subset_tokens(paths: RunPaths) -> list[SubsetTokens]:
     rows = []
     for name, n in tokens.items():
         corpus, subset = name.split("/", 1)
-        domain = domain_of(formats[corpus], subset)
+        format, given = kinds[corpus]
+        domain = domain_of(format, subset, given)
         rows.append(SubsetTokens(corpus, subset, domain, n, sizes.get(name, 0), *map(int, counts[name])))
     return rows
 

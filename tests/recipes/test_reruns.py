@@ -68,6 +68,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "sources.*.root": ("sources.pile.root=DATA/copy/pile",),
     "sources.*.files": ("sources.pile.files=['train/*']",),
     "sources.*.urls": ("sources.pile.urls=DATA/urls.txt",),
+    "sources.*.columns": ("sources.ours.format=huggingface", "sources.ours.columns={id: prompt}"),
+    "sources.*.domain": ("sources.ours.domain=talk",),
     "sources.*.follow_links": ("sources.pile.follow_links=true",),
     "sources.*.revision": ("sources.pile.revision=v2",),
     "sources.*.config": ("sources.pile.config=other",),

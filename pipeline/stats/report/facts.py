@@ -126,7 +126,7 @@ def _facts_of(name: str, stats: dict[str, Any], recipe: str, times: Sequence[dic
         trained_tokens=sum(p["tokens"] for p in phases),
         links=_links(corpora, stats["mixture"]),
         phases=phases,
-        domains=[d for d in DOMAINS if d in domains],
+        domains=[*(d for d in DOMAINS if d in domains), *sorted(domains - {*DOMAINS})],
         corpora=[c["corpus"] for c in corpora],
         rules=sorted(rules, key=lambda r: (-r[1], r[0])),
         languages=_languages(stats["languages"]["languages"]),
