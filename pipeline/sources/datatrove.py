@@ -1,16 +1,22 @@
 """Any datatrove reader as a source: its files are listed like those of every source, its documents become rows.
 
-A reader makes one Python object per document, so it is far slower than the adapters; it is for formats that fox1 does not
-read itself, such as WARC. A document that a reader would discard because it has no text becomes a row with an empty text, so
-that rows are counted and numbered as they stand in the file; `skip` moves no id.
+A reader makes one Python object per document, so it is far slower than the adapters; it is for formats that fox1 does not read
+itself, such as WARC, whose pages become text by trafilatura, each by itself: datatrove's own step may time out, and cuts what
+earlier pages said, so that its text depends on the machine and on the order. A document that a reader would discard because it
+has no text becomes a row with an empty text, so that rows are counted and numbered as they stand in the file; `skip` moves no
+id.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
+import importlib.util
 import inspect
 import itertools
 import json
+import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +49,8 @@ ADAPTER = Adapter(DatatroveRow, "text", _facts)
 
 CHOOSING = ("paths_file", "glob_pattern", "recursive", "skip", "limit")
 """Arguments that say which files and documents are read; they are acted on when files are listed."""
+EXTRACT = "extract"
+"""Argument of ours for readers of WARC: false leaves pages as they are, in HTML."""
 REFUSED = {
     "data_folder": "the folder is the `root` of the source",
     "shuffle_files": "the order of files changes nothing here",
@@ -73,8 +81,13 @@ class DatatroveReader:
 
     def identity(self) -> str:
         """What the rows of a file depend on: how it is read, not how it was chosen."""
+        extractor = f" trafilatura {_installed('trafilatura')}" if self._extracts() else ""
         part = "" if (self.first_row, self.end_row) == (0, -1) else f" {self.first_row}:{self.end_row}"
-        return f"{self.target} {without_choice(self.arguments)}{part}"
+        return f"{self.target} {without_choice(self.arguments)}{extractor}{part}"
+
+    def _extracts(self) -> bool:
+        """Whether its documents are web pages that become text here."""
+        return _reads_warc(self.target) and json.loads(self.arguments).get(EXTRACT, True) is not False
 
     def make(self) -> Any:
         """The reader.
@@ -88,6 +101,10 @@ class DatatroveReader:
             if not reads_files:
                 raise ValueError("it does not read files; name a datatrove reader that does")
             arguments = json.loads(self.arguments)
+            if _reads_warc(self.target):
+                if not isinstance(arguments.pop(EXTRACT, True), bool):
+                    raise ValueError(f"`{EXTRACT}` is neither true nor false")
+                _check_warc()
             _check_arguments(found, arguments)
             if adapter := arguments.get("adapter"):
                 arguments["adapter"] = _adapter(adapter)
@@ -166,7 +183,11 @@ class DatatroveReader:
 
         make = reader.get_document_from_dict
 
+        extracts = self._extracts()
+
         def keep(data: dict[str, Any], path: str, number: int | str) -> Any:
+            if extracts:
+                data["text"] = _page_text(data["text"])
             return make(data, path, number) or Document(text="", id=f"{path}/{number}")
 
         reader.get_document_from_dict = keep
@@ -185,6 +206,42 @@ class DatatroveReader:
                 columns = ([], [], [], [], [])
         if columns[0]:
             yield _batch(columns)
+
+
+def _reads_warc(target: str) -> bool:
+    return target.startswith("datatrove.") and target.endswith(".WarcReader")
+
+
+def _check_warc() -> None:
+    """Refuse to read WARC files without the packages that this takes.
+
+    Raises:
+        ValueError: naming those that are missing.
+    """
+    packages = {"warcio": "warcio", "cchardet": "faust-cchardet", "magic": "python-magic", "trafilatura": "trafilatura"}
+    if missing := [package for module, package in packages.items() if importlib.util.find_spec(module) is None]:
+        raise ValueError(f"WARC files need {', '.join(missing)}; install fox1 with the extra `warc`")
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p)\b", re.IGNORECASE)
+
+
+def _page_text(page: str) -> str:
+    """The main text of a web page, empty where there is none; what is no HTML, such as a record of a WET file, as it is."""
+    if not _HTML.search(page):
+        return page
+    from trafilatura import extract
+
+    # A page without text is a row without text, which is counted.
+    logging.getLogger("trafilatura").setLevel(logging.ERROR)
+    return extract(page, favor_precision=True, include_comments=False, deduplicate=False) or ""
 
 
 def _check_arguments(reader: type, arguments: Mapping[str, Any]) -> None:
