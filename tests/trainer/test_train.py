@@ -371,7 +371,10 @@ def test_weights_and_biases_gets_the_metrics_where_it_is_asked_for(small: Path, 
     assert b"train/tokens_per_second" in record.read_bytes()
 
 
-def test_a_node_that_is_about_to_be_reclaimed_saves_a_checkpoint(small: Path, tmp_path: Path) -> None:
+def test_a_node_that_is_about_to_be_reclaimed_saves_a_checkpoint(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fox1.trainer import loop
     from fox1.trainer.settings import Options
     from fox1.trainer.train import train as train_here
 
@@ -383,6 +386,7 @@ def test_a_node_that_is_about_to_be_reclaimed_saves_a_checkpoint(small: Path, tm
             assert not [c for c in checkpoints(tmp_path / "out") if c.name == "step-00000010"]
         return asked[-1] == 10
 
+    monkeypatch.setattr(loop, "LOG_SECONDS", 1e9)
     run = tmp_path / "run"
     run_to_train(small, run, checkpoint_every=1000)
     assert train_here(run, tmp_path / "out", [0, 1], Options(stop_after=14), ask) == 75

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from fox1.trainer import loop
 from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
 from fox1.trainer.checks.stability import Guard
 from fox1.trainer.data.order import PhaseData
@@ -230,6 +231,8 @@ def test_a_step_that_is_skipped_is_in_no_mean(small: Path, tmp_path: Path, monke
     long_phases(small, 512, 1)
     settings = json.loads((small / "training.json").read_text()) | {"skip_window": 1000, "max_skipped": 100}
     (small / "training.json").write_text(json.dumps(settings))
+
+    monkeypatch.setattr(loop, "LOG_SECONDS", 1e9)
 
     def reported(name: str, bad: set[int]) -> list[dict[str, Any]]:
         shifted(monkeypatch, lambda step: float("nan") if step in bad else 1.0)
