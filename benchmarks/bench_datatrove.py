@@ -37,6 +37,7 @@ from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import sources_of
+from fox1.tokenize.model import load
 
 FILES = 4
 WORKERS = 2
@@ -142,7 +143,9 @@ def tokenized(ours: bool, model: Path, converted: Path, lines: Path, folder: Pat
     from fox1.datatrove.pipeline.tokens import DocumentTokenizer
 
     make, path = (DocumentTokenizer, model) if ours else (Theirs, converted)
-    step = make(str(folder / "tokens"), str(path), eos_token="<eos>", seed=1, save_final_metadata=False)
+    processor = load(model)
+    eos = processor.id_to_piece(processor.eos_id())
+    step = make(str(folder / "tokens"), str(path), eos_token=eos, seed=1, save_final_metadata=False)
     execute([JsonlReader(str(lines)), step], folder, "tokens")
 
 
