@@ -18,6 +18,8 @@ from .thresholds import overriding
 
 EXPANSION = {".gz": 6.0, ".zst": 8.0, ".bz2": 8.0, ".parquet": 8.0, ".feather": 8.0}
 """Text bytes per stored byte, at most: plain files 1."""
+LEAST_FOUND = 0.75
+"""Share of pairs below which the bands of signatures are too few for a threshold."""
 LEAST_BYTES_PER_TOKEN = 1.0
 """No tokenizer makes more tokens than bytes; so a budget above the bytes is hopeless."""
 
@@ -50,6 +52,8 @@ def check_recipe(recipe: Recipe, say: Say, complain: Say, offline: bool = False,
     most = {source.corpus: _most_bytes(files) for source, files in listed if not source.held_out}
     for line in (*overriding(recipe), *undrawn_sources(recipe, settings.mix)):
         say(f"  {line}")
+    for line in _compared_pairs(settings):
+        say(f"  {line}")
     _check_budgets(recipe, settings.mix, most, say)
     for line in schedule_lines(recipe):
         say(f"  {line}")
@@ -57,6 +61,22 @@ def check_recipe(recipe: Recipe, say: Say, complain: Say, offline: bool = False,
     for line in _not_checked(settings, opening.left_out):
         say(f"    {line}")
     return opening.sound
+
+
+def _compared_pairs(settings: CurateSettings) -> Iterator[str]:
+    """For each threshold of near-dedupe, how many of the pairs that just reach it the bands of signatures bring together."""
+    shape, dedupe = settings.scan.minhash, settings.dedupe
+    thresholds = {dedupe.jaccard: "documents (dedupe.jaccard)"}
+    if any(source.held_out for source in settings.sources) and dedupe.of_held_out < dedupe.jaccard:
+        thresholds[dedupe.of_held_out] = "a training and a held-out document (dedupe.held_out_jaccard)"
+    for similarity, of in thresholds.items():
+        found = shape.found(similarity)
+        few = found < LEAST_FOUND
+        yield (
+            f"near-dedupe: {100 * found:.0f} % of pairs of {of} with a similarity of {similarity:g} share one of "
+            f"{shape.bands} bands of {shape.rows} rows, and are compared"
+            + ("; for more, give signals.minhash fewer rows or more bands" if few else "")
+        )
 
 
 def _most_bytes(files: Sequence[SourceFile] | None) -> float:

@@ -56,6 +56,8 @@ class DedupeSettings:
     """Corpora (or `corpus/subset`), best first: which copy survives; what is not named comes after, in name order."""
     jaccard: Share = 0.8
     """Estimated Jaccard similarity of shingle sets from which a candidate pair counts as duplicates."""
+    held_out_jaccard: Share = 0.8
+    """The same for a training document and a held-out one, whose copies must not be trained on; the lower of both counts."""
     containment: Share = 1.0
     """A document goes, too, if more than this share of its shingles is in a better one; 1: never."""
     fan_out: Annotated[int, Bounds(ge=1, le=1024)] = 32
@@ -68,6 +70,11 @@ class DedupeSettings:
     """What equal URLs mean."""
     excluded_copies: Annotated[bool, Derived()] = True
     """Copies of documents that were taken out on request are dropped, too."""
+
+    @property
+    def of_held_out(self) -> float:
+        """The similarity from which a training document is a copy of a held-out one."""
+        return min(self.jaccard, self.held_out_jaccard)
 
     def __post_init__(self) -> None:
         if self.url.rule == "newest" and self.scope == "across":
@@ -163,6 +170,12 @@ def may_drop(better: np.uint64, worse: np.uint64, same_corpus: bool, across: boo
     if (better | worse) & EXEMPT:
         return False
     return not (across and same_corpus)
+
+
+def across_held_out(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """bool [n]: of pairs of order keys, those of which one is held out and the other is not, nor is one excluded."""
+    excluded = np.minimum(a, b) < NOT_EXCLUDED
+    return ((a ^ b) & NOT_HELD_OUT != 0) & ~excluded
 
 
 def ranks(settings: DedupeSettings, corpora: Sequence[str]) -> dict[str, int]:

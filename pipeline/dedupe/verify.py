@@ -40,6 +40,7 @@ from .order import (
     DedupeSettings,
     Part,
     Plan,
+    across_held_out,
     id_batches,
     sketch_record,
 )
@@ -249,7 +250,8 @@ def _verified(
     both = sizes + held["n_shingles"][at]
     # |A n B| = (|A| + |B|) J / (1 + J), here times (shared + examined)
     inside = both * shared > settings.containment * sizes * (shared + examined)
-    alike = shared >= settings.jaccard * examined
+    held_out = across_held_out(candidates["order"], candidates["better_order"])
+    alike = shared >= np.where(held_out, settings.of_held_out, settings.jaccard) * examined
     same = np.flatnonzero(alike | inside if settings.containment < 1 else alike)
     edges = np.empty(len(same), EDGE)
     for name in PAIR.names or ():

@@ -51,6 +51,10 @@ class MinHashSettings:
     seed: int = 1
     """Chooses the hash functions."""
 
+    def found(self, similarity: float) -> float:
+        """The share of pairs with a Jaccard similarity that are equal in a band, and so are compared."""
+        return float(1 - (1 - similarity**self.rows) ** self.bands)
+
 
 PRESETS = {
     "fineweb": MinHashSettings("word", 5, 14, 8),

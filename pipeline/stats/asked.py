@@ -47,6 +47,8 @@ def hash_of_settings(
     edits["contamination"] = "cut" if cut else "drop" if filters.drop_contaminated else "keep"
     edits["pii"] = sorted(edits["pii"], key=lambda pair: PII_ORDER.index(pair[0]))
     url = of_dedupe.pop("url")
+    if of_dedupe.pop("held_out_jaccard") < dedupe.jaccard:
+        of_dedupe["held_out_jaccard"] = dedupe.held_out_jaccard
     of_dedupe |= {"url": url["corpora"], "url_rule": url["rule"], "near_limits": near_limits}
     return content_key(
         of_scan,

@@ -124,6 +124,16 @@ def test_a_file_unlike_the_first_of_its_source_is_found(
     assert done.returncode == 1 and "notes/c.jsonl: its only row cannot be read (row 0: " in done.stderr
 
 
+def test_the_bands_are_told_for_each_threshold(folder: Path, check: Check) -> None:
+    held_out = "held_out.notes={files: [a.jsonl]}"
+    done = check(*as_set("signals.minhash.rows=20", "dedupe.jaccard=0.9", "dedupe.held_out_jaccard=0.7", held_out))
+    # 1 - (1 - 0.9^20)^14 and 1 - (1 - 0.7^20)^14
+    assert "near-dedupe: 84 % of pairs of documents (dedupe.jaccard) with a similarity of 0.9" in done.stdout
+    assert "near-dedupe: 1 % of pairs of a training and a held-out document (dedupe.held_out_jaccard)" in done.stdout
+    assert done.stdout.count("fewer rows or more bands") == 1
+    assert check(*as_set("dedupe.held_out_jaccard=0.7")).stdout.count("near-dedupe: ") == 1
+
+
 def test_all_that_is_wrong_is_said_at_once(folder: Path, check: Check) -> None:
     (folder / "quiz.jsonl").write_text('{"ask": 1}\n')
     (folder / "blocked.txt").write_text("two words\n")

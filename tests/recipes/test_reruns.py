@@ -109,6 +109,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "plugins.*.domains": ("plugins.long.domains=[code]",),
     "dedupe.priority": ("dedupe.priority=[pile, dolma]",),
     "dedupe.jaccard": ("dedupe.jaccard=0.9",),
+    "dedupe.held_out_jaccard": ("dedupe.held_out_jaccard=0.6",),
     "dedupe.containment": ("dedupe.containment=0.9",),
     "dedupe.fan_out": ("dedupe.fan_out=64",),
     "dedupe.scope": ("dedupe.scope=within",),

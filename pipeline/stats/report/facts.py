@@ -9,10 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ....storage.fields import share
 from ....storage.reading import as_written, read_bounded
 from ....storage.store import shown
 from ....storage.wording import first_line, printable
-from ...dedupe.order import DUPLICATES
+from ...dedupe.order import DUPLICATES, DedupeSettings
 from ...engine.records import task_times
 from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
@@ -191,6 +192,8 @@ class Differences:
     """(phase, domain, share of the phase's tokens in each run)."""
     settings: list[tuple[str, str, str]]
     """Keys of the recipe that differ."""
+    warnings: list[str]
+    """What keeps the runs from being compared, a sentence each."""
 
 
 def differences(runs: Sequence[RunFacts]) -> Differences:
@@ -215,7 +218,38 @@ def differences(runs: Sequence[RunFacts]) -> Differences:
             for key in sorted({*flat[0], *flat[1]})
             if flat[0].get(key) != flat[1].get(key)
         ],
+        _other_thresholds(runs, flat),
     )
+
+
+def _other_thresholds(runs: Sequence[RunFacts], flat: Sequence[dict[str, str]]) -> list[str]:
+    """A sentence for each threshold of near-dedupe that two runs do not share, whether their recipes write it or not."""
+    found = []
+    for run, recipe in zip(runs, flat, strict=True):
+        try:
+            jaccard, held_out = (
+                share(json.loads(recipe[key])) if (key := f"dedupe.{name}") in recipe else getattr(DedupeSettings, name)
+                for name in ("jaccard", "held_out_jaccard")
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"the recipe.yaml of {run.name} cannot be compared (dedupe: {error}); curate the run again"
+            ) from None
+        found.append(DedupeSettings(jaccard=jaccard, held_out_jaccard=held_out))
+    a, b = found
+    warnings = []
+    if a.jaccard != b.jaccard:
+        warnings.append(
+            f"Other near duplicates: from a similarity of {a.jaccard:g} in {runs[0].name}, of {b.jaccard:g} in "
+            f"{runs[1].name} (dedupe.jaccard). What is kept differs by more than what else was changed."
+        )
+    if a.of_held_out != b.of_held_out:
+        warnings.append(
+            f"Other copies of held-out documents: from a similarity of {a.of_held_out:g} in {runs[0].name}, of "
+            f"{b.of_held_out:g} in {runs[1].name} (the lower of dedupe.jaccard and dedupe.held_out_jaccard). Losses on "
+            "held-out documents cannot be compared: one run trains on nearer copies of them."
+        )
+    return warnings
 
 
 def shares_of(run: RunFacts, by: str = "domain") -> dict[tuple[str, str], float]:

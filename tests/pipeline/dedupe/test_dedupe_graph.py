@@ -203,7 +203,10 @@ def verified(better: Doc, worse: Doc, options: DedupeSettings) -> bool:
         return True
     share = any(x == y for x, y in zip(better.bands, worse.bands, strict=True))
     share |= bool(better.urls & worse.urls)
-    return share and bool(better.shingles | worse.shingles) and similarity(better, worse) >= options.jaccard
+    least = options.jaccard
+    if better.held_out != worse.held_out:
+        least = min(least, options.held_out_jaccard)
+    return share and bool(better.shingles | worse.shingles) and similarity(better, worse) >= least
 
 
 def expected(docs: list[Doc], ids: list[int], options: DedupeSettings, old: list[Doc], old_ids: list[int]) -> set[int]:
@@ -259,6 +262,9 @@ SCOPES = (
     DedupeSettings(jaccard=0.5, fan_out=1000, exempt=("b",), url=UrlSettings(("a", "c", "d"))),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="within", exempt=("b",), url=UrlSettings(("a", "c"))),
     DedupeSettings(jaccard=0.5, fan_out=1000, scope="across", exempt=("d",)),
+    DedupeSettings(jaccard=0.9, held_out_jaccard=0.5, fan_out=1000),
+    DedupeSettings(jaccard=0.9, held_out_jaccard=0.5, fan_out=1000, scope="within", exempt=("b",)),
+    DedupeSettings(jaccard=0.5, held_out_jaccard=0.9, fan_out=1000),
 )
 
 

@@ -122,12 +122,32 @@ def test_two_runs_side_by_side(run: Path, tmp_path: Path) -> None:
     runs = [read_facts(run), read_facts(other)]
     found = differences(runs)
     assert found.settings == [("dedupe.jaccard", "0.8", "0.7")]
+    near, held_out = found.warnings
+    assert "0.8 in" in near and "0.7 in" in near and "held-out" in held_out and "Losses" in held_out
     assert all(a == b for _, a, b in found.figures)
     result = CliRunner().invoke(app, ["report", str(other), str(run)])
     assert result.exit_code == 0, result.output
     assert not (other / "report.html").exists()
     page = Page((other / f"report-{run.name}.html").read_text())
     assert not page.open and "dedupe.jaccard" in "".join(page.text)
+    assert "Losses on held-out documents cannot be compared" in "".join(page.text)
+
+
+@pytest.mark.parametrize(
+    ("written", "warnings"),
+    [
+        ("jaccard: 0.8\n  held_out_jaccard: 80%", 0),  # the default, written
+        ("jaccard: 0.8\n  held_out_jaccard: 0.9", 0),  # the lower of both counts
+        ("jaccard: 0.8\n  held_out_jaccard: 0.7", 1),
+        ("jaccard: 0.9", 1),
+        ("jaccard: 0.9\n  held_out_jaccard: 0.7", 2),
+    ],
+)
+def test_other_thresholds_of_two_runs_are_flagged(run: Path, tmp_path: Path, written: str, warnings: int) -> None:
+    shutil.copytree(run / "stats", tmp_path / "stats")
+    recipe = (run / "recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("jaccard: 0.8", written))
+    assert len(differences([read_facts(run), read_facts(tmp_path)]).warnings) == warnings
 
 
 def test_a_run_that_is_not_finished(tmp_path: Path) -> None:
