@@ -102,7 +102,9 @@ def filter_command(
     overrides: Annotated[
         list[str],
         typer.Option(
-            "--what-if", metavar="KEY=VALUE", help="Threshold to change, e.g. filters.web.min_words=80; repeatable."
+            "--what-if",
+            metavar="KEY=VALUE",
+            help="Threshold to change, e.g. filters.web.min_words=80, or exclude.lists=[FILE]; repeatable.",
         ),
     ],
     examples: Annotated[
@@ -111,12 +113,13 @@ def filter_command(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Show what other filter thresholds would change.
+    """Show what other filter thresholds, or other lists of documents to exclude, would change.
 
     The stored signals are filtered again and examples are shown; nothing is written.
     """
 
     from ..pipeline.curate import planned_files
+    from ..pipeline.filter.exclude import excluded_by, read_lists
     from ..pipeline.inspect.what_if import what_if
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.identity import files_of_table, group_files
@@ -129,7 +132,19 @@ def filter_command(
     recipes = change_filters(paths.recipe, overrides, trust, data or [])
     now, then = (curate_settings(recipe).reaching(private_hosts=trust) for recipe in recipes)
     groups = group_files(files_of_table(read_manifest(paths)["files"]))
-    result = what_if(groups, paths, now.filter, then.filter, lambda corpus: planned_files(now, paths, corpus), examples)
+    taken_out = None
+    if then.exclude_lists != now.exclude_lists:
+        corpora = sorted({group.corpus for group in groups})
+        taken_out = excluded_by(read_lists(then.exclude_lists, corpora, now.id_salt))
+    result = what_if(
+        groups,
+        paths,
+        now.filter,
+        then.filter,
+        lambda corpus: planned_files(now, paths, corpus),
+        examples,
+        taken_out,
+    )
     print_what_if(result, overrides)
 
 

@@ -374,12 +374,17 @@ def change_filters(
     before, value = stored_recipe(stored, trust, moves=moves)
     changed = copy.deepcopy(value)
     for change in changes:
-        if not change.startswith(("filters.", "licence.")):
+        if not change.startswith(("filters.", "licence.", "exclude.lists", "contamination.action=")):
             raise ValueError(
-                f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE and licence keys can change without a new scan"
+                f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE, licence keys, exclude.lists and "
+                "contamination.action can change what the filter drops without a new scan"
             )
         _set(changed, change)
-    return before, parse(changed, "--what-if")
+    after = parse(changed, "--what-if")
+    actions = before.contamination.action, after.contamination.action
+    if "cut" in actions and actions[0] != actions[1]:
+        raise ValueError("--what-if contamination.action: cutting text needs a new scan; choose between drop and keep")
+    return before, after
 
 
 _KINDS = {

@@ -215,21 +215,23 @@ class PreparedExclude:
     entries: int
 
 
-def prepare_exclude(found: Sequence[Entry], paths: RunPaths) -> PreparedExclude:
-    """Publish ``prepare/exclude.parquet``: the entries that `read_lists` found, without repeats."""
+def excluded_by(found: Sequence[Entry]) -> Excluded:
+    """The entries that `read_lists` found, without repeats."""
     kinds = np.array([e.kind for e in found], np.uint64)
     key, rest = np.array([e.key for e in found], np.uint64), np.array([e.rest for e in found], np.uint64)
     first = first_of_runs(kinds, key, rest)
-    columns = [
-        pa.array(kinds[first].astype(np.uint8)),
-        pa.array(key[first]),
-        pa.array(rest[first]),
-        pa.array([found[i].text for i in first.tolist()], pa.string()),
-    ]
+    entries = tuple(found[i].text for i in first.tolist())
+    return Excluded(kinds[first].astype(np.uint8), key[first], rest[first], entries)
+
+
+def prepare_exclude(found: Sequence[Entry], paths: RunPaths) -> PreparedExclude:
+    """Publish ``prepare/exclude.parquet``: the entries that `read_lists` found, without repeats."""
+    listed = excluded_by(found)
+    columns = [*map(pa.array, (listed.kind, listed.key, listed.rest)), pa.array(listed.entries, pa.string())]
     with parquet_writer(paths.prepare(FILE), _SCHEMA) as out:
         for batch in pa.Table.from_arrays(columns, schema=_SCHEMA).to_batches(1 << 16):
             out.write(batch)
-    return PreparedExclude(out.artifact, len(first))
+    return PreparedExclude(out.artifact, len(listed.entries))
 
 
 @functools.lru_cache(maxsize=2)

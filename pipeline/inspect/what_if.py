@@ -1,4 +1,4 @@
-"""What would another filter change? Judges the stored signals twice, with the run's thresholds and with others.
+"""What would another filter change? Judges the stored signals twice, as the run does and with other thresholds or lists.
 
 No stage is run and nothing is written; only the examples' texts are read.
 """
@@ -62,10 +62,12 @@ def what_if(
     then: FilterSettings,
     sources: Callable[[str], Sequence[SourceFile]],
     examples: int = 5,
+    taken_out: Excluded | None = None,
 ) -> WhatIf:
     """Compare two filters on a run's signals.
 
     Args:
+        taken_out: what other exclude lists would take out; None: those of the run stay.
         sources: lists the files of a corpus where they lie; called where an example's text is read.
         examples: how many dropped and how many restored documents to show, spread over the files.
 
@@ -74,8 +76,9 @@ def what_if(
     """
     result = WhatIf(groups=len(groups))
     found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
-    excluded = excluded_of(paths)
-    columns = list(dict.fromkeys([*now.columns, *then.columns, *excluded.columns]))
+    listed_now = excluded_of(paths)
+    lists = listed_now, listed_now if taken_out is None else taken_out
+    columns = list(dict.fromkeys([*now.columns, *then.columns, *(c for excluded in lists for c in excluded.columns)]))
     for group in groups:
         changed = False
         for file in group.files:
@@ -84,7 +87,7 @@ def what_if(
                 raise ValueError(f"{path} is missing: scan has not read {file.name}; run `fox1 curate` first")
             taken = {True: 0, False: 0}
             for batch in signal_batches(path, columns):
-                changed |= _compare(batch, file, now, then, excluded, result, found, taken)
+                changed |= _compare(batch, file, now, then, lists, result, found, taken)
         result.changed_groups += changed
     listed = by_id(sources)
     for dropped in (True, False):
@@ -103,14 +106,16 @@ def _compare(
     file: SourceFile,
     now: FilterSettings,
     then: FilterSettings,
-    excluded: Excluded,
+    lists: tuple[Excluded, Excluded],
     result: WhatIf,
     found: dict[bool, list[tuple[SourceFile, int, str, str]]],
     taken: dict[bool, int],
 ) -> bool:
     """Add what changes in a batch to `result` and `found`; returns whether anything does."""
-    taken_out = (EXCLUDED, excluded.match(batch)[0])
-    before, after = ([taken_out, *judge(batch, file.corpus, s)] for s in (now, then))
+    before, after = (
+        [(EXCLUDED, excluded.match(batch)[0]), *judge(batch, file.corpus, s)]
+        for excluded, s in zip(lists, (now, then), strict=True)
+    )
     first = [_first(verdicts, batch.num_rows) for verdicts in (before, after)]
     subset, row, size = (batch.column(c).to_pylist() for c in ("subset", "row", "n_bytes"))
     result.documents += batch.num_rows

@@ -178,6 +178,30 @@ def test_what_if_says_what_a_real_change_does(
     assert "words" in next(e.value for e in said.examples if e.reason == "min_words")
 
 
+def test_what_if_other_lists_take_documents_out(run: Path, corpora: Path, tmp_path: Path) -> None:
+    rows = [
+        (f"{path.relative_to(run / 'signals').as_posix().removesuffix('.parquet')}#{row}", doc_id)
+        for path in sorted((run / "signals").rglob("*.parquet"))
+        for row, doc_id in zip(*(pq.read_table(path)[c].to_pylist() for c in ("row", "doc_id")), strict=True)
+    ]
+    passing = {
+        doc_id
+        for path in (run / "filtered").rglob("*.parquet")
+        for doc_id, reason in zip(*(pq.read_table(path)[c].to_pylist() for c in ("doc_id", "reason")), strict=True)
+        if not reason
+    }
+    named = [name for name, doc_id in rows if doc_id in passing][:3]
+    (tmp_path / "gone.txt").write_text("\n".join(named) + "\n")
+    ours = f"exclude.lists=[{tmp_path}/gone.txt]"
+    done = run_command("filter", run, "--what-if", ours, "--examples", 3, FOX1_DATA=str(corpora))
+    assert done.returncode == 0, done.stderr
+    # Of a file two examples are shown.
+    assert "  3 dropped for excluded" in done.stdout and sum(name in done.stdout for name in named) >= 2
+    (tmp_path / "gone.txt").write_text("no entry\n")
+    bad = run_command("filter", run, "--what-if", ours, FOX1_DATA=str(corpora))
+    assert bad.returncode == 1 and "gone.txt, line 1: 'no entry' is no corpus/file#row" in bad.stderr
+
+
 def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
     data = str(corpora)
     done = run_command("filter", run, "--what-if", "filters.web.min_words=300", "--examples", 2, FOX1_DATA=data)
@@ -189,7 +213,8 @@ def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
     )
     for change, says in {
         "filters.web.min_wrds=3": "did you mean `min_words`",
-        "dedupe.jaccard=0.9": "can change without a new scan",
+        "dedupe.jaccard=0.9": "without a new scan",
+        "contamination.action=drop": "cutting text needs a new scan",
         "filters.web": "write key=value",
     }.items():
         bad = run_command("filter", run, "--what-if", change, FOX1_DATA=data)
