@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rich.table import Table
-
+from ...pipeline.stats.outcomes import ORDER, kept_documents, outcomes
 from ...pipeline.stats.stored import documents_by_class
-from .terminal import new_table
+from ...storage.wording import counted
+from .terminal import TextTable, new_table
 
 
-def mixture_tables(values: dict[str, Any]) -> list[Table]:
-    """The tables of `stats/mixture.json` and what belongs to it."""
+def mixture_tables(values: dict[str, Any]) -> dict[str, list[TextTable]]:
+    """The tables of `stats/mixture.json` and what belongs to it, by section."""
     mixture = values["mixture"]
     phases = mixture["phases"]
     by: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
@@ -20,38 +20,54 @@ def mixture_tables(values: dict[str, Any]) -> list[Table]:
         ("corpus", "Mixture by corpus", lambda cell: cell["corpus"]),
         ("subset", "Mixture by subset", lambda cell: f"{cell['corpus']}/{cell['subset']}"),
     )
-    tables = [_funnel(values), _phases(mixture), _pools(phases)]
+    shares = []
     for label, title, key in by:
         rows = [(key(c), i, c["tokens"]) for i, p in enumerate(phases) for c in p["cells"]]
-        tables.append(_shares(title, label, phases, rows))
+        shares.append(_shares(title, label, phases, rows))
     languages = values["languages"]["languages"]
     rows = [(name, i, counts.get(str(i + 1), 0)) for name, counts in languages.items() for i in range(len(phases))]
-    tables.append(_shares("Languages", "language", phases, [r for r in rows if r[2]]))
-    for kind, title in (("lengths", "Lengths of documents"), ("quality", "Quality of documents")):
-        tables.append(_classes(title, kind, mixture))
+    kinds = (("lengths", "Lengths of documents"), ("quality", "Quality of documents"))
+    classes = {kind: [_classes(title, kind, mixture)] for kind, title in kinds}
     table = new_table("Tokens per byte", "subset", "tokens", "bytes", "tokens per byte")
     for name, subset in values["tokens"]["subsets"].items():
         rate = subset["tokens"] / max(subset["bytes"], 1)
         table.add_row(name, f"{subset['tokens']:,}", f"{subset['bytes']:,}", f"{rate:.3f}")
-    return [*tables, table]
+    return {
+        "tokens": [_funnel(values)],
+        "phases": [_phases(mixture)],
+        "pools": [_pools(phases)],
+        "mixture": shares,
+        "languages": [_shares("Languages", "language", phases, [r for r in rows if r[2]])],
+        **classes,
+        "rates": [table],
+    }
 
 
-def _funnel(values: dict[str, Any]) -> Table:
-    """From rows to trained tokens."""
+def _funnel(values: dict[str, Any]) -> TextTable:
+    """From rows to trained tokens: what is indented adds up to the line above it."""
     corpora, mixture = values["funnel"]["corpora"], values["mixture"]
-    table = new_table("Funnel to trained tokens", "", "documents", "tokens")
-    kept = sum(c["kept"] for c in corpora)
+    found = kept_documents(corpora, mixture)
+    dropped = [outcomes(c) for c in corpora]
+    table = new_table("Funnel to trained tokens, BOS and EOS included", "", "documents", "tokens")
     table.add_row("rows", f"{sum(c['rows'] for c in corpora):,}", "")
-    table.add_row("kept, including held-out documents", f"{kept:,}", f"{values['tokens']['tokens']:,}")
-    unused = [sum(c[k] for c in mixture["unused"]) for k in ("documents", "tokens")]
-    table.add_row("of these, not used in any phase", *(f"{n:,}" for n in unused))
+    for name in ORDER[:-1]:
+        if n := sum(sums.get(name, 0) for sums in dropped):
+            table.add_row(f"  {name}", f"{n:,}", "")
+    table.add_row("  kept", f"{found.kept:,}", f"{found.tokens:,}")
+    table.add_row("    held out for validation", f"{found.held_out:,}", f"{found.held_out_tokens:,}")
+    table.add_row("    not used in any phase", f"{found.unused:,}", f"{found.unused_tokens:,}")
+    table.add_row("    used in phases, each once and whole", f"{found.used:,}", f"{found.used_tokens:,}")
+    trained = sum(p["tokens"] for p in mixture["phases"])
+    table.add_row("trained", f"{found.used + found.again:,}", f"{trained:,}")
     for p in mixture["phases"]:
-        once = sum(documents_by_class(p["lengths"]).values())
-        table.add_row(f"{p['name']}, BOS and EOS included", f"{once:,}", f"{p['tokens']:,}")
+        table.add_row(f"  {p['name']}", f"{found.phases[p['name']]:,}", f"{p['tokens']:,}")
+    if found.again:
+        table.caption = f"{counted(found.again, 'document')} of the trained ones are used again, by a further phase."
+        table.caption_justify = "left"
     return table
 
 
-def _phases(mixture: dict[str, Any]) -> Table:
+def _phases(mixture: dict[str, Any]) -> TextTable:
     phases = mixture["phases"]
     total = sum(p["tokens"] for p in phases) or 1
     table = new_table("Phases", "phase", "wanted", "tokens", "share", "copies", "blocks", "padding")
@@ -73,8 +89,9 @@ def _phases(mixture: dict[str, Any]) -> Table:
     return table
 
 
-def _pools(phases: Sequence[dict[str, Any]]) -> Table:
+def _pools(phases: Sequence[dict[str, Any]]) -> TextTable:
     table = new_table("Pools", "phase", "pool", "wanted", "reached", "share", "available", "epochs", "allowed")
+    table.labels, table.columns[1].justify = 2, "left"
     for p in phases:
         for pool in p["pools"]:
             table.add_row(
@@ -92,7 +109,9 @@ def _pools(phases: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _shares(title: str, label: str, phases: Sequence[dict[str, Any]], rows: Iterable[tuple[str, int, int]]) -> Table:
+def _shares(
+    title: str, label: str, phases: Sequence[dict[str, Any]], rows: Iterable[tuple[str, int, int]]
+) -> TextTable:
     """Tokens and shares by phase. `rows`: (name, phase, tokens), which are summed."""
     sums: dict[str, list[int]] = {}
     for name, phase, tokens in rows:
@@ -104,7 +123,7 @@ def _shares(title: str, label: str, phases: Sequence[dict[str, Any]], rows: Iter
     return table
 
 
-def _classes(title: str, kind: str, mixture: dict[str, Any]) -> Table:
+def _classes(title: str, kind: str, mixture: dict[str, Any]) -> TextTable:
     """Documents by class of length or quality: what is kept, and each phase, each document once."""
     series = [("kept", mixture["survivors"][kind]), *((p["name"], p[kind]) for p in mixture["phases"])]
     counts = [documents_by_class(domains) for _, domains in series]

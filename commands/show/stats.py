@@ -6,15 +6,31 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
-from ...pipeline.dedupe.order import DUPLICATES
+from ...pipeline.stats.outcomes import KEPT, ORDER, outcomes
 from ...pipeline.stats.tokenizer_figures import SubsetTokens
 from ...storage.wording import counted
 from ...tokenize.model import Pieces
 from .mixture import mixture_tables
 from .runs import note_damage, note_times
-from .terminal import new_console, new_table
+from .terminal import TextTable, new_console, new_table, print_table
+
+SECTIONS = (
+    "funnel",
+    "reasons",
+    "prepared",
+    "rules",
+    "overlap",
+    "dedupe",
+    "tokens",
+    "phases",
+    "pools",
+    "mixture",
+    "languages",
+    "lengths",
+    "quality",
+    "rates",
+)
+"""Of the statistics, in the order in which they are printed."""
 
 
 def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
@@ -47,23 +63,32 @@ def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
     console.print(table)
 
 
-def print_tables(values: dict[str, Any]) -> None:
-    """Print the tables of a run's statistics."""
+def print_tables(values: dict[str, Any], section: str = "") -> None:
+    """Print the tables of a run's statistics.
+
+    Args:
+        section: one of `SECTIONS`, to print no other; empty: all.
+    """
     console = new_console()
+    sections = {
+        "funnel": [_funnel(values)],
+        "reasons": [_reasons(values)],
+        "prepared": _prepared(values),
+        "rules": [_rules(values["filter"])],
+        "overlap": _overlaps(values["overlap"]),
+        "dedupe": _dedupe(values["dedupe"]),
+        **mixture_tables(values),
+    }
     if asked := values.get("asked"):
         console.print(f"curated by {_command(asked)}", soft_wrap=True)
         console.print()
-    for table in (
-        _funnel(values),
-        _reasons(values),
-        *_prepared(values),
-        _rules(values["filter"]),
-        *_overlaps(values["overlap"]),
-        *_dedupe(values["dedupe"]),
-        *mixture_tables(values),
-    ):
-        console.print(table)
-        console.print()
+    for name, tables in sections.items():
+        if section in ("", name):
+            for table in tables:
+                print_table(console, table)
+                console.print()
+    if section not in ("", "funnel"):
+        return
     for c in values["funnel"]["corpora"]:
         # Runs of earlier versions have no such figures.
         lost = 100 * c.get("lost_bytes", 0) / max(c.get("stored_bytes", 0), 1)
@@ -81,42 +106,27 @@ def _command(asked: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _funnel(values: dict[str, Any]) -> Table:
+def _funnel(values: dict[str, Any]) -> TextTable:
     tokens: dict[str, int] = {}
     # Held-out documents are among the kept, and so are their tokens.
     for name, subset in values["tokens"]["subsets"].items():
         corpus = name.split("/", 1)[0]
         tokens[corpus] = tokens.get(corpus, 0) + subset["tokens"]
-    table = new_table(
-        "Funnel by corpus",
-        "corpus",
-        "rows",
-        "MB",
-        "quarantined",
-        "filtered",
-        "duplicates",
-        "held out",
-        "kept",
-        "tokens",
-    )
-    sums = [0] * 8
-    for c in values["funnel"]["corpora"]:
-        dropped = c["dropped"]
-        duplicates = sum(dropped.get(r, 0) for r in DUPLICATES)
-        held = dropped.get("held_out", 0)
-        row = [
-            c["rows"],
-            c["bytes"],
-            c["quarantined"],
-            sum(dropped.values()) - duplicates - held,
-            duplicates,
-            held,
-            c["kept"],
-            tokens.get(c["corpus"], 0),
-        ]
+    corpora = values["funnel"]["corpora"]
+    found = {c["corpus"]: outcomes(c) for c in corpora}
+    names = [name for name in ORDER if name == KEPT or any(name in sums for sums in found.values())]
+    table = new_table("Funnel by corpus", "corpus", "rows", "MB", *names, "tokens")
+    sums = [0] * (len(names) + 3)
+    for c in corpora:
+        own = [found[c["corpus"]].get(name, 0) for name in names]
+        row = [c["rows"], c["bytes"], *own, tokens.get(c["corpus"], 0)]
         sums = [a + b for a, b in zip(sums, row, strict=True)]
         table.add_row(c["corpus"], *_row(row))
     table.add_row("all", *_row(sums), style="bold")
+    table.caption, table.caption_justify = (
+        "Rows are the sum of all that follows them, up to those that are kept.",
+        "left",
+    )
     return table
 
 
@@ -124,7 +134,7 @@ def _row(values: list[int]) -> list[str]:
     return [f"{v / 1e6:,.1f}" if i == 1 else f"{v:,}" for i, v in enumerate(values)]
 
 
-def _reasons(values: dict[str, Any]) -> Table:
+def _reasons(values: dict[str, Any]) -> TextTable:
     corpora = values["funnel"]["corpora"]
     reasons = sorted({r for c in corpora for r in c["dropped"]})
     table = new_table("Dropped by reason", "reason", *(c["corpus"] for c in corpora), "all")
@@ -134,7 +144,7 @@ def _reasons(values: dict[str, Any]) -> Table:
     return table
 
 
-def _rules(rules: dict[str, dict[str, int]]) -> Table:
+def _rules(rules: dict[str, dict[str, int]]) -> TextTable:
     table = new_table("Rules", "rule", "failed", "alone", "most often together with")
     for rule, n in rules["failed"].items():
         if not n:
@@ -149,7 +159,7 @@ def _rules(rules: dict[str, dict[str, int]]) -> Table:
     return table
 
 
-def _prepared(values: dict[str, Any]) -> list[Table]:
+def _prepared(values: dict[str, Any]) -> list[TextTable]:
     """Quality models with their held-out accuracy, and benchmark items found."""
     tables = []
     models = values["prepared"].get("quality", {"models": {}, "skipped": {}})
@@ -172,7 +182,7 @@ def _prepared(values: dict[str, Any]) -> list[Table]:
     return tables
 
 
-def _overlaps(overlap: dict[str, Any]) -> list[Table]:
+def _overlaps(overlap: dict[str, Any]) -> list[TextTable]:
     titles = {
         "all_corpora": "Overlap, all rows: documents of the row's corpus with an exact copy in the column's",
         "kept_corpora": "Overlap, after the filters: exact copies",
@@ -189,7 +199,7 @@ def _overlaps(overlap: dict[str, Any]) -> list[Table]:
     return tables
 
 
-def _dedupe(figures: dict[str, Any]) -> list[Table]:
+def _dedupe(figures: dict[str, Any]) -> list[TextTable]:
     """Clusters by size, and the rounds of near-dedupe."""
     sizes = new_table("Cluster sizes", "documents", "kept documents that represent as many")
     for size, n in sorted(figures["cluster_sizes"].items(), key=lambda e: int(e[0])):

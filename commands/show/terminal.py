@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -24,6 +25,9 @@ class TextConsole(Console):
 class TextTable(Table):
     """A table whose cells are text."""
 
+    labels = 1
+    """Columns at the left that say what a row is."""
+
     def add_column(self, header: RenderableType = "", *arguments: Any, **options: Any) -> None:
         super().add_column(_text(header), *arguments, **options)
 
@@ -41,10 +45,48 @@ def new_console() -> Console:
     return TextConsole(width=None if sys.stdout.isatty() else 150)
 
 
-def new_table(title: str, *columns: str) -> Table:
+def new_table(title: str, *columns: str) -> TextTable:
     table = TextTable(
         title=printable(title), title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
     )
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
     return table
+
+
+def print_table(console: Console, table: TextTable) -> None:
+    """Print a table; one that is wider than the terminal in parts, each with its labels, so that no figure is cut."""
+    widths = [
+        GAP + max(console.measure(cell).maximum for cell in (column.header, *column.cells)) for column in table.columns
+    ]
+    labels = list(range(table.labels))
+    if sum(widths) - GAP <= console.width or len(widths) < len(labels) + 2:
+        console.print(table)
+        return
+    parts, used = list[list[int]](), console.width
+    for number in range(len(labels), len(widths)):
+        if used + widths[number] - GAP > console.width:
+            parts.append([*labels])
+            used = sum(widths[: len(labels)])
+        parts[-1].append(number)
+        used += widths[number]
+    for number, columns in enumerate(parts):
+        console.print(_part(table, columns, first=not number))
+
+
+GAP = 2
+"""Spaces between columns."""
+
+
+def _part(table: TextTable, columns: Sequence[int], first: bool) -> TextTable:
+    """Some columns of a table; the first part has its title and caption."""
+    part = new_table(str(table.title) if first else "")
+    part.title = part.title or None
+    for number in columns:
+        part.add_column(table.columns[number].header, justify=table.columns[number].justify)
+    cells = [list(table.columns[number].cells) for number in columns]
+    for *row, facts in zip(*cells, table.rows, strict=True):
+        part.add_row(*row, style=facts.style)
+    if first:
+        part.caption, part.caption_justify = table.caption, table.caption_justify
+    return part

@@ -1,6 +1,7 @@
 """What a run can say of itself: the counts that every stage leaves, put together; nothing is counted twice.
 
 stage.py              stats/*.json from the stages' counts
+outcomes.py           what became of documents, under the names that every view gives it
 ledger.py             the check that the counts balance
 benchmark_items.py    which benchmark items stand in which documents
 examples.py           a few documents of every reason

@@ -17,23 +17,12 @@ from ...dedupe.order import DUPLICATES, DedupeSettings
 from ...engine.records import task_times
 from ...run.artifacts import STAGES, RunPaths
 from ...sources.domains import DOMAINS
-from ..stored import documents_by_class, read_stats
+from ..outcomes import KEPT, NAMES, KeptDocuments, kept_documents, outcomes
+from ..stored import read_stats
 
 RECIPE_BYTES = 16 << 20
 MOST_VALUES = 100_000
 """Of a recipe, with its aliases written out."""
-FILTERED = "filtered"
-FLOW_NAMES = {
-    "excluded": "taken out on request",
-    "licence": "licence",
-    "url": "blocked URLs",
-    "contaminated": "benchmark items",
-    "held_out": "held-out copies",
-    "exact_duplicate": "exact duplicates",
-    "near_duplicate": "near duplicates",
-    "url_duplicate": "older pages of a URL",
-}
-"""Reasons that are outcomes of their own in the funnel; all others are filters."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +64,8 @@ class RunFacts:
     survivor_tokens: int
     trained_tokens: int
     links: list[Link]
+    again: int
+    """How often a phase uses a document that an earlier one uses as well: so much more leaves `kept` than is in it."""
     phases: list[dict[str, Any]]
     domains: list[str]
     """Those that occur, in the order of the table."""
@@ -112,9 +103,10 @@ def _facts_of(name: str, stats: dict[str, Any], recipe: str, times: Sequence[dic
         for reason, n in corpus["dropped"].items():
             dropped[reason] = dropped.get(reason, 0) + n
     failed, alone = stats["filter"]["failed"], stats["filter"]["alone"]
-    rules = [(r, n, failed.get(r, n), alone.get(r, 0)) for r, n in dropped.items() if r not in FLOW_NAMES]
+    rules = [(r, n, failed.get(r, n), alone.get(r, 0)) for r, n in dropped.items() if r not in NAMES]
     domains = {c["domain"] for p in phases for c in p["cells"]} | {c["domain"] for c in stats["mixture"]["unused"]}
     raw_bytes = sum(c["bytes"] for c in corpora)
+    found = kept_documents(corpora, stats["mixture"])
     return RunFacts(
         name=name,
         recipe=recipe,
@@ -125,7 +117,8 @@ def _facts_of(name: str, stats: dict[str, Any], recipe: str, times: Sequence[dic
         duplicates=sum(dropped.get(r, 0) for r in DUPLICATES),
         survivor_tokens=stats["tokens"]["tokens"],
         trained_tokens=sum(p["tokens"] for p in phases),
-        links=_links(corpora, stats["mixture"]),
+        links=_links(corpora, found),
+        again=found.again,
         phases=phases,
         domains=[*(d for d in DOMAINS if d in domains), *sorted(domains - {*DOMAINS})],
         corpora=[c["corpus"] for c in corpora],
@@ -136,22 +129,11 @@ def _facts_of(name: str, stats: dict[str, Any], recipe: str, times: Sequence[dic
     )
 
 
-def _links(corpora: Sequence[dict[str, Any]], mixture: dict[str, Any]) -> list[Link]:
-    """Corpora to outcomes, what is kept to phases. A document that two phases share counts for each."""
-    links = []
-    for c in corpora:
-        sums: dict[str, int] = {"unreadable": c["quarantined"]}
-        for reason, n in c["dropped"].items():
-            name = FLOW_NAMES.get(reason, FILTERED)
-            sums[name] = sums.get(name, 0) + n
-        sums["kept"] = c["kept"]
-        links += [Link(c["corpus"], name, n) for name, n in sums.items() if n]
-    # Each document once for a phase, whatever its epochs.
-    for phase in mixture["phases"]:
-        used = sum(documents_by_class(phase["lengths"]).values())
-        links.append(Link("kept", phase["name"], used))
-    links.append(Link("kept", "not needed", sum(c["documents"] for c in mixture["unused"])))
-    links.append(Link("kept", "validation", mixture["held_out"]["documents"]))
+def _links(corpora: Sequence[dict[str, Any]], found: KeptDocuments) -> list[Link]:
+    """Corpora to outcomes, what is kept to phases. A document that several phases use counts for each: see `RunFacts.again`."""
+    links = [Link(c["corpus"], name, n) for c in corpora for name, n in outcomes(c).items()]
+    links += [Link(KEPT, phase, used) for phase, used in found.phases.items()]
+    links += [Link(KEPT, "not needed", found.unused), Link(KEPT, "validation", found.held_out)]
     return [link for link in links if link.value]
 
 

@@ -1,0 +1,88 @@
+"""The sums of a run's statistics close as they are printed, and a name counts the same wherever it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import fox1
+import pytest
+from fox1.pipeline.stats.outcomes import FILTERED, KEPT, UNREADABLE, kept_documents, outcomes
+from fox1.pipeline.stats.report.facts import read_facts
+
+from tests.conftest import run_command
+
+
+@pytest.fixture(scope="module")
+def stats(run: Path) -> dict[str, Any]:
+    return fox1.open_run(run).stats
+
+
+def table(printed: str, title: str) -> list[tuple[str, list[str]]]:
+    """The rows of a printed table: (name with its indent, cells)."""
+    lines = printed[printed.index(title) :].splitlines()[2:]
+    cut = lines[: lines.index("")] if "" in lines else lines
+    return [(re.split(r"\s{2,}\d", line)[0].rstrip(), re.findall(r"(?<=\s)[\d,.]+(?=\s|$)", line)) for line in cut]
+
+
+def number(cell: str) -> int:
+    return int(cell.replace(",", ""))
+
+
+def test_the_outcomes_of_a_corpus_add_up_to_its_rows(stats: dict[str, Any]) -> None:
+    for corpus in stats["funnel"]["corpora"]:
+        assert sum(outcomes(corpus).values()) == corpus["rows"]
+    made_up = {
+        "quarantined": 2,
+        "kept": 3,
+        "dropped": {"min_words": 4, "licence": 5, "near_duplicate": 6, "languages": 7},
+    }
+    expected = {UNREADABLE: 2, "licence": 5, FILTERED: 11, "near duplicates": 6, KEPT: 3}
+    assert outcomes(made_up) == expected
+
+
+def test_a_name_counts_the_same_in_the_tables_and_in_the_report(run: Path, stats: dict[str, Any]) -> None:
+    facts = read_facts(run)
+    by_report: dict[str, int] = {}
+    for link in facts.links:
+        if link.source in facts.corpora:
+            by_report[link.target] = by_report.get(link.target, 0) + link.value
+    printed = run_command("stats", run, "--section", "tokens").stdout
+    shown = {name.strip(): cells for name, cells in table(printed, "Funnel to trained tokens")}
+    assert {name: number(shown[name][0]) for name in by_report} == by_report
+    assert sum(by_report.values()) == number(shown["rows"][0]) == facts.rows
+    by_corpus = table(run_command("stats", run, "--section", "funnel").stdout, "Funnel by corpus")
+    corpora = {c["corpus"]: c for c in stats["funnel"]["corpora"]}
+    for name, cells in by_corpus:
+        if name in corpora:
+            rows, _, *counts, _ = cells
+            assert sum(map(number, counts)) == number(rows) == corpora[name]["rows"]
+
+
+def test_the_funnel_to_trained_tokens_closes(run: Path, stats: dict[str, Any]) -> None:
+    rows = table(run_command("stats", run, "--section", "tokens").stdout, "Funnel to trained tokens")
+    shown = {name.strip(): [number(cell) for cell in cells] for name, cells in rows}
+    parts = ("held out for validation", "not used in any phase", "used in phases, each once and whole")
+    assert [sum(shown[p][i] for p in parts) for i in (0, 1)] == shown["kept"]
+    phases = [p["name"] for p in stats["mixture"]["phases"]]
+    assert [sum(shown[p][i] for p in phases) for i in (0, 1)] == shown["trained"]
+    # BOS and EOS of every kept document are among its tokens.
+    assert shown["kept"][1] == stats["tokens"]["tokens"] + 2 * shown["kept"][0]
+    # By the index of blocks, which says of each document where it is used.
+    import pyarrow.parquet as pq
+
+    used = {i for path in (run / "index").glob("blocks-*") for i in pq.read_table(path).column("doc_id").to_pylist()}
+    assert shown["used in phases, each once and whole"][0] == len(used)
+
+
+def test_documents_that_several_phases_use_are_counted_once_and_told() -> None:
+    phase = {"name": "one", "lengths": {"web": {"3": [5, 50], "4": [1, 20]}}}
+    mixture = {
+        "held_out": {"documents": 2, "tokens": 10},
+        "unused": [{"documents": 3, "tokens": 30}],
+        "survivors": {"lengths": {"web": {"3": [9, 90], "4": [2, 40]}}},
+        "phases": [phase, {**phase, "name": "two"}],
+    }
+    found = kept_documents([{"kept": 13}], mixture)
+    assert (found.used, found.again, found.used_tokens) == (8, 4, 100) and found.phases == {"one": 6, "two": 6}
