@@ -3,6 +3,7 @@
 summary = fox1.curate("mini", "/runs/mini", overrides=["scale=0.001"])
 run = fox1.open_run("/runs/mini")
 run.stats["mixture"], run.why("pile/train/00.jsonl.zst#12"), run.decisions().to_table(columns=["reason"])
+run.documents("not kept and words > 900"), run.sql("select reason, count(*) from documents group by all")
 blocks = fox1.load_phase(run, "phase1")            # a datasets.DatasetDict, a split per block length
 """
 
@@ -25,7 +26,8 @@ from .pipeline.engine.origin import origin_of
 from .pipeline.engine.pool import pool_session
 from .pipeline.engine.records import record_run
 from .pipeline.engine.tasks import Executor, InProcess, Progress, Silent
-from .pipeline.inspect import lookup, provenance
+from .pipeline.inspect import lookup, provenance, sql
+from .pipeline.inspect.documents import DocumentTable
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json
 from .pipeline.run.identity import SourceFile
@@ -35,6 +37,7 @@ from .tokenize.shards import check_descriptions
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow
     import pyarrow.dataset
 
     from .pipeline.curate import Summary
@@ -187,7 +190,19 @@ class _Overview:
     kept: int
     rows: int
     """Documents read, damaged ones included."""
+    corpora: list[tuple[str, int, int]]
+    """(corpus, rows, kept documents)."""
     phase_tokens: list[tuple[str, int]]
+
+
+def _html_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, the first column of which says what a row is."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    body = "".join(
+        f"<tr><th>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for first, *cells in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 class Run:
@@ -206,14 +221,18 @@ class Run:
         return f"Run({self._place!r}: {overview.kept:,} of {overview.rows:,} documents kept; {phases})"
 
     def _repr_html_(self) -> str:
-        """A small table, for notebooks."""
+        """Two small tables, for notebooks: corpora and phases."""
         overview = self._overview()
         if overview is None:
             return f"<p>Run <code>{escape(self._place)}</code>: not finished</p>"
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{tokens:,}</td></tr>" for name, tokens in overview.phase_tokens)
+        corpora = [
+            (c, f"{rows:,}", f"{kept:,}", f"{100 * kept / max(rows, 1):.1f} %") for c, rows, kept in overview.corpora
+        ]
+        phases = [(name, f"{tokens:,}") for name, tokens in overview.phase_tokens]
         return (
-            f"<table><caption>Run <code>{escape(self._place)}</code>: {overview.kept:,} of {overview.rows:,} documents kept"
-            f"</caption><thead><tr><th>phase</th><th>tokens</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<p>Run <code>{escape(self._place)}</code>: {overview.kept:,} of {overview.rows:,} documents kept</p>"
+            + _html_table(("corpus", "rows", "kept", "share"), corpora)
+            + _html_table(("phase", "tokens"), phases)
         )
 
     @property
@@ -228,7 +247,8 @@ class Run:
         except ValueError:
             return None
         kept, rows = (sum(corpus[name] for corpus in corpora) for name in ("kept", "rows"))
-        return _Overview(kept, rows, [(phase["name"], phase["tokens"]) for phase in phases])
+        by_corpus = [(corpus["corpus"], corpus["rows"], corpus["kept"]) for corpus in corpora]
+        return _Overview(kept, rows, by_corpus, [(phase["name"], phase["tokens"]) for phase in phases])
 
     def _listed(self, corpus: str) -> list[SourceFile]:
         from .pipeline.curate import planned_files
@@ -260,13 +280,55 @@ class Run:
         names = self._opened.manifest["artifacts"].below(f"{part}/")
         return pyarrow.dataset.dataset([os.fspath(self.paths.named(n)) for n in names], format="parquet")
 
-    def why(self, document: str) -> provenance.Why:
-        """Signals, failed rules, decision and blocks of a document, named `corpus/file#row` or by its id.
+    @cached_property
+    def _documents(self) -> DocumentTable:
+        return DocumentTable(self.paths, list(self._opened.files))
+
+    @property
+    def columns(self) -> pyarrow.Schema:
+        """The columns of the table of documents, which docs/artifacts.md explains."""
+        return self._documents.columns.schema
+
+    def documents(
+        self,
+        where: str = "",
+        columns: Sequence[str] = ("document", "subset", "language", "kept", "reason"),
+        most: int = 0,
+    ) -> pyarrow.Table:
+        """Documents by what was decided of them and by their signals, a row each, by file and row. The table is in memory:
+        `.to_pandas()` and polars take it.
+
+        Args:
+            where: what they have to meet, as SQL over `columns`: `"not kept and words > 900"`; empty: all documents.
+            columns: of the table of documents; see `Run.columns`.
+            most: rows at most; 0: all.
 
         Raises:
-            ValueError: the run has no such document.
+            ValueError: it is no condition, or a column is none.
         """
-        return provenance.why(self._opened, document)
+        if unknown := [name for name in columns if name not in self.columns.names]:
+            raise ValueError(f"a document has no column {', '.join(unknown)}; Run.columns lists them")
+        return sql.matching(self._documents, sql.Condition(where), list(columns), most)
+
+    def sql(self, query: str) -> pyarrow.Table:
+        """The answer to a query over the table `documents`, a row for each document: `"select corpus, count(*) from documents
+        where kept group by corpus"`. It can reach nothing else, no file either, and takes one thread and bounded memory.
+
+        Raises:
+            ValueError: it is not one SELECT, or names what is not there.
+        """
+        return sql.query(self._documents, query)
+
+    def why(self, document: str, text: bool = False) -> provenance.Why:
+        """Signals, failed rules, decision and blocks of a document, named `corpus/file#row` or by its id.
+
+        Args:
+            text: also read its text from the source, with what the edits changed in it.
+
+        Raises:
+            ValueError: the run has no such document, or its source no longer gives its text.
+        """
+        return provenance.why(self._opened, document, text)
 
     def trace(self, phase: str | int, block: int, length: int = 0, source: bool = False) -> list[provenance.Traced]:
         """The documents of a block with the bytes it was made of; see `pipeline.inspect.provenance.trace`."""

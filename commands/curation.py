@@ -222,6 +222,19 @@ def dump(
             autocompletion=phase_names,
         ),
     ] = "all",
+    dropped: Annotated[
+        bool,
+        typer.Option("--dropped", help="Write the documents that were dropped, with the reasons, not the kept ones."),
+    ] = False,
+    reason: Annotated[
+        str, typer.Option(metavar="RULE", help="Write the documents that were dropped for this reason.")
+    ] = "",
+    where: Annotated[
+        str,
+        typer.Option(
+            metavar="SQL", help="Write only documents that meet a condition, e.g. \"language = 'de' and words > 900\"."
+        ),
+    ] = "",
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
@@ -229,14 +242,14 @@ def dump(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Write the curated documents as Parquet files.
+    """Write the curated documents as Parquet files, or those that were dropped.
 
     Each row names the source file and row that its document comes from.
     """
     from ..api import session
     from ..pipeline.curate import planned_groups
     from ..pipeline.engine.engine import Engine
-    from ..pipeline.inspect.dump import STATE, dumped_phase
+    from ..pipeline.inspect.dump import STATE, Selected, dumped_phase
     from ..pipeline.inspect.dump import dump as dump_run
     from ..pipeline.run.artifacts import RunPaths, remove_partial
     from ..recipes.load import stored_settings
@@ -247,6 +260,7 @@ def dump(
     settings = stored_settings(paths.recipe, trust, data or [])
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
+    selected = Selected.of_run(paths, groups, dropped, reason, where)
     with (
         resumable(),
         held(out, DUMP) as lease,
@@ -255,7 +269,7 @@ def dump(
     ):
         remove_partial(out)
         engine = Engine(RunPaths(out, STATE, lease), executor, bars)
-        documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine)
+        documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine, selected)
     say(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
 
 

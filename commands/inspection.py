@@ -16,6 +16,14 @@ from .options import ASK_FOR, AsJson, HoldsPlace, Moves, RunFolder, Trust, warn_
 
 def stats(
     run: RunFolder,
+    section: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Print one section only: funnel, reasons, prepared, rules, overlap, dedupe, tokens, phases, pools, mixture, "
+            "languages, lengths, quality or rates.",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what became of every document and token, as tables.
@@ -25,8 +33,10 @@ def stats(
     from ..pipeline.engine.records import asked_of
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.stats.stored import read_stats
-    from .show.stats import print_tables
+    from .show.stats import SECTIONS, print_tables
 
+    if section not in ("", *SECTIONS):
+        raise ValueError(f"--section {section}: there is none of that name; the sections are {', '.join(SECTIONS)}")
     warn_unfinished(run)
     values = read_stats(run)
     if asked := asked_of(RunPaths(run)):
@@ -37,7 +47,7 @@ def stats(
         print(json.dumps(values, indent=1, sort_keys=True))
     else:
         with as_written(f"{shown(run)}/stats", ASK_FOR, ValueError):
-            print_tables(values)
+            print_tables(values, section)
 
 
 def report(
@@ -151,7 +161,12 @@ def filter_command(
 def why(
     run: RunFolder,
     document: Annotated[str, typer.Argument(metavar="DOC", help="The document as corpus/file#row, or its id.")],
+    text: Annotated[
+        bool, typer.Option("--text", help="Also print the document's text and what the edits changed in it.")
+    ] = False,
     as_json: AsJson = False,
+    trust: Trust = False,
+    data: Moves = None,
 ) -> None:
     """Show why a document was kept or dropped, and where it went.
 
@@ -160,7 +175,7 @@ def why(
     from ..api import open_run
     from .show.documents import print_why
 
-    found = open_run(run).why(document)
+    found = open_run(run, trust, data or []).why(document, text)
     if as_json:
         import json
         from dataclasses import asdict

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import fox1
@@ -164,3 +165,18 @@ def test_doctor_says_that_a_cluster_does_not_answer(monkeypatch: pytest.MonkeyPa
         and found.found == "cannot reach ray://nowhere:10001"
         and "check that the cluster" in found.remedy
     )
+
+
+def test_documents_and_queries_are_arrow_tables(run: Path) -> None:
+    opened = fox1.open_run(run)
+    kept = opened.documents("kept and quality > 0.5", columns=("document", "words", "corpus"))
+    assert kept.schema.names == ["document", "words", "corpus"] and kept.num_rows
+    counts = "select corpus, count(*) as n from documents where kept and quality > 0.5 group by corpus"
+    by_corpus = {row["corpus"]: row["n"] for row in opened.sql(counts).to_pylist()}
+    assert by_corpus == Counter(kept.column("corpus").to_pylist())
+    assert opened.documents(most=2).num_rows == 2 and "mean_word_length" in opened.columns.names
+    assert opened.why(kept.column("document")[0].as_py()).decision["kept"]
+    with pytest.raises(ValueError, match=r"a document has no column n_words; Run.columns lists them"):
+        opened.documents(columns=["n_words"])
+    with pytest.raises(ValueError, match="file system operations are disabled"):
+        opened.sql(f"select * from read_text('{run}/recipe.yaml')")

@@ -43,6 +43,15 @@ def print_why(found: Why) -> None:
         say("  not used in any phase: the budgets were filled without it")
     for name, value in _facts(found.signals):
         say(f"    {name:28} {value}")
+    for edit in found.edits:
+        now = f"replaced by {edit.now}" if edit.now else "cut"
+        say(
+            f"  edit: {edit.kind}, bytes {edit.start:,} to {edit.end:,} of the raw text {now}: {beginning(edit.was, 60)}"
+        )
+    if found.text is not None:
+        size = len(found.text.encode())
+        say(f"  text, {size:,} bytes:" if found.text else "  text: empty")
+        say(found.text, besides="\n\t")
 
 
 def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:

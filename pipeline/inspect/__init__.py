@@ -5,5 +5,7 @@ provenance.py   `fox1 why` and `fox1 trace`: a document's fate, and a block's so
 lookup.py       `fox1 find`: documents by URL, native id, content hash or text
 what_if.py      `fox1 filter --what-if`: what another threshold would change
 diff.py         `fox1 diff`: which documents have another outcome in another run
-dump.py         `fox1 dump`: the curated documents as Parquet
+documents.py    the documents as one table, with documented columns
+sql.py          conditions and queries over it, by DuckDB, which can reach nothing else
+dump.py         `fox1 dump`: the curated or dropped documents as Parquet
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,28 @@ class Placed:
     length: int
 
 
+@dataclass(frozen=True)
+class Edited:
+    """An edit of a document."""
+
+    kind: str
+    """One of `EDIT_KINDS`."""
+    start: int
+    """First byte of the raw text that is cut or replaced."""
+    end: int
+    was: str
+    """What stood there."""
+    now: str
+    """What stands there instead; empty: nothing."""
+
+    @classmethod
+    def of(cls, raw: bytes, edit: Mapping[str, Any]) -> Edited:
+        """An edit as `signals/` has it."""
+        start, end = edit["start"], edit["end"]
+        was = raw[start:end].decode(errors="replace")
+        return cls(EDIT_KINDS[edit["kind"] - 1], start, end, was, edit["replacement"])
+
+
 @dataclass
 class Why:
     """What became of a document."""
@@ -50,13 +73,20 @@ class Why:
     decision: dict[str, Any]
     duplicate_of: str
     blocks: list[Placed] = field(default_factory=list)
+    text: str | None = None
+    """The edited text; None: it was not asked for."""
+    edits: list[Edited] = field(default_factory=list)
+    """What was cut from the raw text, or replaced; only with the text."""
 
 
-def why(run: FinishedRun, name: str) -> Why:
+def why(run: FinishedRun, name: str, text: bool = False) -> Why:
     """Signals, failed rules, decision and blocks of a document.
 
+    Args:
+        text: also read its text from the source.
+
     Raises:
-        ValueError: there is no such document; it may be in the file's quarantine.
+        ValueError: there is no such document (it may be in the file's quarantine), or its source does not give its text.
     """
     doc_id = run.doc_id(name)
     file = run.file(doc_id)
@@ -73,6 +103,8 @@ def why(run: FinishedRun, name: str) -> Why:
     partner = int(decided.get("duplicate_of") or 0)
     facts = signals.to_pylist()[0]
     facts[content.COLUMN] = content.written(facts[content.COLUMN], content.algorithm_of(path))
+    edits = facts["edits"]
+    raw = run.text(doc_id) if text else None
     return Why(
         run.name(doc_id),
         doc_id,
@@ -81,6 +113,8 @@ def why(run: FinishedRun, name: str) -> Why:
         decided,
         run.name(partner) if partner else "",
         placed(run, doc_id),
+        apply_edits(raw, signals.column("edits"))[0].as_py() if raw is not None else None,
+        [Edited.of(raw[0].as_py().encode(), edit) for edit in edits] if raw is not None else [],
     )
 
 

@@ -29,7 +29,12 @@ REQUESTS = 8
 class Columns:
     """An open Parquet file, row group by row group, with the names of `pyarrow.parquet.ParquetFile`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: bool = True) -> None:
+        """
+        Args:
+            threads: columns are decoded at once, by the threads of Arrow. Not where one of these waits for the columns.
+        """
+        self._threads = threads
         self._ranges = _Ranges(path) if store.only_in_store(path) else None
         self._file = pq.ParquetFile(self._ranges or path)
 
@@ -49,16 +54,16 @@ class Columns:
         """Some columns (None: all) of a row group."""
         if self._ranges:
             self._ranges.fetch(_chunks(self.metadata.row_group(group), columns))
-        return self._file.read_row_group(group, columns=columns)
+        return self._file.read_row_group(group, columns=columns, use_threads=self._threads)
 
     def close(self) -> None:
         self._file.close()
 
 
 @contextmanager
-def open_columns(path: Path) -> Iterator[Columns]:
-    """Open a Parquet file of a run."""
-    file = Columns(path)
+def open_columns(path: Path, threads: bool = True) -> Iterator[Columns]:
+    """Open a Parquet file of a run; `threads` as `Columns` takes it."""
+    file = Columns(path, threads)
     try:
         yield file
     finally:

@@ -1,11 +1,11 @@
-"""The second read of the text: documents that the decisions keep, with their edits applied."""
+"""The second read of the text: documents that the decisions keep, or others of choice, with their edits applied."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -54,9 +54,24 @@ def listed_artifact(path: Path, paths: RunPaths, listed: Mapping[str, Any]) -> A
     return Artifact(str(path), **listed[name])
 
 
+class Choice(Protocol):
+    """Which documents are read, where it is not the kept ones."""
+
+    @property
+    def decisions(self) -> Sequence[str]:
+        """The columns of `decisions/` that say so, and that are returned along."""
+
+    @property
+    def signals(self) -> Sequence[str]:
+        """The columns of `signals/` that say so."""
+
+    def of(self, file: SourceFile, decisions: pa.Table, signals: pa.Table) -> pa.Array | pa.ChunkedArray:
+        """Whether each of some documents of a file is read, as booleans."""
+
+
 @dataclass(frozen=True)
 class Survivors:
-    """Kept documents of a batch of rows, in row order."""
+    """Kept or chosen documents of a batch of rows, in row order."""
 
     file: SourceFile
     text: pa.LargeStringArray
@@ -66,28 +81,33 @@ class Survivors:
     doc_ids: np.ndarray
     """uint64 [n]."""
     facts: pa.Table
-    """The requested columns of `signals/`."""
+    """The requested columns of `signals/`, and those of `decisions/` that a choice names."""
 
     subset: pa.StringArray
     """As scan stored it."""
 
 
-def read_survivors(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Survivors]:
+def read_survivors(
+    files: Sequence[DecidedFile], columns: Sequence[str] = (), choice: Choice | None = None
+) -> Iterator[Survivors]:
     """Kept documents of some files, batch by batch; batches without any are left out.
 
     Args:
         columns: columns of `signals/` to return along.
+        choice: which documents to read instead of the kept ones.
 
     Raises:
         ValueError: a source file does not hold the rows and texts that were scanned.
     """
-    for survivors in survivors_of_each(files, columns):
+    for survivors in survivors_of_each(files, columns, choice):
         yield from survivors
 
 
-def survivors_of_each(files: Sequence[DecidedFile], columns: Sequence[str] = ()) -> Iterator[Iterator[Survivors]]:
+def survivors_of_each(
+    files: Sequence[DecidedFile], columns: Sequence[str] = (), choice: Choice | None = None
+) -> Iterator[Iterator[Survivors]]:
     """The same file by file; each one's are to be taken before the next one is."""
-    kept = [_Kept(f, columns) for f in files]
+    kept = [_Kept(f, columns, choice) for f in files]
     read = read_each([f.source for f in files], [k.numbers for k in kept])
     for decided, known, (_, batches) in zip(files, kept, read, strict=True):
         yield _survivors(decided, known, batches)
@@ -100,26 +120,32 @@ KEPT_ROWS = 16_384
 class _Kept:
     """What scan and dedupe say of the kept rows of a file, read as far as the file itself is."""
 
-    def __init__(self, decided: DecidedFile, columns: Sequence[str]) -> None:
+    def __init__(self, decided: DecidedFile, columns: Sequence[str], choice: Choice | None) -> None:
         """
         Args:
             columns: of `signals/`, besides those that every reader needs.
+            choice: None: the kept rows.
         """
-        self._decided = decided
-        self.columns = ["edits", "subset", TEXT_HASH, *columns]
+        self._decided, self._choice = decided, choice
+        self._said = [name for name in choice.decisions if name not in ("row", "doc_id")] if choice else []
+        self._columns = ["edits", "subset", TEXT_HASH, *columns]
+        self.facts = [*columns, *self._said]
+        """The columns that are returned along."""
         self._held: list[pa.Table] = []
         self.numbers = self._read()
         """Numbers of the kept rows, int64, some at a time: what is read of the file."""
 
     def _read(self) -> Iterator[np.ndarray]:
+        looked_at = [*self._columns, *(self._choice.signals if self._choice else ())]
         with open_columns(self._decided.decisions.file) as stored, open_columns(self._decided.signals.file) as scan:
-            decisions, facts = RowCursor(stored, ["row", "doc_id", "kept"]), RowCursor(scan, self.columns)
+            decisions = RowCursor(stored, ["row", "doc_id", *(self._said if self._choice else ["kept"])])
+            facts = RowCursor(scan, list(dict.fromkeys(looked_at)))
             for _ in range(0, stored.metadata.num_rows, KEPT_ROWS):
                 decided, fact = decisions.take(KEPT_ROWS), facts.take(KEPT_ROWS)
-                kept = decided.column("kept")
-                decided = decided.drop_columns(["kept"]).filter(kept)
-                fact = fact.filter(kept)
-                for name in self.columns:
+                kept = self._choice.of(self._decided.source, decided, fact) if self._choice else decided.column("kept")
+                decided = decided.select(["row", "doc_id", *self._said]).filter(kept)
+                fact = fact.select(self._columns).filter(kept)
+                for name in self._columns:
                     decided = decided.append_column(fact.schema.field(name), fact.column(name))
                 self._held.append(decided)
                 yield decided.column("row").to_numpy()
@@ -153,7 +179,7 @@ def _survivors(decided_file: DecidedFile, known: _Kept, batches: Iterator[pa.Rec
             apply_edits(rows.column("text"), fact.column("edits").combine_chunks()),
             rows,
             fact.column("doc_id").combine_chunks().to_numpy(),
-            fact.select(known.columns[3:]),
+            fact.select(known.facts),
             fact.column("subset").combine_chunks(),
         )
     check_unchanged(file)
