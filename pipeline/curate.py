@@ -45,6 +45,7 @@ from .signals.scan import ScanSettings
 from .signals.stage import scan
 from .sources.listing import SourceSettings, list_sources, sample_files, with_sizes
 from .stats.asked import hash_of_settings
+from .stats.concerns import concerns
 from .stats.ledger import CorpusFunnel, check_bad_rows, decided_funnels, judge_groups, scan_funnels
 from .stats.stage import Finished, report
 from .text.survivors import DecidedFile
@@ -130,6 +131,8 @@ class Summary:
     """Wall seconds of every stage."""
     notes: list[str] = field(default_factory=list)
     """What the recipe asked for and the data could not give."""
+    concerns: list[str] = field(default_factory=list)
+    """What is unlikely to be meant, once all stages are done."""
 
 
 def curate(
@@ -277,7 +280,8 @@ def _run_stages(
     yield "mix", files
 
     run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels)
-    report(engine, run, s.identity(), [p.name for p in s.mix.phases])
+    reported = report(engine, run, s.identity(), [p.name for p in s.mix.phases])
+    summary.concerns = concerns(reported.values)
     yield "stats", files
 
 

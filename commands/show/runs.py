@@ -47,6 +47,8 @@ def print_summary(summary: Summary, run: Path, origin: str = "") -> None:
         if phase["given_away"]:
             names = ", ".join(phase["given_away"])
             console.print(f"  no documents for {names}: the other pools got the share")
+    for concern in summary.concerns:
+        console.print(f"warning: {concern}", style="yellow", soft_wrap=True)
     reused = sum(r for r, _ in summary.reused.values())
     total = sum(t for _, t in summary.reused.values())
     taken = f", {summary.taken:,} of them taken from {origin}" if origin else ""

@@ -2,6 +2,7 @@
 
 stage.py              stats/*.json from the stages' counts
 outcomes.py           what became of documents, under the names that every view gives it
+concerns.py           what whoever answers for a run would ask about
 ledger.py             the check that the counts balance
 benchmark_items.py    which benchmark items stand in which documents
 examples.py           a few documents of every reason
