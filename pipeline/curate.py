@@ -159,6 +159,7 @@ def curate(
             sources = sample_files(sources, settings.limit, settings.seed)
         known = _known_sizes(engine.origin.paths) if engine.origin else {}
         sources = with_sizes(sources, known | _known_sizes(paths))
+        engine.progress.run_begins(sum(f.text for f in sources), engine.executor.cores)
         if paths.recipe in further:
             # Before any stage: `fox1 filter --what-if` asks what a run was made with. training.json comes with the phases.
             with publish(paths.recipe) as out:

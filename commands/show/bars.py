@@ -1,4 +1,4 @@
-"""What a person sees while stages run: a bar per stage with its rate and the time left, or lines in a log."""
+"""What a person sees while stages run: a bar for the whole run and one per step, with the time left, or lines in a log."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
 
+from ...pipeline.run.artifacts import STAGES
 from ...storage.wording import counted, printable
 from .terminal import TextConsole
 
 LOG_SECONDS = 30.0
 """Between two lines about a stage where no bar can be drawn, as in the log of a job."""
+
+
+SHARES = dict(zip(STAGES, (0.08, 0.42, 0.02, 0.14, 0.16, 0.12, 0.06), strict=True))
+"""Of a run's time, by stage, as benchmarks/bench_local.py measures it on two cores: how far a run is, before it is over."""
+CORE_BYTES = 5_200_000
+"""Bytes of text that a core takes through all stages in a second, by the same measurement."""
+BEGIN_SECONDS = 5.0
+"""What a run takes besides, however small it is."""
+WHOLE = "whole run"
+
+
+class _Left(ProgressColumn):
+    """The time until a bar's expected end, which counts down between two tasks."""
+
+    def render(self, task: Task) -> Text:
+        ends = task.fields.get("ends")
+        return Text("" if ends is None else f"{_clock(ends - time.monotonic())} left", style="cyan")
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, int(seconds))))
 
 
 @dataclass
@@ -51,16 +74,55 @@ class StageBars:
         columns = (
             TextColumn("{task.description:28}", markup=False),
             BarColumn(),
+            TextColumn("{task.fields[count]:>16}", markup=False),
             TextColumn("{task.fields[rate]:>12}", markup=False),
-            TimeRemainingColumn(),
+            _Left(),
         )
         self._bars = Progress(*columns, console=self._console, transient=True) if self._console.is_terminal else None
         self._stages: dict[str, _Stage] = {}
+        self._whole: TaskID | None = None
+        self._began = time.monotonic()
+        self._expected = 0.0
+        """Seconds that the run was expected to take when it began; 0: nothing is known."""
+        self._weights: dict[str, list[int]] = {}
+        """Stage -> (weight that is done, weight of its steps so far)."""
+        self._share = 0.0
+        """Of the run that is done, which never falls."""
 
     def __enter__(self) -> StageBars:
         if self._bars:
             self._bars.start()
+            self._whole = self._bars.add_task("starting", total=None, rate="", count="")
         return self
+
+    def run_begins(self, text: int, cores: int) -> None:
+        self._expected = BEGIN_SECONDS + text / (CORE_BYTES * max(cores, 1))
+        if self._bars and self._whole is not None:
+            self._bars.update(self._whole, description=WHOLE, total=1.0)
+            self._show_whole()
+        elif not self._bars and self._expected > LOG_SECONDS:
+            about = f"{text / 1e6:,.0f} MB of text on {counted(cores, 'core')}"
+            self._console.print(f"{about}: about {_clock(self._expected)} for the whole run", highlight=False)
+
+    def _left(self) -> float:
+        """Seconds until the run ends: at first by its size, then more and more by what it has taken so far."""
+        took = time.monotonic() - self._began
+        total = self._expected * (1 - self._share) + (took / self._share if self._share else 0.0) * self._share
+        return total * (1 - self._share)
+
+    def _show_whole(self) -> None:
+        if self._bars and self._whole is not None and self._expected:
+            self._bars.update(self._whole, completed=self._share, ends=time.monotonic() + self._left())
+
+    def _weigh(self, part: str, done: int, weight: int) -> None:
+        """Note that so much more of a stage is done, and known to be there."""
+        own = self._weights.setdefault(part, [0, 0])
+        own[0] += done
+        own[1] += weight
+        if part in SHARES:
+            before = sum(share for stage, share in SHARES.items() if STAGES.index(stage) < STAGES.index(part))
+            self._share = max(self._share, min(0.999, before + SHARES[part] * own[0] / max(own[1], 1)))
+        self._show_whole()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -75,7 +137,17 @@ class StageBars:
         stage = self._stages.setdefault(part, _Stage(time.monotonic()))
         stage.ran += tasks
         stage.reused += reused
-        bar = self._bars.add_task(printable(name), total=max(weight, 1), rate="") if self._bars else None
+        if self._bars and self._whole is not None and not self._expected:
+            # Steps of a command that is no run: each has a bar, and there is no other.
+            self._bars.remove_task(self._whole)
+            self._whole = None
+        count = f"0 of {tasks:,}"
+        bar = (
+            self._bars.add_task(printable(name), total=max(weight, 1), rate="", count=count, visible=tasks > 0)
+            if self._bars
+            else None
+        )
+        self._weigh(part, 0, max(weight, 1) if tasks else 0)
         stage.steps[name] = _Step(tasks, max(weight, 1), bar, time.monotonic())
 
     def task_done(self, name: str, weight: int) -> None:
@@ -86,12 +158,16 @@ class StageBars:
         now = time.monotonic()
         seconds = max(now - step.began, 1e-3)
         rate = f"{step.done / seconds / 1e6:.1f} MB/s" if step.done > 1 << 16 else ""
+        self._weigh(name.split(".")[0], weight, 0)
+        left = seconds * (step.weight - step.done) / max(step.done, 1)
         if self._bars and step.bar is not None:
-            self._bars.update(step.bar, advance=weight, rate=rate)
+            count = f"{step.tasks_done:,} of {step.tasks:,}"
+            self._bars.update(step.bar, advance=weight, rate=rate, count=count, ends=now + left)
         elif not self._bars and now - step.last_line > LOG_SECONDS and step.tasks_done < step.tasks:
             step.last_line = now
-            left = seconds * (step.weight - step.done) / max(step.done, 1)
-            parts = [f"{step.tasks_done:,} of {step.tasks:,} tasks", rate, f"{timedelta(seconds=int(left))} left"]
+            parts = [f"{step.tasks_done:,} of {step.tasks:,} tasks", rate, f"{_clock(left)} left"]
+            if self._expected:
+                parts.append(f"about {_clock(self._left())} for the whole run")
             self._console.print(f"{name}: {', '.join(part for part in parts if part)}")
 
     def stage_done(self, name: str, seconds: float) -> None:

@@ -72,6 +72,9 @@ class Step:
 class Progress(Protocol):
     """What a front end is told; the pipeline itself prints nothing."""
 
+    def run_begins(self, text: int, cores: int) -> None:
+        """The sources are listed: about so many bytes of text, for tasks of which so many run at once."""
+
     def stage(self, name: str, tasks: int, weight: int, reused: int) -> None: ...
 
     def task_done(self, name: str, weight: int) -> None: ...
@@ -84,6 +87,8 @@ class Progress(Protocol):
 
 class Silent:
     """A `Progress` that says nothing."""
+
+    def run_begins(self, text: int, cores: int) -> None: ...
 
     def stage(self, name: str, tasks: int, weight: int, reused: int) -> None: ...
 
