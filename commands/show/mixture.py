@@ -46,9 +46,9 @@ def mixture_tables(values: dict[str, Any]) -> dict[str, list[TextTable]]:
 def _funnel(values: dict[str, Any]) -> TextTable:
     """From rows to trained tokens: what is indented adds up to the line above it."""
     corpora, mixture = values["funnel"]["corpora"], values["mixture"]
-    found = kept_documents(corpora, mixture)
+    found = kept_documents(corpora, mixture, values["tokens"]["tokens"])
     dropped = [outcomes(c) for c in corpora]
-    table = new_table("Funnel to trained tokens, BOS and EOS included", "", "documents", "tokens")
+    table = new_table("Funnel to trained tokens", "", "documents", "tokens")
     table.add_row("rows", f"{sum(c['rows'] for c in corpora):,}", "")
     for name in ORDER[:-1]:
         if n := sum(sums.get(name, 0) for sums in dropped):
@@ -58,7 +58,7 @@ def _funnel(values: dict[str, Any]) -> TextTable:
     table.add_row("    not used in any phase", f"{found.unused:,}", f"{found.unused_tokens:,}")
     table.add_row("    used in phases, each once and whole", f"{found.used:,}", f"{found.used_tokens:,}")
     trained = sum(p["tokens"] for p in mixture["phases"])
-    table.add_row("trained", f"{found.used + found.again:,}", f"{trained:,}")
+    table.add_row("trained, BOS and EOS included", f"{found.used + found.again:,}", f"{trained:,}")
     for p in mixture["phases"]:
         table.add_row(f"  {p['name']}", f"{found.phases[p['name']]:,}", f"{p['tokens']:,}")
     if found.again:

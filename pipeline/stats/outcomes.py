@@ -39,7 +39,7 @@ def outcomes(corpus: Mapping[str, Any]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class KeptDocuments:
-    """Where the kept documents of a run went, with their tokens, BOS and EOS included."""
+    """Where the kept documents of a run went, with their tokens, BOS and EOS not included."""
 
     kept: int
     tokens: int
@@ -66,21 +66,25 @@ class KeptDocuments:
         return sum(self.phases.values()) - self.used
 
 
-def kept_documents(corpora: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> KeptDocuments:
+def kept_documents(corpora: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any], tokens: int) -> KeptDocuments:
     """Where the kept documents went.
 
     Args:
         corpora: of `stats/funnel.json`.
-        mixture: `stats/mixture.json`.
+        mixture: `stats/mixture.json`, whose tokens have BOS and EOS among them.
+        tokens: of all kept documents, without these.
     """
     held, unused = mixture["held_out"], mixture["unused"]
-    training = sum(tokens for classes in mixture["survivors"]["lengths"].values() for _, tokens in classes.values())
+    kept, left = sum(c["kept"] for c in corpora), sum(c["documents"] for c in unused)
+    training = sum(n for classes in mixture["survivors"]["lengths"].values() for _, n in classes.values())
+    # Of every document as many: both, one of them or none.
+    special = (training + held["tokens"] - tokens) // max(kept, 1)
     return KeptDocuments(
-        sum(c["kept"] for c in corpora),
-        training + held["tokens"],
+        kept,
+        tokens,
         held["documents"],
-        held["tokens"],
-        sum(c["documents"] for c in unused),
-        sum(c["tokens"] for c in unused),
+        held["tokens"] - special * held["documents"],
+        left,
+        sum(c["tokens"] for c in unused) - special * left,
         {p["name"]: sum(documents_by_class(p["lengths"]).values()) for p in mixture["phases"]},
     )

@@ -106,7 +106,7 @@ def _facts_of(name: str, stats: dict[str, Any], recipe: str, times: Sequence[dic
     rules = [(r, n, failed.get(r, n), alone.get(r, 0)) for r, n in dropped.items() if r not in NAMES]
     domains = {c["domain"] for p in phases for c in p["cells"]} | {c["domain"] for c in stats["mixture"]["unused"]}
     raw_bytes = sum(c["bytes"] for c in corpora)
-    found = kept_documents(corpora, stats["mixture"])
+    found = kept_documents(corpora, stats["mixture"], stats["tokens"]["tokens"])
     return RunFacts(
         name=name,
         recipe=recipe,

@@ -66,9 +66,11 @@ def test_the_funnel_to_trained_tokens_closes(run: Path, stats: dict[str, Any]) -
     parts = ("held out for validation", "not used in any phase", "used in phases, each once and whole")
     assert [sum(shown[p][i] for p in parts) for i in (0, 1)] == shown["kept"]
     phases = [p["name"] for p in stats["mixture"]["phases"]]
-    assert [sum(shown[p][i] for p in phases) for i in (0, 1)] == shown["trained"]
-    # BOS and EOS of every kept document are among its tokens.
-    assert shown["kept"][1] == stats["tokens"]["tokens"] + 2 * shown["kept"][0]
+    assert [sum(shown[p][i] for p in phases) for i in (0, 1)] == shown["trained, BOS and EOS included"]
+    assert shown["kept"][1] == stats["tokens"]["tokens"]
+    every = sum(n for c in stats["mixture"]["survivors"]["lengths"].values() for _, n in c.values())
+    training = shown["kept"][0] - shown["held out for validation"][0]
+    assert every - 2 * training == shown["kept"][1] - shown["held out for validation"][1]
     # By the index of blocks, which says of each document where it is used.
     import pyarrow.parquet as pq
 
@@ -84,5 +86,6 @@ def test_documents_that_several_phases_use_are_counted_once_and_told() -> None:
         "survivors": {"lengths": {"web": {"3": [9, 90], "4": [2, 40]}}},
         "phases": [phase, {**phase, "name": "two"}],
     }
-    found = kept_documents([{"kept": 13}], mixture)
-    assert (found.used, found.again, found.used_tokens) == (8, 4, 100) and found.phases == {"one": 6, "two": 6}
+    found = kept_documents([{"kept": 13}], mixture, 114)
+    # Two of a document's tokens are BOS and EOS.
+    assert (found.used, found.again, found.used_tokens) == (8, 4, 84) and found.phases == {"one": 6, "two": 6}
