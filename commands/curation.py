@@ -242,7 +242,7 @@ def dump(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Write the curated documents as Parquet files, or those that were dropped.
+    """Write curated or dropped documents as Parquet files.
 
     Each row names the source file and row that its document comes from.
     """
