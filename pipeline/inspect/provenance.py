@@ -44,7 +44,7 @@ class Edited:
     """An edit of a document."""
 
     kind: str
-    """One of `EDIT_KINDS`."""
+    """As `kind_name` names it."""
     start: int
     """First byte of the raw text that is cut or replaced."""
     end: int
@@ -58,7 +58,7 @@ class Edited:
         """An edit as `signals/` has it."""
         start, end = edit["start"], edit["end"]
         was = raw[start:end].decode(errors="replace")
-        return cls(EDIT_KINDS[edit["kind"] - 1], start, end, was, edit["replacement"])
+        return cls(kind_name(edit["kind"]), start, end, was, edit["replacement"])
 
 
 @dataclass
