@@ -170,7 +170,7 @@ def dump(
             continue
         files = [DecidedFile.of_run(f, run, listed) for f in g.files]
         path = engine.paths.root / f"{g.name}.parquet"
-        tasks.append(Task(g.name, dump_group, (files, index, names, number, template, selected, path), max(g.text, 1)))
+        tasks.append(Task(g.name, dump_group, (files, index, names, number, template, path, selected), max(g.text, 1)))
     dumped = engine.run("dump", VERSION, tasks)
     _remove_others(engine, {task.name for task in tasks})
     return sum(d.documents for d in dumped), sum(d.file.bytes for d in dumped if d.file)
@@ -227,8 +227,8 @@ def dump_group(
     names: Sequence[str],
     phase: int,
     template: Template,
-    selected: Selected,
     path: Path,
+    selected: Selected = ALL_KEPT,
 ) -> DumpedGroup:
     """The selected documents of a group, in file and row order."""
     documents, parts = 0, tuple(index)
