@@ -15,7 +15,7 @@ def main() -> None:
     import numpy as np
     from datatrove.data import Document
 
-    from .kernels.words_of_urls import UrlWords, listed_hashes, url_words
+    from .kernels.words_of_urls import UrlWords, hash_of, listed_hashes, url_words
     from .pipeline import filters
     from .pipeline.dedup import MinhashDedupDecide, MinhashDedupSignature
     from .pipeline.formatters import PIIFormatter
@@ -28,6 +28,7 @@ def main() -> None:
     list(filters.LanguageFilter().run(Document(text, str(k)) for k, text in enumerate(texts)))
     PIIFormatter().format_batch(texts)
     listed_hashes(np.frombuffer(b"a.org\n", np.uint8))
+    hash_of("a.org")
     url_words(["http://a.org/b"], UrlWords.of(["b"], ["c"], ["d"]))
     with TemporaryDirectory() as folder:
         MinhashDedupSignature(folder).run(Document(text, str(k)) for k, text in enumerate([*texts, *texts]))
