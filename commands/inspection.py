@@ -123,7 +123,7 @@ def filter_command(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Show what other filter thresholds, or other lists of documents to exclude, would change.
+    """Show what other thresholds or exclude lists would change.
 
     The stored signals are filtered again and examples are shown; nothing is written.
     """

@@ -54,10 +54,12 @@ def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
 
     say_which(recipe)
     found = resolve(recipe, overrides or [])
-    print(yaml.safe_dump(found.mapping, sort_keys=False, allow_unicode=True, width=120))
-    print("# Thresholds that count, by section of the documents:")
+    for line in yaml.safe_dump(found.mapping, sort_keys=False, allow_unicode=True, width=120).splitlines():
+        say(line)
+    say("")
+    say("# Thresholds that count, by section of the documents:")
     for line in listing(found.recipe):
-        print(f"#   {line}")
+        say(f"#   {line}")
 
 
 def recipe_schema() -> None:

@@ -24,7 +24,7 @@ from fox1.pipeline.filter.judge import FilteredGroup, FilteredGroups, Verdict
 from fox1.pipeline.filter.rules import RuleCounts, RulesFile
 from fox1.pipeline.mix.blocks import PartitionDocuments
 from fox1.pipeline.prepare.contamination import PreparedContamination
-from fox1.pipeline.prepare.quality import PreparedQuality
+from fox1.pipeline.prepare.quality import PreparedQuality, SampledSubset
 from fox1.pipeline.prepare.tokenizer import PreparedTokenizer
 from fox1.pipeline.prepare.urls import PreparedUrls
 from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, FileSet, RunPaths, publish
@@ -189,6 +189,10 @@ class Results:
         sizes = artifact(self.paths.prepare("piece_bytes.npy"), 1 << 19)
         converted = artifact(self.paths.prepare("encoder.json"), 20 << 20)
         return PreparedTokenizer(out.artifact, sizes, converted, 0, 0, 0, 256_000, 0, 1, 2)
+
+    def sample_subset(self, planned: Planned, work: Work, *_: Any) -> SampledSubset:
+        work.seconds = PREPARE_SECONDS / 4
+        return SampledSubset("web", True, artifact(planned.task.args[-1], 1 << 20))
 
     def prepare_quality(self, planned: Planned, work: Work, *_: Any) -> PreparedQuality:
         work.seconds = PREPARE_SECONDS

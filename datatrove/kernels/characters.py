@@ -28,7 +28,9 @@ def classes() -> np.ndarray:
         (unicode.DIGIT, DECIMAL),
     ):
         table[: len(known)][(known & theirs) != 0] |= ours
-    for cp in range(len(known), SIZE):
+    # Fillers are letters to Python, and nothing to fox1.
+    ignorable = np.flatnonzero(known & unicode.INVISIBLE)
+    for cp in (*ignorable.tolist(), *range(len(known), SIZE)):
         if chr(cp).isalpha():
             table[cp] |= LETTER
     table[[ord(char) for char in PUNCTUATION_SET]] |= PUNCTUATION

