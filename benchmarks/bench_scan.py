@@ -121,7 +121,12 @@ def prepared_for(settings: Any, paths: RunPaths) -> scan.Models:
     index = None
     if settings.contamination.benchmarks:
         made = prepare_contamination(settings.contamination, (), paths)
-        index = contamination.read_index(made.index.file, made.passages.file, made.pairs.file)
+        read: Callable[..., Any] = contamination.read_index
+        # Earlier trees have no passages.
+        if hasattr(made, "passages"):
+            index = read(made.index.file, made.passages.file, made.pairs.file)
+        else:
+            index = read(made.index.file, made.pairs.file, settings.contamination.ngram)
     return scan.Models(quality.QualityModels(("web",), weights), index, nothing.urls)
 
 

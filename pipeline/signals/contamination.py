@@ -22,7 +22,7 @@ from numba import njit
 from ...tokenize.spans import text_buffers
 from ..run.numbers import distinct_numbers
 from .hashing import mix64
-from .numerals import next_word, numeral_tables
+from .numerals import NUMERAL, is_joint, is_number_word, next_word, numeral_tables
 from .segment import MAX_WORDS, Segments, segment
 
 INDEX_SCHEMA = pa.schema(
@@ -425,10 +425,19 @@ def _match(
         begin = w  # word with which they begin
         previous = np.uint64(0)
         while w < last:
-            at = w
-            word, _, w = next_word(
-                text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
-            )
+            at, word = w, word_hash[w]
+            # `next_word` only where it can make a difference: a call for each word would cost more than all else here.
+            i, end = word_start[w], word_end[w]
+            w += 1
+            if leads[text[i]] or is_number_word(number_words, shift, word):
+                while i < end and 48 <= text[i] <= 57:
+                    i += 1
+                if i == end and not (w < last and word_start[w] == end + 1 and is_joint(text[end])):
+                    word = NUMERAL
+                else:
+                    word, _, w = next_word(
+                        text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, at, last
+                    )
             known = _in_bitmap(pairs, previous, word)
             run = (run + 1) * known
             begin = at + (begin - at) * known
@@ -491,9 +500,11 @@ def _match_run(
     k = numbers = np.int64(0)
     previous = np.uint64(0)
     while w < last:
-        word, number, after = next_word(
-            text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
-        )
+        word, number, after = word_hash[w], False, w + 1
+        if leads[text[word_start[w]]] or is_number_word(number_words, shift, word):
+            word, number, after = next_word(
+                text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
+            )
         if k and not _in_bitmap(pairs, previous, word):
             break
         at = k & (_RING - 1)

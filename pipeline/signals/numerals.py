@@ -47,7 +47,8 @@ def numeral_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, in
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _is_number_word(words: np.ndarray, shift: int, key: np.uint64) -> bool:
+def is_number_word(words: np.ndarray, shift: int, key: np.uint64) -> bool:
+    """Whether a hash is that of a number word, by two of the `numeral_tables`."""
     return words[(key >> np.uint64(shift)) & np.uint64(_SLOTS - 1)] == key
 
 
@@ -78,6 +79,12 @@ def _without_digits(text: np.ndarray, start: int, end: int, classes: np.ndarray,
 
 
 @njit(cache=True, nogil=True, inline="always")
+def is_joint(byte: np.uint8) -> bool:
+    """Whether a sign may join two words to one number: a comma, a hyphen or a point."""
+    return _COMMA <= byte <= _POINT
+
+
+@njit(cache=True, nogil=True)
 def next_word(
     text: np.ndarray,
     word_hash: np.ndarray,
@@ -96,12 +103,12 @@ def next_word(
     """
     key, number, after = word_hash[w], False, w + 1
     start, end = word_start[w], word_end[w]
-    if leads[text[start]] or _is_number_word(words, shift, key):
-        # Nearly all are plain digits, or a word, and nothing that continues them: here, since a call costs more than they do.
+    if leads[text[start]] or is_number_word(words, shift, key):
+        # Nearly all are plain digits, or a word, and nothing that continues them.
         plain = text[start] < 0x80
         while plain and start < end and 48 <= text[start] <= 57:
             start += 1
-        joined = after < last and word_start[after] == end + 1 and text[end] >= _COMMA and text[end] <= _POINT
+        joined = after < last and word_start[after] == end + 1 and is_joint(text[end])
         if plain and not joined and (start == end or start == word_start[w]):
             key, number = NUMERAL, True
         else:
@@ -140,13 +147,13 @@ def _number(
                 and _begins_with_digit(text, word_start[w], classes, leads)
             ):
                 return key, True, w
-    if _is_number_word(words, shift, key):
+    if is_number_word(words, shift, key):
         w += 1
         while (
             w < last
             and word_start[w] == word_end[w - 1] + 1
             and text[word_end[w - 1]] == _HYPHEN
-            and _is_number_word(words, shift, word_hash[w])
+            and is_number_word(words, shift, word_hash[w])
         ):
             w += 1
         return NUMERAL, True, w
