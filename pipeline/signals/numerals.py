@@ -81,7 +81,7 @@ def _without_digits(text: np.ndarray, start: int, end: int, classes: np.ndarray,
 @njit(cache=True, nogil=True, inline="always")
 def is_joint(byte: np.uint8) -> bool:
     """Whether a sign may join two words to one number: a comma, a hyphen or a point."""
-    return _COMMA <= byte <= _POINT
+    return bool(_COMMA <= byte <= _POINT)
 
 
 @njit(cache=True, nogil=True)
