@@ -128,7 +128,7 @@ def test_reports_and_checkpoints_come_by_time_as_well(
     assert [c.name for c in checkpoints(tmp_path / "none")] == ["step-00000004"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranks_go_by_one_clock(small: Path, tmp_path: Path) -> None:
     """Rank 1 finds nothing due, and rank 0 everything; both get all settings of the call."""
     import sys

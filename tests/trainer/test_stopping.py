@@ -152,7 +152,7 @@ def test_a_second_ctrl_c_ends_it_at_once(small: Path, tmp_path: Path) -> None:
     process.stderr.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_ctrl_c_ends_several_processes_at_once(small: Path, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     ranks = [sys.executable, str(tmp_path / "slow.py"), str(small), str(tmp_path / "ckpt"), "--phases=1"]
@@ -174,7 +174,7 @@ def test_a_second_ctrl_c_ends_several_processes_at_once(small: Path, tmp_path: P
     assert not checkpoints(tmp_path / "ckpt")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranks_that_see_a_signal_at_different_times_stop_at_the_same_micro_batch(small: Path, tmp_path: Path) -> None:
     """One rank alone sees it, in the middle of a step; then the other, in the next call."""
     script, out = tmp_path / "one.py", tmp_path / "ckpt"
