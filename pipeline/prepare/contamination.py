@@ -19,16 +19,8 @@ import pyarrow.parquet as pq
 
 from ...storage.fields import Bounds, Keyed, Share
 from ..run.artifacts import Artifact, RunPaths, publish
-from ..signals.contamination import (
-    MAX_NGRAM,
-    ContaminationIndex,
-    index_table,
-    make_index,
-    no_pairs,
-    passage_table,
-    text_grams,
-    words_of,
-)
+from ..signals.contamination import ContaminationIndex, index_table, make_index, passage_table
+from ..signals.item_grams import MAX_NGRAM, no_pairs, text_grams, words_of
 from ..sources.listing import NamedFile
 from .benchmarks import BenchmarkSettings, Item, read_items
 

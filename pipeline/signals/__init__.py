@@ -10,7 +10,7 @@ minhash.py, hashing.py, nfc.py           band signature, sketch; the form in whi
 blake3.py, collapse.py, content.py       hashes of texts and of their contents; how a content hash is written
 pii.py, matchers.py, emails.py, cards.py personal data and secrets; domain_names.py: the top-level domains
 marked.py                                words that signals look for
-contamination.py, numerals.py            benchmark n-grams, in which all numbers are one word
+contamination.py, item_grams.py, numerals.py    benchmark n-grams, in which all numbers are one word
 urls.py, url_entries.py, url_parts.py    block lists, what an entry may be; the host and the normal form of a URL
 counts.py, ratios.py                     which counts are stored; the ratios that filters form from them
 plugins.py, plugin_files.py              filters of other makers, one Python call per document; those named by file

@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from ...tokenize.spans import text_buffers
 from ..run.numbers import distinct_numbers
 from .hashing import mix64
+from .item_grams import MAX_NGRAM, STEP, least_words, pair_bit
 from .numerals import NUMERAL, is_joint, is_number_word, next_word, numeral_tables
-from .segment import MAX_WORDS, Segments, segment
+from .segment import Segments
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -62,70 +62,10 @@ class ContaminationIndex:
     """int32 [slots]: open-addressing table of indices into `grams`, -1 where empty."""
 
 
-PAIR_BITS = 1 << 22
 MAX_PASSAGES = 64
 """Most passages that a gram names, the first of those that share it: else documents that repeat what thousands of items have
 in common would each be listed with all of these."""
-MAX_NGRAM = 32
 _RING = 2 * MAX_NGRAM
-
-
-@dataclass(frozen=True)
-class Words:
-    """The words of some texts, with numbers as one."""
-
-    offsets: np.ndarray
-    """int64 [texts + 1]."""
-    hashes: np.ndarray
-    """uint64 [words]."""
-    numbers: np.ndarray
-    """int64 [words + 1]: numbers before each."""
-
-    @property
-    def counts(self) -> np.ndarray:
-        """int64 [texts]: words of each."""
-        return np.diff(self.offsets)
-
-
-@dataclass(frozen=True)
-class Grams:
-    """The n-grams of some texts."""
-
-    hashes: np.ndarray
-    """uint64 [grams]."""
-    text: np.ndarray
-    """int64 [grams]: index into `texts` of each."""
-
-
-def words_of(texts: Sequence[str]) -> Words:
-    """The words of texts."""
-    s = segment(*text_buffers(pa.array(texts, pa.large_string())))
-    return Words(*_words(s.text, s.word_offsets, s.word_hash, s.word_start, s.word_end, *numeral_tables()))
-
-
-def text_grams(
-    words: Words,
-    texts: np.ndarray,
-    ngram: int,
-    pairs: np.ndarray,
-    first: np.ndarray | int = 0,
-    end: np.ndarray | int = MAX_WORDS,
-) -> Grams:
-    """N-grams of some texts, but for those of numbers and hardly a word.
-
-    Args:
-        texts: int64 [texts]: indices into those of `words`.
-        pairs: the bitmap of `ContaminationIndex`; the pairs of these n-grams are added to it.
-        first, end: int64 [texts]: the n-grams of a text that are wanted, by the index of their first word in it.
-    """
-    starts, sizes = words.offsets[texts], words.counts[texts]
-    last = np.minimum(end, sizes - ngram + 1)
-    return Grams(*_grams(words.hashes, words.numbers, ngram, starts + np.maximum(first, 0), starts + last, pairs))
-
-
-def no_pairs() -> np.ndarray:
-    """An empty bitmap of pairs."""
-    return np.zeros(PAIR_BITS // 64, np.uint64)
 
 
 def make_index(
@@ -296,86 +236,6 @@ def _unpack(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pairs >> 32, pairs & 0xFFFFFFFF
 
 
-_STEP = np.uint64(0xD6E8FEB86659FD93)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _pair_bit(a: np.uint64, b: np.uint64) -> np.uint64:
-    return (a * np.uint64(0x9E3779B97F4A7C15) + b * _STEP) >> np.uint64(42)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _least_words(n: int) -> int:
-    """Different words, numbers apart, of an n-gram that says something: formulas and tables repeat a few between numbers."""
-    return n // 3
-
-
-@njit(cache=True, nogil=True)
-def _says_something(hashes: np.ndarray, numbers: np.ndarray, w: int, n: int) -> bool:
-    found = 0
-    for k in range(w, w + n):
-        new = numbers[k + 1] == numbers[k]
-        for j in range(w, k):
-            new &= hashes[j] != hashes[k]
-        found += new
-    return found >= _least_words(n)
-
-
-@njit(cache=True, nogil=True)
-def _words(
-    text: np.ndarray,
-    word_offsets: np.ndarray,
-    word_hash: np.ndarray,
-    word_start: np.ndarray,
-    word_end: np.ndarray,
-    classes: np.ndarray,
-    folded: np.ndarray,
-    leads: np.ndarray,
-    number_words: np.ndarray,
-    shift: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    offsets = np.zeros(len(word_offsets), np.int64)
-    hashes = np.empty(len(word_hash), np.uint64)
-    numbers = np.zeros(len(word_hash) + 1, np.int64)
-    k = 0
-    for d in range(len(word_offsets) - 1):
-        w, last = word_offsets[d], word_offsets[d + 1]
-        while w < last:
-            hashes[k], number, w = next_word(
-                text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
-            )
-            numbers[k + 1] = numbers[k] + number
-            k += 1
-        offsets[d + 1] = k
-    return offsets, hashes[:k].copy(), numbers[: k + 1].copy()
-
-
-@njit(cache=True, nogil=True)
-def _grams(
-    hashes: np.ndarray, numbers: np.ndarray, n: int, first: np.ndarray, end: np.ndarray, pairs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    most = 0
-    for t in range(len(first)):
-        most += max(0, end[t] - first[t])
-    grams = np.empty(most, np.uint64)
-    owner = np.empty(most, np.int64)
-    total = 0
-    for t in range(len(first)):
-        for w in range(first[t], end[t]):
-            if not _says_something(hashes, numbers, w, n):
-                continue
-            h = np.uint64(n)
-            for k in range(w, w + n):
-                h = h * _STEP + hashes[k]
-                if k > w:
-                    bit = _pair_bit(hashes[k - 1], hashes[k])
-                    pairs[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
-            grams[total] = mix64(h)
-            owner[total] = t
-            total += 1
-    return grams[:total].copy(), owner[:total].copy()
-
-
 @njit(cache=True, nogil=True)
 def _table(grams: np.ndarray, slots: int) -> np.ndarray:
     table = np.full(slots, -1, np.int32)
@@ -390,7 +250,7 @@ def _table(grams: np.ndarray, slots: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True, inline="always")
 def _in_bitmap(pairs: np.ndarray, a: np.uint64, b: np.uint64) -> np.int64:
-    bit = _pair_bit(a, b)
+    bit = pair_bit(a, b)
     return np.int64((pairs[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1))
 
 
@@ -516,11 +376,11 @@ def _match_run(
             if k < n:
                 break
             # No gram of the index: known before its hash is made.
-            if n - (numbers - before[(k - n) & (_RING - 1)]) < _least_words(n):
+            if n - (numbers - before[(k - n) & (_RING - 1)]) < least_words(n):
                 continue
             h = np.uint64(n)
             for j in range(k - n, k):
-                h = h * _STEP + hashes[j & (_RING - 1)]
+                h = h * STEP + hashes[j & (_RING - 1)]
             key = mix64(h)
             slot = np.int64((key >> np.uint64(32)) & np.uint64(slot_mask))
             while table[slot] >= 0:

@@ -13,6 +13,7 @@ from fox1.pipeline.prepare.contamination import ContaminationSettings, build, pr
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.signals import contamination
 from fox1.pipeline.signals.contamination import find_hits, read_index
+from fox1.pipeline.signals.item_grams import words_of
 from fox1.pipeline.signals.numerals import NUMBER_WORDS, NUMERAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,7 +111,7 @@ TEXTS = st.lists(TOKENS, max_size=14).map(" ".join)
 def test_words_with_numbers_as_one_are_those_of_the_definition(text: str) -> None:
     from fox1.pipeline.signals.segment import word_hash
 
-    made = contamination.words_of([text])
+    made = words_of([text])
     assert [int(NUMERAL) == h for h in made.hashes.tolist()] == [w == "#" for w in words(text)]
     plain = [(h, w) for h, w in zip(made.hashes.tolist(), words(text), strict=True) if w[0] != "#"]
     assert [h for h, _ in plain] == [word_hash(w) for _, w in plain]

@@ -322,7 +322,8 @@ HUGE = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.long if kind in ("prose", "letters", "emails") else ()) for kind in HUGE]
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.long if kind in ("prose", "letters", "emails") else ()) for kind in HUGE],
 )
 def test_a_document_of_100_megabytes_stays_within_a_gigabyte_and_a_half(kind: str, tmp_path: Path) -> None:
     unit = HUGE[kind]
