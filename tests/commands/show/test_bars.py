@@ -68,11 +68,11 @@ def test_the_time_of_the_whole_run_is_told_from_its_begin_and_then_by_what_it_to
             clock[0] += 50
             bars.task_done("scan", 260_000_000)
     begin, *lines = capsys.readouterr().err.splitlines()
-    assert begin == "1,040 MB of text on 2 cores: about 0:01:45 for the whole run"
-    # Half of scan is 0.29 of a run, and took 100 s: the run is slower than was expected.
+    assert begin == "1,040 MB of text on 2 cores: about 0:01:53 for the whole run"
+    # Half of scan is 0.39 of a run, and took 100 s: the run is slower than was expected.
     first, second = lines[1:]
     assert first.startswith("scan: 1 of 4 tasks, 5.2 MB/s, 0:02:30 left, about 0:0")
-    assert second.startswith("scan: 2 of 4 tasks, 5.2 MB/s, 0:01:40 left, about 0:02:")
+    assert second.startswith("scan: 2 of 4 tasks, 5.2 MB/s, 0:01:40 left, about 0:01:4")
 
 
 def test_a_terminal_names_steps_and_counts_tasks_from_the_begin(
