@@ -23,8 +23,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,7 +34,16 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from fox1.benchmarks.peers import Took, bring, is_sampled, measured, minhash_dedup, minhash_stages, whitespace_words
+from fox1.benchmarks.peers import (
+    Took,
+    bring,
+    in_turn,
+    is_sampled,
+    measured,
+    minhash_dedup,
+    minhash_stages,
+    whitespace_words,
+)
 from fox1.pipeline.curate import curate
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.pool import pool_session, usable_cores
@@ -182,35 +189,13 @@ def run_datatrove_on_all_cores(sources: Path, folder: Path, tokenizer: Path, wor
 def compare_trees(old: Path, model: Path, pairs: int) -> None:
     """Curate with this tree and another in turn, and print how their times compare."""
     seconds: dict[str, list[Took]] = {"old": [], "new": []}
-    with tempfile.TemporaryDirectory(prefix="fox1-bench-") as folder:
-        processes = {}
-        for name, tree in (("old", old), ("new", Path(__file__).parents[1])):
-            place = Path(folder) / name
-            place.mkdir()
-            (place / "fox1").symlink_to(tree.resolve())
-            # One file of this tree drives both, so that an older one need not know how; all else is the tree's.
-            command = [sys.executable, str(Path(__file__).with_name("curate_on_demand.py")), str(model), *SAME_STEPS]
-            environment = {**os.environ, "PYTHONPATH": str(place)}
-            processes[name] = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-            )
-        size = 0
-        # The first of each compiles.
-        for number in range(pairs + 1):
-            for name in sorted(processes, reverse=bool(number % 2)):
-                process = processes[name]
-                assert process.stdin and process.stdout
-                process.stdin.write("\n")
-                process.stdin.flush()
-                answer = process.stdout.readline()
-                if not answer:
-                    raise SystemExit(f"the {name} tree failed")
-                wall, cpu, size = json.loads(answer)
-                if number:
-                    seconds[name].append(Took(wall, cpu))
-                    print(f"{name}: {wall:.2f} s, {cpu:.2f} s of the processor", flush=True)
-        for process in processes.values():
-            process.communicate()
+    script, size = Path(__file__).with_name("curate_on_demand.py"), 0
+    # The first of each compiles.
+    for number, name, answer in in_turn(old, script, [str(model), *SAME_STEPS], pairs + 1):
+        wall, cpu, size = json.loads(answer)
+        if number:
+            seconds[name].append(Took(wall, cpu))
+            print(f"{name}: {wall:.2f} s, {cpu:.2f} s of the processor", flush=True)
 
     def median(name: str, kind: str) -> float:
         return statistics.median(getattr(took, kind) for took in seconds[name])

@@ -22,7 +22,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -189,46 +188,26 @@ def scan_on_demand(recipe: str, megabytes: float) -> None:
         loaded = Loaded(recipe, Path(folder))
         batches = stratified(loaded.whole, megabytes, 1)
         loaded.scan(batches)  # kernels are compiled and models loaded
-        print(f"{size_of(batches) / 1e6:.1f} MB", flush=True)
         for _ in sys.stdin:
             began = time.process_time()
             loaded.scan(batches)
-            print(time.process_time() - began, flush=True)
+            print(json.dumps([time.process_time() - began, size_of(batches)]), flush=True)
 
 
 def compare_trees(old: Path, recipe: str, megabytes: float, pairs: int) -> None:
     """Scan with this tree and another in turn, and print how their times compare."""
-    with tempfile.TemporaryDirectory(prefix="fox1-bench-") as folder:
-        scanners = {}
-        for name, tree in (("old", old), ("new", Path(__file__).parents[1])):
-            place = Path(folder) / name
-            place.mkdir()
-            (place / "fox1").symlink_to(tree.resolve())
-            # This file drives both, so that an older tree need not know how.
-            command = [sys.executable, __file__, "--on-demand", "--recipe", recipe, "--megabytes", str(megabytes)]
-            environment = {**os.environ, "PYTHONPATH": str(place)}
-            scanners[name] = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-            )
+    # Here, since this file drives an older tree too, which does not have it.
+    from fox1.benchmarks.peers import in_turn
 
-        def ask(name: str, line: str = "\n") -> str:
-            process = scanners[name]
-            assert process.stdin and process.stdout
-            if line:
-                process.stdin.write(line)
-                process.stdin.flush()
-            answer = process.stdout.readline()
-            if not answer:
-                raise SystemExit(f"the scan of the {name} tree failed")
-            return answer.strip()
-
-        print(*(f"{name}: {ask(name, '')}" for name in scanners), sep=", ")
-        seconds: dict[str, list[float]] = {name: [] for name in scanners}
-        for number in range(pairs):
-            for name in sorted(scanners, reverse=bool(number % 2)):
-                seconds[name].append(float(ask(name)))
-        for process in scanners.values():
-            process.communicate()
+    arguments = ["--on-demand", "--recipe", recipe, "--megabytes", str(megabytes)]
+    seconds: dict[str, list[float]] = {"old": [], "new": []}
+    # The first of each waits until both are loaded.
+    for number, name, answer in in_turn(old, Path(__file__), arguments, pairs + 1):
+        took, size = json.loads(answer)
+        if number:
+            seconds[name].append(took)
+        else:
+            print(f"{name}: {size / 1e6:.1f} MB", flush=True)
     ratio = statistics.median(new / old for new, old in zip(seconds["new"], seconds["old"], strict=True))
     least = min(seconds["new"]) / min(seconds["old"])
     print(

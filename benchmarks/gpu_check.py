@@ -184,21 +184,18 @@ def check_llama(folder: Path, spec: dict[str, Any], _: str) -> dict[str, Any]:
         import transformers
     except ImportError:
         return {"not_run": "transformers is not importable"}
-    from fox1.trainer.checkpoints.export import to_llama
+    from fox1.trainer.checkpoints.export import TokenizerFacts, to_llama
+    from fox1.trainer.checkpoints.llama_config import config_json
+    from fox1.trainer.checks.device import dtype_of
     from fox1.trainer.evaluate.generate import Cache, next_logits
     from fox1.trainer.model.model import Fox1
 
     device = _device()
     s = _with_few_layers(_settings(folder, spec["sets"][0])).model
-    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    kind = dtype_of(device)
     model = Fox1(s, spec["vocabulary"])
     model.initialise(1)
-    config = transformers.LlamaConfig(
-        vocab_size=spec["vocabulary"], hidden_size=s.hidden, intermediate_size=s.intermediate,
-        num_hidden_layers=s.layers, num_attention_heads=s.heads, num_key_value_heads=s.kv_heads, head_dim=s.head_dim,
-        rms_norm_eps=s.norm_eps, rope_theta=s.rope_theta, max_position_embeddings=s.max_positions,
-        tie_word_embeddings=True, attention_bias=False,
-    )  # fmt: skip
+    config = transformers.LlamaConfig(**config_json(s, spec["vocabulary"], TokenizerFacts(0, 1, 2), "fp32"))
     theirs = transformers.LlamaForCausalLM(config)
     theirs.load_state_dict(to_llama(model.state_dict(), s), strict=False)
     model, theirs = model.to(device, kind).eval(), theirs.to(device, kind).eval()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +57,39 @@ def measured(call: Callable[[], object]) -> Took:
     before = used()
     wall = timed(call)
     return Took(wall, used() - before)
+
+
+def in_turn(old: Path, script: Path, arguments: Sequence[str], rounds: int) -> Iterator[tuple[int, str, str]]:
+    """Have a script work in a process for this tree, `new`, and in one for another checkout, `old`: (round, tree, answer).
+
+    The script is one file of this tree, so that an older one need not know how; all that it imports is the tree's. It
+    answers every line of its standard input with one.
+    """
+    with tempfile.TemporaryDirectory(prefix="fox1-bench-") as folder:
+        processes: dict[str, subprocess.Popen[str]] = {}
+        for name, tree in (("old", old), ("new", Path(__file__).parents[1])):
+            place = Path(folder) / name
+            place.mkdir()
+            (place / "fox1").symlink_to(tree.resolve())
+            processes[name] = subprocess.Popen(
+                [sys.executable, str(script), *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(place)},
+            )
+        for number in range(rounds):
+            for name in sorted(processes, reverse=bool(number % 2)):
+                process = processes[name]
+                assert process.stdin and process.stdout
+                process.stdin.write("\n")
+                process.stdin.flush()
+                answer = process.stdout.readline()
+                if not answer:
+                    raise SystemExit(f"the {name} tree failed")
+                yield number, name, answer
+        for process in processes.values():
+            process.communicate()
 
 
 def is_sampled(text: str, share: float) -> bool:

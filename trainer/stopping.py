@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,21 @@ ASKED_SECONDS = 2.0
 AGAIN = "stopping with a checkpoint; press Ctrl-C again to end at once, without one"
 
 
+@contextmanager
+def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[dict[int, Any]]:
+    """Within the block, signals that ask a training to stop call a function: what each called before.
+
+    In another thread than the main one, that is left to who owns the main thread.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    before = {int(number): signal.signal(number, handle) for number in stopping_signals()} if here else {}
+    try:
+        yield before
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @dataclass
 class Stop:
     """Whether a signal asked the training to stop; ranks agree on it before they act."""
@@ -32,10 +47,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen to signals within the block. A second Ctrl-C ends the process at once, whatever it waits for.
-
-        In another thread than the main one, that is left to who owns the main thread.
-        """
+        """Listen to signals within the block. A second Ctrl-C ends the process at once, whatever it waits for."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.asked = True
@@ -44,13 +56,8 @@ class Stop:
                 # Not through Python's buffers, which this may have interrupted.
                 os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{AGAIN}\n".encode())
 
-        here = threading.current_thread() is threading.main_thread()
-        before = {number: signal.signal(number, handle) for number in stopping_signals()} if here else {}
-        try:
+        with _handled(handle):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @contextmanager
     def watching(self, out: Path) -> Iterator[None]:
@@ -87,13 +94,9 @@ def passed_on(out: Path, begun: Callable[[], bool]) -> Iterator[None]:
             say(AGAIN if number == signal.SIGINT else "stopping with a checkpoint", sys.stderr)
         told.append(number)
 
-    with ExitStack() as closing:
+    (out / ASKED).unlink(missing_ok=True)
+    try:
+        with _handled(handle) as handlers:
+            yield
+    finally:
         (out / ASKED).unlink(missing_ok=True)
-        closing.callback(lambda: (out / ASKED).unlink(missing_ok=True))
-        here = threading.current_thread() is threading.main_thread()
-        handlers: dict[int, Any] = (
-            {number: signal.signal(number, handle) for number in stopping_signals()} if here else {}
-        )
-        for number, handler in handlers.items():
-            closing.callback(signal.signal, number, handler)
-        yield

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ...pipeline.signals.hashing import hash_bytes
 from ...pipeline.signals.unicode import decode
 from .batch import Texts
-from .characters import SIZE, SPACE, classes, same
+from .characters import SIZE, SPACE, classes
+from .repetition import duplicates, table_bits
 
 LINES, PUNCTUATED, SHORT, DUPLICATE_CHARS, CHARS, LINE_ENDS = range(6)
 """Columns. CHARS: of the text without its line ends; DUPLICATE_CHARS: of lines that equal an earlier one."""
@@ -38,10 +38,7 @@ def _count(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, stops: np
             lines += text[i] == 10
         room = max(room, lines)
     start, end, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
-    size = 16
-    while size < 2 * room:
-        size *= 2
-    slots = np.empty(size, np.int32)
+    slots = np.empty(1 << table_bits(room), np.int32)
     for d in range(n):
         begin, stop = offsets[d], offsets[d + 1]
         row = out[d]
@@ -68,25 +65,5 @@ def _count(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, stops: np
                 count += 1
             i += 1
         row[LINES] = count
-        size = 16
-        while size < 2 * count:
-            size *= 2
-        slots[:size] = 0
-        mask = np.uint64(size - 1)
-        for k in range(count):
-            h = hash_bytes(text, start[k], end[k])
-            hashes[k] = h
-            at = h & mask
-            length = end[k] - start[k]
-            while slots[at]:
-                other = slots[at] - 1
-                equal = hashes[other] == h and end[other] - start[other] == length
-                if equal and same(text, start[other], start[k], length):
-                    break
-                at = (at + np.uint64(1)) & mask
-            if slots[at]:
-                for i in range(start[k], end[k]):
-                    row[DUPLICATE_CHARS] += (text[i] & 0xC0) != 0x80
-            else:
-                slots[at] = k + 1
+        row[DUPLICATE_CHARS] = duplicates(text, start, end, count, slots, hashes)[1]
     return out

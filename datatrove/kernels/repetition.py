@@ -16,8 +16,9 @@ import numpy as np
 from numba import njit
 
 from ...pipeline.signals.hashing import hash_bytes
+from ...pipeline.signals.unicode import decode
 from .batch import Texts, Words
-from .characters import SPACE, characters, classes, is_inside, same
+from .characters import SIZE, SPACE, characters, classes, is_inside, same
 
 PREFIX = 12
 """Bytes by which the places of duplicates are found; shorter n-grams are all compared."""
@@ -65,7 +66,7 @@ def _sizes(word_offsets: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.n
 
 
 @njit(cache=True, nogil=True)
-def _table(items: int) -> int:
+def table_bits(items: int) -> int:
     """Bits of an open-addressing table for some items."""
     bits = 4
     while (1 << bits) < 2 * items:
@@ -74,11 +75,11 @@ def _table(items: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _duplicates(
+def duplicates(
     text: np.ndarray, start: np.ndarray, end: np.ndarray, count: int, slots: np.ndarray, hashes: np.ndarray
 ) -> tuple[int, int]:
     """(spans that equal an earlier one, their characters)."""
-    bits = _table(count)
+    bits = table_bits(count)
     slots[: 1 << bits] = 0
     mask = np.uint64((1 << bits) - 1)
     elements = chars = 0
@@ -99,17 +100,11 @@ def _duplicates(
     return elements, chars
 
 
-@njit(cache=True, nogil=True)
-def _is_space(text: np.ndarray, begin: int, end: int, classes: np.ndarray) -> bool:
-    """Whether the character ``text[begin:end]`` is white space."""
-    cp = np.int64(text[begin])
-    if end - begin == 2:
-        cp = ((cp & 0x1F) << 6) | (text[begin + 1] & 0x3F)
-    elif end - begin == 3:
-        cp = ((cp & 0x0F) << 12) | (np.int64(text[begin + 1] & 0x3F) << 6) | (text[begin + 2] & 0x3F)
-    elif end - begin == 4:
-        return False
-    return (classes[cp] & SPACE) != 0
+@njit(cache=True, nogil=True, inline="always")
+def _is_space(text: np.ndarray, begin: int, classes: np.ndarray) -> bool:
+    """Whether the character that begins at a byte is white space."""
+    cp = decode(text, begin)[0]
+    return cp < SIZE and (classes[cp] & SPACE) != 0
 
 
 @njit(cache=True, nogil=True)
@@ -119,14 +114,14 @@ def stripped(text: np.ndarray, begin: int, end: int, classes: np.ndarray) -> tup
         after = begin + 1
         while after < end and is_inside(text[after]):
             after += 1
-        if not _is_space(text, begin, after, classes):
+        if not _is_space(text, begin, classes):
             break
         begin = after
     while end > begin:
         before = end - 1
         while is_inside(text[before]):
             before -= 1
-        if not _is_space(text, before, end, classes):
+        if not _is_space(text, before, classes):
             break
         end = before
     return begin, end
@@ -144,7 +139,7 @@ def _line_verdicts(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, m
         room = max(room, lines)
     start, end = np.empty(room, np.int64), np.empty(room, np.int64)
     hashes = np.empty(room, np.uint64)
-    slots = np.empty(1 << _table(room), np.int32)
+    slots = np.empty(1 << table_bits(room), np.int32)
     for d in range(n):
         begin, last = offsets[d], offsets[d + 1]
         chars = characters(text, begin, last)
@@ -171,7 +166,7 @@ def _line_verdicts(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, m
                 i = after
             end[count] = stop
             count += 1
-            elements, repeated = _duplicates(text, start, end, count, slots, hashes)
+            elements, repeated = duplicates(text, start, end, count, slots, hashes)
             rule = DUPLICATE_PARAGRAPHS if least == 2 else DUPLICATE_LINES
             if elements / count > most[rule - 1]:
                 out[d] = rule
@@ -204,7 +199,7 @@ def _ngram_verdicts(
     bounds = np.empty(longest + 1, np.int64)  # of the words in `joined`; in `spaced` word k begins k bytes later
     chars = np.empty(longest + 1, np.int64)  # before each word
     twice = np.empty(longest, np.bool_)
-    slots = np.empty(1 << _table(longest), np.int32)
+    slots = np.empty(1 << table_bits(longest), np.int32)
     hashes = np.empty(longest, np.uint64)
     counts = np.empty(longest, np.int32)
     for d in range(n):
@@ -276,7 +271,7 @@ def _top(
             # In place: `twice[k + beyond]` is read before it is written.
             twice[k] = twice[k] and twice[k + beyond]
             candidates += twice[k]
-    bits = _table(candidates)
+    bits = table_bits(candidates)
     slots[: 1 << bits] = 0
     mask = np.uint64((1 << bits) - 1)
     best = chars[n] + n - 1  # the first n-gram of all, once
@@ -327,7 +322,7 @@ def _prefixes(
     counts: np.ndarray,
 ) -> None:
     """Mark in `twice` the words from which the next `PREFIX` bytes stand elsewhere too, from a word on; perhaps others."""
-    bits = _table(words)
+    bits = table_bits(words)
     slots[: 1 << bits] = 0
     mask = np.uint64((1 << bits) - 1)
     for k in range(words):
@@ -363,7 +358,7 @@ def _repeated(
         candidates += twice[k] or bounds[k + n] - bounds[k] < PREFIX
     if candidates < 2:
         return 0
-    bits = _table(candidates)
+    bits = table_bits(candidates)
     slots[: 1 << bits] = 0
     mask = np.uint64((1 << bits) - 1)
     repeated = 0

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numba import njit
 
 from ...pipeline.run.numbers import distinct_numbers
-from ...pipeline.signals.hashing import hash_bytes
+from ...pipeline.signals.hashing import hash_bytes, hash_each
 from ...tokenize.spans import text_buffers
 from .characters import classes
 from .repetition import stripped
@@ -45,7 +45,7 @@ class UrlWords:
 def hashes(strings: Iterable[str]) -> np.ndarray:
     """uint64, ascending: a hash of each string."""
     data, bounds = text_buffers(pa.array(list(strings), pa.large_string()))
-    return distinct_numbers(_hash_each(data, bounds))
+    return distinct_numbers(hash_each(data, bounds))
 
 
 def hash_of(string: str) -> np.uint64:
@@ -115,14 +115,6 @@ def _automaton(words: set[str]) -> tuple[np.ndarray, np.ndarray]:
                     table[state, symbol] = child
         level = below
     return table, np.array(ends)
-
-
-@njit(cache=True, nogil=True)
-def _hash_each(text: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    out = np.empty(len(bounds) - 1, np.uint64)
-    for k in range(len(out)):
-        out[k] = hash_bytes(text, bounds[k], bounds[k + 1])
-    return out
 
 
 @njit(cache=True, nogil=True)

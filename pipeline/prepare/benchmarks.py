@@ -19,6 +19,7 @@ import msgspec
 
 from ...storage.fields import Bounds, Derived, OneOf, Share
 from ...storage.web import WebUrl, http_options, naming_private_hosts, reach_of
+from ..signals.item_grams import MAX_NGRAM
 from ..sources.folder import local_path
 from ..sources.formats import open_source
 from ..sources.globs import local_paths, standard, unescape
@@ -43,7 +44,7 @@ class BenchmarkSettings:
     """Split of the data set."""
     revision: str = ""
     """Revision of the data set."""
-    ngram: Annotated[int, Bounds(ge=4, le=32)] | None = None
+    ngram: Annotated[int, Bounds(ge=4, le=MAX_NGRAM)] | None = None
     """Words in a row for this benchmark, instead of `contamination.ngram`."""
     overlap: Share | None = None
     """Share of n-grams for this benchmark, instead of `contamination.overlap`."""
@@ -81,9 +82,13 @@ class Item(Texts):
     """Its own id, empty where it has none."""
 
 
+LETTERS = "ABCDEFGHIJ"
+"""Of choices, in their order."""
+
+
 def _right(choices: Sequence[str], label: object, labels: Sequence[str] = ()) -> tuple[str, ...]:
     """The right one of some choices, by its letter, its number or its own label; none where the row does not say."""
-    places = {str(i): c for i, c in enumerate(choices)} | dict(zip("ABCDEFGHIJ", choices, strict=False))
+    places = {str(i): c for i, c in enumerate(choices)} | dict(zip(LETTERS, choices, strict=False))
     return tuple(c for c in [(places | dict(zip(labels, choices, strict=False))).get(str(label), "")] if c)
 
 

@@ -22,14 +22,13 @@ from ..run.artifacts import Artifact, RunPaths, publish
 from ..signals.contamination import ContaminationIndex, index_table, make_index, passage_table
 from ..signals.item_grams import MAX_NGRAM, no_pairs, text_grams, words_of
 from ..sources.listing import NamedFile
-from .benchmarks import BenchmarkSettings, Item, read_items
+from .benchmarks import LETTERS, BenchmarkSettings, Item, read_items
 
 QUESTION_WORDS = 4
 """An n-gram of a question with what follows it must hold this many words of the question, or all if it has fewer: many items
 share their choices (true or false, yes or no)."""
 ANNOUNCED = ("Answer:", "A:")
 """What copies put between a question and its answer."""
-LETTERS = "ABCDEFGHIJ"
 _ITEMS_AT_ONCE = 2000
 
 COVERED = ("question", "answer", "question and answer")

@@ -22,7 +22,7 @@ from numba import njit
 from ..run.numbers import distinct_numbers
 from .hashing import mix64
 from .item_grams import MAX_NGRAM, STEP, least_words, pair_bit
-from .numerals import NUMERAL, is_joint, is_number_word, next_word, numeral_tables
+from .numerals import NUMERAL, NumeralTables, is_joint, is_number_word, next_word, numeral_tables
 from .segment import Segments
 
 INDEX_SCHEMA = pa.schema(
@@ -178,7 +178,7 @@ def find_hits(s: Segments, index: ContaminationIndex) -> Hits:
         s.word_hash,
         s.word_start,
         s.word_end,
-        *numeral_tables(),
+        numeral_tables(),
         index.ngrams,
         index.grams,
         index.pairs,
@@ -261,11 +261,7 @@ def _match(
     word_hash: np.ndarray,
     word_start: np.ndarray,
     word_end: np.ndarray,
-    classes: np.ndarray,
-    folded: np.ndarray,
-    leads: np.ndarray,
-    number_words: np.ndarray,
-    shift: int,
+    numerals: NumeralTables,
     ngrams: np.ndarray,
     grams: np.ndarray,
     pairs: np.ndarray,
@@ -289,15 +285,13 @@ def _match(
             # `next_word` only where it can make a difference: a call for each word would cost more than all else here.
             i, end = word_start[w], word_end[w]
             w += 1
-            if leads[text[i]] or is_number_word(number_words, shift, word):
+            if numerals.leads[text[i]] or is_number_word(numerals, word):
                 while i < end and 48 <= text[i] <= 57:
                     i += 1
                 if i == end and not (w < last and word_start[w] == end + 1 and is_joint(text[end])):
                     word = NUMERAL
                 else:
-                    word, _, w = next_word(
-                        text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, at, last
-                    )
+                    word, _, w = next_word(text, word_hash, word_start, word_end, numerals, at, last)
             known = _in_bitmap(pairs, previous, word)
             run = (run + 1) * known
             begin = at + (begin - at) * known
@@ -309,11 +303,7 @@ def _match(
                 word_hash,
                 word_start,
                 word_end,
-                classes,
-                folded,
-                leads,
-                number_words,
-                shift,
+                numerals,
                 ngrams,
                 grams,
                 pairs,
@@ -334,11 +324,7 @@ def _match_run(
     word_hash: np.ndarray,
     word_start: np.ndarray,
     word_end: np.ndarray,
-    classes: np.ndarray,
-    folded: np.ndarray,
-    leads: np.ndarray,
-    number_words: np.ndarray,
-    shift: int,
+    numerals: NumeralTables,
     ngrams: np.ndarray,
     grams: np.ndarray,
     pairs: np.ndarray,
@@ -361,10 +347,8 @@ def _match_run(
     previous = np.uint64(0)
     while w < last:
         word, number, after = word_hash[w], False, w + 1
-        if leads[text[word_start[w]]] or is_number_word(number_words, shift, word):
-            word, number, after = next_word(
-                text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
-            )
+        if numerals.leads[text[word_start[w]]] or is_number_word(numerals, word):
+            word, number, after = next_word(text, word_hash, word_start, word_end, numerals, w, last)
         if k and not _in_bitmap(pairs, previous, word):
             break
         at = k & (_RING - 1)

@@ -78,3 +78,12 @@ def hash_bytes(data: np.ndarray, begin: int, end: int) -> np.uint64:
         h ^= h >> np.uint64(32)
         at += 8
     return mix64(h ^ word_at(data, at, end - at))
+
+
+@njit(cache=True, nogil=True)
+def hash_each(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """uint64 [n]: `hash_bytes` of the strings between n + 1 offsets."""
+    out = np.empty(len(offsets) - 1, np.uint64)
+    for i in range(len(out)):
+        out[i] = hash_bytes(data, offsets[i], offsets[i + 1])
+    return out

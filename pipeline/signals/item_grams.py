@@ -14,7 +14,7 @@ from numba import njit
 
 from ...tokenize.spans import text_buffers
 from .hashing import mix64
-from .numerals import next_word, numeral_tables
+from .numerals import NumeralTables, next_word, numeral_tables
 from .segment import MAX_WORDS, segment
 
 PAIR_BITS = 1 << 22
@@ -52,7 +52,7 @@ class Grams:
 def words_of(texts: Sequence[str]) -> Words:
     """The words of texts."""
     s = segment(*text_buffers(pa.array(texts, pa.large_string())))
-    return Words(*_words(s.text, s.word_offsets, s.word_hash, s.word_start, s.word_end, *numeral_tables()))
+    return Words(*_words(s.text, s.word_offsets, s.word_hash, s.word_start, s.word_end, numeral_tables()))
 
 
 def text_grams(
@@ -109,11 +109,7 @@ def _words(
     word_hash: np.ndarray,
     word_start: np.ndarray,
     word_end: np.ndarray,
-    classes: np.ndarray,
-    folded: np.ndarray,
-    leads: np.ndarray,
-    number_words: np.ndarray,
-    shift: int,
+    numerals: NumeralTables,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     offsets = np.zeros(len(word_offsets), np.int64)
     hashes = np.empty(len(word_hash), np.uint64)
@@ -122,9 +118,7 @@ def _words(
     for d in range(len(word_offsets) - 1):
         w, last = word_offsets[d], word_offsets[d + 1]
         while w < last:
-            hashes[k], number, w = next_word(
-                text, word_hash, word_start, word_end, classes, folded, leads, number_words, shift, w, last
-            )
+            hashes[k], number, w = next_word(text, word_hash, word_start, word_end, numerals, w, last)
             numbers[k + 1] = numbers[k] + number
             k += 1
         offsets[d + 1] = k

@@ -7,6 +7,7 @@ A number is a word that begins with a digit, with its decimals and groups (1,250
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -29,12 +30,23 @@ _COMMA, _HYPHEN, _POINT = ord(","), ord("-"), ord(".")
 """One after another, in this order."""
 
 
+class NumeralTables(NamedTuple):
+    """What kernels ask of characters and words to tell numbers."""
+
+    classes: np.ndarray
+    folded: np.ndarray
+    """Classes and folded characters, as in unicode.py."""
+    leads: np.ndarray
+    """bool [256]: bytes that a digit may begin with."""
+    words: np.ndarray
+    """uint64 [256]: the hash of every number word in a slot of its own, 0 elsewhere."""
+    shift: int
+    """Which bits of a hash name its slot."""
+
+
 @functools.cache
-def numeral_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """What kernels ask of characters and words to tell numbers: classes and folded characters, as in unicode.py; bool [256]:
-    bytes that a digit may begin with; uint64 [256]: the hash of every number word in a slot of its own, 0 elsewhere; which
-    bits of a hash name its slot.
-    """
+def numeral_tables() -> NumeralTables:
+    """The tables, made once."""
     classes, folded = tables()
     leads = np.zeros(256, np.bool_)
     leads[[chr(cp).encode()[0] for cp in np.flatnonzero(classes & DIGIT).tolist()]] = True
@@ -43,39 +55,13 @@ def numeral_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, in
     shift, slots = next((shift, slots) for shift, slots in slots_by if len(set(slots.tolist())) == len(keys))
     words = np.zeros(_SLOTS, np.uint64)
     words[slots] = keys
-    return classes, folded, leads, words, shift
+    return NumeralTables(classes, folded, leads, words, shift)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def is_number_word(words: np.ndarray, shift: int, key: np.uint64) -> bool:
-    """Whether a hash is that of a number word, by two of the `numeral_tables`."""
-    return words[(key >> np.uint64(shift)) & np.uint64(_SLOTS - 1)] == key
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _begins_with_digit(text: np.ndarray, start: int, classes: np.ndarray, leads: np.ndarray) -> bool:
-    return leads[text[start]] and (class_of(classes, decode(text, start)[0]) & DIGIT) != 0
-
-
-@njit(cache=True, nogil=True)
-def _without_digits(text: np.ndarray, start: int, end: int, classes: np.ndarray, folded: np.ndarray) -> np.uint64:
-    """The hash of a word that begins with a digit: runs of digits count as one sign, whatever they say."""
-    h = (WORD_SEED ^ _DIGITS) * WORD_STEP
-    digits = True
-    i = start
-    while i < end:
-        cp, i = decode(text, i)
-        kind = class_of(classes, cp)
-        if kind & INVISIBLE:
-            continue
-        if kind & DIGIT:
-            if not digits:
-                h = (h ^ _DIGITS) * WORD_STEP
-            digits = True
-            continue
-        digits = False
-        h = (h ^ np.uint64(folded[cp] if cp < TABLE_SIZE else cp)) * WORD_STEP
-    return mix64(h)
+def is_number_word(tables: NumeralTables, key: np.uint64) -> bool:
+    """Whether a hash is that of a number word."""
+    return tables.words[(key >> np.uint64(tables.shift)) & np.uint64(_SLOTS - 1)] == key
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -84,59 +70,49 @@ def is_joint(byte: np.uint8) -> bool:
     return bool(_COMMA <= byte <= _POINT)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _begins_with_digit(text: np.ndarray, start: int, tables: NumeralTables) -> bool:
+    return tables.leads[text[start]] and (class_of(tables.classes, decode(text, start)[0]) & DIGIT) != 0
+
+
+@njit(cache=True, nogil=True)
+def _without_digits(text: np.ndarray, start: int, end: int, tables: NumeralTables) -> np.uint64:
+    """The hash of a word that begins with a digit: runs of digits count as one sign, whatever they say."""
+    h = (WORD_SEED ^ _DIGITS) * WORD_STEP
+    digits = True
+    i = start
+    while i < end:
+        cp, i = decode(text, i)
+        kind = class_of(tables.classes, cp)
+        if kind & INVISIBLE:
+            continue
+        if kind & DIGIT:
+            if not digits:
+                h = (h ^ _DIGITS) * WORD_STEP
+            digits = True
+            continue
+        digits = False
+        h = (h ^ np.uint64(tables.folded[cp] if cp < TABLE_SIZE else cp)) * WORD_STEP
+    return mix64(h)
+
+
 @njit(cache=True, nogil=True)
 def next_word(
     text: np.ndarray,
     word_hash: np.ndarray,
     word_start: np.ndarray,
     word_end: np.ndarray,
-    classes: np.ndarray,
-    folded: np.ndarray,
-    leads: np.ndarray,
-    words: np.ndarray,
-    shift: int,
+    tables: NumeralTables,
     w: int,
     last: int,
 ) -> tuple[np.uint64, bool, int]:
     """(hash, whether it is a number, index of the word after it) of the word at index w, of those of a document that ends
     before index `last`.
     """
-    key, number, after = word_hash[w], False, w + 1
-    start, end = word_start[w], word_end[w]
-    if leads[text[start]] or is_number_word(words, shift, key):
-        # Nearly all are plain digits, or a word, and nothing that continues them.
-        plain = text[start] < 0x80
-        while plain and start < end and 48 <= text[start] <= 57:
-            start += 1
-        joined = after < last and word_start[after] == end + 1 and is_joint(text[end])
-        if plain and not joined and (start == end or start == word_start[w]):
-            key, number = NUMERAL, True
-        else:
-            key, number, after = _number(
-                text, word_hash, word_start, word_end, classes, folded, leads, words, shift, w, last
-            )
-    return key, number, after
-
-
-@njit(cache=True, nogil=True)
-def _number(
-    text: np.ndarray,
-    word_hash: np.ndarray,
-    word_start: np.ndarray,
-    word_end: np.ndarray,
-    classes: np.ndarray,
-    folded: np.ndarray,
-    leads: np.ndarray,
-    words: np.ndarray,
-    shift: int,
-    w: int,
-    last: int,
-) -> tuple[np.uint64, bool, int]:
-    """`next_word`, of a number with decimals, a unit, digits beyond ASCII or a hyphen; or of no number."""
     key = word_hash[w]
-    if _begins_with_digit(text, word_start[w], classes, leads):
+    if _begins_with_digit(text, word_start[w], tables):
         while True:
-            key = _without_digits(text, word_start[w], word_end[w], classes, folded)
+            key = _without_digits(text, word_start[w], word_end[w], tables)
             after = word_end[w]
             w += 1
             if not (
@@ -144,16 +120,16 @@ def _number(
                 and w < last
                 and word_start[w] == after + 1
                 and (text[after] == _POINT or text[after] == _COMMA)
-                and _begins_with_digit(text, word_start[w], classes, leads)
+                and _begins_with_digit(text, word_start[w], tables)
             ):
                 return key, True, w
-    if is_number_word(words, shift, key):
+    if is_number_word(tables, key):
         w += 1
         while (
             w < last
             and word_start[w] == word_end[w - 1] + 1
             and text[word_end[w - 1]] == _HYPHEN
-            and is_number_word(words, shift, word_hash[w])
+            and is_number_word(tables, word_hash[w])
         ):
             w += 1
         return NUMERAL, True, w

@@ -18,7 +18,7 @@ from numba import njit
 
 from ...tokenize.spans import text_buffers
 from ..run.numbers import distinct_numbers
-from .hashing import hash_bytes, mix64
+from .hashing import hash_bytes, hash_each, mix64
 from .segment import WORD_SEED, WORD_STEP
 from .unicode import tables
 from .url_entries import BY_DOMAIN, BY_PAGE, BY_PART, BY_WORD, JOINT, MAX_DOMAIN, NOT_BLOCKED, rules_of
@@ -128,7 +128,7 @@ def _rules(lines: Iterable[tuple[int, str]]) -> UrlRules:
 
 def _hashes(texts: list[str]) -> np.ndarray:
     """uint64 [n]"""
-    return _hash_each(*text_buffers(pa.array(texts, pa.large_string())))
+    return hash_each(*text_buffers(pa.array(texts, pa.large_string())))
 
 
 NOTHING = np.empty(0, np.uint64)
@@ -142,14 +142,6 @@ _BYTES[[*b"."]], _BYTES[[*b"-_"]] = _DOT, _HYPHEN
 _BYTES[[*b" \t"]], _BYTES[[*b"#"]], _BYTES[[*b"\r\n"]] = _SPACE, _COMMENT, _LINE
 _SINKS = tuple(np.frombuffer(address, np.uint8) for address in (b"0.0.0.0", b"127.0.0.1"))
 """Addresses at which hosts files put what they block."""
-
-
-@njit(cache=True, nogil=True)
-def _hash_each(text: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    out = np.empty(len(offsets) - 1, np.uint64)
-    for i in range(len(out)):
-        out[i] = hash_bytes(text, offsets[i], offsets[i + 1])
-    return out
 
 
 @njit(cache=True, nogil=True)

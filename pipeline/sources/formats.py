@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import fsspec
 import zstandard
@@ -36,6 +36,12 @@ COMPRESSED = ("", ".gz", ".zst", ".bz2")
 JSON_SUFFIXES = tuple(lines + packed for packed in COMPRESSED for lines in (".jsonl", ".json", ".ndjson"))
 SEPARATED_SUFFIXES = tuple(values + packed for packed in COMPRESSED for values in (".csv", ".tsv"))
 ARROW_SUFFIXES = (".parquet", ".arrow", ".feather")
+
+
+class _Decompressor(Protocol):
+    """Of one frame or stream."""
+
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 class Damaged(ValueError):
@@ -93,10 +99,6 @@ def is_json_lines(path: str) -> bool:
 
 def is_separated(path: str) -> bool:
     return path.endswith(SEPARATED_SUFFIXES)
-
-
-def is_arrow(path: str) -> bool:
-    return path.endswith(ARROW_SUFFIXES)
 
 
 def json_lines(url: str, piece: Piece | None = None) -> Iterator[tuple[int, int, memoryview, bool]]:
@@ -267,7 +269,7 @@ def _bz2_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
             try:
                 out = stream.decompress(piece)
             except OSError as error:
-                yield from _bz2_before_damage(url, began, done, len(piece))
+                yield from _before_damage(url, bz2.BZ2Decompressor(), OSError, began, done)
                 raise Damaged(f"the bzip2 stream that begins at byte {began:,} is corrupt ({error})", done) from None
             done += len(piece) - len(stream.unused_data)
             piece = stream.unused_data
@@ -277,24 +279,6 @@ def _bz2_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
         raise Damaged("the file is empty, without a bzip2 stream", cut=True)
     if not stream.eof:
         raise Damaged("the last bzip2 stream is incomplete: the file was cut", done, cut=True)
-
-
-def _bz2_before_damage(url: str, began: int, at: int, size: int) -> Iterator[bytes]:
-    """What a damaged stream that begins at `began` still gives of the `size` bytes at `at`: the stream once more, then byte by
-    byte, because a call that fails returns nothing of what it decompressed.
-    """
-    stream = bz2.BZ2Decompressor()
-    with open_source(url) as raw:
-        if not _seeks(raw, began):
-            for _ in _slices(raw, began):
-                pass
-        for piece in _slices(raw, at - began):
-            stream.decompress(piece)
-        for byte in raw.read(size):
-            try:
-                yield stream.decompress(bytes((byte,)))
-            except OSError:
-                return
 
 
 def _zst_chunks(raw: IO[bytes], url: str, begin: int, frames: list[tuple[int, int]] | None) -> Iterator[bytes]:
@@ -327,7 +311,7 @@ def _zst_chunks(raw: IO[bytes], url: str, begin: int, frames: list[tuple[int, in
                     out = frame.decompress(piece)
                 except zstandard.ZstdError as error:
                     yield b"".join(held)
-                    yield from _before_damage(url, decompressor, began, done)
+                    yield from _before_damage(url, decompressor.decompressobj(), zstandard.ZstdError, began, done)
                     raise Damaged(_zst_reason(error, began), done) from None
                 left = frame.unused_data if frame.eof else b""
                 done += len(piece) - len(left)
@@ -348,21 +332,24 @@ def _zst_chunks(raw: IO[bytes], url: str, begin: int, frames: list[tuple[int, in
         raise Damaged("the last zstd frame is incomplete: the file was cut", done, cut=True)
 
 
-def _before_damage(url: str, decompressor: zstandard.ZstdDecompressor, began: int, at: int) -> Iterator[bytes]:
-    """What a damaged frame that begins at `began` still gives of the slice at `at`: the frame once more, then byte by byte,
-    because a call that fails returns nothing of what it decompressed.
+def _before_damage(url: str, fresh: _Decompressor, error: type[Exception], began: int, at: int) -> Iterator[bytes]:
+    """What a damaged frame or stream that begins at `began` still gives of the slice at `at`: all of it once more, then byte by
+    byte, because a call that fails returns nothing of what it decompressed.
+
+    Args:
+        fresh: has decompressed nothing yet.
+        error: what it raises at damage.
     """
-    frame = decompressor.decompressobj()
     with open_source(url) as raw:
         if not _seeks(raw, began):
             for _ in _slices(raw, began):
                 pass
         for piece in _slices(raw, at - began):
-            frame.decompress(piece)
+            fresh.decompress(piece)
         for byte in raw.read(ZST_SLICE):
             try:
-                yield frame.decompress(bytes((byte,)))
-            except zstandard.ZstdError:
+                yield fresh.decompress(bytes((byte,)))
+            except error:
                 return
 
 
