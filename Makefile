@@ -15,13 +15,16 @@ CHAOS_FAULTS ?= 50
 
 install: $(VENV)/.installed
 
-# The last step compiles the Numba kernels into the cache of this machine, so that no run pays for it.
-$(VENV)/.installed: pyproject.toml constraints.txt
+# The Numba kernels are compiled into the cache of this machine, so that no run pays for it.
+$(VENV)/.installed: $(VENV)/.packages
+	@echo "fox1: compiling kernels, one or two minutes"
+	$(BIN)/python -m fox1.commands.compile_kernels
+	touch $@
+
+$(VENV)/.packages: pyproject.toml constraints.txt
 	@echo "fox1: installing torch, ray, datasets and the rest into $(VENV), some minutes without a word"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,s3,tensorboard]'
-	@echo "fox1: compiling kernels, one or two minutes"
-	$(BIN)/python -m fox1.commands.compile_kernels
 	touch $@
 
 # On Ray, as on a cluster: five sample corpora -> three curriculum shard sets -> tables -> a tiny Fox-1 trained through its three phases.
@@ -33,8 +36,8 @@ demo: install
 	$(BIN)/fox1 report $(DEMO)/run
 	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints
 
-# Checks and tests side by side: the cores have the same to do, and end together.
-test: install
+# Checks run beside the kernels' compilation and the tests: the cores have the same to do, and end together.
+test: $(VENV)/.packages
 	$(MAKE) --jobs=2 check suite
 
 suite: install
@@ -52,7 +55,7 @@ fuzz: install
 chaos: install
 	$(BIN)/python -m tests.faults.chaos --here --faults $(CHAOS_FAULTS)
 
-check: install
+check: $(VENV)/.packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p $(VENV)/typecheck && ln -sfn ../.. $(VENV)/typecheck/fox1
