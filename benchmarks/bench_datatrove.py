@@ -5,8 +5,10 @@
 Three scripts, each once as datatrove's users write it and once with the imports changed to `fox1.datatrove`: the Gopher
 repetition, Gopher quality, C4 and FineWeb filters (words split at white space on both sides; English words by spaCy apart),
 MinHash dedupe from text to the documents left, and tokenization with one model. Timed is the whole executor, with its
-worker processes and their imports; kernels are compiled before. Every decision is noted on both sides and compared: id,
-reason, and a hash of the text that is kept. Without FOX1_DATA the sample corpora are made and read. The last line is JSON.
+worker processes and their imports; kernels are compiled before. What the executor and the reader take by themselves is
+measured too (`read_s`), and the ratio of what the filters add to it (`ratio_above_reading`), to which that of longer
+pipelines comes near. Every decision is noted on both sides and compared: id, reason, and a hash of the text that is kept.
+Without FOX1_DATA the sample corpora are made and read. The last line is JSON.
 
 Installs the peers that are missing.
 """
@@ -20,6 +22,7 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,6 +122,12 @@ def filtered(ours: bool, words: Any, lines: Path, folder: Path) -> None:
     execute([JsonlReader(str(lines)), *steps, Note(folder / "notes", "kept")], folder, "filters")
 
 
+def read_only(lines: Path, folder: Path) -> None:
+    from datatrove.pipeline.readers import JsonlReader
+
+    execute([JsonlReader(str(lines)), Note(folder / "notes", "kept")], folder, "read")
+
+
 def deduped(ours: bool, words: Any, lines: Path, folder: Path) -> None:
     from datatrove.pipeline.dedup import minhash as theirs
     from datatrove.pipeline.readers import JsonlReader
@@ -159,15 +168,30 @@ def trained(lines: Path, folder: Path) -> Path:
     return path
 
 
-def pairs_of(call: Callable[[bool, Path], None], root: Path, name: str, pairs: int) -> tuple[list[float], list[Path]]:
-    """Ratios of datatrove's time by fox1's, each side once in every pair; the folders of the last pair, fox1's first."""
-    ratios, folders = [], []
+@dataclass(frozen=True)
+class Pairs:
+    """Each side once in every pair."""
+
+    fox1: list[float]
+    """Seconds."""
+    datatrove: list[float]
+    folders: list[Path]
+    """Of the last pair, fox1's first."""
+
+    def ratio(self, without: float = 0.0) -> float:
+        """The median of datatrove's time by fox1's, both less that of what they share."""
+        return statistics.median((b - without) / (a - without) for a, b in zip(self.fox1, self.datatrove, strict=True))
+
+
+def pairs_of(call: Callable[[bool, Path], None], root: Path, name: str, pairs: int) -> Pairs:
+    measured = Pairs([], [], [])
     for pair in range(pairs):
-        folders = [root / f"{name}-{pair}-{side}" for side in ("fox1", "datatrove")]
-        fox1, theirs = timed(partial(call, True, folders[0])), timed(partial(call, False, folders[1]))
-        ratios.append(theirs / fox1)
-        print(f"{name}: fox1 {fox1:.2f} s, datatrove {theirs:.2f} s, {ratios[-1]:.2f} x", flush=True)
-    return ratios, folders
+        measured.folders[:] = [root / f"{name}-{pair}-{side}" for side in ("fox1", "datatrove")]
+        measured.fox1.append(timed(partial(call, True, measured.folders[0])))
+        measured.datatrove.append(timed(partial(call, False, measured.folders[1])))
+        fox1, theirs = measured.fox1[-1], measured.datatrove[-1]
+        print(f"{name}: fox1 {fox1:.2f} s, datatrove {theirs:.2f} s, {theirs / fox1:.2f} x", flush=True)
+    return measured
 
 
 def alike(ours: dict[str, str], theirs: dict[str, str]) -> float:
@@ -203,22 +227,24 @@ def measure(options: argparse.Namespace, root: Path) -> dict[str, Any]:
     tokenized(True, model, converted, small, root / "warm-tokens")
 
     found: dict[str, Any] = {"megabytes": round(size, 2), "files": FILES, "workers": WORKERS}
-    ratios, folders = pairs_of(filters, root, "filters", options.pairs)
-    notes = [noted(folder / "notes") for folder in folders]
-    found |= {"ratio": statistics.median(ratios), "kept_alike": alike(*notes), "documents": len(notes[0])}
+    reading = statistics.median(timed(partial(read_only, lines, root / f"read-{k}")) for k in range(options.pairs))
+    pairs = pairs_of(filters, root, "filters", options.pairs)
+    notes = [noted(folder / "notes") for folder in pairs.folders]
+    found |= {"read_s": reading, "ratio_above_reading": pairs.ratio(reading), "ratio": pairs.ratio()}
+    found |= {"kept_alike": alike(*notes), "documents": len(notes[0])}
     found["dropped"] = sum(": " in note for note in notes[0].values())
-    ratios, folders = pairs_of(minhash, root, "minhash", options.pairs)
-    left = [noted(folder / "notes").keys() for folder in folders]
-    found |= {"minhash_ratio": statistics.median(ratios), "minhash_removed": found["documents"] - len(left[0])}
+    pairs = pairs_of(minhash, root, "minhash", options.pairs)
+    left = [noted(folder / "notes").keys() for folder in pairs.folders]
+    found |= {"minhash_ratio": pairs.ratio(), "minhash_removed": found["documents"] - len(left[0])}
     found["minhash_removed_by_datatrove"] = found["documents"] - len(left[1])
-    ratios, folders = pairs_of(tokens, root, "tokens", options.pairs)
-    files = [{p.name: p.read_bytes() for p in (folder / "tokens").iterdir()} for folder in folders]
-    found |= {"tokens_ratio": statistics.median(ratios), "tokens_alike": float(files[0] == files[1])}
+    pairs = pairs_of(tokens, root, "tokens", options.pairs)
+    files = [{p.name: p.read_bytes() for p in (folder / "tokens").iterdir()} for folder in pairs.folders]
+    found |= {"tokens_ratio": pairs.ratio(), "tokens_alike": float(files[0] == files[1])}
     if options.spacy_megabytes:
         english = root / "english"
         write_lines(options.spacy_megabytes, english)
-        ratios, folders = pairs_of(lambda ours, folder: filtered(ours, "en", english, folder), root, "spacy", 1)
-        found |= {"spacy_ratio": ratios[0], "spacy_kept_alike": alike(*(noted(f / "notes") for f in folders))}
+        pairs = pairs_of(lambda ours, folder: filtered(ours, "en", english, folder), root, "spacy", 1)
+        found |= {"spacy_ratio": pairs.ratio(), "spacy_kept_alike": alike(*(noted(f / "notes") for f in pairs.folders))}
     return found
 
 

@@ -4,7 +4,9 @@
 
 Each curates the recipe into a folder of its own, as a user would by the command, and the last run of two workers is repeated
 with nothing left to do. The first task's time is from the start of the command to that of its first task, as the run's log of
-tasks tells. All runs must have the same phases. The last line is JSON.
+tasks tells. All runs must have the same phases. What the machine's second core is worth to processes that share nothing is
+measured beside, by two runs of one worker at the same time (`speedup_of_two_runs`): no run of two workers can gain more. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +53,16 @@ def curate(recipe: str, run: Path, *options: str) -> Timed:
     return Timed(took, first, len(tasks), sum(entry["seconds"] for entry in tasks))
 
 
+def curate_twice(recipe: str, folder: Path) -> float:
+    """Seconds of two runs of one worker at the same time."""
+    began = time.time()
+    with ThreadPoolExecutor(2) as both:
+        runs = [both.submit(curate, recipe, folder / name, "--workers", "1") for name in ("left", "right")]
+    for run in runs:
+        run.result()
+    return time.time() - began
+
+
 def identities(run: Path) -> object:
     """What the phases of a run hold, as hashes."""
     return read_json(RunPaths(run).stats("settings"))["phases"]
@@ -65,7 +78,7 @@ def main() -> None:
     if not options.no_ray:
         kinds["ray"] = ("--workers", "2", "--ray")
     times: dict[str, list[Timed]] = {kind: [] for kind in (*kinds, "noop")}
-    held = []
+    held, at_once = [], []
     for pair in range(options.pairs):
         with tempfile.TemporaryDirectory(prefix="fox1-bench-local-") as folder:
             for kind, given in kinds.items():
@@ -73,11 +86,13 @@ def main() -> None:
                 times[kind].append(curate(options.recipe, run, *given))
                 held.append(identities(run))
             times["noop"].append(curate(options.recipe, Path(folder, "two")))
+            at_once.append(curate_twice(options.recipe, Path(folder)))
         for kind, timed in times.items():
             t = timed[-1]
             print(
                 f"{pair} {kind:5} {t.seconds:6.2f} s, first task {t.first_task:5.2f} s, {t.tasks} tasks {t.task_seconds:6.2f} s"
             )
+        print(f"{pair} two runs of one worker at once {at_once[-1]:6.2f} s")
     if any(one != held[0] for one in held):
         raise SystemExit("the runs differ in their phases")
 
@@ -85,6 +100,7 @@ def main() -> None:
         return round(statistics.median(getattr(t, name) for t in times[kind]), 2)
 
     speedups = [one.seconds / two.seconds for one, two in zip(times["one"], times["two"], strict=True)]
+    of_two_runs = [2 * one.seconds / both for one, both in zip(times["one"], at_once, strict=True)]
     print(
         json.dumps(
             {
@@ -93,6 +109,7 @@ def main() -> None:
                 "tasks": times["two"][-1].tasks,
                 "first_task_s": median("two", "first_task"),
                 "noop_s": median("noop"),
+                "speedup_of_two_runs": round(statistics.median(of_two_runs), 2),
                 "speedup": round(statistics.median(speedups), 2),
             }
         )

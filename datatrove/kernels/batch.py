@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 from numba import njit
 
 from ...pipeline.signals.segment import segment
 from ...pipeline.signals.unicode import decode
-from ...tokenize.spans import text_buffers
+from ...tokenize.spans import text_array, text_buffers
 from ..utils.word_tokenizers import Fox1Words, WhiteSpaceWords
 from .characters import SIZE, SPACE, classes
 
@@ -39,7 +38,7 @@ class Texts:
         Raises:
             UnicodeEncodeError: one holds half a surrogate pair, which UTF-8 cannot write.
         """
-        return cls(strings, *text_buffers(pa.array(strings, pa.large_string())))
+        return cls(strings, *text_buffers(text_array(strings)))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -75,7 +74,7 @@ def words_of(texts: Texts, language: Any, asked: np.ndarray) -> Words:
     lists = [_tokenized(tokenizer, text) if wanted else [] for text, wanted in zip(texts.strings, asked, strict=True)]
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(words) for words in lists], out=offsets[1:])
-    data, bounds = text_buffers(pa.array([word for words in lists for word in words], pa.large_string()))
+    data, bounds = text_buffers(text_array(word for words in lists for word in words))
     return Words(data, offsets, bounds[:-1], bounds[1:])
 
 

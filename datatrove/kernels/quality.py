@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow as pa
 from numba import njit
 
 from ...pipeline.signals.unicode import decode
-from ...tokenize.spans import text_buffers
+from ...tokenize.spans import text_array, text_buffers
 from .batch import Texts, Words
 from .characters import LETTER, LINE_END, PUNCTUATION, SIZE, SPACE, classes
 
@@ -20,7 +19,7 @@ ones; LINES: of `str.splitlines`, blank ones included."""
 
 def quality_counts(texts: Texts, words: Words, stop_words: Iterable[str]) -> np.ndarray:
     """int64 [n, 10]."""
-    data, bounds = text_buffers(pa.array(sorted(stop_words), pa.large_string()))
+    data, bounds = text_buffers(text_array(sorted(stop_words)))
     out = np.zeros((len(texts), 10), np.int64)
     _words(words.data, words.offsets, words.start, words.end, classes(), data, bounds, out)
     _lines(texts.data, texts.offsets, classes(), out)

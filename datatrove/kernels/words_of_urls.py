@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numba import njit
 
 from ...pipeline.run.numbers import distinct_numbers
 from ...pipeline.signals.hashing import hash_bytes, hash_each
-from ...tokenize.spans import text_buffers
+from ...tokenize.spans import text_array, text_buffers
 from .characters import classes
 from .repetition import stripped
 
@@ -44,7 +43,7 @@ class UrlWords:
 
 def hashes(strings: Iterable[str]) -> np.ndarray:
     """uint64, ascending: a hash of each string."""
-    data, bounds = text_buffers(pa.array(list(strings), pa.large_string()))
+    data, bounds = text_buffers(text_array(strings))
     return distinct_numbers(hash_each(data, bounds))
 
 

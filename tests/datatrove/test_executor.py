@@ -64,6 +64,25 @@ def test_a_pipeline_leaves_what_datatroves_leaves(tmp_path: Path) -> None:
     assert len(expected["files"]["kept/00000.jsonl"].splitlines()) >= 2
 
 
+def test_a_worker_does_without_pandas(tmp_path: Path) -> None:
+    """It would take as long to import as a worker takes for megabytes of text."""
+    probe = (
+        "import sys\n"
+        "from datatrove.data import Document\n"
+        "from fox1.datatrove.pipeline import filters\n"
+        "from fox1.datatrove.pipeline.dedup import MinhashDedupSignature\n"
+        "from fox1.datatrove.utils.word_tokenizers import WhiteSpaceWords\n"
+        "documents = [Document('The river and the sea. ' * 40, str(k)) for k in range(3)]\n"
+        "for name in sys.argv[2:]:\n"
+        "    list(getattr(filters, name)(language=WhiteSpaceWords()).run(iter(documents)))\n"
+        "MinhashDedupSignature(sys.argv[1]).run(iter(documents))\n"
+        "print('pandas' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", probe, str(tmp_path), *NAMES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
 def test_importing_fox1_does_not_import_datatrove() -> None:
     probe = "import sys, fox1, fox1.api; print('datatrove' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

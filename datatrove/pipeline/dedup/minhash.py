@@ -28,7 +28,7 @@ from ....pipeline.signals.hashing import fixed_binary
 from ....pipeline.signals.minhash import MinHashSettings, Signatures, common, sign
 from ....pipeline.signals.nfc import to_nfc
 from ....pipeline.signals.segment import segment
-from ....tokenize.spans import text_buffers
+from ....tokenize.spans import text_array, text_buffers
 from ..filters.base_filter import batches
 
 BATCH = 4096
@@ -89,8 +89,7 @@ class MinhashDedupSignature(PipelineStep):
             for batch in batches(data, BATCH):
                 with self.track_time("batch"):
                     # Half a surrogate pair is read as a question mark.
-                    strings = [document.text.encode("utf-8", "replace") for document in batch]
-                    text = to_nfc(pa.array(strings, pa.large_binary()).cast(pa.large_string()))
+                    text = to_nfc(text_array((document.text for document in batch), errors="replace"))
                     out.write(_rows(sign(segment(*text_buffers(text)), self.settings), schema))
                 for _ in batch:
                     self.stat_update(StatHints.total)
@@ -99,9 +98,10 @@ class MinhashDedupSignature(PipelineStep):
 def _rows(signatures: Signatures, schema: pa.Schema) -> pa.RecordBatch:
     offsets, data = pa.py_buffer(signatures.sketch_offsets * 4), pa.py_buffer(signatures.sketch.astype("<u4"))
     n = len(signatures.bands)
+    shingles = pa.py_buffer(np.ascontiguousarray(signatures.n_shingles, np.uint32))
     columns = [
         fixed_binary(signatures.bands),
-        pa.array(signatures.n_shingles),
+        pa.Array.from_buffers(pa.uint32(), n, [None, shingles]),
         pa.Array.from_buffers(pa.large_binary(), n, [None, offsets, data]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

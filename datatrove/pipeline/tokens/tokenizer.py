@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import xxhash
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.tokens import tokenizer as theirs
@@ -16,6 +15,7 @@ from datatrove.utils.batching import batched
 
 from ....tokenize.encode import Encoder, encoder_of
 from ....tokenize.model import load, read_model
+from ....tokenize.spans import text_array
 
 
 @functools.lru_cache(1)
@@ -85,7 +85,7 @@ class DocumentTokenizer(theirs.DocumentTokenizer):
         return written
 
     def _write(self, batch: list[Document], written: theirs.TokenizedFile) -> None:
-        encoded = self.encoder.encode(pa.array([document.text for document in batch], pa.large_string()))
+        encoded = self.encoder.encode(text_array(document.text for document in batch))
         lengths = np.diff(encoded.offsets)
         ids, losses = encoded.ids, None
         if self._eos is not None:
