@@ -47,10 +47,9 @@ def preload() -> None:
 
 
 def _handle_text() -> None:
-    from types import SimpleNamespace
-
     import numpy as np
     import pyarrow as pa
+    from sentencepiece import sentencepiece_model_pb2 as proto
 
     from ..pipeline.prepare.benchmarks import Item
     from ..pipeline.prepare.contamination import ContaminationSettings, build
@@ -58,7 +57,7 @@ def _handle_text() -> None:
     from ..pipeline.signals import hashing, minhash, quality, scan, urls
     from ..pipeline.signals.segment import segment
     from ..pipeline.sources.rows import TEXT_SCHEMA
-    from ..tokenize import bpe, pack, spans, word_cache
+    from ..tokenize import bpe, pack, pieces, spans, word_cache
 
     texts = [*TEXTS] * 3
     n = len(texts)
@@ -79,8 +78,9 @@ def _handle_text() -> None:
     quality.train(s, np.arange(n) % 2 == 0, np.zeros(n, bool), 1)
     hashing.mix_array(np.arange(3, dtype=np.uint64), 1)
     _mix()
-    pieces = [SimpleNamespace(piece=text, type=1, score=0.0) for text in ("a", "b", "ab")]
-    words = bpe.WordEncoder(pieces, lambda texts: [[0] * len(t.encode()) for t in texts]).encode
+    model = proto.ModelProto(pieces=[{"piece": text, "score": 0.0, "type": 1} for text in ("a", "b", "ab")])
+    three = pieces.Pieces.read(model.SerializeToString())
+    words = bpe.WordEncoder(three, lambda texts: [[0] * len(t.encode()) for t in texts]).encode
     word_cache.WordCache(words, word_cache.Cuts(line_feeds=True), 64, 8).encode(batch.column("text"))
     spans.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)

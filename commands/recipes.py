@@ -84,14 +84,14 @@ def tokenizer_inspect(
     from ..pipeline.inspect.run import stored_run
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.stats.tokenizer_figures import subset_tokens
-    from ..tokenize.model import load, pieces
+    from ..tokenize.model import count_pieces, load
     from .show.stats import print_tokenizer
 
     run = stored_run(model)
     if run is None and "://" not in model and not Path(model).exists():
         raise ValueError(f"there is no model and no run at {model}")
     processor = load(RunPaths(run).tokenizer if run else model)
-    print_tokenizer(pieces(processor, longest), subset_tokens(RunPaths(run)) if run else [])
+    print_tokenizer(count_pieces(processor, longest), subset_tokens(RunPaths(run)) if run else [])
 
 
 def tokenizer_train(

@@ -10,7 +10,7 @@ the square, and so are those with the character that stands for a space in piece
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,11 @@ import pyarrow as pa
 from numba import njit
 
 from .literals import Literals, literal_at, may_begin
+from .pieces import BYTE, NORMAL, UNUSED, USER_DEFINED, Pieces
 from .spans import text_buffers
 
 LONGEST = 256
 """Bytes of a word that is merged here: the work grows with the square."""
-_NORMAL, _USER_DEFINED, _UNUSED, _BYTE = 1, 4, 5, 6
-"""Kinds of pieces in a model."""
 _BPE = 2
 """Of a model."""
 _NOTHING = np.int32(1 << 30)
@@ -37,30 +36,27 @@ _FILTER_BITS = 22
 class WordEncoder:
     """Encodes words, each by itself, without their neighbours' help."""
 
-    def __init__(self, pieces: Sequence[Any], slow: Callable[[list[str]], list[list[int]]]) -> None:
+    def __init__(self, pieces: Pieces, slow: Callable[[list[str]], list[list[int]]]) -> None:
         """
         Args:
             pieces: of a model that `serves`.
             slow: SentencePiece's encoding of some texts.
         """
-        texts = [p.piece.replace("\u2581", " ").encode() for p in pieces]
-        normal = np.array([p.type == _NORMAL for p in pieces])
-        scores = np.array([p.score for p in pieces], np.float32)
+        normal = pieces.kinds == NORMAL
         # 0 is the highest score.
-        self._rank = np.unique(-scores, return_inverse=True)[1].astype(np.int32)
+        self._rank = np.unique(-pieces.scores, return_inverse=True)[1].astype(np.int32)
         self._slow = slow
         self._characters = np.full(0x110000, -1, np.int32)
+        single = np.flatnonzero(normal & (pieces.characters == 1))
+        self._characters[[ord(pieces.spelled[number].as_py()) for number in single.tolist()]] = single
         self._bytes = np.empty(256, np.int32)
-        for number, piece in enumerate(pieces):
-            if piece.type == _NORMAL and len(piece.piece) == 1:
-                self._characters[ord(piece.piece.replace("\u2581", " "))] = number
-            elif piece.type == _BYTE:
-                self._bytes[int(piece.piece[3:-1], 16)] = number
-        data = np.frombuffer(b"".join(texts), np.uint8)
-        bounds = np.r_[0, np.cumsum([len(t) for t in texts])].astype(np.int64)
+        bytes_ = pieces.numbers(BYTE)
+        self._bytes[[int(name[3:-1], 16) for name in pieces.named(bytes_)]] = bytes_
+        data, bounds = text_buffers(pieces.spelled)
         self._pairs, self._filter = _pairs_of(data, bounds, normal)
         # A longer one has a smaller number than one that it begins with.
-        defined = sorted((i for i, p in enumerate(pieces) if p.type == _USER_DEFINED), key=lambda i: -len(texts[i]))
+        texts = {number: pieces.spelled[number].as_py().encode() for number in pieces.numbers(USER_DEFINED)}
+        defined = sorted(texts, key=lambda number: -len(texts[number]))
         self._defined, self._defined_ids = Literals([(texts[i], 1) for i in defined]), np.array(defined, np.int32)
         self._apart = Literals([("\u2581".encode(), 1)])
 
@@ -96,16 +92,25 @@ class WordEncoder:
         return together, ends
 
 
-def serves(model: Any) -> bool:
-    """Whether a `ModelProto` is one whose words are merged here."""
-    spec = model.trainer_spec
+def serves(spec: Any, pieces: Pieces) -> bool:
+    """Whether a model is one whose words are merged here.
+
+    Args:
+        spec: its `TrainerSpec`.
+    """
     if spec.model_type != _BPE or not spec.byte_fallback or spec.treat_whitespace_as_suffix:
         return False
-    pieces = model.pieces
-    if len(pieces) >> PIECE_BITS or any(p.type == _UNUSED for p in pieces):
+    if len(pieces) >> PIECE_BITS or pieces.numbers(UNUSED):
         return False
-    normal = [p.piece for p in pieces if p.type == _NORMAL]
-    return set("".join(normal)) <= {text for text in normal if len(text) == 1}
+    normal = pieces.kinds == NORMAL
+    single = set(pieces.texts.filter(_mask(normal & (pieces.characters == 1))).to_pylist())
+    text, _ = text_buffers(pieces.texts.filter(_mask(normal)))
+    return set(text.tobytes().decode()) <= single
+
+
+def _mask(chosen: np.ndarray) -> pa.BooleanArray:
+    bits = np.packbits(chosen, bitorder="little")
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(chosen), [None, pa.py_buffer(bits)])
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -21,17 +21,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2 as proto
 
 from ..storage.reading import read_bounded
 from .bpe import WordEncoder, serves
 from .literals import Literals
 from .model import check_specials, load, specials
-from .spans import gather
+from .pieces import BYTE, CONTROL, UNKNOWN, Pieces
+from .spans import gather, text_buffers
 from .word_cache import Cuts, WordCache
 
 CONVERTED_BYTES = 1 << 30
 """Of a converted model; that of 256,000 pieces takes 15 MB."""
-CONTROL, RESERVED = 1, 2
+SPELLS_CONTROL, SPELLS_RESERVED = 1, 2
 """Marks of a document that holds a literal of a control piece, or of a reserved one."""
 
 
@@ -66,23 +68,31 @@ class Encoder:
         self._processor = load(model)
         self.specials = specials(self._processor)
         self.vocab_size = self._processor.vocab_size()
-        control = [
-            self._processor.id_to_piece(i)
-            for i in range(self.vocab_size)
-            if self._processor.is_control(i) or self._processor.is_unknown(i)
-        ]
+        model_proto = self._processor.serialized_model_proto()
+        self._pieces = Pieces.read(model_proto)
+        control = self._pieces.named(self._pieces.numbers(UNKNOWN, CONTROL))
         present = [r for r in reserved if self._processor.piece_to_id(r) != self.specials.unk]
-        self._literals = Literals([(c.encode(), CONTROL) for c in control] + [(r.encode(), RESERVED) for r in present])
+        self._literals = Literals(
+            [(c.encode(), SPELLS_CONTROL) for c in control] + [(r.encode(), SPELLS_RESERVED) for r in present]
+        )
         self._reserved = re.compile("|".join(map(re.escape, present))) if present else None
         self.reserved_ids = {r: self._processor.piece_to_id(r) for r in present}
         """Ids of the reserved pieces that the model has."""
         self.prefixed = "".join(self._processor.encode("a", out_type=str)).startswith("▁")
         self._words: WordCache | None = None
         self._fast: Any = None
-        parsed = self._model if fast else None
-        if parsed and serves(parsed):
-            if self._keeps_text(parsed.normalizer_spec) and (cuts := Cuts.of(p.piece for p in parsed.pieces)):
-                self._words = WordCache(WordEncoder(parsed.pieces, self._processor.encode).encode, cuts)
+        parsed = proto.ModelProto.FromString(model_proto)
+        spec = parsed.normalizer_spec
+        self.is_lossless = (
+            spec.name == "identity"
+            and not spec.precompiled_charsmap
+            and not self.prefixed
+            and not spec.remove_extra_whitespaces
+        )
+        """Whether ids decode to the text they were made from (except for the character that stands for a space)."""
+        if fast and serves(parsed.trainer_spec, self._pieces):
+            if self.is_lossless and (cuts := Cuts.of(self._pieces.texts)):
+                self._words = WordCache(WordEncoder(self._pieces, self._processor.encode).encode, cuts)
             else:
                 self._fast = _gigatoken(self._processor, converted)
 
@@ -108,12 +118,12 @@ class Encoder:
         if not self.is_fast:
             apart = np.arange(len(texts))
         else:
-            apart = np.flatnonzero(marks & RESERVED if self._words else marks)
-        counts = (int(np.count_nonzero(marks & CONTROL)), int(np.count_nonzero(marks & RESERVED)))
+            apart = np.flatnonzero(marks & SPELLS_RESERVED if self._words else marks)
+        counts = (int(np.count_nonzero(marks & SPELLS_CONTROL)), int(np.count_nonzero(marks & SPELLS_RESERVED)))
         if not len(apart):
             found, offsets = self._encode_fast(texts)
             return Encoded(found, offsets, *counts)
-        slow = [self._encode_slow(texts[i].as_py(), bool(marks[i] & RESERVED)) for i in apart.tolist()]
+        slow = [self._encode_slow(texts[i].as_py(), bool(marks[i] & SPELLS_RESERVED)) for i in apart.tolist()]
         ids = [np.array([i for one in slow for i in one], np.int32)]
         lengths = np.zeros(len(texts), np.int64)
         lengths[apart] = [len(one) for one in slow]
@@ -131,41 +141,8 @@ class Encoder:
     @functools.cached_property
     def piece_bytes(self) -> np.ndarray:
         """int64 [vocabulary]: UTF-8 bytes that a piece stands for, a space being one; 0 for control pieces and unk."""
-        p = self._processor
-        return np.array(
-            [
-                1
-                if p.is_byte(i)
-                else 0
-                if p.is_control(i) or p.is_unknown(i)
-                else len(p.id_to_piece(i).replace("▁", " ").encode())
-                for i in range(self.vocab_size)
-            ],
-            np.int64,
-        )
-
-    @functools.cached_property
-    def is_lossless(self) -> bool:
-        """Whether ids decode to the text they were made from (except for the character that stands for a space)."""
-        return self._keeps_text(self._model.normalizer_spec)
-
-    def _keeps_text(self, spec: Any) -> bool:
-        """The same, by the normaliser of the model."""
-        return (
-            spec.name == "identity"
-            and not spec.precompiled_charsmap
-            and not self.prefixed
-            and not spec.remove_extra_whitespaces
-        )
-
-    @property
-    def _model(self) -> Any:
-        """The `ModelProto`; of 256,000 pieces it is too large to be kept."""
-        from sentencepiece import sentencepiece_model_pb2 as proto
-
-        model = proto.ModelProto()
-        model.ParseFromString(self._processor.serialized_model_proto())
-        return model
+        kinds, (_, bounds) = self._pieces.kinds, text_buffers(self._pieces.spelled)
+        return np.where(kinds == BYTE, 1, np.where((kinds == CONTROL) | (kinds == UNKNOWN), 0, np.diff(bounds)))
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """The text of ids, if the model `is_lossless`; invalid UTF-8 where a character is cut."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import sentencepiece
 
 from ..storage.fields import Bounds, Derived, OneOf, Pairs, Quantity, Share
@@ -20,6 +21,7 @@ from ..storage.reading import Misshapen, read_bounded
 from ..storage.web import http_options, naming_private_hosts
 from ..storage.wording import first_line, printable
 from .model_file import MODEL_BYTES, parse_model
+from .pieces import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Pieces
 
 TRAINING_THREADS = 2
 """A constant, because the trained model file records it."""
@@ -155,7 +157,7 @@ def check_specials(processor: sentencepiece.SentencePieceProcessor, wanted: Sequ
 
 
 @dataclass(frozen=True)
-class Pieces:
+class PieceCounts:
     """The pieces of a model, counted by kind."""
 
     total: int
@@ -168,24 +170,17 @@ class Pieces:
     """(id, piece) of the longest ordinary pieces, longest first."""
 
 
-def pieces(processor: sentencepiece.SentencePieceProcessor, longest: int = 10) -> Pieces:
+def count_pieces(processor: sentencepiece.SentencePieceProcessor, longest: int = 10) -> PieceCounts:
     """Count a model's pieces by kind."""
-    from sentencepiece import sentencepiece_model_pb2 as proto
-
-    model = proto.ModelProto()
-    model.ParseFromString(processor.serialized_model_proto())
-    kinds = proto.ModelProto.SentencePiece
-    by_kind: dict[int, list[tuple[int, str]]] = {}
-    for i, piece in enumerate(model.pieces):
-        by_kind.setdefault(piece.type, []).append((i, piece.piece))
-    ordinary = sorted(by_kind.get(kinds.NORMAL, []), key=lambda p: (-len(p[1]), p[0]))
-    control = sorted(by_kind.get(kinds.CONTROL, []) + by_kind.get(kinds.UNKNOWN, []))
-    return Pieces(
-        len(model.pieces),
-        tuple(control),
-        len(by_kind.get(kinds.USER_DEFINED, [])),
-        len(by_kind.get(kinds.BYTE, [])),
-        tuple(ordinary[:longest]),
+    found = Pieces.read(processor.serialized_model_proto())
+    control, normal = found.numbers(UNKNOWN, CONTROL), np.array(found.numbers(NORMAL), np.int64)
+    first = normal[np.argsort(-found.characters[normal], kind="stable")][:longest].tolist()
+    return PieceCounts(
+        len(found),
+        tuple(zip(control, found.named(control), strict=True)),
+        len(found.numbers(USER_DEFINED)),
+        len(found.numbers(BYTE)),
+        tuple(zip(first, found.named(first), strict=True)),
     )
 
 

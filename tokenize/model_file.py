@@ -6,12 +6,12 @@ reads alike, without fields that are unknown here.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
+import pyarrow.compute as pc
 from sentencepiece import sentencepiece_model_pb2 as proto
 
 from ..storage.reading import Misshapen
+from .pieces import BYTE, CONTROL, NORMAL, UNKNOWN, Pieces
 from .shards import MOST_PIECES
 
 MODEL_BYTES = 64 << 20
@@ -20,9 +20,6 @@ LONGEST_PIECE = 512
 """In characters: reading a model takes time by the square of it."""
 MOST_CONTROL = 4096
 """Control pieces: every document is searched for the literals of all of them."""
-
-_BYTE = re.compile("<0x[0-9A-F]{2}>")
-_KIND = proto.ModelProto.SentencePiece
 
 
 def parse_model(data: bytes) -> proto.ModelProto:
@@ -48,30 +45,30 @@ def parse_model(data: bytes) -> proto.ModelProto:
 def _check_pieces(model: proto.ModelProto) -> None:
     if not 0 < len(model.pieces) <= MOST_PIECES:
         raise Misshapen(f"it has {len(model.pieces):,} pieces")
-    texts = [piece.piece for piece in model.pieces]
-    if not all(isinstance(text, str) for text in texts):
-        raise Misshapen("a piece is not UTF-8")
-    kinds = [piece.type for piece in model.pieces]
-    lengths, scores = np.fromiter(map(len, texts), np.int64), np.array([piece.score for piece in model.pieces])
-    odd = (lengths == 0) | (lengths > LONGEST_PIECE) | ~np.isfinite(scores)
-    if "\0" in "".join(texts):
-        odd |= np.array(["\0" in text for text in texts])
+    try:
+        pieces = Pieces.read(model.SerializeToString())
+    except ValueError as error:
+        raise Misshapen("a piece is not UTF-8") from error
+    texts, kinds, lengths = pieces.texts, pieces.kinds, pieces.characters
+    odd = (lengths == 0) | (lengths > LONGEST_PIECE) | ~np.isfinite(pieces.scores)
+    odd |= np.asarray(pc.match_substring(texts, "\0"))
     if odd.any():
         raise Misshapen(
             f"piece {int(np.argmax(odd))} is empty, longer than {LONGEST_PIECE} characters, or without a finite score"
         )
-    for number, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
-        named = text.startswith("<0x") and bool(_BYTE.fullmatch(text))
-        if named != (kind == _KIND.BYTE) and kind in (_KIND.BYTE, _KIND.NORMAL):
-            raise Misshapen(f"piece {number} is not the byte that it should be")
-    if len(set(texts)) < len(texts):
+    named = np.asarray(pc.match_substring_regex(texts, "^<0x[0-9A-F]{2}>$"))
+    wrong = (named != (kinds == BYTE)) & ((kinds == BYTE) | (kinds == NORMAL))
+    if wrong.any():
+        raise Misshapen(f"piece {int(np.argmax(wrong))} is not the byte that it should be")
+    if pc.count_distinct(texts).as_py() < len(texts):
         raise Misshapen("two of its pieces are equal")
-    if kinds.count(_KIND.UNKNOWN) != 1:
+    count = np.bincount(kinds, minlength=BYTE + 1)
+    if count[UNKNOWN] != 1:
         raise Misshapen("it has not exactly one unknown piece")
-    if kinds.count(_KIND.CONTROL) > MOST_CONTROL:
+    if count[CONTROL] > MOST_CONTROL:
         raise Misshapen(f"it has more than {MOST_CONTROL:,} control pieces")
-    if kinds.count(_KIND.BYTE) != (256 if model.trainer_spec.byte_fallback else 0):
-        raise Misshapen(f"it has {kinds.count(_KIND.BYTE)} pieces for bytes")
+    if count[BYTE] != (256 if model.trainer_spec.byte_fallback else 0):
+        raise Misshapen(f"it has {count[BYTE]} pieces for bytes")
 
 
 def _check_charsmap(blob: bytes) -> None:

@@ -9,12 +9,13 @@ Words are compared by their bytes, never by a hash alone: up to fifteen bytes ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
@@ -40,15 +41,11 @@ class Cuts:
     """Before and after a run of line feeds."""
 
     @classmethod
-    def of(cls, pieces: Iterable[str]) -> Cuts | None:
+    def of(cls, pieces: pa.LargeStringArray) -> Cuts | None:
         """What the pieces of a BPE model without a dummy prefix allow; None: nothing."""
-        line_feeds = True
-        for piece in pieces:
-            if " " in piece or ("▁" in piece[1:] and "▁" in piece.lstrip("▁")):
-                return None
-            if "\n" in piece and piece.strip("\n"):
-                line_feeds = False
-        return cls(line_feeds)
+        if pc.any(pc.match_substring_regex(pieces, " |[^\u2581]\u2581")).as_py():
+            return None
+        return cls(line_feeds=not pc.any(pc.match_substring_regex(pieces, "[^\n]\n|\n[^\n]")).as_py())
 
 
 class WordCache:

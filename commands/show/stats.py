@@ -9,7 +9,7 @@ from typing import Any
 from ...pipeline.stats.outcomes import KEPT, ORDER, outcomes
 from ...pipeline.stats.tokenizer_figures import SubsetTokens
 from ...storage.wording import counted
-from ...tokenize.model import Pieces
+from ...tokenize.model import PieceCounts
 from .mixture import mixture_tables
 from .runs import note_damage, note_times
 from .terminal import TextTable, new_console, new_table, print_table
@@ -33,7 +33,7 @@ SECTIONS = (
 """Of the statistics, in the order in which they are printed."""
 
 
-def print_tokenizer(pieces: Pieces, rows: Sequence[SubsetTokens]) -> None:
+def print_tokenizer(pieces: PieceCounts, rows: Sequence[SubsetTokens]) -> None:
     """What a model consists of, and how it does on a run's text by subset and domain."""
     console = new_console()
     normal = pieces.total - len(pieces.control) - pieces.user_defined - pieces.bytes

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import sentencepiece
 from fox1.tokenize.encode import Encoder
-from fox1.tokenize.model import TokenizerSettings, check_specials, load, pieces, specials, train
+from fox1.tokenize.model import TokenizerSettings, check_specials, count_pieces, load, specials, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,7 +128,7 @@ def test_a_model_with_other_special_ids_is_refused(model: Path) -> None:
 
 
 def test_the_kinds_of_pieces_are_counted(model: Path) -> None:
-    found = pieces(load(model), 3)
+    found = count_pieces(load(model), 3)
     assert found.total == 400 and found.bytes == 256
     assert found.control == ((0, "<pad>"), (1, "<eos>"), (2, "<bos>"), (3, "<unk>"))
     assert found.user_defined == 10  # two of the chat template, eight runs of newlines

@@ -14,7 +14,7 @@ import pytest
 import sentencepiece
 from fox1.storage.reading import Misshapen
 from fox1.tokenize.encode import Encoder
-from fox1.tokenize.model import load, pieces, specials
+from fox1.tokenize.model import count_pieces, load, specials
 from fox1.tokenize.model_file import LONGEST_PIECE, MODEL_BYTES, MOST_CONTROL, parse_model
 from sentencepiece import sentencepiece_model_pb2 as proto
 
@@ -53,7 +53,7 @@ def use(data: bytes, path: Path) -> None:
     """Do all that is done with a model."""
     path.write_bytes(data)
     processor = load(path)
-    pieces(processor)
+    count_pieces(processor)
     specials(processor)
     encoder = Encoder(path)
     encoder.encode(pa.array(TEXT, pa.large_string()))

@@ -12,6 +12,8 @@ import pytest
 from fox1.tokenize.bpe import serves
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import TokenizerSettings, train
+from fox1.tokenize.pieces import Pieces
+from fox1.tokenize.spans import text_array
 from fox1.tokenize.word_cache import Cuts, WordCache
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,9 +73,12 @@ def whole(encoder: Encoder, texts: pa.LargeStringArray) -> tuple[list[int], list
 
 
 def test_pieces_say_where_a_text_may_be_cut() -> None:
-    assert Cuts.of(["\u2581the", "\u2581\u2581", "a", "\n", "\n\n"]) == Cuts(line_feeds=True)
-    assert Cuts.of(["\u2581the", "a\n"]) == Cuts(line_feeds=False) == Cuts.of(["\n\u2581"[::-1]])
-    assert Cuts.of(["of\u2581the"]) is None and Cuts.of(["\u2581of\u2581"]) is None and Cuts.of(["of the"]) is None
+    def cuts(*pieces: str) -> Cuts | None:
+        return Cuts.of(text_array(pieces))
+
+    assert cuts("\u2581the", "\u2581\u2581", "a", "\n", "\n\n") == Cuts(line_feeds=True)
+    assert cuts("\u2581the", "a\n") == Cuts(line_feeds=False) == cuts("\n\u2581"[::-1])
+    assert cuts("of\u2581the") is None and cuts("\u2581of\u2581") is None and cuts("of the") is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -128,7 +133,7 @@ def changed(path: Path, change: Callable[[Any], object]) -> Encoder:
     """An encoder of a model that was changed."""
     model = proto.ModelProto()
     model.ParseFromString(train((f"{t}{i}" for i, t in enumerate(TEXT)), TokenizerSettings(vocab_size=400)))
-    assert serves(model)
+    assert serves(model.trainer_spec, Pieces.read(model.SerializeToString()))
     change(model)
     path.write_bytes(model.SerializeToString())
     return Encoder(path)
