@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ...tokenize.encode import Encoder
+from ...tokenize.encode import encoder_of
 from ...tokenize.model import TokenizerSettings, read_model, train
 from ..run.artifacts import Artifact, RunPaths, publish
 from ..run.identity import SourceFile
@@ -70,7 +70,7 @@ def prepare_tokenizer(
         model = train(sample_text(files, barred, settings.sample_bytes, seeds_of(named, seed)[0]), settings)
     with publish(paths.tokenizer) as out:
         out.write(model)
-    encoder = Encoder(paths.tokenizer, settings.reserved)
+    encoder = encoder_of(out.artifact.file, out.artifact.hash, settings.reserved)
     encoder.check_specials(settings.specials)
     converted = None
     if encoder.converted:
