@@ -9,9 +9,11 @@ their own with a share of the time, ours first: one that fails is told, and the 
 - check: what `fox1 doctor --gpu` compares with a dense model in fp32, at every length
 - llama: logits against `LlamaForCausalLM` of transformers with the same weights, where that is importable
 - resume: a training that is stopped and goes on ends in the weights of one that was not
-- train: tokens per second, both MFUs and peak memory by block length, a new graph after the first step counted
+- train: tokens per second, both MFUs and peak memory (beside what was estimated) by block length, a new graph after the first step
+  counted
 - trace: of a few steps, beside the folder
 - generate: speed and memory with the weights in bf16, beside the published figures of Fox-1
+- variant: the same of the shortest blocks with another setting: Muon, fp8, activation checkpointing, nothing compiled
 - trainer_hf: transformers' Trainer on the same blocks, where it is importable
 
 Without a GPU it runs in fp32 on the CPU, for which `make --small` makes sets: so that it is known to run. The last line is JSON.
@@ -37,6 +39,13 @@ SPEC = "gpu_check.json"
 WARM = 2
 """Steps that are not timed: compilation, first allocations."""
 TIMED = 6
+VARIANTS = (
+    "optimizer.name=muon",
+    "fp8_linears=true",
+    "activation_checkpointing=selective",
+    "attention=fa2",
+    "compile=false",
+)
 LAYERS = 4
 """Of the models that are compared or resumed."""
 LOGITS_ERROR = 5e-2
@@ -104,7 +113,7 @@ def run(folder: Path, seconds: float) -> None:
     spec = json.loads((folder / SPEC).read_text())
     began = time.monotonic()
     parts = ["check", "resume", *(f"train:{name}" for name in spec["sets"]), "generate", "llama"]
-    parts += ["trace", *(f"trainer_hf:{n}" for n in spec["lengths"][:1])]
+    parts += ["trace", *(f"trainer_hf:{n}" for n in spec["lengths"][:1]), *(f"variant:{change}" for change in VARIANTS)]
     found: dict[str, Any] = {"environment": environment()}
     print(json.dumps(found["environment"]), flush=True)
     with tempfile.TemporaryDirectory(prefix="fox1-gpu-check-") as place:
@@ -230,15 +239,18 @@ def _losses(out: Path) -> list[float]:
     return [line["loss"] for line in lines if line["kind"] == "train"]
 
 
-def measure_training(folder: Path, spec: dict[str, Any], name: str) -> dict[str, Any]:
+def measure_training(folder: Path, spec: dict[str, Any], name: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """A few steps of the trainer on a set."""
     import torch
+    from fox1.trainer.memory import memory_need
+    from fox1.trainer.overrides import override
     from fox1.trainer.settings import Options
     from fox1.trainer.train import train
 
+    options = Options(stop_after=WARM + TIMED, log_every=1, set=changes)
     with tempfile.TemporaryDirectory() as place:
         out = Path(place, "checkpoints")
-        train(folder / name, out, [0], Options(stop_after=WARM + TIMED, log_every=1))
+        train(folder / name, out, [0], options)
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["kind"] == "train"]
     timed = steps[WARM:]
@@ -250,8 +262,17 @@ def measure_training(folder: Path, spec: dict[str, Any], name: str) -> dict[str,
     for key in ("mfu", "mfu_palm", "memory_bytes"):
         if key in timed[-1]:
             found[key] = timed[-1][key]
+    if "memory_bytes" in found:
+        settings = override(_settings(folder, name), options)
+        choice = settings.activation_checkpointing.replace("auto", "none")
+        found["memory_estimated"] = memory_need(settings, spec["vocabulary"], 1, choice).total
     found["graphs"] = int(torch._dynamo.utils.counters["stats"].get("unique_graphs", 0))
     return found
+
+
+def measure_variant(folder: Path, spec: dict[str, Any], change: str) -> dict[str, Any]:
+    """A few steps of the trainer on the shortest blocks with another setting."""
+    return measure_training(folder, spec, spec["sets"][0], (change,))
 
 
 def trace(folder: Path, spec: dict[str, Any], _: str) -> dict[str, Any]:
@@ -316,6 +337,7 @@ PARTS: dict[str, Callable[[Path, dict[str, Any], str], dict[str, Any]]] = {
     "trace": trace,
     "generate": measure_generation,
     "trainer_hf": measure_hf,
+    "variant": measure_variant,
 }
 
 

@@ -82,6 +82,16 @@ def train(
             help="Save a checkpoint after this time, however few steps there were; 0: by steps only (default: the recipe's).",
         ),
     ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Name of the training in metrics, TensorBoard and W&B (default: its folder's)."
+        ),
+    ] = "",
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print steps, learning rate and the memory of a GPU, and train nothing."),
+    ] = False,
 ) -> None:
     """Train Fox-1 on a run's shard sets, phase by phase.
 
@@ -94,12 +104,20 @@ def train(
     if (out / "recipe.yaml").exists():
         raise ValueError(f"--out {shown(out)} is a run of `fox1 curate`; give the checkpoints a folder of their own")
     warn_unfinished(run)
-    options = Options(resume, stop_after, force, profile, tuple(changes or ()), log_every, checkpoint_minutes)
+    options = Options(resume, stop_after, force, profile, tuple(changes or ()), log_every, checkpoint_minutes, name)
     if ray and nproc > 1:
         raise ValueError(
             "--nproc and --ray exclude each other: give --nproc for processes on this machine, or --ray for workers of a cluster"
         )
-    if ray:
+    if plan:
+        from ..trainer.launch_ray import Workers
+        from ..trainer.plan import training_plan
+
+        workers = Workers.parse(ray, 0).most if ray else nproc
+        for line in training_plan(run, options, workers):
+            say(line)
+        status = 0
+    elif ray:
         from ..trainer.launch_ray import Workers, launch_on_ray, load_kernels
 
         load_kernels()

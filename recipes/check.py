@@ -10,6 +10,7 @@ from ..pipeline.mix.budget import Cell, MixSettings, Weight, quotas
 from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
 from ..pipeline.run.identity import SourceFile, check_collisions
 from ..pipeline.sources.domains import SUBSET_DOMAINS
+from ..trainer.memory import CARDS, choose, memory_need
 from ..trainer.schedule import PhaseSpan, schedule_over
 from .opening import Opening, Say
 from .schema import Recipe
@@ -55,7 +56,7 @@ def check_recipe(recipe: Recipe, say: Say, complain: Say, offline: bool = False,
     for line in _compared_pairs(settings):
         say(f"  {line}")
     _check_budgets(recipe, settings.mix, most, say)
-    for line in schedule_lines(recipe):
+    for line in (*schedule_lines(recipe), memory_line(recipe)):
         say(f"  {line}")
     say("  not checked:")
     for line in _not_checked(settings, opening.left_out):
@@ -118,6 +119,17 @@ def schedule_lines(recipe: Recipe) -> Iterator[str]:
     yield f"learning rate {training.optimizer.learning_rate:.2e}: {schedule.describe()}"
     if schedule.warmup + schedule.decay > schedule.total:
         yield "  warm-up and decay overlap, so the rate never reaches its peak; shorten one of them"
+
+
+def memory_line(recipe: Recipe) -> str:
+    """What a step of the training takes of a GPU, and what it has to compute again on smaller ones."""
+    training, vocabulary = train_settings(recipe), recipe.tokenizer.vocab_size
+    one, eight = (memory_need(training, vocabulary, world, "none").total / 1e9 for world in (1, 8))
+    chosen = ", ".join(f"{choose(training, vocabulary, 1, memory)} on {name}" for name, memory in CARDS.items())
+    return (
+        f"memory of a GPU: about {one:.1f} GB, of each of eight {eight:.1f}; activation checkpointing that fits one: {chosen} "
+        "(`fox1 train RUN --plan` has a table)"
+    )
 
 
 def _not_checked(settings: CurateSettings, left_out: Sequence[str]) -> Iterator[str]:

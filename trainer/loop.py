@@ -16,7 +16,7 @@ from .checks.held_out_loss import HeldOutLoss, Stopped
 from .checks.sanity import check_weights
 from .checks.stability import Guard
 from .data.order import Loader, MicroBatch, PhaseData
-from .data.source_losses import CORPUS, means
+from .data.source_losses import CORPUS, means, shares
 from .model.model import Fox1, flops_per_token
 from .parallel import begin_micro_batch, give_up_gathered, on_rank_zero
 from .schedule import LearningRateSchedule
@@ -270,6 +270,7 @@ class Trainer:
             # None where every step was skipped.
             "loss": float(sums[0]) / targets if targets else None,
             "loss_by_corpus": means(by_source, data.info, CORPUS),
+            "share_by_corpus": shares(by_source, data.info, CORPUS),
             "learning_rate": window.rate,
             "gradient_norm": float(window.norm),
             "tokens": self.progress.tokens,

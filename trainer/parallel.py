@@ -13,7 +13,10 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from .model.model import Fox1
+from .model.attention import choose_attention
+from .model.float8 import require_float8, use_float8
+from .model.model import MLP, Attention, Fox1
+from .muon import Muon
 from .settings import OptimizerSettings, TrainSettings
 
 T = TypeVar("T")
@@ -47,11 +50,20 @@ def start_processes() -> torch.device:
 def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox1:
     """The sharded model: one FSDP group per block, and the root's for the tied embedding and the final norm.
 
+    Activation checkpointing that is `auto` is none here; `memory.settle` says what it has to be.
+
     Raises:
-        ValueError: the processes do not divide into `training.replicas` groups.
+        ValueError: the processes do not divide into `training.replicas` groups, or the device cannot do what is asked for.
     """
+    for name in ("fp8_head", "fp8_linears"):
+        if getattr(settings, name):
+            require_float8(name, device)
+    kernel = choose_attention(settings.attention, device)
     model = Fox1(settings.model, vocab_size)
     model.initialise(settings.seed)
+    model.compiles_loss, model.kernel = settings.compile, kernel
+    if settings.fp8_linears:
+        use_float8(model.blocks)
     model.to(device)
     world, replicas = dist.get_world_size(), settings.replicas
     if world % replicas:
@@ -75,7 +87,7 @@ def build(settings: TrainSettings, vocab_size: int, device: torch.device) -> Fox
         if settings.activation_checkpointing == "full" or (settings.activation_checkpointing == "selective" and i % 2):
             model.blocks[i] = checkpoint_wrapper(block)
     for block in model.blocks:
-        if device.type == "cuda":
+        if device.type == "cuda" and settings.compile:
             compile_block(block)
         # Weights that were gathered, and cast, once serve all micro-batches of a step.
         fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
@@ -113,12 +125,22 @@ def give_up_gathered(model: nn.Module) -> None:
 
 
 def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay on matrices only."""
+    """Fused AdamW, or Muon for the matrices of blocks beside it; weight decay on matrices only."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     o = settings.optimizer
     groups = [{"params": matrices, "weight_decay": o.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas, eps=o.eps, fused=True)
+    options: dict[str, Any] = {"lr": o.learning_rate, "betas": o.betas, "eps": o.eps, "fused": True}
+    if o.name == "adamw":
+        return torch.optim.AdamW(groups, **options)
+    rows: dict[nn.Parameter, tuple[int, ...]] = {}
+    for module in model.modules():
+        if isinstance(module, Attention):
+            rows |= {module.qkv.weight: module.sizes, module.out.weight: (module.out.out_features,)}
+        elif isinstance(module, MLP):
+            half = module.gate_up.out_features // 2
+            rows |= {module.gate_up.weight: (half, half), module.down.weight: (module.down.out_features,)}
+    return Muon(groups, rows, o.momentum, **options)
 
 
 def set_optimizer(optimizer: torch.optim.Optimizer, settings: OptimizerSettings) -> None:

@@ -25,6 +25,7 @@ FIXED = {
     "model": "its weights belong to the old one",
     "seed": "its weights and the order of its data began with the old one",
     "phases.order": "its place in the data is counted by the old one",
+    "optimizer.name": "the state of its optimizer belongs to the old one",
 }
 """Settings that cannot change between two calls, and why."""
 SHOWN = 80
@@ -45,8 +46,11 @@ def _find_start(root: Path, asked: str, say: Callable[[str], None]) -> Path | No
     return path
 
 
-def resume(root: Path, trainer: Trainer, options: Options) -> None:
+def resume(root: Path, trainer: Trainer, options: Options) -> dict[str, tuple[Any, Any]]:
     """Continue from the newest checkpoint of `root`, or from the one that the options name.
+
+    Returns:
+        Key -> (old, new) of the settings that changed since.
 
     Raises:
         ValueError: it is damaged, was trained on other data, or with a setting that cannot change.
@@ -56,7 +60,7 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
     dist.broadcast_object_list(found)
     start = found[0]
     if start is None:
-        return
+        return {}
     manifest, expected = read_manifest(start), trainer.manifest()
     if manifest.vocab_size != expected.vocab_size:
         raise ValueError(
@@ -65,6 +69,9 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
         )
     # An imported model was trained with settings that are not known, but for its shape.
     old = manifest.settings if manifest.data else {"model": manifest.settings["model"]}
+    if "optimizer" in old:
+        # Of a version that had no other.
+        old = old | {"optimizer": {"name": "adamw"} | old["optimizer"]}
     changed = changes(old, expected.settings)
     for key, (before, now) in changed.items():
         if why := next((w for name, w in FIXED.items() if f"{key}.".startswith(f"{name}.")), ""):
@@ -90,10 +97,9 @@ def resume(root: Path, trainer: Trainer, options: Options) -> None:
         trainer.say(f"resumed from {start}")
         for key, (before, now) in changed.items():
             trainer.say(f"changed since {start.name}: {key} {shown(before)} -> {shown(now)}")
-        if changed and trainer.metrics:
-            trainer.metrics.write("settings", trainer.progress.step, {"changed": changed})
-    else:
-        trainer.say(f"starting from the weights of {start}")
+        return changed
+    trainer.say(f"starting from the weights of {start}")
+    return {}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -96,7 +96,7 @@ Beta = Annotated[float, Bounds(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Settings of AdamW."""
+    """Settings of AdamW, and of Muon."""
 
     learning_rate: Annotated[float, Bounds(gt=0, le=1)]
     """The rate between warm-up and decay."""
@@ -108,6 +108,10 @@ class OptimizerSettings:
     """Decoupled weight decay of matrices."""
     clip_norm: Annotated[float, Bounds(gt=0)] = 1.0
     """Largest norm of the gradient; what is above is scaled down to it. 1e9 is never reached."""
+    name: Literal["adamw", "muon"] = "adamw"
+    """With `muon`, the matrices of blocks follow their orthogonalised momentum, and the rest AdamW, at one rate."""
+    momentum: Beta = 0.95
+    """Of Muon: the share of the momentum that a step keeps."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ class Options:
     """In place of the setting."""
     checkpoint_minutes: float | None = None
     """In place of the setting."""
+    name: str = ""
+    """What the training is called in reports; empty: as before, or as its folder."""
 
     def arguments(self) -> list[str]:
         """As arguments of `python -m fox1.trainer.train`."""
@@ -171,6 +177,8 @@ class Options:
             words.append(f"--log-every={self.log_every}")
         if self.checkpoint_minutes is not None:
             words.append(f"--checkpoint-minutes={self.checkpoint_minutes}")
+        if self.name:
+            words.append(f"--name={self.name}")
         return [*words, "--force"] if self.force else words
 
 
@@ -209,12 +217,18 @@ class Routine:
     """Steps between held-out evaluations; 0: at phase ends only."""
     evaluate_blocks: Annotated[int, Bounds(ge=1)] = 512
     """Held-out blocks of an evaluation."""
-    activation_checkpointing: Literal["none", "selective", "full"] = "none"
-    """What the backward pass computes again, to save memory."""
+    activation_checkpointing: Literal["auto", "none", "selective", "full"] = "auto"
+    """What the backward pass computes again, to save memory; `auto`: as little as the memory of the GPU allows."""
+    compile: bool = True
+    """Compile blocks and loss on a GPU; nothing is compiled on a CPU."""
+    attention: Literal["auto", "fa2", "fa3"] = "auto"
+    """Which FlashAttention a GPU uses; `auto`: 3 on a Hopper GPU where it is installed, else 2."""
     z_loss: Annotated[float, Bounds(ge=0, le=1)] = 0.0
     """Weight of the squared log of the softmax's sum, e.g. 1e-4; 0: off."""
     fp8_head: bool = False
     """An experiment: the head's logits from fp8 operands (gradients stay as they are)."""
+    fp8_linears: bool = False
+    """An experiment: the matrices of blocks in fp8, but for the gradients of weights."""
     replicas: Annotated[int, Bounds(ge=1)] = 1
     """Copies of the sharded parameters (HSDP), e.g. one for each machine."""
     skip_sigma: Annotated[float, Bounds(ge=0)] = 6.0

@@ -13,7 +13,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from .. import __version__
 from ..storage import lease, store
 from ..storage.inside import refuse_links
 from ..storage.reading import Misshapen, read_json
@@ -32,16 +33,17 @@ from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData, open_set
 from .loop import Trainer
+from .memory import settle
 from .overrides import override
 from .parallel import build, build_optimizer, is_of_others, on_rank_zero, start_processes
 from .resume import changes, resume, shown
-from .schedule import PhaseSpan, schedule_over
+from .schedule import LearningRateSchedule, PhaseSpan, schedule_over
 from .settings import STOPPED, Options, TrainSettings
 from .stopping import Stop
-from .watch.metrics import LOG, Metrics
+from .watch.metrics import LOG, NAME, Metrics
 from .watch.profile import Profiler
 
-WRITTEN = ("metrics.jsonl", LOG, "tensorboard", "wandb-id", "profile", TOKENIZER, FACTS)
+WRITTEN = ("metrics.jsonl", LOG, NAME, "tensorboard", "wandb-id", "profile", TOKENIZER, FACTS)
 """What a training writes into its folder besides checkpoints."""
 
 
@@ -105,6 +107,19 @@ def open_phases(run: Path, settings: TrainSettings) -> list[PhaseData]:
     return phases
 
 
+def make_schedule(settings: TrainSettings, phases: Sequence[PhaseData]) -> LearningRateSchedule:
+    """The learning rate over the whole batches of some phases.
+
+    Raises:
+        ValueError: the decay is to begin with a phase that there is not.
+    """
+    spans = [
+        PhaseSpan(p.name, d.units * d.unit_tokens // p.batch_tokens * p.batch_tokens, p.batch_tokens)
+        for p, d in zip(settings.phases, phases, strict=True)
+    ]
+    return schedule_over(spans, settings.schedule)
+
+
 def train(
     run: Path,
     out: Path,
@@ -138,7 +153,7 @@ def train(
         on_rank_zero(lambda: closing.enter_context(lease.held(out, lease.TRAINING)))
         on_rank_zero(lambda: [closing.enter_context(lease.reading(folder)) for folder in _read_folders(run)])
         on_rank_zero(lambda: _refuse_written_links(out))
-        metrics = Metrics(out) if dist.get_rank() == 0 else None
+        metrics = Metrics(out, options.name) if dist.get_rank() == 0 else None
         if metrics:
             closing.callback(metrics.close)
         profiler = Profiler(out / "profile", options.profile, metrics.say if metrics else lambda text: None)
@@ -147,9 +162,11 @@ def train(
         trainer = _make_trainer(run, out, settings, options, device, metrics, profiler, stop, ask)
         for line in on_rank_zero(lambda: remove_partial(out)) or ():
             trainer.say(line)
-        resume(out, trainer, options)
+        changed = resume(out, trainer, options)
         if metrics:
-            metrics.begin(trainer.progress.step)
+            metrics.begin(trainer.progress.step, _facts(run, trainer))
+            if changed:
+                metrics.write("settings", trainer.progress.step, {"changed": changed})
         parameters, world = sum(p.numel() for p in trainer.model.parameters()), dist.get_world_size()
         trainer.say(
             f"{parameters:,} parameters, {trainer.total_steps} steps, {world} process{'es' if world > 1 else ''} on "
@@ -167,6 +184,22 @@ def train(
         if metrics:
             metrics.say(f"last checkpoint: {checkpoints(out)[-1]}")
         return 0
+
+
+def _facts(run: Path, trainer: Trainer) -> dict[str, Any]:
+    """How a call trains: on what, with which settings, where."""
+    manifest, cuda = trainer.manifest(), trainer.device.type == "cuda"
+    return {
+        "run": store.shown(str(run)),
+        "settings": manifest.settings,
+        "data": manifest.data,
+        "vocab_size": manifest.vocab_size,
+        "processes": dist.get_world_size(),
+        "device": torch.cuda.get_device_name(trainer.device) if cuda else "cpu",
+        "attention": trainer.model.kernel,
+        "torch": torch.__version__,
+        "fox1": __version__,
+    }
 
 
 def _refuse_written_links(out: Path) -> None:
@@ -196,18 +229,15 @@ def _make_trainer(
     """A training at its very beginning: data opened, model initialised, the run's tokenizer copied beside the checkpoints."""
     phases = open_phases(run, settings)
     facts = phases[0].info
-    model = build(settings, facts.vocab_size, device)
-    spans = [
-        PhaseSpan(p.name, d.units * d.unit_tokens // p.batch_tokens * p.batch_tokens, p.batch_tokens)
-        for p, d in zip(settings.phases, phases, strict=True)
-    ]
+    built, of_memory = settle(settings, facts.vocab_size, device)
+    model = build(built, facts.vocab_size, device)
     trainer = Trainer(
         settings=settings,
         model=model,
         optimizer=build_optimizer(model, settings),
         phases=phases,
         held_out=open_held_out(run, settings),
-        schedule=schedule_over(spans, settings.schedule),
+        schedule=make_schedule(settings, phases),
         checkpointer=Checkpointer(out, settings.keep_last, settings.keep_every),
         metrics=metrics,
         device=device,
@@ -220,6 +250,8 @@ def _make_trainer(
     )
     if metrics:
         keep_tokenizer(run, out, TokenizerFacts(facts.pad, facts.eos, facts.bos, settings.chat, settings.add_bos))
+    if of_memory:
+        trainer.say(of_memory)
     return trainer
 
 
@@ -255,6 +287,7 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="setting of this call; repeatable"
     )
     parser.add_argument("--log-every", type=int, help="steps between reports (default: the setting)")
+    parser.add_argument("--name", default="", help="what reports call the training (default: as its folder)")
     parser.add_argument("--checkpoint-minutes", type=float, help="minutes between checkpoints (default: the setting)")
     arguments = parser.parse_args()
     try:
@@ -267,6 +300,7 @@ def main() -> None:
             set=tuple(arguments.set),
             log_every=arguments.log_every,
             checkpoint_minutes=arguments.checkpoint_minutes,
+            name=arguments.name,
         )
         sys.exit(train(arguments.run, arguments.out, numbers, options))
     except (ValueError, OSError) as error:

@@ -41,6 +41,8 @@ def test_values_are_written_as_in_a_recipe() -> None:
                 "schedule.decay_share=25%",
                 "activation_checkpointing=full",
                 "fp8_head=true",
+                "optimizer.name=muon",
+                "compile=false",
             ),
             log_every=3,
             checkpoint_minutes=1.5,
@@ -48,12 +50,13 @@ def test_values_are_written_as_in_a_recipe() -> None:
     )
     assert found == replace(
         BASE,
-        optimizer=replace(BASE.optimizer, learning_rate=2e-4, betas=(0.8, 0.9)),
+        optimizer=replace(BASE.optimizer, learning_rate=2e-4, betas=(0.8, 0.9), name="muon"),
         phases=(PHASES[0], replace(PHASES[1], batch_tokens=32)),
         micro_batch_tokens=2048,
         schedule=ScheduleSettings(None, 0.25, 1_000_000),
         activation_checkpointing="full",
         fp8_head=True,
+        compile=False,
         log_every=3,
         checkpoint_minutes=1.5,
     )

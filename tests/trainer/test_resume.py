@@ -102,6 +102,10 @@ def test_weight_decay_of_matrices_alone_returns_to_what_it_is_set_to(
             r"was trained with model.intermediate 32, and now it is 64: its weights belong",
         ),
         ({"model": {"norm_eps": 1e-3}}, r"was trained with model.norm_eps 1e-05, and now it is 0.001"),
+        (
+            {"optimizer": {**OPTIMIZER, "name": "muon"}},
+            r"was trained with optimizer.name adamw, and now it is muon: the state of its optimizer belongs",
+        ),
     ],
 )
 def test_what_cannot_change_is_refused_with_the_reason(begun: Path, settings: dict[str, Any], says: str) -> None:

@@ -31,6 +31,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("optimizer.betas", [1.5, 0.95], "at least 0 and below 1"),
     ("optimizer.betas", [0.9, 1.0], "at least 0 and below 1"),
     ("optimizer.betas", [-0.1, 0.95], "at least 0 and below 1"),
+    ("optimizer.momentum", 1.0, "at least 0 and below 1"),
     ("schedule.warmup_steps", -1, "at least 0"),
     ("schedule.decay_share", 1.5, "at least 0 and at most 1"),
     ("schedule.final_share", -0.5, "at least 0 and at most 1"),

@@ -20,6 +20,16 @@ def sums_by_source(losses: torch.Tensor, batch: MicroBatch, sources: int) -> tor
     return sums
 
 
+def shares(sums: np.ndarray, info: SetInfo, part: int) -> dict[str, float]:
+    """Share of the targets by corpus or domain, from (sums, counts) [2, sources]; names without any count are left out."""
+    total, found = sums[1].sum(), {}
+    for name in sorted({source[part] for source in info.sources}):
+        count = sums[1, [i for i, source in enumerate(info.sources) if source[part] == name]].sum()
+        if count:
+            found[name] = float(count / total)
+    return found
+
+
 def means(sums: np.ndarray, info: SetInfo, part: int) -> dict[str, float]:
     """Means by corpus or domain, from (sums, counts) [2, sources]; names without any count are left out."""
     found = {}

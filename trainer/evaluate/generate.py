@@ -39,8 +39,7 @@ def _block(
 ) -> Tensor:
     """One block over new tokens, which see the cached ones, and each other as `mask` says (None: causally)."""
     a = block.attention
-    sizes = [n * a.head_dim for n in (a.heads, a.kv_heads, a.kv_heads)]
-    q, k, v = a.qkv(block.attention_norm(x_TC)).split(sizes, dim=-1)
+    q, k, v = a.qkv(block.attention_norm(x_TC)).split(a.sizes, dim=-1)
     q_TND = rotate(q.unflatten(-1, (a.heads, a.head_dim)), cos, sin)
     k_TKD = rotate(k.unflatten(-1, (a.kv_heads, a.head_dim)), cos, sin)
     begin, end = cache.length, cache.length + len(x_TC)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
+
+from ...storage.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,48 @@ def grouped(varlen: Callable[..., Any]) -> Callable[[Tensor, Tensor, Tensor, Ten
 
 
 _varlen = grouped(varlen_attn)
+FA3 = "flash_attn_interface"
+"""The module that FlashAttention 3 is installed as."""
+
+
+def choose_attention(wanted: str, device: torch.device) -> str:
+    """Have `varlen_attn` use a FlashAttention, from here on; its name.
+
+    Args:
+        wanted: fa2, fa3, or auto: 3 on a Hopper GPU where it is installed, else 2.
+
+    Raises:
+        ValueError: 3 is wanted and cannot be used.
+    """
+    if device.type != "cuda":
+        return "sdpa"
+    lacks = _lacks_fa3(device)
+    if wanted == "fa3" and lacks:
+        raise ValueError(f"training.attention is fa3, but {lacks}; set it to auto")
+    if wanted == "fa2" or lacks:
+        if getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)():
+            torch.nn.attention.restore_flash_attention_impl()
+        return "fa2"
+    try:
+        torch.nn.attention.activate_flash_attention_impl("FA3")
+    except (ImportError, RuntimeError, ValueError) as error:
+        if wanted == "auto":
+            return "fa2"
+        raise ValueError(
+            f"training.attention is fa3, which cannot be used ({first_line(error)}); set it to auto"
+        ) from error
+    return "fa3"
+
+
+def _lacks_fa3(device: torch.device) -> str:
+    """Why FlashAttention 3 cannot be used; empty where it can."""
+    if torch.cuda.get_device_capability(device)[0] != 9:
+        return f"{torch.cuda.get_device_name(device)} is no Hopper GPU"
+    if not hasattr(torch.nn.attention, "activate_flash_attention_impl"):
+        return f"torch {torch.__version__} cannot be given another FlashAttention"
+    if find_spec(FA3) is None:
+        return f"the module {FA3} is not installed (pip install flash-attn-3)"
+    return ""
 
 
 def _per_document(q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, ends: tuple[int, ...]) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .float8 import product, to_fp8
+
 IGNORE = -100
 CHUNKS = {"cuda": 4096, "cpu": 512}
 """Tokens per chunk. On a GPU 4,096 to 8,192 at 256,000 pieces, where smaller chunks are bound by the memory traffic of the
@@ -38,7 +40,7 @@ def _gradient(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, T
 
 
 def _gradient_in_place(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_gradient`, but in place in the logits and with one exponential: for CPUs."""
+    """As `_gradient`, but in place in the logits and with one exponential: for CPUs, and where nothing is compiled."""
     kind, wide = logits.dtype, logits.float()
     valid, index = targets != IGNORE, targets.clamp(min=0)[:, None]
     top, picked = wide.amax(-1, keepdim=True), wide.gather(-1, index)[:, 0]
@@ -51,25 +53,33 @@ def _gradient_in_place(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[
 
 
 @functools.cache
-def _gradient_of(device: str) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]:
-    return torch.compile(_gradient) if device == "cuda" else _gradient_in_place
+def _gradient_of(device: str, compiled: bool) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]:
+    return torch.compile(_gradient) if device == "cuda" and compiled else _gradient_in_place
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float, fp8: bool, needs: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk: int,
+        z_loss: float,
+        fp8: bool,
+        compiled: bool,
+        needs: bool,
     ) -> tuple[Tensor, Tensor]:
-        head = _Fp8(weight) if fp8 else None
+        head = to_fp8(weight) if fp8 else None
         extra = torch.zeros((), dtype=torch.float32, device=hidden.device)
         losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs else None
-        gradient = _gradient_of(hidden.device.type)
+        gradient = _gradient_of(hidden.device.type, compiled)
         for begin in range(0, hidden.shape[0], chunk):
             span = slice(begin, begin + chunk)
             h, target = hidden[span], targets[span]
-            logits = head.logits(h) if head else h @ weight.T
+            logits = product(to_fp8(h), head) if head else h @ weight.T
             if d_hidden is None or d_weight is None:
                 wide = logits.float()
                 index = target.clamp(min=0)[:, None]
@@ -89,32 +99,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return losses.sum() + extra, losses
 
     @staticmethod
-    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), None, None, None, None, None
-
-
-class _Fp8:
-    """The head with operands in e4m3, each tensor scaled by its largest value: an experiment (see docs/training.md)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self._weight, self._scale = _to_fp8(weight)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """bf16 [T, V]."""
-        values, scale = _to_fp8(hidden)
-        return torch._scaled_mm(values, self._weight.T, scale_a=scale, scale_b=self._scale, out_dtype=torch.bfloat16)
-
-
-def _to_fp8(values: Tensor) -> tuple[Tensor, Tensor]:
-    """(quantised values in e4m3, scale fp32 []): their product is about `values`."""
-    most = torch.finfo(torch.float8_e4m3fn).max
-    scale = (values.detach().abs().amax().float() / most).clamp(min=1e-12)
-    return (values / scale).to(torch.float8_e4m3fn), scale
+        return d_hidden * d_loss, (d_weight * d_loss).to(ctx.weight_dtype), *[None] * 6
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 0, z_loss: float = 0.0, fp8: bool = False
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    chunk: int = 0,
+    z_loss: float = 0.0,
+    fp8: bool = False,
+    compiled: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of ``hidden @ weight.T`` [T, V] against targets (int64 [T], -100 ignored).
 
@@ -122,10 +119,11 @@ def linear_cross_entropy(
         chunk: tokens per chunk; 0: the device's default.
         z_loss: weight of the squared log-sum-exp, which keeps logits from drifting (Chowdhery et al. 2022: 1e-4).
         fp8: compute logits from fp8 operands, but gradients from the operands as given.
+        compiled: on a GPU, compile what becomes of the logits.
 
     Returns:
         (loss fp32 [], with the z-loss; cross-entropy of each token fp32 [T], detached, without it).
     """
     # Whether gradients are wanted has to be asked here: within the function, autograd always looks switched off.
     size = chunk or CHUNKS[hidden.device.type]
-    return _LinearCrossEntropy.apply(hidden, weight, targets, size, z_loss, fp8, torch.is_grad_enabled())
+    return _LinearCrossEntropy.apply(hidden, weight, targets, size, z_loss, fp8, compiled, torch.is_grad_enabled())

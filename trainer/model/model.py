@@ -53,12 +53,13 @@ class Attention(nn.Module):
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = s.heads, s.kv_heads, s.head_dim
-        self.qkv = nn.Linear(s.hidden, (s.heads + 2 * s.kv_heads) * s.head_dim, bias=False)
+        self.sizes = (s.heads * s.head_dim, s.kv_heads * s.head_dim, s.kv_heads * s.head_dim)
+        """Rows of the fused projection for queries, keys and values."""
+        self.qkv = nn.Linear(s.hidden, sum(self.sizes), bias=False)
         self.out = nn.Linear(s.heads * s.head_dim, s.hidden, bias=False)
 
     def forward(self, x_TC: Tensor, stream: Stream) -> Tensor:
-        sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
-        q, k, v = self.qkv(x_TC).split(sizes, dim=-1)
+        q, k, v = self.qkv(x_TC).split(self.sizes, dim=-1)
         q_TND = rotate(q.unflatten(-1, (self.heads, self.head_dim)), stream.cos, stream.sin)
         k_TKD = rotate(k.unflatten(-1, (self.kv_heads, self.head_dim)), stream.cos, stream.sin)
         v_TKD = v.unflatten(-1, (self.kv_heads, self.head_dim))
@@ -100,6 +101,10 @@ class Fox1(nn.Module):
         super().__init__()
         self.settings = settings
         self.vocab_size = vocab_size
+        self.compiles_loss = True
+        """On a GPU."""
+        self.kernel = "sdpa"
+        """Of attention."""
         self.embedding = nn.Parameter(torch.empty(vocab_size, settings.hidden))
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
         self.norm = RMSNorm(settings.hidden, settings.norm_eps)
@@ -134,7 +139,8 @@ class Fox1(nn.Module):
         fp8_head: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """(summed loss, loss of every token [T], detached); targets of -100 are ignored."""
-        return linear_cross_entropy(self.hidden(tokens, documents), self.embedding, targets, chunk, z_loss, fp8_head)
+        hidden = self.hidden(tokens, documents)
+        return linear_cross_entropy(hidden, self.embedding, targets, chunk, z_loss, fp8_head, self.compiles_loss)
 
     def logits(self, tokens: Tensor, documents: Documents) -> Tensor:
         """Logits [T, V], for tests and generation; training never holds them all."""

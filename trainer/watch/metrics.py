@@ -9,13 +9,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from ...storage import store
 from ...storage.disk import writing
+from ...storage.reading import Misshapen, read_bounded
 from ...storage.wording import first_line, printable, say
 from .live import LiveLine
 
@@ -24,6 +25,9 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 
 LOG = "train.log"
 """File in the folder of checkpoints: every line that was printed, by all calls."""
+NAME = "name"
+"""File in the folder of checkpoints: what the training is called where it is not called as the folder."""
+NAME_BYTES = 400
 NAMES = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases"}
 SHOWN = 200
 """Characters that are shown of an error."""
@@ -36,28 +40,51 @@ def peak_flops(device_name: str) -> float | None:
     return next((peak for name, peak in PEAK_FLOPS.items() if name in device_name), None)
 
 
+def training_name(root: Path) -> str:
+    """What a training is called: as the first call with `--name` said, else as its folder."""
+    try:
+        named = read_bounded(root / NAME, NAME_BYTES).decode(errors="replace").strip()
+    except (OSError, Misshapen):
+        named = ""
+    return printable(named or root.resolve().name)
+
+
 class Metrics:
     """Writes what rank 0 reports.
 
     W&B is used only if `WANDB_PROJECT` is set: nothing leaves the machine unasked.
+
+    Args:
+        name: what the training is called from now on; empty: what it was called before.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "") -> None:
         self._root, self._uploaded = root, time.monotonic()
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
             self._file = _appended(root / "metrics.jsonl")
             self._log = _appended(root / LOG)
+            if name:
+                (root / NAME).write_bytes(name.encode()[:NAME_BYTES])
+        self.name = training_name(root)
         self._begun = False
+        self._run: tuple[int, dict[str, Any]] | None = None
+        """The step that this call begins after, and how it trains, until something is reported."""
         self._board: Any = None
         self._wandb: Any = None
         self._live: LiveLine | None = None
         if sys.stderr.isatty():
             self._live = LiveLine(sys.stderr)
 
-    def begin(self, step: int) -> None:
-        """Open TensorBoard and W&B after step `step`: what TensorBoard holds of later ones is replaced."""
+    def begin(self, step: int, facts: Mapping[str, Any] | None = None) -> None:
+        """Open TensorBoard and W&B after step `step`: what TensorBoard holds of later ones is replaced.
+
+        Args:
+            facts: how this call trains, with the whole configuration; goes into all of them.
+        """
         self._begun = True
+        facts = {"name": self.name, **(facts or {})}
+        self._run = (step, facts)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -68,6 +95,9 @@ class Metrics:
             folder = str(self._root / "tensorboard")
             with self._dispensable("tensorboard"), writing(self._root / "tensorboard"):
                 self._board = SummaryWriter(folder, purge_step=step + 1)
+                # Indented, as Markdown has what is to be shown as it stands.
+                text = json.dumps(_as_json(facts), indent=1).replace("\n", "\n    ")
+                self._board.add_text("run", f"    {text}", step)
         if os.environ.get("WANDB_PROJECT"):
             try:
                 import wandb
@@ -76,8 +106,10 @@ class Metrics:
                 return
             with self._dispensable("wandb"):
                 # One W&B run for one folder of checkpoints, however often it is resumed.
-                name, identity = self._root.resolve().name, _wandb_id(self._root)
-                self._wandb = wandb.init(dir=str(self._root), name=name, id=identity, resume="allow")
+                identity = _wandb_id(self._root)
+                run = self._wandb = wandb.init(dir=str(self._root), name=self.name, id=identity, resume="allow")
+                # A resumed run may have other settings, which W&B refuses unless it is allowed.
+                run.config.update(_as_json(facts), allow_val_change=True)
 
     @contextmanager
     def _dispensable(self, name: str) -> Iterator[None]:
@@ -96,16 +128,18 @@ class Metrics:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append one record; nested mappings become `a/b` in TensorBoard and W&B."""
-        line = _as_json({"kind": kind, "step": step, "time": time.time(), **values})
-        self._append(self._file, json.dumps(line, allow_nan=False))
+        if not self._begun:
+            self.begin(step - 1)
+        if self._run:
+            self._append_record("run", *self._run)
+            self._run = None
+        self._append_record(kind, step, values)
         numbers = {}
         for name, value in values.items():
             parts = value.items() if isinstance(value, dict) else [("", value)]
             for part, number in parts:
                 if isinstance(number, int | float) and math.isfinite(number):
                     numbers[f"{kind}/{name}{'/' if part else ''}{part}"] = number
-        if not self._begun:
-            self.begin(step - 1)
         if self._board is not None:
             with self._dispensable("tensorboard"), writing(self._root / "tensorboard"):
                 for name, number in numbers.items():
@@ -131,6 +165,10 @@ class Metrics:
         else:
             self._append(self._log, line)
             self._live.update(values["phase"], step, total, shown)
+
+    def _append_record(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        line = _as_json({"kind": kind, "step": step, "time": time.time(), **values})
+        self._append(self._file, json.dumps(line, allow_nan=False))
 
     @staticmethod
     def _append(file: IO[bytes], line: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fox1.trainer.watch.curves import draw_curves
+from fox1.trainer.watch.curves import Series, draw_curves, read_curves
 
 LINE: dict[str, Any] = {"kind": "train", "step": 1, "phase": "p", "tokens": 1, "loss": 1.5, "tokens_per_second": 9}
 
@@ -27,11 +27,61 @@ def test_names_of_phases_are_text_in_a_drawing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [[], {"kind": "train"}, {**LINE, "loss": "1"}, {**LINE, "phase": []}, {**LINE, "kind": []}, {**LINE, "step": "1"}],
+    [
+        [],
+        {"kind": "train"},
+        {**LINE, "loss": "1"},
+        {**LINE, "phase": []},
+        {**LINE, "kind": []},
+        {**LINE, "step": "1"},
+        {**LINE, "loss_by_corpus": [1]},
+        {**LINE, "share_by_corpus": {"pile": "all"}},
+    ],
 )
 def test_lines_of_another_shape_are_refused(line: object, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"metrics.jsonl is damaged \(line 2 is not a training's\)"):
         draw(tmp_path, LINE, line)
+
+
+def points(series: tuple[Series, ...]) -> dict[str, tuple[tuple[float, float], ...]]:
+    return {line.label: line.points for line in series}
+
+
+def reported(phase: str, step: int, tokens: int, **values: Any) -> dict[str, Any]:
+    return {**LINE, "phase": phase, "step": step, "tokens": tokens, **values}
+
+
+def test_a_phase_begins_where_the_one_before_it_ended_however_seldom_steps_are_reported(tmp_path: Path) -> None:
+    lines = [reported("one", 10, 100), reported("one", 13, 130), reported("two", 20, 270), reported("three", 21, 290)]
+    draw(tmp_path, *lines)
+    assert read_curves([tmp_path]).phases == (("one", 0.0), ("two", 130.0), ("three", 270.0))
+
+
+def test_losses_by_corpus_stand_beside_the_mixture(tmp_path: Path) -> None:
+    corpora = {f"c{n}": n / 28 for n in range(1, 8)}
+    losses = {name: 3 + share for name, share in corpora.items()}
+    held_out = {"kind": "held_out", "step": 2, "loss": 2.0, "unigram_entropy": 5.0, "loss_by_corpus": {"c7": 1.0}}
+    lines = [reported("p", n, 10 * n, share_by_corpus=corpora, loss_by_corpus=losses) for n in (1, 2)]
+    drawn = draw(
+        tmp_path, *lines, held_out, reported("p", 3, 30, share_by_corpus={"c7": 1.0}, loss_by_corpus={"c7": None})
+    )
+    curves = read_curves([tmp_path])
+    shares, found = points(curves.mixture), points(curves.by_corpus)
+    # The six with the most tokens.
+    assert list(shares) == [f"c{n}, share" for n in range(2, 8)]
+    assert shares["c7, share"] == ((10, 0.25), (20, 0.25), (30, 1.0)) and len(shares["c2, share"]) == 2
+    assert found["c7, training"] == ((10, 3.25), (20, 3.25)) and found["c7, held out"] == ((20, 1.0),)
+    assert "share of the targets" in drawn and "loss by corpus" in drawn
+
+
+def test_steps_that_a_later_call_took_again_are_drawn_once(tmp_path: Path) -> None:
+    first = [reported("p", n, 10 * n, loss=float(n)) for n in (10, 20, 23)]
+    call = {"kind": "run", "step": 15, "name": "again"}
+    # With another batch, the steps after the checkpoint are other tokens, and reported at other steps.
+    second = [reported("p", n, 150 + 40 * (n - 15), loss=9.0) for n in (16, 18)]
+    draw(tmp_path, *first, call, *second)
+    (line,) = [s for s in read_curves([tmp_path]).losses if s.label.endswith("training")]
+    assert line.points == ((100, 10.0), (190, 9.0), (270, 9.0))
 
 
 def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:

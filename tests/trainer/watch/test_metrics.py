@@ -12,11 +12,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from fox1.trainer.watch.metrics import Metrics
+from fox1.trainer.watch.metrics import Metrics, training_name
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]
 
 
 def written(folder: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["step"] for line in records(folder, "train")]
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
@@ -46,11 +51,20 @@ def test_a_tensorboard_that_cannot_be_written_is_one_warning(
     assert "Traceback" not in capfd.readouterr().err
 
 
+class FakeConfig(dict[str, Any]):
+    """A W&B configuration, which refuses another value unless it is allowed."""
+
+    def update(self, values: dict[str, Any], allow_val_change: bool = False) -> None:  # type: ignore[override]
+        assert allow_val_change or not self
+        super().update(values)
+
+
 class FakeRun:
     """A W&B run whose service is gone from its second call on."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.config = FakeConfig()
 
     def log(self, numbers: dict[str, Any], step: int) -> None:
         self.calls += 1
@@ -100,3 +114,38 @@ def test_tensorboard_shows_a_step_once_after_a_resume(tmp_path: Path) -> None:
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 45))
     assert events.Tags()["scalars"] == ["train/loss"]
+
+
+def test_a_training_has_a_name_and_its_whole_configuration_wherever_it_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run, named = FakeRun(), []
+    fake: Any = ModuleType("wandb")
+    fake.init = lambda name, **_: named.append(name) or run
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setenv("WANDB_PROJECT", "x")
+    folder = tmp_path / "ckpt"
+    for name, rate in (("", 0.1), ("first try", 0.1), ("", 0.2)):
+        metrics = Metrics(folder, name)
+        metrics.begin(3, {"settings": {"optimizer": {"learning_rate": rate}}, "processes": 2})
+        run.calls = 0
+        metrics.write("train", 4, {"loss": 1.0})
+        metrics.close()
+    # It keeps the name that it was given.
+    assert named == ["ckpt", "first try", "first try"] and training_name(folder) == "first try"
+    assert run.config["settings"]["optimizer"]["learning_rate"] == 0.2 and run.config["name"] == "first try"
+    found = records(folder, "run")
+    assert [(line["name"], line["step"]) for line in found] == [("ckpt", 3), ("first try", 3), ("first try", 3)]
+    assert found[-1]["settings"] == {"optimizer": {"learning_rate": 0.2}} and found[-1]["processes"] == 2
+    events = accumulator.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    shown = events.Tensors("run/text_summary")[-1].tensor_proto.string_val[0].decode()
+    assert '"name": "first try"' in shown and '"learning_rate": 0.2' in shown
+
+
+def test_a_call_that_reports_nothing_leaves_no_record_of_itself(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    metrics.begin(3, {})
+    metrics.close()
+    assert not (tmp_path / "metrics.jsonl").read_bytes()
