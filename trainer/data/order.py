@@ -114,10 +114,10 @@ class PhaseData:
 
     def stream(self, first: int, count: int) -> UnitStream:
         """Units ``first .. first + count - 1``."""
-        return self._stream_of(self.places(first, count))
+        return self.stream_of(self.places(first, count))
 
-    def _stream_of(self, places: np.ndarray) -> UnitStream:
-        """The units at some places in the set (int64 [n])."""
+    def stream_of(self, places: np.ndarray) -> UnitStream:
+        """The units at some places in the set (int64 [n]), in that order."""
         count = len(places)
         if len(self._splits) == 1:
             blocks = self._splits[0].read_many(places)
@@ -146,7 +146,7 @@ class PhaseData:
 
     def micro_batch_of(self, places: np.ndarray, tokens: int, device: torch.device) -> MicroBatch:
         """The units at some places in the set (int64 [n]) on a device, filled up with padding to so many tokens."""
-        return to_micro_batch(_filled(self._stream_of(places), tokens), device)
+        return to_micro_batch(_filled(self.stream_of(places), tokens), device)
 
 
 def _filled(stream: UnitStream, tokens: int) -> UnitStream:
