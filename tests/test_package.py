@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("cluster", "commands", "datatrove", "pipeline", "recipes", "storage", "tokenize", "trainer")
+PARTS = ("cluster", "commands", "datatrove", "pipeline", "recipes", "storage", "tokenize", "trainer", "tune")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PYTHON_ACTION = ROOT / ".github" / "actions" / "python" / "action.yml"
