@@ -21,6 +21,9 @@ def main() -> None:
     _compile_modules(Path(__file__).parents[1])
     _handle_text()
     _dedupe([*TEXTS, WORDS, f"{WORDS} more"])
+    from ..tune.ngram import warm
+
+    warm()
 
 
 def _compile_modules(root: Path) -> None:
