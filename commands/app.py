@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..storage.store import shown
-from . import cluster, curation, doctor, inspection, recipes, training
+from . import cluster, curation, doctor, inspection, recipes, training, tune
 from .interrupt import report
 from .options import looking
 
@@ -73,7 +73,11 @@ recipe.command("schema")(recipes.recipe_schema)
 tokenizer = typer.Typer(help="Train and inspect SentencePiece models.", no_args_is_help=True)
 tokenizer.command("train")(recipes.tokenizer_train)
 tokenizer.command("inspect")(looking(recipes.tokenizer_inspect))
-for name, group in {"jobs": jobs, "recipe": recipe, "tokenizer": tokenizer}.items():
+tuning = typer.Typer(cls=tune.RunByDefault, help="Search for the weights of a run's pools.", no_args_is_help=True)
+tuning.command(tune.DEFAULT)(tune.run)
+tuning.command("show")(looking(tune.show))
+tuning.command("apply")(looking(tune.apply))
+for name, group in {"jobs": jobs, "recipe": recipe, "tokenizer": tokenizer, "tune": tuning}.items():
     app.add_typer(group, name=name)
 
 

@@ -359,6 +359,22 @@ def stored_settings(stored: Path, trust: bool = False, moves: Sequence[str] = ()
     return curate_settings(stored_recipe(stored, trust, moves=moves)[0]).reaching(private_hosts=trust)
 
 
+def stored_tuning_recipe(
+    stored: Path, changes: Sequence[str], trust: bool = False, moves: Sequence[str] = ()
+) -> tuple[Recipe, str]:
+    """(the recipe a run stored, with other settings of `tune`; the same as YAML).
+
+    Raises:
+        ValueError: there is no recipe, it names what runs code, or a change is of something else.
+    """
+    _, value = stored_recipe(stored, trust, moves=moves)
+    for change in changes:
+        if not change.startswith("tune."):
+            raise ValueError(f"--set {change}: a tuning reads a finished run; only keys of `tune` can change")
+        _set(value, change)
+    return parse(value, str(stored)), yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
 def change_filters(
     stored: Path, changes: Sequence[str], trust: bool = False, moves: Sequence[str] = ()
 ) -> tuple[Recipe, Recipe]:

@@ -20,6 +20,7 @@ from ..pipeline.signals.scan import EditSettings
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, Domain
 from ..pipeline.sources.listing import SourceSettings
 from ..storage.fields import Bounds, Keyed, Quantity, quantity, share
+from ..tune.settings import TuneSettings
 from .curation import Contamination, Dedupe, Exclude, HeldOut, Licence, Signals, Strict, Thresholds, Tokenizer
 from .json_schema import RecipeJsonSchema
 from .training import Training
@@ -149,6 +150,8 @@ class Recipe(Strict):
     """The curriculum, in order."""
     training: Training
     """The model and how it is trained."""
+    tune: TuneSettings = TuneSettings()
+    """How `fox1 tune` searches for the weights of the pools."""
 
     @classmethod
     def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:

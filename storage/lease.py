@@ -36,7 +36,7 @@ BEAT = 5.0
 """Seconds between the heartbeats of a folder's holder; after three missed ones the folder is free."""
 MARK = ".fox1.json"
 LEASE, READERS = ".lease", ".readers"
-RUN, DUMP, TRAINING = "run", "dump", "training"
+RUN, DUMP, TRAINING, TUNING = "run", "dump", "training", "tuning"
 """What a folder of ours may hold."""
 _OF_ANY_DISK = {LEASE, READERS, MARK, "lost+found"}
 """Names in a folder that is empty all the same."""

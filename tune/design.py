@@ -66,8 +66,8 @@ class Space:
         if low.sum() > 1 or high.sum() < 1:
             short = "the floors sum to more than" if low.sum() > 1 else "all pools together can give less than"
             raise ValueError(f"{short} the whole; change `tune.constraints`: `floor` or `max_epochs`")
-        named = (within(np.array(w, np.float64)[None], low, high)[0] for w in (natural, recipe))
-        return cls(tuple(pools), *named, low, high)
+        first, second = (within(np.array(w, np.float64)[None], low, high)[0] for w in (natural, recipe))
+        return cls(tuple(pools), first, second, low, high)
 
     @property
     def uniform(self) -> np.ndarray:

@@ -142,9 +142,11 @@ def _mix_in(
         context = places[i - 1]
         if context < 0 or contexts[context, 2] == 0:
             continue
-        count = float(table[at, 1]) if at >= 0 else 0.0
-        spared = discount * float(contexts[context, 3])
-        p[i] = (max(count - discount, 0.0) + spared * p[i]) / float(contexts[context, 2])
+        follows = float(contexts[context, 2])
+        # A gram that shares its counts with another one may have more than its context, which may then know of no new token.
+        count = min(float(table[at, 1]), follows) if at >= 0 else 0.0
+        spared = discount * max(float(contexts[context, 3]), 1.0)
+        p[i] = (max(count - discount, 0.0) + spared * p[i]) / follows
 
 
 @njit(cache=True, nogil=True)

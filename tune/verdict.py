@@ -1,9 +1,8 @@
 """Is the chosen mixture better? Trainings with more tokens, measured on documents and items that no fit has seen.
 
-Every mixture is trained with the same seeds. A difference is taken seed by seed, and its interval by a two-way bootstrap over
-seeds and documents (of a target, documents with replacement). Few seeds make a bootstrap too narrow: it is widened as
-Student's t is beside the normal distribution. There are two ways to leave the recipe, so each has half of the 5 % of wrong
-decisions (Bonferroni).
+Every mixture is trained with the same seeds, and differences are taken seed by seed. The interval of one has two parts, which
+add as variances do: Student's t over the seeds, and a bootstrap over documents (drawn with replacement within each target) of
+their mean. There are two ways to leave the recipe, so each has half of the 5 % of wrong decisions (Bonferroni).
 
     adopt             better than the recipe, its interval excludes 0; its mean not above that of natural weights by more than
                       a margin; every promise kept
@@ -14,7 +13,7 @@ decisions (Bonferroni).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,15 +89,14 @@ class Verdict:
     """Targets that lose more than was promised."""
 
 
-def _resampled(measured: Measured, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(times every document is drawn [R, D], seeds drawn [R, S])."""
+def _drawn(measured: Measured, seed: int) -> np.ndarray:
+    """How often each document is drawn, [R, D]."""
     rng = np.random.default_rng([seed, 5])
     times = np.zeros((DRAWS, len(measured.size)))
     for t in range(len(measured.targets)):
         own = np.flatnonzero(measured.target == t)
         times[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), DRAWS)
-    seeds = measured.bits.shape[1]
-    return times, rng.integers(0, seeds, (DRAWS, seeds))
+    return times
 
 
 def compare(measured: Measured, pairs: Sequence[tuple[str, str]], seed: int, decisions: int = 1) -> list[Compared]:
@@ -111,21 +109,20 @@ def compare(measured: Measured, pairs: Sequence[tuple[str, str]], seed: int, dec
 
     seeds = measured.bits.shape[1]
     share = LEVEL / decisions / 2
-    # A bootstrap's variance lacks the factor n / (n - 1), and its tails are those of a normal distribution.
-    wider = float(t.ppf(1 - share, seeds - 1) / norm.ppf(1 - share) * np.sqrt(seeds / (seeds - 1)))
     with one_thread():
-        times, drawn = _resampled(measured, seed)
         whole = measured.by_target()[0] @ measured.importance
-        sampled = measured.by_target(times) @ measured.importance
+        # Of the mean over seeds: each has the same documents.
+        mean = replace(measured, bits=measured.bits.mean(axis=1, keepdims=True))
+        sampled = (mean.by_target(_drawn(measured, seed)) @ measured.importance)[:, :, 0]
     found = []
     for arm, against in pairs:
         a, b = measured.arms.index(arm), measured.arms.index(against)
         own = whole[a] - whole[b]
         middle = float(own.mean())
-        spread = np.take_along_axis(sampled[:, a] - sampled[:, b], drawn, axis=1).mean(axis=1) - middle
-        low, high = (middle + wider * float(q) for q in np.quantile(spread, [share, 1 - share]))
-        half = (high - low) / 2
-        smallest = half * (1 + float(norm.ppf(POWER) / norm.ppf(1 - share)))
+        by_seed = float(t.ppf(1 - share, seeds - 1) * own.std(ddof=1) / np.sqrt(seeds))
+        below, above = np.quantile(sampled[:, a] - sampled[:, b], [share, 1 - share]) - middle
+        low, high = middle - float(np.hypot(by_seed, below)), middle + float(np.hypot(by_seed, above))
+        smallest = (high - middle) * (1 + float(norm.ppf(POWER) / norm.ppf(1 - share)))
         found.append(Compared(arm, against, middle, low, high, tuple(own.tolist()), smallest))
     return found
 
@@ -169,8 +166,7 @@ def judge(measured: Measured, margin: float, never_worse: Mapping[str, float], s
 
 def _said(c: Compared) -> str:
     how = "lower" if c.difference <= 0 else "higher"
-    low, high = sorted((abs(c.low), abs(c.high))) if c.low * c.high > 0 else (-c.high, -c.low)
-    return f"{abs(c.difference):.4f} bits per byte {how} ({low:.4f} to {high:.4f})"
+    return f"{abs(c.difference):.4f} bits per byte {how} ({c.low:+.4f} to {c.high:+.4f})"
 
 
 def as_json(verdict: Verdict, measured: Measured) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Planner:
     cells: tuple[Cell, ...]
     documents: Sequence[Artifact]
     """`DOC` files of the training groups."""
+    at_most: bool = False
+    """A phase's tokens are the most that it takes: it is content with what its pools have."""
     needs: list[PoolNeed] = field(default_factory=list)
     given: dict[str, list[str]] = field(default_factory=dict)
 
@@ -136,6 +138,8 @@ class Planner:
         search = Search(number, pools, floors, (0,) * n, 0)
         table = self._histogram("histogram", before, search)
         available = table.sum(axis=1).tolist()
+        if self.at_most:
+            phase = replace(phase, tokens=min(phase.tokens, sum(available)))
 
         def claimed(pool: int) -> Claimed:
             return self._claimed_of(pool, before, search)

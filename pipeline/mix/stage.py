@@ -27,6 +27,7 @@ from ..run.identity import Group
 from ..tokens.shards import GroupTokens
 from . import VERSION, assign, blocks, held_out, index, select
 from .budget import Cell, MixSettings
+from .feasibility import PoolNeed
 from .ledger import PackedSet, mixture_json
 from .plan import MixPlan, Planner
 
@@ -81,6 +82,34 @@ def mix(
     return _MixSteps(engine, settings, vocabulary, cells, token_groups).run()
 
 
+def count_cells(
+    engine: Engine, vocabulary: Vocabulary, cells: tuple[Cell, ...], groups: tuple[TokenGroup, ...]
+) -> list[select.CellCount]:
+    """Documents of every cell and their tokens, BOS and EOS included."""
+    return _MixSteps(engine, MixSettings(), vocabulary, cells, groups).list_documents()[2]
+
+
+def pack_phases(
+    engine: Engine,
+    settings: MixSettings,
+    vocabulary: Vocabulary,
+    cells: tuple[Cell, ...],
+    groups: tuple[TokenGroup, ...],
+) -> tuple[PoolNeed, ...]:
+    """Plan, pack and write phases alone, without a held-out set and an index; what every pool gives. A phase's tokens are the most
+    that it takes: one with a single pool is content with less.
+
+    Raises:
+        BudgetShort: of several pools of a phase, one cannot give its part; nothing was written.
+        ValueError: a set would be empty.
+    """
+    steps = _MixSteps(engine, settings, vocabulary, cells, groups)
+    training, documents, _ = steps.list_documents()
+    plan = Planner(engine, settings, cells, documents, at_most=True).plan()
+    steps.write(steps.pack(training, documents, plan, [])[0])
+    return plan.needs
+
+
 @dataclass(frozen=True)
 class TokenGroup:
     """The token shards of one group."""
@@ -126,6 +155,22 @@ class _MixSteps:
         return self.engine.paths
 
     def run(self) -> Mixed:
+        training, documents, counts = self.list_documents()
+        self.settings = self.settings.expanded(self.cells, [count.tokens for count in counts])
+        plan = Planner(self.engine, self.settings, self.cells, documents).plan()
+        asked = self.held_out_set()
+        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [])
+        self.write(packed)
+        held: held_out.HeldOutSet | None = None
+        if asked:
+            held = beside[0][0]
+            split = _WrittenSplit(asked.block_length, held.tokens, held.files)
+            self.describe("held_out", self.paths.held_out, [split], {}, asked.masked)
+        parts = self.write_index(packed)
+        return Mixed(mixture_json(self.settings, self.cells, plan, packed, held), parts)
+
+    def list_documents(self) -> tuple[list[TokenGroup], list[Artifact], list[select.CellCount]]:
+        """(the groups that are trained on, those of a task together; the `DOC` files of their documents; what every cell has)."""
         training = _together([g for g in self.groups if not g.held_out])
         listed = self.engine.run(
             "mix.documents",
@@ -140,22 +185,11 @@ class _MixSteps:
                 for g in training
             ],
         )
-        natural = [0] * len(self.cells)
-        for count in (count for documents in listed for count in documents.cells):
-            natural[count.cell] += count.tokens
-        self.settings = self.settings.expanded(self.cells, natural)
-        documents = [group.file for group in listed]
-        plan = Planner(self.engine, self.settings, self.cells, documents).plan()
-        asked = self.held_out_set()
-        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [])
-        self.write(packed)
-        held: held_out.HeldOutSet | None = None
-        if asked:
-            held = beside[0][0]
-            split = _WrittenSplit(asked.block_length, held.tokens, held.files)
-            self.describe("held_out", self.paths.held_out, [split], {}, asked.masked)
-        parts = self.write_index(packed)
-        return Mixed(mixture_json(self.settings, self.cells, plan, packed, held), parts)
+        counts = [select.CellCount(cell, 0, 0) for cell in range(len(self.cells))]
+        for more in (count for documents in listed for count in documents.cells):
+            had = counts[more.cell]
+            counts[more.cell] = select.CellCount(more.cell, had.documents + more.documents, had.tokens + more.tokens)
+        return training, [group.file for group in listed], counts
 
     def shape(self, set_index: int, block_length: int, levels: Levels, masked: bool) -> blocks.SetShape:
         v = self.vocabulary

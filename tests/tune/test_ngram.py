@@ -98,3 +98,17 @@ def test_the_order_of_what_is_counted_and_the_size_of_tables_change_nothing(monk
 def test_a_model_without_counts_gives_every_token_the_same_bits() -> None:
     found = NgramModel(VOCABULARY).bits(stream(1, 100))
     assert found[found > 0] == pytest.approx(math.log2(VOCABULARY))
+
+
+def test_grams_that_share_their_counts_leave_every_token_possible() -> None:
+    # With 32 bits, some of so many grams do.
+    rng = np.random.default_rng(1)
+    n = 300_000
+    ids = rng.integers(0, 3000, n).astype(np.int32)
+    model = NgramModel(3000)
+    every = UnitStream(ids, np.array([n]), np.zeros(1, np.int64), np.zeros(1, np.bool_))
+    model.train(every)
+    shared = (n - 3) - model.taken[2]
+    assert 0 < shared < 100
+    found = model.bits(every)[1:]
+    assert np.isfinite(found).all() and (found > 0).all()

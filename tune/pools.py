@@ -1,0 +1,302 @@
+"""The pools of a finished run, packed once, and the documents that are measured on and never trained on.
+
+A pool is an entry of the phases' weights, by its domain, corpus and subset, over all phases. Mix's own code packs it, as a phase
+of one pool. Phases that claim before all pools take the documents to measure, for the fit (`fit`) and, apart from them, for the
+validation (`check`): so no mixture can hold one. No text is read, only token shards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from ..pipeline.engine.engine import Engine
+from ..pipeline.engine.tasks import Task
+from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight
+from ..pipeline.mix.select import CellCount, CellShard
+from ..pipeline.mix.stage import TokenGroup, Vocabulary, count_cells, pack_phases
+from ..pipeline.prepare.tokenizer import PIECE_BYTES
+from ..pipeline.run.artifacts import Artifact, RunPaths, read_json
+from ..pipeline.run.documents import RunDocuments
+from ..pipeline.run.identity import group_files
+from ..tokenize.shards import read_set
+from . import VERSION
+from .measured import MeasuredFile, PackedSet, measure_documents
+from .settings import TuneSettings
+
+POOL, FIT, CHECK = "pool", "fit", "check"
+MEASURED_SHARE = 10
+"""A tenth of a domain's tokens at most are measured on, for the fit and again for the validation."""
+LEAST_DOCUMENTS = 10
+"""A domain with fewer is not measured: one document would be all that the fit, or the validation, knows of it."""
+SPARE = 2.0
+"""Tokens that are packed of a pool, in those that the largest training uses: different draws take different documents."""
+
+
+@dataclass(frozen=True)
+class TunePaths(RunPaths):
+    """Where everything of a tuning lies: pools and what is measured, in place of phases."""
+
+    def phase(self, name: str) -> Path:
+        kind, _, rest = name.partition(".")
+        return self.named(f"pools/{rest}" if kind == POOL else f"measured/{kind}/{rest}")
+
+    def measured(self, part: str, name: str) -> Path:
+        return self.named(f"measured/{part}/{name}.arrow")
+
+    def proxy(self, step: str, name: str) -> Path:
+        return self.named(f"{step}/{name}.json")
+
+    def described(self, name: str) -> Path:
+        """`tune`, `design`, `fit`, `choice`, `verdict`."""
+        return self.named(f"{name}.json")
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """A finished run, as far as its pools need it."""
+
+    cells: tuple[Cell, ...]
+    groups: tuple[TokenGroup, ...]
+    vocabulary: Vocabulary
+    piece_bytes: Artifact
+    tokenizer: Artifact
+    reserved: tuple[str, ...]
+    trained: tuple[int, ...]
+    """Tokens of each cell that the run's phases hold."""
+
+    @property
+    def total(self) -> int:
+        """Tokens of all phases."""
+        return sum(self.trained)
+
+
+def open_source_run(run: Path) -> SourceRun:
+    """What the manifest of a run says of its token shards.
+
+    Raises:
+        ValueError: it is not finished, or damaged.
+    """
+    paths = RunPaths(run)
+    documents = RunDocuments(paths)
+    artifacts, tokenizer = documents.manifest["artifacts"], documents.tokenizer
+    kinds = {file.corpus: (file.format, file.domain) for file in documents.files}
+    by_name = {group.name: group for group in group_files(list(documents.files))}
+    found: dict[str, list[tuple[str, Artifact]]] = {}
+    for name in artifacts.below("tokens/"):
+        _, corpus, subset, file = name.split("/")
+        found.setdefault(f"{corpus}/{file.removesuffix('.arrow')}", []).append(
+            (unquote(subset), _artifact(paths, artifacts, name))
+        )
+    cells = sorted({(name.split("/")[0], subset) for name, shards in found.items() for subset, _ in shards})
+    code = {cell: i for i, cell in enumerate(cells)}
+    groups = tuple(
+        TokenGroup(
+            name,
+            tuple(CellShard(a, code[name.split("/")[0], subset]) for subset, a in sorted(shards, key=lambda s: s[0])),
+            by_name[name].held_out,
+        )
+        for name, shards in sorted(found.items())
+    )
+    mixture = read_json(paths.stats("mixture"))
+    trained = [0] * len(cells)
+    for phase in mixture["phases"]:
+        for cell in phase["cells"]:
+            trained[code[cell["corpus"], cell["subset"]]] += cell["tokens"]
+    facts = read_set(paths.phase(mixture["phases"][0]["name"]))
+    return SourceRun(
+        tuple(Cell.of(corpus, subset, *kinds[corpus]) for corpus, subset in cells),
+        groups,
+        Vocabulary(facts.vocab_size, facts.pad, facts.eos, facts.bos, tokenizer.bos, tokenizer.eos),
+        _artifact(paths, artifacts, f"prepare/{PIECE_BYTES}"),
+        _artifact(paths, artifacts, "prepare/tokenizer.model"),
+        tokenizer.reserved,
+        tuple(trained),
+    )
+
+
+def _artifact(paths: RunPaths, artifacts: Mapping[str, Any], name: str) -> Artifact:
+    facts = artifacts[name]
+    return Artifact(str(paths.named(name)), facts["bytes"], facts["rows"], facts["hash"])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool before it is packed."""
+
+    name: str
+    weight: Weight
+    """What it matches; its share says nothing."""
+    tokens: int
+    """That there are."""
+    trained: int
+    """Of it in the run's phases, repeats included."""
+
+    @property
+    def key(self) -> str:
+        """Its name as that of a folder."""
+        return quote(self.name, safe="")
+
+
+def find_pools(
+    phases: Sequence[Phase], cells: Sequence[Cell], counts: Sequence[CellCount], trained: Sequence[int]
+) -> list[Pool]:
+    """The pools of all phases that hold documents. A cell belongs to the narrowest one that matches it.
+
+    Raises:
+        ValueError: a weight is a group of pools that differ, or there are fewer than two pools.
+    """
+    weights: dict[str, Weight] = {}
+    for phase in phases:
+        for weight in phase.weights:
+            if weight.within:
+                raise ValueError(
+                    f"{phase.name}: a tuning takes weights by domain, corpus or subset, not a group with `within`; write its "
+                    "pools as weights of the phase"
+                )
+            weights.setdefault(weight.name, Weight(1, weight.domain, weight.corpus, weight.subset))
+
+    def narrow(weight: Weight) -> int:
+        return sum(map(bool, (weight.domain, weight.corpus, weight.subset)))
+
+    ordered = sorted(weights.values(), key=lambda w: (-narrow(w), w.name))
+    sums = {w.name: [0, 0] for w in ordered}
+    for code, cell in enumerate(cells):
+        if owner := next((w for w in ordered if w.matches(cell)), None):
+            sums[owner.name][0] += counts[code].tokens
+            sums[owner.name][1] += trained[code]
+    pools = [Pool(w.name, w, *sums[w.name]) for w in ordered if sums[w.name][0]]
+    if len(pools) < 2:
+        raise ValueError("the phases have one pool with documents: there are no weights to find")
+    return pools
+
+
+@dataclass(frozen=True)
+class PackedPool:
+    """A pool that trainings draw from."""
+
+    name: str
+    packed: PackedSet
+    units: int
+    tokens: int
+    """Of the whole pool, packed or not."""
+    trained: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """All that trainings read."""
+
+    pools: tuple[PackedPool, ...]
+    block_length: int
+    total: int
+    """Tokens of the run's phases."""
+    domains: tuple[tuple[str, int], ...]
+    """Domain and its tokens in the pools."""
+    fit: tuple[MeasuredFile, ...]
+    check: tuple[MeasuredFile, ...]
+
+    @property
+    def natural(self) -> list[float]:
+        whole = sum(p.tokens for p in self.pools)
+        return [p.tokens / whole for p in self.pools]
+
+    @property
+    def recipe(self) -> list[float]:
+        whole = sum(p.trained for p in self.pools)
+        return [p.trained / whole for p in self.pools]
+
+
+def pack_pools(engine: Engine, run: SourceRun, mix: MixSettings, settings: TuneSettings) -> Packed:
+    """Pack the pools and what is measured; nothing is done where that is finished.
+
+    Raises:
+        ValueError: there are no pools to choose between, or a pool is too small for a block.
+    """
+    counts = count_cells(engine, run.vocabulary, run.cells, run.groups)
+    pools = find_pools(mix.phases, run.cells, counts, run.trained)
+    length = settings.proxy.block_length or min(n for p in mix.phases for n in p.block_lengths)
+    domains = _domains(pools, run.cells, counts)
+    phases = _phases(pools, domains, length, settings, run.total)
+    wanted = MixSettings(phases, tuple(p.name for p in phases), mix.packing, mix.tokens_per_segment, seed=mix.seed)
+    pack_phases(engine, wanted, run.vocabulary, run.cells, run.groups)
+    paths = engine.paths
+    assert isinstance(paths, TunePaths)
+    packed = []
+    for pool in pools:
+        folder = paths.phase(f"{POOL}.{pool.key}")
+        units = sum(split.blocks for split in read_set(folder).splits)
+        packed.append(PackedPool(pool.name, PackedSet.of(folder), units, pool.tokens, pool.trained))
+    names = [d.name for d in domains]
+    fit, check = (_measure(engine, paths, part, names, run.piece_bytes, settings) for part in (FIT, CHECK))
+    return Packed(tuple(packed), length, run.total, tuple((d.name, d.tokens) for d in domains), fit, check)
+
+
+@dataclass(frozen=True)
+class _Domain:
+    name: str
+    documents: int
+    tokens: int
+
+
+def _domains(pools: Sequence[Pool], cells: Sequence[Cell], counts: Sequence[CellCount]) -> list[_Domain]:
+    """The domains of the pools' documents that are measured, by name.
+
+    Raises:
+        ValueError: none has documents enough.
+    """
+    sums: dict[str, list[int]] = {}
+    for code, cell in enumerate(cells):
+        if counts[code].tokens and any(p.weight.matches(cell) for p in pools):
+            row = sums.setdefault(cell.domain, [0, 0])
+            row[0] += counts[code].documents
+            row[1] += counts[code].tokens
+    found = [_Domain(name, *row) for name, row in sorted(sums.items()) if row[0] >= LEAST_DOCUMENTS]
+    if not found:
+        raise ValueError(
+            f"no domain of the run has {LEAST_DOCUMENTS} documents, so nothing can be measured; curate more text"
+        )
+    return found
+
+
+def _phases(
+    pools: Sequence[Pool], domains: Sequence[_Domain], length: int, settings: TuneSettings, total: int
+) -> tuple[Phase, ...]:
+    """What is measured, then the pools, in the order in which they claim documents."""
+    blocks, v = (BlockRule(length),), settings.validation
+    phases = []
+    for part in (FIT, CHECK):
+        for d in domains:
+            mean = -(-d.tokens // d.documents)
+            tokens = max(2, min(max(v.tokens, v.documents * mean), d.tokens // MEASURED_SHARE))
+            phases.append(Phase(f"{part}.{quote(d.name, safe='')}", tokens, (Weight(1, domain=d.name),), blocks))
+    largest = settings.proxy.tokens * v.times
+    for pool in pools:
+        share = cap_share(pool.tokens, total, settings)
+        most = pool.tokens * largest / total if settings.repetition == "match" else share * largest
+        tokens = max(length, min(pool.tokens, math.ceil(SPARE * most)))
+        phases.append(Phase(f"{POOL}.{pool.key}", tokens, (pool.weight,), blocks))
+    return tuple(phases)
+
+
+def cap_share(tokens: int, total: int, settings: TuneSettings) -> float:
+    """The largest share of the whole training that a pool of so many tokens can have."""
+    return min(1.0, settings.constraints.max_epochs * tokens / total)
+
+
+def _measure(
+    engine: Engine, paths: TunePaths, part: str, domains: Sequence[str], sizes: Artifact, settings: TuneSettings
+) -> tuple[MeasuredFile, ...]:
+    v = settings.validation
+    tasks = []
+    for name in domains:
+        key = quote(name, safe="")
+        set_ = PackedSet.of(paths.phase(f"{part}.{key}"))
+        tasks.append(
+            Task(key, measure_documents, (set_, name, sizes, v.documents, v.tokens, paths.measured(part, key)))
+        )
+    return tuple(engine.run(f"tune.{part}", VERSION, tasks))

@@ -1,0 +1,147 @@
+"""One training on one mixture, as a task: from packed pools and quotas to the bits of everything that is measured.
+
+A task's key holds the pools' contents, the quotas, what it draws, and the settings that it acts on: a finished training is never
+repeated, a design that grows trains only what is new. What it measures is published whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..pipeline.engine.tasks import Task
+from ..pipeline.run.artifacts import Artifact, publish, write_json
+from ..trainer.data.mixture import MixtureData, Part
+from ..trainer.data.order import PhaseData
+from .measured import PackedSet, Sequences, read_sequences
+from .ngram import NgramModel
+from .settings import ProxySettings
+
+NGRAM_BYTES = 64
+"""Memory of an n-gram model for each token of a training, about: its tables may double while they grow."""
+MODEL_MEMORY = 2 << 30
+
+
+@dataclass(frozen=True)
+class PoolPart:
+    """What a training takes of one pool."""
+
+    packed: PackedSet
+    quota: int
+    """Units."""
+    cap: int
+    """Units that are used, and repeated."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    file: Artifact
+    """JSON: bits per byte by target; see `_publish`."""
+    losses: tuple[float, ...]
+    """Bits per byte by target."""
+    documents: Artifact | None
+    """float64 [D]: bits of every document and item; None where nobody asked."""
+
+
+def open_mixture(parts: Sequence[PoolPart], draw: int) -> MixtureData:
+    """The data of a training.
+
+    Raises:
+        ValueError: a pool is damaged, or another one than was packed.
+    """
+    opened = []
+    for part in parts:
+        data = PhaseData(part.packed.folder, draw)
+        if data.info.data_identity != part.packed.data_identity:
+            raise ValueError(f"{part.packed.folder} has changed; delete it and run `fox1 tune` again")
+        opened.append(Part(data, part.quota, part.cap))
+    return MixtureData(opened, draw, draw)
+
+
+def train_ngram(parts: Sequence[PoolPart], draw: int, measured: Sequence[Artifact], each: bool, out: Path) -> Trained:
+    """Task: count a mixture and measure.
+
+    Args:
+        draw: which documents it draws from the pools.
+        each: whether the bits of every document are kept.
+    """
+    data = open_mixture(parts, draw)
+    model = NgramModel(data.info.vocab_size, data.units * data.unit_tokens)
+    model.train_on(data)
+    sequences = read_sequences([m.file for m in measured])
+    return _publish(sequences.bits(model.bits), sequences, each, out)
+
+
+def train_model(
+    parts: Sequence[PoolPart], draw: int, settings: ProxySettings, measured: Sequence[Artifact], each: bool, out: Path
+) -> Trained:
+    """Task: train a network on a mixture and measure; `draw` is the seed of its initial weights, too."""
+    from .model import train_network
+
+    sequences = read_sequences([m.file for m in measured])
+    score = train_network(open_mixture(parts, draw), settings, draw)
+    return _publish(sequences.bits(score), sequences, each, out)
+
+
+def _publish(bits: np.ndarray, sequences: Sequences, each: bool, out: Path) -> Trained:
+    documents = None
+    if each:
+        with publish(out.with_suffix(".bits"), len(bits)) as file:
+            file.write(bits.astype("<f8").tobytes())
+        documents = file.artifact
+    losses = sequences.by_target(bits).tolist()
+    written = write_json(out, {"bits_per_byte": dict(zip(sequences.targets, losses, strict=True))})
+    return Trained(written, tuple(losses), documents)
+
+
+def read_bits(trained: Trained) -> np.ndarray:
+    """float64 [D]: bits of every document of a training that kept them."""
+    assert trained.documents
+    return np.frombuffer(trained.documents.file.read_bytes(), "<f8")
+
+
+def proxy_task(
+    name: str,
+    parts: Sequence[PoolPart],
+    draw: int,
+    settings: ProxySettings,
+    measured: Sequence[Artifact],
+    out: Path,
+    each: bool = False,
+) -> Task[Trained]:
+    """The task of a training of the kind that the settings name.
+
+    Args:
+        each: whether the bits of every document are kept.
+    """
+    taken = tuple(p for p in parts if p.quota)
+    tokens = settings.tokens
+    if settings.kind == "ngram":
+        memory = (512 << 20) + NGRAM_BYTES * tokens
+        return Task(name, train_ngram, (taken, draw, tuple(measured), each, out), weight=tokens, memory=memory)
+    args = (taken, draw, settings, tuple(measured), each, out)
+    return Task(name, train_model, args, weight=tokens, memory=MODEL_MEMORY)
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What one pool's model says of every token that is measured."""
+
+    file: Artifact
+    """float32 [T]: natural logarithms of probabilities; 0 where a token is not scored."""
+
+
+def score_pool(part: PoolPart, measured: Sequence[Artifact], out: Path) -> TokenScores:
+    """Task: an n-gram model of one pool, for the convex baseline."""
+    data = open_mixture([part], 0)
+    model = NgramModel(data.info.vocab_size, data.units * data.unit_tokens)
+    model.train_on(data)
+    scores = [model.bits(stream) for _, stream in read_sequences([m.file for m in measured]).streams()]
+    with publish(out, sum(map(len, scores))) as file:
+        file.write((-np.log(2) * np.concatenate(scores)).astype("<f4").tobytes())
+    return TokenScores(file.artifact)

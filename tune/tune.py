@@ -1,0 +1,394 @@
+"""A tuning as calls in order: pools, design, proxies, fit, choose, validate.
+
+Everything but `records/` and `timings/` has the same bytes for any number of workers and after any kill; what is finished is not
+repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..pipeline.engine.engine import Engine
+from ..pipeline.engine.tasks import InProcess, Task
+from ..pipeline.mix.budget import MixSettings, largest_remainder
+from ..pipeline.prepare.benchmarks import BenchmarkSettings
+from ..pipeline.run.artifacts import Artifact, remove_partial, write_json
+from ..storage import lease
+from ..trainer.model.model import flops_per_token
+from . import VERSION, choose, fit, verdict
+from .design import Row, Space, design, rounded, within
+from .items import Question, measure_items, part_of, questions
+from .measured import MeasuredFile, Sequences, read_sequences
+from .mixmin import mixmin
+from .pools import CHECK, FIT, Packed, SourceRun, TunePaths, cap_share, pack_pools
+from .proxy import PoolPart, Trained, proxy_task, read_bits, score_pool
+from .regressors import available
+from .settings import TuneSettings
+
+MIXMIN = "mixmin"
+FIRST_DRAW = 1_000_000
+"""Of the validation: what its trainings draw, no training of the fit did."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a tuning is made of, besides the run."""
+
+    settings: TuneSettings
+    mix: MixSettings
+    """Of the run's recipe."""
+    benchmarks: tuple[BenchmarkSettings, ...]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What trainings are measured on, in one of the two parts."""
+
+    files: tuple[Artifact, ...]
+    sequences: Sequences
+    importance: np.ndarray
+    """float64 [T]: of each target in the objective."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """`fit.json` and `choice.json`."""
+
+    fit: Artifact
+    choice: Artifact
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`verdict.json`."""
+
+    file: Artifact
+    word: str
+    line: str
+
+
+def tune(run: SourceRun, asked: Asked, engine: Engine) -> Judged:
+    """Find weights and judge them; the folder is `engine.paths`, a `TunePaths`.
+
+    Raises:
+        ValueError: the run or the settings do not allow it, or a training failed; one line.
+    """
+    assert isinstance(engine.paths, TunePaths)
+    with lease.held(engine.paths.root, lease.TUNING) as held:
+        engine.paths = replace(engine.paths, lease=held)
+        remove_partial(engine.paths.root)
+        packed = pack_pools(engine, run, asked.mix, asked.settings)
+        return search(engine, packed, *measures(engine, run, asked, packed), asked.settings)
+
+
+def search(engine: Engine, packed: Packed, to_fit: Measures, to_check: Measures, s: TuneSettings) -> Judged:
+    """The same, of pools that are packed."""
+    assert isinstance(engine.paths, TunePaths)
+    here = Engine(engine.paths, InProcess(), engine.progress)
+    space = space_of(packed, s)
+    rows = design(space, s.anchors, s.proxies, s.seed)
+    describe(engine.paths, packed, space, rows, s)
+    trained = train_proxies(engine, packed, rows, s, to_fit)
+    fitted = fit_and_choose(here, space, rows, trained, to_fit, s)
+    judged = validate(engine, here, packed, space, fitted, to_check, to_fit, s)
+    engine.look()
+    return judged
+
+
+# -- what is measured -----------------------------------------------------------------------------------------------------
+
+
+def measures(engine: Engine, run: SourceRun, asked: Asked, packed: Packed) -> tuple[Measures, Measures]:
+    """What the fit and what the validation measure."""
+    found = questions(asked.benchmarks, asked.settings.objective.items)
+    parts = []
+    for number, (part, documents) in enumerate(((FIT, packed.fit), (CHECK, packed.check))):
+        files = [*documents]
+        if items := part_of(found, number):
+            files.append(_measure_items(engine, run, part, items, packed.block_length))
+        sequences = read_sequences([m.file.file for m in files])
+        importance = importance_of(sequences.targets, packed, asked.settings)
+        parts.append(Measures(tuple(m.file for m in files), sequences, importance))
+    return parts[0], parts[1]
+
+
+def _measure_items(
+    engine: Engine, run: SourceRun, part: str, items: tuple[Question, ...], longest: int
+) -> MeasuredFile:
+    assert isinstance(engine.paths, TunePaths)
+    bos = run.vocabulary.bos if run.vocabulary.add_bos else -1
+    arguments = (items, run.tokenizer, run.reserved, bos, longest, engine.paths.measured(part, "items"))
+    return engine.run(f"tune.{part}.items", VERSION, [Task("items", measure_items, arguments)])[0]
+
+
+def importance_of(targets: Sequence[str], packed: Packed, settings: TuneSettings) -> np.ndarray:
+    """The weight of every target in the objective; they sum to 1."""
+    o, domains = settings.objective, dict(packed.domains)
+    weights = np.array([(domains[t] if o.domains == "natural" else 1.0) if t in domains else 0.0 for t in targets])
+    items = np.array([float(t not in domains) for t in targets])
+    share = o.items_weight if items.any() else 0.0
+    return np.asarray((1 - share) * weights / weights.sum() + share * items / max(1.0, items.sum()))
+
+
+# -- the design -----------------------------------------------------------------------------------------------------------
+
+
+def space_of(packed: Packed, settings: TuneSettings) -> Space:
+    """Floors and caps of the pools. The recipe's and natural weights always lie within: they are what all is compared with."""
+    names = [p.name for p in packed.pools]
+    known = np.minimum(packed.natural, packed.recipe)
+    floors = np.minimum(settings.constraints.floor, known)
+    caps = np.array([cap_share(p.tokens, packed.total, settings) for p in packed.pools])
+    caps = np.maximum(caps, np.maximum(packed.natural, packed.recipe))
+    return Space.of(names, packed.natural, packed.recipe, floors.tolist(), caps.tolist())
+
+
+def parts_of(weights: Sequence[float], packed: Packed, tokens: int, settings: TuneSettings) -> list[PoolPart]:
+    """What a training of so many tokens takes of every pool.
+
+    A pool of A tokens is repeated w W / A times by a whole training of W tokens; one of T tokens repeats n of them w T / n
+    times. So n = A T / W, for any weight.
+    """
+    units = max(1, round(tokens / packed.block_length))
+    parts = []
+    for pool, quota in zip(packed.pools, largest_remainder(units, weights), strict=True):
+        cap = pool.units
+        if settings.repetition == "match":
+            cap = max(1, min(cap, math.ceil(pool.tokens * tokens / packed.total / packed.block_length)))
+        parts.append(PoolPart(pool.packed, quota, cap))
+    return parts
+
+
+def describe(paths: TunePaths, packed: Packed, space: Space, rows: Sequence[Row], settings: TuneSettings) -> None:
+    """Publish `tune.json` and `design.json`."""
+    pools = [
+        {
+            "name": p.name,
+            "tokens": p.tokens,
+            "trained": p.trained,
+            "units": p.units,
+            "natural": float(space.natural[k]),
+            "recipe": float(space.recipe[k]),
+            "floor": float(space.floors[k]),
+            "cap": float(space.caps[k]),
+            "used_units": parts_of(space.recipe.tolist(), packed, settings.proxy.tokens, settings)[k].cap,
+            "data_identity": p.packed.data_identity,
+        }
+        for k, p in enumerate(packed.pools)
+    ]
+    facts = {
+        "version": VERSION,
+        "kind": settings.proxy.kind,
+        "proxies": settings.proxies,
+        "proxy_tokens": settings.proxy.tokens,
+        "validation_tokens": validation_tokens(settings),
+        "seeds": settings.validation.seeds,
+        "block_length": packed.block_length,
+        "total_tokens": packed.total,
+        "domains": dict(packed.domains),
+        "pools": pools,
+    }
+    write_json(paths.described("tune"), facts)
+    write_json(paths.described("design"), [{"kind": r.kind, "weights": r.weights, "seed": r.seed} for r in rows])
+
+
+# -- the trainings --------------------------------------------------------------------------------------------------------
+
+
+def train_proxies(
+    engine: Engine, packed: Packed, rows: Sequence[Row], settings: TuneSettings, to_fit: Measures
+) -> list[Trained]:
+    """The trainings of a design, in its order; those that are finished are not repeated."""
+    assert isinstance(engine.paths, TunePaths)
+    tasks = []
+    for i, row in enumerate(rows):
+        parts = parts_of(row.weights, packed, settings.proxy.tokens, settings)
+        out = engine.paths.proxy("proxies", f"{i:05d}")
+        tasks.append(proxy_task(f"{i:05d}", parts, row.seed, settings.proxy, to_fit.files, out))
+    return engine.run("tune.proxies", VERSION, tasks)
+
+
+def fit_and_choose(
+    here: Engine,
+    space: Space,
+    rows: Sequence[Row],
+    trained: Sequence[Trained],
+    to_fit: Measures,
+    settings: TuneSettings,
+) -> Fitted:
+    """Fit all targets and choose a mixture, in this process."""
+    assert isinstance(here.paths, TunePaths)
+    observed = fit.Observed(
+        np.array([r.weights for r in rows]),
+        np.array([t.losses for t in trained]),
+        to_fit.sequences.targets,
+        to_fit.importance,
+    )
+    bounds = choose.Bounds(settings.constraints.kl, dict(settings.objective.never_worse))
+    arguments = (observed, space, bounds, settings.seed, tuple(available()))
+    paths = here.paths.described("fit"), here.paths.described("choice")
+    return here.run("tune.fit", VERSION, [Task("fit", _fit_and_choose, (*arguments, *paths))])[0]
+
+
+def _fit_and_choose(
+    observed: fit.Observed,
+    space: Space,
+    bounds: choose.Bounds,
+    seed: int,
+    kinds: Sequence[str],
+    fit_out: Path,
+    choice_out: Path,
+) -> Fitted:
+    known = available()
+    fitted = fit.fit(observed, seed, {name: known[name] for name in kinds})
+    chosen = choose.choose(fitted, space, bounds, seed)
+    curves = choose.response(fitted, space, np.array(chosen.weights))
+    return Fitted(
+        write_json(fit_out, fit.as_json(fitted) | {"response": curves}),
+        write_json(choice_out, choose.as_json(chosen, space, observed.targets)),
+        chosen.weights,
+    )
+
+
+# -- the validation -------------------------------------------------------------------------------------------------------
+
+
+def validation_tokens(settings: TuneSettings) -> int:
+    """Tokens of a training of the validation."""
+    return round(settings.proxy.tokens * settings.validation.times)
+
+
+def validate(
+    engine: Engine,
+    here: Engine,
+    packed: Packed,
+    space: Space,
+    fitted: Fitted,
+    to_check: Measures,
+    to_fit: Measures,
+    settings: TuneSettings,
+) -> Judged:
+    """Train the chosen mixture and those that it is compared with, on more tokens, and judge by other documents."""
+    assert isinstance(engine.paths, TunePaths)
+    proxy = replace(settings.proxy, tokens=validation_tokens(settings))
+    arms = {
+        verdict.CHOSEN: fitted.weights,
+        verdict.RECIPE: tuple(space.recipe.tolist()),
+        verdict.NATURAL_ARM: tuple(space.natural.tolist()),
+        MIXMIN: convex_baseline(engine, packed, space, to_fit, settings),
+    }
+    tasks = []
+    for arm, weights in arms.items():
+        parts = parts_of(weights, packed, proxy.tokens, settings)
+        for seed in range(settings.validation.seeds):
+            name = f"{arm}-{seed}"
+            out = engine.paths.proxy("validation", name)
+            tasks.append(proxy_task(name, parts, FIRST_DRAW + seed, proxy, to_check.files, out, each=True))
+    trained = engine.run("tune.validation", VERSION, tasks)
+    files = [t.documents for t in trained if t.documents]
+    arguments = (files, tuple(arms), arms[MIXMIN], to_check.files, to_check.importance)
+    v = settings.validation
+    rules = (v.margin, dict(settings.objective.never_worse), settings.seed)
+    out = engine.paths.described("verdict")
+    return here.run("tune.verdict", VERSION, [Task("verdict", _judge, (*arguments, *rules, out))])[0]
+
+
+def _judge(
+    bits: Sequence[Artifact],
+    arms: Sequence[str],
+    convex: Sequence[float],
+    measured: Sequence[Artifact],
+    importance: np.ndarray,
+    margin: float,
+    never_worse: dict[str, float],
+    seed: int,
+    out: Path,
+) -> Judged:
+    sequences = read_sequences([m.file for m in measured])
+    found = np.stack([read_bits(Trained(b, (), b)) for b in bits])
+    data = verdict.Measured(
+        tuple(arms),
+        found.reshape(len(arms), -1, found.shape[1]),
+        sequences.size.astype(np.float64),
+        sequences.target,
+        sequences.targets,
+        importance,
+    )
+    said = verdict.judge(data, margin, never_worse, seed)
+    return Judged(write_json(out, verdict.as_json(said, data) | {MIXMIN: list(convex)}), said.word, said.line)
+
+
+def convex_baseline(
+    engine: Engine, packed: Packed, space: Space, to_fit: Measures, settings: TuneSettings
+) -> tuple[float, ...]:
+    """The weights that MixMin gives, within floors and caps."""
+    assert isinstance(engine.paths, TunePaths)
+    parts = parts_of([1.0] * len(packed.pools), packed, settings.proxy.tokens * len(packed.pools), settings)
+    tasks = []
+    for k, part in enumerate(parts):
+        used = replace(part, quota=min(part.quota, part.cap))
+        arguments = (used, to_fit.files, engine.paths.named(f"mixmin/{k:03d}.scores"))
+        tasks.append(Task(f"{k:03d}", score_pool, arguments, weight=settings.proxy.tokens))
+    scores = np.stack([np.fromfile(s.file.file, "<f4") for s in engine.run("tune.mixmin", VERSION, tasks)])
+    counts = _token_importance(to_fit)
+    scored = counts > 0
+    weights = mixmin(scores[:, scored].astype(np.float64), counts[scored])
+    return tuple(rounded(within(weights[None], space.floors, space.caps))[0].tolist())
+
+
+def _token_importance(measured: Measures) -> np.ndarray:
+    """float64 [T]: what each scored token counts in the objective: its target's weight over the target's bytes."""
+    s = measured.sequences
+    size = np.bincount(s.target, s.size, len(s.targets))
+    of_document = (measured.importance / size)[s.target]
+    lengths = np.diff(np.r_[0, s.ends])
+    place = np.arange(len(s.tokens)) - np.repeat(s.ends - lengths, lengths)
+    scored = place >= np.repeat(np.maximum(s.skip, 1), lengths)
+    return np.asarray(np.repeat(of_document[s.document], lengths) * scored)
+
+
+# -- the plan -------------------------------------------------------------------------------------------------------------
+
+NGRAM_RATE = 3e6
+"""Tokens a second that a core counts, measuring and packing included."""
+CORE_FLOPS = 4e10
+"""FLOPs a second of a core on a small network in fp32."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a tuning will take."""
+
+    kind: str
+    proxies: int
+    proxy_tokens: int
+    validations: int
+    validation_tokens: int
+    core_hours: float
+
+    @property
+    def tokens(self) -> int:
+        return self.proxies * self.proxy_tokens + self.validations * self.validation_tokens
+
+
+def plan(settings: TuneSettings, vocab_size: int, block_length: int) -> Plan:
+    """What a tuning will take, before anything runs."""
+    validations = 4 * settings.validation.seeds
+    tokens = settings.proxies * settings.proxy.tokens + validations * validation_tokens(settings)
+    rate = NGRAM_RATE
+    if settings.proxy.kind == "model":
+        rate = CORE_FLOPS / flops_per_token(settings.proxy.model, vocab_size, block_length)
+    return Plan(
+        settings.proxy.kind,
+        settings.proxies,
+        settings.proxy.tokens,
+        validations,
+        validation_tokens(settings),
+        tokens / rate / 3600,
+    )
