@@ -34,6 +34,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..pipeline.engine.engine import Engine
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.spread import Spread
 
@@ -211,7 +212,7 @@ def dump(
     out: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", parser=open_root, help="Folder or URL for the Parquet files; an unfinished dump is resumed."
+            metavar="DIR", parser=open_root, help="Folder or URL for the files; an unfinished dump is resumed."
         ),
     ],
     phase: Annotated[
@@ -235,6 +236,14 @@ def dump(
             metavar="SQL", help="Write only documents that meet a condition, e.g. \"language = 'de' and words > 900\"."
         ),
     ] = "",
+    tokens: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="Write token ids instead of text, in files of datatrove (which nanotron reads, too) or megatron: the packed "
+            "blocks of the phase (or held_out), or for all the kept documents.",
+        ),
+    ] = "",
     address: RayAddress = None,
     workers: Workers = None,
     in_process: OneProcess = False,
@@ -242,35 +251,60 @@ def dump(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Write curated or dropped documents as Parquet files.
+    """Write curated or dropped documents as Parquet files, or token ids in files of other trainers.
 
     Each row names the source file and row that its document comes from.
     """
-    from ..api import session
     from ..pipeline.curate import planned_groups
-    from ..pipeline.engine.engine import Engine
-    from ..pipeline.inspect.dump import STATE, Selected, dumped_phase
+    from ..pipeline.inspect.dump import Selected, dumped_phase
     from ..pipeline.inspect.dump import dump as dump_run
-    from ..pipeline.run.artifacts import RunPaths, remove_partial
+    from ..pipeline.run.artifacts import RunPaths
     from ..recipes.load import stored_settings
-    from ..storage.lease import DUMP, held
-    from .show.bars import StageBars
 
     paths = RunPaths(run)
+    if tokens:
+        if dropped or reason or where:
+            raise ValueError(
+                "--tokens writes kept documents, or a phase's blocks as they are; leave out the other choices"
+            )
+        from ..pipeline.inspect.dump_tokens import dump_tokens, tokens_phase
+        from ..tokenize.token_files import format_named
+
+        format, phase = format_named(tokens), tokens_phase(paths, phase)
+        with _dumping(out, address, workers, in_process, ray) as engine:
+            made = dump_tokens(paths, phase, format, engine)
+        what = "documents" if phase == "all" else "blocks"
+        say(f"{shown(out)}: {made.documents:,} {what}, {made.tokens:,} tokens, {made.bytes / 1e6:,.1f} MB")
+        for note in made.notes:
+            say(f"  {note}")
+        return
     settings = stored_settings(paths.recipe, trust, data or [])
     groups = planned_groups(settings, paths)
     phase = dumped_phase(paths, phase)
     selected = Selected.of_run(paths, groups, dropped, reason, where)
+    with _dumping(out, address, workers, in_process, ray) as engine:
+        documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine, selected)
+    say(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
+
+
+@contextlib.contextmanager
+def _dumping(out: Path, address: str | None, workers: int | None, here: bool, ray: bool) -> Iterator[Engine]:
+    """The engine of a dump's folder."""
+    from ..api import session
+    from ..pipeline.engine.engine import Engine
+    from ..pipeline.inspect.dump import STATE
+    from ..pipeline.run.artifacts import RunPaths, remove_partial
+    from ..storage.lease import DUMP, held
+    from .show.bars import StageBars
+
     with (
         resumable(),
         held(out, DUMP) as lease,
-        session(address, workers, in_process, ray) as executor,
+        session(address, workers, here, ray) as executor,
         StageBars() as bars,
     ):
         remove_partial(out)
-        engine = Engine(RunPaths(out, STATE, lease), executor, bars)
-        documents, size = dump_run(paths, groups, phase, settings.tokenizer.chat, engine, selected)
-    say(f"{shown(out)}: {documents:,} documents, {size / 1e6:,.1f} MB")
+        yield Engine(RunPaths(out, STATE, lease), executor, bars)
 
 
 SPREAD_BYTES = 4 << 30

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...storage.reading import Misshapen, typed
 from ...storage.store import shown
 from ...tokenize.chat import Template, rendered
 from ..engine.engine import Engine
@@ -159,7 +159,7 @@ def dump(
     manifest = read_manifest(run)
     names = phase_names(run)
     number = 0 if phase == ALL else names.index(phase) + 1
-    _claim(engine.paths, phase, selected)
+    claim(engine.paths, Asked(phase, selected.dropped, selected.reason, selected.where))
     listed = manifest["artifacts"]
     index = FileSet.of(
         Artifact(str(p), **listed[p.relative_to(run.root).as_posix()]) for p in index_parts(run, manifest)
@@ -172,7 +172,7 @@ def dump(
         path = engine.paths.root / f"{g.name}.parquet"
         tasks.append(Task(g.name, dump_group, (files, index, names, number, template, path, selected), max(g.text, 1)))
     dumped = engine.run("dump", VERSION, tasks)
-    _remove_others(engine, {task.name for task in tasks})
+    remove_others(engine, {task.name for task in tasks})
     return sum(d.documents for d in dumped), sum(d.file.bytes for d in dumped if d.file)
 
 
@@ -185,25 +185,42 @@ def dumped_phase(run: RunPaths, asked: str) -> str:
     return ALL if asked == ALL else phase_named(phase_names(run), asked)
 
 
-def _claim(paths: RunPaths, phase: str, selected: Selected) -> None:
-    """Note what the folder holds, so that a dump of something else cannot replace it file by file."""
+@dataclass(frozen=True)
+class Asked:
+    """What a folder is to hold: the options of its dump."""
+
+    phase: str
+    dropped: bool = False
+    reason: str = ""
+    where: str = ""
+    tokens: str = ""
+    """Format of token files; empty: text."""
+
+    def __str__(self) -> str:
+        """What a dump holds, in the words of its options."""
+        said = [f"--reason {self.reason}"] if self.reason else ["--dropped"] if self.dropped else [self.phase]
+        said += [f"--where {self.where!r}"] if self.where else []
+        return " ".join([*said, *([f"--tokens {self.tokens}"] if self.tokens else [])])
+
+
+def claim(paths: RunPaths, asked: Asked) -> None:
+    """Note what the folder holds, so that a dump of something else cannot replace it file by file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
     note = paths.root / STATE / "phase.json"
-    asked = {"phase": phase, "dropped": selected.dropped, "reason": selected.reason, "where": selected.where}
-    before = {**asked, "dropped": False, "reason": "", "where": "", **read_json(note)} if note.exists() else asked
-    if before != asked:
-        raise ValueError(f"{shown(paths.root)} already holds a dump of {_described(before)}; choose another folder")
-    write_json(note, asked)
+    if note.exists():
+        try:
+            before = typed(Asked, read_json(note))
+        except Misshapen as error:
+            raise ValueError(f"{shown(note)} is damaged ({error}); choose another folder") from None
+        if before != asked:
+            raise ValueError(f"{shown(paths.root)} already holds a dump of {before}; choose another folder")
+    write_json(note, asdict(asked))
 
 
-def _described(asked: dict[str, Any]) -> str:
-    """What a dump holds, in the words of its options."""
-    said = (
-        [f"--reason {asked['reason']}"] if asked["reason"] else ["--dropped"] if asked["dropped"] else [asked["phase"]]
-    )
-    return " ".join([*said, *([f"--where {asked['where']!r}"] if asked["where"] else [])])
-
-
-def _remove_others(engine: Engine, names: set[str]) -> None:
+def remove_others(engine: Engine, names: set[str]) -> None:
     """Remove what an earlier dump into the folder wrote of groups that this one does not have."""
     records = StepRecords(engine.paths, "dump")
     gone = [record for task, record in records.found.items() if task not in names]
