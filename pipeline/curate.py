@@ -39,17 +39,17 @@ from .prepare.stage import TOKENIZER_STEP, Prepared, prepare, tokenizer_step
 from .prepare.text_sample import SubsetName
 from .run.artifacts import STAGES, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
-from .run.identity import Group, SourceFile, group_files, with_pieces
+from .run.identity import TOKENS, Group, SourceFile, group_files, with_pieces
 from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings
 from .signals.stage import scan
 from .sources.listing import SourceSettings, list_sources, sample_files, with_sizes
 from .stats.asked import hash_of_settings
 from .stats.concerns import concerns
-from .stats.ledger import CorpusFunnel, check_bad_rows, decided_funnels, judge_groups, scan_funnels
+from .stats.ledger import CorpusFunnel, add_given, check_bad_rows, decided_funnels, judge_groups, scan_funnels
 from .stats.stage import Finished, report
 from .text.survivors import DecidedFile
-from .tokens.stage import tokenize
+from .tokens.stage import most_given, take_given, tokenize
 
 
 @dataclass(frozen=True)
@@ -216,6 +216,9 @@ def _run_stages(
     """
     s, paths = settings, engine.paths
     old = read_run(RunPaths(store.as_path(s.against)), files, s.scan) if s.against else NO_RUN
+    # Token ids have no text to scan, judge or compare: they wait for the mix.
+    given = [f for f in files if f.format == TOKENS]
+    files = [f for f in files if f.format != TOKENS]
     barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
 
     for_scan = prepare(
@@ -233,7 +236,7 @@ def _run_stages(
     tokenizer = tokenizer_step(files, barred, s.tokenizer, s.seed, paths)
     if last == "prepare":
         engine.run_beside([tokenizer])
-    yield "prepare", files
+    yield "prepare", [*files, *given]
 
     if _ran(engine, "prepare"):
         # Where the text is read for the first time, its duplicates have yet to be found.
@@ -243,7 +246,7 @@ def _run_stages(
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
     check_bad_rows(part_funnels, s.max_bad_rows, str(paths.root / "quarantine"))
-    yield "scan", files
+    yield "scan", [*files, *given]
 
     if _ran(engine, "scan", TOKENIZER_STEP):
         # Text has yet to be encoded, and until then there is time to load what encodes it.
@@ -258,32 +261,38 @@ def _run_stages(
     filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
     summary.notes += filtered.notes
     judge_groups(part_funnels, groups, filtered.groups)
-    yield "filter", files
+    yield "filter", [*files, *given]
 
     decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old)
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
-    check_estimate(s.mix, decided.kept_bytes, {f.corpus: (f.format, f.domain) for f in files}, prepared.tokenizer)
-    yield "dedupe", files
+    kinds = {f.corpus: (f.format, f.domain) for f in [*files, *given]}
+    check_estimate(s.mix, decided.kept_bytes, kinds, prepared.tokenizer, most_given(given, prepared.tokenizer))
+    yield "dedupe", [*files, *given]
 
     decided_files = {f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table]) for f in files}
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
-    yield "tokenize", files
+    taken = take_given(engine, given, s.sources, s.filter.excluded, s.tokenizer, prepared.tokenizer)
+    tokenized = tokenized.with_given(taken)
+    add_given(part_funnels, funnels, taken)
+    yield "tokenize", [*files, *given]
 
-    mixed = mix(engine, groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer)
+    mixed = mix(engine, [*groups, *taken.groups], tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer)
     write_lookup(engine, groups, scanned.files)
     for path, data in further.items():
         with publish(path) as out:
             out.write(data)
     remove_stale(paths, engine.finished, ("phases", "held_out", "index"))
     summary.mixture = mixed.mixture
-    yield "mix", files
+    yield "mix", [*files, *given]
 
-    run = Finished(groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels)
+    run = Finished(
+        groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels, taken.groups
+    )
     reported = report(engine, run, s.identity(), [p.name for p in s.mix.phases])
     summary.concerns = concerns(reported.values)
-    yield "stats", files
+    yield "stats", [*files, *given]
 
 
 def _ran(engine: Engine, *steps: str) -> bool:
@@ -299,18 +308,19 @@ def _known_sizes(paths: RunPaths) -> dict[str, int]:
 
 
 def planned_groups(settings: CurateSettings, paths: RunPaths) -> list[Group]:
-    """The groups of a run's files: those its manifest names."""
+    """The groups of a run's files of text: those its manifest names."""
     return group_files(planned_files(settings, paths))
 
 
 def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -> list[SourceFile]:
-    """The files of a finished run, of one corpus or of all, where its recipe says that they lie; large ones as their pieces.
+    """The files of text of a finished run, of one corpus or of all, where its recipe says that they lie; large ones as their
+    pieces.
 
     Raises:
         ValueError: one is not there; names it, and the option that says where it is now.
     """
     found: list[SourceFile] = []
-    named = [f for f in read_manifest(paths)["files"] if corpus in ("", f["corpus"])]
+    named = [f for f in read_manifest(paths)["files"] if corpus in ("", f["corpus"]) and f["format"] != TOKENS]
     for source in settings.sources:
         needed = {f["path"]: f for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
         if not needed:

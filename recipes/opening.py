@@ -16,12 +16,13 @@ from ..pipeline.filter.exclude import read_lists
 from ..pipeline.prepare.benchmarks import BenchmarkSettings, read_items
 from ..pipeline.prepare.contamination import UNCOVERED, ContaminationSettings, build
 from ..pipeline.prepare.urls import read_rules
-from ..pipeline.run.identity import SourceFile
+from ..pipeline.run.identity import TOKENS, SourceFile
 from ..pipeline.signals.plugins import load_plugins
 from ..pipeline.sources.listing import SUFFIXES, SourceSettings, list_sources, matches
 from ..pipeline.sources.quarantine import Quarantine
 from ..pipeline.sources.rows import BATCH_ROWS, read_rows
-from ..storage.wording import counted, first_line
+from ..pipeline.sources.token_files import read_tokens, subset_of, tokenizer_of
+from ..storage.wording import counted, first_line, printable
 from ..tokenize.model import TokenizerSettings, check_specials, load, specials
 
 PATIENCE = 30.0
@@ -119,7 +120,7 @@ class Opening:
         """The lists, benchmarks, tokenizer model and plug-ins."""
         for name in settings.url_lists:
             self.look(f"url_lists {name}", is_remote(name), lambda name=name: _rules(name))  # type: ignore[misc]
-        corpora = sorted({source.corpus for source in settings.sources})
+        corpora = sorted({source.corpus for source in settings.sources if source.format != TOKENS})
         for name in settings.exclude_lists:
             self.look(
                 f"exclude list {name}",
@@ -202,6 +203,8 @@ def _first_row(file: SourceFile) -> str:
     Raises:
         ValueError: no row of it can be read.
     """
+    if file.format == TOKENS:
+        return _first_tokens(file)
     noticed = _Noticed(file)
     wrong = ""
     try:
@@ -223,6 +226,22 @@ def _first_row(file: SourceFile) -> str:
     row, text, subset = (batch.column(name)[0].as_py() for name in ("row", "text", "subset"))
     bad = f"; {counted(noticed.rows, 'row')} near it cannot be read ({noticed.reason})" if noticed.rows else ""
     return f"  {file.name}: row {row} is of subset {subset} and has {counted(len(text), 'character')}{bad}"
+
+
+def _first_tokens(file: SourceFile) -> str:
+    """What the first document of a token file holds; empty if there is none.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    name, size = tokenizer_of(file)
+    batch = next(read_tokens(file, size), None)
+    if batch is None:
+        return ""
+    subset, tokens = subset_of(file), counted(int(batch.offsets[1]), "token")
+    return (
+        f"  {file.name}: document {batch.row} is of subset {subset} and has {tokens} of the tokenizer {printable(name)}"
+    )
 
 
 def _rules(name: str) -> Iterator[str]:

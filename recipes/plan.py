@@ -24,6 +24,7 @@ from ..pipeline.engine.on_ray import ray_session
 from ..pipeline.engine.pool import pool_session
 from ..pipeline.inspect.run import stored_run
 from ..pipeline.run.artifacts import RunPaths
+from ..pipeline.run.identity import TOKENS
 from ..pipeline.sample import write_sample
 from ..pipeline.sources.listing import list_sources
 from ..trainer.model.model import flops_per_token
@@ -87,6 +88,11 @@ def plan_recipe(
     else:
         recipe = resolve(name, overrides, moves=moves).recipe
     settings = curate_settings(recipe).reaching(private_hosts)
+    if given := [s.corpus for s in settings.sources if s.format == TOKENS]:
+        say(f"left out, for token ids take next to no time: {', '.join(given)}")
+        settings = replace(settings, sources=tuple(s for s in settings.sources if s.format != TOKENS))
+        if not settings.sources:
+            raise ValueError(f"{name} has no source of text, whose work a plan is of")
     peak = peak_flops(machine.gpu)
     if peak is None:
         raise ValueError(f"--gpu {machine.gpu}: the peak of this GPU is not known; choose H100, H200 or A100")
@@ -98,7 +104,7 @@ def plan_recipe(
         if not recipe.expected or any(s.root and "://" not in s.root for s in settings.sources):
             raise
         unknown, files = True, []
-    if unknown and set(recipe.expected) != set(recipe.sources):
+    if unknown and not {s.corpus for s in settings.sources} <= set(recipe.expected):
         raise ValueError(
             "the sizes of the files cannot be listed; give every corpus an entry in `expected`, or set FOX1_DATA to the data"
         )

@@ -15,10 +15,12 @@ from ..pipeline.dedupe.order import DUPLICATES
 from ..pipeline.filter.judge import ALL, LANGUAGES, signal_of
 from ..pipeline.mix.budget import MixSettings, Phase, Weight
 from ..pipeline.prepare.quality import DomainSubsets
+from ..pipeline.run.identity import TOKENS
 from ..pipeline.signals.plugins import PluginSettings
 from ..pipeline.signals.scan import EditSettings
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, Domain
 from ..pipeline.sources.listing import SourceSettings
+from ..pipeline.tokens.given import CONTROL, EMPTY
 from ..storage.fields import Bounds, Keyed, Quantity, quantity, share
 from ..tune.settings import TuneSettings
 from .curation import Contamination, Dedupe, Exclude, HeldOut, Licence, Signals, Strict, Thresholds, Tokenizer
@@ -34,6 +36,8 @@ RESERVED_REASONS = (
     "url",
     "contaminated",
     "held_out",
+    CONTROL,
+    EMPTY,
     *DUPLICATES,
     LANGUAGES,
 )
@@ -194,6 +198,8 @@ class Recipe(Strict):
                 raise ValueError(
                     f"{name!r} cannot name a phase: commands take the word for something else; choose another"
                 )
+        if not self.tokenizer.model and (given := next((n for n, s in self.sources.items() if s.format == TOKENS), "")):
+            raise ValueError(f"sources.{given} holds token ids; set `tokenizer.model` to the model that made them")
         known("source", "held_out", list(self.held_out), corpora)
         known("source", "expected", list(self.expected), corpora)
         named = {

@@ -22,6 +22,8 @@ def print_why(found: Why) -> None:
     say(f"{found.name} (id {found.doc_id})")
     if not decision:
         say("  not decided yet: the dedupe stage has not run")
+    elif found.given:
+        say("  kept as it came, as token ids: no rule judged it, and it was compared with nothing")
     elif decision["kept"]:
         size = decision["cluster_size"]
         say(f"  kept; represents {size:,} documents, itself included" if size > 1 else "  kept; it has no duplicates")

@@ -18,6 +18,7 @@ from ...storage.store import shown
 from ..engine.shuffle import by_hash_range
 from ..filter.exclude import index_key, read_entries
 from ..run.artifacts import row_groups
+from ..run.identity import TOKENS
 from ..run.parquet_rows import row_of, uint64s
 from ..signals.content import ALGORITHM, algorithm_of, parsed, written
 from ..signals.scan import content_hashes
@@ -84,6 +85,8 @@ def describe(run: FinishedRun, doc_id: int) -> Found:
         ValueError: the run lacks what says so: a part of a copy is missing, or it is not finished.
     """
     file = run.file(doc_id)
+    if file.format == TOKENS:
+        return Found(run.name(doc_id), doc_id, {"kept": True, "reason": ""}, placed(run, doc_id), "", [])
     path = run.paths.decisions(file.corpus, file.part)
     decision = _row(run, path, doc_id)
     if decision is None:
@@ -123,6 +126,9 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
         if kind == "row":
             doc_id = run.doc_id(value)
             file = run.files.get(doc_id)
+            if run.given.get(doc_id):
+                named[entry] = [describe(run, doc_id)] if run.given_ids(doc_id) is not None else []
+                continue
             there = file and _row(run, run.paths.decisions(file.corpus, file.part), doc_id, ["doc_id"])
             named[entry] = [describe(run, doc_id)] if there else []
         else:

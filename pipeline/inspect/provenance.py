@@ -17,9 +17,11 @@ from ...tokenize.shards import block_batches, read_set, rows_per_file
 from ..filter.reasons import value_behind
 from ..mix.index import part_of
 from ..run.artifacts import row_groups
+from ..run.identity import TOKENS
 from ..run.parquet_rows import row_of, uint64s
 from ..signals import content
 from ..sources.domains import CHAT
+from ..sources.token_files import subset_of
 from ..text.binding import TEXT_HASH
 from ..text.edits import apply_edits, kind_name, raw_span
 from .run import FinishedRun, index_parts, phase_names, shard_set
@@ -77,6 +79,8 @@ class Why:
     """The edited text; None: it was not asked for."""
     edits: list[Edited] = field(default_factory=list)
     """What was cut from the raw text, or replaced; only with the text."""
+    given: bool = False
+    """It came as token ids: no signal of it is known, and nothing judged it."""
 
 
 def why(run: FinishedRun, name: str, text: bool = False) -> Why:
@@ -90,6 +94,8 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
     """
     doc_id = run.doc_id(name)
     file = run.file(doc_id)
+    if file.format == TOKENS:
+        return _why_given(run, doc_id, text)
     path = run.copied(run.paths.signals(file.corpus, file.part))
     columns = [n for n in pq.read_schema(path).names if n not in BINARY] if path.exists() else None
     signals = row_of(path, doc_id, columns)
@@ -116,6 +122,24 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
         apply_edits(raw, signals.column("edits"))[0].as_py() if raw is not None else None,
         [Edited.of(raw[0].as_py().encode(), edit) for edit in edits] if raw is not None else [],
     )
+
+
+def _why_given(run: FinishedRun, doc_id: int, text: bool) -> Why:
+    """The same of a document that came as token ids."""
+    ids = run.given_ids(doc_id)
+    if ids is None:
+        raise ValueError(
+            f"{run.name(doc_id)}: no such document was taken; the file does not have it, or it has no tokens, the id of a control "
+            "piece inside, or an excluded subset"
+        )
+    facts = {"subset": subset_of(run.file(doc_id)), "tokens": len(ids)}
+    said = _decoded(run, ids).decode(errors="replace") if text else None
+    decision = {"kept": True, "reason": "", "reasons": [], "cluster_size": 1}
+    return Why(run.name(doc_id), doc_id, facts, [], decision, "", placed(run, doc_id), said, given=True)
+
+
+def _decoded(run: FinishedRun, ids: list[int]) -> bytes:
+    return Encoder(run.paths.tokenizer, fast=False).decode(ids)
 
 
 def placed(run: FinishedRun, doc_id: int) -> list[Placed]:
@@ -205,11 +229,7 @@ class _Tracer:
 
     def segment(self, doc_id: int, start: int, ids: list[int]) -> Traced:
         run, encoder, settings = self.run, self.encoder, self.settings
-        file = run.file(doc_id)
-        signals = row_of(run.paths.signals(file.corpus, file.part), doc_id, ["subset", "raw_bytes", "edits"])
-        assert signals is not None
-        listed = signals.column("edits").to_pylist()[0]
-        data, encoded, bounds = self._stored(doc_id, signals) or self._read(doc_id, signals)
+        listed, (data, encoded, bounds) = self._document(doc_id)
         special = encoder.specials
         stream = [*([special.bos] if settings.bos else []), *encoded, *([special.eos] if settings.eos else [])]
         if stream[start : start + len(ids)] != ids:
@@ -222,6 +242,18 @@ class _Tracer:
         kinds = [kind_name(e["kind"]) for e in listed if e["start"] < whole[1] and e["end"] > whole[0]]
         text = data[span[0] : span[1]].decode(errors="replace")
         return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds)
+
+    def _document(self, doc_id: int) -> tuple[list[dict[str, Any]], tuple[bytes, list[int], list[int]]]:
+        """(the edits of a document, its edited text, ids, and where each begins in it)."""
+        file = self.run.file(doc_id)
+        if file.format == TOKENS:
+            ids = self.run.given_ids(doc_id) or []
+            data = self.encoder.decode(ids)
+            return [], (data, ids, self.encoder.byte_bounds(data, ids))
+        signals = row_of(self.run.paths.signals(file.corpus, file.part), doc_id, ["subset", "raw_bytes", "edits"])
+        assert signals is not None
+        listed: list[dict[str, Any]] = signals.column("edits").to_pylist()[0]
+        return listed, self._stored(doc_id, signals) or self._read(doc_id, signals)
 
     def _stored(self, doc_id: int, signals: pa.RecordBatch) -> tuple[bytes, list[int], list[int]] | None:
         """(edited text, ids, where each begins in it) of a document from its token shard; None if that is not exact."""

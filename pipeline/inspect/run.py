@@ -12,7 +12,8 @@ import pyarrow as pa
 from ...storage.store import open_root, shown
 from ..run.artifacts import RunPaths, read_json
 from ..run.documents import RunDocuments
-from ..run.identity import MAX_ROWS, FilesById, SourceFile
+from ..run.identity import MAX_ROWS, TOKENS, FilesById, SourceFile
+from ..sources.token_files import subset_of
 from ..text.excerpts import raw_text
 
 
@@ -46,6 +47,8 @@ class FinishedRun(RunDocuments):
             ValueError: the source is gone, has no such row, or holds another text than was scanned.
         """
         named = self.file(doc_id)
+        if named.format == TOKENS:
+            raise ValueError(f"{self.name(doc_id)} came as token ids; it has no other text than what they stand for")
         file = self._listed(named.corpus).get(doc_id)
         text = raw_text(self.paths, file, doc_id % MAX_ROWS) if file else None
         if text is None:
@@ -54,6 +57,10 @@ class FinishedRun(RunDocuments):
                 "`root` has it"
             )
         return text
+
+    def given_ids(self, doc_id: int) -> list[int] | None:
+        """The token ids of a document that came as such, without BOS and EOS; None if none of its file was taken by this id."""
+        return self.ids(doc_id, subset_of(self.file(doc_id)))
 
 
 def phase_names(paths: RunPaths) -> list[str]:

@@ -167,12 +167,14 @@ def check_estimate(
     kept_bytes: Mapping[str, int],
     kinds: Mapping[str, tuple[str, str]],
     measured: PreparedTokenizer,
+    given: Mapping[str, int] | None = None,
 ) -> None:
     """The second feasibility check, after dedupe: bytes that survive times measured tokens per byte.
 
     Args:
         kept_bytes: by `corpus/subset`.
         kinds: (format, domain if the recipe gives one) of the corpora.
+        given: tokens by `corpus/subset` of documents that come as token ids, at most.
 
     Raises:
         BudgetShort: some pool cannot give what its phase wants, by far.
@@ -180,8 +182,9 @@ def check_estimate(
     if not measured.measured_bytes:
         return
     rate = measured.measured_tokens / measured.measured_bytes
-    names = [name.split("/", 1) for name in kept_bytes]
+    tokens = {name: int(size * rate) for name, size in kept_bytes.items()} | dict(given or {})
+    names = [name.split("/", 1) for name in tokens]
     cells = [Cell.of(corpus, subset, *kinds[corpus]) for corpus, subset in names]
-    needs = estimated_needs(settings, cells, [int(size * rate) for size in kept_bytes.values()], ESTIMATE_MARGIN)
+    needs = estimated_needs(settings, cells, list(tokens.values()), ESTIMATE_MARGIN)
     if any(n.short for n in needs):
         raise BudgetShort(needs, "after dedupe, by measured tokens per byte")

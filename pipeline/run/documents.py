@@ -17,6 +17,9 @@ class RunDocuments:
         self.paths = paths
         self.manifest = read_manifest(paths)
         self.files = FilesById(files_of_table(self.manifest["files"]))
+        """Those whose documents were scanned and decided."""
+        self.given = FilesById(files_of_table(self.manifest["files"], given=True))
+        """Those that hold token ids."""
         self._groups: dict[int, str] = {}
         """Id of a file's first row -> name of the file's group within its corpus."""
 
@@ -34,9 +37,9 @@ class RunDocuments:
         if name.isdigit():
             return int(name)
         path, _, row = name.rpartition("#")
-        found = next((f for f in self.files if f.name == path), None)
+        found = next((f for files in (self.files, self.given) for f in files if f.name == path), None)
         if found is None or not row.isdigit():
-            example = next(iter(self.files)).name
+            example = next(f for files in (self.files, self.given) for f in files).name
             raise ValueError(
                 f"{name}: write corpus/file#row with a file of the run, such as {example}#0, or a document id"
             )
@@ -48,20 +51,23 @@ class RunDocuments:
         Raises:
             ValueError: no file of the run holds it.
         """
-        found = self.files.get(doc_id)
+        found = self._file(doc_id)
         if found is None:
             raise ValueError(f"document {doc_id} is in no file of {self.paths.root}; is it the id of another run?")
         return found
 
     def name(self, doc_id: int) -> str:
         """`corpus/file#row`; for a document of another run, its id."""
-        found = self.files.get(doc_id)
+        found = self._file(doc_id)
         return f"{found.name}#{doc_id % MAX_ROWS}" if found else f"document {doc_id} of the run in `against`"
+
+    def _file(self, doc_id: int) -> SourceFile | None:
+        return self.files.get(doc_id) or self.given.get(doc_id)
 
     def ids(self, doc_id: int, subset: str) -> list[int] | None:
         """The token ids of a kept document, without BOS and EOS, from its token shard; None if the shard lacks it."""
         if not self._groups:
-            for group in group_files(list(self.files)):
+            for group in group_files([*self.files, *self.given]):
                 self._groups |= {f.first_id: group.name.split("/")[1] for f in group.files}
         file = self.file(doc_id)
         shard = self.paths.tokens(file.corpus, subset, self._groups[file.first_id])

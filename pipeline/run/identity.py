@@ -29,6 +29,8 @@ GROUP_TEXT = 256 << 20
 GROUP_FILES = 32
 """Files of a group, more or less: a task is sent what is known of each."""
 MIN_GROUPS = 4
+TOKENS = "tokens"
+"""The format of files that hold token ids, not text: documents without signals and decisions, which are kept as they are."""
 TEXT_PER_BYTE = {".gz": 3, ".zst": 4, ".bz2": 4, ".parquet": 4}
 """About how much text a stored byte holds, by suffix, where nobody has counted."""
 
@@ -167,11 +169,16 @@ def file_table(files: Iterable[SourceFile]) -> list[dict[str, Any]]:
     return list(entries.values())
 
 
-def files_of_table(table: Iterable[Mapping[str, Any]]) -> list[SourceFile]:
-    """The files of a manifest's table, those that were cut as their pieces."""
+def files_of_table(table: Iterable[Mapping[str, Any]], given: bool = False) -> list[SourceFile]:
+    """The files of a manifest's table, those that were cut as their pieces.
+
+    Args:
+        given: those that hold token ids (`TOKENS`), instead of those that hold text.
+    """
     files = (
         (SourceFile(url="", version="", domain=e.get("domain", ""), **{name: e[name] for name in _TABLE}), e)
         for e in table
+        if (e["format"] == TOKENS) == given
     )
     return [piece for file, entry in files for piece in with_pieces(file, entry)]
 

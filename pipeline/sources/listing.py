@@ -16,8 +16,9 @@ from ...storage.fields import Arguments, Derived, OneOf, Pairs
 from ...storage.names import stays_below
 from ...storage.web import Reach, WebUrl, http_options, naming_private_hosts
 from ...storage.wording import counted
+from ...tokenize.token_files import DS
 from ..run.checksums import hash_file
-from ..run.identity import SourceFile, TableReader, check_collisions, file_hash
+from ..run.identity import TOKENS, SourceFile, TableReader, check_collisions, file_hash
 from .adapter import is_plain
 from .datatrove import DatatroveReader
 from .domains import OneDomain, is_domain
@@ -40,7 +41,7 @@ SUFFIXES = (*JSON_SUFFIXES, *SEPARATED_SUFFIXES, *ARROW_SUFFIXES)
 def _formats() -> tuple[str, ...]:
     from .rows import ADAPTERS
 
-    return tuple(ADAPTERS)
+    return (*ADAPTERS, TOKENS)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SourceSettings:
     corpus: Annotated[str, Derived()]
     format: Annotated[str, OneOf(_formats)] = "huggingface"
     """How rows are written; `huggingface` takes the columns text, id, url and timestamp or those of `columns`, `datatrove` a
-    `reader`, `chat` conversations."""
+    `reader`, `chat` conversations; `tokens` are no rows of text but datatrove's token files, `.ds` with `.ds.index`."""
     root: str = ""
     """Folder or fsspec URL (s3://, https://, hf://datasets/...); ${VAR} is replaced."""
     files: tuple[str, ...] = ("**/*",)
@@ -79,6 +80,9 @@ class SourceSettings:
     domain: Annotated[str, OneDomain(optional=True)] = ""
     """Domain of all its documents, of the table or of a name of your own; empty: by its subsets, or `other`."""
 
+    tokenizer: str = ""
+    """What token files call their tokenizer, where it is the recipe's under another name."""
+
     def __post_init__(self) -> None:
         if self.domain and not is_domain(self.domain):
             raise ValueError(f"{self.domain!r} cannot name a domain: use letters, digits, - and _")
@@ -86,6 +90,8 @@ class SourceSettings:
             raise ValueError(
                 f"`columns` belongs to `format: huggingface`; {self.format} rows have columns of their own"
             )
+        if self.tokenizer and self.format != TOKENS:
+            raise ValueError(f"`tokenizer` of a source belongs to `format: {TOKENS}`; text has that of the recipe")
         if not (self.root or self.urls or self.dataset):
             raise ValueError("give `root`, `urls` or `dataset`")
         if self.dataset and self.format != "huggingface":
@@ -150,6 +156,9 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
             by_path = {entry.path: entry for entry, _ in found}
             reader = DatatroveReader(source.reader, source.arguments, source.root)
             found = [(by_path[path], part) for path, part in reader.choose(list(by_path))]
+        elif source.format == TOKENS:
+            # Beside them lie what belongs to them: .ds.index, .ds.metadata, .ds.loss.
+            found = [(entry, part) for entry, part in found if entry.path.endswith(DS)]
         elif bad := next((e.path for e, _ in found if not e.path.endswith(SUFFIXES)), None):
             raise ValueError(f"{bad!r} has a suffix that fox1 does not read; narrow `files`")
     if odd := next((entry.path for entry, _ in found if not is_plain(entry.path)), None):

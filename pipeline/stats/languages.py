@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..mix.index import segments_between
 from ..run.artifacts import FileSet
 from ..run.columns import open_columns
 from ..run.parquet_rows import RowCursor
+from ..signals.language import UNDETERMINED
 from ..text.survivors import DecidedFile
 
 SLICE_ROWS = 1 << 20
@@ -66,11 +67,14 @@ def _slices(file: DecidedFile) -> Iterator[tuple[np.ndarray, pa.DictionaryArray,
             yield rows.column("doc_id").to_numpy(), languages, kept
 
 
-def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def languages_json(
+    parts: Sequence[LanguageCounts], phases: Sequence[dict[str, Any]], given: Collection[str] = ()
+) -> dict[str, Any]:
     """`stats/languages.json`.
 
     Args:
         phases: of `stats/mixture.json`.
+        given: corpora whose documents came as token ids, whose language nobody looked for.
 
     Raises:
         ValueError: the tokens of a phase by language do not add up to its tokens.
@@ -82,6 +86,8 @@ def languages_json(parts: Sequence[LanguageCounts], phases: Sequence[dict[str, A
             for language, n in counts.items():
                 found.setdefault(language, Counter())[kind] += n
     for number, phase in enumerate(phases, 1):
+        if unknown := sum(cell["tokens"] for cell in phase["cells"] if cell["corpus"] in given):
+            found.setdefault(UNDETERMINED, Counter())[str(number)] += unknown
         tokens = sum(counts[str(number)] for counts in found.values())
         if tokens != phase["tokens"]:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..filter.judge import FilteredGroup, Verdict, Verdicts
 from ..run.artifacts import merge_counts
 from ..run.identity import Group, SourceFile
 from ..signals.scan import FileSignals
+from ..tokens.stage import Given
 
 
 @dataclass
@@ -137,9 +138,17 @@ def decided_funnels(funnels: Sequence[CorpusFunnel], verdicts: Verdicts) -> list
         ValueError: documents are missing.
     """
     found = []
+    for whole in _by_corpus(funnels):
+        whole.judged("dedupe", (v for v in verdicts.listed() if v.corpus == whole.corpus))
+        found.append(whole)
+    return found
+
+
+def _by_corpus(funnels: Sequence[CorpusFunnel]) -> Iterator[CorpusFunnel]:
+    """One funnel per corpus, with the sums of its parts; what became of the rows is yet to be said."""
     for corpus in sorted({f.corpus for f in funnels}):
         parts = [f for f in funnels if f.corpus == corpus]
-        whole = CorpusFunnel(
+        yield CorpusFunnel(
             corpus,
             False,
             files=sum(f.files for f in parts),
@@ -151,9 +160,32 @@ def decided_funnels(funnels: Sequence[CorpusFunnel], verdicts: Verdicts) -> list
             lost_bytes=sum(f.lost_bytes for f in parts),
             times_not_understood=sum(f.times_not_understood for f in parts),
         )
-        whole.judged("dedupe", (v for v in verdicts.listed() if v.corpus == corpus))
-        found.append(whole)
-    return found
+
+
+def add_given(parts: list[CorpusFunnel], corpora: list[CorpusFunnel], given: Given) -> None:
+    """Add what became of documents that came as token ids.
+
+    Args:
+        parts: training and held-out parts apart.
+        corpora: by corpus.
+    """
+    found: dict[tuple[str, bool], CorpusFunnel] = {}
+    verdicts: dict[tuple[str, bool], Verdicts] = {}
+    for group in given.groups:
+        key, taken = (group.corpus, group.held_out), given.found[group.name]
+        funnel = found.setdefault(key, CorpusFunnel(*key))
+        funnel.files += len(group.files)
+        funnel.rows += sum(v.documents for v in taken.verdicts)
+        funnel.bytes += taken.bytes
+        funnel.stored_bytes += sum(f.size for f in group.files)
+        verdicts.setdefault(key, Verdicts()).include(taken.verdicts)
+    for key, funnel in found.items():
+        funnel.judged("tokenize", verdicts[key].listed())
+    for whole in _by_corpus(list(found.values())):
+        whole.judged("tokenize", (v for key in verdicts if key[0] == whole.corpus for v in verdicts[key].listed()))
+        corpora.append(whole)
+    parts += found.values()
+    corpora.sort(key=lambda f: f.corpus)
 
 
 def check_bad_rows(funnels: Sequence[CorpusFunnel], limit: float, where: str) -> None:

@@ -54,6 +54,8 @@ class Finished:
     """Training and held-out parts apart."""
     funnels: Sequence[CorpusFunnel]
     """By corpus, as decided."""
+    given: Sequence[Group] = ()
+    """Those of documents that came as token ids, of which only the tokens and the mixture know."""
 
 
 def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) -> Reported:
@@ -123,7 +125,7 @@ class SubsetTotals:
     @classmethod
     def of(cls, run: Finished) -> SubsetTotals:
         totals = cls({}, {}, {})
-        for group in run.groups:
+        for group in (*run.groups, *run.given):
             for shard in run.tokenized.groups[group.name].shards:
                 name = f"{group.corpus}/{shard.subset}"
                 merge_counts(totals.tokens, {name: shard.tokens})
@@ -151,7 +153,8 @@ def _languages(engine: Engine, run: Finished, together: Sequence[Sequence[Group]
         Task(groups[0].name, count_languages, ([run.files[f.table] for g in groups for f in g.files], run.mixed.index))
         for groups in together
     ]
-    return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"])
+    given = {group.corpus for group in run.given}
+    return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"], given)
 
 
 def _examples(engine: Engine, run: Finished) -> dict[str, Any]:
@@ -166,7 +169,7 @@ def _examples(engine: Engine, run: Finished) -> dict[str, Any]:
 def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[str]) -> dict[str, Any]:
     """What the run's bytes depend on and what they are, as hashes."""
     files = [file for _, file in sorted(run.files.items())]
-    inputs = {f.source.name: f.source.size for f in files}
+    inputs = {f.source.name: f.source.size for f in files} | {f.name: f.size for g in run.given for f in g.files}
     p = run.prepared
     stages = {
         "prepare": [
@@ -176,7 +179,7 @@ def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[
         ],
         "scan": [f.signals.hash for f in files],
         "dedupe": [a.hash for a in sorted((f.decisions for f in files), key=lambda a: a.path)],
-        "tokenize": [s.shard.hash for g in run.groups for s in run.tokenized.groups[g.name].shards],
+        "tokenize": [s.shard.hash for g in (*run.groups, *run.given) for s in run.tokenized.groups[g.name].shards],
     }
     return {
         "settings": settings,

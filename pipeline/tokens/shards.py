@@ -30,7 +30,7 @@ BATCH_IDS = 1 << 20
 """Tokens of a record batch of a token shard."""
 
 
-class _Shard:
+class ShardWriter:
     """The token shard of one subset, batch by batch."""
 
     def __init__(self, path: Path) -> None:
@@ -175,7 +175,7 @@ def _encode(
 ) -> GroupTokens:
     # The files of a group are of one corpus.
     chat = ChatEncoder(encoder, settings.chat) if group.format == CHAT else None
-    shards: dict[str, _Shard] = {}
+    shards: dict[str, ShardWriter] = {}
     counts = dict.fromkeys((f.name for f in fields(EncodedDocuments)), 0)
     try:
         for batch in survivors:
@@ -188,7 +188,7 @@ def _encode(
             which = subsets.indices.to_numpy()
             for code, subset in enumerate(subsets.dictionary.to_pylist()):
                 if subset not in shards:
-                    shards[subset] = _Shard(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
+                    shards[subset] = ShardWriter(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
                 of_subset = np.flatnonzero(which == code)
                 lists = [(encoded.ids, encoded.offsets), spans]
                 if len(of_subset) < len(which):
