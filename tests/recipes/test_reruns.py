@@ -210,6 +210,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
 NOT_TRIED = {
     "extends": "is resolved before a recipe is checked: its keys are those of the recipe that it names",
     "sources.*.dataset": "names files of a hub",
+    "sources.*.tokenizer": "belongs to token files, which the base recipe has none of",
     "contamination.benchmarks.*.dataset": "names files of a hub",
 }
 
