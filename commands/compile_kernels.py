@@ -20,6 +20,7 @@ def main() -> None:
     """Compile, or load, all of them."""
     _compile_modules(Path(__file__).parents[1])
     _handle_text()
+    _classify()
     _dedupe([*TEXTS, WORDS, f"{WORDS} more"])
     from ..tune.ngram import warm
 
@@ -94,6 +95,27 @@ def _handle_text() -> None:
     nothing = np.empty(0, np.int64), np.zeros(4, np.int64)
     pack.loss_spans(p.document, p.start, p.length, p.block, packed.n_blocks, *nothing)
     pack.fill(p.document, p.start, p.length, p.block, packed.n_blocks, 8, stream, np.r_[0, np.cumsum(lengths)], 0)
+
+
+def _classify() -> None:
+    """Read a fastText file of two labels and no word, and score a text by it. Few recipes do, so no worker begins with it."""
+    import io
+    import struct
+
+    import numpy as np
+
+    from ..pipeline.prepare.fasttext_file import MAGIC, read_fasttext
+    from ..pipeline.signals import fasttext
+
+    numbers = (1, 0, 0, 0, 0, 2, fasttext.HIERARCHICAL, 3, 4, 1, 2, 0)
+    labels = b"".join(name + b"\0" + struct.pack("<qb", 1, 1) for name in (b"__label__a", b"__label__b"))
+    matrix = struct.pack("<?2q", False, 4, 1) + bytes(16), struct.pack("<?2q", False, 2, 1) + bytes(8)
+    file = struct.pack("<2i12id3i2q", MAGIC, 12, *numbers, 0.0, 2, 0, 2, 0, -1) + labels + b"".join(matrix)
+    # A stored one is of arrays that may not be written, as these are of Arrow.
+    stored = read_fasttext(io.BytesIO(file), len(file)).counting((("a", 1.0),)).stored()
+    classifier = fasttext.Classifier(*(stored.column(name).values.to_numpy() for name in fasttext.Classifier._fields))
+    text = np.frombuffer(b"a b", np.uint8)
+    fasttext.score(classifier, text, np.array([0, 3]), np.zeros(1, bool))
 
 
 def _mix() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from ..storage.store import open_root, shown
 from ..storage.wording import say
 from .complete import phase_names
 from .options import ASK_FOR, AsJson, HoldsPlace, Moves, RunFolder, Trust, warn_unfinished
+
+if TYPE_CHECKING:
+    from ..pipeline.run.identity import SourceFile
 
 
 def stats(
@@ -114,7 +118,7 @@ def filter_command(
         typer.Option(
             "--what-if",
             metavar="KEY=VALUE",
-            help="Threshold to change, e.g. filters.web.min_words=80, or exclude.lists=[FILE]; repeatable.",
+            help="What to change, e.g. filters.web.min_words=80, exclude.lists=[FILE] or dedupe.jaccard=0.9; repeatable.",
         ),
     ],
     examples: Annotated[
@@ -123,14 +127,20 @@ def filter_command(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Show what other thresholds or exclude lists would change.
+    """Show what other thresholds, exclude lists or settings of dedupe would change.
 
-    The stored signals are filtered again and examples are shown; nothing is written.
+    The stored signals are filtered again, and deduplicated again where a change is of dedupe; examples are shown, and nothing
+    is written to the run.
     """
 
+    import tempfile
+
+    from ..api import session
     from ..pipeline.curate import planned_files
+    from ..pipeline.engine.engine import Engine
     from ..pipeline.filter.exclude import excluded_by, read_lists
     from ..pipeline.inspect.what_if import what_if
+    from ..pipeline.inspect.what_if_dedupe import Decisive, what_if_dedupe
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.identity import files_of_table, group_files
     from ..pipeline.run.manifest import read_manifest
@@ -142,19 +152,22 @@ def filter_command(
     recipes = change_filters(paths.recipe, overrides, trust, data or [])
     now, then = (curate_settings(recipe).reaching(private_hosts=trust) for recipe in recipes)
     groups = group_files(files_of_table(read_manifest(paths)["files"]))
-    taken_out = None
-    if then.exclude_lists != now.exclude_lists:
-        corpora = sorted({group.corpus for group in groups})
-        taken_out = excluded_by(read_lists(then.exclude_lists, corpora, now.id_salt))
-    result = what_if(
-        groups,
-        paths,
-        now.filter,
-        then.filter,
-        lambda corpus: planned_files(now, paths, corpus),
-        examples,
-        taken_out,
-    )
+    corpora = sorted({group.corpus for group in groups})
+
+    def sources(corpus: str) -> Sequence[SourceFile]:
+        return planned_files(now, paths, corpus)
+
+    if then.dedupe != now.dedupe:
+        entries = read_lists(then.exclude_lists, corpora, now.id_salt)
+        with tempfile.TemporaryDirectory(prefix="fox1-what-if-") as folder, session(None, None, False) as executor:
+            engine = Engine(RunPaths(Path(folder)), executor)
+            decisive = Decisive(then.filter, then.dedupe, bool(then.ranking))
+            result = what_if_dedupe(groups, paths, engine, decisive, now.scan.minhash, sources, entries, examples)
+    else:
+        taken_out = None
+        if then.exclude_lists != now.exclude_lists:
+            taken_out = excluded_by(read_lists(then.exclude_lists, corpora, now.id_salt))
+        result = what_if(groups, paths, now.filter, then.filter, sources, examples, taken_out)
     print_what_if(result, overrides)
 
 

@@ -28,11 +28,13 @@ from .dedupe.stage import NO_RUN, dedupe
 from .engine.engine import Engine
 from .engine.kernels import load_compiled
 from .filter.judge import FilterSettings
+from .filter.scores import JoinSettings, join_scores, named_scores
 from .filter.stage import filter_documents
 from .mix.budget import MixSettings
 from .mix.feasibility import check_estimate
 from .mix.lookup_index import write_lookup
 from .mix.stage import mix
+from .prepare.classifiers import scanned_by
 from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
 from .prepare.stage import TOKENIZER_STEP, Prepared, prepare, tokenizer_step
@@ -42,8 +44,10 @@ from .run.garbage import remove_stale
 from .run.identity import TOKENS, Group, SourceFile, group_files, with_pieces
 from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings
+from .signals.scores import ScoreSettings
 from .signals.stage import scan
 from .sources.listing import SourceSettings, list_sources, sample_files, with_sizes
+from .sources.patterns import files_of_patterns
 from .stats.asked import hash_of_settings
 from .stats.concerns import concerns
 from .stats.ledger import CorpusFunnel, add_given, check_bad_rows, decided_funnels, judge_groups, scan_funnels
@@ -68,6 +72,10 @@ class CurateSettings:
     """Block lists of domains, pages, words and parts of URLs."""
     exclude_lists: tuple[str, ...] = ()
     """Lists of documents to take out; see `exclude.py`."""
+    scores: tuple[ScoreSettings, ...] = ()
+    """Scores of others; see `signals/scores.py`."""
+    ranking: tuple[tuple[str, str], ...] = ()
+    """(domain, name of the score that is its quality), sorted."""
     seed: int = 0
     id_salt: int = 0
     max_bad_rows: float = 0.001
@@ -96,6 +104,7 @@ class CurateSettings:
             private_hosts=True,
             url_lists=free(self.url_lists),
             exclude_lists=free(self.exclude_lists),
+            scores=tuple(replace(s, files=free(s.files), fasttext=WebUrl(s.fasttext, Reach.ANY)) for s in self.scores),
             tokenizer=replace(self.tokenizer, model=WebUrl(self.tokenizer.model, Reach.ANY)),
             contamination=replace(self.contamination, benchmarks=benchmarks),
         )
@@ -113,7 +122,21 @@ class CurateSettings:
             self.mix,
             self.seed,
             self.limit,
+            (self.scores, self.ranking),
         )
+
+    def joined(self) -> JoinSettings:
+        """What the filter joins with the signals, with the files of scores as they are now.
+
+        Raises:
+            ValueError: a pattern of a score matches no file.
+        """
+        files = {
+            s.name: files_of_patterns(s.files, f"scores.{s.name}", f"scores.{s.name}.files")
+            for s in self.scores
+            if s.files
+        }
+        return named_scores(self.scores, self.ranking, files)
 
 
 @dataclass
@@ -229,6 +252,7 @@ def _run_stages(
         s.contamination,
         s.url_lists,
         s.exclude_lists,
+        s.scores,
         s.seed,
         s.id_salt,
     )
@@ -241,7 +265,10 @@ def _run_stages(
     if _ran(engine, "prepare"):
         # Where the text is read for the first time, its duplicates have yet to be found.
         engine.executor.preload(load_compiled, "fox1.pipeline.dedupe")
-    scanned, ((trained,),) = scan(engine, files, s.scan, for_scan.models, [tokenizer])
+    # Seen before the long part: a file of scores that is not there is missed now, and not after hours.
+    join = s.joined()
+    scan_settings = replace(s.scan, classifiers=scanned_by(s.scores, for_scan.classifiers))
+    scanned, ((trained,),) = scan(engine, files, scan_settings, for_scan.models, [tokenizer])
     prepared = Prepared(tokenizer=trained, **vars(for_scan))
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
@@ -258,12 +285,16 @@ def _run_stages(
             s.tokenizer.reserved,
             converted.file if converted else None,
         )
-    filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude)
+    joined = join_scores(engine, groups, scanned.files, join, s.id_salt)
+    filtered = filter_documents(engine, groups, scanned.files, s.filter, prepared.exclude, joined)
+    remove_stale(paths, engine.finished, ("scores",))
+    # Later stages read them for the quality alone.
+    ranked = filtered.scores.files if join.ranking else {}
     summary.notes += filtered.notes
     judge_groups(part_funnels, groups, filtered.groups)
     yield "filter", [*files, *given]
 
-    decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old)
+    decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old, ranked)
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
@@ -271,7 +302,10 @@ def _run_stages(
     check_estimate(s.mix, decided.kept_bytes, kinds, prepared.tokenizer, most_given(given, prepared.tokenizer))
     yield "dedupe", [*files, *given]
 
-    decided_files = {f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table]) for f in files}
+    decided_files = {
+        f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table], ranked.get(f.table))
+        for f in files
+    }
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
     taken = take_given(engine, given, s.sources, s.filter.excluded, s.tokenizer, prepared.tokenizer)
     tokenized = tokenized.with_given(taken)

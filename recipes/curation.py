@@ -53,7 +53,7 @@ class Exclude(Strict):
     """Documents to take out, e.g. on request of whoever they are about."""
 
     lists: tuple[str, ...] = ()
-    """Files or URLs with one corpus/file#row, https://..., id:NATIVE_ID or blake3:CONTENT_HASH a line."""
+    """Files or URLs with one corpus/file#row, https://..., host:NAME, id:NATIVE_ID or blake3:CONTENT_HASH a line."""
     copies: bool = DedupeSettings.excluded_copies
     """Take their exact and verified near copies out, too."""
 
@@ -99,6 +99,12 @@ Thresholds = Annotated[
         {
             "type": "object",
             "additionalProperties": False,
+            "patternProperties": {
+                "^(min|max)_score_[A-Za-z][A-Za-z0-9_]*$": {
+                    "type": ["number", "null"],
+                    "description": "Smallest or largest score (of `scores`) of a document that is kept; null lifts the threshold.",
+                }
+            },
             "properties": {
                 LANGUAGES: {
                     "type": ["array", "null"],

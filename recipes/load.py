@@ -28,7 +28,7 @@ from .trust import named_code
 
 PACKAGE = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
-_GLOBS = re.compile(r"(sources|held_out|contamination\.benchmarks)\..+\.files\.\d+")
+_GLOBS = re.compile(r"(sources|held_out|scores|contamination\.benchmarks)\..+\.files\.\d+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 RECIPE_BYTES = 16 << 20
 MAX_VALUES, MAX_DEPTH, MAX_TEXT = 100_000, 32, 1 << 20
@@ -292,6 +292,13 @@ def _leave_out(value: dict[str, Any]) -> None:
     for key, depth in (("held_out", 0), ("expected", 0), ("licence", 1), ("filters", 0), ("quality", 2), ("dedupe", 2)):
         if key in value:
             value[key] = kept(value[key], depth)
+    if isinstance(scores := value.get("scores"), dict):
+        for name, score in list(scores.items()):
+            if isinstance(score, dict) and isinstance(corpora := score.get("corpora"), list) and corpora:
+                # A score that no corpus has is none; without the list, all would have it.
+                scores[name] = {**score, "corpora": kept(corpora)}
+                if not scores[name]["corpora"]:
+                    del scores[name]
     if isinstance(models := value.get("quality"), dict):
         # One without examples is none: the formula judges that domain.
         value["quality"] = {d: m for d, m in models.items() if not isinstance(m, dict) or all(m.values())}
@@ -375,6 +382,13 @@ def stored_tuning_recipe(
     return parse(value, str(stored)), yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
+_REFILTERED = re.compile(
+    r"filters\.|licence\.|exclude\.(lists\b|copies=)|plugins\.[^.=]+\.drop=|scores\.[^.=]+\.missing=|contamination\.action=|"
+    r"dedupe\.(?!preset=|near_limits\b)"
+)
+"""What can be changed without a scan, and nothing but what filter and dedupe drop changes."""
+
+
 def change_filters(
     stored: Path, changes: Sequence[str], trust: bool = False, moves: Sequence[str] = ()
 ) -> tuple[Recipe, Recipe]:
@@ -390,10 +404,11 @@ def change_filters(
     before, value = stored_recipe(stored, trust, moves=moves)
     changed = copy.deepcopy(value)
     for change in changes:
-        if not change.startswith(("filters.", "licence.", "exclude.lists", "contamination.action=")):
+        if not _REFILTERED.match(change):
             raise ValueError(
-                f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE, licence keys, exclude.lists and "
-                "contamination.action can change what the filter drops without a new scan"
+                f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE, licence keys, exclude keys, plugins.NAME.drop, "
+                "scores.NAME.missing, contamination.action and keys of dedupe besides its preset and near_limits can change "
+                "what is dropped without a new scan"
             )
         _set(changed, change)
     after = parse(changed, "--what-if")

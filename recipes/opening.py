@@ -13,12 +13,16 @@ from pathlib import Path
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.filter.exclude import read_lists
+from ..pipeline.filter.score_files import read_scores
 from ..pipeline.prepare.benchmarks import BenchmarkSettings, read_items
+from ..pipeline.prepare.classifiers import read_classifier
 from ..pipeline.prepare.contamination import UNCOVERED, ContaminationSettings, build
 from ..pipeline.prepare.urls import read_rules
 from ..pipeline.run.identity import TOKENS, SourceFile
 from ..pipeline.signals.plugins import load_plugins
+from ..pipeline.signals.scores import ScoreSettings
 from ..pipeline.sources.listing import SUFFIXES, SourceSettings, list_sources, matches
+from ..pipeline.sources.patterns import files_of_patterns
 from ..pipeline.sources.quarantine import Quarantine
 from ..pipeline.sources.rows import BATCH_ROWS, read_rows
 from ..pipeline.sources.token_files import read_tokens, subset_of, tokenizer_of
@@ -117,7 +121,7 @@ class Opening:
         )
 
     def others(self, settings: CurateSettings) -> None:
-        """The lists, benchmarks, tokenizer model and plug-ins."""
+        """The lists, benchmarks, scores, tokenizer model and plug-ins."""
         for name in settings.url_lists:
             self.look(f"url_lists {name}", is_remote(name), lambda name=name: _rules(name))  # type: ignore[misc]
         corpora = sorted({source.corpus for source in settings.sources if source.format != TOKENS})
@@ -130,6 +134,12 @@ class Opening:
         for b in settings.contamination.benchmarks:
             remote = _named_remotely(b.dataset) if b.dataset else any(map(is_remote, b.files))
             self.look(f"benchmark {b.name}", remote, lambda b=b: _items(b, settings.contamination))  # type: ignore[misc]
+        for score in settings.scores:
+            self.look(
+                f"score {score.name}",
+                any(map(is_remote, score.files or (score.fasttext,))),
+                lambda score=score: _score(score, settings.id_salt),  # type: ignore[misc]
+            )
         if model := settings.tokenizer.model:
             self.look(f"tokenizer.model {model}", is_remote(model), lambda: _model(settings.tokenizer))
         for p in settings.scan.plugins:
@@ -257,6 +267,18 @@ def _items(benchmark: BenchmarkSettings, settings: ContaminationSettings) -> Ite
     uncovered = build(items, settings)[1].column("uncovered").to_pylist()
     why = [f", {n:,} not covered ({reason})" for reason in UNCOVERED if (n := uncovered.count(reason))]
     yield f"benchmark {benchmark.name}: {counted(len(items), 'item')}{''.join(why)}"
+
+
+def _score(settings: ScoreSettings, salt: int) -> Iterator[str]:
+    if settings.fasttext:
+        read = read_classifier(settings)
+        labels = ", ".join(f"{name} counts {value:g}" for name, value in settings.labels)
+        yield f"score {settings.name}: {read.classifier.numbers[0]:,} words, {len(read.labels)} labels, of which {labels}"
+        return
+    files = files_of_patterns(settings.files, f"scores.{settings.name}", f"scores.{settings.name}.files")
+    first = next(read_scores(files[0], settings, salt), None)
+    rows = f"{len(first.scores):,} of its first {first.rows:,} rows have a score" if first else "it has no row"
+    yield f"score {settings.name}: {counted(len(files), 'file')}; {files[0]}: {rows}"
 
 
 def _model(settings: TokenizerSettings) -> Iterator[str]:

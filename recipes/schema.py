@@ -4,7 +4,7 @@ they refer to each other."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from ..pipeline.prepare.quality import DomainSubsets
 from ..pipeline.run.identity import TOKENS
 from ..pipeline.signals.plugins import PluginSettings
 from ..pipeline.signals.scan import EditSettings
+from ..pipeline.signals.scores import PREFIX, ScoreSettings, is_score
 from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, Domain
 from ..pipeline.sources.listing import SourceSettings
 from ..pipeline.tokens.given import CONTROL, EMPTY
@@ -132,7 +133,10 @@ class Recipe(Strict):
     edits: EditSettings = EditSettings()
     """What is cut from the text or replaced in it."""
     quality: Annotated[dict[Domain, DomainSubsets], Keyed("domain")] = Field({})
-    """By domain, what a quality model learns from; without one a formula judges."""
+    """By domain, what a quality model learns from, or a score that is the quality; without either a formula judges."""
+    scores: Annotated[dict[str, ScoreSettings], Keyed("name")] = Field({})
+    """Scores of others by name: fastText classifiers, and columns of files. Filters bound them as min_score_NAME and
+    max_score_NAME."""
     contamination: Contamination = Contamination()
     """Benchmarks that training must not have seen."""
     url_lists: tuple[str, ...] = ()
@@ -234,6 +238,7 @@ class Recipe(Strict):
         for domain, model in self.quality.items():
             for corpus, subset in (*model.good, *model.ordinary):
                 self._subset(f"quality.{domain}", corpus, subset)
+        self._scores(known, corpora)
         for name in self.plugins:
             if name in RESERVED_REASONS or signal_of(name) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise ValueError(
@@ -277,10 +282,36 @@ class Recipe(Strict):
                 )
         return self
 
+    def _scores(self, known: Callable[[str, str, Iterable[str], Sequence[str]], None], corpora: list[str]) -> None:
+        """Raise ValueError where a score has no name, or is used and is none."""
+        for name, score in self.scores.items():
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} cannot name a score: use letters, digits and _")
+            known("corpus", f"scores.{name}.corpora", score.corpora, corpora)
+        names = list(self.scores) or ["none: the recipe has no `scores`"]
+        for where, thresholds in self.filters.items():
+            used = (signal_of(key) for key in thresholds)
+            known("score", f"filters.{where}", [s.removeprefix(PREFIX) for s in used if is_score(s)], names)
+        for domain, model in self.quality.items():
+            if not model.score:
+                continue
+            known("score", f"quality.{domain}.score", [model.score], names)
+            score = self.scores[model.score]
+            if score.domains and domain not in score.domains:
+                raise ValueError(
+                    f"quality.{domain}.score is {model.score}, which has no documents of {domain} (`domains`)"
+                )
+            if score.bounds is None:
+                raise ValueError(
+                    f"quality.{domain}.score: give scores.{model.score} the scores that are the `worst` and the `best`, such as "
+                    "{worst: 0, best: 5}"
+                )
+
     def _named_domains(self) -> Iterator[tuple[str, str]]:
         """(where, domain) of all that are named besides sections of filters."""
         yield from (("quality", domain) for domain in self.quality)
         yield from (("edits.lines", domain) for domain, _ in self.edits.lines)
+        yield from ((f"scores.{name}", domain) for name, score in self.scores.items() for domain in score.domains)
         yield from ((f"plugins.{name}", domain) for name, plugin in self.plugins.items() for domain in plugin.domains)
         yield from ((f"expected.{name}", domain) for name, known in self.expected.items() for domain in known.survivors)
         for name, phase in self.phases.items():

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DedupeSettings
-from ..pipeline.filter.judge import FilterSettings, Section
+from ..pipeline.filter.judge import FilterSettings, Section, signal_of
 from ..pipeline.prepare.contamination import ContaminationSettings
 from ..pipeline.prepare.quality import QualitySettings
 from ..pipeline.signals.scan import ScanSettings
@@ -43,6 +43,7 @@ def sources_of(recipe: Recipe) -> tuple[SourceSettings, ...]:
 def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
     """What `curate` needs of a recipe."""
     contamination = recipe.contamination
+    bounded = {signal_of(key) for thresholds in recipe.filters.values() for key in thresholds}
     return CurateSettings(
         sources=sources_of(recipe),
         mix=replace(
@@ -55,7 +56,9 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             replace(recipe.edits, cut_contamination=contamination.action == "cut"),
             tuple(recipe.plugins.values()),
         ),
-        quality=QualitySettings(tuple(recipe.quality.values())),
+        quality=QualitySettings(tuple(q for q in recipe.quality.values() if not q.score)),
+        scores=tuple(recipe.scores.values()),
+        ranking=tuple(sorted((domain, q.score) for domain, q in recipe.quality.items() if q.score)),
         contamination=_plain(ContaminationSettings, contamination),
         exclude_lists=recipe.exclude.lists,
         url_lists=tuple(list_file(name) for name in recipe.url_lists),
@@ -66,7 +69,8 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             ),
             recipe.licence.exclude,
             contamination.action == "drop",
-            tuple(recipe.plugins),
+            tuple(name for name, plugin in recipe.plugins.items() if plugin.drop),
+            tuple(s for s in recipe.scores.values() if s.column in bounded),
         ),
         dedupe=_plain(DedupeSettings, recipe.dedupe, excluded_copies=recipe.exclude.copies),
         tokenizer=_plain(TokenizerSettings, recipe.tokenizer, chat=recipe.tokenizer.template),

@@ -2,8 +2,8 @@
 
 A job runs in a folder of its own on another machine. Of what a recipe names,
 
-    data              must be a URL or an absolute path, which all nodes read
-    lists and models  travel if they lie here: URL lists, block lists, exclude lists, a SentencePiece model
+    data              must be a URL or an absolute path, which all nodes read; files of scores are data
+    lists and models  travel if they lie here: URL lists, block lists, exclude lists, a SentencePiece model, classifiers
     plug-ins          travel if they are named by file, with their package
 
 What travels is renamed to `files/HASH/NAME`, relative to the job's folder, where HASH is of the contents: the name is the
@@ -48,6 +48,8 @@ _NAMED = {
     "sources.*.root": NamedAs.DATA,
     "held_out.*.root": NamedAs.DATA,
     "contamination.benchmarks.*.files.*": NamedAs.DATA,
+    "scores.*.files.*": NamedAs.DATA,
+    "scores.*.fasttext": NamedAs.MODEL,
     "sources.*.urls": NamedAs.LIST,
     "sources.*.arguments.paths_file": NamedAs.LIST,
     "url_lists.*": NamedAs.LIST,
@@ -280,5 +282,6 @@ def _is_relative(name: _Mention) -> bool:
 
 
 def _literal(name: _Mention, path: str) -> str:
-    """A path as the value takes it: the files of benchmarks are patterns."""
-    return escape(path) if name.where.startswith("contamination.benchmarks.") else path
+    """A path as the value takes it: the files of benchmarks and scores are patterns."""
+    patterns = ("contamination.benchmarks.", "scores.")
+    return escape(path) if name.kind is NamedAs.DATA and name.where.startswith(patterns) else path

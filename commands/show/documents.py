@@ -72,8 +72,16 @@ def _facts(signals: dict[str, Any]) -> list[tuple[str, str]]:
             text = ", ".join(
                 f"{kind_name(kind)} {n:,}" for kind, n in sorted(Counter(e["kind"] for e in value).items())
             )
+        elif value is None:
+            text = ""
         else:
-            text = f"{value:,}" if isinstance(value, int) else beginning(value, 80)
+            text = (
+                f"{value:,}"
+                if isinstance(value, int)
+                else f"{value:.6g}"
+                if isinstance(value, float)
+                else beginning(value, 80)
+            )
         if not value or not text:
             nothing += 1
         else:

@@ -160,7 +160,7 @@ def _rules(rules: dict[str, dict[str, int]]) -> TextTable:
 
 
 def _prepared(values: dict[str, Any]) -> list[TextTable]:
-    """Quality models with their held-out accuracy, and benchmark items found."""
+    """Quality models with their held-out accuracy, benchmark items found, and scores of others."""
     tables = []
     models = values["prepared"].get("quality", {"models": {}, "skipped": {}})
     if models["models"] or models["skipped"]:
@@ -178,6 +178,12 @@ def _prepared(values: dict[str, Any]) -> list[TextTable]:
             cells = [f"{b[k]:,}" for k in ("items", "uncovered", "found", "documents")]
             cells[1] += f" ({why})" if why else ""
             table.add_row(name, *cells)
+        tables.append(table)
+    if scores := values.get("scores"):
+        table = new_table("Scores of others", "score", "from", "documents", "without a score")
+        for name, s in scores.items():
+            without = ", ".join(f"{corpus} {n:,}" for corpus, n in sorted(s.get("missing", {}).items()))
+            table.add_row(name, s["source"], f"{s['matched']:,}" if "matched" in s else "", without)
         tables.append(table)
     return tables
 

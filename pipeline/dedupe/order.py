@@ -204,6 +204,8 @@ class Part:
     """What the filters say of the group; None for a finished run."""
     decisions: tuple[Artifact, ...] = ()
     """Of each file of the group, for a finished run."""
+    scores: tuple[Artifact, ...] = ()
+    """Of each file of the group, where scores of others are the quality."""
 
     @property
     def old(self) -> bool:
@@ -217,7 +219,13 @@ class Part:
         """Who its documents are and what is known of them, for `Plan.layout`."""
         hashes = [
             a.hash
-            for a in (*self.signals, *self.signatures, *([self.filtered] if self.filtered else []), *self.decisions)
+            for a in (
+                *self.signals,
+                *self.signatures,
+                *([self.filtered] if self.filtered else []),
+                *self.decisions,
+                *self.scores,
+            )
         ]
         return [self.identity(), [f.table for f in self.group.files], hashes]
 
@@ -277,7 +285,8 @@ def ordered_batches(
             kept, at = np.concatenate([np.empty(0, bool), *(_column(b, "kept") for b in decided)]), 0
         assert kept is not None
         wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
-        for batch in _batches(signals, part.signatures[i], wanted):
+        beside = part.scores[i] if part.scores else None
+        for batch in _batches(signals, part.signatures[i], wanted, beside):
             eligible = kept[at : at + batch.num_rows]
             at += batch.num_rows
             subsets = batch.column("subset").dictionary_encode()
@@ -438,9 +447,14 @@ def id_batches(
                     yield from _beside(file, signed, group, columns)
 
 
-def _batches(signals: Artifact, signatures: Artifact, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Row groups with columns of both tables of a file; empty ones are left out."""
-    with open_columns(signals.file) as file, open_columns(signatures.file) as signed:
+def _batches(
+    signals: Artifact, signatures: Artifact, columns: Sequence[str], beside: Artifact | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Row groups with columns of all tables of a file; empty ones are left out."""
+    with (
+        open_columns(signals.file, beside=beside.file if beside else None) as file,
+        open_columns(signatures.file) as signed,
+    ):
         for group in range(file.num_row_groups):
             yield from _beside(file, signed, group, columns)
 

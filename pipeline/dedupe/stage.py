@@ -109,6 +109,7 @@ def dedupe(
     settings: DedupeSettings,
     shape: MinHashSettings,
     old: OldRun = NO_RUN,
+    scores: Mapping[str, Artifact] | None = None,
 ) -> Decided:
     """Decide every document of a run.
 
@@ -116,11 +117,19 @@ def dedupe(
         signals: by `SourceFile.table`.
         filtered: by name of the group.
         shape: of the signatures.
+        scores: by `SourceFile.table`; what of them says the quality of documents counts.
     """
+    beside = scores or {}
     scanned = [[signals[f.table] for f in g.files] for g in groups]
     parts = [
         *(
-            Part(g, tuple(s.signals for s in of), tuple(s.signatures for s in of), filtered[g.name].filtered)
+            Part(
+                g,
+                tuple(s.signals for s in of),
+                tuple(s.signatures for s in of),
+                filtered[g.name].filtered,
+                scores=tuple(beside[f.table] for f in g.files if f.table in beside),
+            )
             for g, of in zip(groups, scanned, strict=True)
         ),
         *old.parts,

@@ -1,9 +1,10 @@
-"""Documents that are taken out on request: lists of rows, URLs, native ids and content hashes.
+"""Documents that are taken out on request: lists of rows, URLs, hosts, native ids and content hashes.
 
 One entry a line, `#` begins a comment line:
 
     redpajama/arxiv/arxiv_0.jsonl#12      a row of a file, as `fox1 why` names it; or a document id
     https://example.com/page              every document of this URL, in normal form; or url:...
+    host:example.com                      every document of a URL of this host, or of one below it
     id:abc123                             every document to which its source gives this id
     blake3:0123456789abcdef0123456789abcdef
                                           every document with this content hash, as `fox1 why` shows it
@@ -31,15 +32,16 @@ from ..run.identity import MAX_ROWS, ROW_BITS, file_hash
 from ..run.manifest import read_manifest
 from ..signals.content import ALGORITHM, parsed
 from ..signals.hashing import halves
+from ..signals.hosts import entries_above, host_key, hosts
 from ..signals.urls import normalised_hashes
 from ..sources.formats import open_source
 
 EXCLUDED = "excluded"
 """The reason."""
 FILE = "exclude.parquet"
-COLUMNS = ("doc_id", "url_hash", "native_id_hash", "content_hash")
+COLUMNS = ("doc_id", "url_hash", "native_id_hash", "content_hash", "host")
 """Columns of `signals/` by which documents are named, one for every kind of entry."""
-KINDS = ("row", "url", "id", "hash")
+KINDS = ("row", "url", "id", "hash", "host")
 _SCHEMA = pa.schema(
     [
         pa.field("kind", pa.uint8(), nullable=False),
@@ -73,7 +75,10 @@ class Excluded:
             if begin == end:
                 continue
             keys = batch.column(column)
-            if KINDS[kind] == "hash":
+            if KINDS[kind] == "host":
+                at = entries_above(keys, self.key[begin:end])
+                found = at >= 0
+            elif KINDS[kind] == "hash":
                 first, second = halves(keys)
                 at, found = lookup(self.key[begin:end], first)
                 found &= self.rest[begin:end][at] == second
@@ -96,7 +101,7 @@ def split_entry(entry: str) -> tuple[str, str]:
     scheme, _, value = entry.partition(":")
     if scheme in ("http", "https"):
         return "url", entry
-    if scheme in ("url", "id") and value:
+    if scheme in ("url", "id", "host") and value:
         return scheme, value
     if scheme in (ALGORITHM, "hash"):
         parsed(entry)
@@ -105,7 +110,7 @@ def split_entry(entry: str) -> tuple[str, str]:
     if entry.isascii() and (entry.isdigit() or ("/" in name and row.isdigit())):
         return "row", entry
     raise ValueError(
-        f"{entry[:200]!r} is no corpus/file#row, document id, https://..., url:..., id:... or {ALGORITHM}:..."
+        f"{entry[:200]!r} is no corpus/file#row, document id, https://..., url:..., host:..., id:... or {ALGORITHM}:..."
     )
 
 
@@ -120,6 +125,18 @@ def index_key(kind: str, value: str) -> int:
     return int.from_bytes(parsed(value)[:8], "little")
 
 
+def host_of(value: str) -> str:
+    """The one form of a host that an entry names.
+
+    Raises:
+        ValueError: it is none, or more than a host.
+    """
+    found: str = hosts(pa.array([value.strip().removeprefix("*.")], pa.string()))[0].as_py()
+    if not found or any(c in value for c in "/?#@") or (":" in value and not value.startswith("[")):
+        raise ValueError(f"{printable(value[:200])} is no host; write it alone, as in host:example.com")
+    return found
+
+
 def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[int, int]:
     """(key, second half of a content hash or 0) of what an entry names.
 
@@ -130,6 +147,8 @@ def key_of(kind: str, value: str, corpora: Sequence[str], salt: int) -> tuple[in
     Raises:
         ValueError: it names nothing that a run could have.
     """
+    if kind == "host":
+        return host_key(host_of(value)), 0
     if kind != "row":
         key = index_key(kind, value)
         if kind == "url" and not key:

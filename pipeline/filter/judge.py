@@ -20,8 +20,10 @@ from ..run.artifacts import Artifact, RunPaths, parquet_writer
 from ..run.columns import open_columns
 from ..run.identity import Group
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from ..signals.scores import ScoreSettings, is_score, value_of
 from .exclude import EXCLUDED, load_excluded
 from .rules import RuleCounts
+from .scores import expected
 
 ALL = "all"
 LANGUAGES = "languages"
@@ -52,7 +54,7 @@ class Section:
 def signal_of(key: str) -> str:
     """The signal that a threshold's key bounds; empty if it is none."""
     kind, _, signal = key.partition("_")
-    return signal if kind in ("min", "max") and signal in SIGNALS else ""
+    return signal if kind in ("min", "max") and (signal in SIGNALS or is_score(signal)) else ""
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,15 @@ class FilterSettings:
     """Drop documents that hold an item of a benchmark, with the reason `contaminated`."""
     plugins: tuple[str, ...] = ()
     """Plug-ins whose verdicts drop documents, each with its name as the reason."""
+    scores: tuple[ScoreSettings, ...] = ()
+    """Scores of others that rules bound."""
 
     @property
     def columns(self) -> list[str]:
         """The columns of `signals/` that judging reads."""
         plugins = [f"plugin_{name}" for name in self.plugins]
-        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins]
+        scores = [s.column for s in self.scores]
+        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins, *scores]
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ class FilteredGroups:
 def filter_groups(
     groups: Sequence[Group],
     signals: Sequence[Sequence[Artifact]],
+    scores: Sequence[Sequence[Artifact | None]],
     settings: FilterSettings,
     exclude: Artifact | None,
     paths: RunPaths,
@@ -144,16 +150,19 @@ def filter_groups(
 
     Args:
         signals: by group, of each of its files.
+        scores: what stands beside them; None: nothing does.
         exclude: the prepared exclude list.
     """
     rules = RuleCounts()
-    found = [_filter(g, own, settings, exclude, rules, paths) for g, own in zip(groups, signals, strict=True)]
+    each = zip(groups, signals, scores, strict=True)
+    found = [_filter(g, own, beside, settings, exclude, rules, paths) for g, own, beside in each]
     return FilteredGroups(tuple(found), rules.write(paths.counts(f"rules/{groups[0].name}.json")))
 
 
 def _filter(
     group: Group,
     signals: Sequence[Artifact],
+    scores: Sequence[Artifact | None],
     settings: FilterSettings,
     exclude: Artifact | None,
     rules: RuleCounts,
@@ -165,11 +174,14 @@ def _filter(
     entries: set[int] = set()
     verdicts = Verdicts()
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
-        for scanned in signals:
-            for batch in signal_batches(scanned.file, columns):
+        for scanned, beside in zip(signals, scores, strict=True):
+            for batch in signal_batches(scanned.file, columns, beside.file if beside else None):
                 named, by = taken_out.match(batch)
                 entries.update(by.tolist())
-                failed = [*([(EXCLUDED, named)] if exclude else []), *judge(batch, group.corpus, settings)]
+                failed = [
+                    *([(EXCLUDED, named)] if exclude else []),
+                    *judge(batch, group.corpus, settings, group.held_out),
+                ]
                 first, reasons = _reasons(failed)
                 tally = pa.table({"subset": batch.column("subset"), "reason": first})
                 for row in tally.group_by(["subset", "reason"]).aggregate([([], "count_all")]).to_pylist():
@@ -179,12 +191,21 @@ def _filter(
     return FilteredGroup(out.artifact, verdicts.listed(), tuple(sorted(entries)))
 
 
-def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[tuple[str, np.ndarray]]:
+def judge(
+    batch: pa.RecordBatch, corpus: str, settings: FilterSettings, held_out: bool = False
+) -> list[tuple[str, np.ndarray]]:
     """(reason, bool [n]: whether the document fails) for every rule of the recipe, in order."""
     subset = batch.column("subset").to_numpy(zero_copy_only=False)
     domain = batch.column("domain").to_numpy(zero_copy_only=False)
     language = batch.column("language").to_numpy(zero_copy_only=False)
     columns = {name: batch.column(name).to_numpy() for name in SIGNAL_COUNTS}
+    columns |= {s.column: batch.column(s.column).to_numpy(zero_copy_only=False) for s in settings.scores}
+    # Comparisons with NaN are false: without a score a document passes, unless the recipe says otherwise.
+    lacking = {
+        s.column: np.isnan(columns[s.column]) & expected(s, batch, corpus, held_out)
+        for s in settings.scores
+        if s.missing != "keep"
+    }
     excluded = [e.subset for e in settings.excluded if e.corpus == corpus]
     failed = [("licence", np.isin(subset, excluded)), ("url", columns["url_blocked"] > 0)]
     if settings.drop_contaminated:
@@ -195,7 +216,7 @@ def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[
     sections = [(s, _members(s.where, corpus, subset, domain)) for s in sorted(settings.sections, key=_width)]
     for key in dict.fromkeys(key for s in settings.sections for key, _ in s.thresholds):
         bad = np.zeros(batch.num_rows, np.bool_)
-        value = None if key == LANGUAGES else SIGNALS[signal_of(key)](columns)
+        value = None if key == LANGUAGES else value_of(signal_of(key), columns, SIGNALS)
         for section, members in sections:
             for name, threshold in section.thresholds:
                 if name != key or not members.any():
@@ -207,6 +228,8 @@ def judge(batch: pa.RecordBatch, corpus: str, settings: FilterSettings) -> list[
                     fails = ~np.isin(language, threshold)
                 else:
                     fails = value < threshold if key.startswith("min_") else value > threshold
+                    if (lacks := lacking.get(signal_of(key))) is not None:
+                        fails = fails | lacks
                 bad = np.where(members, fails, bad)
         failed.append((key, bad))
     return failed
@@ -236,8 +259,12 @@ def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.L
     return names.take(pa.array(first)), pa.ListArray.from_arrays(pa.array(offsets), every, type=type_)
 
 
-def signal_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Row groups of a Parquet file of ours, with some of its columns; empty ones are left out."""
-    with open_columns(path) as file:
+def signal_batches(path: Path, columns: list[str], beside: Path | None = None) -> Iterator[pa.RecordBatch]:
+    """Row groups of a Parquet file of ours, with some of its columns; empty ones are left out.
+
+    Args:
+        beside: a file with further columns of the same rows, see `run.columns.Beside`.
+    """
+    with open_columns(path, beside=beside) as file:
         for group in range(file.num_row_groups):
             yield from file.read_row_group(group, columns).combine_chunks().to_batches()

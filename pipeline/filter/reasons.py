@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from ..signals.scores import is_score
 from .judge import signal_of
 
 
@@ -16,6 +17,9 @@ def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
     signal = signal_of(reason)
     if not signal:
         return ""
+    if is_score(signal):
+        score = batch.column(signal)[i].as_py() if signal in batch.schema.names else None
+        return f"{signal} {'none' if score is None else format(score, '.4g')}"
     # Not `to_numpy`, which imports pandas: see `run.parquet_rows.uint64s`.
     one = {c: np.array([batch.column(c)[i].as_py()]) for c in batch.schema.names if c in SIGNAL_COUNTS}
     return f"{signal} {SIGNALS[signal](one)[0]:.4g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.engine import Engine
@@ -13,8 +13,9 @@ from ..signals.scan import FileSignals
 from .exclude import PreparedExclude, load_excluded
 from .judge import FilteredGroup, FilterSettings, filter_groups
 from .rules import RuleCounts, sum_rules
+from .scores import Joined
 
-VERSION = 7
+VERSION = 8
 TASK_TEXT = 64 << 20
 """Bytes of text whose signals one task judges at least, if there are as many: half a second."""
 
@@ -29,16 +30,19 @@ class Filtered:
     """`stats/filter.json`: how many documents failed each rule, failed it alone, and failed pairs of rules."""
     exclude: dict[str, Any]
     """`stats/exclude.json`: what the exclude lists named; empty without any."""
+    scores: Joined = field(default_factory=Joined)
+    """Scores of others, and qualities that such scores are."""
 
     @property
     def notes(self) -> list[str]:
         """What the recipe asked for and the data could not give."""
         missed = self.exclude.get("without_document")
         if not missed:
-            return []
+            return self.scores.notes
         return [
+            *self.scores.notes,
             f"exclude: {len(missed):,} of {self.exclude['entries']:,} entries name no document of this run, "
-            f"e.g. {missed[0]}"
+            f"e.g. {missed[0]}",
         ]
 
 
@@ -48,23 +52,27 @@ def filter_documents(
     signals: Mapping[str, FileSignals],
     settings: FilterSettings,
     exclude: PreparedExclude | None,
+    joined: Joined | None = None,
 ) -> Filtered:
     """Judge every document.
 
     Args:
         signals: by `SourceFile.table`.
         exclude: the documents to take out on request, whatever the thresholds say.
+        joined: scores beside the signals.
     """
     listed = exclude.file if exclude else None
     together = portions(groups, _text, sum(map(_text, groups)), least=TASK_TEXT)
+    scores = joined or Joined()
+    beside = [[[scores.files.get(f.table) for f in g.files] for g in some] for some in together]
     tasks = [
         Task(
             some[0].name,
             filter_groups,
-            (some, [[signals[f.table].signals for f in g.files] for g in some], settings, listed, engine.paths),
+            (some, [[signals[f.table].signals for f in g.files] for g in some], own, settings, listed, engine.paths),
             weight=sum(map(_text, some)),
         )
-        for some in together
+        for some, own in zip(together, beside, strict=True)
     ]
     counted = engine.run("filter", VERSION, tasks)
     results = [result for of_some in counted for result in of_some.groups]
@@ -77,7 +85,7 @@ def filter_documents(
             "without_document": [entry for i, entry in enumerate(entries) if i not in named],
         }
     rules = sum_rules(engine, VERSION, [of_some.rules for of_some in counted])
-    return Filtered({g.name: result for g, result in zip(groups, results, strict=True)}, rules, found)
+    return Filtered({g.name: result for g, result in zip(groups, results, strict=True)}, rules, found, scores)
 
 
 def _text(group: Group) -> int:

@@ -1,12 +1,13 @@
 """The documents of a run as one table, for conditions and queries: what was decided of each, and its signals.
 
     document       corpus/file#row, as every command takes it          doc_id        its id
-    corpus, file, row, subset, domain                                  held_out      its file is held out
+    corpus, file, row, subset, domain, host (of its URL)               held_out      its file is held out
     language, quality (0 to 1), timestamp (seconds)
     kept           whether the run keeps it                            reason        the first rule that drops it, or empty
     reasons        all rules that it fails                             duplicate_of  id of the copy that is kept, or 0
     similarity, kind (exact, near), cluster_size
-    and every signal by the name that rules bound it by: words, chars, mean_word_length, ...; plug-ins as plugin_NAME
+    and every signal by the name that rules bound it by: words, chars, mean_word_length, ...; plug-ins as plugin_NAME,
+scores of others as score_NAME, null where a document has none
 
 A row is one document; rows that could not be read are in no table. What is read are the columns that are asked for, some rows at
 a time.
@@ -18,12 +19,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ...storage.store import shown
 from ..run.artifacts import DECISION_SCHEMA, RunPaths
@@ -31,10 +32,11 @@ from ..run.columns import open_columns
 from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from ..signals.scores import PREFIX
 
 BATCH_ROWS = 1 << 16
 """Rows that are in memory at a time."""
-_STORED = ("subset", "domain", "language", "timestamp")
+_STORED = ("subset", "domain", "host", "language", "timestamp")
 """Columns of `signals/` that are handed on as they are."""
 _DECIDED = ("doc_id", "row", "kept", "reason", "reasons", "duplicate_of", "similarity", "kind", "cluster_size")
 """The same of `decisions/`."""
@@ -57,7 +59,8 @@ class Columns:
             signals: columns of `signals/`: all, or at least those that `reads` names.
         """
         self._counts = [name for name in SIGNAL_COUNTS if name in signals.names]
-        plugins = {name: signals.field(name).type for name in signals.names if name.startswith("plugin_")}
+        own = ("plugin_", PREFIX)
+        plugins = {name: signals.field(name).type for name in signals.names if name.startswith(own)}
         self._plain = (*_STORED, *plugins)
         one = {name: np.ones(1, np.int64) for name in SIGNAL_COUNTS}
         ratios = {name: pa.float64() if _is_real(make(one)) else pa.int64() for name, make in SIGNALS.items()}
@@ -67,7 +70,7 @@ class Columns:
             "corpus": pa.string(),
             "file": pa.string(),
             "row": pa.int64(),
-            **dict.fromkeys(("subset", "domain", "language"), pa.string()),
+            **dict.fromkeys(("subset", "domain", "host", "language"), pa.string()),
             "quality": pa.float64(),
             **{name: DECISION_SCHEMA.field(name).type for name in _DECIDED[2:]},
             "held_out": pa.bool_(),
@@ -139,21 +142,26 @@ class DocumentTable:
         """Raises ValueError where the run has no documents, or has not decided on them."""
         if not self._files:
             raise ValueError(f"{shown(self._paths.root)} has no documents")
-        return Columns(pq.read_schema(self._of(self._files[0])[0]))
+        scanned, beside, _ = self._of(self._files[0])
+        with open_columns(scanned, beside=beside) as signals:
+            return Columns(signals.schema_arrow)
 
-    def _of(self, file: SourceFile) -> tuple[Any, Any]:
+    def _of(self, file: SourceFile) -> tuple[Path, Path | None, Path]:
+        """(signals, what stands beside them or None, decisions) of a file."""
         places = self._paths.signals(file.corpus, file.part), self._paths.decisions(file.corpus, file.part)
         if gone := next((path for path in places if not path.exists()), None):
             raise ValueError(f"{shown(gone)} is missing; copy the whole run, or run `fox1 curate` again to finish it")
-        return places
+        scores = self._paths.scores(file.corpus, file.part)
+        return places[0], scores if scores.exists() else None, places[1]
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of all documents, by file and row, `BATCH_ROWS` at a time."""
         reads = self.columns.reads(names)
         for file in self._files:
-            scanned, decided = self._of(file)
+            scanned, beside, decided = self._of(file)
             # DuckDB has a stream read by a thread of Arrow's pool, which would wait for others of the pool.
-            with open_columns(scanned, threads=False) as signals, open_columns(decided, threads=False) as decisions:
+            facts_of = open_columns(scanned, threads=False, beside=beside)
+            with facts_of as signals, open_columns(decided, threads=False) as decisions:
                 facts, said = RowCursor(signals, reads.signals or ["row"]), RowCursor(decisions, reads.decisions)
                 while (some := said.take(BATCH_ROWS)).num_rows:
                     yield self.columns.table(names, file, some, facts.take(BATCH_ROWS))

@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 
 from ...storage.store import shown
 from ..engine.shuffle import by_hash_range
-from ..filter.exclude import index_key, read_entries
+from ..filter.exclude import host_of, index_key, read_entries
+from ..filter.judge import signal_batches
 from ..run.artifacts import row_groups
 from ..run.identity import TOKENS
 from ..run.parquet_rows import row_of, uint64s
 from ..signals.content import ALGORITHM, algorithm_of, parsed, written
+from ..signals.hosts import entries_above, host_key
 from ..signals.scan import content_hashes
 from .provenance import Placed, placed
 from .run import FinishedRun, index_parts
@@ -131,6 +133,8 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
                 continue
             there = file and _row(run, run.paths.decisions(file.corpus, file.part), doc_id, ["doc_id"])
             named[entry] = [describe(run, doc_id)] if there else []
+        elif kind == "host":
+            named[entry] = [describe(run, doc_id) for doc_id in _of_host(run, value)]
         else:
             named[entry] = find(run, kind, value)
     documents = [f for found in named.values() for f in found]
@@ -143,6 +147,17 @@ def find_listed(run: FinishedRun, listed: str) -> Listed:
         own, kept = uint64s(table.column("doc_id")), uint64s(table.column("duplicate_of"))
         copies += own[(np.isin(kept, heads) | np.isin(own, heads)) & ~np.isin(own, ids)].tolist()
     return Listed(named, [describe(run, doc_id) for doc_id in copies])
+
+
+def _of_host(run: FinishedRun, host: str) -> list[int]:
+    """The documents of URLs of a host, or of one below it. Reads the hosts of the whole run."""
+    key = np.array([host_key(host_of(host))], np.uint64)
+    found: list[int] = []
+    for file in sorted(run.files, key=lambda f: f.table):
+        for batch in signal_batches(run.copied(run.paths.signals(file.corpus, file.part)), ["doc_id", "host"]):
+            below = entries_above(batch.column("host"), key) >= 0
+            found += uint64s(batch.column("doc_id"))[below].tolist()
+    return found
 
 
 def _row(run: FinishedRun, path: Path, doc_id: int, columns: Sequence[str] | None = None) -> pa.RecordBatch | None:

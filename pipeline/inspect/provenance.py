@@ -17,7 +17,7 @@ from ...tokenize.shards import block_batches, read_set, rows_per_file
 from ..filter.reasons import value_behind
 from ..mix.index import part_of
 from ..run.artifacts import row_groups
-from ..run.identity import TOKENS
+from ..run.identity import TOKENS, SourceFile
 from ..run.parquet_rows import row_of, uint64s
 from ..signals import content
 from ..sources.domains import CHAT
@@ -103,6 +103,7 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
         where = run.paths.quarantine(file.corpus, file.quarantine)
         hint = f"; {where} says why rows could not be read" if where.exists() else ""
         raise ValueError(f"{run.name(doc_id)}: the scan found no such document{hint}")
+    signals = _with_scores(run, file, doc_id, signals)
     decision = row_of(run.copied(run.paths.decisions(file.corpus, file.part)), doc_id)
     decided = decision.to_pylist()[0] if decision else {}
     failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ())]
@@ -140,6 +141,16 @@ def _why_given(run: FinishedRun, doc_id: int, text: bool) -> Why:
 
 def _decoded(run: FinishedRun, ids: list[int]) -> bytes:
     return Encoder(run.paths.tokenizer, fast=False).decode(ids)
+
+
+def _with_scores(run: FinishedRun, file: SourceFile, doc_id: int, signals: pa.RecordBatch) -> pa.RecordBatch:
+    """The signals of a document with the scores that stand beside them, in place of a signal of the same name."""
+    scores = row_of(run.copied(run.paths.scores(file.corpus, file.part)), doc_id)
+    if scores is None:
+        return signals
+    columns = {name: batch.column(name) for batch in (signals, scores) for name in batch.schema.names}
+    fields = [(scores if name in scores.schema.names else signals).schema.field(name) for name in columns]
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields, signals.schema.metadata))
 
 
 def placed(run: FinishedRun, doc_id: int) -> list[Placed]:

@@ -86,7 +86,8 @@ def what_if(
             if not path.exists():
                 raise ValueError(f"{path} is missing: scan has not read {file.name}; run `fox1 curate` first")
             taken = {True: 0, False: 0}
-            for batch in signal_batches(path, columns):
+            scores = paths.scores(file.corpus, file.part)
+            for batch in signal_batches(path, columns, scores if scores.exists() else None):
                 changed |= _compare(batch, file, now, then, lists, result, found, taken)
         result.changed_groups += changed
     listed = by_id(sources)
@@ -113,7 +114,7 @@ def _compare(
 ) -> bool:
     """Add what changes in a batch to `result` and `found`; returns whether anything does."""
     before, after = (
-        [(EXCLUDED, excluded.match(batch)[0]), *judge(batch, file.corpus, s)]
+        [(EXCLUDED, excluded.match(batch)[0]), *judge(batch, file.corpus, s, file.held_out)]
         for excluded, s in zip(lists, (now, then), strict=True)
     )
     first = [_first(verdicts, batch.num_rows) for verdicts in (before, after)]

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-import fsspec
 import msgspec
 
 from ...storage.fields import Bounds, Derived, OneOf, Share
-from ...storage.web import WebUrl, http_options, naming_private_hosts, reach_of
 from ..signals.item_grams import MAX_NGRAM
-from ..sources.folder import local_path
 from ..sources.formats import open_source
-from ..sources.globs import local_paths, standard, unescape
+from ..sources.patterns import files_of_patterns
 
 BenchmarkRow = Mapping[str, Any]
 
@@ -215,32 +212,7 @@ def benchmark_files(settings: BenchmarkSettings) -> list[str]:
     Raises:
         ValueError: a pattern matches nothing.
     """
-    found: list[str] = []
-    for pattern in settings.files:
-        if (local := local_path(pattern)) is not None:
-            matches = local_paths(local)
-        else:
-            with naming_private_hosts(pattern):
-                filesystem, path = fsspec.core.url_to_fs(pattern, **http_options(pattern))
-                named = unescape(path)
-                matches = [named] if _exists(filesystem, named, pattern) else filesystem.glob(standard(path))
-            matches = [WebUrl(filesystem.unstrip_protocol(p), reach_of(pattern)) for p in matches]
-        if not matches:
-            raise ValueError(
-                f"benchmark {settings.name}: no file matches {pattern}; correct `contamination.benchmarks`"
-            )
-        found += matches
-    return sorted(set(found))
-
-
-def _exists(filesystem: fsspec.AbstractFileSystem, path: str, url: str) -> bool:
-    try:
-        # What HTTP calls missing may be out of reach.
-        with naming_private_hosts(url):
-            filesystem.info(path)
-    except OSError:
-        return False
-    return True
+    return files_of_patterns(settings.files, f"benchmark {settings.name}", "contamination.benchmarks")
 
 
 def _sources(settings: BenchmarkSettings) -> Iterator[tuple[str, Iterator[BenchmarkRow]]]:

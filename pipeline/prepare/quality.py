@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from ...storage.fields import Bounds, Derived, Subset
+from ...storage.fields import Derived, Subset
 from ...tokenize.spans import text_buffers
 from ..engine.tasks import Task
 from ..run.artifacts import Artifact, RunPaths, publish
@@ -32,13 +32,22 @@ READ_AHEAD = 16
 
 @dataclass(frozen=True)
 class DomainSubsets:
-    """A domain's quality model learns to tell good subsets from ordinary ones; each is corpus/subset."""
+    """A domain's quality model learns to tell good subsets from ordinary ones, each corpus/subset; or its quality is a score of
+    others."""
 
     domain: Annotated[str, Derived()]
-    good: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    good: tuple[Subset, ...] = ()
     """Subsets of good text."""
-    ordinary: Annotated[tuple[Subset, ...], Bounds(min_length=1)]
+    ordinary: tuple[Subset, ...] = ()
     """Subsets to tell it from."""
+    score: str = ""
+    """A score of `scores` that is the quality of the domain's documents, instead of a model."""
+
+    def __post_init__(self) -> None:
+        if self.score and (self.good or self.ordinary):
+            raise ValueError("give `score`, or `good` and `ordinary`")
+        if not self.score and not (self.good and self.ordinary):
+            raise ValueError("name at least one subset as `good` and one as `ordinary`, or give `score`")
 
 
 @dataclass(frozen=True)

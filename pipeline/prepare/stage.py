@@ -12,8 +12,10 @@ from ..filter.exclude import PreparedExclude, prepare_exclude, read_lists
 from ..run.artifacts import RunPaths
 from ..run.identity import SourceFile
 from ..signals.scan import ModelFiles
+from ..signals.scores import ScoreSettings
 from ..sources.listing import NamedFile
 from .benchmarks import benchmark_files
+from .classifiers import PreparedClassifier, prepare_classifier
 from .contamination import ContaminationSettings, PreparedContamination, prepare_contamination
 from .quality import PreparedQuality, QualitySettings, prepare_quality, sample_tasks
 from .text_sample import SubsetName, files_read
@@ -32,6 +34,8 @@ class PreparedForScan:
     contamination: PreparedContamination | None = None
     urls: PreparedUrls | None = None
     exclude: PreparedExclude | None = None
+    classifiers: tuple[PreparedClassifier, ...] = ()
+    """In the order of their scores."""
 
     @property
     def models(self) -> ModelFiles:
@@ -43,6 +47,7 @@ class PreparedForScan:
             contamination_passages=self.contamination.passages if self.contamination else None,
             contamination_pairs=self.contamination.pairs if self.contamination else None,
             urls=self.urls.file if self.urls else None,
+            classifiers=tuple(c.file for c in self.classifiers),
         )
 
     @property
@@ -84,6 +89,7 @@ def prepare(
     contamination: ContaminationSettings,
     url_lists: Sequence[str],
     exclude_lists: Sequence[str],
+    scores: Sequence[ScoreSettings],
     seed: int,
     id_salt: int,
 ) -> PreparedForScan:
@@ -107,10 +113,13 @@ def prepare(
         # Read here: a wrong line is reported before any work, and a list behind a URL may have grown under its name.
         entries = read_lists(exclude_lists, sorted({f.corpus for f in files}), id_salt)
         tasks.append(Task("exclude", prepare_exclude, (entries, paths)))
+    scoring = [s for s in scores if s.fasttext]
+    tasks += [Task(f"score-{s.name}", prepare_classifier, (s, NamedFile.of(s.fasttext), paths)) for s in scoring]
     samples = sample_tasks(training, barred, quality, seed, paths)
     results, sampled = engine.run_beside([Step("prepare", VERSION, tasks), Step("prepare.samples", VERSION, samples)])
     made = {task.name: result for task, result in zip(tasks, results, strict=True)}
+    classifiers = tuple(made.pop(f"score-{s.name}") for s in scoring)
     if quality.domains:
         train = Task("quality", prepare_quality, (quality, sampled, seed, paths))
         made["quality"] = engine.run("prepare.quality", VERSION, [train])[0]
-    return PreparedForScan(**made)
+    return PreparedForScan(**made, classifiers=classifiers)

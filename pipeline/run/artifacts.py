@@ -37,7 +37,7 @@ SIGNAL_GROUP_ROWS = 65_536
 """The same of `signals/` and `signatures/`, of which a few columns are read at a time: fewer rows of one would not be worth
 a request to a store."""
 
-FINAL = ("prepare", "signals", "signatures", "decisions", "tokens", "phases", "held_out", "index", "stats")
+FINAL = ("prepare", "signals", "signatures", "scores", "decisions", "tokens", "phases", "held_out", "index", "stats")
 """Folders of a run whose files are equal byte for byte, whatever the workers, the order of files, retries or kills."""
 
 EDIT_TYPE = pa.list_(
@@ -382,6 +382,9 @@ class RunPaths:
 
     def signatures(self, corpus: str, path: str) -> Path:
         return self.named(f"signatures/{corpus}/{path}.parquet")
+
+    def scores(self, corpus: str, path: str) -> Path:
+        return self.named(f"scores/{corpus}/{path}.parquet")
 
     def quarantine(self, corpus: str, path: str) -> Path:
         return self.named(f"quarantine/{corpus}/{path}.jsonl")

@@ -60,10 +60,63 @@ class Columns:
         self._file.close()
 
 
+class Beside(Columns):
+    """A Parquet file with the columns of another one that has the same rows, in the same row groups: a column of both is the
+    other's."""
+
+    def __init__(self, path: Path, beside: Path, threads: bool = True) -> None:
+        self._both = Columns(path, threads), Columns(beside, threads)
+        rows = [[f.metadata.row_group(g).num_rows for g in range(f.num_row_groups)] for f in self._both]
+        if rows[0] != rows[1]:
+            self.close()
+            raise ValueError(
+                f"{store.shown(path)} and {store.shown(beside)} differ in their rows; delete both and run `fox1 curate` again"
+            )
+
+    @property
+    def num_row_groups(self) -> int:
+        return self._both[0].num_row_groups
+
+    @property
+    def schema_arrow(self) -> pa.Schema:
+        schema = self._both[0].schema_arrow
+        for field in self._both[1].schema_arrow:
+            at = schema.get_field_index(field.name)
+            schema = schema.append(field) if at < 0 else schema.set(at, field)
+        return schema
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """Of the first one."""
+        return self._both[0].metadata
+
+    def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        names = self.schema_arrow.names if columns is None else list(columns)
+        theirs = [name for name in names if name in self._both[1].schema_arrow.names]
+        ours = [name for name in names if name not in theirs]
+        table = self._both[0].read_row_group(group, ours)
+        if theirs:
+            more = self._both[1].read_row_group(group, theirs)
+            if not ours:
+                return more.select(names)
+            for name in theirs:
+                table = table.append_column(more.schema.field(name), more.column(name))
+        return table.select(names)
+
+    def close(self) -> None:
+        for file in self._both:
+            file.close()
+
+
 @contextmanager
-def open_columns(path: Path, threads: bool = True) -> Iterator[Columns]:
-    """Open a Parquet file of a run; `threads` as `Columns` takes it."""
-    file = Columns(path, threads)
+def open_columns(path: Path, threads: bool = True, beside: Path | None = None) -> Iterator[Columns]:
+    """Open a Parquet file of a run, or two of the same rows as one.
+
+    Args:
+        threads: as `Columns` takes it.
+        beside: see `Beside`.
+    """
+    file = Columns(path, threads) if beside is None else Beside(path, beside, threads)
     try:
         yield file
     finally:

@@ -56,6 +56,8 @@ class PluginSettings:
     """Arguments of the class; of a function, keyword arguments after text and row."""
     domains: tuple[Domain, ...] = ()
     """Judge only documents of these domains; empty: of all."""
+    drop: bool = True
+    """Drop the documents that it rejects; false: its verdicts are stored, and no scan is needed to drop by them later."""
     version: Annotated[str, Derived()] = ""
     """What changes when the plug-in's code changes; filled by `with_version` when a run is planned."""
 

@@ -38,13 +38,14 @@ from ..sources.rows import read_rows
 from ..text.binding import ENCODING as TEXT_ENCODING
 from ..text.binding import TEXT_HASH
 from ..text.edits import CITATION, CONTAMINATION, LINE, PII, apply_edits, merge_edits
-from . import c4, collapse, contamination, content, gopher, language, minhash, pii, quality, urls
+from . import c4, collapse, contamination, content, fasttext, gopher, hosts, language, minhash, pii, quality, urls
 from .counts import COUNTS, PII_COUNTS, TEXT_COUNTS, text_counts
 from .hashing import fixed_binary
 from .minhash import SKETCH_ENCODING, MinHashSettings
 from .nfc import to_nfc
 from .pii import KINDS
 from .plugins import Plugin, PluginSettings, judge_batch, load_plugins
+from .scores import ClassifierSettings
 from .segment import Segments, segment
 from .unicode import flag_not_nfc, tables
 
@@ -71,6 +72,7 @@ class ScanSettings:
     minhash: MinHashSettings = field(default_factory=MinHashSettings)
     edits: EditSettings = field(default_factory=EditSettings)
     plugins: tuple[PluginSettings, ...] = ()
+    classifiers: tuple[ClassifierSettings, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class ModelFiles:
     contamination_passages: Artifact | None = None
     contamination_pairs: Artifact | None = None
     urls: Artifact | None = None
+    classifiers: tuple[Artifact, ...] = ()
+    """Those of the settings, in their order."""
 
     @classmethod
     def installed(cls) -> ModelFiles:
@@ -116,6 +120,8 @@ class Models:
     quality: quality.QualityModels
     index: contamination.ContaminationIndex | None
     urls: urls.UrlRules
+    classifiers: tuple[fasttext.Classifier, ...] = ()
+    """Those of the settings, in their order."""
 
     @classmethod
     def nothing(cls) -> Models:
@@ -131,11 +137,12 @@ def load_models(files: ModelFiles) -> Models:
         quality.read_models(files.quality.file) if files.quality else nothing.quality,
         contamination.read_index(*(part.file for part in index if part)) if all(index) else None,
         urls.stored_rules(files.urls.file) if files.urls else nothing.urls,
+        tuple(map(fasttext.load_classifier, files.classifiers)),
     )
 
 
-def _column(name: str, type_: pa.DataType, **metadata: str) -> pa.Field:
-    return pa.field(name, type_, nullable=False, metadata=metadata or None)
+def _column(name: str, type_: pa.DataType, nullable: bool = False, **metadata: str) -> pa.Field:
+    return pa.field(name, type_, nullable=nullable, metadata=metadata or None)
 
 
 def signatures_schema(shape: MinHashSettings) -> pa.Schema:
@@ -168,6 +175,7 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             _column(
                 "url_hash", pa.uint64(), encoding="of the normalised URL (signals/urls.py), 0 where there is none; v2"
             ),
+            _column("host", pa.string(), encoding="of the URL, in lower case, empty where there is none; v1"),
             _column("native_id_hash", pa.uint64(), encoding="xxh3_64 of the native id, 0 where there is none; v1"),
             _column("timestamp", pa.int64(), encoding="seconds since 1970 by the source, 0 where it says nothing"),
             _column("quality", pa.uint16(), encoding="signals/quality.py: model of the domain, else the formula; v2"),
@@ -181,6 +189,7 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             _column("contamination_items", items, encoding="row of prepare/benchmarks.parquet"),
             _column("n_shingles", pa.uint32()),
             *(_column(p.column, pa.string(), encoding="empty, or why the plug-in rejects") for p in settings.plugins),
+            *(_column(c.column, pa.float32(), nullable=True, encoding=c.source) for c in settings.classifiers),
         ]
     )
 
@@ -368,8 +377,10 @@ def scan_piece(
     edited = np.flatnonzero(np.diff(edits.offsets.to_numpy()))
     if len(edited):
         where = pa.array(edited)
-        changed = apply_edits(text.take(where), edits.take(where))
-        counts[edited] = text_counts(segment(*text_buffers(changed)))
+        changed = text_buffers(apply_edits(text.take(where), edits.take(where)))
+        counts[edited] = text_counts(segment(*changed))
+    else:
+        changed = s.text[:0], s.offsets[:1]
 
     by_name = dict(zip(TEXT_COUNTS, counts.T, strict=True)) | dict(zip(PII_COUNTS, pii_counts.T, strict=True))
     models = loaded.quality
@@ -382,6 +393,7 @@ def scan_piece(
         "subset": batch.column("subset"),
         "domain": pa.array(names, pa.string()).take(subset.indices),
         "url_hash": pa.array(urls.normalised_hashes(batch.column("url"))),
+        "host": hosts.hosts(batch.column("url")),
         "native_id_hash": _hashes(batch.column("native_id")),
         "timestamp": batch.column("timestamp"),
         "quality": pa.array(quality.score(s, models, model, quality.formula_score(by_name))),
@@ -394,6 +406,7 @@ def scan_piece(
         **_signature_columns(text, s, settings.minhash, repeats),
         **{name: pa.array(np.ascontiguousarray(values)) for name, values in by_name.items()},
         **verdicts,
+        **_scores(s, settings.classifiers, loaded.classifiers, names, subset_codes, edited, changed),
     }
     return pa.RecordBatch.from_arrays([columns[f.name] for f in schema], schema=schema)
 
@@ -427,6 +440,31 @@ def _edits(
     replacements = ["", "", *(placeholders.get(kind, "") for kind in pii.KINDS), ""]
     found = np.concatenate(spans) if spans else np.empty((0, 4), np.int64)
     return merge_edits(found, replacements, s.offsets)
+
+
+def _scores(
+    s: Segments,
+    settings: tuple[ClassifierSettings, ...],
+    classifiers: tuple[fasttext.Classifier, ...],
+    domains: list[str],
+    subset_codes: np.ndarray,
+    edited: np.ndarray,
+    changed: tuple[np.ndarray, np.ndarray],
+) -> dict[str, pa.Array]:
+    """The scores of classifiers, by the names of their columns; null where a document has none.
+
+    Args:
+        edited: the places of edited documents, and `changed` their text with the edits.
+    """
+    found = {}
+    for asked, classifier in zip(settings, classifiers, strict=True):
+        skip = ~np.array([not asked.domains or d in asked.domains for d in domains], bool)[subset_codes]
+        as_they_are = skip.copy()
+        as_they_are[edited] = True
+        scores = fasttext.score(classifier, s.text, s.offsets, as_they_are)
+        scores[edited] = fasttext.score(classifier, *changed, skip[edited])
+        found[asked.column] = pa.array(scores, mask=np.isnan(scores))
+    return found
 
 
 def _contamination_columns(hits: contamination.Hits | None, n: int) -> dict[str, pa.Array]:

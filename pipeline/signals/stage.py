@@ -17,7 +17,7 @@ from ..sources import pieces
 from .plugins import with_version
 from .scan import FileSignals, ModelFiles, ScannedPieces, ScanSettings, scan_file, scan_in_pieces
 
-VERSION = 8
+VERSION = 9
 
 
 @dataclass(frozen=True)

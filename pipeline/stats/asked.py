@@ -11,12 +11,14 @@ from dataclasses import asdict
 
 from ...tokenize.model import TokenizerSettings
 from ..dedupe.order import DedupeSettings
+from ..engine.keys import identity_of
 from ..filter.judge import FilterSettings
 from ..mix.budget import MixSettings
 from ..prepare.contamination import ContaminationSettings
 from ..prepare.quality import QualitySettings
 from ..run.artifacts import content_key
 from ..signals.scan import ScanSettings
+from ..signals.scores import ScoreSettings
 
 PII_ORDER = ("email", "ip", "phone", "card", "key")
 """The kinds of personal data in the order in which the first recipes wrote them, which was part of the hash."""
@@ -33,9 +35,15 @@ def hash_of_settings(
     mix: MixSettings,
     seed: int,
     limit: float,
+    scores: tuple[Sequence[ScoreSettings], Sequence[tuple[str, str]]] = ((), ()),
 ) -> str:
     """The hash of what was asked for. Without the places of files: what they hold is among the inputs of the run."""
-    of_scan, of_dedupe = asdict(scan), asdict(dedupe)
+    of_scan, of_dedupe, of_filters = asdict(scan), asdict(dedupe), asdict(filters)
+    # Scores are hashed as a whole, below.
+    del of_scan["classifiers"], of_filters["scores"]
+    for plugin in of_scan["plugins"]:
+        # What the filter does with its verdicts is in the filter's settings.
+        del plugin["drop"]
     of_scan["contamination_ngram"] = contamination.ngram
     own = [
         (b.name, *found) for b in contamination.benchmarks if (found := contamination.of(b)) != (contamination.ngram, 0)
@@ -52,11 +60,12 @@ def hash_of_settings(
     of_dedupe |= {"url": url["corpora"], "url_rule": url["rule"], "near_limits": near_limits}
     return content_key(
         of_scan,
-        asdict(filters),
+        of_filters,
         of_dedupe,
         asdict(tokenizer) | {"model": ""},
-        asdict(quality),
+        asdict(quality) | {"domains": [{k: v for k, v in asdict(d).items() if k != "score"} for d in quality.domains]},
         asdict(mix),
         seed,
         limit,
+        *([identity_of(scores)] if any(scores) else []),
     )

@@ -68,7 +68,10 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
     Raises:
         ValueError: an account does not balance.
     """
-    prepared = {f.name: made for f in fields(run.prepared) if (made := getattr(run.prepared, f.name))}
+    single = (f.name for f in fields(run.prepared) if f.name != "classifiers")
+    prepared = {name: made for name in single if (made := getattr(run.prepared, name))}
+    scores = {c.name: {"source": c.source, "labels": list(c.labels)} for c in run.prepared.classifiers}
+    scores |= run.filtered.scores.figures
     tokens, together = SubsetTotals.of(run), _together(run)
     values = {
         "funnel": {
@@ -89,6 +92,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         "examples": _examples(engine, run),
         "settings": _identities(engine.paths, run, settings, phases),
         **({"exclude": run.filtered.exclude} if run.filtered.exclude else {}),
+        **({"scores": scores} if scores else {}),
     }
     engine.run(
         "stats",
@@ -174,7 +178,7 @@ def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[
     stages = {
         "prepare": [
             next(artifacts_in(made)).hash
-            for made in (p.tokenizer, p.quality, p.contamination, p.urls, p.exclude)
+            for made in (p.tokenizer, p.quality, p.contamination, p.urls, p.exclude, *p.classifiers)
             if made
         ],
         "scan": [f.signals.hash for f in files],

@@ -27,6 +27,13 @@ class DecidedFile:
     source: SourceFile
     signals: Artifact
     decisions: Artifact
+    scores: Artifact | None = None
+    """What stands beside the signals."""
+
+    @property
+    def beside(self) -> Path | None:
+        """The file of the scores."""
+        return self.scores.file if self.scores else None
 
     @classmethod
     def of_run(cls, source: SourceFile, paths: RunPaths, listed: Mapping[str, Any]) -> DecidedFile:
@@ -39,7 +46,9 @@ class DecidedFile:
             ValueError: the run has not decided the file.
         """
         tables = (paths.signals(source.corpus, source.part), paths.decisions(source.corpus, source.part))
-        return cls(source, *(listed_artifact(path, paths, listed) for path in tables))
+        scores = paths.scores(source.corpus, source.part).relative_to(paths.root).as_posix()
+        beside = Artifact(str(paths.root / scores), **listed[scores]) if scores in listed else None
+        return cls(source, *(listed_artifact(path, paths, listed) for path in tables), beside)
 
 
 def listed_artifact(path: Path, paths: RunPaths, listed: Mapping[str, Any]) -> Artifact:
@@ -137,7 +146,8 @@ class _Kept:
 
     def _read(self) -> Iterator[np.ndarray]:
         looked_at = [*self._columns, *(self._choice.signals if self._choice else ())]
-        with open_columns(self._decided.decisions.file) as stored, open_columns(self._decided.signals.file) as scan:
+        signals = open_columns(self._decided.signals.file, beside=self._decided.beside)
+        with open_columns(self._decided.decisions.file) as stored, signals as scan:
             decisions = RowCursor(stored, ["row", "doc_id", *(self._said if self._choice else ["kept"])])
             facts = RowCursor(scan, list(dict.fromkeys(looked_at)))
             for _ in range(0, stored.metadata.num_rows, KEPT_ROWS):

@@ -32,6 +32,7 @@ from fox1.recipes.settings import curate_settings, training_json
 from fox1.trainer.settings import ModelSettings
 
 from tests.conftest import SMALL
+from tests.pipeline.signals.fasttext_files import made_up
 from tests.pipeline.test_golden import OVERRIDES, write_corpora
 
 PLUGINS = """
@@ -91,6 +92,17 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "edits.lines": ("edits.lines.web=[policy]",),
     "quality.*.good": ("quality.web.good=[dolma/open-web-math]",),
     "quality.*.ordinary": ("quality.web.ordinary=[pile/Pile-CC]",),
+    "quality.*.score": ("quality.code.score=hq",),
+    "scores.*.fasttext": ("scores.hq.fasttext=DATA/other.bin",),
+    "scores.*.labels": ("scores.hq.labels=bad",),
+    "scores.*.files": ("scores.edu.files=[DATA/other.csv]",),
+    "scores.*.key": ("scores.edu.key=native_id", "scores.edu.columns={native_id: doc_id}"),
+    "scores.*.columns": ("scores.edu.columns={score: doc_id}",),
+    "scores.*.corpora": ("scores.edu.corpora=[pile]",),
+    "scores.*.domains": ("scores.edu.domains=[code]",),
+    "scores.*.missing": ("scores.edu.missing=drop",),
+    "scores.*.worst": ("scores.edu.worst=-1",),
+    "scores.*.best": ("scores.edu.best=4",),
     "contamination.benchmarks.*.format": ("contamination.benchmarks.sample.format=gsm8k",),
     "contamination.benchmarks.*.files": ("contamination.benchmarks.sample.files=[DATA/other.jsonl]",),
     "contamination.benchmarks.*.config": ("contamination.benchmarks.sample.config=other",),
@@ -107,6 +119,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "plugins.*.target": ("plugins.long.target=DATA/rules.py:judge_too",),
     "plugins.*.arguments": ("plugins.long.arguments={least: 2}",),
     "plugins.*.domains": ("plugins.long.domains=[code]",),
+    "plugins.*.drop": ("plugins.long.drop=false",),
     "dedupe.priority": ("dedupe.priority=[pile, dolma]",),
     "dedupe.jaccard": ("dedupe.jaccard=0.9",),
     "dedupe.held_out_jaccard": ("dedupe.held_out_jaccard=0.6",),
@@ -229,6 +242,10 @@ def base_recipe(data: Path) -> dict[str, Any]:
         f"tokenizer.chat_template={template}",
         f"plugins.long={{target: '{data}/rules.py:judge', arguments: {{least: 1}}, domains: [web]}}",
         f"exclude.lists=[{data}/excluded.txt]",
+        f"scores.edu={{files: [{data}/edu.csv], worst: 0, best: 5, missing: keep}}",
+        f"scores.hq={{fasttext: {data}/hq.bin, labels: good}}",
+        "quality.code={score: edu}",
+        "filters.all.min_score_edu=0.5",
         "dedupe.url={corpora: [dolma]}",
         "contamination.action=drop",
         "training.sizes.other={model: {layers: 1, hidden: 32, intermediate: 32, heads: 1, kv_heads: 1, head_dim: 32}, "
@@ -258,6 +275,10 @@ def write_data(data: Path) -> None:
     (data / "excluded.txt").write_text("pile/train/a.jsonl#1\n")
     (data / "excluded_too.txt").write_text("pile/train/a.jsonl#2\n")
     (data / "blocked.txt").write_text("example.org\n")
+    (data / "edu.csv").write_text("doc_id,score\n1,2\n")
+    (data / "other.csv").write_text("doc_id,score\n1,3\n")
+    for name, seed in (("hq", 5), ("other", 6)):
+        (data / f"{name}.bin").write_bytes(made_up(seed).file())
 
 
 class Stopped(Exception):

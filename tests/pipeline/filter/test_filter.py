@@ -213,7 +213,8 @@ def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
     )
     for change, says in {
         "filters.web.min_wrds=3": "did you mean `min_words`",
-        "dedupe.jaccard=0.9": "without a new scan",
+        "dedupe.preset=zyda": "without a new scan",
+        "signals.minhash.bands=9": "without a new scan",
         "contamination.action=drop": "cutting text needs a new scan",
         "filters.web": "write key=value",
     }.items():

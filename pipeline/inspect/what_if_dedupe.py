@@ -1,0 +1,164 @@
+"""What would other settings of dedupe change? Filters and dedupe are run again over the stored signals and signatures, in a folder
+that is removed afterwards, and the decisions compared with the run's.
+
+No text is read but the examples'. What a change of a threshold alone does to verdicts takes less: `what_if.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ...storage.store import shown
+from ..dedupe.order import DedupeSettings
+from ..dedupe.stage import dedupe
+from ..engine.engine import Engine
+from ..filter.exclude import Entry, PreparedExclude, prepare_exclude
+from ..filter.judge import FilterSettings, signal_batches
+from ..filter.scores import Joined
+from ..filter.stage import filter_documents
+from ..prepare.stage import VERSION as PREPARE_VERSION
+from ..run.artifacts import Artifact, RunPaths, merge_counts
+from ..run.identity import Group, SourceFile
+from ..run.manifest import read_manifest
+from ..signals.minhash import MinHashSettings
+from ..signals.scan import FileSignals
+from ..text.excerpts import beginning, edited_text
+from ..text.survivors import listed_artifact
+from .run import FinishedRun, by_id
+from .what_if import VerdictChange, WhatIf
+
+_DECIDED = ["doc_id", "row", "kept", "reason", "duplicate_of", "similarity"]
+
+
+@dataclass(frozen=True)
+class Decisive:
+    """The settings that decisions depend on, besides the signals."""
+
+    filter: FilterSettings
+    dedupe: DedupeSettings
+    ranked: bool
+    """A score of others is the quality of a domain."""
+
+
+def what_if_dedupe(
+    groups: Sequence[Group],
+    run: RunPaths,
+    engine: Engine,
+    then: Decisive,
+    shape: MinHashSettings,
+    sources: Callable[[str], Sequence[SourceFile]],
+    taken_out: Sequence[Entry],
+    examples: int = 5,
+) -> WhatIf:
+    """Decide a run's documents again, and compare.
+
+    Args:
+        engine: of a folder of its own, which nobody needs afterwards.
+        shape: of the run's signatures.
+        taken_out: the entries of the exclude lists that would hold.
+        sources, examples: as `what_if` takes them.
+
+    Raises:
+        ValueError: the run is not finished, or was compared with another one.
+    """
+    manifest = read_manifest(run)
+    if manifest.get("against"):
+        raise ValueError(
+            f"{shown(run.root)} was curated --against another run, which its decisions depend on; curate a variant instead: "
+            "`fox1 curate RECIPE --out NEW --from RUN --against OLD --set ...`"
+        )
+    listed = manifest["artifacts"]
+    files = [file for group in groups for file in group.files]
+    signals = {f.table: _signals(f, run, listed) for f in files}
+    scores = {f.table: _scores(f, run, listed) for f in files}
+    joined = Joined({table: found for table, found in scores.items() if found})
+    exclude = _exclude(engine, taken_out)
+    filtered = filter_documents(engine, groups, signals, then.filter, exclude, joined)
+    ranked = joined.files if then.ranked else {}
+    decided = dedupe(engine, groups, signals, filtered.groups, then.dedupe, shape, scores=ranked)
+    result = WhatIf(groups=len(groups))
+    found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
+    names = FinishedRun(run)
+    for group in groups:
+        changed = False
+        for file in group.files:
+            before = listed_artifact(run.decisions(file.corpus, file.part), run, listed)
+            changed |= _compare(file, before, decided.decisions[file.table], signals[file.table], names, result, found)
+        result.changed_groups += changed
+    listing = by_id(sources)
+    for dropped in (True, False):
+        chosen = found[dropped]
+        step = max(1, len(chosen) // examples) if examples else 1
+        for file, row, reason, value in chosen[::step][:examples]:
+            source = listing(file.corpus).get(file.first_id)
+            assert source
+            text = beginning(edited_text(run, source, row))
+            result.examples.append(VerdictChange(f"{file.name}#{row}", reason, value, text))
+    return result
+
+
+def _signals(file: SourceFile, run: RunPaths, listed: Mapping[str, object]) -> FileSignals:
+    signals = listed_artifact(run.signals(file.corpus, file.part), run, listed)
+    signatures = listed_artifact(run.signatures(file.corpus, file.part), run, listed)
+    # The bytes of the text only say how the work is cut.
+    return FileSignals(signals, signatures, None, signals.rows, max(file.text, 1), 0, 0)
+
+
+def _scores(file: SourceFile, run: RunPaths, listed: Mapping[str, object]) -> Artifact | None:
+    path = run.scores(file.corpus, file.part)
+    return listed_artifact(path, run, listed) if path.relative_to(run.root).as_posix() in listed else None
+
+
+def _exclude(engine: Engine, taken_out: Sequence[Entry]) -> PreparedExclude | None:
+    from ..engine.tasks import Task
+
+    if not taken_out:
+        return None
+    task = Task("exclude", prepare_exclude, (list(taken_out), engine.paths))
+    return engine.run("prepare", PREPARE_VERSION, [task])[0]
+
+
+def _compare(
+    file: SourceFile,
+    before: Artifact,
+    after: Artifact,
+    signals: FileSignals,
+    names: FinishedRun,
+    result: WhatIf,
+    found: dict[bool, list[tuple[SourceFile, int, str, str]]],
+) -> bool:
+    """Add what changes in a file to `result` and `found`; returns whether anything does."""
+    old, new, facts = (
+        pa.Table.from_batches(batches).combine_chunks() if (batches := list(signal_batches(a.file, columns))) else None
+        for a, columns in (
+            (before, _DECIDED),
+            (after, _DECIDED),
+            (signals.signals, ["subset", "n_bytes"]),
+        )
+    )
+    if old is None or new is None or facts is None:
+        return False
+    kept = [table.column("kept").to_numpy(zero_copy_only=False) for table in (old, new)]
+    result.documents += len(kept[0])
+    result.kept += int(kept[0].sum())
+    taken = {True: 0, False: 0}
+    changed = np.flatnonzero(kept[0] != kept[1]).tolist()
+    for i in changed:
+        dropped = bool(kept[0][i])
+        said = (new if dropped else old).slice(i, 1).to_pylist()[0]
+        merge_counts(result.dropped if dropped else result.restored, {said["reason"]: 1})
+        cell = f"{file.corpus}/{facts.column('subset')[i]}"
+        lost, won = result.by_subset.get(cell, (0, 0))
+        result.by_subset[cell] = (lost + dropped, won + (not dropped))
+        size = facts.column("n_bytes")[i].as_py()
+        result.bytes += -size if dropped else size
+        if taken[dropped] < 2:
+            taken[dropped] += 1
+            copy = said["duplicate_of"]
+            value = f"copy of {names.name(copy)}, similarity {said['similarity']:.3f}" if copy else ""
+            found[dropped].append((file, said["row"], said["reason"], value))
+    return bool(changed)
