@@ -6,6 +6,7 @@
     benchmarks.parquet                      the items, and which of them no n-gram covers
     urls.arrow                              the block lists of the recipe, as one
     exclude.parquet                         what the exclude lists name
+    score-NAME.arrow                        a fastText classifier, as workers map it
 
 Scan's key holds the hashes of those it reads, so a changed list or benchmark repeats the scan and nothing else does.
 """

@@ -12,7 +12,7 @@ exponential is made of multiplications, so a score is the same bits on every mac
 rounding of its float32, and by the 1e-5 that it adds to every probability it prints.
 """
 
-# mypy: disable-error-code="assignment"
+# mypy: disable-error-code="assignment,return-value,arg-type"
 # Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ tables.py        Parquet and Arrow files to record batches; arrow_messages.py: w
 rows.py          rows of a file as Arrow batches: the one way every stage reads text; some_rows.py: which of them
 quarantine.py    rows that could not be read, with place and reason
 domains.py       which domain a subset belongs to
+patterns.py      files that a recipe names other than shards of a source
 adapter.py       what an adapter is; redpajama.py, slimpajama.py, dolma.py, pile.py, refinedweb.py: one per corpus;
                  huggingface.py, chat.py, datatrove.py: any other data
 
