@@ -38,7 +38,9 @@ class HoldsRecipe:
 RecipeName = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE", help="A YAML file, or one of the package: fox1, mini, sample.", autocompletion=recipe_names
+        metavar="RECIPE",
+        help="A YAML file, or one of the package: fineweb, fox1, mini, sample.",
+        autocompletion=recipe_names,
     ),
     HoldsRecipe(),
 ]

@@ -2,8 +2,8 @@
 
     prepare -> scan -> filter -> dedupe -> tokenize -> mix -> stats
 
-Each stage plans tasks, hands them to the engine and returns a frozen result that the next stages take; an engine skips what
-is finished. Nothing here knows Ray, a terminal or a recipe file.
+Where a recipe has steps before the scan, they come first: all else reads the texts that they make. Each stage plans tasks,
+hands them to the engine and returns a frozen result that the next stages take; an engine skips what is finished. Nothing here knows Ray, a terminal or a recipe file.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from .dedupe.order import DedupeSettings
 from .dedupe.stage import NO_RUN, dedupe
 from .engine.engine import Engine
 from .engine.kernels import load_compiled
+from .extract.stage import extract
+from .extract.steps import StepSettings
 from .filter.judge import FilterSettings
 from .filter.scores import JoinSettings, join_scores, named_scores
 from .filter.stage import filter_documents
@@ -46,6 +48,7 @@ from .run.manifest import read_manifest, write_manifest
 from .signals.scan import ScanSettings
 from .signals.scores import ScoreSettings
 from .signals.stage import scan
+from .sources.extracted import with_extracted
 from .sources.listing import SourceSettings, list_sources, sample_files, with_sizes
 from .sources.patterns import files_of_patterns
 from .stats.asked import hash_of_settings
@@ -62,6 +65,8 @@ class CurateSettings:
 
     sources: tuple[SourceSettings, ...]
     mix: MixSettings
+    before_scan: tuple[StepSettings, ...] = ()
+    """Steps between the sources and the scan, in their order."""
     scan: ScanSettings = field(default_factory=ScanSettings)
     filter: FilterSettings = field(default_factory=FilterSettings)
     dedupe: DedupeSettings = field(default_factory=DedupeSettings)
@@ -123,6 +128,7 @@ class CurateSettings:
             self.seed,
             self.limit,
             (self.scores, self.ranking),
+            self.before_scan,
         )
 
     def joined(self) -> JoinSettings:
@@ -243,6 +249,8 @@ def _run_stages(
     given = [f for f in files if f.format == TOKENS]
     files = [f for f in files if f.format != TOKENS]
     barred = [SubsetName(e.corpus, e.subset) for e in s.filter.excluded]
+    extracted = extract(engine, files, s.before_scan)
+    files = extracted.sources
 
     for_scan = prepare(
         engine,
@@ -268,7 +276,7 @@ def _run_stages(
     # Seen before the long part: a file of scores that is not there is missed now, and not after hours.
     join = s.joined()
     scan_settings = replace(s.scan, classifiers=scanned_by(s.scores, for_scan.classifiers))
-    scanned, ((trained,),) = scan(engine, files, scan_settings, for_scan.models, [tokenizer])
+    scanned, ((trained,),) = scan(engine, files, scan_settings, for_scan.models, [tokenizer], extracted.rows)
     prepared = Prepared(tokenizer=trained, **vars(for_scan))
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
@@ -322,7 +330,17 @@ def _run_stages(
     yield "mix", [*files, *given]
 
     run = Finished(
-        groups, decided_files, prepared, filtered, decided, tokenized, mixed, part_funnels, funnels, taken.groups
+        groups,
+        decided_files,
+        extracted,
+        prepared,
+        filtered,
+        decided,
+        tokenized,
+        mixed,
+        part_funnels,
+        funnels,
+        taken.groups,
     )
     reported = report(engine, run, s.identity(), [p.name for p in s.mix.phases])
     summary.concerns = concerns(reported.values)
@@ -354,7 +372,9 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
         ValueError: one is not there; names it, and the option that says where it is now.
     """
     found: list[SourceFile] = []
-    named = [f for f in read_manifest(paths)["files"] if corpus in ("", f["corpus"]) and f["format"] != TOKENS]
+    manifest = read_manifest(paths)
+    artifacts = manifest["artifacts"]
+    named = [f for f in manifest["files"] if corpus in ("", f["corpus"]) and f["format"] != TOKENS]
     for source in settings.sources:
         needed = {f["path"]: f for f in named if (f["corpus"], f["held_out"]) == (source.corpus, source.held_out)}
         if not needed:
@@ -368,7 +388,11 @@ def planned_files(settings: CurateSettings, paths: RunPaths, corpus: str = "") -
             raise ValueError(f"the run needs {gone}, which is no longer {_remedy(root, source.root)}")
         try:
             files = list_sources((source,), settings.id_salt, settings.private_hosts)
-            listed = {f.path: with_pieces(f, needed[f.path]) for f in files if f.path in needed}
+            listed = {
+                f.path: [with_extracted(piece, paths, artifacts) for piece in with_pieces(f, needed[f.path])]
+                for f in files
+                if f.path in needed
+            }
         except ValueError as error:
             raise ValueError(
                 f"the run needs {gone}: {error}; if it moved, name its place with --data {root}=NEW"

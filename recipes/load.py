@@ -299,9 +299,20 @@ def _leave_out(value: dict[str, Any]) -> None:
                 scores[name] = {**score, "corpora": kept(corpora)}
                 if not scores[name]["corpora"]:
                     del scores[name]
+    if isinstance(steps := value.get("before_scan"), dict):
+        value["before_scan"] = {name: _still_serving(step, gone) for name, step in steps.items()}
     if isinstance(models := value.get("quality"), dict):
         # One without examples is none: the formula judges that domain.
         value["quality"] = {d: m for d, m in models.items() if not isinstance(m, dict) or all(m.values())}
+
+
+def _still_serving(step: Any, gone: set[str]) -> Any:
+    """A step before the scan without the sources that are gone; None if it served no others."""
+    named = step.get("sources") if isinstance(step, dict) else None
+    if not isinstance(named, list):
+        return step
+    left = [name for name in named if name not in gone]
+    return {**step, "sources": left} if left or not named else None
 
 
 def _once(problems: list[str]) -> list[str]:

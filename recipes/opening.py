@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..pipeline.curate import CurateSettings
+from ..pipeline.extract.steps import load_steps
 from ..pipeline.filter.exclude import read_lists
 from ..pipeline.filter.score_files import read_scores
 from ..pipeline.prepare.benchmarks import BenchmarkSettings, read_items
@@ -121,7 +122,7 @@ class Opening:
         )
 
     def others(self, settings: CurateSettings) -> None:
-        """The lists, benchmarks, scores, tokenizer model and plug-ins."""
+        """The lists, benchmarks, scores, tokenizer model, steps and plug-ins."""
         for name in settings.url_lists:
             self.look(f"url_lists {name}", is_remote(name), lambda name=name: _rules(name))  # type: ignore[misc]
         corpora = sorted({source.corpus for source in settings.sources if source.format != TOKENS})
@@ -142,6 +143,12 @@ class Opening:
             )
         if model := settings.tokenizer.model:
             self.look(f"tokenizer.model {model}", is_remote(model), lambda: _model(settings.tokenizer))
+        for s in settings.before_scan:
+            self.look(
+                f"before_scan.{s.name}",
+                False,
+                lambda s=s: (f"before_scan.{s.name}: {s.target}, loaded" for _ in load_steps((s,))),  # type: ignore[misc]
+            )
         for p in settings.scan.plugins:
             self.look(
                 f"plug-in {p.name}",

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DUPLICATES
+from ..pipeline.extract.steps import StepSettings
 from ..pipeline.filter.judge import ALL, LANGUAGES, signal_of
 from ..pipeline.mix.budget import MixSettings, Phase, Weight
 from ..pipeline.prepare.quality import DomainSubsets
@@ -19,7 +20,7 @@ from ..pipeline.run.identity import TOKENS
 from ..pipeline.signals.plugins import PluginSettings
 from ..pipeline.signals.scan import EditSettings
 from ..pipeline.signals.scores import PREFIX, ScoreSettings, is_score
-from ..pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, Domain
+from ..pipeline.sources.domains import CHAT, DOMAINS, SUBSET_DOMAINS, Domain
 from ..pipeline.sources.listing import SourceSettings
 from ..pipeline.tokens.given import CONTROL, EMPTY
 from ..storage.fields import Bounds, Keyed, Quantity, quantity, share
@@ -126,6 +127,9 @@ class Recipe(Strict):
     """Corpora by name; null takes one out, with all that is said of it by name."""
     held_out: dict[str, HeldOut] = Field({})
     """By source, files that validation reads."""
+    before_scan: Annotated[dict[str, StepSettings | None], Keyed("name")] = Field({})
+    """Steps of a datatrove pipeline between the sources and the scan, in order; the name of each is the reason of what it drops.
+    Null takes one out."""
     licence: Licence = Licence()
     """Subsets that may not be used."""
     signals: Signals = Signals()
@@ -206,6 +210,14 @@ class Recipe(Strict):
             raise ValueError(f"sources.{given} holds token ids; set `tokenizer.model` to the model that made them")
         known("source", "held_out", list(self.held_out), corpora)
         known("source", "expected", list(self.expected), corpora)
+        for step in self.steps:
+            known("source", f"before_scan.{step.name}.sources", step.sources, corpora)
+            chats = [name for name in corpora if step.serves(name) and self.sources[name].format == CHAT]
+            if chats:
+                raise ValueError(
+                    f"before_scan.{step.name} would be given the conversations of {chats[0]}, which are no plain text; name "
+                    "the other sources in its `sources`"
+                )
         named = {
             "dedupe.priority": self.dedupe.priority,
             "dedupe.exempt": self.dedupe.exempt,
@@ -239,11 +251,16 @@ class Recipe(Strict):
             for corpus, subset in (*model.good, *model.ordinary):
                 self._subset(f"quality.{domain}", corpus, subset)
         self._scores(known, corpora)
-        for name in self.plugins:
-            if name in RESERVED_REASONS or signal_of(name) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                raise ValueError(
-                    f"{name!r} cannot name a plug-in: choose letters, digits and _, and no reason that fox1 itself gives"
-                )
+        for kind, names in (("a plug-in", list(self.plugins)), ("a step", [s.name for s in self.steps])):
+            for name in names:
+                if name in RESERVED_REASONS or signal_of(name) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                    raise ValueError(
+                        f"{name!r} cannot name {kind}: choose letters, digits and _, and no reason that fox1 itself gives"
+                    )
+        if both := next((step.name for step in self.steps if step.name in self.plugins), ""):
+            raise ValueError(
+                f"{both!r} names a plug-in and a step of before_scan; each name is a reason, so rename one"
+            )
         for name, phase in self.phases.items():
             where = f"phases.{name}"
             pools = list(_all(phase.weights))
@@ -306,6 +323,11 @@ class Recipe(Strict):
                     f"quality.{domain}.score: give scores.{model.score} the scores that are the `worst` and the `best`, such as "
                     "{worst: 0, best: 5}"
                 )
+
+    @property
+    def steps(self) -> tuple[StepSettings, ...]:
+        """The steps before the scan, in order."""
+        return tuple(step for step in self.before_scan.values() if step)
 
     def _named_domains(self) -> Iterator[tuple[str, str]]:
         """(where, domain) of all that are named besides sections of filters."""

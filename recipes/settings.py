@@ -51,6 +51,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             phases=tuple(replace(phase, tokens=recipe.phase_tokens(name)) for name, phase in recipe.phases.items()),
             seed=recipe.seed,
         ),
+        before_scan=recipe.steps,
         scan=ScanSettings(
             recipe.signals.minhash,
             replace(recipe.edits, cut_contamination=contamination.action == "cut"),
@@ -71,6 +72,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             contamination.action == "drop",
             tuple(name for name, plugin in recipe.plugins.items() if plugin.drop),
             tuple(s for s in recipe.scores.values() if s.column in bounded),
+            tuple(step.name for step in recipe.steps),
         ),
         dedupe=_plain(DedupeSettings, recipe.dedupe, excluded_copies=recipe.exclude.copies),
         tokenizer=_plain(TokenizerSettings, recipe.tokenizer, chat=recipe.tokenizer.template),

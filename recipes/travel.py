@@ -4,11 +4,11 @@ A job runs in a folder of its own on another machine. Of what a recipe names,
 
     data              must be a URL or an absolute path, which all nodes read; files of scores are data
     lists and models  travel if they lie here: URL lists, block lists, exclude lists, a SentencePiece model, classifiers
-    plug-ins          travel if they are named by file, with their package
+    plug-ins, steps   travel if they are named by file, with their package
 
 What travels is renamed to `files/HASH/NAME`, relative to the job's folder, where HASH is of the contents: the name is the
 same in every job and on every node, so the keys of tasks are, too. A run keeps the lists that travelled, since looking at it
-later needs them and the job's folder is gone by then. It does not keep plug-ins: no code is ever loaded from a run.
+later needs them and the job's folder is gone by then. It does not keep code: none is ever loaded from a run.
 
 A run states absolute paths, whatever folder it was made in, and data that moved since is found where `--data OLD=NEW` says.
 """
@@ -40,7 +40,7 @@ class NamedAs(Enum):
     DATA = "data"
     LIST = "list"
     MODEL = "model"
-    CODE = "plug-in"
+    CODE = "code"
 
 
 #: Values of a recipe that name something outside it; `*` is any key of a mapping or place in a list.
@@ -56,6 +56,7 @@ _NAMED = {
     "exclude.lists.*": NamedAs.LIST,
     "tokenizer.model": NamedAs.MODEL,
     "plugins.*.target": NamedAs.CODE,
+    "before_scan.*.target": NamedAs.CODE,
 }
 
 

@@ -36,6 +36,8 @@ def named_code(recipe: Recipe, resolved: Mapping[str, Any], plans: bool = False)
         if read and remote and (scheme not in STORES or "::" in place):
             yield f"the file system of {place} ({key})"
     if plans:
+        for step in recipe.steps:
+            yield f"the step {step.name}: {step.target} (before_scan.{step.name})"
         for plugin in recipe.plugins.values():
             yield f"the plug-in {plugin.name}: {plugin.target} (plugins.{plugin.name})"
         for benchmark in recipe.contamination.benchmarks:

@@ -36,6 +36,10 @@ def print_why(found: Why) -> None:
         say(f"  dropped: {decision['reason']}")
     for rule, value in found.failed:
         say(f"  fails {rule}" + (f": {value}" if value else ""))
+    if found.raw_row:
+        say(
+            f"  text of the steps before the scan, from a row of {found.raw_row.bytes:,} bytes (blake3 {found.raw_row.hash})"
+        )
     for p in found.blocks:
         say(
             f"  {p.phase}: block {p.block:,} of {p.block_length:,} tokens, "
@@ -131,8 +135,10 @@ def print_trace(segments: Sequence[Traced], full: bool) -> None:
     """The documents of a block, with the bytes they come from."""
     for s in segments:
         edits = f", edits inside: {', '.join(s.edits)}" if s.edits else ""
+        raw = "extracted" if s.raw_row else "raw"
+        row = f", from a row of {s.raw_row.bytes:,} bytes (blake3 {s.raw_row.hash})" if s.raw_row else ""
         say(
-            f"{s.name}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the raw text "
-            f"({s.edited[0]:,} to {s.edited[1]:,} of the edited text){edits}"
+            f"{s.name}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the {raw} text "
+            f"({s.edited[0]:,} to {s.edited[1]:,} of the edited text){edits}{row}"
         )
         say(s.text if full else f"  {beginning(s.text)}", besides="\n\t" if full else "")

@@ -71,7 +71,7 @@ def print_tables(values: dict[str, Any], section: str = "") -> None:
     """
     console = new_console()
     sections = {
-        "funnel": [_funnel(values)],
+        "funnel": [_funnel(values), *_steps(values["funnel"].get("before_scan", {}))],
         "reasons": [_reasons(values)],
         "prepared": _prepared(values),
         "rules": [_rules(values["filter"])],
@@ -128,6 +128,20 @@ def _funnel(values: dict[str, Any]) -> TextTable:
         "left",
     )
     return table
+
+
+def _steps(corpora: dict[str, list[dict[str, Any]]]) -> list[TextTable]:
+    """What the steps before the scan did with the documents that they were given."""
+    if not corpora:
+        return []
+    table = new_table("Before the scan", "corpus", "step", "given", "dropped", "changed", "failed", "why dropped")
+    for corpus, steps in corpora.items():
+        for step in steps:
+            reasons = sorted(step["dropped"].items(), key=lambda item: (-item[1], item[0]))
+            why = ", ".join(f"{reason} {n:,}" for reason, n in reasons[:3] if reason)
+            figures = (step["given"], sum(step["dropped"].values()), step["changed"], step["failed"])
+            table.add_row(corpus, step["step"], *(f"{n:,}" for n in figures), why)
+    return [table]
 
 
 def _row(values: list[int]) -> list[str]:

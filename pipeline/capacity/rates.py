@@ -309,6 +309,7 @@ def _facts(run: _Measured, files: Sequence[SourceFile]) -> dict[str, dict[str, f
 
 
 GROWS = {
+    "extracted": "bytes",
     "signals": "documents",
     "signatures": "documents",
     "filtered": "documents",
@@ -330,10 +331,12 @@ def _written(
     few_sizes, _ = written(few)
     rates = {}
     for folder, unit in GROWS.items():
+        if folder == "extracted" and folder not in sizes:
+            continue
         size, less = sizes.get(folder, 0.0), few_sizes.get(folder, 0.0)
         per_unit = max(0.0, (size - less) / max(units[unit] - few_units[unit], 1.0))
         rates[folder] = FolderRate(unit, per_unit, max(0.0, size - per_unit * units[unit]) / max(files, 1))
-    by_file = sum(counts.get(f, 0) for f in ("signals", "signatures", "decisions", "quarantine"))
+    by_file = sum(counts.get(f, 0) for f in ("extracted", "signals", "signatures", "decisions", "quarantine"))
     rest = sum(counts.values()) - by_file
     return rates, {"file": by_file / max(files, 1), "task": rest / max(tasks, 1)}
 

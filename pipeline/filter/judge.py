@@ -3,7 +3,7 @@
 Rules are thresholds by section: `all` documents, those of a domain, those of a subset; where several sections set the
 same threshold the narrowest counts. A threshold's key (`min_words`) is its reason, and the order of the recipe is the
 order of reasons. Before them come what is not a question of quality: documents taken out on request, the licence policy,
-the block list of URLs, benchmark items, and the verdicts of plug-ins.
+what a step of `before_scan` dropped, the block list of URLs, benchmark items, and the verdicts of plug-ins.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..run.columns import open_columns
 from ..run.identity import Group
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..signals.scores import ScoreSettings, is_score, value_of
+from ..sources.extracted import DROPPED_BY, DROPPED_WHY
 from .exclude import EXCLUDED, load_excluded
 from .rules import RuleCounts
 from .scores import expected
@@ -86,13 +87,16 @@ class FilterSettings:
     """Plug-ins whose verdicts drop documents, each with its name as the reason."""
     scores: tuple[ScoreSettings, ...] = ()
     """Scores of others that rules bound."""
+    steps: tuple[str, ...] = ()
+    """Steps of `before_scan` that may have dropped documents, each with its name as the reason, in their order."""
 
     @property
     def columns(self) -> list[str]:
         """The columns of `signals/` that judging reads."""
         plugins = [f"plugin_{name}" for name in self.plugins]
         scores = [s.column for s in self.scores]
-        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins, *scores]
+        said = [DROPPED_BY, DROPPED_WHY] if self.steps else []
+        return ["doc_id", "row", "subset", "domain", "language", *SIGNAL_COUNTS, *plugins, *scores, *said]
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,12 @@ def judge(
         if s.missing != "keep"
     }
     excluded = [e.subset for e in settings.excluded if e.corpus == corpus]
-    failed = [("licence", np.isin(subset, excluded)), ("url", columns["url_blocked"] > 0)]
+    failed = [("licence", np.isin(subset, excluded))]
+    before = len(failed) + len(settings.steps)
+    if settings.steps:
+        dropped_by = batch.column(DROPPED_BY).to_numpy(zero_copy_only=False)
+        failed += [(name, dropped_by == name) for name in settings.steps]
+    failed.append(("url", columns["url_blocked"] > 0))
     if settings.drop_contaminated:
         failed.append(("contaminated", columns["contaminated"] > 0))
     for name in settings.plugins:
@@ -232,6 +241,9 @@ def judge(
                         fails = fails | lacks
                 bad = np.where(members, fails, bad)
         failed.append((key, bad))
+    if settings.steps:
+        # What a step dropped may be no text yet: no other rule says anything of it.
+        failed[before:] = [(name, bad & (dropped_by == "")) for name, bad in failed[before:]]
     return failed
 
 

@@ -7,11 +7,15 @@ import pyarrow as pa
 
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..signals.scores import is_score
+from ..sources.extracted import DROPPED_BY, DROPPED_WHY
 from .judge import signal_of
 
 
 def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
-    """The signal behind a reason with its value, of row i of a batch of signals; empty where there is none."""
+    """The signal behind a reason with its value, or what a step of `before_scan` said, of row i of a batch of signals; empty
+    where there is none."""
+    if DROPPED_BY in batch.schema.names and batch.column(DROPPED_BY)[i].as_py() == reason:
+        return str(batch.column(DROPPED_WHY)[i].as_py())
     if reason == "languages":
         return f"language {batch.column('language')[i]}"
     signal = signal_of(reason)

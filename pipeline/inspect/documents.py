@@ -7,7 +7,8 @@
     reasons        all rules that it fails                             duplicate_of  id of the copy that is kept, or 0
     similarity, kind (exact, near), cluster_size
     and every signal by the name that rules bound it by: words, chars, mean_word_length, ...; plug-ins as plugin_NAME,
-scores of others as score_NAME, null where a document has none
+    scores of others as score_NAME, null where a document has none; the step before the scan that dropped the document, and its
+    reason, as before_scan and before_scan_reason
 
 A row is one document; rows that could not be read are in no table. What is read are the columns that are asked for, some rows at
 a time.
@@ -33,11 +34,14 @@ from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..signals.scores import PREFIX
+from ..sources.extracted import DROPPED_BY, DROPPED_WHY
 
 BATCH_ROWS = 1 << 16
 """Rows that are in memory at a time."""
 _STORED = ("subset", "domain", "host", "language", "timestamp")
 """Columns of `signals/` that are handed on as they are."""
+_SAID = (DROPPED_BY, DROPPED_WHY)
+"""The same, but runs of earlier versions have none."""
 _DECIDED = ("doc_id", "row", "kept", "reason", "reasons", "duplicate_of", "similarity", "kind", "cluster_size")
 """The same of `decisions/`."""
 
@@ -59,8 +63,8 @@ class Columns:
             signals: columns of `signals/`: all, or at least those that `reads` names.
         """
         self._counts = [name for name in SIGNAL_COUNTS if name in signals.names]
-        own = ("plugin_", PREFIX)
-        plugins = {name: signals.field(name).type for name in signals.names if name.startswith(own)}
+        said = [name for name in signals.names if name in _SAID or name.startswith(("plugin_", PREFIX))]
+        plugins = {name: signals.field(name).type for name in said}
         self._plain = (*_STORED, *plugins)
         one = {name: np.ones(1, np.int64) for name in SIGNAL_COUNTS}
         ratios = {name: pa.float64() if _is_real(make(one)) else pa.int64() for name, make in SIGNALS.items()}

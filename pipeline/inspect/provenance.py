@@ -24,6 +24,7 @@ from ..sources.domains import CHAT
 from ..sources.token_files import subset_of
 from ..text.binding import TEXT_HASH
 from ..text.edits import apply_edits, kind_name, raw_span
+from ..text.excerpts import RawRow
 from .run import FinishedRun, index_parts, phase_names, shard_set
 
 BINARY = ("contamination_items", TEXT_HASH)
@@ -81,6 +82,8 @@ class Why:
     """What was cut from the raw text, or replaced; only with the text."""
     given: bool = False
     """It came as token ids: no signal of it is known, and nothing judged it."""
+    raw_row: RawRow | None = None
+    """What the source holds, where steps of `before_scan` made another text of it: the raw text that edits are of is theirs."""
 
 
 def why(run: FinishedRun, name: str, text: bool = False) -> Why:
@@ -122,6 +125,7 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
         placed(run, doc_id),
         apply_edits(raw, signals.column("edits"))[0].as_py() if raw is not None else None,
         [Edited.of(raw[0].as_py().encode(), edit) for edit in edits] if raw is not None else [],
+        run.raw_row(doc_id),
     )
 
 
@@ -186,6 +190,8 @@ class Traced:
     """The edited text of the span; bytes of a character that the span cuts are shown as U+FFFD."""
     edits: list[str]
     """Kinds of the edits inside the raw span."""
+    raw_row: RawRow | None = None
+    """What the source holds, where steps of `before_scan` made another text of it: the raw text is theirs."""
 
 
 def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, source: bool = False) -> list[Traced]:
@@ -197,7 +203,7 @@ def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, sourc
     Args:
         asked: a phase by name or number, or `held_out`.
         length: the split's block length; 0 where the set has one split.
-        source: always read the source, and compare.
+        source: always read the source, and compare; also the raw row that steps of `before_scan` were given.
 
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
@@ -252,7 +258,10 @@ class _Tracer:
         whole = raw_span(listed, *span)
         kinds = [kind_name(e["kind"]) for e in listed if e["start"] < whole[1] and e["end"] > whole[0]]
         text = data[span[0] : span[1]].decode(errors="replace")
-        return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds)
+        raw = run.raw_row(doc_id)
+        if raw and self.source:
+            run.check_raw_row(doc_id, raw)
+        return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds, raw)
 
     def _document(self, doc_id: int) -> tuple[list[dict[str, Any]], tuple[bytes, list[int], list[int]]]:
         """(the edits of a document, its edited text, ids, and where each begins in it)."""

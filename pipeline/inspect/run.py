@@ -13,8 +13,9 @@ from ...storage.store import open_root, shown
 from ..run.artifacts import RunPaths, read_json
 from ..run.documents import RunDocuments
 from ..run.identity import MAX_ROWS, TOKENS, FilesById, SourceFile
+from ..sources.extracted import with_extracted
 from ..sources.token_files import subset_of
-from ..text.excerpts import raw_text
+from ..text.excerpts import RawRow, check_raw_row, raw_row, raw_text
 
 
 def by_id(sources: Callable[[str], Sequence[SourceFile]]) -> Callable[[str], FilesById]:
@@ -41,7 +42,8 @@ class FinishedRun(RunDocuments):
         return path
 
     def text(self, doc_id: int) -> pa.LargeStringArray:
-        """The raw text of a document, read from its source.
+        """The raw text of a document, read from its source; of one that steps of `before_scan` were given, what they made of it,
+        which the run has stored.
 
         Raises:
             ValueError: the source is gone, has no such row, or holds another text than was scanned.
@@ -49,18 +51,40 @@ class FinishedRun(RunDocuments):
         named = self.file(doc_id)
         if named.format == TOKENS:
             raise ValueError(f"{self.name(doc_id)} came as token ids; it has no other text than what they stand for")
-        file = self._listed(named.corpus).get(doc_id)
+        file: SourceFile | None = self._with_extracted(doc_id)
+        if file is None or not file.extracted:
+            file = self._listed(named.corpus).get(doc_id)
         text = raw_text(self.paths, file, doc_id % MAX_ROWS) if file else None
         if text is None:
-            raise ValueError(
-                f"{self.name(doc_id)} can no longer be read from its source; put the file back where the recipe's "
-                "`root` has it"
-            )
+            raise self._gone(doc_id)
         return text
 
     def given_ids(self, doc_id: int) -> list[int] | None:
         """The token ids of a document that came as such, without BOS and EOS; None if none of its file was taken by this id."""
         return self.ids(doc_id, subset_of(self.file(doc_id)))
+
+    def _with_extracted(self, doc_id: int) -> SourceFile:
+        return with_extracted(self.file(doc_id), self.paths, self.manifest["artifacts"])
+
+    def raw_row(self, doc_id: int) -> RawRow | None:
+        """What steps of `before_scan` were given as the text of a document; None where there are none."""
+        return raw_row(self._with_extracted(doc_id), doc_id % MAX_ROWS)
+
+    def check_raw_row(self, doc_id: int, stored: RawRow) -> None:
+        """Read the row of such a document from its source, and compare.
+
+        Raises:
+            ValueError: the source is gone, or holds another text.
+        """
+        file = self._listed(self.file(doc_id).corpus).get(doc_id)
+        if file is None:
+            raise self._gone(doc_id)
+        check_raw_row(file, doc_id % MAX_ROWS, stored)
+
+    def _gone(self, doc_id: int) -> ValueError:
+        return ValueError(
+            f"{self.name(doc_id)} can no longer be read from its source; put the file back where the recipe's `root` has it"
+        )
 
 
 def phase_names(paths: RunPaths) -> list[str]:

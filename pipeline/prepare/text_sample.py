@@ -9,6 +9,7 @@ import pyarrow as pa
 import xxhash
 
 from ..run.identity import SourceFile, file_hash
+from ..sources.extracted import only_kept
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 
@@ -62,8 +63,9 @@ def sample_text(
 
 
 def sampled_rows(file: SourceFile, seed: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    """(subset, text) of every other row of the wanted subsets, chosen by hash: neighbours in these corpora are often alike."""
-    for batch in read_rows(file, Quarantine(file), BATCH_BYTES):
+    """(subset, text) of every other row of the wanted subsets, chosen by hash: neighbours in these corpora are often alike. What
+    a step of `before_scan` dropped is left out."""
+    for batch in map(only_kept, read_rows(file, Quarantine(file), BATCH_BYTES)):
         subsets = batch.column("subset").dictionary_encode()
         if not any(map(wanted, subsets.dictionary.to_pylist())):
             continue

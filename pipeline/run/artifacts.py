@@ -37,7 +37,10 @@ SIGNAL_GROUP_ROWS = 65_536
 """The same of `signals/` and `signatures/`, of which a few columns are read at a time: fewer rows of one would not be worth
 a request to a store."""
 
-FINAL = ("prepare", "signals", "signatures", "scores", "decisions", "tokens", "phases", "held_out", "index", "stats")
+FINAL = (
+    *("extracted", "prepare", "signals", "signatures", "scores", "decisions"),
+    *("tokens", "phases", "held_out", "index", "stats"),
+)
 """Folders of a run whose files are equal byte for byte, whatever the workers, the order of files, retries or kills."""
 
 EDIT_TYPE = pa.list_(
@@ -287,6 +290,12 @@ class ParquetOut:
             self._held = table.slice(whole).to_batches()
             self._held_rows = table.num_rows - whole
 
+    def end_group(self) -> None:
+        """Let the next row begin a row group: whoever calls this decides by the rows alone."""
+        if self._held_rows:
+            self._writer.write_table(pa.Table.from_batches(self._held, self._schema).combine_chunks())
+            self._held, self._held_rows = [], 0
+
     def finish(self) -> None:
         if self._held_rows or not self._out.rows:
             self._writer.write_table(pa.Table.from_batches(self._held, self._schema).combine_chunks())
@@ -376,6 +385,9 @@ class RunPaths:
 
     def prepare(self, name: str) -> Path:
         return self.named(f"prepare/{name}")
+
+    def extracted(self, corpus: str, path: str) -> Path:
+        return self.named(f"extracted/{corpus}/{path}.parquet")
 
     def signals(self, corpus: str, path: str) -> Path:
         return self.named(f"signals/{corpus}/{path}.parquet")

@@ -21,6 +21,8 @@ import xxhash
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .artifacts import Artifact
+
 ROW_BITS = 26
 MAX_ROWS = 1 << ROW_BITS
 FILE_BITS = 37
@@ -98,6 +100,8 @@ class SourceFile:
     """(field of a row, the column that holds it), where the recipe says so."""
     domain: str = ""
     """Of all its documents, where the recipe says so."""
+    extracted: Artifact | None = None
+    """The texts that the steps of `before_scan` made of its rows, which the run has stored: what is read instead of the file."""
 
     @property
     def name(self) -> str:
@@ -146,6 +150,8 @@ class SourceFile:
             facts.append(f"domain {self.domain}")
         if self.piece:
             facts += vars(self.piece).values()
+        if self.extracted:
+            facts.append(f"extracted {self.extracted.hash}")
         return "\0".join(map(str, facts))
 
 
@@ -291,7 +297,8 @@ def read_together(groups: Sequence[Group]) -> list[tuple[Group, ...]]:
     found: dict[str, list[Group]] = {}
     for group in groups:
         first = group.files[0]
-        found.setdefault(first.name if first.read_whole else f"{group.name}\0", []).append(group)
+        in_one_pass = first.read_whole and not first.extracted
+        found.setdefault(first.name if in_one_pass else f"{group.name}\0", []).append(group)
     return [tuple(together) for together in found.values()]
 
 

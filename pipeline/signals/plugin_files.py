@@ -1,4 +1,5 @@
-"""Plug-ins that a recipe names by file, `FILE.py:NAME`: loaded by their place, never by a search path.
+"""Code that a recipe names, by the dotted path of an installed package or by file, `FILE.py:NAME`: plug-ins, and steps of
+`before_scan`. A file is loaded by its place, never by a search path.
 
 A file stands alone, unless its folder holds an `__init__.py`: then the folder is a package, whose modules import each other
 relatively (`from .words import WORDS`) and whose data files belong to it. The module's name holds a hash of the code, so two
@@ -9,11 +10,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import xxhash
+
+from ..sources.installed import import_installed
 
 MOST_CODE = 16 << 20
 """Bytes of a plug-in with its package."""
@@ -23,6 +28,48 @@ def split_target(target: str) -> tuple[Path, str] | None:
     """(file, name of the function or class) of a target `FILE.py:NAME`; None for a dotted path."""
     file, colon, attribute = target.rpartition(":")
     return (Path(file), attribute) if colon and file.endswith(".py") else None
+
+
+def import_target(target: str, version: str = "") -> Any:
+    """The function or class that a target names.
+
+    Args:
+        version: of a file, what `code_digest` must give, unless empty.
+
+    Raises:
+        ImportError: it cannot be imported; names the target.
+    """
+    try:
+        if named := split_target(target):
+            return getattr(load_file(named[0], version), named[1])
+        return import_installed(target.replace(":", "."))
+    except Exception as error:  # a module of others may fail in any way while it is imported
+        raise ImportError(f"cannot import {target}: {error}") from None
+
+
+def code_version(target: str) -> str:
+    """A hash of the code that a target names: of its file, with its package if there is one.
+
+    Raises:
+        ImportError: it cannot be imported; names the target.
+    """
+    if named := split_target(target):
+        return code_digest(named[0])
+    found = import_target(target)
+    source = inspect.getsourcefile(found)
+    top = found.__module__.partition(".")[0]
+    packages = [top]
+    if top == __package__.partition(".")[0]:
+        # Of what is in fox1 itself its file, since a change of another part changes no verdict; of the steps for datatrove all
+        # of theirs, and datatrove's own, which they stand on.
+        steps = f"{top}.datatrove"
+        packages = [steps, "datatrove"] if found.__module__.startswith(f"{steps}.") else []
+    folders = [path for name in packages for path in getattr(importlib.import_module(name), "__path__", ())]
+    files = [p for folder in folders for p in sorted(Path(folder).rglob("*.py"))] or ([Path(source)] if source else [])
+    hashed = xxhash.xxh3_64()
+    for file in files:
+        hashed.update(file.read_bytes())
+    return hashed.hexdigest()
 
 
 def code_files(file: Path) -> dict[str, Path]:

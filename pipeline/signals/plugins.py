@@ -13,25 +13,22 @@ The recipe names it by a dotted path of an installed package, or by a file besid
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from ...storage.fields import Arguments, Derived
 from ..run.artifacts import EDIT_TYPE
 from ..sources.domains import Domain
-from ..sources.installed import import_installed
+from ..sources.extracted import DROPPED_BY
 from ..text.differences import differences, upon
 from ..text.edits import PLUGIN
-from .plugin_files import code_digest, load_file, split_target
+from .plugin_files import code_version, import_target, split_target
 
 Row = Mapping[str, Any]
 
@@ -142,6 +139,9 @@ def judge_batch(
     verdicts = [[""] * len(text) for _ in plugins]
     changed: dict[int, list[dict[str, Any]]] = {}
     judges = np.array([[plugin.judges(d) for d in domains] for plugin in plugins])[:, codes]
+    if DROPPED_BY in batch.schema.names:
+        # What a step of `before_scan` dropped is judged by nobody else: it may be no text yet.
+        judges &= batch.column(DROPPED_BY).to_numpy(zero_copy_only=False) == ""
     for i in np.flatnonzero(judges.any(axis=0)).tolist():
         row = {name: batch.column(name)[i].as_py() for name in ("row", "subset", "native_id", "url")}
         row["domain"] = domains[codes[i]]
@@ -173,19 +173,11 @@ def load_plugins(settings: Sequence[PluginSettings]) -> tuple[Plugin, ...]:
 
 
 def with_version(settings: PluginSettings) -> PluginSettings:
-    """The settings with a hash of the code they name, its whole package or else its file: a task's key changes with it."""
-    if named := split_target(settings.target):
-        return replace(settings, version=code_digest(named[0]))
-    target = _resolve(settings)
-    source = inspect.getsourcefile(target)
-    package = importlib.import_module(target.__module__.split(".")[0])
-    # Of a plug-in in fox1 itself its file: a change of another part changes no verdict.
-    folders = [] if package.__name__ == "fox1" else list(getattr(package, "__path__", []))
-    files = [p for folder in folders for p in sorted(Path(folder).rglob("*.py"))] or ([Path(source)] if source else [])
-    hashed = xxhash.xxh3_64()
-    for file in files:
-        hashed.update(file.read_bytes())
-    return replace(settings, version=hashed.hexdigest())
+    """The settings with a hash of the code they name: a task's key changes with it."""
+    try:
+        return replace(settings, version=code_version(settings.target))
+    except ImportError as error:
+        raise ValueError(f"plug-in {settings.name}: {error}") from None
 
 
 def _resolve(settings: PluginSettings) -> Any:
@@ -195,12 +187,9 @@ def _resolve(settings: PluginSettings) -> Any:
         ValueError: it cannot be imported; names plug-in and target.
     """
     try:
-        if named := split_target(settings.target):
-            file, attribute = named
-            return getattr(load_file(file, settings.version), attribute)
-        return import_installed(settings.target.replace(":", "."))
-    except Exception as error:  # a module of others may fail in any way while it is imported
-        raise ValueError(f"plug-in {settings.name}: cannot import {settings.target}: {error}") from None
+        return import_target(settings.target, settings.version)
+    except ImportError as error:
+        raise ValueError(f"plug-in {settings.name}: {error}") from None
 
 
 def _load(settings: PluginSettings) -> Callable[[str, Row], Judged]:

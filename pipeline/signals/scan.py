@@ -32,6 +32,7 @@ from ..engine.memory import keep_freed_memory
 from ..run.artifacts import EDIT_TYPE, SIGNAL_GROUP_ROWS, Artifact, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile, cut_by_rows
 from ..sources.domains import Domain, domain_of
+from ..sources.extracted import DROPPED_BY, DROPPED_WHY
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
@@ -188,6 +189,8 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             _column("contaminated", pa.uint16(), encoding="benchmark items found; 0 without an index"),
             _column("contamination_items", items, encoding="row of prepare/benchmarks.parquet"),
             _column("n_shingles", pa.uint32()),
+            _column(DROPPED_BY, pa.string(), encoding="step of `before_scan` that dropped the document, or empty"),
+            _column(DROPPED_WHY, pa.string(), encoding="the step's reason"),
             *(_column(p.column, pa.string(), encoding="empty, or why the plug-in rejects") for p in settings.plugins),
             *(_column(c.column, pa.float32(), nullable=True, encoding=c.source) for c in settings.classifiers),
         ]
@@ -293,7 +296,8 @@ class _Scanning:
         self._schema = scanned_schema(settings)
         self._loaded = load_models(models)
         self._plugins = load_plugins(settings.plugins)
-        self._quarantine = Quarantine(file, paths.quarantine(file.corpus, file.quarantine))
+        # Of a file whose texts are stored, bad rows were noted when it was read.
+        self._quarantine = Quarantine(file, None if file.extracted else paths.quarantine(file.corpus, file.quarantine))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         return read_rows(self._file, self._quarantine)
@@ -402,6 +406,7 @@ def scan_piece(
         "raw_bytes": pa.array(np.diff(s.offsets)),
         "edits": edits,
         "url_blocked": pa.array(urls.blocked(batch.column("url"), loaded.urls)),
+        **{name: _said(batch, name) for name in (DROPPED_BY, DROPPED_WHY)},
         **_contamination_columns(hits, n),
         **_signature_columns(text, s, settings.minhash, repeats),
         **{name: pa.array(np.ascontiguousarray(values)) for name, values in by_name.items()},
@@ -409,6 +414,11 @@ def scan_piece(
         **_scores(s, settings.classifiers, loaded.classifiers, names, subset_codes, edited, changed),
     }
     return pa.RecordBatch.from_arrays([columns[f.name] for f in schema], schema=schema)
+
+
+def _said(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """What the steps of `before_scan` say of documents; nothing where no step was given them."""
+    return batch.column(name) if name in batch.schema.names else pa.repeat(pa.scalar("", pa.string()), batch.num_rows)
 
 
 def _edits(

@@ -5,13 +5,14 @@ A large file that is only read from its start is one task too, but its tables ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.records import artifacts_in
 from ..engine.tasks import Step, Task
+from ..extract.stage import ExtractedRows
 from ..run.identity import SourceFile, cut_by_rows
 from ..sources import pieces
 from .plugins import with_version
@@ -31,13 +32,19 @@ class Scanned:
 
 
 def scan(
-    engine: Engine, files: Sequence[SourceFile], settings: ScanSettings, models: ModelFiles, beside: Sequence[Step] = ()
+    engine: Engine,
+    files: Sequence[SourceFile],
+    settings: ScanSettings,
+    models: ModelFiles,
+    beside: Sequence[Step] = (),
+    extracted: Mapping[str, ExtractedRows] | None = None,
 ) -> tuple[Scanned, list[list[Any]]]:
     """Read every document once and store what is known of it; with the results of the steps beside it.
 
     Args:
         models: what of `prepare` scan reads; a change of the rest repeats no scan.
         beside: what does not wait for it, nor it for them.
+        extracted: by `SourceFile.table`, what the steps of `before_scan` left of the files that they read instead.
     """
     settings = replace(settings, plugins=tuple(map(with_version, settings.plugins)))
     cut = pieces.cut_files(engine, files)
@@ -47,8 +54,8 @@ def scan(
     for file, result in zip(cut, results, strict=True):
         for piece, signals in _pieces(file, result):
             sources.append(piece)
-            scanned[piece.table] = signals
-    used = list(_up_to_damage(sources, scanned))
+            scanned[piece.table] = _with_bad_rows(signals, (extracted or {}).get(piece.table))
+    used = list(pieces.up_to_damage(sources, {table: signals.damage for table, signals in scanned.items()}))
     files_read = {f.table: scanned.pop(f.table) for f in used}
     engine.disown("scan", artifacts_in(scanned))
     return Scanned(used, files_read), others
@@ -58,7 +65,7 @@ def _task(
     file: SourceFile, settings: ScanSettings, models: ModelFiles, engine: Engine
 ) -> Task[FileSignals | ScannedPieces]:
     weight, unweighed = max(file.text, 1), not file.size
-    if file.piece or file.text <= pieces.ROWS_TEXT:
+    if file.piece or file.extracted or file.text <= pieces.ROWS_TEXT:
         arguments = (file, settings, models, engine.paths)
         return Task(file.table, scan_file, arguments, weight, unweighed, shares=True)
     return Task(file.table, scan_in_pieces, (file, settings, models, pieces.ROWS_TEXT, engine.paths), weight, unweighed)
@@ -75,11 +82,16 @@ def _pieces(file: SourceFile, scanned: FileSignals | ScannedPieces) -> list[tupl
     ]
 
 
-def _up_to_damage(sources: Sequence[SourceFile], scanned: Mapping[str, FileSignals]) -> Iterator[SourceFile]:
-    """The files and pieces that are used: of a damaged table nothing after the damage is, as if it had not been cut."""
-    damaged = set[str]()
-    for file in sources:
-        if file.name not in damaged:
-            yield file
-        if scanned[file.table].damage:
-            damaged.add(file.name)
+def _with_bad_rows(signals: FileSignals, extracted: ExtractedRows | None) -> FileSignals:
+    """What scan leaves of a file, with what was found wrong with it when it was read for the steps of `before_scan`."""
+    if extracted is None:
+        return signals
+    return replace(
+        signals,
+        quarantine=extracted.quarantine,
+        quarantined=extracted.quarantined,
+        damage=extracted.damage,
+        intact=extracted.intact,
+        cut=extracted.cut,
+        times_not_understood=extracted.times_not_understood,
+    )

@@ -313,8 +313,8 @@ def current_version(file: SourceFile) -> tuple[int, str]:
 
 
 def check_unchanged(file: SourceFile) -> None:
-    """Raise ValueError if a file is no longer the one that planning saw."""
-    if current_version(file) != (file.size, file.version):
+    """Raise ValueError if a file is no longer the one that planning saw; one whose texts the run has stored is not read again."""
+    if not file.extracted and current_version(file) != (file.size, file.version):
         raise ValueError(f"{file.name} changed while the run was reading it; run again to plan with the new file")
 
 

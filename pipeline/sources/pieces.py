@@ -11,7 +11,7 @@ makes of them are cut all the same (`signals/stage.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..engine.engine import Engine
@@ -69,8 +69,11 @@ class CountedParts:
     """Bytes of all its text; of frames up to the first damage."""
 
 
-def cut_files(engine: Engine, files: Sequence[SourceFile]) -> list[SourceFile]:
+def cut_files(engine: Engine, files: Sequence[SourceFile], step: str = "scan.count") -> list[SourceFile]:
     """The files in their order, large ones as their pieces.
+
+    Args:
+        step: what counts them.
 
     Raises:
         ValueError: a file changed since planning.
@@ -88,7 +91,7 @@ def cut_files(engine: Engine, files: Sequence[SourceFile]) -> list[SourceFile]:
     if not tasks:
         return list(files)
     found: dict[str, list[object]] = {}
-    for task, counted in zip(tasks, engine.run("scan.count", VERSION, tasks), strict=True):
+    for task, counted in zip(tasks, engine.run(step, VERSION, tasks), strict=True):
         found.setdefault(task.args[0].name, []).append(counted)
     pieces: list[SourceFile] = []
     for file in files:
@@ -103,8 +106,24 @@ def cut_files(engine: Engine, files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def _is_cut(file: SourceFile, suffixes: tuple[str, ...], least: int) -> bool:
+    if file.reader or file.extracted or file.size <= least:
+        return False
     # A row of CSV may hold a newline.
-    return file.reader is None and not is_separated(file.path) and file.path.endswith(suffixes) and file.size > least
+    return not is_separated(file.path) and file.path.endswith(suffixes)
+
+
+def up_to_damage(files: Sequence[SourceFile], damage: Mapping[str, str]) -> Iterator[SourceFile]:
+    """The files and pieces that are used: of a damaged file no piece after the damage is, as if it had not been cut.
+
+    Args:
+        damage: by `SourceFile.table`, what is wrong; empty: nothing.
+    """
+    damaged = set[str]()
+    for file in files:
+        if file.name not in damaged:
+            yield file
+        if damage[file.table]:
+            damaged.add(file.name)
 
 
 def _bounds(size: int) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from ..run.identity import MAX_ROWS, SourceFile
 from . import chat, datatrove, dolma, huggingface, pile, redpajama, refinedweb, slimpajama
 from .adapter import NOT_UNDERSTOOD, Adapter, Facts, names_a_folder
 from .arrow_messages import TwoColumns
+from .extracted import extracted_rows
 from .formats import MAX_LINE, Damaged, is_json_lines, is_separated, json_lines, strict_json
 from .quarantine import Quarantine
 from .separated import no_column, records
@@ -102,7 +103,8 @@ def read_rows(
 ) -> Iterator[pa.RecordBatch]:
     """Yield every readable row of `file`, which may be a piece; the others are noted in `quarantine`.
 
-    Of a piece that was cut by rows, bad rows of other pieces may be noted too.
+    Of a piece that was cut by rows, bad rows of other pieces may be noted too. A file whose texts the run has stored is not read:
+    its rows are those of the table (`extracted.py`), with two columns more.
 
     Args:
         batch_bytes: of JSON lines, about how much a batch holds; less where only the first few may be wanted. 0: `BATCH_BYTES`.
@@ -112,6 +114,10 @@ def read_rows(
         ValueError: the file has more rows than an id can hold, or its text is in no column, or in two.
         OSError: the file cannot be opened.
     """
+    if file.extracted:
+        batches = extracted_rows(file.extracted)
+        yield from wanted.of(batches) if wanted else batches
+        return
     try:
         if file.read_whole and not is_json_lines(file.path):
             yield from between(read_rows(replace(file, piece=None), quarantine, batch_bytes, wanted), *row_range(file))
@@ -153,7 +159,7 @@ def read_each(
         As `read_rows`.
     """
     at = 0
-    for _, same in itertools.groupby(files, key=lambda f: (f.read_whole, f.name if f.read_whole else f.table)):
+    for _, same in itertools.groupby(files, key=_pass_of):
         together = list(same)
         numbers = itertools.chain.from_iterable(wanted[at : at + len(together)])
         at += len(together)
@@ -170,6 +176,12 @@ def read_each(
         rest = PutBack(batches)
         for file in together:
             yield file, between(rest, *row_range(file))
+
+
+def _pass_of(file: SourceFile) -> tuple[bool, str]:
+    """What pieces have in common that are read in one pass."""
+    in_one_pass = file.read_whole and not file.extracted
+    return in_one_pass, file.name if in_one_pass else file.table
 
 
 def _check_row(file: SourceFile, row: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from ...tokenize.model import TokenizerSettings
 from ..dedupe.order import DedupeSettings
 from ..engine.keys import identity_of
+from ..extract.steps import StepSettings
 from ..filter.judge import FilterSettings
 from ..mix.budget import MixSettings
 from ..prepare.contamination import ContaminationSettings
@@ -36,11 +37,14 @@ def hash_of_settings(
     seed: int,
     limit: float,
     scores: tuple[Sequence[ScoreSettings], Sequence[tuple[str, str]]] = ((), ()),
+    before_scan: Sequence[StepSettings] = (),
 ) -> str:
     """The hash of what was asked for. Without the places of files: what they hold is among the inputs of the run."""
     of_scan, of_dedupe, of_filters = asdict(scan), asdict(dedupe), asdict(filters)
     # Scores are hashed as a whole, below.
-    del of_scan["classifiers"], of_filters["scores"]
+    del of_scan["classifiers"], of_filters["scores"], of_filters["steps"]
+    if before_scan:
+        of_filters["before_scan"] = [[step.identity(), step.sources] for step in before_scan]
     for plugin in of_scan["plugins"]:
         # What the filter does with its verdicts is in the filter's settings.
         del plugin["drop"]

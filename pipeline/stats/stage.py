@@ -12,6 +12,8 @@ from ..dedupe.stage import Decided
 from ..engine.engine import Engine
 from ..engine.records import artifacts_in, figures_of
 from ..engine.tasks import Task, portions
+from ..extract.extract import steps_by_corpus
+from ..extract.stage import Extracted
 from ..filter.stage import Filtered
 from ..mix.stage import Mixed
 from ..prepare.stage import Prepared
@@ -45,6 +47,7 @@ class Finished:
     groups: Sequence[Group]
     files: Mapping[str, DecidedFile]
     """By `SourceFile.table`."""
+    extracted: Extracted
     prepared: Prepared
     filtered: Filtered
     decided: Decided
@@ -77,6 +80,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         "funnel": {
             **funnel_json(run.funnels, tokens.training),
             "held_out_rows": {f.corpus: f.rows for f in run.scan_funnels if f.held_out},
+            **({"before_scan": steps_by_corpus(run.extracted.figures)} if run.extracted.figures else {}),
         },
         "filter": asdict(run.filtered.rules),
         "prepared": {name: figures_of(made) for name, made in prepared.items()},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,23 +13,26 @@ from ...tokenize.chat import spoken
 from ..run.artifacts import RunPaths
 from ..run.identity import ROW_BITS, SourceFile
 from ..run.parquet_rows import row_of
+from ..sources.extracted import RAW_BYTES, RAW_HASH, extracted_row
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
-from .binding import TEXT_HASH, check_scanned, check_texts, not_scanned
+from ..sources.some_rows import Wanted
+from .binding import TEXT_HASH, check_scanned, check_texts, not_scanned, text_hashes
 from .edits import apply_edits
 
 EXCERPT = 160
 
 
 def raw_text(paths: RunPaths, file: SourceFile, row: int) -> pa.LargeStringArray | None:
-    """The text of a row, as an array of length one; None if the file has no such row. Reads the file up to that row.
+    """The text of a row that edits are of, as an array of length one; None if the file has no such row. Reads the file up to that
+    row, or the row group of the stored texts that has it.
 
     Raises:
         ValueError: the row does not hold the text that was scanned.
     """
     signals = paths.signals(file.corpus, file.part)
     check_scanned(signals)
-    for batch in read_rows(file, Quarantine(file)):
+    for batch in _rows_with(file, row):
         at = np.flatnonzero(batch.column("row").to_numpy() == row)
         if len(at):
             found = batch.slice(int(at[0]), 1)
@@ -36,6 +42,48 @@ def raw_text(paths: RunPaths, file: SourceFile, row: int) -> pa.LargeStringArray
             check_texts(file, found.column("row"), found.column("text"), stored.column(TEXT_HASH), signals)
             return found.column("text")
     return None
+
+
+def _rows_with(file: SourceFile, row: int) -> Iterator[pa.RecordBatch]:
+    """Batches of a file, among which is the one that has a row."""
+    if file.extracted:
+        found = extracted_row(file.extracted, row)
+        return iter([found] if found else [])
+    return read_rows(file, Quarantine(file))
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """The text of a row of a source, which steps of `before_scan` made another of."""
+
+    bytes: int
+    """Of its UTF-8."""
+    hash: str
+    """Hexadecimal; see `sources.extracted.RAW_HASH`."""
+
+
+def raw_row(file: SourceFile, row: int) -> RawRow | None:
+    """What the run has stored of the raw text of a row; None where no step was given it."""
+    found = extracted_row(file.extracted, row) if file.extracted else None
+    if found is None:
+        return None
+    return RawRow(found.column(RAW_BYTES)[0].as_py(), found.column(RAW_HASH)[0].as_py().hex())
+
+
+def check_raw_row(file: SourceFile, row: int, stored: RawRow) -> None:
+    """Read a row of a source again, and compare it with what the steps were given.
+
+    Raises:
+        ValueError: the source has no such row, or holds another text.
+    """
+    bare = replace(file, extracted=None)
+    for batch in read_rows(bare, Quarantine(bare), wanted=Wanted(iter([np.array([row])]))):
+        if text_hashes(batch.column("text"))[0].as_py().hex() == stored.hash:
+            return
+    raise ValueError(
+        f"{file.name}#{row} no longer holds the text that the steps of `before_scan` were given; put the file back as it was, or "
+        "run `fox1 curate` again to extract and scan what it holds now"
+    )
 
 
 def edited_text(paths: RunPaths, file: SourceFile, row: int) -> str:

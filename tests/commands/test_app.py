@@ -82,7 +82,7 @@ def test_a_recipe_of_ones_own_is_completed_by_its_path(tmp_path: Path, monkeypat
     (tmp_path / "notes.txt").touch()
     (tmp_path / "more").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert recipe_names("") == ["fox1", "mini", "sample", "more/", "ours.yaml"]
+    assert recipe_names("") == ["fineweb", "fox1", "mini", "sample", "more/", "ours.yaml"]
     assert recipe_names(f"{tmp_path}/o") == [f"{tmp_path}/ours.yaml"]
     assert recipe_names("/no/such/folder/") == []
 

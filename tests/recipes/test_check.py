@@ -143,6 +143,7 @@ def test_all_that_is_wrong_is_said_at_once(folder: Path, check: Check) -> None:
         *as_set(
             "plugins.ours={target: nowhere.py:f}",
             "plugins.regex={target: datatrove.pipeline.filters.RegexFilter, arguments: {regex_exp: '('}}",
+            "before_scan.gopher={target: datatrove.pipeline.filters.GopherQualityFilter, arguments: {min_words: 9}}",
             f"tokenizer.model={folder}/some.model",
             "sources.notes.files=['*.jsonl', '*.gz']",
         )
@@ -155,10 +156,11 @@ def test_all_that_is_wrong_is_said_at_once(folder: Path, check: Check) -> None:
         "excluded.txt, line 1: ",
         "plug-in ours: cannot import",
         "plug-in regex: datatrove.pipeline.filters.RegexFilter: ",
+        "before_scan.gopher: datatrove.pipeline.filters.GopherQualityFilter cannot be used (it has no argument `min_words`",
         "some.model is not a SentencePiece model",
     ):
         assert sum(says in problem for problem in problems) == 1, (says, problems)
-    assert len(problems) == 6 and "no file matches *.gz" in done.stdout
+    assert len(problems) == 7 and "no file matches *.gz" in done.stdout
 
 
 def test_a_budget_is_refused_after_what_else_is_wrong(folder: Path, check: Check) -> None:

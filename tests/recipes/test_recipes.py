@@ -58,6 +58,41 @@ def test_own_recipes_become_settings(name: str) -> None:
     assert len(curate_settings(recipe).mix.phases) == len(train_settings(recipe).phases) == 3
 
 
+def test_steps_before_the_scan_stay_in_order_and_may_be_taken_out(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "extends: mini\n"
+        "before_scan: {z: {target: a.Z}, b: {target: a.B, sources: [pile]}, c: {target: a.C, sources: [pile, dolma]}}\n"
+    )
+    (tmp_path / "own.yaml").write_text(
+        "extends: base.yaml\nsources: {pile: null}\nbefore_scan: {a: {target: a.A, arguments: {x: 1}}, z: {target: a.Y}}\n"
+    )
+    settings = curate_settings(load(str(tmp_path / "own.yaml")))
+    # One that serves no source any more goes with its sources; it does not come to serve all.
+    assert [(s.name, s.target, s.sources) for s in settings.before_scan] == [
+        ("z", "a.Y", ()),
+        ("c", "a.C", ("dolma",)),
+        ("a", "a.A", ()),
+    ]
+    assert settings.filter.steps == ("z", "c", "a")
+    assert [s.name for s in curate_settings(load(str(tmp_path / "base.yaml"), "before_scan.b=null")).before_scan] == [
+        "z",
+        "c",
+    ]
+    for change, says in (
+        ("plugins.z={target: a.z}", "'z' names a plug-in and a step"),
+        ("sources.talks={format: chat, root: /d}", "before_scan.z would be given the conversations of talks"),
+    ):
+        with pytest.raises(RecipeError, match=says):
+            load(str(tmp_path / "base.yaml"), change)
+
+
+def test_fineweb_is_read_as_a_recipe_of_one_phase_for_the_model_of_fox1() -> None:
+    recipe = load("fineweb")
+    assert [p.name for p in curate_settings(recipe).mix.phases] == ["phase1"]
+    assert recipe.training.chosen.model == load("fox1").training.chosen.model
+    assert (recipe.signals.minhash.bands, recipe.signals.minhash.rows, recipe.dedupe.jaccard) == (14, 8, 0.72)
+
+
 def test_phase_shares_of_the_sample_leave_phase_3_sixteen_batches() -> None:
     sample = load("sample")
     assert sample.phase_tokens("phase3") / sample.training.sizes["sample"].batch_tokens["phase3"] >= 16
@@ -114,6 +149,9 @@ def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path:
         ("quality.web.good=[pile/Nosuch]", "quality.web names the subset 'Nosuch'"),
         ("contamination.benchmarks.arc.files=[x]", "give `files` or `dataset`"),
         ("plugins.min_words={target: a.b}", "'min_words' cannot name a plug-in"),
+        ("before_scan.url={target: a.b}", "'url' cannot name a step"),
+        ("before_scan.x={target: a.b, sources: [piles]}", "before_scan.x.sources names the source 'piles'"),
+        ("before_scan.x={traget: a.b}", r"before_scan.x.traget: unknown key \(did you mean `target`\?\)"),
         ("phases.phase1.weights.0.domain=webb", "weights.0.domain"),
         (
             "phases.phase1.weights.7={domain: books, corpus: redpajama, weight: 1}",
@@ -309,7 +347,7 @@ def test_the_schema_describes_every_key() -> None:
             assert any(kind.get("description") for kind in (value, *resolved(schema, value))), key
 
 
-@pytest.mark.parametrize("name", ["fox1", "mini", "sample"])
+@pytest.mark.parametrize("name", ["fineweb", "fox1", "mini", "sample"])
 def test_the_package_s_recipes_are_valid_for_an_editor(name: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(Recipe.model_json_schema())

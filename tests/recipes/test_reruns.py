@@ -41,6 +41,19 @@ def judge(text, row, least=1):
 
 def judge_too(text, row, least=1):
     return len(text) > least
+
+from datatrove.pipeline.formatters.base import BaseFormatter
+
+class Tidy(BaseFormatter):
+    def __init__(self, least=1):
+        super().__init__()
+        self.least = least
+
+    def format(self, text):
+        return text if len(text) < self.least else text.rstrip()
+
+class TidyToo(Tidy):
+    pass
 """
 PHASES = (
     "total_tokens=12K",
@@ -79,6 +92,9 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "sources.*.arguments": ("sources.read.arguments={id_key: text}",),
     "held_out.*.files": ("held_out.slimpajama.files=['validation/a*']",),
     "held_out.*.root": ("held_out.slimpajama.root=DATA/copy/slimpajama",),
+    "before_scan.*.target": ("before_scan.tidy.target=DATA/rules.py:TidyToo",),
+    "before_scan.*.arguments": ("before_scan.tidy.arguments={least: 2}",),
+    "before_scan.*.sources": ("before_scan.tidy.sources=[refinedweb, dolma]",),
     "licence.exclude.*.corpus": ("licence.exclude.0={corpus: dolma, subset: books}",),
     "licence.exclude.*.subset": ("licence.exclude.0.subset=FreeLaw",),
     "licence.exclude.*.why": ("licence.exclude.0.why=other",),
@@ -240,6 +256,7 @@ def base_recipe(data: Path) -> dict[str, Any]:
         f"sources.ours={{format: chat, root: {data}/chat}}",
         f"sources.read={{format: datatrove, root: {data}/read, reader: datatrove.pipeline.readers.CSVReader}}",
         f"tokenizer.chat_template={template}",
+        f"before_scan.tidy={{target: '{data}/rules.py:Tidy', sources: [refinedweb]}}",
         f"plugins.long={{target: '{data}/rules.py:judge', arguments: {{least: 1}}, domains: [web]}}",
         f"exclude.lists=[{data}/excluded.txt]",
         f"scores.edu={{files: [{data}/edu.csv], worst: 0, best: 5, missing: keep}}",

@@ -96,12 +96,16 @@ def test_a_plugin_travels_with_its_package(tmp_path: Path) -> None:
     contents = {"__init__.py": "", "shouting.py": "def calm(text, row): return True\n", "words.txt": "a\n"}
     for name, text in {**contents, "__pycache__/shouting.pyc": "x"}.items():
         (rules / name).write_text(text)
-    (tmp_path / "mine.yaml").write_text("extends: sample.yaml\nplugins: {calm: {target: rules/shouting.py:calm}}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "extends: sample.yaml\nplugins: {calm: {target: rules/shouting.py:calm}}\n"
+        "before_scan: {first: {target: rules/shouting.py:First}}\n"
+    )
     _, recipe = load_recipe(str(tmp_path / "mine.yaml"), [], {"FOX1_DATA": "/data"})
     assert recipe["plugins"]["calm"]["target"] == f"{rules}/shouting.py:calm"
     packed, files = pack(recipe)
     target = packed["plugins"]["calm"]["target"]
     folder = target.removesuffix("/shouting.py:calm")
+    assert packed["before_scan"]["first"]["target"] == f"{folder}/shouting.py:First"
     assert {name: content.decode() for name, content in files.items()} == {
         f"{folder}/{name}": text for name, text in contents.items()
     }

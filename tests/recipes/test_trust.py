@@ -38,6 +38,7 @@ def test_what_a_source_names_that_runs_code(change: str, says: str) -> None:
 
 def test_a_plan_runs_more_of_a_recipe_than_a_look() -> None:
     changes = [
+        "before_scan.tidy={target: a.Tidy}",
         "plugins.ours={target: a.judge}",
         "contamination.benchmarks.sample={format: gsm8k, files: [], dataset: some/set}",
         "tokenizer.model='reference://x'",
@@ -47,6 +48,7 @@ def test_a_plan_runs_more_of_a_recipe_than_a_look() -> None:
     found = list(named_code(*named, plans=True))
     assert [f.split(" (")[0] for f in found] == [
         "the file system of reference://x",
+        "the step tidy: a.Tidy",
         "the plug-in ours: a.judge",
         "the data set some/set",
     ]
