@@ -125,7 +125,7 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
         placed(run, doc_id),
         apply_edits(raw, signals.column("edits"))[0].as_py() if raw is not None else None,
         [Edited.of(raw[0].as_py().encode(), edit) for edit in edits] if raw is not None else [],
-        run.raw_row(doc_id),
+        raw_row=run.raw_row(doc_id),
     )
 
 

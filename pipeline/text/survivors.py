@@ -48,7 +48,8 @@ class DecidedFile:
         tables = (paths.signals(source.corpus, source.part), paths.decisions(source.corpus, source.part))
         scores = paths.scores(source.corpus, source.part).relative_to(paths.root).as_posix()
         beside = Artifact(str(paths.root / scores), **listed[scores]) if scores in listed else None
-        return cls(source, *(listed_artifact(path, paths, listed) for path in tables), beside)
+        signals, decisions = (listed_artifact(path, paths, listed) for path in tables)
+        return cls(source, signals, decisions, beside)
 
 
 def listed_artifact(path: Path, paths: RunPaths, listed: Mapping[str, Any]) -> Artifact:
