@@ -113,8 +113,7 @@ def train(
         from ..trainer.launch_ray import Workers
         from ..trainer.plan import training_plan
 
-        workers = Workers.parse(ray, 0).most if ray else nproc
-        for line in training_plan(run, options, workers):
+        for line in training_plan(run, options, Workers.parse(ray, 0).most if ray else nproc):
             say(line)
         status = 0
     elif ray:

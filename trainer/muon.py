@@ -50,7 +50,7 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(
-        self, groups: Any, rows: Mapping[torch.nn.Parameter, tuple[int, ...]], momentum: float, **options: Any
+        self, groups: Any, rows: Mapping[Tensor, tuple[int, ...]], momentum: float, **options: Any
     ) -> None:
         super().__init__(groups, **options)
         self._rows, self._momentum = dict(rows), momentum
@@ -95,7 +95,7 @@ class Muon(torch.optim.AdamW):
         kind = torch.bfloat16 if direction.device.type == "cuda" else direction.dtype
         whole = _gathered(direction.to(kind), parameter)
         parts = []
-        for part in whole.split(self._rows[parameter]):  # type: ignore[arg-type]
+        for part in whole.split(self._rows[parameter]):
             parts.append(orthogonalised(part) * (LIKE_ADAMW * max(part.shape) ** 0.5))
         return _part(torch.cat(parts), parameter).to(direction.dtype)
 

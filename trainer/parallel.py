@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -133,7 +133,7 @@ def build_optimizer(model: Fox1, settings: TrainSettings) -> torch.optim.AdamW:
     options: dict[str, Any] = {"lr": o.learning_rate, "betas": o.betas, "eps": o.eps, "fused": True}
     if o.name == "adamw":
         return torch.optim.AdamW(groups, **options)
-    rows: dict[nn.Parameter, tuple[int, ...]] = {}
+    rows: dict[Tensor, tuple[int, ...]] = {}
     for module in model.modules():
         if isinstance(module, Attention):
             rows |= {module.qkv.weight: module.sizes, module.out.weight: (module.out.out_features,)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,23 @@ def test_torchrun_starts_it_as_well(small: Path, alone: Path, tmp_path: Path) ->
                "-m", "fox1.trainer.train", str(small), str(out), "--phases=1"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    first = {step: loss for step, loss in losses(out).items() if step <= 10}
+    assert first == pytest.approx({step: losses(alone)[step] for step in first}, rel=2e-5)
+
+
+@pytest.mark.long
+def test_two_agents_of_torchrun_meet_and_train_as_one_process(small: Path, alone: Path, tmp_path: Path) -> None:
+    """As on two nodes, which docs/several-nodes.md describes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    out = tmp_path / "ckpt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
+               f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=fox1", "--shutdown-timeout=300", "-m", "fox1.trainer.train",
+               str(small), str(out), "--phases=1"]  # fmt: skip
+    agents = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [agent.communicate(timeout=600)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert "2 processes on cpu" in "".join(said)
     first = {step: loss for step, loss in losses(out).items() if step <= 10}
     assert first == pytest.approx({step: losses(alone)[step] for step in first}, rel=2e-5)
 
