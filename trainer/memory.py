@@ -163,7 +163,7 @@ def table(settings: TrainSettings, vocab_size: int, world: int, units: Sequence[
         "loss": one.loss,
     }
     several = "" if world == 1 else f" of {world}"
-    yield f"memory of a GPU{several}, in GB: " + ", ".join(f"{name} {n / 1e9:.1f}" for name, n in parts.items())
+    yield f"memory of a GPU{several}, in GB: " + ", ".join(f"{name} {_gb(n)}" for name, n in parts.items())
     cards = "  ".join(f"{name:>8}" for name in CARDS)
     yield f"  {'micro-batch':>11}  {'computed again':14}  {'activations':>11}  {'all':>6}  {cards}"
     given = settings.micro_batch_tokens
@@ -174,8 +174,11 @@ def table(settings: TrainSettings, vocab_size: int, world: int, units: Sequence[
             need = memory_need(replace(settings, micro_batch_tokens=tokens), vocab_size, world, choice)
             have = "  ".join(f"{'fits' if fits(need, memory) else '-':>8}" for memory in CARDS.values())
             mark = "*" if tokens == given else " "
-            yield (
-                f" {mark}{tokens:>11,}  {choice:14}  {need.activations / 1e9:>11.1f}  {need.total / 1e9:>6.1f}  {have}"
-            )
+            yield (f" {mark}{tokens:>11,}  {choice:14}  {_gb(need.activations):>11}  {_gb(need.total):>6}  {have}")
     for name, memory in CARDS.items():
         yield f"  activation_checkpointing `auto` is `{choose(settings, vocab_size, world, memory)}` on a GPU of {name}"
+
+
+def _gb(size: int) -> str:
+    """Bytes as GB, with more digits where they are few."""
+    return f"{size / 1e9:.1f}" if size >= 1e8 else f"{size / 1e9:.3f}"

@@ -49,9 +49,7 @@ class Muon(torch.optim.AdamW):
         momentum: share of the momentum that a step keeps.
     """
 
-    def __init__(
-        self, groups: Any, rows: Mapping[Tensor, tuple[int, ...]], momentum: float, **options: Any
-    ) -> None:
+    def __init__(self, groups: Any, rows: Mapping[Tensor, tuple[int, ...]], momentum: float, **options: Any) -> None:
         super().__init__(groups, **options)
         self._rows, self._momentum = dict(rows), momentum
 

@@ -24,7 +24,7 @@ def test_a_plan_says_steps_rate_and_memory_and_trains_nothing(tmp_path: Path) ->
     assert "blocks of 32, 128; 2 micro-batches of 128 tokens" in done.stdout
     assert "rate 1.00e-03 (muon): warm-up over 768 tokens (3 steps, phase1); linear decay" in done.stdout
     assert (
-        "memory of a GPU of 3, in GB: weights 0.0" in done.stdout
+        "memory of a GPU of 3, in GB: weights 0.000" in done.stdout
         and "`auto` is `none` on a GPU of 80 GB" in done.stdout
     )
     assert not (tmp_path / "ckpt").exists()

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from fox1.trainer.checkpoints.export import to_llama
 from fox1.trainer.model.attention import Documents, Stream, attend, grouped
-from fox1.trainer.model.loss import IGNORE, _gradient, _gradient_in_place, linear_cross_entropy
+from fox1.trainer.model.loss import IGNORE, _gradient, _gradient_in_place, _gradient_of, linear_cross_entropy
 from fox1.trainer.model.model import Fox1, flops_per_token
 from fox1.trainer.parallel import compile_block
 from fox1.trainer.settings import FOX1_VOCABULARY, ModelSettings
@@ -310,6 +310,11 @@ def test_the_gpu_s_pass_over_the_logits_is_the_cpu_s(dtype: torch.dtype, z_loss:
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
         torch.testing.assert_close(a, b, **near)
+
+
+def test_a_gpu_passes_over_the_logits_as_a_cpu_does_where_nothing_is_compiled() -> None:
+    assert _gradient_of("cuda", False) is _gradient_of("cpu", True) is _gradient_in_place
+    assert _gradient_of("cuda", True) is not _gradient_in_place
 
 
 @pytest.mark.parametrize("chunk", [3, 64])
