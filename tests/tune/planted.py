@@ -28,6 +28,8 @@ from fox1.tune.tune import Judged, Measures, importance_of, search
 LENGTH = 64
 DOCUMENTS = 40
 VOCABULARY = 4096
+TOTAL = 600_000
+"""Tokens of the whole training that small ones stand for."""
 
 
 @dataclass(frozen=True)

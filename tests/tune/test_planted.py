@@ -11,6 +11,7 @@ from fox1.tune.stored import open_tuning
 from fox1.tune.verdict import KEEP
 
 from tests.tune.planted import (
+    TOTAL,
     Chain,
     PlantedPool,
     best_of_curves,
@@ -21,7 +22,6 @@ from tests.tune.planted import (
 )
 
 TOKENS = 60_000
-TOTAL = 10 * TOKENS
 
 
 def valued(seed: int) -> list[PlantedPool]:
