@@ -23,11 +23,11 @@ from .design import Space, draw, rounded, within
 from .fit import Fit
 from .threads import one_thread
 
-REPLICATES = 16
+REPLICATES = 12
 """Bootstrap fits."""
 AROUND = 16
 """Mixtures that a round of the search goes on from."""
-NEAR = 64
+NEAR = 32
 """Neighbours of each."""
 STEPS = tuple(0.6 * 0.6**i for i in range(10))
 """Standard deviation of a neighbour's weights, in their logarithm, round by round."""

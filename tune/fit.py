@@ -164,8 +164,9 @@ def _fit_target(
         within = np.empty((len(kinds), len(seen)))
         for part in range(INNER):
             known, held = seen[inner != part], inner == part
-            for k, regressor in enumerate(kinds.values()):
-                within[k, held] = regressor(weights[known], losses[known]).predict(weights[seen[held]])
+            # With hyperparameters of all that is seen: they cost most of a fit, and only shares depend on it.
+            for k, member in enumerate(members):
+                within[k, held] = member.again(weights[known], losses[known]).predict(weights[seen[held]])
         nested[asked] = _shares(within, losses[seen]) @ alone[:, asked]
     whole = tuple(regressor(weights, losses) for regressor in kinds.values())
     return Combined(whole, _shares(alone, losses)), nested

@@ -26,7 +26,7 @@ LEVEL = 0.05
 """Of all decisions where nothing is better: wrong ones."""
 POWER = 0.8
 """With which the smallest effect would have been seen."""
-DRAWS = 4000
+DRAWS = 2000
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 TRAINER = Path(__file__).parents[2] / "trainer"
 OTHERS = """ray msgspec numba pydantic typer rich yaml xxhash sentencepiece datasets fsspec jinja2 transformers s3fs gigatoken
-matplotlib lm_eval safetensors wandb requests scipy sklearn threadpoolctl""".split()
+matplotlib lm_eval safetensors wandb requests""".split()
 """Packages that fox1 uses elsewhere, or that only some commands need."""
 
 
