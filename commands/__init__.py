@@ -5,6 +5,7 @@ curation.py           sample, curate, plan, dump, verify, gc
 inspection.py         stats, report, filter, why, trace, find
 training.py           train, curves, export, import, generate, eval
 recipes.py            recipe check, show and schema; tokenizer train and inspect
+tune.py               tune, tune show, tune apply
 cluster.py            submit, jobs; remote.py: the submitted command, parsed before anything is sent
 doctor.py             is this machine ready?
 interrupt.py          signals: one line, a status each, and nothing left behind

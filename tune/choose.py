@@ -134,7 +134,7 @@ def choose(fitted: Fit, space: Space, bounds: Bounds, seed: int) -> Choice:
 
 
 def _described(weights: np.ndarray, fitted: Fit, space: Space, judge: _Judge) -> Choice:
-    importance, error = fitted.observed.importance, fitted.quality[-1].rmse
+    importance, error = fitted.observed.importance, fitted.quality[-1].best_rmse
     predicted = fitted.predict(weights[None])[0]
     gains = []
     for name, other in (("recipe", space.recipe), ("natural", space.natural)):

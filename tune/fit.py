@@ -58,6 +58,8 @@ class Quality:
     regret: float
     """Loss of the mixture that is predicted best, less that of the best one."""
     rmse: float
+    best_rmse: float
+    """Root mean squared error among the best third, where a choice is made."""
     noise: float
     """Standard deviation of repeats; NaN where there are none."""
     spread: float
@@ -219,6 +221,7 @@ def _quality(
         spearman(true[best], said[best]),
         float(true[np.argmin(said)] - true.min()),
         float(np.sqrt(((true - said) ** 2).mean())),
+        float(np.sqrt(((true - said)[best] ** 2).mean())),
         noise_of(losses, mixtures),
         float(true.std()),
         tuple((name, float(share)) for name, share in zip(names, shares, strict=True)),

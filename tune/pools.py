@@ -299,4 +299,4 @@ def _measure(
         tasks.append(
             Task(key, measure_documents, (set_, name, sizes, v.documents, v.tokens, paths.measured(part, key)))
         )
-    return tuple(engine.run(f"tune.{part}", VERSION, tasks))
+    return tuple(engine.run(f"tune.measured.{part}", VERSION, tasks))

@@ -121,11 +121,13 @@ def proxy_task(
     """
     taken = tuple(p for p in parts if p.quota)
     tokens = settings.tokens
+    # Progress shows bytes a second of what weighs more than some KB, and these are tokens.
+    weight = max(1, tokens >> 20)
     if settings.kind == "ngram":
         memory = (512 << 20) + NGRAM_BYTES * tokens
-        return Task(name, train_ngram, (taken, draw, tuple(measured), each, out), weight=tokens, memory=memory)
+        return Task(name, train_ngram, (taken, draw, tuple(measured), each, out), weight=weight, memory=memory)
     args = (taken, draw, settings, tuple(measured), each, out)
-    return Task(name, train_model, args, weight=tokens, memory=MODEL_MEMORY)
+    return Task(name, train_model, args, weight=weight, memory=MODEL_MEMORY, gpus=settings.gpus)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class ProxySettings:
     """How weights follow the gradient; only for `model`."""
     model: ModelSettings = field(default_factory=_small_model)
     """Shape of the network; only for `model`."""
+    gpus: Annotated[float, Bounds(ge=0, le=8)] = 0.0
+    """GPUs of a training on Ray, e.g. 0.25 for four on one; only for `model`."""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _measure_items(
     assert isinstance(engine.paths, TunePaths)
     bos = run.vocabulary.bos if run.vocabulary.add_bos else -1
     arguments = (items, run.tokenizer, run.reserved, bos, longest, engine.paths.measured(part, "items"))
-    return engine.run(f"tune.{part}.items", VERSION, [Task("items", measure_items, arguments)])[0]
+    return engine.run(f"tune.measured.{part}-items", VERSION, [Task("items", measure_items, arguments)])[0]
 
 
 def importance_of(targets: Sequence[str], packed: Packed, settings: TuneSettings) -> np.ndarray:
@@ -334,7 +334,7 @@ def convex_baseline(
     for k, part in enumerate(parts):
         used = replace(part, quota=min(part.quota, part.cap))
         arguments = (used, to_fit.files, engine.paths.named(f"mixmin/{k:03d}.scores"))
-        tasks.append(Task(f"{k:03d}", score_pool, arguments, weight=settings.proxy.tokens))
+        tasks.append(Task(f"{k:03d}", score_pool, arguments))
     scores = np.stack([np.fromfile(s.file.file, "<f4") for s in engine.run("tune.mixmin", VERSION, tasks)])
     counts = _token_importance(to_fit)
     scored = counts > 0

@@ -67,11 +67,11 @@ def _weights(tune: dict[str, Any], choice: dict[str, Any] | None) -> Any:
 
 
 def _quality(fit: dict[str, Any]) -> Any:
-    columns = ("Spearman", "best third", "regret", "rmse", "noise", "spread", "kinds of regression")
+    columns = ("Spearman", "best third", "regret", "rmse", "of the best", "noise", "spread", "kinds of regression")
     table = new_table("Fit, out of fold, bits per byte", "target", *columns)
     for q in fit["quality"]:
         kinds = ", ".join(f"{name} {100 * share:.0f} %" for name, share in q["shares"].items() if share > 0.005)
-        figures = (f"{q[name]:.4f}" for name in ("regret", "rmse", "noise", "spread"))
+        figures = (f"{q[name]:.4f}" for name in ("regret", "rmse", "best_rmse", "noise", "spread"))
         table.add_row(q["target"], f"{q['spearman']:.3f}", f"{q['best_third']:.3f}", *figures, kinds)
     return table
 

@@ -69,7 +69,11 @@ class OnRay:
             while len(in_flight) < window and waiting.next():
                 bundle = waiting.take_bundle(self.cores)
                 # One name for all: Ray keeps metrics of every name, some 20 KiB each, for as long as the driver lives.
-                attempting = self._attempt.options(memory=max(p.task.memory for p in bundle), name=bundle[0].step)
+                attempting = self._attempt.options(
+                    memory=max(p.task.memory for p in bundle),
+                    num_gpus=max(p.task.gpus for p in bundle),
+                    name=bundle[0].step,
+                )
                 reference = attempting.remote(bundle, paths)
                 in_flight[reference] = bundle
                 stragglers.began(bundle[0].index)

@@ -54,6 +54,8 @@ class Task(Generic[Result]):
     shares: bool = False
     """It may be one of a file of a few bytes, of which there can be millions: light ones are sent to a worker together."""
     memory: int = TASK_MEMORY
+    gpus: float = 0.0
+    """Of a Ray node; several tasks share one below 1. A pool of this machine does not count them."""
 
 
 @dataclass(frozen=True)
