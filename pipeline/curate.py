@@ -3,8 +3,8 @@
     prepare -> scan -> filter -> dedupe -> tokenize -> mix -> stats
 
 Where a recipe has steps before the scan, they come first: all else reads the texts that they make. Each stage plans tasks,
-hands them to the engine and returns a frozen result that the next stages take; an engine skips what is finished.
-Nothing here knows Ray, a terminal or a recipe file.
+hands them to the engine and returns a frozen result that the next stages take; an engine skips what is finished. Nothing here
+knows Ray, a terminal or a recipe file.
 """
 
 from __future__ import annotations

@@ -376,15 +376,15 @@ def _parameters(target: type) -> tuple[dict[str, inspect.Parameter], bool]:
     further: list[Any] = []
     if target.__module__.startswith(_OWN_STEPS):
         # Those of datatrove, which they hand on.
-        further = [
-            base.__init__ for base in target.__mro__[1:] if base.__module__.startswith("datatrove.pipeline.filters")
-        ]
+        further = [base for base in target.__mro__[1:] if base.__module__.startswith("datatrove.pipeline.filters")]
     elif _is_trafilatura(target):
-        from trafilatura import extract
+        # Where it is missing, the step itself says so.
+        with suppress(ImportError):
+            from trafilatura import extract
 
-        further = [extract]
+            further = [extract]
     for function in further:
-        found |= {n: p for n, p in inspect.signature(function).parameters.items() if n not in ("self", *found)}
+        found |= {n: p for n, p in inspect.signature(function).parameters.items() if n not in found}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in found.values()) and not further
     named = {n: p for n, p in found.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     return named, open_ended
@@ -432,7 +432,7 @@ def _memory_of(step: Any) -> Callable[[], object]:
         return lambda: None
     from trafilatura import deduplication
 
-    return deduplication.LRU_TEST.clear  # type: ignore[no-any-return]
+    return deduplication.LRU_TEST.clear
 
 
 def _run(step: Any, documents: list[Any]) -> Verdicts:

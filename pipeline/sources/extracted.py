@@ -1,9 +1,9 @@
 """Texts that a run has stored: what the steps of `before_scan` made of the rows of a source.
 
-    extracted/<corpus>/<file>.parquet    the rows of a file, or of a piece of one, in their order; each that could be read
+    extracted/<corpus>/<file>.parquet    the rows of a file, or of a piece of one, in their order
 
-Everything that reads text reads this table in place of the file, so that no row is extracted twice. A row that a step dropped
-stands here as well, with the text that the step was given.
+Everything that reads text reads this table in place of the file, so that no row is extracted twice. No row is missing that could
+be read: one that a step dropped stands here as well, with the text that the step was given.
 """
 
 from __future__ import annotations

@@ -60,11 +60,11 @@ def test_own_recipes_become_settings(name: str) -> None:
 
 def test_steps_before_the_scan_stay_in_order_and_may_be_taken_out(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(
-        "extends: mini\n"
-        "before_scan: {z: {target: a.Z}, b: {target: a.B, sources: [pile]}, c: {target: a.C, sources: [pile, dolma]}}\n"
+        "extends: mini\nbefore_scan: {z: {target: a.Z}, b: {target: a.B, sources: [refinedweb]}, "
+        "c: {target: a.C, sources: [refinedweb, dolma]}}\n"
     )
     (tmp_path / "own.yaml").write_text(
-        "extends: base.yaml\nsources: {pile: null}\nbefore_scan: {a: {target: a.A, arguments: {x: 1}}, z: {target: a.Y}}\n"
+        "extends: base.yaml\nsources: {refinedweb: null}\nbefore_scan: {a: {target: a.A, arguments: {x: 1}}, z: {target: a.Y}}\n"
     )
     settings = curate_settings(load(str(tmp_path / "own.yaml")))
     # One that serves no source any more goes with its sources; it does not come to serve all.
@@ -151,7 +151,7 @@ def test_a_preset_changes_what_it_names_and_a_recipe_may_go_on_from_it(tmp_path:
         ("plugins.min_words={target: a.b}", "'min_words' cannot name a plug-in"),
         ("before_scan.url={target: a.b}", "'url' cannot name a step"),
         ("before_scan.x={target: a.b, sources: [piles]}", "before_scan.x.sources names the source 'piles'"),
-        ("before_scan.x={traget: a.b}", r"before_scan.x.traget: unknown key \(did you mean `target`\?\)"),
+        ("before_scan.x={target: a.b, traget: a.b}", r"before_scan.x.traget: unknown key \(did you mean `target`\?\)"),
         ("phases.phase1.weights.0.domain=webb", "weights.0.domain"),
         (
             "phases.phase1.weights.7={domain: books, corpus: redpajama, weight: 1}",

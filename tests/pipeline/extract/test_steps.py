@@ -175,3 +175,32 @@ def test_a_key_follows_the_code_and_the_arguments_of_a_step(tmp_path: Path) -> N
     assert identity_of(other) != identity_of(here[0])
     with pytest.raises(ValueError, match=r"before_scan\.bare: cannot import datatrove\.pipeline\.nothing\.Bare"):
         with_version(StepSettings("bare", "datatrove.pipeline.nothing.Bare"))
+
+
+def test_mojibake_is_mended_by_the_formatter_for_it() -> None:
+    pytest.importorskip("ftfy")
+    ftfy = step("ftfy", "datatrove.pipeline.formatters.FTFYFormatter")
+    given, counts = treat(["The Mona Lisa doesnÃƒÂ¢Ã¢â€šÂ¬Ã¢â€žÂ¢t have eyebrows.", "plain"], ftfy)
+    assert [d.document.text for d in given] == ["The Mona Lisa doesn’t have eyebrows.", "plain"]
+    assert counts["ftfy"].changed == 1
+
+
+def test_a_page_s_text_depends_on_no_other_page() -> None:
+    pytest.importorskip("trafilatura")
+    shared = (
+        "On every page of this site the same long paragraph tells the readers who has written the pages and why so. "
+        * 2
+    )
+    story = "<p>The story of {0} is told here at some length for all readers.</p>"
+    page = f"<html><body><article><h1>{{0}}</h1><p>{{1}}</p>{story}</article></body></html>"
+    pages = [page.format(name, shared) for name in ("ferries", "rivers", "harbours", "lanterns", "bridges", "markets")]
+    pages.append(pages[0].replace("</article>", f"<p>{shared}</p>" * 4 + "</article>"))
+    trafilatura = step("trafilatura", "datatrove.pipeline.extractors.Trafilatura")
+    alone = [treat([p], trafilatura)[0][0].document.text for p in pages]
+    assert [d.document.text for d in treat(pages, trafilatura)[0]] == alone
+    assert all(text.count("On every page") == 2 for text in alone[:-1])
+    # What the page itself repeats is cut as in the script.
+    assert alone[-1].count("On every page") < 10
+    for arguments in ({"timeout": 3}, {"favor_precision": True, "no_such_option": 1}):
+        with pytest.raises(ValueError, match=r"leave out the argument `timeout`|has no argument `no_such_option`"):
+            load_steps([step("x", "datatrove.pipeline.extractors.Trafilatura", **arguments)])
