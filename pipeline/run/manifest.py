@@ -142,7 +142,11 @@ class Artifacts(Mapping[str, dict[str, Any]]):
             yield name
 
     def __getitem__(self, name: str) -> dict[str, Any]:
-        table = self.table(_folder_of(name))
+        folder = _folder_of(name)
+        if folder not in self._lists and folder not in self._tables:
+            # An empty table would import pandas.
+            raise KeyError(name)
+        table = self.table(folder)
         paths = table.column("path").combine_chunks()
         at = _first_from(paths, name)
         if at == len(paths) or paths[at].as_py() != name:

@@ -8,7 +8,7 @@ be read: one that a step dropped stands here as well, with the text that the ste
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,10 +66,10 @@ def extracted_rows(table: Artifact) -> Iterator[pa.RecordBatch]:
             yield from rows.to_batches()
 
 
-def extracted_row(table: Artifact, row: int) -> pa.RecordBatch | None:
-    """One row of `SCHEMA` by its number in the file; None if the table has no such row."""
+def extracted_row(table: Artifact, row: int, columns: Sequence[str] = SCHEMA.names) -> pa.RecordBatch | None:
+    """One row of `SCHEMA`, or some columns of it, `row` among them, by its number in the file; None if the table has none."""
     for file, group in row_groups(table.file, "row", row, row):
-        rows = file.read_row_group(group)
+        rows = file.read_row_group(group, columns).select(columns)
         found = rows.filter(pc.equal(rows.column("row"), row)).combine_chunks()
         if found.num_rows:
             return found.to_batches()[0]

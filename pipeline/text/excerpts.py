@@ -64,7 +64,7 @@ class RawRow:
 
 def raw_row(file: SourceFile, row: int) -> RawRow | None:
     """What the run has stored of the raw text of a row; None where no step was given it."""
-    found = extracted_row(file.extracted, row) if file.extracted else None
+    found = extracted_row(file.extracted, row, ("row", RAW_HASH, RAW_BYTES)) if file.extracted else None
     if found is None:
         return None
     return RawRow(found.column(RAW_BYTES)[0].as_py(), found.column(RAW_HASH)[0].as_py().hex())
