@@ -84,7 +84,7 @@ def _handle_text() -> None:
     _mix()
     model = proto.ModelProto(pieces=[{"piece": text, "score": 0.0, "type": 1} for text in ("a", "b", "ab")])
     three = pieces.Pieces.read(model.SerializeToString())
-    words = bpe.WordEncoder(three, lambda texts: [[0] * len(t.encode()) for t in texts]).encode
+    words = bpe.WordEncoder(bpe.WordTables.of(three), lambda texts: [[0] * len(t.encode()) for t in texts]).encode
     word_cache.WordCache(words, word_cache.Cuts(line_feeds=True), 64, 8).encode(batch.column("text"))
     spans.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)

@@ -11,6 +11,7 @@ the square, and so are those with the character that stands for a space in piece
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .literals import Literals, literal_at, may_begin
 from .pieces import BYTE, NORMAL, UNUSED, USER_DEFINED, Pieces
 from .spans import text_buffers
 
+CODE_POINTS = 0x110000
 LONGEST = 256
 """Bytes of a word that is merged here: the work grows with the square."""
 _BPE = 2
@@ -33,48 +35,79 @@ _FILTER_BITS = 22
 """Of a filter that tells most pairs that form nothing, and stays in a core's cache, where the table of pairs does not."""
 
 
+@dataclass(frozen=True)
+class WordTables:
+    """What merging asks of a model's pieces."""
+
+    rank: np.ndarray
+    """int32 [pieces]: the lower, the sooner a piece is formed; 0 is the highest score."""
+    characters: np.ndarray
+    """int32 [code points]: the piece of each; -1: none."""
+    bytes: np.ndarray
+    """int32 [256]: the pieces of bytes."""
+    pairs: np.ndarray
+    filter: np.ndarray
+    """Both as `_pairs_of` gives them."""
+    defined: np.ndarray
+    """uint8: the user-defined pieces, back to back: a longer one before those that it begins with."""
+    defined_sizes: np.ndarray
+    """int64 [n]: bytes of each."""
+    defined_ids: np.ndarray
+    """int32 [n]."""
+
+    @classmethod
+    def of(cls, pieces: Pieces) -> WordTables:
+        """Those of the pieces of a model that `serves`."""
+        normal = pieces.kinds == NORMAL
+        characters = np.full(CODE_POINTS, -1, np.int32)
+        single = np.flatnonzero(normal & (pieces.characters == 1))
+        characters[[ord(pieces.spelled[number].as_py()) for number in single.tolist()]] = single
+        of_bytes, numbers = np.empty(256, np.int32), pieces.numbers(BYTE)
+        of_bytes[[int(name[3:-1], 16) for name in pieces.named(numbers)]] = numbers
+        data, bounds = text_buffers(pieces.spelled)
+        texts = {number: pieces.spelled[number].as_py().encode() for number in pieces.numbers(USER_DEFINED)}
+        defined = sorted(texts, key=lambda number: -len(texts[number]))
+        return cls(
+            np.unique(-pieces.scores, return_inverse=True)[1].astype(np.int32),
+            characters,
+            of_bytes,
+            *_pairs_of(data, bounds, normal),
+            np.frombuffer(b"".join(texts[i] for i in defined), np.uint8),
+            np.array([len(texts[i]) for i in defined], np.int64),
+            np.array(defined, np.int32),
+        )
+
+
 class WordEncoder:
     """Encodes words, each by itself, without their neighbours' help."""
 
-    def __init__(self, pieces: Pieces, slow: Callable[[list[str]], list[list[int]]]) -> None:
+    def __init__(self, tables: WordTables, slow: Callable[[list[str]], list[list[int]]]) -> None:
         """
         Args:
-            pieces: of a model that `serves`.
             slow: SentencePiece's encoding of some texts.
         """
-        normal = pieces.kinds == NORMAL
-        # 0 is the highest score.
-        self._rank = np.unique(-pieces.scores, return_inverse=True)[1].astype(np.int32)
-        self._slow = slow
-        self._characters = np.full(0x110000, -1, np.int32)
-        single = np.flatnonzero(normal & (pieces.characters == 1))
-        self._characters[[ord(pieces.spelled[number].as_py()) for number in single.tolist()]] = single
-        self._bytes = np.empty(256, np.int32)
-        bytes_ = pieces.numbers(BYTE)
-        self._bytes[[int(name[3:-1], 16) for name in pieces.named(bytes_)]] = bytes_
-        data, bounds = text_buffers(pieces.spelled)
-        self._pairs, self._filter = _pairs_of(data, bounds, normal)
-        # A longer one has a smaller number than one that it begins with.
-        texts = {number: pieces.spelled[number].as_py().encode() for number in pieces.numbers(USER_DEFINED)}
-        defined = sorted(texts, key=lambda number: -len(texts[number]))
-        self._defined, self._defined_ids = Literals([(texts[i], 1) for i in defined]), np.array(defined, np.int32)
+        self.tables, self._slow = tables, slow
+        ends = np.cumsum(tables.defined_sizes)
+        data = tables.defined.tobytes()
+        texts = [data[end - size : end] for end, size in zip(ends.tolist(), tables.defined_sizes.tolist(), strict=True)]
+        self._defined = Literals([(text, 1) for text in texts])
         self._apart = Literals([("\u2581".encode(), 1)])
 
     def encode(self, words: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 [total], offsets int64 [n + 1]) of words."""
         text, bounds = text_buffers(words)
         apart = self._apart.find(words).astype(np.bool_) | (np.diff(bounds) > LONGEST)
-        defined = self._defined
+        defined, tables = self._defined, self.tables
         ids, counts = _merge(
             text,
             bounds,
             apart,
-            self._characters,
-            self._bytes,
-            self._pairs,
-            self._filter,
-            self._rank,
-            self._defined_ids,
+            tables.characters,
+            tables.bytes,
+            tables.pairs,
+            tables.filter,
+            tables.rank,
+            tables.defined_ids,
             defined.begins,
             defined.bytes,
             defined.offsets,

@@ -24,9 +24,9 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as proto
 
 from ..storage.reading import read_bounded
-from .bpe import WordEncoder, serves
+from .bpe import WordEncoder, WordTables, serves
 from .literals import Literals
-from .model import check_specials, load, specials
+from .model import check_specials, load, processor_of, specials
 from .pieces import BYTE, CONTROL, UNKNOWN, Pieces
 from .spans import gather, text_buffers
 from .word_cache import Cuts, WordCache
@@ -51,6 +51,22 @@ class Encoded:
     """Documents that held a literal of a reserved piece."""
 
 
+@dataclass(frozen=True)
+class EncoderTables:
+    """What an encoder computes of a model's pieces: of 256,000 that takes half a second, or seconds where gigatoken converts them."""
+
+    model: bytes
+    """As `parse_model` writes it."""
+    control: tuple[str, ...]
+    """Control pieces and unk."""
+    line_feeds: bool
+    """Of the `Cuts` of its words."""
+    words: WordTables | None
+    """None where words are not encoded each by itself."""
+    converted: bytes | None
+    """As `Encoder.converted`."""
+
+
 class Encoder:
     """Encodes batches of documents; adds no BOS or EOS (packing does, at a document's ends).
 
@@ -60,20 +76,24 @@ class Encoder:
         fast: encode as fast as the model allows; SentencePiece itself encodes models of unigrams, those without byte fallback,
             and others that `bpe.serves` refuses.
         converted: what an encoder of the same model has as `converted`, which takes seconds to make.
+        tables: what an encoder of the same model has as `tables`; the model itself is then not read.
     """
 
     def __init__(
-        self, model: Path, reserved: Sequence[str] = (), fast: bool = True, converted: bytes | None = None
+        self,
+        model: Path,
+        reserved: Sequence[str] = (),
+        fast: bool = True,
+        converted: bytes | None = None,
+        tables: EncoderTables | None = None,
     ) -> None:
-        self._processor = load(model)
+        self._processor = processor_of(tables.model) if tables else load(model)
         self.specials = specials(self._processor)
         self.vocab_size = self._processor.vocab_size()
-        model_proto = self._processor.serialized_model_proto()
-        self._pieces = Pieces.read(model_proto)
-        control = self._pieces.named(self._pieces.numbers(UNKNOWN, CONTROL))
+        self._control = tables.control if tables else self._find_control()
         present = [r for r in reserved if self._processor.piece_to_id(r) != self.specials.unk]
         self._literals = Literals(
-            [(c.encode(), SPELLS_CONTROL) for c in control] + [(r.encode(), SPELLS_RESERVED) for r in present]
+            [(c.encode(), SPELLS_CONTROL) for c in self._control] + [(r.encode(), SPELLS_RESERVED) for r in present]
         )
         self._reserved = re.compile("|".join(map(re.escape, present))) if present else None
         self.reserved_ids = {r: self._processor.piece_to_id(r) for r in present}
@@ -81,20 +101,43 @@ class Encoder:
         self.prefixed = "".join(self._processor.encode("a", out_type=str)).startswith("▁")
         self._words: WordCache | None = None
         self._fast: Any = None
-        parsed = proto.ModelProto.FromString(model_proto)
-        spec = parsed.normalizer_spec
-        self.is_lossless = (
-            spec.name == "identity"
-            and not spec.precompiled_charsmap
-            and not self.prefixed
-            and not spec.remove_extra_whitespaces
-        )
-        """Whether ids decode to the text they were made from (except for the character that stands for a space)."""
-        if fast and serves(parsed.trainer_spec, self._pieces):
+        self._cuts: Cuts | None = None
+        self._word_tables = tables.words if tables else None
+        if tables and fast:
+            self._cuts = Cuts(tables.line_feeds) if tables.words else None
+            self._fast = _gigatoken(self._processor, tables.converted) if tables.converted else None
+        elif fast and serves(self._model.trainer_spec, self._pieces):
             if self.is_lossless and (cuts := Cuts.of(self._pieces.texts)):
-                self._words = WordCache(WordEncoder(self._pieces, self._processor.encode).encode, cuts)
+                self._cuts, self._word_tables = cuts, WordTables.of(self._pieces)
             else:
                 self._fast = _gigatoken(self._processor, converted)
+        if self._cuts and self._word_tables:
+            self._words = WordCache(WordEncoder(self._word_tables, self._processor.encode).encode, self._cuts)
+
+    @functools.cached_property
+    def _pieces(self) -> Pieces:
+        return Pieces.read(self._processor.serialized_model_proto())
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        """The `ModelProto` without its pieces."""
+        model = proto.ModelProto.FromString(self._processor.serialized_model_proto())
+        model.ClearField("pieces")
+        return model
+
+    def _find_control(self) -> tuple[str, ...]:
+        return tuple(self._pieces.named(self._pieces.numbers(UNKNOWN, CONTROL)))
+
+    @property
+    def tables(self) -> EncoderTables:
+        """What makes another encoder of the same model without its pieces."""
+        model, line_feeds = self._processor.serialized_model_proto(), bool(self._cuts and self._cuts.line_feeds)
+        return EncoderTables(model, self._control, line_feeds, self._word_tables, self.converted)
+
+    def id_of(self, piece: str) -> int | None:
+        """The id of a piece; None: the model has none such."""
+        found = int(self._processor.piece_to_id(piece))
+        return found if self._processor.id_to_piece(found) == piece else None
 
     @property
     def is_fast(self) -> bool:
@@ -143,6 +186,17 @@ class Encoder:
         """int64 [vocabulary]: UTF-8 bytes that a piece stands for, a space being one; 0 for control pieces and unk."""
         kinds, (_, bounds) = self._pieces.kinds, text_buffers(self._pieces.spelled)
         return np.where(kinds == BYTE, 1, np.where((kinds == CONTROL) | (kinds == UNKNOWN), 0, np.diff(bounds)))
+
+    @functools.cached_property
+    def is_lossless(self) -> bool:
+        """Whether ids decode to the text they were made from (except for the character that stands for a space)."""
+        spec = self._model.normalizer_spec
+        return (
+            spec.name == "identity"
+            and not spec.precompiled_charsmap
+            and not self.prefixed
+            and not spec.remove_extra_whitespaces
+        )
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """The text of ids, if the model `is_lossless`; invalid UTF-8 where a character is cut."""

@@ -117,12 +117,17 @@ def load(model: Path | str) -> sentencepiece.SentencePieceProcessor:
         ValueError: the file is missing, or is not a SentencePiece model.
     """
     data = read_model(model)
-    processor = sentencepiece.SentencePieceProcessor()
     try:
-        processor.LoadFromSerializedProto(parse_model(data).SerializeToString())
+        return processor_of(parse_model(data).SerializeToString())
     except (Misshapen, RuntimeError) as error:
         said = printable(first_line(error))
         raise ValueError(f"{model} is not a SentencePiece model ({said}); set `tokenizer.model` to one") from None
+
+
+def processor_of(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    """SentencePiece with a model that `parse_model` has written."""
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(model)
     return processor
 
 

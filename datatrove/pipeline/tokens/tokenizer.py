@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.tokens import tokenizer as theirs
 from datatrove.utils.batching import batched
 
-from ....tokenize.encode import Encoder, encoder_of
-from ....tokenize.model import load, read_model
+from ....tokenize.encode import Encoder
+from ....tokenize.encoder_cache import kept_encoder
 from ....tokenize.spans import text_array
-
-
-@functools.lru_cache(1)
-def _id_of(piece: str, model: Path) -> int:
-    """The id of a piece.
-
-    Raises:
-        ValueError: the model has no such piece.
-    """
-    processor = load(model)
-    found = int(processor.piece_to_id(piece))
-    if processor.id_to_piece(found) != piece:
-        raise ValueError(f"eos_token: {model} has no piece {piece!r}")
-    return found
 
 
 class DocumentTokenizer(theirs.DocumentTokenizer):
@@ -51,7 +35,7 @@ class DocumentTokenizer(theirs.DocumentTokenizer):
     @cached_property
     def encoder(self) -> Encoder:
         assert self._model
-        return encoder_of(self._model, xxhash.xxh3_64_hexdigest(read_model(self._model)), ())
+        return kept_encoder(self._model)
 
     @cached_property
     def token_size(self) -> int:
@@ -62,7 +46,10 @@ class DocumentTokenizer(theirs.DocumentTokenizer):
     def _eos(self) -> int | None:
         if not self.eos_token or not self._model:
             return None
-        return _id_of(self.eos_token, self._model)
+        found = self.encoder.id_of(self.eos_token)
+        if found is None:
+            raise ValueError(f"eos_token: {self._model} has no piece {self.eos_token!r}")
+        return found
 
     def write_unshuffled(self, data: DocumentsPipeline, filename: str) -> theirs.TokenizedFile:
         if not self._model:
