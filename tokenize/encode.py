@@ -53,7 +53,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncoderTables:
-    """What an encoder computes of a model's pieces: of 256,000 that takes half a second, or seconds where gigatoken converts them."""
+    """What an encoder computes of a model's pieces: of 256,000 that takes half a second, or seconds by gigatoken."""
 
     model: bytes
     """As `parse_model` writes it."""

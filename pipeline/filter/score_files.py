@@ -6,22 +6,27 @@ A row without a score, or with NaN, says nothing of its document.
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import xxhash
 
 from ...storage.wording import first_line, printable
-from ..run.identity import FILE_BITS, MAX_ROWS, ROW_BITS, SourceFile, file_hash
+from ..run.identity import FILE_BITS, MAX_ROWS, ROW_BITS, file_hash
 from ..signals.scores import KEYS, ScoreSettings
 from ..sources.arrow_messages import TwoColumns
-from ..sources.formats import ARROW_SUFFIXES, Damaged, is_json_lines, is_separated, json_lines, strict_json
-from ..sources.separated import records
+from ..sources.formats import ARROW_SUFFIXES, Damaged, chunks, is_json_lines, is_separated, json_lines, strict_json
+from ..sources.separated import delimiter_of
 from ..sources.tables import arrow_tables
 
 BATCH_ROWS = 1 << 16
@@ -73,60 +78,117 @@ def read_scores(url: str, settings: ScoreSettings, salt: int) -> Iterator[Scored
 
 
 def _batches(url: str, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    """The columns of these names that a file has, some rows at a time."""
     if url.endswith(ARROW_SUFFIXES):
         for batch in arrow_tables(url, list(names), BATCH_ROWS):
             yield dict(zip(batch.schema.names, batch.columns, strict=True))
     elif is_separated(url):
-        # Of a source file, what is read here is where it lies and what it is called.
-        file = SourceFile("scores", url, url, 0, "", "huggingface", False, 0)
-        yield from _gathered((r.row, r.values, r.bad) for r in records(file, names, ()))
+        yield from _separated(url, names)
     elif is_json_lines(url):
-        yield from _gathered(_objects(url, names))
+        yield from _objects(url, names)
     else:
         raise ValueError(
             "its name says no format; end it with .parquet, .arrow, .csv, .tsv or .jsonl (.gz, .zst, .bz2)"
         )
 
 
-def _objects(url: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """(row, values, what is wrong) of the lines of a file."""
-    decoder = msgspec.json.Decoder(dict[str, Any])
+class _Text(io.RawIOBase):
+    """The text of a file, as pyarrow reads files."""
+
+    def __init__(self, url: str) -> None:
+        self._chunks = chunks(url)
+        self._held = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self._held) < size or size < 0:
+            more = next(self._chunks, None)
+            if more is None:
+                break
+            self._held = self._held + more if self._held else bytes(more)
+        end = len(self._held) if size < 0 else size
+        data, self._held = self._held[:end], self._held[end:]
+        return data
+
+    def header(self, delimiter: str) -> list[str]:
+        """The values of the first line, which stays.
+
+        Raises:
+            ValueError: there is none.
+        """
+        begin = self.read(MAX_ROW)
+        self._held = begin + self._held
+        line = begin.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0]
+        try:
+            return next(csv.reader([line.decode().rstrip("\r")], delimiter=delimiter, strict=True), [])
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"its header cannot be read ({first_line(error)})") from None
+
+
+def _separated(url: str, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    """Values as text. A row with more or fewer of them than the header is an error of pyarrow's, which names it."""
+    delimiter, text = delimiter_of(url), _Text(url)
+    header = text.header(delimiter)
+    if twice := next((name for name in names if header.count(name) > 1), None):
+        raise TwoColumns(twice)
+    there = [name for name in names if name in header]
+    if len(there) < len(names):
+        yield {name: pa.array([], pa.string()) for name in there}
+        return
+    try:
+        reader = pacsv.open_csv(
+            pa.PythonFile(text, "r"),
+            pacsv.ReadOptions(use_threads=False, block_size=MAX_ROW),
+            pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            pacsv.ConvertOptions(
+                column_types=dict.fromkeys(there, pa.string()), strings_can_be_null=False, include_columns=there
+            ),
+        )
+        for batch in reader:
+            yield dict(zip(batch.schema.names, batch.columns, strict=True))
+    except pa.ArrowInvalid as error:
+        raise ValueError(printable(first_line(error)[:200])) from None
+
+
+def _objects(url: str, names: Sequence[str]) -> Iterator[dict[str, pa.Array]]:
+    fields = [(f"field{i}", Any, msgspec.UNSET) for i in range(len(names))]
+    kind = msgspec.defstruct("Row", fields, rename=dict(zip((f[0] for f in fields), names, strict=True)))
+    decode, values_of = msgspec.json.Decoder(kind).decode, attrgetter(*(f[0] for f in fields))
+    held: list[tuple[Any, ...]] = []
     for row, _, line, _ in json_lines(url):
         if len(line) > MAX_ROW:
-            yield row, {}, f"is longer than {MAX_ROW >> 20} MiB"
-        if not bytes(line).strip():
-            continue
+            raise ValueError(f"row {row} is longer than {MAX_ROW >> 20} MiB")
         try:
-            value = decoder.decode(strict_json(line))
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
-            yield row, {}, f"is no JSON object ({printable(first_line(error))})"
-        yield row, {name: value[name] for name in names if name in value}, ""
-
-
-def _gathered(rows: Iterator[tuple[int, dict[str, Any], str]]) -> Iterator[dict[str, pa.Array]]:
-    """Rows as columns, `BATCH_ROWS` at a time. A name that no row of a batch has is no column of it."""
-    held: list[dict[str, Any]] = []
-
-    def columns() -> dict[str, pa.Array]:
-        names = dict.fromkeys(name for row in held for name in row)
-        found = {}
-        for name in names:
-            values = [row.get(name) for row in held]
+            held.append(values_of(decode(line)))
+        except (msgspec.DecodeError, RecursionError):
+            # An empty line is no row; NaN and a byte order mark are read as everywhere.
+            if not bytes(line).strip():
+                continue
             try:
-                found[name] = pa.array(values)
-            except (pa.ArrowException, OverflowError, ValueError, TypeError):
-                found[name] = pa.array([None if v is None else str(v)[:MAX_ROW] for v in values], pa.string())
-        return found
-
-    for row, values, bad in rows:
-        if bad:
-            raise ValueError(f"row {row} {bad}")
-        held.append(values)
+                held.append(values_of(decode(strict_json(line))))
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise ValueError(f"row {row} is no JSON object ({printable(first_line(error))})") from None
         if len(held) == BATCH_ROWS:
-            yield columns()
+            yield _columns(held, names)
             held = []
     if held:
-        yield columns()
+        yield _columns(held, names)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> dict[str, pa.Array]:
+    """The columns of some rows; without those that no row has."""
+    found = {}
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        there = [None if v is msgspec.UNSET else v for v in values]
+        if any(v is not msgspec.UNSET for v in values):
+            try:
+                found[name] = pa.array(there)
+            except (pa.ArrowException, OverflowError, ValueError, TypeError):
+                # Of several types; what is no text and no number is refused for what it is.
+                found[name] = pa.array([None if v is None else str(v) for v in there], pa.string())
+    return found
 
 
 def _numbers(column: pa.Array, first: int) -> np.ndarray:

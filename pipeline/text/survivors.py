@@ -45,11 +45,11 @@ class DecidedFile:
         Raises:
             ValueError: the run has not decided the file.
         """
-        tables = (paths.signals(source.corpus, source.part), paths.decisions(source.corpus, source.part))
-        scores = paths.scores(source.corpus, source.part).relative_to(paths.root).as_posix()
-        beside = Artifact(str(paths.root / scores), **listed[scores]) if scores in listed else None
-        signals, decisions = (listed_artifact(path, paths, listed) for path in tables)
-        return cls(source, signals, decisions, beside)
+        places = (paths.signals(source.corpus, source.part), paths.decisions(source.corpus, source.part))
+        signals, decisions = (listed_artifact(path, paths, listed) for path in places)
+        beside = paths.scores(source.corpus, source.part)
+        there = beside.relative_to(paths.root).as_posix() in listed
+        return cls(source, signals, decisions, listed_artifact(beside, paths, listed) if there else None)
 
 
 def listed_artifact(path: Path, paths: RunPaths, listed: Mapping[str, Any]) -> Artifact:

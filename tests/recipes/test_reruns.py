@@ -115,7 +115,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "scores.*.key": ("scores.edu.key=native_id", "scores.edu.columns={native_id: doc_id}"),
     "scores.*.columns": ("scores.edu.columns={score: doc_id}",),
     "scores.*.corpora": ("scores.edu.corpora=[pile]",),
-    "scores.*.domains": ("scores.edu.domains=[code]",),
+    "scores.*.domains": ("scores.edu.domains=[code, dialogue]",),
     "scores.*.missing": ("scores.edu.missing=drop",),
     "scores.*.worst": ("scores.edu.worst=-1",),
     "scores.*.best": ("scores.edu.best=4",),

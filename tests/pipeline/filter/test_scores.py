@@ -269,7 +269,7 @@ BAD = {
     "list.parquet": (pa.table({"doc_id": [1], "score": [[1.0]]}), "of the type list"),
     "null.parquet": (pa.table({"doc_id": [1, None], "score": [1.0, 2.0]}), "a row with a score has no doc_id"),
     "a.csv": (b"doc_id,score\n1,2\n3,good\n", "row 1: 'good' is no number"),
-    "b.csv": (b"doc_id,score\n1,2,3\n", "row 0 3 values"),
+    "b.csv": (b"doc_id,score\n1,2,3\n", "Expected 2 columns, got 3"),
     "c.csv": (b"doc_id,doc_id,score\n1,1,2\n", "column doc_id twice"),
     "a.jsonl": (b'{"doc_id": 1, "score": 2}\nnonsense\n', "row 1 is no JSON object"),
     "b.jsonl": (b"[1, 2]\n", "row 0 is no JSON object"),
