@@ -10,7 +10,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from . import lists, recipes, runs, sources, stored, texts
+from . import lists, recipes, runs, scores, sources, stored, texts
 from .cases import Case, Fault, Target, damage
 
 TARGETS: dict[str, Target] = {
@@ -31,6 +31,8 @@ TARGETS: dict[str, Target] = {
     "block-list": Target(lists.make_rules, lists.block),
     "benchmark": Target(lists.make_items, lists.read_items),
     "tokenizer": Target(lists.make_model, lists.use_model),
+    "classifier": Target(scores.make_classifier, scores.classify),
+    "scores": Target(scores.make_scores, scores.read_scores),
     "time": Target(texts.make_pattern, texts.take_time),
     "run": Target(runs.make_run, runs.look),
     "change": Target(runs.make_change, runs.go_on),

@@ -14,6 +14,7 @@ from .cases import Case, Fault, damage, refused, text_of
 ENTRIES = (
     "web/a.jsonl#3", "9223372036854775807", "id:hound", "url:https://x.org/a?b=c", "hash:" + "0f" * 16, "# a note", "",
     "18446744073709551616", "web/a.jsonl#-1", "id:", "url:", "hash:zz", "none/x#1", "id:\u202e", "url:http://[::1",
+    "host:x.org", "host:", "host:[::1]", "host:a/b",
 )  # fmt: skip
 RULES = (
     "x.org",
