@@ -116,7 +116,7 @@ def dropped(filter_: Any, texts: Sequence[str]) -> np.ndarray:
         try:
             result = filter_.filter(Document(text=text, id=str(i)))
         except (ZeroDivisionError, ValueError):
-            result = True  # it divides by the words of a document that has none
+            result = False  # it divides by the words of a document that has none
         found.append(not (result[0] if isinstance(result, tuple) else result))
     return np.array(found, bool)
 

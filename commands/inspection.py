@@ -127,10 +127,10 @@ def filter_command(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Show what other thresholds, exclude lists or settings of dedupe would change.
+    """Show what other thresholds or exclude lists would change.
 
-    The stored signals are filtered again, and deduplicated again where a change is of dedupe; examples are shown, and nothing
-    is written to the run.
+    The stored signals are filtered again, and documents deduplicated again if a change is of dedupe. Examples are shown;
+    nothing is written to the run.
     """
 
     import tempfile

@@ -15,7 +15,7 @@ from .judge import FilteredGroup, FilterSettings, filter_groups
 from .rules import RuleCounts, sum_rules
 from .scores import Joined
 
-VERSION = 8
+VERSION = 7
 TASK_TEXT = 64 << 20
 """Bytes of text whose signals one task judges at least, if there are as many: half a second."""
 
