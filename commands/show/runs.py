@@ -87,9 +87,10 @@ def print_what_if(result: WhatIf, overrides: Sequence[str]) -> None:
     console = new_console()
     lost, won = sum(result.dropped.values()), sum(result.restored.values())
     console.print(f"what if {', '.join(overrides)}", style="bold")
+    now, again = ("are kept", "be kept") if result.decided else ("pass the filters", "pass")
     console.print(
-        f"{result.documents:,} documents, {result.kept:,} pass the filters now; {lost:,} more would be dropped, {won:,} would "
-        f"pass again ({result.bytes / 1e6:+,.2f} MB of text)",
+        f"{result.documents:,} documents, {result.kept:,} {now} now; {lost:,} more would be dropped, {won:,} would {again} "
+        f"again ({result.bytes / 1e6:+,.2f} MB of text)",
     )
     for title, counts in (("dropped for", result.dropped), ("no longer dropped for", result.restored)):
         for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):

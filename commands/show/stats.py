@@ -193,7 +193,7 @@ def _prepared(values: dict[str, Any]) -> list[TextTable]:
             cells[1] += f" ({why})" if why else ""
             table.add_row(name, *cells)
         tables.append(table)
-    if scores := values.get("scores"):
+    if scores := values["prepared"].get("scores"):
         table = new_table("Scores of others", "score", "from", "documents", "without a score")
         for name, s in scores.items():
             without = ", ".join(f"{corpus} {n:,}" for corpus, n in sorted(s.get("missing", {}).items()))

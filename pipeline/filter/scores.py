@@ -129,8 +129,8 @@ class Joined:
     files: Mapping[str, Artifact] = field(default_factory=dict)
     """By `SourceFile.table`; empty where the recipe has no such scores."""
     figures: dict[str, Any] = field(default_factory=dict)
-    """`stats/scores.json`: by score, rows of its files, those that name no document of the run, and by corpus the training
-    documents that have none."""
+    """`scores` of `stats/prepared.json`, by score: what it is from, rows of its files, documents that have it, and by corpus the
+    training documents that should and do not."""
 
     @property
     def notes(self) -> list[str]:

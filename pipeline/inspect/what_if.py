@@ -49,6 +49,8 @@ class WhatIf:
     """corpus/subset -> (dropped, restored)."""
     bytes: int = 0
     """Bytes of edited text: restored less dropped."""
+    decided: bool = False
+    """The final decisions were compared, after dedupe, and not the verdicts of the filters."""
     groups: int = 0
     changed_groups: int = 0
     """Groups of files with a document whose verdict changes: a real change would tokenize these again."""

@@ -80,7 +80,7 @@ def what_if_dedupe(
     filtered = filter_documents(engine, groups, signals, then.filter, exclude, joined)
     ranked = joined.files if then.ranked else {}
     decided = dedupe(engine, groups, signals, filtered.groups, then.dedupe, shape, scores=ranked)
-    result = WhatIf(groups=len(groups))
+    result = WhatIf(groups=len(groups), decided=True)
     found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
     names = FinishedRun(run)
     for group in groups:

@@ -41,11 +41,10 @@ class DomainSubsets:
     ordinary: tuple[Subset, ...] = ()
     """Subsets to tell it from."""
     score: str = ""
-    """A score of `scores` that is the quality of the domain's documents, instead of a model."""
+    """A score of `scores` that is the quality of the domain's documents; then there is no model, whatever an extended recipe names
+    as good and ordinary."""
 
     def __post_init__(self) -> None:
-        if self.score and (self.good or self.ordinary):
-            raise ValueError("give `score`, or `good` and `ordinary`")
         if not self.score and not (self.good and self.ordinary):
             raise ValueError("name at least one subset as `good` and one as `ordinary`, or give `score`")
 

@@ -83,7 +83,10 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
             **({"before_scan": steps_by_corpus(run.extracted.figures)} if run.extracted.figures else {}),
         },
         "filter": asdict(run.filtered.rules),
-        "prepared": {name: figures_of(made) for name, made in prepared.items()},
+        "prepared": {
+            **{name: figures_of(made) for name, made in prepared.items()},
+            **({"scores": scores} if scores else {}),
+        },
         "overlap": run.decided.overlap,
         "dedupe": run.decided.figures,
         "mixture": run.mixed.mixture,
@@ -96,7 +99,6 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         "examples": _examples(engine, run),
         "settings": _identities(engine.paths, run, settings, phases),
         **({"exclude": run.filtered.exclude} if run.filtered.exclude else {}),
-        **({"scores": scores} if scores else {}),
     }
     engine.run(
         "stats",

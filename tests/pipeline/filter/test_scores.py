@@ -198,7 +198,7 @@ def test_a_score_ranks_like_our_own_quality(tmp_path: Path, curate: Callable[...
     first = why(run, "dolma/a.jsonl#5")
     assert first.blocks and first.signals["score_edu"] == 5.0 and first.signals["quality"] == 65_535
     assert not why(run, "dolma/a.jsonl#1").blocks
-    said = json.loads((tmp_path / "run/stats/scores.json").read_text())["edu"]
+    said = json.loads((tmp_path / "run/stats/prepared.json").read_text())["scores"]["edu"]
     assert (said["rows"], said["matched"], said["missing"]) == (8, 8, {})
 
 
@@ -310,7 +310,6 @@ def test_recipes_name_scores_and_are_refused_where_they_cannot_be_meant(tmp_path
         (good, "scores.edu.fasttext=x.bin"): "give `fasttext` or `files`",
         (good, "scores.edu.labels=hq"): "`labels` are those of a classifier",
         (good, "scores.edu.key=url"): "doc_id",
-        (good, "quality.web={score: edu, good: [dolma/c4]}"): "give `score`, or `good`",
         ("quality.web={good: [dolma/c4]}",): "at least one subset",
         ("scores.1x={files: [a]}",): "cannot name a score",
     }.items():
