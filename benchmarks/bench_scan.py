@@ -18,6 +18,7 @@ Installs spacy where it is missing; with rensa it compares MinHash alone as well
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import random
@@ -144,13 +145,16 @@ def kernels(batches: list[Batch], prepared: scan.Models) -> dict[str, float]:
         for piece in scan.pieces(batch):
             text, offsets = scan.text_buffers(piece.column("text"))
             s = add("segment", lambda: segment(text, offsets))  # noqa: B023
-            add("gopher quality", lambda: gopher.quality_counts(s))  # noqa: B023
+            best, _ = add("language", lambda: language.identify(s.text, s.offsets))  # noqa: B023
+            # Earlier trees count the stop words of one language.
+            languages = (best,) if len(inspect.signature(gopher.quality_counts).parameters) == 2 else ()
+            count_quality: Callable[..., Any] = gopher.quality_counts
+            add("gopher quality", lambda: count_quality(s, *languages))  # noqa: B023
             _, repeats = add("gopher repetition", lambda: gopher.repetition_counts(s, 5))  # noqa: B023
             add("c4", lambda: c4.judge_lines(s))  # noqa: B023
             add("fineweb", lambda: fineweb.punctuation_counts(s))  # noqa: B023
             add("code", lambda: code.encoded_counts(s))  # noqa: B023
             add("pii", lambda: pii.find_pii(s))  # noqa: B023
-            add("language", lambda: language.identify(s.text, s.offsets))  # noqa: B023
             add("minhash", lambda: minhash.sign(s, shape, repeats))  # noqa: B023
             if (index := prepared.index) is not None:
                 add("contamination", lambda: contamination.find_hits(s, index))  # noqa: B023

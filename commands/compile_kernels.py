@@ -13,6 +13,7 @@ TEXTS = (
     "Two words, and e\u0301 = more.\nlorem ipsum\n",
     "",
     f"mail a@b.com, or +44 20 7946 0958. {WORDS} {WORDS}",
+    "Der Hund und die Katze liegen in der Sonne.",
 )
 
 

@@ -22,6 +22,7 @@ from ..storage.fields import OneOf, Pairs, Share
 from ..tokenize.chat import LEARNED, MARKS, TEMPLATES, Template
 from ..tokenize.model import TokenizerSettings
 from .languages import check_languages
+from .multilingual import MULTILINGUAL, PRESET
 from .presets import PRESETS
 
 THRESHOLDS = [f"{bound}_{signal}" for signal in sorted(SIGNALS) for bound in ("min", "max")]
@@ -110,6 +111,10 @@ Thresholds = Annotated[
                     "type": ["array", "null"],
                     "items": {"type": "string"},
                     "description": "Languages that are kept; null lifts the threshold of a wider section.",
+                },
+                PRESET: {
+                    "enum": [MULTILINGUAL, None],
+                    "description": "Thresholds of FineWeb-2 for each language of `languages`, in `all` or a domain.",
                 },
                 **{
                     key: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from typing import Any
 
 from ..pipeline.signals.language import ALIASES, UNDETERMINED, load_model
@@ -28,6 +29,12 @@ zh zho chi chinese mandarin cmn cn | zu zul zulu | und unknown unk
 """A code of the model, and what else its language is called: ISO 639-2 and 639-3, names, codes of old and of countries."""
 
 
+@functools.cache
+def known_languages() -> frozenset[str]:
+    """The codes that a document can have."""
+    return frozenset([*load_model().languages, UNDETERMINED])
+
+
 def check_languages(value: Any) -> None:
     """Refuse a list of languages that holds a code which no document can have, and would drop them all.
 
@@ -40,22 +47,25 @@ def check_languages(value: Any) -> None:
         raise ValueError("languages: write a list, such as [en]")
     if not value:
         raise ValueError("languages: an empty list keeps no document; write null to keep all languages")
-    known = {*load_model().languages, UNDETERMINED}
     for code in value:
         if code is False:
             raise ValueError("languages: YAML reads no as false; quote it: 'no'")
         if not isinstance(code, str):
             raise ValueError(f"languages: {code!r} is not a language code; write text, such as en, or quote it")
-        if code not in known:
-            raise ValueError(f"languages: no language {code!r}{_meant(code, known)}")
+        if code not in known_languages():
+            raise ValueError(f"languages: no language {code!r}{meant(code) or _all()}")
 
 
-def _meant(code: str, known: set[str]) -> str:
-    """What to add to a message about an unknown code: the known ones that it may stand for."""
+def _all() -> str:
+    return f"; the language model has {', '.join(sorted(known_languages()))}"
+
+
+def meant(code: str) -> str:
+    """What to add to a message about an unknown code: the known ones that it may stand for; empty if it stands for none."""
     words = {
         word: line.split()[0] for line in _OTHERWISE.replace("|", "\n").split("\n") if line for word in line.split()
     }
-    words |= {c: c for c in known}
+    words |= {c: c for c in known_languages()}
     plain = code.strip().lower().replace("_", "-")
     # Of a tag such as zh-Hans or pt_BR the language.
     for form in (plain, plain.split("-")[0]):
@@ -66,4 +76,4 @@ def _meant(code: str, known: set[str]) -> str:
     close = list(dict.fromkeys(words[w] for w in difflib.get_close_matches(plain, words, 3)))
     if close:
         return f" (did you mean {' or '.join(f'`{c}`' for c in close)}?)"
-    return f"; the language model has {', '.join(sorted(known))}"
+    return ""

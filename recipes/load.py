@@ -20,6 +20,7 @@ from ..storage.store import shown
 from ..storage.wording import printable
 from .check import absent_pools
 from .json_schema import nearest
+from .multilingual import expand_sections
 from .presets import PRESETS, expand
 from .schema import Recipe
 from .settings import curate_settings
@@ -246,6 +247,11 @@ def load_recipe(
             value = _merge(value, _expanded({"dedupe": {"preset": value["dedupe"]["preset"]}}))
     _leave_out(value)
     _rank_sources(value)
+    if "filters" in value:
+        try:
+            value["filters"] = expand_sections(value["filters"])
+        except ValueError as error:
+            raise RecipeError(str(path), [str(error)]) from None
     problems: list[str] = []
     # Unset variables matter only where they are used: a `--set` may have replaced the value.
     value = _substitute(value, os.environ if variables is None else variables, "", problems)
@@ -422,6 +428,7 @@ def change_filters(
                 "what is dropped without a new scan"
             )
         _set(changed, change)
+    changed["filters"] = expand_sections(changed.get("filters", {}))
     after = parse(changed, "--what-if")
     actions = before.contamination.action, after.contamination.action
     if "cut" in actions and actions[0] != actions[1]:

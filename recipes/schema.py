@@ -27,6 +27,7 @@ from ..storage.fields import Bounds, Keyed, Quantity, quantity, share
 from ..tune.settings import TuneSettings
 from .curation import Contamination, Dedupe, Exclude, HeldOut, Licence, Signals, Strict, Thresholds, Tokenizer
 from .json_schema import RecipeJsonSchema
+from .sections import Place, place_of
 from .training import Training
 from .units import RowsOrShare
 
@@ -151,7 +152,8 @@ class Recipe(Strict):
     plugins: Annotated[dict[str, PluginSettings], Keyed("name")] = Field({})
     """Filters of other makers by name, which is the reason of what they drop."""
     filters: dict[str, Thresholds] = Field({})
-    """Section (`all`, a domain, or corpus/subset) and its thresholds; the narrowest section counts."""
+    """Section (`all`, a domain, a language, domain/language, or corpus/subset) and its thresholds; of these the last, which
+    is the narrowest, counts."""
     dedupe: Dedupe = Dedupe()
     """What is a duplicate."""
     tokenizer: Tokenizer = Tokenizer()
@@ -195,8 +197,7 @@ class Recipe(Strict):
                         f"{where} names the {kind} {name!r}, which does not exist; choose from {', '.join(valid)}"
                     )
 
-        corpora, phases = list(self.sources), list(self.phases)
-        domains = list(dict.fromkeys([*DOMAINS, *(s.domain for s in self.sources.values() if s.domain)]))
+        corpora, phases, domains = list(self.sources), list(self.phases), self.domains
         for name in (*corpora, *phases):
             # Both become folders of the run.
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -234,14 +235,9 @@ class Recipe(Strict):
             raise ValueError(f"mix.claim_order must name every phase once: {', '.join(phases)}")
         for i, exclusion in enumerate(self.licence.exclude):
             self._subset(f"licence.exclude.{i}", exclusion.corpus, exclusion.subset)
-        for where in self.filters:
-            corpus, slash, subset = where.partition("/")
-            if slash:
-                self._subset("filters", corpus, subset)
-            elif where not in (ALL, *domains):
-                raise ValueError(
-                    f"filters has the section {where!r}; choose {ALL}, corpus/subset or {', '.join(domains)}"
-                )
+        for section in self.filters:
+            if "/" in (where := self.place(section).where):
+                self._subset("filters", *where.split("/", 1))
         for where, name in self._named_domains():
             if name not in domains:
                 raise ValueError(
@@ -328,6 +324,15 @@ class Recipe(Strict):
     def steps(self) -> tuple[StepSettings, ...]:
         """The steps before the scan, in order."""
         return tuple(step for step in self.before_scan.values() if step)
+
+    @property
+    def domains(self) -> list[str]:
+        """Those of the table, and those of the recipe's own sources."""
+        return list(dict.fromkeys([*DOMAINS, *(s.domain for s in self.sources.values() if s.domain)]))
+
+    def place(self, section: str) -> Place:
+        """The documents of a section of filters."""
+        return place_of(section, self.sources, self.domains)
 
     def _named_domains(self) -> Iterator[tuple[str, str]]:
         """(where, domain) of all that are named besides sections of filters."""

@@ -65,8 +65,12 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
         url_lists=tuple(list_file(name) for name in recipe.url_lists),
         filter=FilterSettings(
             tuple(
-                Section(where, tuple((k, tuple(t) if isinstance(t, list) else t) for k, t in thresholds.items()))
-                for where, thresholds in recipe.filters.items()
+                Section(
+                    place.where,
+                    tuple((k, tuple(t) if isinstance(t, list) else t) for k, t in thresholds.items()),
+                    place.language,
+                )
+                for place, thresholds in ((recipe.place(s), t) for s, t in recipe.filters.items())
             ),
             recipe.licence.exclude,
             contamination.action == "drop",

@@ -65,13 +65,15 @@ class WordTables:
         of_bytes, numbers = np.empty(256, np.int32), pieces.numbers(BYTE)
         of_bytes[[int(name[3:-1], 16) for name in pieces.named(numbers)]] = numbers
         data, bounds = text_buffers(pieces.spelled)
+        pairs, filter_ = _pairs_of(data, bounds, normal)
         texts = {number: pieces.spelled[number].as_py().encode() for number in pieces.numbers(USER_DEFINED)}
         defined = sorted(texts, key=lambda number: -len(texts[number]))
         return cls(
             np.unique(-pieces.scores, return_inverse=True)[1].astype(np.int32),
             characters,
             of_bytes,
-            *_pairs_of(data, bounds, normal),
+            pairs,
+            filter_,
             np.frombuffer(b"".join(texts[i] for i in defined), np.uint8),
             np.array([len(texts[i]) for i in defined], np.int64),
             np.array(defined, np.int32),

@@ -88,7 +88,7 @@ def _write(path: Path, tables: EncoderTables) -> None:
     partial = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(partial, "xb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         os.replace(partial, path)
         _forget_oldest(path.parent)
     except OSError:

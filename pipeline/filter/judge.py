@@ -1,9 +1,10 @@
 """Filter: thresholds over `signals/` -> kept, or the first rule that failed and all that did. No text is read.
 
-Rules are thresholds by section: `all` documents, those of a domain, those of a subset; where several sections set the
-same threshold the narrowest counts. A threshold's key (`min_words`) is its reason, and the order of the recipe is the
-order of reasons. Before them come what is not a question of quality: documents taken out on request, the licence policy,
-what a step of `before_scan` dropped, the block list of URLs, benchmark items, and the verdicts of plug-ins.
+Rules are thresholds by section: `all` documents, those of a domain, of a language, of a language in a domain, of a subset;
+where several sections set the same threshold the narrowest counts, which is the last of these. A threshold's key
+(`min_words`) is its reason, and the order of the recipe is the order of reasons. Before them come what is not a question of
+quality: documents taken out on request, the licence policy, what a step of `before_scan` dropped, the block list of URLs,
+benchmark items, and the verdicts of plug-ins.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ class Section:
     """`all`, a domain, or `corpus/subset`."""
     thresholds: tuple[tuple[str, Threshold], ...]
     """(`min_<signal>`, `max_<signal>` or `languages`, threshold), in order."""
+    language: str = ""
+    """Only documents in this language, by its code; empty: in any."""
+
+    @property
+    def width(self) -> int:
+        """Sections that are narrower have more."""
+        if "/" in self.where:
+            return 4
+        return (self.where != ALL) + 2 * (self.language != "")
 
 
 def signal_of(key: str) -> str:
@@ -221,25 +231,27 @@ def judge(
         failed.append(("contaminated", columns["contaminated"] > 0))
     for name in settings.plugins:
         failed.append((name, batch.column(f"plugin_{name}").to_numpy(zero_copy_only=False) != ""))
-    # Sections from wide to narrow, each with the documents it is for.
-    sections = [(s, _members(s.where, corpus, subset, domain)) for s in sorted(settings.sections, key=_width)]
+    # Sections from wide to narrow, each with the documents it is for, as far as there are any.
+    sections = []
+    for section in sorted(settings.sections, key=lambda s: s.width):
+        members = _members(section, corpus, subset, domain, language)
+        if members.any():
+            sections.append((dict(section.thresholds), members))
     for key in dict.fromkeys(key for s in settings.sections for key, _ in s.thresholds):
         bad = np.zeros(batch.num_rows, np.bool_)
-        value = None if key == LANGUAGES else value_of(signal_of(key), columns, SIGNALS)
-        for section, members in sections:
-            for name, threshold in section.thresholds:
-                if name != key or not members.any():
-                    continue
-                if threshold is None:
-                    fails = np.zeros(batch.num_rows, np.bool_)
-                elif value is None:
-                    assert isinstance(threshold, tuple)
-                    fails = ~np.isin(language, threshold)
-                else:
-                    fails = value < threshold if key.startswith("min_") else value > threshold
-                    if (lacks := lacking.get(signal_of(key))) is not None:
-                        fails = fails | lacks
-                bad = np.where(members, fails, bad)
+        named = [(thresholds[key], members) for thresholds, members in sections if key in thresholds]
+        value = None if key == LANGUAGES or not named else value_of(signal_of(key), columns, SIGNALS)
+        for threshold, members in named:
+            if threshold is None:
+                fails = np.zeros(batch.num_rows, np.bool_)
+            elif value is None:
+                assert isinstance(threshold, tuple)
+                fails = np.isin(language, threshold, invert=True)
+            else:
+                fails = value < threshold if key.startswith("min_") else value > threshold
+                if (lacks := lacking.get(signal_of(key))) is not None:
+                    fails = fails | lacks
+            bad = np.where(members, fails, bad)
         failed.append((key, bad))
     if settings.steps:
         # What a step dropped may be no text yet: no other rule says anything of it.
@@ -247,17 +259,15 @@ def judge(
     return failed
 
 
-def _width(section: Section) -> int:
-    return 0 if section.where == ALL else 2 if "/" in section.where else 1
-
-
-def _members(where: str, corpus: str, subset: np.ndarray, domain: np.ndarray) -> np.ndarray:
-    if where == ALL:
-        return np.ones(len(subset), np.bool_)
-    if "/" in where:
-        its_corpus, _, its_subset = where.partition("/")
-        return (subset == its_subset) & (corpus == its_corpus)
-    return domain == where
+def _members(section: Section, corpus: str, subset: np.ndarray, domain: np.ndarray, language: np.ndarray) -> np.ndarray:
+    if "/" in section.where:
+        its_corpus, _, its_subset = section.where.partition("/")
+        members = (subset == its_subset) & (corpus == its_corpus)
+    elif section.where == ALL:
+        members = np.ones(len(subset), np.bool_)
+    else:
+        members = domain == section.where
+    return members & (language == section.language) if section.language else members
 
 
 def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.ListArray]:

@@ -25,12 +25,18 @@ COUNTS = (*TEXT_COUNTS, *PII_COUNTS)
 """Names of the columns, in order; all int64."""
 
 
-def text_counts(s: Segments, repetition: np.ndarray | None = None, lines: np.ndarray | None = None) -> np.ndarray:
-    """int64 [n, len(TEXT_COUNTS)]; counts of repetition and of C4's lines may be passed in if they are known."""
+def text_counts(
+    s: Segments, languages: np.ndarray, repetition: np.ndarray | None = None, lines: np.ndarray | None = None
+) -> np.ndarray:
+    """int64 [n, len(TEXT_COUNTS)]; counts of repetition and of C4's lines may be passed in if they are known.
+
+    Args:
+        languages: int64 [n]: columns of the language model, whose stop words are counted; -1 for none.
+    """
     return np.hstack(
         [
             s.counts,
-            gopher.quality_counts(s),
+            gopher.quality_counts(s, languages),
             gopher.repetition_counts(s)[0] if repetition is None else repetition,
             c4.judge_lines(s).counts if lines is None else lines,
             fineweb.punctuation_counts(s),

@@ -8,6 +8,11 @@ Repetition, all by characters as in the paper:
                                 occurrences; 0 where none occurs twice. Words are joined by one space.
   duplicate n-grams, n = 5..10  characters of the words that stand in an n-gram which occurs more than once, its first copy
                                 too, each counted once wherever n-grams overlap
+  repeated n-grams, n = 5..10   the same as datatrove's `GopherRepetitionFilter` counts it, for which FineWeb and FineWeb-2
+                                set their thresholds: from left to right, characters of every n-gram that was seen before,
+                                whose words are then passed over. First copies and what overlaps a repeat are not counted.
+
+In unspaced scripts an n-gram is as many units as n words have (segment.py).
 
 An n-gram can only occur twice where both (n-1)-grams in it do. So each level looks at the positions the last one left:
 first all words, then fewer and fewer, and ten levels cost little more than one. Classes of equal n-grams are exact: a
@@ -21,10 +26,12 @@ from numba import njit
 
 from .hashing import hash_bytes, mix64
 from .marked import Marked
-from .segment import Segments
+from .segment import Segments, units_of
+from .stop_words import stop_word_counts
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-"""Gopher's eight; a document with fewer than two of them is hardly English prose."""
+"""Gopher's eight; a document with fewer than two of them is hardly English prose. Documents in languages that have a list of
+their own are counted by that (stop_words.py)."""
 
 QUALITY_COUNTS = ("n_stop_words", "n_distinct_stop_words", "n_bullet_lines", "n_ellipsis_lines")
 TOP_NGRAMS = (2, 3, 4)
@@ -36,6 +43,7 @@ REPETITION_COUNTS = (
     "duplicate_paragraph_chars",
     *(f"top_{n}gram_chars" for n in TOP_NGRAMS),
     *(f"duplicate_{n}gram_chars" for n in DUPLICATE_NGRAMS),
+    *(f"repeated_{n}gram_chars" for n in DUPLICATE_NGRAMS),
 )
 
 REPEAT, FIRST = 1, 2
@@ -44,10 +52,17 @@ REPEAT, FIRST = 1, 2
 _STOPS = Marked.of(STOP_WORDS)
 
 
-def quality_counts(s: Segments) -> np.ndarray:
-    """int64 [n, len(QUALITY_COUNTS)]."""
+def quality_counts(s: Segments, languages: np.ndarray) -> np.ndarray:
+    """int64 [n, len(QUALITY_COUNTS)].
+
+    Args:
+        languages: int64 [n]: columns of the language model, -1 for none.
+    """
     marks = _STOPS.numbers(s.word_hash)
-    return _quality(s.text, s.word_offsets, marks, s.line_offsets, s.line_start, s.line_end)
+    counts = _quality(s.text, s.word_offsets, marks, s.line_offsets, s.line_start, s.line_end)
+    documents, own = stop_word_counts(s, languages)
+    counts[documents, :2] = own
+    return counts
 
 
 @njit(cache=True, nogil=True)
@@ -100,13 +115,8 @@ def ends_in_ellipsis(text: np.ndarray, start: int, end: int) -> bool:
     return (a == 46 and b == 46 and c == 46) or (a == 0xE2 and b == 0x80 and c == 0xA6)
 
 
-def repetition_counts(s: Segments, ngram: int = 0, as_datatrove: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Repetition of every document, and the repeats among its `ngram`-grams.
-
-    Args:
-        as_datatrove: count the characters of duplicate n-grams as datatrove's `GopherRepetitionFilter` does, and so FineWeb:
-            from left to right those of every n-gram that was seen before, whose words are then passed over. First copies
-            and what overlaps them are not counted, so fewer documents exceed the same threshold.
 
     Returns:
         int64 [n, len(REPETITION_COUNTS)], and uint8 [words]: `REPEAT` where the n-gram that begins at a word equals an
@@ -114,7 +124,7 @@ def repetition_counts(s: Segments, ngram: int = 0, as_datatrove: bool = False) -
     """
     longest = int(np.max(np.diff(s.word_offsets))) if len(s.counts) else 0
     slots = 1 << max(6, (2 * longest - 1).bit_length())
-    words, repeats = _ngrams(s.word_offsets, s.word_hash, s.word_chars, ngram, as_datatrove, slots)
+    words, repeats = _ngrams(s.word_offsets, s.word_hash, s.word_chars, s.units_per_word, ngram, slots)
     return np.hstack(
         [_duplicate_lines(s.text, s.line_offsets, s.line_start, s.line_end, s.line_chars, s.line_opens), words]
     ), repeats
@@ -237,10 +247,15 @@ def _classify(
 
 @njit(cache=True, nogil=True)
 def _ngrams(
-    word_offsets: np.ndarray, word_hash: np.ndarray, word_chars: np.ndarray, ngram: int, as_datatrove: bool, slots: int
+    word_offsets: np.ndarray,
+    word_hash: np.ndarray,
+    word_chars: np.ndarray,
+    units_per_word: np.ndarray,
+    ngram: int,
+    slots: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     n = len(word_offsets) - 1
-    out = np.zeros((n, 9), np.int64)
+    out = np.zeros((n, 15), np.int64)
     repeats = np.zeros(len(word_hash), np.uint8)
     keys = np.empty(slots, np.uint64)
     count = np.empty(slots, np.int32)
@@ -255,44 +270,51 @@ def _ngrams(
             pending[j] = word_hash[base + j] | np.uint64(1)
             place[j] = j
         m = _classify(pending, place, klass, m, keys, count, first)
-        for level in range(2, 11):
+        size = units_per_word[d]
+        marked = units_of(ngram, size) if ngram >= 2 else 0
+        words = 2
+        wanted = units_of(words, size)
+        for level in range(2, units_of(10, size) + 1):
             q = _pair_up(place, klass, pending, m)
             if q < 2:
                 break
             m = _classify(pending, place, klass, q, keys, count, first)
-            if level == ngram:
+            if level == marked:
                 for j in range(m):
                     repeats[base + place[j]] = FIRST if first[klass[j]] == place[j] else REPEAT
-            if level <= 4:
+            if level != wanted:
+                continue
+            if words <= 4:
                 top_count = top_chars = np.int64(0)
                 for j in range(m):
                     at, slot = place[j], klass[j]
                     c = np.int64(count[slot])
                     if first[slot] == at and c >= top_count:
-                        chars = np.int64(level - 1)
+                        chars = np.int64(words - 1)
                         for k in range(level):
                             chars += word_chars[base + at + k]
                         if c > top_count or chars > top_chars:
                             top_count, top_chars = c, chars
-                out[d, level - 2] = top_count * top_chars
+                out[d, words - 2] = top_count * top_chars
             else:
-                total = np.int64(0)
-                free = 0
+                total = repeated = np.int64(0)
+                free = passed = 0
                 for j in range(m):
                     at, slot = place[j], klass[j]
-                    if not as_datatrove:
-                        for k in range(max(at, free), at + level):
-                            total += word_chars[base + k]
-                        free = at + level
-                        continue
-                    if at < free:
+                    for k in range(max(at, free), at + level):
+                        total += word_chars[base + k]
+                    free = at + level
+                    if at < passed:
                         continue
                     # Seen before means: at a position that was not passed over. The sign of `first` notes it.
                     if first[slot] < 0:
                         for k in range(level):
-                            total += word_chars[base + at + k]
-                        free = at + level
+                            repeated += word_chars[base + at + k]
+                        passed = at + level
                     else:
                         first[slot] = -1 - first[slot]
-                out[d, level - 2] = total
+                out[d, words - 2] = total
+                out[d, words + 4] = repeated
+            words += 1
+            wanted = units_of(words, size)
     return out, repeats

@@ -4,7 +4,8 @@ Text is NFC. The content hash is BLAKE3, cut to 128 bits, of the bytes with whit
 stripped.
 
 Shingles are n-grams of case-folded words, each with the signs before it (segment.py says what words and signs are: in
-prose nothing is a sign), or of the characters of words, with a space for whatever stands between two. A document shorter
+prose nothing is a sign; in unspaced scripts, as many units as n words have), or of the characters of words, with a space
+for whatever stands between two. A document shorter
 than the n-gram has one shingle of all it has; one without words its content hash. Over the set of distinct shingles:
 
   signature  bands x rows minima of (a_i * x + b_i) mod 2^32; stored are the 64-bit hashes of the bands
@@ -25,10 +26,13 @@ from ...storage.fields import Bounds
 from .collapse import text_hashes
 from .gopher import REPEAT, repetition_counts
 from .hashing import mix64
-from .segment import WORD_SEED, WORD_STEP, WORDS, Segments
+from .segment import UNITS_PER_WORD, WORD_SEED, WORD_STEP, Segments, units_of
 from .unicode import ALONE, INVISIBLE, MARK, TABLE_SIZE, WORD, class_of, decode, tables
 
 SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
+MAX_NGRAM = 32
+MAX_UNITS = int(units_of.py_func(MAX_NGRAM, int(UNITS_PER_WORD.max())))
+"""Units of the longest shingle that settings allow."""
 SET_SLOTS = 1 << 24
 """Slots of the set of distinct shingles, 8 bytes each. A document with more than half as many is walked again for each
 further range of hashes."""
@@ -40,8 +44,8 @@ class MinHashSettings:
 
     unit: Literal["word", "char"] = "word"
     """What an n-gram counts."""
-    ngram: Annotated[int, Bounds(ge=1, le=32)] = 5
-    """Units of a shingle. FineWeb: word, 5, 14 x 8; SlimPajama: char, 13, 9 x 13."""
+    ngram: Annotated[int, Bounds(ge=1, le=MAX_NGRAM)] = 5
+    """Words or characters of a shingle. FineWeb: word, 5, 14 x 8; SlimPajama: char, 13, 9 x 13."""
     bands: Annotated[int, Bounds(ge=1, le=64)] = 14
     """Bands: documents that are equal in one are compared."""
     rows: Annotated[int, Bounds(ge=1, le=512)] = 8
@@ -104,14 +108,14 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     if known and repeats is None:
         repeats = repetition_counts(s, known)[1]
     # Characters are read from the text, as is a document with more words than the segments hold, whose signs are ignored.
-    by_text = np.diff(s.word_offsets) < s.counts[:, WORDS]
+    by_text = np.diff(s.word_offsets) < s.n_units
     if settings.unit == "char":
         by_text[:] = True
     widest = int(np.max(np.diff(s.offsets)[by_text], initial=0))
     slots = 1 << max(10, min(widest, SET_SLOTS).bit_length())
     classes, folded = tables()
     a, b = coefficients(settings)
-    factors = np.random.Generator(np.random.PCG64(0x5817)).integers(0, 1 << 63, 32, np.uint64) << np.uint64(1)
+    factors = np.random.Generator(np.random.PCG64(0x5817)).integers(0, 1 << 63, MAX_UNITS, np.uint64) << np.uint64(1)
     factors |= np.uint64(1)
     content, text = text_hashes(s.text, s.offsets)
     columns = _sign(
@@ -127,6 +131,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
         folded,
         settings.unit == "char",
         settings.ngram,
+        s.units_per_word,
         factors,
         settings.bands,
         a,
@@ -296,7 +301,8 @@ def _sign(
     classes: np.ndarray,
     folded: np.ndarray,
     by_char: bool,
-    ngram: int,
+    ngram_words: int,
+    units_per_word: np.ndarray,
     factors: np.ndarray,
     n_bands: int,
     a: np.ndarray,
@@ -314,8 +320,9 @@ def _sign(
     heap = np.empty(k, np.uint32)
     chunk = np.empty(1024, np.uint32)
     low = np.empty(4 * k + 64, np.uint32)
-    window = np.zeros(32, np.uint64)
+    window = np.zeros(MAX_UNITS, np.uint64)
     for d in range(n):
+        ngram = ngram_words if by_char else units_of(ngram_words, units_per_word[d])
         minima[:] = np.uint32(0xFFFFFFFF)
         held = filled = 0
         below = np.int64(0)

@@ -169,7 +169,7 @@ def formula_score(counts: dict[str, np.ndarray]) -> np.ndarray:
 
     The sum of six parts of at most 10,000 each, so at most 60,000:
       words in sentences   lines that end in terminal punctuation of any script, of all lines
-      language             distinct stop words of eight
+      language             distinct stop words, up to eight
       words                words with a letter, of all words
       letters              letters, of all characters without white space
       novelty              lines that are not repeats, of all lines
@@ -184,7 +184,7 @@ def formula_score(counts: dict[str, np.ndarray]) -> np.ndarray:
     for k in range(1, 13):
         bits += c["n_words"] >> k > 0
     score = part(c["n_punctuated_lines"], c["n_lines"])
-    score += c["n_distinct_stop_words"] * 1_250
+    score += np.minimum(c["n_distinct_stop_words"], 8) * 1_250
     score += part(c["n_alpha_words"], c["n_words"])
     score += part(c["n_letters"], c["n_chars"] - c["n_spaces"])
     score += part(c["n_lines"] - c["n_duplicate_lines"], c["n_lines"])

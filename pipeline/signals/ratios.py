@@ -53,6 +53,7 @@ SIGNALS: dict[str, Callable[[Columns], np.ndarray]] = {
     "duplicate_paragraph_char_fraction": _ratio("duplicate_paragraph_chars", "n_chars"),
     **{f"top_{n}gram_fraction": _ratio(f"top_{n}gram_chars", "n_chars") for n in TOP_NGRAMS},
     **{f"duplicate_{n}gram_fraction": _ratio(f"duplicate_{n}gram_chars", "n_chars") for n in DUPLICATE_NGRAMS},
+    **{f"repeated_{n}gram_fraction": _ratio(f"repeated_{n}gram_chars", "n_chars") for n in DUPLICATE_NGRAMS},
     "alphanumeric_fraction": lambda c: (c["n_letters"] + c["n_digits"]) / np.maximum(c["n_chars"], 1),
     "encoded_fraction": _ratio("encoded_chars", "n_chars"),
     "latex_fraction": _ratio("latex_chars", "n_chars"),
@@ -62,5 +63,7 @@ SIGNALS: dict[str, Callable[[Columns], np.ndarray]] = {
     "digit_fraction": lambda c: c["n_digits"] / _visible(c),
     "mean_line_length": lambda c: (c["n_chars"] - c["n_line_ends"]) / np.maximum(c["n_raw_lines"], 1),
     "newline_word_ratio": _ratio("n_line_ends", "n_words"),
+    "newline_token_ratio": _ratio("n_line_ends", "n_tokens"),
+    "alpha_token_fraction": _ratio("n_alpha_words", "n_tokens"),
 }
 """Every signal a rule may bound: the stored counts, without their `n_`, and the ratios formed from them."""

@@ -377,19 +377,19 @@ def scan_piece(
     if plugins:
         final = apply_edits(text, edits)
         verdicts, edits = judge_batch(plugins, final, edits, batch, names, subset_codes)
-    counts = text_counts(s, repetition, lines.counts)
+    best, confidence = language.identify(s.text, s.offsets)
+    counts = text_counts(s, best, repetition, lines.counts)
     edited = np.flatnonzero(np.diff(edits.offsets.to_numpy()))
     if len(edited):
         where = pa.array(edited)
         changed = text_buffers(apply_edits(text.take(where), edits.take(where)))
-        counts[edited] = text_counts(segment(*changed))
+        counts[edited] = text_counts(segment(*changed), best[edited])
     else:
         changed = s.text[:0], s.offsets[:1]
 
     by_name = dict(zip(TEXT_COUNTS, counts.T, strict=True)) | dict(zip(PII_COUNTS, pii_counts.T, strict=True))
     models = loaded.quality
     model = np.array([models.domains.index(d) if d in models.domains else -1 for d in names], np.int64)[subset_codes]
-    best, confidence = language.identify(s.text, s.offsets)
     languages = pa.array([*language.load_model().languages, language.UNDETERMINED])
     columns: dict[str, pa.Array] = {
         "doc_id": pa.array(np.uint64(file.file_hash << ROW_BITS) | batch.column("row").to_numpy().astype(np.uint64)),

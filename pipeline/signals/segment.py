@@ -3,10 +3,12 @@
     UTF-8 bytes + offsets -> words (hash, place, length), lines (place, length, first word), counts per document
 
 Definitions on which every signal is based:
-  word       a maximal run of word characters (letters, digits, underscore, and the marks after them); in unspaced scripts
-             every letter or digit starts one. Its hash is of the case-folded code points. Invisible characters (soft
-             hyphens, joiners, zero-width spaces, fillers, variation selectors, direction marks) part no word and are
-             none of it.
+  word       a maximal run of word characters (letters, digits, underscore, and the marks after them). Its hash is of the
+             case-folded code points. Invisible characters (soft hyphens, joiners, zero-width spaces, fillers, variation
+             selectors, direction marks) part no word and are none of it.
+  unit       a word; in unspaced scripts, where nothing tells words apart, a letter or digit with the marks after it. The
+             arrays of words below hold units. So many units make a word as words of the script have on average
+             (`UNITS_PER_WORD`): words are counted, and n-grams of words are measured, by that.
   signs      symbols between the words of a line of code or a formula, which only shingles look at: such a line holds
              an operator (unicode.py says which), one of * / % & by itself between spaces, a * within a word, or a ! at
              the beginning of one. Quotes, commas, points, the `>` before quoted lines, and all symbols of other lines
@@ -53,11 +55,18 @@ from .unicode import (
 MAX_WORDS = 1 << 22
 MAX_LINES = 1 << 20
 
+SPACED, EAST_ASIAN, SOUTHEAST_ASIAN = range(3)
+"""How the script of most units of a document separates words: by spaces, or not at all (Han and Kana; Thai, Lao, Khmer and
+Myanmar)."""
+UNITS_PER_WORD = np.array([10, 18, 35], np.int64)
+"""Units of a word in tenths, by script: as segmenters of these languages cut running text (docs/signals.md)."""
+
 CHARACTER_COUNTS = (
     "n_bytes",
     "n_chars",
     "n_words",
     "n_alpha_words",
+    "n_tokens",
     "n_split_words",
     "n_alpha_split_words",
     "n_word_chars",
@@ -78,11 +87,13 @@ CHARACTER_COUNTS = (
 )
 """Columns of `Segments.counts`, all int64.
 
-n_alpha_words: words with a letter; n_split_words, n_alpha_split_words: what `str.split` finds, symbols by themselves
-included and invisible characters by themselves not, and what of it has a letter; n_raw_lines: lines of
-`str.splitlines`, empty ones included; max_line_chars: of raw lines; n_hashes: `#`; n_ellipses: `...` (not overlapping)
-and U+2026; n_curly_braces: `{` and `}`; n_math_symbols: Unicode category Sm beyond ASCII; latex_chars: characters of
-`\\name` commands, and dollar signs.
+n_words: words with spaces between them, and what the units of unspaced scripts make by `UNITS_PER_WORD`; n_alpha_words:
+those with a letter; n_tokens: words and visible symbols, where one symbol right between two words, the second of a spaced
+script, is none (`d'eau`), and they are one token if not both have a letter (`1,000`, `covid-19`); n_split_words,
+n_alpha_split_words: what `str.split` finds, symbols by themselves included and invisible characters by themselves not, and
+what of it has a letter; n_raw_lines: lines of `str.splitlines`, empty ones included; max_line_chars: of raw lines; n_hashes:
+`#`; n_ellipses: `...` (not overlapping) and U+2026; n_curly_braces: `{` and `}`; n_math_symbols: Unicode category Sm beyond
+ASCII; latex_chars: characters of `\\name` commands, and dollar signs.
 """
 
 (
@@ -90,6 +101,7 @@ and U+2026; n_curly_braces: `{` and `}`; n_math_symbols: Unicode category Sm bey
     CHARS,
     WORDS,
     ALPHA_WORDS,
+    TOKENS,
     SPLIT_WORDS,
     ALPHA_SPLIT_WORDS,
     WORD_CHARS,
@@ -120,6 +132,9 @@ _ASCII_LOWER = np.array([ord(chr(b).lower()) if b < 128 else b for b in range(25
 _LETTER, _DIGIT, _INVISIBLE, _INSIDE = (1 << bit for bit in (24, 25, 26, 27))
 _FOLDED = _LETTER - 1
 
+_NONE, _WORD, _SYMBOL = range(3)
+"""What a token may go on from: a word between spaces, or that and one symbol."""
+
 WORD_SEED = np.uint64(0x243F6A8885A308D3)
 WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
 
@@ -134,10 +149,14 @@ class Segments:
     """int64 [n + 1]."""
     counts: np.ndarray
     """int64 [n, len(CHARACTER_COUNTS)]."""
+    n_units: np.ndarray
+    """int64 [n]: of the whole document, also where the arrays below hold the first `MAX_WORDS`."""
+    units_per_word: np.ndarray
+    """int64 [n]: of `UNITS_PER_WORD`, by the script of most of its units."""
     word_offsets: np.ndarray
-    """int64 [n + 1]: words of document d are [word_offsets[d]:word_offsets[d + 1]] of the next three."""
+    """int64 [n + 1]: units of document d are [word_offsets[d]:word_offsets[d + 1]] of the next five."""
     word_hash: np.ndarray
-    """uint64 [words]: of the case-folded word."""
+    """uint64 [units]: of the case-folded word."""
     word_start: np.ndarray
     """int64 [words]: byte in `text`."""
     word_end: np.ndarray
@@ -207,6 +226,23 @@ def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
     )
 
 
+@njit(cache=True, nogil=True, inline="always")
+def units_of(words: int, units_per_word: int) -> int:
+    """The units of so many words, to the nearest.
+
+    Args:
+        units_per_word: in tenths.
+    """
+    return (words * units_per_word + 5) // 10
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _words_of(east: int, southeast: int) -> int:
+    """The words that units of unspaced scripts make, the last one begun."""
+    east_size, southeast_size = UNITS_PER_WORD[EAST_ASIAN], UNITS_PER_WORD[SOUTHEAST_ASIAN]
+    return (10 * east + east_size - 1) // east_size + (10 * southeast + southeast_size - 1) // southeast_size
+
+
 @njit(cache=True, nogil=True)
 def _end_signs(word_signs: np.ndarray, first: int, last: int, after: np.uint64, operator: bool) -> None:
     """Settle the signs of a line's words at its end: none without an operator; those after the last word are its."""
@@ -240,6 +276,8 @@ def _segment(
 ) -> tuple[np.ndarray, ...]:
     n = len(offsets) - 1
     counts = np.zeros((n, len(CHARACTER_COUNTS)), np.int64)
+    n_units = np.zeros(n, np.int64)
+    units_per_word = np.zeros(n, np.int64)
     word_offsets = np.zeros(n + 1, np.int64)
     word_hash = np.empty(words, np.uint64)
     word_start = np.empty(words, np.int64)
@@ -258,11 +296,15 @@ def _segment(
         begin, end = offsets[d], offsets[d + 1]
         last_w, last_l = w + max_words, line + max_lines
         i = begin
-        chars = n_words = alpha_words = total_word_chars = letters = digits = spaces = 0
+        chars = units = alpha_units = symbols_apart = joined_numbers = unspaced = southeast = total_word_chars = (
+            letters
+        ) = digits = spaces = 0
         line_ends = n_lines = paragraphs = longest_line = longest_word = 0
         hashes = ellipses = curly = symbols = latex = 0
         split_words = alpha_split_words = split_before = np.int64(0)  # split_before: this line
         in_split = lettered = False  # within what `str.split` finds; it has a letter
+        token = _NONE
+        alpha_token = False
         dots = 0
         raw_line_char = 0  # characters before this raw line
         first_byte = np.int64(-1)  # of the line, or -1 while it is empty
@@ -310,6 +352,10 @@ def _segment(
                 else:
                     kind = _continuation(continuations, cp)
                     going = True
+                    if flags & ALONE:
+                        token = _NONE
+                        unspaced += 1
+                        southeast += cp < 0x3000 or 0xA9E0 <= cp < 0xAA80
                 while going:
                     if kind & _INVISIBLE:
                         hidden += 1
@@ -330,10 +376,18 @@ def _segment(
                     going = (kind & _INSIDE) != 0
                 chars += length + hidden
                 letters += in_word_letters
-                n_words += 1
-                alpha_words += in_word_letters > 0
+                units += 1
+                alpha = in_word_letters > 0
+                alpha_units += alpha
                 in_split = True
-                lettered |= in_word_letters > 0
+                lettered |= alpha
+                if token == _SYMBOL:
+                    symbols_apart -= 1
+                    if not (alpha & alpha_token):
+                        joined_numbers += 1
+                        alpha |= alpha_token
+                alpha_token = alpha
+                token = _WORD
                 total_word_chars += length
                 longest_word = max(longest_word, length)
                 if w < last_w:
@@ -353,6 +407,7 @@ def _segment(
             chars += 1
             if flags & SPACE:
                 spaces += 1
+                token = _NONE
                 dots = 0
                 split_words += in_split
                 alpha_split_words += lettered
@@ -391,7 +446,10 @@ def _segment(
                 if first_byte < 0:
                     first_byte, first_char = i, chars - 1
                 last_byte, last_char = after, chars
-                in_split |= (flags & INVISIBLE) == 0
+                if (flags & INVISIBLE) == 0:
+                    in_split = True
+                    symbols_apart += 1
+                    token = _SYMBOL if token == _WORD else _NONE
                 if flags & SIGN and not (cp == 62 and w == first_word):
                     signs = (signs ^ np.uint64(cp)) * WORD_STEP
                     operator |= (flags & OPERATOR) != 0 or (
@@ -438,11 +496,18 @@ def _segment(
             _end_signs(word_signs, first_word, w, signs, operator)
         word_offsets[d + 1] = w
         line_offsets[d + 1] = line
+        script = SPACED
+        if 2 * unspaced > units:
+            script = SOUTHEAST_ASIAN if 2 * southeast > unspaced else EAST_ASIAN
+        n_units[d], units_per_word[d] = units, UNITS_PER_WORD[script]
         row = counts[d]
         row[BYTES] = end - begin
         row[CHARS] = chars
-        row[WORDS] = n_words
-        row[ALPHA_WORDS] = alpha_words
+        words = units - unspaced + _words_of(unspaced - southeast, southeast)
+        row[WORDS] = words
+        # Of units without a letter, each is a word.
+        row[ALPHA_WORDS] = max(words - (units - alpha_units), 0)
+        row[TOKENS] = words + symbols_apart - joined_numbers
         row[SPLIT_WORDS] = split_words
         row[ALPHA_SPLIT_WORDS] = alpha_split_words + lettered
         row[WORD_CHARS] = total_word_chars
@@ -462,6 +527,8 @@ def _segment(
         row[LATEX] = latex
     return (
         counts,
+        n_units,
+        units_per_word,
         word_offsets,
         word_hash[:w],
         word_start[:w],

@@ -18,7 +18,17 @@ from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pipeline.signals.texts import TEXT, fold, folded_words, is_invisible, places_of, segments, signs_of
+from tests.pipeline.signals.texts import (
+    TEXT,
+    fold,
+    folded_words,
+    is_invisible,
+    places_of,
+    segments,
+    signs_of,
+    units_of_words,
+    words_of,
+)
 
 
 def sign(texts: list[str], shape: MinHashSettings = MinHashSettings()) -> minhash.Signatures:
@@ -29,11 +39,12 @@ def sign(texts: list[str], shape: MinHashSettings = MinHashSettings()) -> minhas
 def shingles(text: str, shape: MinHashSettings = MinHashSettings()) -> set[tuple[object, ...]]:
     text = unicodedata.normalize("NFC", text)
     units: list[object] = list(zip(folded_words(text), signs_of(text), strict=True))
+    ngram = units_of_words(words_of(text), shape.ngram) if shape.unit == "word" else shape.ngram
     if shape.unit == "char":
         inside = {i for word in places_of(text) for i in word}
         characters = [fold(c) if i in inside else "" if is_invisible(c) else " " for i, c in enumerate(text)]
         units = list(re.sub(" +", " ", "".join(characters)).strip(" "))
-    return {tuple(units[i : i + shape.ngram]) for i in range(max(1, len(units) - shape.ngram + 1))}
+    return {tuple(units[i : i + ngram]) for i in range(max(1, len(units) - ngram + 1))}
 
 
 SHAPES = {**PRESETS, "short": MinHashSettings("word", 2, 4, 4), "wide": MinHashSettings("word", 13, 9, 13)}
@@ -59,7 +70,7 @@ def test_both_ways_to_find_shingles_agree(text: str) -> None:
     s = segments([unicodedata.normalize("NFC", text)])
     s.word_signs[:] = 0  # which a text that is read again has none of
     known = minhash.sign(s, MinHashSettings())
-    s.word_offsets[1:] -= 1 if s.counts[0, 2] else 0  # fewer words than counted: read again by its text
+    s.word_offsets[1:] -= 1 if s.n_units[0] else 0  # fewer words than counted: read again by its text
     again = minhash.sign(s, MinHashSettings(), repetition_counts(s, 5)[1])
     assert (known.n_shingles == again.n_shingles).all()
 

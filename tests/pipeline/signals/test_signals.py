@@ -22,11 +22,22 @@ from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pipeline.signals.texts import TEXT, folded_words, is_invisible, segments, words_of
+from tests.pipeline.signals.texts import (
+    TEXT,
+    counted_words,
+    folded_words,
+    is_invisible,
+    joined_words,
+    segments,
+    units_of_words,
+    words_of,
+)
+
+ENGLISH = np.array([language.load_model().languages.index("en")])
 
 
 def counts_of(text: str) -> dict[str, int]:
-    return dict(zip(TEXT_COUNTS, text_counts(segments([text]))[0].tolist(), strict=True))
+    return dict(zip(TEXT_COUNTS, text_counts(segments([text]), ENGLISH)[0].tolist(), strict=True))
 
 
 def letters(text: str) -> int:
@@ -44,18 +55,43 @@ def duplicates(items: list[tuple[str, int]]) -> tuple[int, int]:
 
 def top_ngram(words: list[str], n: int) -> int:
     """Gopher: characters of the most frequent n-gram, joined by spaces, times its occurrences."""
-    folded = [w.lower() for w in words]
-    found = Counter(tuple(folded[i : i + n]) for i in range(len(folded) - n + 1))
+    folded, size = [w.lower() for w in words], units_of_words(words, n)
+    found = Counter(tuple(folded[i : i + size]) for i in range(len(folded) - size + 1))
     best = max(((c, sum(map(len, g)) + n - 1) for g, c in found.items()), default=(1, 0))
     return best[0] * best[1] if best[0] > 1 else 0
 
 
 def duplicate_ngrams(words: list[str], n: int) -> int:
     """Gopher: characters of the words in any n-gram that occurs more than once, each once."""
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    size = units_of_words(words, n)
+    grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
     found = Counter(grams)
-    inside = {i + k for i, gram in enumerate(grams) if found[gram] > 1 for k in range(n)}
+    inside = {i + k for i, gram in enumerate(grams) if found[gram] > 1 for k in range(size)}
     return sum(len(words[i]) for i in inside)
+
+
+def repeated_ngrams(words: list[str], n: int) -> int:
+    """datatrove: from left to right, characters of n-grams that were seen before; their words are passed over."""
+    size = units_of_words(words, n)
+    seen: set[tuple[str, ...]] = set()
+    chars = i = 0
+    while i < len(words) - size + 1:
+        gram = tuple(words[i : i + size])
+        chars += sum(map(len, gram)) if gram in seen else 0
+        i += size if gram in seen else 1
+        seen.add(gram)
+    return chars
+
+
+def numbers_joined(words: list[str]) -> int:
+    """Words that are one token with what they are joined to, since not both have a letter."""
+    joined, lettered = 0, True
+    for i, word in enumerate(words):
+        both = lettered and letters(word) > 0
+        first = i == 0
+        joined += not both and not first
+        lettered = letters(word) > 0 if first or both else lettered or letters(word) > 0
+    return joined
 
 
 CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
@@ -100,11 +136,13 @@ def reference(text: str) -> dict[str, int]:
     failures = [failed(line) for line in full]
     n_sentences = [sentences(CITATION.sub("", line)) for line in full]
     ellipsis = [line.endswith(("…", "...")) for line in full]
+    joined = joined_words(text)
     values = {
         "n_bytes": len(text.encode()),
         "n_chars": len(text),
-        "n_words": len(words),
-        "n_alpha_words": sum(letters(w) > 0 for w in words),
+        "n_words": counted_words(words),
+        "n_alpha_words": max(counted_words(words) - sum(letters(w) == 0 for w in words), 0),
+        "n_tokens": counted_words(words) - sum(map(numbers_joined, joined)) + joined.count([]),
         "n_split_words": len(split_words(text)),
         "n_alpha_split_words": sum(letters(t) > 0 for t in split_words(text)),
         "n_word_chars": sum(map(len, words)),
@@ -141,6 +179,7 @@ def reference(text: str) -> dict[str, int]:
     values["n_duplicate_paragraphs"], values["duplicate_paragraph_chars"] = duplicates(grouped)
     for n in (5, 6, 7, 8, 9, 10):
         values[f"duplicate_{n}gram_chars"] = duplicate_ngrams(folded, n)
+        values[f"repeated_{n}gram_chars"] = repeated_ngrams(folded, n)
     for n in (2, 3, 4):
         values[f"top_{n}gram_chars"] = top_ngram(folded, n)
     return values
@@ -169,7 +208,7 @@ def test_counts_equal_the_reference(text: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from(["a", "bb", "C", "ddd"]), max_size=120))
+@given(st.lists(st.sampled_from(["a", "bb", "C", "ddd"]) | st.sampled_from("漢字かなไทยไ"), max_size=120))
 def test_repetition_equals_the_reference(words: list[str]) -> None:
     got, text = counts_of(" ".join(words)), reference(" ".join(words))
     for name in (n for n in text if "gram" in n):
@@ -186,13 +225,13 @@ def test_first_copies_and_overlaps_are_of_duplicate_ngrams() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["aa", "bb", "Cc"]), max_size=120))
-def test_duplicates_can_be_counted_as_datatrove_does(words: list[str]) -> None:
+def test_repeats_are_counted_as_datatrove_does(words: list[str]) -> None:
     from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate
 
-    counts = dict(zip(REPETITION_COUNTS, repetition_counts(segments([" ".join(words)]), 0, True)[0][0], strict=True))
+    counts = dict(zip(REPETITION_COUNTS, repetition_counts(segments([" ".join(words)]))[0][0], strict=True))
     for n in DUPLICATE_NGRAMS:
         # It joins words without spaces, which is no matter where all are as long.
-        assert counts[f"duplicate_{n}gram_chars"] == find_all_duplicate([w.lower() for w in words], n)
+        assert counts[f"repeated_{n}gram_chars"] == find_all_duplicate([w.lower() for w in words], n)
 
 
 def test_the_reference_holds_on_large_text() -> None:
@@ -236,9 +275,16 @@ def test_lines_are_judged_as_by_the_code_that_made_c4(line: str) -> None:
 
 def test_a_document_does_not_change_its_neighbours() -> None:
     texts = ["one two\none two\n", "the the\n", "", "one two\n", "漢字 " * 30]
-    together = text_counts(segments(texts))
+    together = text_counts(segments(texts), np.repeat(ENGLISH, len(texts)))
     for i, text in enumerate(texts):
-        assert (text_counts(segments([text]))[0] == together[i]).all()
+        assert (text_counts(segments([text]), ENGLISH)[0] == together[i]).all()
+
+
+def test_tokens_are_words_and_symbols() -> None:
+    counts = counts_of("L'eau, 1,000 km (ou 3.5) -- covid-19 and/or…\n")
+    # L | eau | , | 1,000 | km | ( | ou | 3.5 | ) | - | - | covid-19 | and | or | …
+    assert (counts["n_tokens"], counts["n_alpha_words"]) == (15, 7)
+    assert counts_of("他说，今天很好。")["n_tokens"] == 4 + 2
 
 
 def test_symbols_between_spaces_are_words_without_a_letter() -> None:
@@ -446,9 +492,9 @@ def test_invisible_characters_part_no_words() -> None:
 
 def test_a_mark_belongs_to_the_character_before_it() -> None:
     khmer = counts_of("ការប្រជុំនឹងធ្វើឡើង")
-    assert khmer["n_words"] == khmer["n_alpha_words"] == khmer["n_letters"] == 11
+    assert khmer["n_letters"] == 11 and khmer["n_words"] == khmer["n_alpha_words"] == counted_words(["ក"] * 11)
     burmese = counts_of("အစည်းအဝေးကို")
-    assert burmese["n_words"] == burmese["n_alpha_words"] == burmese["n_letters"]
+    assert burmese["n_words"] == burmese["n_alpha_words"] == counted_words(["က"] * burmese["n_letters"])
     assert counts_of(" \u0301 #\ufe0f\u20e3 か\u3099")["n_words"] == 1
 
 

@@ -126,6 +126,49 @@ def words_of(text: str) -> list[str]:
     return ["".join(text[i] for i in places) for places in places_of(text)]
 
 
+def joined_words(text: str) -> list[list[str]]:
+    """Words, those together that only one symbol right between them parts; an empty list for every other symbol."""
+    found: list[list[str]] = []
+    inside = joined = False  # joined: the last character was one symbol right after a word
+    for char in text:
+        if begins_word(char) and (not inside or alone(char)):
+            if joined and not alone(char):
+                found.pop()
+                found[-1].append("")
+            else:
+                found.append([""])
+            inside, joined = True, False
+        after_word = inside
+        inside = inside and (begins_word(char) or is_mark(char) or is_invisible(char))
+        if inside:
+            found[-1][-1] += char
+        elif char.isspace():
+            joined = False
+        elif not is_invisible(char):
+            joined = after_word
+            found.append([])
+    return found
+
+
+def is_southeast(word: str) -> bool:
+    return alone(word[0]) and (ord(word[0]) < 0x3000 or 0xA9E0 <= ord(word[0]) <= 0xAA7F)
+
+
+def counted_words(units: list[str]) -> int:
+    """Words that units make: those of unspaced scripts are 1.8 or 3.5 to a word."""
+    southeast = sum(map(is_southeast, units))
+    east = sum(alone(u[0]) for u in units) - southeast
+    return len(units) - southeast - east + -(-10 * east // 18) + -(-10 * southeast // 35)
+
+
+def units_of_words(units: list[str], words: int) -> int:
+    """Units of so many words in a text, by the script of most of its units."""
+    southeast = sum(map(is_southeast, units))
+    unspaced = sum(alone(u[0]) for u in units)
+    tenths = 10 if 2 * unspaced <= len(units) else 35 if 2 * southeast > unspaced else 18
+    return (words * tenths + 5) // 10
+
+
 def folded_words(text: str) -> list[str]:
     return ["".join(map(fold, w)) for w in words_of(text)]
 
