@@ -201,7 +201,7 @@ def _next_unit(
     Characters are those of the words, with 0x20 before each word but the first of the document.
     """
     h = WORD_SEED
-    started = False
+    started = unspaced = False
     while i < end:
         cp, after = decode(text, i)
         flags = class_of(classes, cp)
@@ -220,8 +220,9 @@ def _next_unit(
                 # The space before a word; its first character comes with the next call.
                 return np.uint64(32), i, True
             return f, after, True
-        if started and flags & ALONE:
+        if started and flags & WORD and (unspaced or flags & ALONE):
             return mix64(h), i, False
+        unspaced |= (flags & ALONE) != 0
         started = True
         h = (h ^ f) * WORD_STEP
         i = after

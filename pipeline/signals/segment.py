@@ -58,7 +58,7 @@ MAX_LINES = 1 << 20
 SPACED, EAST_ASIAN, SOUTHEAST_ASIAN = range(3)
 """How the script of most units of a document separates words: by spaces, or not at all (Han and Kana; Thai, Lao, Khmer and
 Myanmar)."""
-UNITS_PER_WORD = np.array([10, 18, 35], np.int64)
+UNITS_PER_WORD = np.array([10, 18, 37], np.int64)
 """Units of a word in tenths, by script: as segmenters of these languages cut running text (docs/signals.md)."""
 
 CHARACTER_COUNTS = (
@@ -129,7 +129,7 @@ _ASCII_WORD[ord("_")] = 1 << 62
 _ASCII_LOWER = np.array([ord(chr(b).lower()) if b < 128 else b for b in range(256)], np.uint8)
 
 # What the loop over a word asks of a character, in one table: the folded code point in the lowest bits, and these.
-_LETTER, _DIGIT, _INVISIBLE, _INSIDE = (1 << bit for bit in (24, 25, 26, 27))
+_LETTER, _DIGIT, _INVISIBLE, _INSIDE, _ATTACHED = (1 << bit for bit in (24, 25, 26, 27, 28))
 _FOLDED = _LETTER - 1
 
 _NONE, _WORD, _SYMBOL = range(3)
@@ -196,13 +196,16 @@ def word_hash(word: str) -> int:
 
 @functools.cache
 def _continuations() -> np.ndarray:
-    """int32 [TABLE_SIZE]: of every character that may stand in a word. `_INSIDE`: it continues one that has begun."""
+    """int32 [TABLE_SIZE]: of every character that may stand in a word. `_INSIDE`: it continues one that has begun;
+    `_ATTACHED`: also one letter of an unspaced script.
+    """
     classes, folded = tables()
     table = folded.astype(np.int32)
     table[(classes & LETTER) != 0] |= _LETTER
     table[(classes & DIGIT) != 0] |= _DIGIT
     table[(classes & INVISIBLE) != 0] |= _INVISIBLE
     table[((classes & (WORD | MARK | INVISIBLE)) != 0) & ((classes & ALONE) == 0)] |= _INSIDE
+    table[(classes & (MARK | INVISIBLE)) != 0] |= _ATTACHED
     return table
 
 
@@ -211,7 +214,7 @@ def _continuation(table: np.ndarray, cp: int) -> np.int64:
     """The entry of any code point."""
     if cp < TABLE_SIZE:
         return np.int64(table[cp])
-    return np.int64(_INVISIBLE | _INSIDE) if TAGS[0] <= cp < TAGS[1] else np.int64(cp | _INSIDE)
+    return np.int64(_INVISIBLE | _INSIDE | _ATTACHED) if TAGS[0] <= cp < TAGS[1] else np.int64(cp | _INSIDE)
 
 
 def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
@@ -327,6 +330,7 @@ def _segment(
                     first_byte, first_char = i, chars
                 h = WORD_SEED
                 length = in_word_letters = hidden = 0
+                goes_on = np.int64(_INSIDE)
                 if b < 0x80:
                     # Runs of ASCII word characters: a table lookup, a hash step and two sums a byte.
                     # An unsigned index, since Numba makes a signed one wrap around.
@@ -353,6 +357,7 @@ def _segment(
                     kind = _continuation(continuations, cp)
                     going = True
                     if flags & ALONE:
+                        goes_on = np.int64(_ATTACHED)
                         token = _NONE
                         unspaced += 1
                         southeast += cp < 0x3000 or 0xA9E0 <= cp < 0xAA80
@@ -373,7 +378,7 @@ def _segment(
                     else:
                         cp, after = decode(text, i)
                     kind = _continuation(continuations, cp)
-                    going = (kind & _INSIDE) != 0
+                    going = (kind & goes_on) != 0
                 chars += length + hidden
                 letters += in_word_letters
                 units += 1

@@ -111,11 +111,11 @@ def fold(char: str) -> str:
 def places_of(text: str) -> list[list[int]]:
     """The places of the visible characters of every word."""
     words: list[list[int]] = []
-    inside = False
+    inside = unspaced = False
     for i, char in enumerate(text):
-        if begins_word(char) and (not inside or alone(char)):
+        if begins_word(char) and (not inside or unspaced or alone(char)):
             words.append([])
-            inside = True
+            inside, unspaced = True, alone(char)
         inside = inside and (begins_word(char) or is_mark(char) or is_invisible(char))
         if inside and not is_invisible(char):
             words[-1].append(i)
@@ -129,15 +129,15 @@ def words_of(text: str) -> list[str]:
 def joined_words(text: str) -> list[list[str]]:
     """Words, those together that only one symbol right between them parts; an empty list for every other symbol."""
     found: list[list[str]] = []
-    inside = joined = False  # joined: the last character was one symbol right after a word
+    inside = joined = unspaced = False  # joined: the last character was one symbol right after a word
     for char in text:
-        if begins_word(char) and (not inside or alone(char)):
+        if begins_word(char) and (not inside or unspaced or alone(char)):
             if joined and not alone(char):
                 found.pop()
                 found[-1].append("")
             else:
                 found.append([""])
-            inside, joined = True, False
+            inside, joined, unspaced = True, False, alone(char)
         after_word = inside
         inside = inside and (begins_word(char) or is_mark(char) or is_invisible(char))
         if inside:
@@ -155,17 +155,17 @@ def is_southeast(word: str) -> bool:
 
 
 def counted_words(units: list[str]) -> int:
-    """Words that units make: those of unspaced scripts are 1.8 or 3.5 to a word."""
+    """Words that units make: those of unspaced scripts are 1.8 or 3.7 to a word."""
     southeast = sum(map(is_southeast, units))
     east = sum(alone(u[0]) for u in units) - southeast
-    return len(units) - southeast - east + -(-10 * east // 18) + -(-10 * southeast // 35)
+    return len(units) - southeast - east + -(-10 * east // 18) + -(-10 * southeast // 37)
 
 
 def units_of_words(units: list[str], words: int) -> int:
     """Units of so many words in a text, by the script of most of its units."""
     southeast = sum(map(is_southeast, units))
     unspaced = sum(alone(u[0]) for u in units)
-    tenths = 10 if 2 * unspaced <= len(units) else 35 if 2 * southeast > unspaced else 18
+    tenths = 10 if 2 * unspaced <= len(units) else 37 if 2 * southeast > unspaced else 18
     return (words * tenths + 5) // 10
 
 
