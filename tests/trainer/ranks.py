@@ -30,9 +30,9 @@ def server() -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def stopped_server() -> Iterator[None]:
-    """Ends the server after the tests of a module, which imports this."""
+    """Ends the server after all tests; the modules that use it import this. To start it takes longer than a small training."""
     yield
     if server.cache_info().currsize:
         server().communicate(timeout=60)
