@@ -139,4 +139,5 @@ def test_a_line_that_was_cut_off_hides_no_other(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path)
     metrics.write("train", 2, {"loss": 1.5, **drawn})
     metrics.close()
-    assert [(m["step"], m["loss"]) for m in read_metrics(tmp_path)] == [(1, 2.0), (2, 1.5)]
+    found = [m for m in read_metrics(tmp_path) if m["kind"] == "train"]
+    assert [(m["step"], m["loss"]) for m in found] == [(1, 2.0), (2, 1.5)]
