@@ -20,6 +20,8 @@ from .measured import PackedSet, Sequences, read_sequences
 from .ngram import NgramModel
 from .settings import ProxySettings
 
+PROCESS_BYTES = 768 << 20
+"""Memory of a process that trains, without its model."""
 NGRAM_BYTES = 64
 """Memory of an n-gram model for each token of a training, about: its tables may double while they grow."""
 MODEL_MEMORY = 2 << 30
@@ -124,7 +126,7 @@ def proxy_task(
     # Progress shows bytes a second of what weighs more than some KB, and these are tokens.
     weight = max(1, tokens >> 20)
     if settings.kind == "ngram":
-        memory = (512 << 20) + NGRAM_BYTES * tokens
+        memory = PROCESS_BYTES + NGRAM_BYTES * tokens
         return Task(name, train_ngram, (taken, draw, tuple(measured), each, out), weight=weight, memory=memory)
     args = (taken, draw, settings, tuple(measured), each, out)
     return Task(name, train_model, args, weight=weight, memory=MODEL_MEMORY, gpus=settings.gpus)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
-from ..storage.fields import Bounds, Pairs, Quantity, Share
+from ..storage.fields import Bounds, Pairs, Quantity, Share, Written
 from ..trainer.settings import ModelSettings, OptimizerSettings
 
 Count = Annotated[int, Bounds(ge=0, le=64)]
 Kind = Literal["ngram", "model"]
 
 
-def _fast_optimizer() -> OptimizerSettings:
-    return OptimizerSettings(8e-3)
+OPTIMIZER = OptimizerSettings(8e-3)
+MODEL = ModelSettings(layers=2, hidden=96, intermediate=192, heads=3, kv_heads=1, head_dim=32, max_positions=2048)
 
 
-def _small_model() -> ModelSettings:
-    return ModelSettings(
-        layers=2, hidden=96, intermediate=192, heads=3, kv_heads=1, head_dim=32, max_positions=2048, init_std=0.02
-    )
+def _beside(settings: OptimizerSettings | ModelSettings) -> Callable[[Any], Any]:
+    """What a recipe leaves out is as in these settings, not as in the released model."""
+    return lambda value: asdict(settings) | dict(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class ProxySettings:
     """Share of the tokens over which the rate rises; only for `model`."""
     decay: Share = 0.3
     """Share of the tokens, at the end, over which the rate falls; only for `model`."""
-    optimizer: OptimizerSettings = field(default_factory=_fast_optimizer)
+    optimizer: Annotated[OptimizerSettings, Written(_beside(OPTIMIZER))] = OPTIMIZER
     """How weights follow the gradient; only for `model`."""
-    model: ModelSettings = field(default_factory=_small_model)
+    model: Annotated[ModelSettings, Written(_beside(MODEL))] = MODEL
     """Shape of the network; only for `model`."""
     gpus: Annotated[float, Bounds(ge=0, le=8)] = 0.0
     """GPUs of a training on Ray, e.g. 0.25 for four on one; only for `model`."""
@@ -116,7 +116,7 @@ class TuneSettings:
     """What is to be low."""
     constraints: Constraints = Constraints()
     """What a mixture must keep to."""
-    repetition: Literal["match", "off"] = "match"
+    repetition: Literal["match", "ignore"] = "match"
     """`match`: pools are cut so that a small training repeats them as often as the whole one would."""
     validation: Validation = Validation()
     """The trainings that decide."""

@@ -335,7 +335,9 @@ def convex_baseline(
         used = replace(part, quota=min(part.quota, part.cap))
         arguments = (used, to_fit.files, engine.paths.named(f"mixmin/{k:03d}.scores"))
         tasks.append(Task(f"{k:03d}", score_pool, arguments))
-    scores = np.stack([np.fromfile(s.file.file, "<f4") for s in engine.run("tune.mixmin", VERSION, tasks)])
+    scores = np.stack(
+        [np.frombuffer(s.file.file.read_bytes(), "<f4") for s in engine.run("tune.mixmin", VERSION, tasks)]
+    )
     counts = _token_importance(to_fit)
     scored = counts > 0
     weights = mixmin(scores[:, scored].astype(np.float64), counts[scored])

@@ -233,6 +233,43 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "training.sizes.*.checkpoint_every": ("training.sizes.sample.checkpoint_every=9",),
     "training.sizes.*.evaluate_every": ("training.sizes.sample.evaluate_every=9",),
     "training.sizes.*.evaluate_blocks": ("training.sizes.sample.evaluate_blocks=9",),
+    **{f"tune.proxy.model.{name}": (f"tune.proxy.model.{name}=8",) for name in vars(ModelSettings())},
+    **{
+        f"tune.{key}": (f"tune.{key}={value}",)
+        for key, value in {
+            "proxies": "32",
+            "proxy.kind": "model",
+            "proxy.tokens": "2M",
+            "proxy.block_length": "256",
+            "proxy.batch_tokens": "2Ki",
+            "proxy.warmup": "10%",
+            "proxy.decay": "10%",
+            "proxy.gpus": "0.5",
+            "proxy.optimizer.learning_rate": "0.1",
+            "proxy.optimizer.betas": "[0.8, 0.9]",
+            "proxy.optimizer.eps": "0.1",
+            "proxy.optimizer.weight_decay": "0",
+            "proxy.optimizer.clip_norm": "2",
+            "anchors.recipe": "2",
+            "anchors.natural": "2",
+            "anchors.uniform": "1",
+            "anchors.drop_one": "0",
+            "objective.domains": "natural",
+            "objective.items": "[sample]",
+            "objective.items_weight": "10%",
+            "objective.never_worse": "{code: 0.01}",
+            "constraints.floor": "1%",
+            "constraints.max_epochs": "2",
+            "constraints.kl": "0.1",
+            "repetition": "ignore",
+            "validation.times": "4",
+            "validation.seeds": "3",
+            "validation.documents": "20",
+            "validation.tokens": "30K",
+            "validation.margin": "0",
+            "seed": "2",
+        }.items()
+    },
 }
 """Key of the schema -> a change of it. DATA and RUN are the folders of the corpora and of the run."""
 
@@ -413,6 +450,15 @@ def test_a_training_key_changes_what_the_trainer_is_given_and_nothing_else(finis
     for key in (k for k in CHANGES if k.startswith("training.")):
         changed = finished.changed(*CHANGES[key])
         assert training_json(changed) != finished.training and curate_settings(changed) == finished.settings, key
+
+
+def test_a_key_of_tune_changes_the_tuning_and_nothing_else(finished: Finished) -> None:
+    before = finished.changed().tune
+    for key in (k for k in CHANGES if k.startswith("tune.")):
+        changed = finished.changed(*CHANGES[key])
+        assert changed.tune != before and curate_settings(changed) == finished.settings, key
+    # A part of a shape leaves the rest as small as it was.
+    assert finished.changed("tune.proxy.model.layers=1").tune.proxy.model.hidden == before.proxy.model.hidden
 
 
 def test_a_threshold_is_a_setting_of_filter_alone(finished: Finished) -> None:
