@@ -196,6 +196,25 @@ def design(space: Space, anchors: Anchors, proxies: int, seed: int) -> tuple[Row
     return tuple(Row(kind, tuple(w), i) for i, (kind, w) in enumerate(zip(kinds, weights.tolist(), strict=True)))
 
 
+NEAR = 0.35
+"""Standard deviation of the logarithm of weights around a first choice."""
+REFINED_DRAW = 500_000
+"""Of the first row near a choice: what its trainings draw, none of the design did."""
+
+
+def design_near(space: Space, chosen: np.ndarray, count: int, seed: int) -> tuple[Row, ...]:
+    """Rows around a first choice ([K]), which is where a second fit has to be right.
+
+    The first minimum of a surface that was fitted from afar lies where the surface errs downwards; a few rows there show it
+    (Diao et al. 2025, arXiv 2504.13161, search in such rounds).
+    """
+    rng = np.random.default_rng([seed, 6])
+    drawn = chosen * np.exp(NEAR * rng.standard_normal((32 * max(count, 1), len(chosen))))
+    weights = rounded(within(drawn, space.floors, space.caps))
+    picked = choose_informative(Candidates(weights, np.zeros(len(weights), np.int64)), chosen[None], count)
+    return tuple(Row("near", tuple(weights[i].tolist()), REFINED_DRAW + n) for n, i in enumerate(picked))
+
+
 def _without(space: Space, pool: int) -> np.ndarray:
     """Natural weights without a pool, whose floor does not hold here; others may then need more than their caps."""
     floors, caps = space.floors.copy(), space.caps.copy()

@@ -35,6 +35,9 @@ class Observed:
     """T names: domains and benchmarks."""
     importance: np.ndarray
     """float64 [T], sums to 1: the objective is the losses times this."""
+    judged: int = 0
+    """Rows, from the first, that the quality of a fit is taken over; 0: all. Of mixtures that lie close together, noise would
+    decide."""
 
     @property
     def objective(self) -> np.ndarray:
@@ -142,13 +145,18 @@ def fit(observed: Observed, seed: int, kinds: Mapping[str, Regressor] | None = N
         for j in range(len(observed.targets)):
             combined, predicted[:, j] = _fit_target(observed.weights, observed.losses[:, j], outer, mixtures, chosen)
             targets.append(combined)
+        first = slice(observed.judged or None)
         quality = [
-            _quality(name, observed.losses[:, j], predicted[:, j], mixtures, tuple(chosen), targets[j].shares)
+            _quality(
+                name, observed.losses[first, j], predicted[first, j], mixtures[first], tuple(chosen), targets[j].shares
+            )
             for j, name in enumerate(observed.targets)
         ]
         shares = np.average([t.shares for t in targets], axis=0, weights=observed.importance)
         overall = predicted @ observed.importance
-        quality.append(_quality(OVERALL, observed.objective, overall, mixtures, tuple(chosen), shares))
+        quality.append(
+            _quality(OVERALL, observed.objective[first], overall[first], mixtures[first], tuple(chosen), shares)
+        )
     return Fit(observed, tuple(targets), predicted, tuple(quality))
 
 

@@ -108,6 +108,8 @@ class TuneSettings:
 
     proxies: Annotated[int, Bounds(ge=8, le=2048)] = 64
     """Small trainings; raising it later keeps those that are finished."""
+    refine: Annotated[int, Bounds(ge=0, le=2048)] = 16
+    """Further ones, near the mixture that the first fit finds; the second fit learns from all."""
     proxy: ProxySettings = ProxySettings()
     """One small training."""
     anchors: Anchors = Anchors()

@@ -21,7 +21,7 @@ from ..pipeline.run.artifacts import Artifact, remove_partial, write_json
 from ..storage import lease
 from ..trainer.model.model import flops_per_token
 from . import VERSION, choose, fit, verdict
-from .design import Row, Space, design, rounded, within
+from .design import Row, Space, design, design_near, rounded, within
 from .items import Question, measure_items, part_of, questions
 from .measured import MeasuredFile, Sequences, read_sequences
 from .mixmin import mixmin
@@ -94,8 +94,12 @@ def search(engine: Engine, packed: Packed, to_fit: Measures, to_check: Measures,
     space = space_of(packed, s)
     rows = design(space, s.anchors, s.proxies, s.seed)
     describe(engine.paths, packed, space, rows, s)
-    trained = train_proxies(engine, packed, rows, s, to_fit)
-    fitted = fit_and_choose(here, space, rows, trained, to_fit, s)
+    trained = train_proxies(engine, packed, rows, s, to_fit, "proxies")
+    fitted = fit_and_choose(here, space, rows, trained, to_fit, s, "first-" if s.refine else "")
+    if s.refine:
+        near = design_near(space, np.array(fitted.weights), s.refine, s.seed)
+        trained += train_proxies(engine, packed, near, s, to_fit, "refined")
+        fitted = fit_and_choose(here, space, (*rows, *near), trained, to_fit, s, judged=len(rows))
     judged = validate(engine, here, packed, space, fitted, to_check, to_fit, s)
     engine.look()
     return judged
@@ -186,6 +190,7 @@ def describe(paths: TunePaths, packed: Packed, space: Space, rows: Sequence[Row]
         "version": VERSION,
         "kind": settings.proxy.kind,
         "proxies": settings.proxies,
+        "refined": settings.refine,
         "proxy_tokens": settings.proxy.tokens,
         "validation_tokens": validation_tokens(settings),
         "seeds": settings.validation.seeds,
@@ -202,16 +207,20 @@ def describe(paths: TunePaths, packed: Packed, space: Space, rows: Sequence[Row]
 
 
 def train_proxies(
-    engine: Engine, packed: Packed, rows: Sequence[Row], settings: TuneSettings, to_fit: Measures
+    engine: Engine, packed: Packed, rows: Sequence[Row], settings: TuneSettings, to_fit: Measures, folder: str
 ) -> list[Trained]:
-    """The trainings of a design, in its order; those that are finished are not repeated."""
+    """The trainings of some rows, in their order; those that are finished are not repeated.
+
+    Args:
+        folder: of their results in the tuning.
+    """
     assert isinstance(engine.paths, TunePaths)
     tasks = []
     for i, row in enumerate(rows):
         parts = parts_of(row.weights, packed, settings.proxy.tokens, settings)
-        out = engine.paths.proxy("proxies", f"{i:05d}")
+        out = engine.paths.proxy(folder, f"{i:05d}")
         tasks.append(proxy_task(f"{i:05d}", parts, row.seed, settings.proxy, to_fit.files, out))
-    return engine.run("tune.proxies", VERSION, tasks)
+    return engine.run(f"tune.{folder}", VERSION, tasks)
 
 
 def fit_and_choose(
@@ -221,19 +230,27 @@ def fit_and_choose(
     trained: Sequence[Trained],
     to_fit: Measures,
     settings: TuneSettings,
+    which: str = "",
+    judged: int = 0,
 ) -> Fitted:
-    """Fit all targets and choose a mixture, in this process."""
+    """Fit all targets and choose a mixture, in this process.
+
+    Args:
+        which: what the names of the files begin with.
+        judged: as in `fit.Observed`.
+    """
     assert isinstance(here.paths, TunePaths)
     observed = fit.Observed(
         np.array([r.weights for r in rows]),
         np.array([t.losses for t in trained]),
         to_fit.sequences.targets,
         to_fit.importance,
+        judged,
     )
     bounds = choose.Bounds(settings.constraints.kl, dict(settings.objective.never_worse))
     arguments = (observed, space, bounds, settings.seed, tuple(available()))
-    paths = here.paths.described("fit"), here.paths.described("choice")
-    return here.run("tune.fit", VERSION, [Task("fit", _fit_and_choose, (*arguments, *paths))])[0]
+    paths = here.paths.described(f"{which}fit"), here.paths.described(f"{which}choice")
+    return here.run(f"tune.{which}fit", VERSION, [Task("fit", _fit_and_choose, (*arguments, *paths))])[0]
 
 
 def _fit_and_choose(
@@ -382,13 +399,14 @@ class Plan:
 def plan(settings: TuneSettings, vocab_size: int, block_length: int) -> Plan:
     """What a tuning will take, before anything runs."""
     validations = 4 * settings.validation.seeds
-    tokens = settings.proxies * settings.proxy.tokens + validations * validation_tokens(settings)
+    proxies = settings.proxies + settings.refine
+    tokens = proxies * settings.proxy.tokens + validations * validation_tokens(settings)
     rate = NGRAM_RATE
     if settings.proxy.kind == "model":
         rate = CORE_FLOPS / flops_per_token(settings.proxy.model, vocab_size, block_length)
     return Plan(
         settings.proxy.kind,
-        settings.proxies,
+        proxies,
         settings.proxy.tokens,
         validations,
         validation_tokens(settings),

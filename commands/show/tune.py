@@ -26,7 +26,8 @@ def print_tuning(tuning: StoredTuning) -> None:
     tune, fit, choice, verdict = tuning.tune, tuning.fit, tuning.choice, tuning.verdict
     console.print(verdict["line"] if verdict else "no verdict yet: run `fox1 tune` again until it ends", style="bold")
     console.print(
-        f"{tune['proxies']:,} {tune['kind']} trainings of {tune['proxy_tokens']:,} tokens; validated with "
+        f"{tune['proxies']:,} {tune['kind']} trainings of {tune['proxy_tokens']:,} tokens, {tune['refined']:,} more near the "
+        f"first choice; validated with "
         f"{tune['validation_tokens']:,} tokens and {tune['seeds']} seeds"
     )
     console.print()

@@ -238,6 +238,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
         f"tune.{key}": (f"tune.{key}={value}",)
         for key, value in {
             "proxies": "32",
+            "refine": "8",
             "proxy.kind": "model",
             "proxy.tokens": "2M",
             "proxy.block_length": "256",

@@ -22,7 +22,7 @@ from fox1.trainer.data.order import UnitStream
 from fox1.tune.measured import PackedSet, read_sequences, write_sequences
 from fox1.tune.ngram import NgramModel
 from fox1.tune.pools import Packed, PackedPool, TunePaths
-from fox1.tune.settings import Anchors, Constraints, Objective, ProxySettings, TuneSettings, Validation
+from fox1.tune.settings import Anchors, Constraints, ProxySettings, TuneSettings, Validation
 from fox1.tune.tune import Judged, Measures, importance_of, search
 
 LENGTH = 64
@@ -142,18 +142,17 @@ def small_settings(
     seeds: int = 5,
     floor: float = 0.01,
     max_epochs: float = 4.0,
-    repetition: str = "match",
+    refine: int = 8,
     seed: int = 1,
 ) -> TuneSettings:
     return TuneSettings(
-        proxies,
-        ProxySettings("ngram", tokens),
-        Anchors(3, 3, 1, 1),
-        Objective(),
-        Constraints(floor, max_epochs, 0.0),
-        repetition,  # type: ignore[arg-type]
-        Validation(times, seeds),
-        seed,
+        proxies=proxies,
+        refine=refine,
+        proxy=ProxySettings("ngram", tokens),
+        anchors=Anchors(3, 3, 1, 1),
+        constraints=Constraints(floor, max_epochs, 0.0),
+        validation=Validation(times, seeds),
+        seed=seed,
     )
 
 

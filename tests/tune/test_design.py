@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fox1.tune.design import BANDS, Space, choose_informative, design, draw, features, rounded, within
+from fox1.tune.design import BANDS, Space, choose_informative, design, design_near, draw, features, rounded, within
 from fox1.tune.settings import Anchors
 
 NAMES = ("web", "code", "books", "law", "math")
@@ -92,3 +92,13 @@ def test_more_anchors_than_trainings_are_refused() -> None:
 def test_weights_in_decimals_still_sum_to_one() -> None:
     found = rounded(np.random.default_rng(1).dirichlet(np.ones(7), 200))
     assert np.abs(found.sum(axis=1) - 1).max() < 1e-12
+
+
+def test_rows_near_a_choice_lie_near_it_and_differ() -> None:
+    s = space()
+    chosen = np.array([0.4, 0.3, 0.2, 0.06, 0.04])
+    rows = design_near(s, chosen, 12, 3)
+    assert rows == design_near(s, chosen, 12, 3) and len({r.weights for r in rows}) == 12
+    weights = np.array([r.weights for r in rows])
+    assert (weights <= s.caps + 2e-6).all() and np.abs(weights - chosen).max() < 0.35
+    assert not {r.seed for r in rows} & {r.seed for r in design(s, Anchors(), 64, 3)}

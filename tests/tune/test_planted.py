@@ -115,6 +115,7 @@ def test_a_larger_tuning_trains_only_what_is_new(tmp_path: Path) -> None:
     run_search(tmp_path, planted, more)
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "proxies").iterdir()}
     assert len(after) == 32 and {name: after[name] for name in before} == before
+    assert len(list((tmp_path / "refined").iterdir())) == 8
     # The same again: nothing is trained.
     times = (tmp_path / "timings" / "tasks.jsonl").read_text().count("\n")
     run_search(tmp_path, planted, more)

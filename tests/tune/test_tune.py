@@ -36,6 +36,7 @@ from tests.tune.planted import TOTAL, Chain, Planted, PlantedPool, plant, run_se
 
 SMALL = (
     "tune.proxies=24",
+    "tune.refine=4",
     "tune.proxy.tokens=30K",
     "tune.anchors={recipe: 2, natural: 2, uniform: 1, drop_one: 0}",
     "tune.validation={times: 2, seeds: 3, documents: 8, tokens: 4K}",
@@ -149,7 +150,7 @@ def test_weights_are_applied_only_where_they_are_shown_to_be_better(tuned: Path,
 def test_a_plan_runs_nothing(run: Path, tmp_path: Path) -> None:
     done = run_command("tune", run, "--out", tmp_path / "t", "--plan", "--set", "tune.proxies=100")
     assert (
-        done.stdout.startswith("100 ngram trainings of 5,000,000 tokens, then 20 of 50,000,000")
+        done.stdout.startswith("116 ngram trainings of 5,000,000 tokens, then 20 of 50,000,000")
         and not (tmp_path / "t").exists()
     )
     refused = run_command("tune", run, "--out", tmp_path / "t", "--plan", "--set", "scale=2")
