@@ -267,7 +267,9 @@ class LoadedStep:
         except ImportError as error:
             raise StepFailed(f"before_scan.{self.name} failed: {first_line(error)}") from None
         except OSError as error:
-            raise OSError(f"before_scan.{self.name} failed on {file}: {first_line(error)}") from error
+            # What is not there is not tried again.
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+            raise kind(f"before_scan.{self.name} failed on {file}: {first_line(error)}") from error
 
     def _said(self, error: Exception) -> str:
         return printable(f"before_scan.{self.name} failed: {type(error).__name__}: {first_line(error)}")

@@ -20,7 +20,7 @@ from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, M
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.formatters import PIIFormatter
-from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.readers import JsonlReader, ParquetReader
 from datatrove.pipeline.writers import JsonlWriter
 from datatrove.utils.hashing import HashConfig
 from fox1.datatrove.pipeline.filters import LanguageFilter
@@ -220,6 +220,16 @@ def test_the_recipe_decides_as_the_script_but_for_verified_dedupe(tmp_path: Path
     written_to = next(t for t in texts["text"].to_pylist() if "Write to the captain" in t)
     assert "old.captain@harbour.org" not in written_to and "8.8.8.8" not in written_to
     assert texts.num_rows == len(own)
+    # The other way round, as docs/datatrove.md has it.
+    place = str(tmp_path / "dump")
+    reader = ParquetReader(place, glob_pattern="*/*.parquet", id_key="doc_id")
+    LocalPipelineExecutor(
+        [reader, JsonlWriter(f"{place}/out", compression=None)], tasks=1, logging_dir=f"{place}/logs"
+    ).run()
+    (lines,) = (tmp_path / "dump" / "out").iterdir()
+    again = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert sorted(d["text"] for d in again) == sorted(texts["text"].to_pylist())
+    assert {d["metadata"]["native_id"] for d in again} == own and all(d["metadata"]["language"] == "en" for d in again)
 
 
 @installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import random
 import re
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from fox1.api import open_run
-from fox1.pipeline.extract import extract
+from fox1.pipeline.extract import extract, stage
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run import identity
 from fox1.pipeline.run.artifacts import RunPaths
@@ -128,6 +129,13 @@ def test_the_texts_are_stored_in_the_order_of_the_rows_with_who_dropped_them(mad
     # What a step dropped stands here as it was given it.
     texts = dict(zip(table["row"].to_pylist(), table["text"].to_pylist(), strict=True))
     assert texts[NOTHING] == "<nav>Home</nav>" and texts[LOUD].count("advertised") == 2 and "<" not in texts[LOUD]
+
+
+def test_bytes_change_only_with_the_version_of_the_stage(made: Path) -> None:
+    # By content, since the bytes of Parquet are those of the installed pyarrow.
+    tables = [pq.read_table(p) for p in sorted((made / "run" / "extracted").rglob("*.parquet"))]
+    said = json.dumps([row | {"raw_hash": row["raw_hash"].hex()} for t in tables for row in t.to_pylist()])
+    assert (stage.VERSION, hashlib.blake2b(said.encode(), digest_size=8).hexdigest()) == (1, "4ecd7ee3d103511b")
 
 
 def test_every_row_is_accounted_for_by_step_and_reason(made: Path) -> None:
