@@ -209,6 +209,12 @@ def test_a_look_names_the_step_and_its_reason_and_the_raw_row(made: Path) -> Non
     assert edit.was == "me0@example.org"
 
 
+def test_another_filter_is_tried_on_what_the_steps_left(made: Path) -> None:
+    found = run_command("filter", made / "run", "--what-if", "filters.all.min_words=70", "--examples", "1").stdout
+    # What the steps dropped stays dropped.
+    assert "80 documents, 76 pass the filters now; 76 more would be dropped, 0 would pass again" in found
+
+
 def test_a_trace_goes_back_to_the_raw_row_and_notices_another_one(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "made")
     run, data = tmp_path / "made" / "run", tmp_path / "made" / "pages"
