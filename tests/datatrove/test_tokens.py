@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,16 @@ def test_no_text_becomes_a_control_piece(chat_tokenizer: Path, tmp_path: Path) -
         DocumentTokenizer(str(tmp_path / "out"), str(chat_tokenizer), eos_token="<none>").run(
             iter([Document("a", "0")])
         )
+
+
+def test_a_worker_does_not_import_pandas(chat_tokenizer: Path, tmp_path: Path) -> None:
+    probe = (
+        "import sys\n"
+        "from datatrove.data import Document\n"
+        "from fox1.datatrove.pipeline.tokens import DocumentTokenizer\n"
+        "step = DocumentTokenizer(sys.argv[1], sys.argv[2], eos_token='<eos>')\n"
+        "step.run(iter([Document('What does the fox say?', '0')]))\n"
+        "print('pandas' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", probe, str(tmp_path / "out"), str(chat_tokenizer)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["False"]
