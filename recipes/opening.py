@@ -19,15 +19,17 @@ from ..pipeline.prepare.benchmarks import BenchmarkSettings, read_items
 from ..pipeline.prepare.classifiers import read_classifier
 from ..pipeline.prepare.contamination import UNCOVERED, ContaminationSettings, build
 from ..pipeline.prepare.urls import read_rules
+from ..pipeline.run.checksums import hash_file
 from ..pipeline.run.identity import TOKENS, SourceFile
 from ..pipeline.signals.plugins import load_plugins
 from ..pipeline.signals.scores import ScoreSettings
+from ..pipeline.sources.folder import local_path
 from ..pipeline.sources.listing import SUFFIXES, SourceSettings, list_sources, matches
 from ..pipeline.sources.patterns import files_of_patterns
 from ..pipeline.sources.quarantine import Quarantine
 from ..pipeline.sources.rows import BATCH_ROWS, read_rows
-from ..pipeline.sources.token_files import read_tokens, subset_of, tokenizer_of
-from ..storage.wording import counted, first_line, printable
+from ..pipeline.sources.token_files import id_size, read_tokens, subset_of
+from ..storage.wording import counted, first_line
 from ..tokenize.model import TokenizerSettings, check_specials, load, specials
 
 PATIENCE = 30.0
@@ -117,9 +119,13 @@ class Opening:
         files = listed[0]
         own = source.dataset or source.reader
         remote = _listed_remotely(source) if own else any(is_remote(f.url) for f in files)
-        return (
-            files if self.look(f"{what}, its rows", remote, lambda: _first_rows(files, not (remote or own))) else None
-        )
+        more = not (remote or own)
+        if source.format == TOKENS:
+            names = [str(name) for name in (settings.tokenizer.model, source.tokenizer) if name]
+            found = self.look(f"{what}, its documents", remote, lambda: _first_documents(files, names))
+        else:
+            found = self.look(f"{what}, its rows", remote, lambda: _first_rows(files, more))
+        return files if found else None
 
     def others(self, settings: CurateSettings) -> None:
         """The lists, benchmarks, scores, tokenizer model, steps and plug-ins."""
@@ -220,8 +226,6 @@ def _first_row(file: SourceFile) -> str:
     Raises:
         ValueError: no row of it can be read.
     """
-    if file.format == TOKENS:
-        return _first_tokens(file)
     noticed = _Noticed(file)
     wrong = ""
     try:
@@ -245,20 +249,22 @@ def _first_row(file: SourceFile) -> str:
     return f"  {file.name}: row {row} is of subset {subset} and has {counted(len(text), 'character')}{bad}"
 
 
-def _first_tokens(file: SourceFile) -> str:
-    """What the first document of a token file holds; empty if there is none.
+def _first_documents(files: Sequence[SourceFile], names: Sequence[str]) -> Iterator[str]:
+    """What the first document of some token files holds.
 
-    Raises:
-        ValueError: it cannot be read.
+    Args:
+        names: what the files may call the tokenizer.
     """
-    name, size = tokenizer_of(file)
-    batch = next(read_tokens(file, size), None)
-    if batch is None:
-        return ""
-    subset, tokens = subset_of(file), counted(int(batch.offsets[1]), "token")
-    return (
-        f"  {file.name}: document {batch.row} is of subset {subset} and has {tokens} of the tokenizer {printable(name)}"
-    )
+    # A model elsewhere is fetched later, and its hash is then compared.
+    model = local_path(names[0])
+    model_hash = hash_file(Path(model)) if model is not None and os.path.isfile(model) else ""
+    for file in files[:EMPTY_FILES]:
+        batch = next(read_tokens(file, id_size(file, names, model_hash)), None)
+        if batch:
+            tokens = counted(int(batch.offsets[1]), "token")
+            yield f"  {file.name}: document {batch.row} is of subset {subset_of(file)} and has {tokens}"
+            return
+    yield f"  {files[0].name} has no document; nor have those after it that were opened"
 
 
 def _rules(name: str) -> Iterator[str]:

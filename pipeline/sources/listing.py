@@ -159,6 +159,10 @@ def _list(source: SourceSettings, salt: int, private_hosts: bool, say: Callable[
         elif source.format == TOKENS:
             # Beside them lie what belongs to them: .ds.index, .ds.metadata, .ds.loss.
             found = [(entry, part) for entry, part in found if entry.path.endswith(DS)]
+            if not found:
+                raise ValueError(
+                    f"no {DS} file below {source.root or source.urls} matches `files`; correct one of them"
+                )
         elif bad := next((e.path for e, _ in found if not e.path.endswith(SUFFIXES)), None):
             raise ValueError(f"{bad!r} has a suffix that fox1 does not read; narrow `files`")
     if odd := next((entry.path for entry, _ in found if not is_plain(entry.path)), None):

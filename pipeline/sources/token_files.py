@@ -10,7 +10,7 @@ A document's row is its place in the file. There is no text, URL or id of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO
@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from ...storage.reading import Misshapen
+from ...storage.wording import printable
 from ...tokenize.token_files import DS, INDEX, LOSS, METADATA, parse_metadata
 from ..run.identity import MAX_ROWS, SourceFile
 from .adapter import first_folder
@@ -50,15 +51,19 @@ def subset_of(file: SourceFile) -> str:
     return first_folder(file.path)
 
 
-def tokenizer_of(file: SourceFile) -> tuple[str, int]:
-    """(what a token file calls its tokenizer, bytes of an id).
+def id_size(file: SourceFile, names: Sequence[str], model_hash: str) -> int:
+    """Bytes of an id of a token file whose tokenizer is the recipe's.
+
+    Args:
+        names: what the file may call the tokenizer.
+        model_hash: of what its model holds, which a dump of fox1 adds to the name; empty: not known yet, and any will do.
 
     Raises:
-        ValueError: its `.metadata` is missing or none.
+        ValueError: it is another one, for all that its name says, or its `.metadata` is missing or none.
     """
     try:
         with open_source(file.url + _rest(METADATA)) as source:
-            return parse_metadata(source.read(METADATA_BYTES))
+            name, size = parse_metadata(source.read(METADATA_BYTES))
     except FileNotFoundError:
         raise ValueError(
             f"{file.name} has no {_rest(METADATA)} beside it, which says what tokenizer made it; write it with "
@@ -66,6 +71,13 @@ def tokenizer_of(file: SourceFile) -> tuple[str, int]:
         ) from None
     except Misshapen as error:
         raise ValueError(f"{file.name}{_rest(METADATA)} cannot be read: {error}") from None
+    _, hashed, said = name.rpartition("@")
+    if name not in names and not (hashed and model_hash in ("", said)):
+        raise ValueError(
+            f"{file.name} was made with the tokenizer {printable(name[:200])}, and the recipe's is {', '.join(names)}; if that "
+            "is the same model, say `tokenizer:` with this name in the source"
+        )
+    return size
 
 
 def read_tokens(file: SourceFile, size: int) -> Iterator[TokenBatch]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...storage.wording import printable
 from ...tokenize.model import load, specials
 from ...tokenize.spans import gather
 from ..filter.judge import Verdict, Verdicts
 from ..run.artifacts import Artifact, RunPaths
 from ..run.identity import ROW_BITS, Group, SourceFile
-from ..sources.token_files import TokenBatch, read_tokens, subset_of, tokenizer_of
+from ..sources.token_files import TokenBatch, id_size, read_tokens, subset_of
 from .shards import EncodedDocuments, GroupTokens, ShardWriter, TokenShard
 
 LICENCE = "licence"
@@ -62,7 +61,7 @@ def read_given(
     try:
         for file in group.files:
             subset = subset_of(file)
-            for batch in read_tokens(file, _checked_size(file, tokenizer.hash, names)):
+            for batch in read_tokens(file, id_size(file, names, tokenizer.hash)):
                 found = vocabulary.documents(file, batch)
                 total += int(found.bytes.sum())
                 barring = subset in barred
@@ -92,22 +91,6 @@ def read_given(
     encoded = EncodedDocuments(documents=kept["documents"], tokens=kept["tokens"], bytes=kept["bytes"])
     said = tuple(v for v in verdicts.listed() if v.documents)
     return GivenTokens(GroupTokens(tuple(written), encoded), said, total)
-
-
-def _checked_size(file: SourceFile, tokenizer: str, names: Sequence[str]) -> int:
-    """Bytes of an id of a file whose tokenizer is the run's.
-
-    Raises:
-        ValueError: it is another one, for all that its name says.
-    """
-    name, size = tokenizer_of(file)
-    if name not in names and name.rpartition("@")[2] != tokenizer:
-        said = ", ".join(names)
-        raise ValueError(
-            f"{file.name} was made with the tokenizer {printable(name[:200])}, and the recipe's is {said}; if that is the same "
-            "model, say `tokenizer:` with this name in the source"
-        )
-    return size
 
 
 @dataclass(frozen=True)

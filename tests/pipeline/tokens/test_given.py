@@ -202,5 +202,8 @@ def test_recipe_check_opens_token_files_and_asks_for_their_model(tmp_path: Path,
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(recipe))
     done = run_command("recipe", "check", tmp_path / "own.yaml", "--set", f"tokenizer.model={chat_tokenizer}")
     assert "given/a.ds: document 0 is of subset default and has 3 tokens" in done.stdout
+    change(tmp_path / "given" / "a.ds.metadata", b"gpt2|2\n3\n3 T")
+    done = run_command("recipe", "check", tmp_path / "own.yaml", "--set", f"tokenizer.model={chat_tokenizer}")
+    assert done.returncode == 1 and "given/a.ds was made with the tokenizer gpt2" in done.stderr
     done = run_command("recipe", "check", tmp_path / "own.yaml")
     assert done.returncode == 1 and "set `tokenizer.model` to the model that made them" in done.stderr
