@@ -23,10 +23,21 @@ from numba import njit
 
 from ...storage.reading import Misshapen
 from ...storage.wording import printable
-from ..signals.fasttext import EOS, HIERARCHICAL, LABEL, ONE_VS_ALL, Classifier, fill_slots, find_word, hash_word
+from ..signals.fasttext import (
+    EOS,
+    HIERARCHICAL,
+    LABEL,
+    MAX_CHARACTERS,
+    MAX_NGRAMS,
+    ONE_VS_ALL,
+    Classifier,
+    fill_slots,
+    find_word,
+    hash_word,
+)
 
 MAGIC, VERSIONS, SUPERVISED = 793_712_314, (11, 12), 3
-MAX_DIM, MAX_LABELS, MAX_NGRAMS, MAX_CHARACTERS = 4096, 4096, 8, 64
+MAX_DIM, MAX_LABELS = 4096, 4096
 MAX_TABLE = 1 << 30
 """Bytes of the rows that are kept: a worker maps them."""
 MAX_WORD = 1 << 20

@@ -35,6 +35,8 @@ HIERARCHICAL, NEGATIVE, SOFTMAX, ONE_VS_ALL = 1, 2, 3, 4
 _PREFIX = np.frombuffer(LABEL, np.uint8)
 _EOS = np.frombuffer(EOS, np.uint8)
 _SEED, _PRIME = 2_166_136_261, 16_777_619
+MAX_NGRAMS, MAX_CHARACTERS = 8, 64
+"""Of runs of words and of n-grams of characters: what a text takes grows with both."""
 _ADDED = 116_049_371
 """By which the hash of a run of words is multiplied for the next word."""
 
@@ -101,10 +103,61 @@ class Classifier(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def load_classifier(prepared: Artifact) -> Classifier:
-    """What `prepare` made of a classifier's file; its arrays are mapped, and a worker keeps them."""
-    with pa.memory_map(os.fspath(prepared.file)) as source:
-        batch = pa.ipc.open_file(source).get_batch(0)
-    return Classifier(*(batch.column(name).values.to_numpy() for name in Classifier._fields))
+    """What `prepare` made of a classifier's file; its arrays are mapped, and a worker keeps them.
+
+    Raises:
+        ValueError: the file is not what `prepare` writes; whoever made the run may have changed it.
+    """
+    try:
+        with pa.memory_map(os.fspath(prepared.file)) as source:
+            batch = pa.ipc.open_file(source).get_batch(0)
+        batch.validate(full=True)
+        found = Classifier(*(batch.column(name)[0].values.to_numpy() for name in Classifier._fields))
+        whole = batch.schema.equals(SCHEMA) and _is_whole(found)
+    except (pa.ArrowException, LookupError, AttributeError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{prepared.path} is damaged; delete it and run `fox1 curate` again")
+    return found
+
+
+def _is_whole(c: Classifier) -> bool:
+    """Whether nothing in a classifier points outside it, and every search in it ends."""
+    if len(c.numbers) != 8 or not len(c.values) or not len(c.slots):
+        return False
+    n_words, _, longest, ngrams, buckets, pruned, _, eos = c.numbers.tolist()
+    entries, labels = len(c.word_offsets) - 1, len(c.values)
+    columns, rest = divmod(len(c.output), labels)
+    if not columns or rest or len(c.table) % columns:
+        return False
+    hashed = longest > 0 or ngrams > 1
+    kept = int(c.pruned_to.max()) + 1 if len(c.pruned_to) else 0
+    rows = n_words + ((kept if pruned else buckets) if hashed else 0)
+    numbered = (c.slots & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return bool(
+        0 <= n_words <= entries
+        and entries >= 0
+        and -1 <= eos < n_words + (n_words == 0)
+        and 0 <= ngrams <= MAX_NGRAMS
+        and 0 <= longest <= MAX_CHARACTERS
+        and buckets >= 1
+        and rows <= len(c.table) // columns
+        and c.word_offsets[0] == 0
+        and c.word_offsets[-1] <= len(c.words)
+        and (np.diff(c.word_offsets) >= 0).all()
+        and len(c.slots) & (len(c.slots) - 1) == 0
+        and numbered.max(initial=0) <= entries
+        and (c.slots == 0).any()
+        and ((c.slots == 0) == (numbered == 0)).all()
+        and len(c.pruned_from) == len(c.pruned_to)
+        and (c.pruned_to >= 0).all()
+        and len(c.path_offsets) == labels + 1
+        and c.path_offsets[0] == 0
+        and (np.diff(c.path_offsets) >= 0).all()
+        and c.path_offsets[-1] <= min(len(c.path_nodes), len(c.path_right))
+        and (c.path_nodes >= 0).all()
+        and (c.path_nodes < labels).all()
+    )
 
 
 def score(classifier: Classifier, text: np.ndarray, offsets: np.ndarray, skip: np.ndarray) -> np.ndarray:

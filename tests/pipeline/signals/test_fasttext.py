@@ -129,6 +129,25 @@ def test_a_stored_classifier_is_the_same(tmp_path: Path) -> None:
     stored = fasttext.load_classifier(prepared.file)
     np.testing.assert_array_equal(scored(stored, TEXTS), scored(read_classifier(asked).classifier, TEXTS))
     assert prepared.source == f"fastText model.bin, {prepared.file.hash}"
+    # Of somebody else's run it may be anything.
+    stored = fasttext.Classifier(*(array.copy() for array in stored))  # what is mapped is about to be written over
+    for name, values in {
+        "slots": stored.slots | np.uint64(1),
+        "table": stored.table[:-1],
+        "word_offsets": stored.word_offsets + 1_000_000,
+        "numbers": stored.numbers * 1000,
+        "output": stored.output[:4],
+        "values": stored.values[:0],
+    }.items():
+        fasttext.load_classifier.cache_clear()
+        batch = stored._replace(**{name: values}).stored()
+        with pa.OSFile(str(prepared.file.file), "wb") as out, pa.ipc.new_file(out, batch.schema) as writer:
+            writer.write_batch(batch)
+        with pytest.raises(ValueError, match=r"score-good.arrow is damaged; delete it"):
+            fasttext.load_classifier(prepared.file)
+    prepared.file.file.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"score-good.arrow is damaged"):
+        fasttext.load_classifier(prepared.file)
     assert prepared.labels == ("__label__good", "__label__bad", "__label__dull")
 
 
