@@ -112,11 +112,8 @@ def _classify() -> None:
     labels = b"".join(name + b"\0" + struct.pack("<qb", 1, 1) for name in (b"__label__a", b"__label__b"))
     matrix = struct.pack("<?2q", False, 4, 1) + bytes(16), struct.pack("<?2q", False, 2, 1) + bytes(8)
     file = struct.pack("<2i12id3i2q", MAGIC, 12, *numbers, 0.0, 2, 0, 2, 0, -1) + labels + b"".join(matrix)
-    # A stored one is of arrays that may not be written, as these are of Arrow.
-    stored = read_fasttext(io.BytesIO(file), len(file)).counting((("a", 1.0),)).stored()
-    classifier = fasttext.Classifier(*(stored.column(name).values.to_numpy() for name in fasttext.Classifier._fields))
-    text = np.frombuffer(b"a b", np.uint8)
-    fasttext.score(classifier, text, np.array([0, 3]), np.zeros(1, bool))
+    classifier = read_fasttext(io.BytesIO(file), len(file)).counting((("a", 1.0),))
+    fasttext.score(classifier, np.frombuffer(b"a b", np.uint8), np.array([0, 3]), np.zeros(1, bool))
 
 
 def _mix() -> None:

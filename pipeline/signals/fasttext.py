@@ -168,8 +168,15 @@ def score(classifier: Classifier, text: np.ndarray, offsets: np.ndarray, skip: n
         skip: bool [n]: documents that are not scored, and get NaN.
     """
     out = np.full(len(offsets) - 1, np.nan, np.float32)
-    _score(text, offsets, skip, out, *classifier)
+    # Arrow's buffers may be written or not: the kernel is compiled for one kind.
+    _score(_read_only(text), _read_only(offsets), skip, out, *map(_read_only, classifier))
     return out
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @njit(cache=True, nogil=True, inline="always")
