@@ -148,12 +148,12 @@ def _column(name: str, type_: pa.DataType, nullable: bool = False, **metadata: s
 
 def signatures_schema(shape: MinHashSettings) -> pa.Schema:
     """One row per document, as in `signals/`: what near-duplicates are found and verified by."""
-    bands = f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v3"
+    bands = f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v4"
     return pa.schema(
         [
             _column("doc_id", pa.uint64()),
             _column("band_signature", pa.binary(8 * shape.bands), encoding=bands),
-            _column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v3"),
+            _column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v4"),
         ]
     )
 
@@ -179,7 +179,7 @@ def signals_schema(settings: ScanSettings) -> pa.Schema:
             _column("host", pa.string(), encoding="of the URL, in lower case, empty where there is none; v1"),
             _column("native_id_hash", pa.uint64(), encoding="xxh3_64 of the native id, 0 where there is none; v1"),
             _column("timestamp", pa.int64(), encoding="seconds since 1970 by the source, 0 where it says nothing"),
-            _column("quality", pa.uint16(), encoding="signals/quality.py: model of the domain, else the formula; v2"),
+            _column("quality", pa.uint16(), encoding="signals/quality.py: model of the domain, else the formula; v3"),
             _column("language", pa.string(), encoding="ISO 639; und where there is nothing to tell by"),
             _column("language_score", pa.uint16(), encoding="confidence in 1/10,000"),
             _column("raw_bytes", pa.int64(), encoding="UTF-8 bytes before edits"),

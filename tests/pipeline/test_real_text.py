@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import xxhash
-from fox1.pipeline.signals import minhash, pii
+from fox1.pipeline.signals import language, minhash, pii
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
 from fox1.pipeline.signals.segment import segment
 from fox1.pipeline.sources.listing import list_sources
@@ -59,7 +59,8 @@ def test_counts_equal_the_reference_on_real_documents(batches: list[tuple[str, l
 
     documents = 0
     for name, texts in batches:
-        found = text_counts(segment(*text_buffers(pa.array(texts, pa.large_string()))))
+        english = np.full(len(texts), language.load_model().languages.index("en"))
+        found = text_counts(segment(*text_buffers(pa.array(texts, pa.large_string()))), english)
         for i, text in enumerate(texts):
             got = dict(zip(TEXT_COUNTS, found[i].tolist(), strict=True))
             expected = reference(text)

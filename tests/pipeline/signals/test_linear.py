@@ -80,9 +80,10 @@ def kernels(document: str) -> Runs:
     judged = c4.judge_lines(s)
     flags = np.full(len(s.line_start), 255, np.uint8)
     repeats = gopher.repetition_counts(s, 5)[1]
+    thai = np.array([language.load_model().languages.index("th")])
     return {
         "segment": lambda: segment(*text_buffers(text)),
-        "quality counts": lambda: gopher.quality_counts(s),
+        "quality counts": lambda: gopher.quality_counts(s, thai),
         "repetition": lambda: gopher.repetition_counts(s, 5),
         "lines": lambda: c4.judge_lines(s),
         "dropped lines": lambda: c4.dropped_lines(s, flags, np.array([255], np.uint8)),
