@@ -65,7 +65,7 @@ class WordTables:
         of_bytes, numbers = np.empty(256, np.int32), pieces.numbers(BYTE)
         of_bytes[[int(name[3:-1], 16) for name in pieces.named(numbers)]] = numbers
         data, bounds = text_buffers(pieces.spelled)
-        pairs, filter_ = _pairs_of(data, bounds, normal)
+        pairs, sieve = _pairs_of(data, bounds, normal)
         texts = {number: pieces.spelled[number].as_py().encode() for number in pieces.numbers(USER_DEFINED)}
         defined = sorted(texts, key=lambda number: -len(texts[number]))
         return cls(
@@ -73,7 +73,7 @@ class WordTables:
             characters,
             of_bytes,
             pairs,
-            filter_,
+            sieve,
             np.frombuffer(b"".join(texts[i] for i in defined), np.uint8),
             np.array([len(texts[i]) for i in defined], np.int64),
             np.array(defined, np.int32),

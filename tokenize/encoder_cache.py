@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
-import uuid
 import zipfile
 from contextlib import suppress
 from dataclasses import fields
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from ..storage.inside import partial
 from ..storage.private import cache_folder
 from .bpe import CODE_POINTS, WordTables
 from .encode import Encoder, EncoderTables
@@ -85,15 +85,15 @@ def _write(path: Path, tables: EncoderTables) -> None:
         arrays["characters"] = tables.words.characters[arrays["code_points"]]
     if tables.converted:
         arrays["converted"] = np.frombuffer(tables.converted, np.uint8)
-    partial = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    written = partial(path.parent)
     try:
-        with open(partial, "xb") as file:
+        with open(written, "xb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(partial, path)
+        os.replace(written, path)
         _forget_oldest(path.parent)
     except OSError:
         with suppress(OSError):
-            partial.unlink()
+            written.unlink()
 
 
 def _forget_oldest(folder: Path) -> None:

@@ -8,4 +8,5 @@ diff.py         `fox1 diff`: which documents have another outcome in another run
 documents.py    the documents as one table, with documented columns
 sql.py          conditions and queries over it, by DuckDB, which can reach nothing else
 dump.py         `fox1 dump`: the curated or dropped documents as Parquet
+dump_tokens.py  `fox1 dump --tokens`: token ids in the files of other trainers
 """

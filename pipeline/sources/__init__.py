@@ -9,6 +9,7 @@ domains.py       which domain a subset belongs to
 patterns.py      files that a recipe names other than shards of a source
 adapter.py       what an adapter is; redpajama.py, slimpajama.py, dolma.py, pile.py, refinedweb.py: one per corpus;
                  huggingface.py, chat.py, datatrove.py: any other data
+token_files.py   documents that come as token ids, which have no text
 
 In: files as the corpora publish them. Out: Arrow batches of `TEXT_SCHEMA`, in row order, and a quarantine file that
 names the rows that could not be read, and says how many they are. Nothing is skipped silently.
