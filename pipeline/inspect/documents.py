@@ -1,7 +1,8 @@
 """The documents of a run as one table, for conditions and queries: what was decided of each, and its signals.
 
     document       corpus/file#row, as every command takes it          doc_id        its id
-    corpus, file, row, subset, domain, host (of its URL)               held_out      its file is held out
+    corpus, file, row, subset, domain                                  held_out      its file is held out
+    host           of its URL, or empty
     language, quality (0 to 1), timestamp (seconds)
     kept           whether the run keeps it                            reason        the first rule that drops it, or empty
     reasons        all rules that it fails                             duplicate_of  id of the copy that is kept, or 0
@@ -19,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import pyarrow.compute as pc
 
 from ...storage.store import shown
 from ..run.artifacts import DECISION_SCHEMA, RunPaths
+from ..run.columns import Columns as OpenColumns
 from ..run.columns import open_columns
 from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor
@@ -38,7 +40,7 @@ from ..sources.extracted import DROPPED_BY, DROPPED_WHY
 
 BATCH_ROWS = 1 << 16
 """Rows that are in memory at a time."""
-_STORED = ("subset", "domain", "host", "language", "timestamp")
+_STORED = ("subset", "domain", "language", "host", "timestamp")
 """Columns of `signals/` that are handed on as they are."""
 _SAID = (DROPPED_BY, DROPPED_WHY)
 """The same, but runs of earlier versions have none."""
@@ -63,9 +65,11 @@ class Columns:
             signals: columns of `signals/`: all, or at least those that `reads` names.
         """
         self._counts = [name for name in SIGNAL_COUNTS if name in signals.names]
+        # Runs of earlier versions have no hosts.
+        stored = (name for name in _STORED if name != "host" or name in signals.names)
         said = [name for name in signals.names if name in _SAID or name.startswith(("plugin_", PREFIX))]
         plugins = {name: signals.field(name).type for name in said}
-        self._plain = (*_STORED, *plugins)
+        self._plain = (*stored, *plugins)
         one = {name: np.ones(1, np.int64) for name in SIGNAL_COUNTS}
         ratios = {name: pa.float64() if _is_real(make(one)) else pa.int64() for name, make in SIGNALS.items()}
         types = {
@@ -74,7 +78,7 @@ class Columns:
             "corpus": pa.string(),
             "file": pa.string(),
             "row": pa.int64(),
-            **dict.fromkeys(("subset", "domain", "host", "language"), pa.string()),
+            **dict.fromkeys((name for name in _STORED[:4] if name in self._plain), pa.string()),
             "quality": pa.float64(),
             **{name: DECISION_SCHEMA.field(name).type for name in _DECIDED[2:]},
             "held_out": pa.bool_(),
@@ -95,8 +99,8 @@ class Columns:
     def reads(self, names: Sequence[str]) -> Reads:
         """What has to be read for some columns."""
         signals = [name for name in names if name in self._plain]
-        if any(name == "quality" or name in SIGNALS for name in names):
-            signals += self._counts
+        formed = {count for name in names if name in SIGNALS for count in counts_behind(name)}
+        signals += [count for count in self._counts if count in formed]
         decisions = [name for name in names if name in _DECIDED]
         if "document" in names and "row" not in decisions:
             decisions.append("row")
@@ -130,6 +134,21 @@ class Columns:
         return pa.table([column(name) for name in names], schema=fields)
 
 
+class _Asked(dict[str, np.ndarray]):
+    """Counts of a document, of which it is noted which were asked for."""
+
+    def __missing__(self, name: str) -> np.ndarray:
+        return self.setdefault(name, np.ones(1, np.int64))
+
+
+@cache
+def counts_behind(signal: str) -> tuple[str, ...]:
+    """The stored counts that a signal is formed from."""
+    asked = _Asked()
+    SIGNALS[signal](asked)
+    return tuple(asked)
+
+
 def _is_real(values: np.ndarray) -> bool:
     return values.dtype.kind == "f"
 
@@ -139,14 +158,14 @@ class DocumentTable:
 
     def __init__(self, paths: RunPaths, files: Sequence[SourceFile]) -> None:
         self._paths = paths
-        self._files = sorted(files, key=lambda file: (file.corpus, file.path, file.first_id))
+        self.files = tuple(sorted(files, key=lambda file: (file.corpus, file.path, file.first_id)))
 
     @cached_property
     def columns(self) -> Columns:
         """Raises ValueError where the run has no documents, or has not decided on them."""
-        if not self._files:
+        if not self.files:
             raise ValueError(f"{shown(self._paths.root)} has no documents")
-        scanned, beside, _ = self._of(self._files[0])
+        scanned, beside, _ = self._of(self.files[0])
         with open_columns(scanned, beside=beside) as signals:
             return Columns(signals.schema_arrow)
 
@@ -160,12 +179,42 @@ class DocumentTable:
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of all documents, by file and row, `BATCH_ROWS` at a time."""
+        for file in self.files:
+            yield from self.batches_of(file, names)
+
+    def batches_of(self, file: SourceFile, names: Sequence[str]) -> Iterator[pa.Table]:
+        """The same of the documents of one file."""
         reads = self.columns.reads(names)
-        for file in self._files:
-            scanned, beside, decided = self._of(file)
-            # DuckDB has a stream read by a thread of Arrow's pool, which would wait for others of the pool.
-            facts_of = open_columns(scanned, threads=False, beside=beside)
-            with facts_of as signals, open_columns(decided, threads=False) as decisions:
-                facts, said = RowCursor(signals, reads.signals or ["row"]), RowCursor(decisions, reads.decisions)
-                while (some := said.take(BATCH_ROWS)).num_rows:
-                    yield self.columns.table(names, file, some, facts.take(BATCH_ROWS))
+        scanned, beside, decided = self._of(file)
+        # DuckDB has a stream read by a thread of Arrow's pool, which would wait for others of the pool.
+        facts_of = open_columns(scanned, threads=False, beside=beside)
+        with facts_of as signals, open_columns(decided, threads=False) as decisions:
+            facts, said = RowCursor(signals, reads.signals or ["row"]), RowCursor(decisions, reads.decisions)
+            while (some := said.take(BATCH_ROWS)).num_rows:
+                yield self.columns.table(names, file, some, facts.take(BATCH_ROWS))
+
+    def take(self, file: SourceFile, places: np.ndarray, names: Sequence[str]) -> pa.Table:
+        """Some columns of a few documents of a file; row groups without one of them are not read.
+
+        Args:
+            places: int64, ascending: where they stand among the documents of the file.
+        """
+        reads = self.columns.reads(names)
+        scanned, beside, decided = self._of(file)
+        with open_columns(scanned, beside=beside) as signals, open_columns(decided) as decisions:
+            facts = _rows_at(signals, places, reads.signals or ["row"])
+            said = _rows_at(decisions, places, reads.decisions)
+        return self.columns.table(names, file, said, facts)
+
+
+def _rows_at(file: OpenColumns, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Rows of an open Parquet file by their places, which ascend."""
+    parts, begin = [file.schema_arrow.empty_table().select(columns)], 0
+    for group in range(file.num_row_groups):
+        end = begin + file.metadata.row_group(group).num_rows
+        first, last = np.searchsorted(places, [begin, end])
+        if first < last:
+            rows = file.read_row_group(group, columns).select(columns)
+            parts.append(rows.take(pa.array(places[first:last] - begin)))
+        begin = end
+    return pa.concat_tables(parts).combine_chunks()
