@@ -69,7 +69,7 @@ def write_corpus(folder: Path, documents: int) -> None:
                 number += 1
 
 
-def curate(root: Path) -> None:
+def curate(root: Path, tokens: int = 60_000_000) -> None:
     """One corpus, few tokens a phase, no rules: what is looked up is a matter of documents, not of text."""
     from fox1.pipeline.curate import CurateSettings
     from fox1.pipeline.curate import curate as run_curate
@@ -84,7 +84,7 @@ def curate(root: Path) -> None:
 
     settings = CurateSettings(
         sources=(SourceSettings("pile", "dolma", str(root / "corpus"), ("*.jsonl",)),),
-        mix=MixSettings((Phase("phase1", 60_000_000, (Weight(1.0),), (BlockRule(2048),)),)),
+        mix=MixSettings((Phase("phase1", tokens, (Weight(1.0),), (BlockRule(2048),)),)),
         dedupe=DedupeSettings(exempt=("pile",)),
         tokenizer=TokenizerSettings(vocab_size=700, sample_bytes=1 << 20),
     )
@@ -93,7 +93,7 @@ def curate(root: Path) -> None:
         "name": "lookup",
         "sources": {"pile": {"format": "dolma", "root": str(root / "corpus"), "files": ["*.jsonl"]}},
         "tokenizer": {"vocab_size": 700},
-        "phases": {"phase1": {"tokens": 60_000_000, "weights": [{"weight": 1}], "blocks": [{"length": 2048}]}},
+        "phases": {"phase1": {"tokens": tokens, "weights": [{"weight": 1}], "blocks": [{"length": 2048}]}},
         "training": TRAINING,
     }
     began = time.monotonic()
