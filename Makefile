@@ -41,6 +41,8 @@ test: $(VENV)/.packages
 	$(MAKE) --jobs=2 check suite
 
 suite: install
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null || \
+		echo "fox1: there is no Chromium, so the browser tests are left out (Debian: apt-get install chromium)"
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 
 # What takes minutes: a cluster that loses nodes, drivers and training workers, a failing store, faults to Ray, memory limits.

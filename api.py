@@ -10,6 +10,7 @@ blocks = fox1.load_phase(run, "phase1")            # a datasets.DatasetDict, a s
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -30,7 +31,7 @@ from .pipeline.inspect import lookup, provenance, sql
 from .pipeline.inspect.documents import DocumentTable
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
 from .pipeline.run.artifacts import STAGES, RunPaths, read_json
-from .pipeline.run.identity import SourceFile
+from .pipeline.run.identity import SourceFile, group_files
 from .pipeline.stats.stored import read_stats
 from .storage import lease, store
 from .tokenize.shards import check_descriptions
@@ -40,9 +41,12 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.dataset
 
-    from .pipeline.curate import Summary
+    from .pipeline.curate import CurateSettings, Summary
+    from .pipeline.inspect.what_if import WhatIf
     from .recipes.resolve import ResolvedRecipe
 
+TRIED = ("filters", "exclude", "dedupe")
+"""Sections of a recipe whose changes `Run.what_if` judges."""
 LEAST_MEMORY = 512 << 20
 """Bytes that a task needs at least."""
 
@@ -236,6 +240,57 @@ class Run:
         )
 
     @property
+    def finished(self) -> FinishedRun:
+        """The run as the functions of `pipeline.inspect` take it."""
+        return self._opened
+
+    def settings(self) -> CurateSettings:
+        """What the run was curated with, as far as its recipe says.
+
+        Raises:
+            ValueError: the recipe is missing or damaged, or names what runs code and was not trusted to.
+        """
+        from .recipes.load import stored_settings
+
+        return stored_settings(self.paths.recipe, self._trust, self._moves)
+
+    def what_if(self, changes: Sequence[str], examples: int = 5) -> WhatIf:
+        """What other thresholds, exclude lists or settings of dedupe would change. The stored signals are judged again, and
+        documents deduplicated again if a change is of dedupe, on a pool of this machine; nothing is written to the run.
+
+        Args:
+            changes: `key=value`, as `fox1 filter --what-if` takes them.
+            examples: documents to show of those that would be dropped, and of those that would be kept.
+
+        Raises:
+            ValueError: a change is of something that needs another read of the text, or is none.
+        """
+        from .pipeline.curate import planned_files
+        from .pipeline.filter.exclude import excluded_by, read_lists
+        from .pipeline.inspect.what_if import what_if
+        from .pipeline.inspect.what_if_dedupe import Decisive, what_if_dedupe
+        from .recipes.load import change_filters
+        from .recipes.settings import curate_settings
+
+        recipes = change_filters(self.paths.recipe, changes, self._trust, self._moves)
+        now, then = (curate_settings(recipe).reaching(private_hosts=self._trust) for recipe in recipes)
+        groups = group_files(list(self._opened.files))
+        corpora = sorted({group.corpus for group in groups})
+        sources = lambda corpus: planned_files(now, self.paths, corpus)  # noqa: E731
+        if then.dedupe != now.dedupe:
+            entries = read_lists(then.exclude_lists, corpora, now.id_salt)
+            with tempfile.TemporaryDirectory(prefix="fox1-what-if-") as folder, session() as executor:
+                engine = Engine(RunPaths(Path(folder)), executor)
+                decisive = Decisive(then.filter, then.dedupe, bool(then.ranking))
+                return what_if_dedupe(
+                    groups, self.paths, engine, decisive, now.scan.minhash, sources, entries, examples
+                )
+        taken_out = None
+        if then.exclude_lists != now.exclude_lists:
+            taken_out = excluded_by(read_lists(then.exclude_lists, corpora, now.id_salt))
+        return what_if(groups, self.paths, now.filter, then.filter, sources, examples, taken_out)
+
+    @property
     def _place(self) -> str:
         return store.shown(self.paths.root)
 
@@ -252,9 +307,8 @@ class Run:
 
     def _listed(self, corpus: str) -> list[SourceFile]:
         from .pipeline.curate import planned_files
-        from .recipes.load import stored_settings
 
-        return planned_files(stored_settings(self.paths.recipe, self._trust, self._moves), self.paths, corpus)
+        return planned_files(self.settings(), self.paths, corpus)
 
     @property
     def phases(self) -> list[str]:

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "curate": curation.curate,
     "stats": looking(inspection.stats),
     "report": looking(inspection.report),
+    "inspect": looking(inspection.inspect),
     "diff": looking(inspection.diff),
     "filter": looking(inspection.filter_command),
     "why": looking(inspection.why),

@@ -22,6 +22,7 @@ def main() -> None:
     _compile_modules(Path(__file__).parents[1])
     _handle_text()
     _classify()
+    _explore()
     _dedupe([*TEXTS, WORDS, f"{WORDS} more"])
     from ..tune.ngram import warm
 
@@ -142,6 +143,23 @@ def _mix() -> None:
         merged.close()
         _, (ids, _) = read_rows([path], 0, assign.ENTRY, 2)
         ids.take(one)
+
+
+def _explore() -> None:
+    """Count one document, as the page of `fox1 inspect` counts those of a run."""
+    import numpy as np
+
+    from ..pipeline.inspect.explore import count
+    from ..pipeline.inspect.explore.scales import scale_of
+
+    codes, state, kept = np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.uint8)
+    scale_of("words").codes(np.zeros(1), codes[0])
+    rows = np.zeros(1, np.int64)
+    count.judge(codes, rows, np.ones((1, count.BINS), np.bool_), state, 0, 1)
+    count.list_places(state, kept, True, 0, 1, np.empty((2, 2), np.int32))
+    count.count_pair(codes[0], codes[0], np.zeros(1, np.int32), 1, np.zeros((2, 1), np.uint32))
+    count.count_own(codes[0], state, 1, kept)
+    count.count_names(np.zeros(1, np.uint32), state, 0, kept, 1)
 
 
 def _dedupe(texts: list[str]) -> None:

@@ -1,8 +1,7 @@
-"""Commands that look at a run: stats, report, diff, filter, why, trace, find."""
+"""Commands that look at a run: stats, report, inspect, diff, filter, why, trace, find."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,7 @@ from .complete import phase_names
 from .options import ASK_FOR, AsJson, HoldsPlace, Moves, RunFolder, Trust, warn_unfinished
 
 if TYPE_CHECKING:
-    from ..pipeline.run.identity import SourceFile
+    pass
 
 
 def stats(
@@ -82,6 +81,30 @@ def report(
     say(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
 
 
+def inspect(
+    run: RunFolder,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="RUN_B", parser=open_root, help="A second run, to compare the first with.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to serve at (default: any free).")] = 0,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    trust: Trust = False,
+    data: Moves = None,
+) -> None:
+    """Look at a run in the browser, or compare two.
+
+    The page shows an overview, every document by its signals with its text, what other thresholds would change, and packed
+    blocks. It is served to this machine alone, until Ctrl-C.
+    """
+    from ..api import open_run
+    from .page.serve import serve
+
+    runs = [run, *([other] if other else [])]
+    for each in runs:
+        warn_unfinished(each)
+    serve([open_run(each, trust, data or []) for each in runs], port, opens)
+
+
 def diff(
     run: RunFolder,
     other: Annotated[Path, typer.Argument(metavar="RUN_B", parser=open_root, help="The run to compare it with.")],
@@ -132,42 +155,10 @@ def filter_command(
     The stored signals are filtered again, and documents deduplicated again if a change is of dedupe. Examples are shown;
     nothing is written to the run.
     """
-
-    import tempfile
-
-    from ..api import session
-    from ..pipeline.curate import planned_files
-    from ..pipeline.engine.engine import Engine
-    from ..pipeline.filter.exclude import excluded_by, read_lists
-    from ..pipeline.inspect.what_if import what_if
-    from ..pipeline.inspect.what_if_dedupe import Decisive, what_if_dedupe
-    from ..pipeline.run.artifacts import RunPaths
-    from ..pipeline.run.identity import files_of_table, group_files
-    from ..pipeline.run.manifest import read_manifest
-    from ..recipes.load import change_filters
-    from ..recipes.settings import curate_settings
+    from ..api import open_run
     from .show.runs import print_what_if
 
-    paths = RunPaths(run)
-    recipes = change_filters(paths.recipe, overrides, trust, data or [])
-    now, then = (curate_settings(recipe).reaching(private_hosts=trust) for recipe in recipes)
-    groups = group_files(files_of_table(read_manifest(paths)["files"]))
-    corpora = sorted({group.corpus for group in groups})
-
-    def sources(corpus: str) -> Sequence[SourceFile]:
-        return planned_files(now, paths, corpus)
-
-    if then.dedupe != now.dedupe:
-        entries = read_lists(then.exclude_lists, corpora, now.id_salt)
-        with tempfile.TemporaryDirectory(prefix="fox1-what-if-") as folder, session(None, None, False) as executor:
-            engine = Engine(RunPaths(Path(folder)), executor)
-            decisive = Decisive(then.filter, then.dedupe, bool(then.ranking))
-            result = what_if_dedupe(groups, paths, engine, decisive, now.scan.minhash, sources, entries, examples)
-    else:
-        taken_out = None
-        if then.exclude_lists != now.exclude_lists:
-            taken_out = excluded_by(read_lists(then.exclude_lists, corpora, now.id_salt))
-        result = what_if(groups, paths, now.filter, then.filter, sources, examples, taken_out)
+    result = open_run(run, trust, data or []).what_if(overrides, examples)
     print_what_if(result, overrides)
 
 

@@ -259,6 +259,15 @@ def judge(
     return failed
 
 
+def threshold_of(settings: FilterSettings, corpus: str, subset: str, domain: str, language: str, key: str) -> Threshold:
+    """The threshold of a document for a key: that of the narrowest section that sets it; None where there is none."""
+    found: Threshold = None
+    for section in sorted(settings.sections, key=lambda s: s.width):
+        if section.where in (ALL, domain, f"{corpus}/{subset}") and section.language in ("", language):
+            found = next((value for name, value in section.thresholds if name == key), found)
+    return found
+
+
 def _members(section: Section, corpus: str, subset: np.ndarray, domain: np.ndarray, language: np.ndarray) -> np.ndarray:
     if "/" in section.where:
         its_corpus, _, its_subset = section.where.partition("/")

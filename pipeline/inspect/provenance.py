@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from ...tokenize.chat import ChatEncoder
 from ...tokenize.encode import Encoder
 from ...tokenize.model import TokenizerSettings
-from ...tokenize.shards import block_batches, read_set, rows_per_file
+from ...tokenize.shards import SetInfo, block_batches, read_set, rows_per_file
 from ..filter.reasons import value_behind
 from ..mix.index import part_of
 from ..run.artifacts import row_groups
@@ -208,6 +208,19 @@ def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, sourc
     Raises:
         ValueError: no such set or block, or a source does not give what is in the block.
     """
+    _, values = read_block(run, asked, block, length)
+    settings = run.tokenizer
+    # For a few documents SentencePiece loads sooner than the fast encoder, and gives the same ids.
+    tracer = _Tracer(run, Encoder(run.paths.tokenizer, settings.reserved, fast=False), settings, source)
+    found, begin = [], 0
+    for doc_id, start, end in zip(values["doc_ids"], values["doc_starts"], values["doc_ends"], strict=True):
+        found.append(tracer.segment(doc_id, start, values["input_ids"][begin:end]))
+        begin = end
+    return found
+
+
+def read_block(run: FinishedRun, asked: str | int, block: int, length: int = 0) -> tuple[SetInfo, dict[str, Any]]:
+    """(the set, the values of a block of it by column); arguments and errors are those of `trace`."""
     folder = shard_set(run.paths, asked)
     phase = folder.name
     info = read_set(folder)
@@ -227,14 +240,7 @@ def trace(run: FinishedRun, asked: str | int, block: int, length: int = 0, sourc
         row -= batch.num_rows
     if values is None:
         raise ValueError(f"{path} has fewer blocks than fox1.json says; run `fox1 curate` again to rebuild it")
-    settings = run.tokenizer
-    # For a few documents SentencePiece loads sooner than the fast encoder, and gives the same ids.
-    tracer = _Tracer(run, Encoder(run.paths.tokenizer, settings.reserved, fast=False), settings, source)
-    found, begin = [], 0
-    for doc_id, start, end in zip(values["doc_ids"], values["doc_starts"], values["doc_ends"], strict=True):
-        found.append(tracer.segment(doc_id, start, values["input_ids"][begin:end]))
-        begin = end
-    return found
+    return info, values
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..run.documents import RunDocuments
 from ..run.identity import MAX_ROWS, TOKENS, FilesById, SourceFile
 from ..sources.extracted import with_extracted
 from ..sources.token_files import subset_of
-from ..text.excerpts import RawRow, check_raw_row, raw_row, raw_text
+from ..text.excerpts import RawRow, check_raw_row, raw_row, scanned_row
 
 
 def by_id(sources: Callable[[str], Sequence[SourceFile]]) -> Callable[[str], FilesById]:
@@ -48,16 +48,21 @@ class FinishedRun(RunDocuments):
         Raises:
             ValueError: the source is gone, has no such row, or holds another text than was scanned.
         """
+        text: pa.LargeStringArray = self.row(doc_id).column("text")
+        return text
+
+    def row(self, doc_id: int) -> pa.RecordBatch:
+        """A document's row as its source gives it, of `TEXT_SCHEMA`; errors are those of `text`."""
         named = self.file(doc_id)
         if named.format == TOKENS:
             raise ValueError(f"{self.name(doc_id)} came as token ids; it has no other text than what they stand for")
         file: SourceFile | None = self._with_extracted(doc_id)
         if file is None or not file.extracted:
             file = self._listed(named.corpus).get(doc_id)
-        text = raw_text(self.paths, file, doc_id % MAX_ROWS) if file else None
-        if text is None:
+        found = scanned_row(self.paths, file, doc_id % MAX_ROWS) if file else None
+        if found is None:
             raise self._gone(doc_id)
-        return text
+        return found
 
     def given_ids(self, doc_id: int) -> list[int] | None:
         """The token ids of a document that came as such, without BOS and EOS; None if none of its file was taken by this id."""

@@ -24,8 +24,14 @@ EXCERPT = 160
 
 
 def raw_text(paths: RunPaths, file: SourceFile, row: int) -> pa.LargeStringArray | None:
-    """The text of a row that edits are of, as an array of length one; None if the file has no such row. Reads the file up to that
-    row, or the row group of the stored texts that has it.
+    """The text of a row that edits are of, as an array of length one; as `scanned_row` reads it."""
+    found = scanned_row(paths, file, row)
+    return found.column("text") if found is not None else None
+
+
+def scanned_row(paths: RunPaths, file: SourceFile, row: int) -> pa.RecordBatch | None:
+    """A row as it was scanned, of `TEXT_SCHEMA`; None if the file has no such row. Reads the file up to that row, or the row group
+    of the stored texts that has it.
 
     Raises:
         ValueError: the row does not hold the text that was scanned.
@@ -40,7 +46,7 @@ def raw_text(paths: RunPaths, file: SourceFile, row: int) -> pa.LargeStringArray
             if stored is None:
                 raise not_scanned(f"{file.name}#{row}", signals)
             check_texts(file, found.column("row"), found.column("text"), stored.column(TEXT_HASH), signals)
-            return found.column("text")
+            return found
     return None
 
 
@@ -49,7 +55,7 @@ def _rows_with(file: SourceFile, row: int) -> Iterator[pa.RecordBatch]:
     if file.extracted:
         found = extracted_row(file.extracted, row)
         return iter([found] if found else [])
-    return read_rows(file, Quarantine(file))
+    return read_rows(file, Quarantine(file), wanted=Wanted(iter([np.array([row])])))
 
 
 @dataclass(frozen=True)

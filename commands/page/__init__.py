@@ -1,0 +1,8 @@
+"""`fox1 inspect`: a page over a run, served to the browser of this machine alone.
+
+server.py    HTTP on loopback: who may ask, and what every answer is sent with
+serve.py     from runs to a page in the browser
+answers.py   the questions that the page asks, answered by `pipeline.inspect`
+asked.py     values of a request, and answers as JSON
+static/      the page: one HTML file, one style sheet, modules of JavaScript; no library, nothing to build
+"""
