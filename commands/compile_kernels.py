@@ -155,7 +155,7 @@ def _explore() -> None:
     codes, state, kept = np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.uint8)
     scale_of("words").codes(np.zeros(1), codes[0])
     rows = np.zeros(1, np.int64)
-    count.judge(codes, rows, np.ones((1, count.BINS), np.bool_), state, 0, 1)
+    count.judge(codes, rows, np.ones((1, count.BINS), np.bool_), state, kept, 0, 1)
     count.list_places(state, kept, True, 0, 1, np.empty((2, 2), np.int32))
     count.count_pair(codes[0], codes[0], np.zeros(1, np.int32), 1, np.zeros((2, 1), np.uint32))
     count.count_own(codes[0], state, 1, kept)

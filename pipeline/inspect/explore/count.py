@@ -21,18 +21,20 @@ def judge(
     rows: np.ndarray,
     allowed: np.ndarray,
     state: np.ndarray,
+    kept: np.ndarray,
     first: int,
     end: int,
-) -> int:
-    """Write the state of documents ``first .. end``; returns how many pass.
+) -> tuple[int, int]:
+    """Write the state of documents ``first .. end``; returns how many pass, and how many of them are kept.
 
     Args:
         codes: uint8 [columns, documents].
         rows: int64 [filters]: the column of each.
         allowed: bool [filters, BINS]: what passes each.
         state: uint8 [documents]; what is `OUT` already, stays.
+        kept: uint8 [documents], 0 or 1.
     """
-    passed = 0
+    passed = stay = 0
     for i in range(first, end):
         if state[i] == OUT:
             continue
@@ -43,7 +45,8 @@ def judge(
                 which = f + 1
         state[i] = which if fails < 2 else OUT
         passed += fails == 0
-    return passed
+        stay += (fails == 0) & (kept[i] != 0)
+    return passed, stay
 
 
 @njit(cache=True, nogil=True)

@@ -131,23 +131,25 @@ class Explorer:
         """
         codes = self.codes
         known = [name for name in names if name in codes.columns]
-        self._wait([*known, *(f.column for f in selection.filters)])
+        self._wait([*known, *([NAMES] if NAMES in names and codes.hosts is not None else [])])
+        self._wait([f.column for f in selection.filters])
         state, passed, passed_kept = self._judge(selection)
         # At most half of the documents are counted: the others are what is left of the whole.
         inside = 2 * passed <= codes.documents
+        shows_hosts = NAMES in names and codes.hosts is not None
+        hosts = self._pool.submit(self._hosts, selection, state) if shows_hosts else None
+        alone = {
+            name: self._pool.submit(count_own, codes.codes[codes.place(name)], state, own, codes.kept)
+            for name in known
+            if (own := selection.number(name))
+        }
         found = self._columns(known, state, inside)
         for name in known:
             if not inside:
                 found[name] = codes.totals[name][:, : found[name].shape[1]] - found[name]
-            if own := selection.number(name):
-                alone = count_own(codes.codes[codes.place(name)], state, own, codes.kept)
-                found[name] = found[name] + alone[:, : found[name].shape[1]]
-        return Counted(
-            found,
-            self._hosts(selection, state) if NAMES in names and codes.hosts is not None else [],
-            passed,
-            passed_kept,
-        )
+            if name in alone:
+                found[name] = found[name] + alone[name].result()[:, : found[name].shape[1]]
+        return Counted(found, hosts.result() if hosts else [], passed, passed_kept)
 
     def _columns(self, names: Sequence[str], state: np.ndarray, inside: bool) -> dict[str, np.ndarray]:
         """Column -> int64 [2, bins]: documents that pass all filters (or do not) by whether they are kept, and bin."""
@@ -182,14 +184,15 @@ class Explorer:
     def _hosts(self, selection: Selection, state: np.ndarray) -> list[tuple[int, str, int, int]]:
         codes = self.codes
         assert codes.hosts is not None
-        self._wait([NAMES])
         texts = codes.hosts.texts()
         counted = count_names(codes.host, state, selection.number(NAMES), codes.kept, len(texts))
         sums = counted.sum(axis=0)
         # The documents without a URL are of no host.
-        sums[[k for k, text in enumerate(texts) if not text]] = 0
-        most = np.argsort(-sums, kind="stable")[:MOST_NAMES]
-        return [(int(k), texts[k], int(counted[0, k]), int(counted[1, k])) for k in most if sums[k]]
+        sums[[texts.index("")] if "" in texts else []] = 0
+        least = np.partition(sums, -MOST_NAMES)[-MOST_NAMES] if len(sums) > MOST_NAMES else 0
+        some = np.flatnonzero(sums >= max(least, 1))
+        most = some[np.argsort(-sums[some], kind="stable")][:MOST_NAMES]
+        return [(int(k), texts[k], int(counted[0, k]), int(counted[1, k])) for k in most]
 
     def _ranges(self) -> list[tuple[int, int]]:
         n, parts = self.codes.documents, self.codes.threads
@@ -217,18 +220,19 @@ class Explorer:
         if selection.kept is not None:
             state[codes.kept != selection.kept] = OUT
         parts = [
-            self._pool.submit(judge, codes.codes, rows, allowed, state, first, end) for first, end in self._ranges()
+            self._pool.submit(judge, codes.codes, rows, allowed, state, codes.kept, *bounds)
+            for bounds in self._ranges()
         ]
-        for part in parts:
-            part.result()
+        passed, kept = (sum(both) for both in zip(*(part.result() for part in parts), strict=True))
         if (chosen := selection.hosts()) is not None:
             self._wait([NAMES])
             fails = ~np.isin(codes.host, np.array(chosen, np.uint32))
             # Who fails the names alone has their number; who fails another filter as well is out.
             state[fails & (state > 0)] = OUT
             state[fails & (state == 0)] = selection.number(NAMES)
-        passes = state == 0
-        return state, int(np.count_nonzero(passes)), int(np.count_nonzero(passes & (codes.kept > 0)))
+            passes = state == 0
+            passed, kept = int(np.count_nonzero(passes)), int(np.count_nonzero(passes & (codes.kept > 0)))
+        return state, passed, kept
 
     def _mask(self, where: str) -> np.ndarray:
         """bool [documents]: which meet a condition."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +129,17 @@ def test_a_port_that_is_taken_is_one_line(page: Client, run: Path) -> None:
 def test_text_that_steers_is_shown_as_what_it_is(page: Client) -> None:
     said = page.ask("/api/find?kind=name&value=%1b%5b31m%e2%80%ae")[2]
     assert b"\x1b" not in said and "\u202e" not in said.decode() and json.loads(said)["error"]
+
+
+def test_the_command_serves_until_it_is_interrupted(run: Path) -> None:
+    command = [sys.executable, "-m", "fox1", "inspect", str(run), "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=(\S+)", process.stdout.readline())
+        assert address
+        connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=60)
+        connection.request("GET", "/api/run", headers={"X-Fox1-Token": address[2]})
+        assert connection.getresponse().status == 200
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error == "interrupted\n"
