@@ -87,6 +87,12 @@ def inspect(
         Path | None, typer.Argument(metavar="RUN_B", parser=open_root, help="A second run, to compare the first with.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to serve at (default: any free).")] = 0,
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CKPT", parser=open_root, help="A training on RUN, to show its losses beside the mixture."
+        ),
+    ] = None,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     trust: Trust = False,
     data: Moves = None,
@@ -102,7 +108,7 @@ def inspect(
     runs = [run, *([other] if other else [])]
     for each in runs:
         warn_unfinished(each)
-    serve([open_run(each, trust, data or []) for each in runs], port, opens)
+    serve([open_run(each, trust, data or []) for each in runs], port, opens, training)
 
 
 def diff(

@@ -3,6 +3,7 @@
 server.py    HTTP on loopback: who may ask, and what every answer is sent with
 serve.py     from runs to a page in the browser
 answers.py   the questions that the page asks, answered by `pipeline.inspect`
+losses.py    the losses of a training, by corpus
 asked.py     values of a request, and answers as JSON
 static/      the page: one HTML file, one style sheet, modules of JavaScript; no library, nothing to build
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -19,6 +20,7 @@ from ...pipeline.inspect.explore.selection import Selection
 from ...pipeline.inspect.overview import overview
 from ...recipes.load import stored_mapping
 from .asked import Asked, Download
+from .losses import losses_by_corpus
 from .server import Answer
 
 STEP = 2_654_435_761
@@ -36,11 +38,21 @@ EXPORTS = 50
 class Answers:
     """Answers for one run, or for two that are compared."""
 
-    def __init__(self, run: Run, other: Run | None = None) -> None:
+    def __init__(self, run: Run, other: Run | None = None, training: Path | None = None) -> None:
+        """
+        Args:
+            training: on the run; its losses are shown beside the mixture.
+
+        Raises:
+            ValueError: a run is not finished, or the training has no metrics.
+        """
         self._runs = [run, *([other] if other else [])]
         found = [_settings(one) for one in self._runs]
         self._filters = [settings.filter if settings else FilterSettings() for settings, _ in found]
         self._settings, self._note = found[0]
+        self._training = training
+        if training:
+            losses_by_corpus(training)
         self._explorer = Explorer(run.finished, self._filters[0])
         self._exports: dict[str, tuple[Selection, str]] = {}
         self._what_ifs: dict[tuple[str, ...], Any] = {}
@@ -85,6 +97,7 @@ class Answers:
             "note": self._note,
             "jaccard": self._settings.dedupe.jaccard if self._settings else None,
             "tried": TRIED,
+            "losses": losses_by_corpus(self._training) if self._training else None,
             "other": self._runs[1].paths.root.name if len(self._runs) > 1 else "",
             "columns": [{"name": field.name, "type": str(field.type)} for field in self._runs[0].columns],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
 
 from ...api import Run
 from ...storage.store import shown
@@ -13,17 +14,18 @@ from .answers import Answers
 from .server import LOOPBACK, PageServer
 
 
-def serve(runs: Sequence[Run], port: int = 0, opens: bool = True) -> None:
+def serve(runs: Sequence[Run], port: int = 0, opens: bool = True, training: Path | None = None) -> None:
     """Serve the page of one run, or of two, until KeyboardInterrupt.
 
     Args:
         port: 0: any that is free.
         opens: have the browser open the page.
+        training: on the first run; its losses are shown beside the mixture.
 
     Raises:
         ValueError: a run is not finished, or the port is taken.
     """
-    answers = Answers(*runs)
+    answers = Answers(*runs, training=training)
     try:
         server = PageServer(answers.by_question(), port)
     except OSError as error:

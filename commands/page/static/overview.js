@@ -47,10 +47,21 @@ function phases(run) {
       h("span", { class: "figure" }, short(p.tokens), h("small", {}, `of ${short(p.wanted)} wanted`)),
       h("a", { class: "read", href: `#/blocks?phase=${encodeURIComponent(p.name)}` }, "Read it")))),
     legend(domains.map((name) => [name, colour(domains, name)])),
+    losses(run),
     run.phases.map((p) => h("details", {}, h("summary", {}, `Pools of ${p.name}: wanted against reached`),
       table(["pool", "wanted", "reached", "share of phase", "documents", "available", "times read"],
         p.pools.map((pool) => [pool.pool, short(pool.wanted_tokens), short(pool.tokens), percent(pool.tokens, p.tokens), number(pool.documents), short(pool.available_tokens), pool.epochs.toFixed(2)]),
         { label: `Pools of ${p.name}` }))));
+}
+
+/** Losses by corpus beside the shares of its tokens, where the page was given a training. */
+function losses(run) {
+  if (!run.losses) return null;
+  const rows = run.phases.flatMap((p) => Object.entries(run.losses.phases[p.name] ?? {}).map(([corpus, [first, last]]) =>
+    [`${p.name}, ${corpus}`, percent(p.corpora[corpus] ?? 0, p.tokens), first.toFixed(3), last.toFixed(3), (last - first).toFixed(3)]));
+  return h("details", { open: true }, h("summary", {}, `Loss by corpus in ${run.losses.training}`),
+    rows.length ? table(["phase and corpus", "share of tokens", "loss at its begin", "at its end", "change"], rows, { label: "Loss by corpus" })
+      : h("p", { class: "note" }, "The training has not reported any losses yet."));
 }
 
 function languages(run) {

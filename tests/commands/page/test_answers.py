@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fox1.api import open_run
+from fox1.commands.page.answers import Answers
+from fox1.commands.page.asked import Asked
 from fox1.pipeline.inspect.explore.scales import scale_of
 
 from tests.conftest import run_command
@@ -257,3 +259,20 @@ def test_hosts_are_counted_by_kept_and_dropped(page: Client, rows: list[dict[str
     assert {row[0] for row in page.get("/api/rows", {"selection": chosen, "number": 100})["table"]["rows"]} <= {
         row["document"] for row in rows if row["host"] == host
     }
+
+
+def test_losses_of_a_training_stand_beside_the_mixture(run: Path, tmp_path: Path) -> None:
+    common = {"tokens": 1, "loss": 3.0, "tokens_per_second": 1.0}
+    lines: list[dict[str, Any]] = [
+        {"kind": "train", "step": k, "phase": "phase1", **common, "loss_by_corpus": {"pile": 9 - k, "dolma": None}}
+        for k in range(8)
+    ]
+    lines.append({"kind": "held_out", "step": 7, "loss": 3.0, "unigram_entropy": 4.0})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    answers = Answers(open_run(run), training=tmp_path)
+    try:
+        assert answers.run(Asked({}))["losses"]["phases"] == {"phase1": {"pile": [7.0, 4.0]}}
+    finally:
+        answers.close()
+    with pytest.raises(ValueError, match=r"no metrics\.jsonl"):
+        Answers(open_run(run), training=tmp_path / "nothing")
