@@ -41,6 +41,8 @@ def promised_of_a_training(out: Path) -> dict[str, str]:
     for line in (out / "metrics.jsonl").read_text().splitlines() if (out / "metrics.jsonl").exists() else []:
         with suppress(ValueError):
             entry = json.loads(line)
+            if "loss" not in entry:
+                continue
             name, loss = f"{entry['kind']} {entry['step']}", str(entry["loss"])
             found[name] = loss if found.get(name, loss) == loss else f"{found[name]} and {loss}"
     return found
