@@ -160,7 +160,7 @@ def serving(run: Path) -> Iterator[tuple[str, int, float]]:
         yield address[0], process.pid, time.monotonic() - began
     finally:
         process.send_signal(2)
-        process.wait(30)
+        process.wait(120)
 
 
 def measure(run: Path) -> dict[str, float]:

@@ -54,6 +54,10 @@ SECONDS = 60.0
 """That a connection may be idle."""
 REFUSED = "This page is for whoever started `fox1 inspect`: open the address that it printed.\n"
 
+OPENED = b'<!doctype html><title>fox1 inspect</title><meta http-equiv="refresh" content="0; url=/">'
+"""Goes on to the page by itself. A redirect would not do where another page holds the link, such as a terminal in the browser: the
+cookie is sent only with what comes from here."""
+
 Answer = Callable[[Asked], Any]
 
 
@@ -127,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path == "/" and "token" in values:
             if self._is_token(values["token"]):
                 cookie = f"{self.server.cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
-                self._send(303, "text/plain", b"", {"Location": "/", "Set-Cookie": cookie})
+                self._send(200, MEDIA[".html"], OPENED, {"Set-Cookie": cookie})
             else:
                 self._refuse(403)
             return

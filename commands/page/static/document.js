@@ -19,7 +19,7 @@ function pieces(list, edits, failed) {
 const differing = (list, kind) => list.map((piece) => (piece.differs ? h(kind, {}, piece.text) : piece.text));
 
 const pair = (name, value) => (value === "" || value === null || value === undefined ? null : [h("dt", {}, name), h("dd", {}, value)]);
-const link = (name, id) => h("a", { href: `#/document/${encodeURIComponent(id ?? name)}` }, name);
+const link = (name, id, which = "0") => h("a", { href: `#/document/${encodeURIComponent(id ?? name)}${which === "0" ? "" : `?run=${which}`}` }, name);
 
 export async function documentView(place, run, name, options) {
   if (!name) {
@@ -47,7 +47,7 @@ export async function documentView(place, run, name, options) {
       h("h2", {}, found.name, " ", h("button", { type: "button", class: "quiet small", on: { click: () => copy(found.name) } }, "copy")),
       h("p", {}, decision.kept ? h("span", { class: "tag kept" }, "kept") : h("span", { class: "tag dropped" }, words(decision.reason || "dropped")),
         which !== "0" ? h("span", { class: "tag" }, `in ${run.other}`) : null,
-        decision.duplicate_name ? [" a copy of ", link(decision.duplicate_name, decision.duplicate_of), decision.similarity ? ` (similarity ${number(decision.similarity)})` : ""] : null,
+        decision.duplicate_name ? [" a copy of ", link(decision.duplicate_name, decision.duplicate_of, which), decision.similarity ? ` (similarity ${number(decision.similarity)})` : ""] : null,
         decision.kept && decision.cluster_size > 1 ? ` stands for ${counted(decision.cluster_size, "document")}` : null)),
     h("section", { class: "card main-text" },
       h("header", {}, h("h2", {}, "Text"),
@@ -97,8 +97,8 @@ async function sideBySide(place, name, other, which, scroll = false) {
     fill(place, h("h2", {}, "Side by side"),
       h("p", { class: "lead" }, `${percent(found.same, 1)} of the dropped text stands in the kept one as well. Raw texts, as dedupe compares them.`),
       h("div", { class: "texts" },
-        h("figure", {}, h("figcaption", {}, "dropped: ", link(found.name)), h("pre", { class: "text", tabindex: "0" }, differing(found.pieces, "del"))),
-        h("figure", {}, h("figcaption", {}, "kept: ", link(found.other)), h("pre", { class: "text", tabindex: "0" }, differing(found.other_pieces, "ins")))));
+        h("figure", {}, h("figcaption", {}, "dropped: ", link(found.name, found.name, which)), h("pre", { class: "text", tabindex: "0" }, differing(found.pieces, "del"))),
+        h("figure", {}, h("figcaption", {}, "kept: ", link(found.other, found.other, which)), h("pre", { class: "text", tabindex: "0" }, differing(found.other_pieces, "ins")))));
     if (scroll) place.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   } catch (error) {
     fill(place, h("h2", {}, "Side by side"), h("p", { class: "error" }, error.message));
