@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -38,22 +38,23 @@ EXPORTS = 50
 class Answers:
     """Answers for one run, or for two that are compared."""
 
-    def __init__(self, run: Run, other: Run | None = None, training: Path | None = None) -> None:
+    def __init__(self, runs: Sequence[Run], training: Path | None = None) -> None:
         """
         Args:
+            runs: one, or two.
             training: on the run; its losses are shown beside the mixture.
 
         Raises:
             ValueError: a run is not finished, or the training has no metrics.
         """
-        self._runs = [run, *([other] if other else [])]
+        self._runs = list(runs)
         found = [_settings(one) for one in self._runs]
         self._filters = [settings.filter if settings else FilterSettings() for settings, _ in found]
         self._settings, self._note = found[0]
         self._training = training
         if training:
             losses_by_corpus(training)
-        self._explorer = Explorer(run.finished, self._filters[0])
+        self._explorer = Explorer(runs[0].finished, self._filters[0])
         self._exports: dict[str, tuple[Selection, str]] = {}
         self._what_ifs: dict[tuple[str, ...], Any] = {}
         self._difference: RunDiff | None = None

@@ -25,7 +25,7 @@ def serve(runs: Sequence[Run], port: int = 0, opens: bool = True, training: Path
     Raises:
         ValueError: a run is not finished, or the port is taken.
     """
-    answers = Answers(*runs, training=training)
+    answers = Answers(runs, training)
     try:
         server = PageServer(answers.by_question(), port)
     except OSError as error:

@@ -103,7 +103,7 @@ Serve = Callable[..., Any]
 @contextmanager
 def serving(*runs: Path) -> Iterator[Client]:
     """A server of the page over a run, or two."""
-    answers = Answers(*(open_run(run) for run in runs))
+    answers = Answers([open_run(run) for run in runs])
     answers.start()
     server = PageServer(answers.by_question())
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

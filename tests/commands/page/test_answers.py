@@ -269,10 +269,10 @@ def test_losses_of_a_training_stand_beside_the_mixture(run: Path, tmp_path: Path
     ]
     lines.append({"kind": "held_out", "step": 7, "loss": 3.0, "unigram_entropy": 4.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    answers = Answers(open_run(run), training=tmp_path)
+    answers = Answers([open_run(run)], training=tmp_path)
     try:
         assert answers.run(Asked({}))["losses"]["phases"] == {"phase1": {"pile": [7.0, 4.0]}}
     finally:
         answers.close()
     with pytest.raises(ValueError, match=r"no metrics\.jsonl"):
-        Answers(open_run(run), training=tmp_path / "nothing")
+        Answers([open_run(run)], training=tmp_path / "nothing")
