@@ -34,14 +34,8 @@ import xxhash
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from fox1.benchmarks.peers import bring, is_sampled, signature_step, timed
-from fox1.pipeline.sample import write_sample
-from fox1.pipeline.sources.listing import list_sources
-from fox1.pipeline.sources.quarantine import Quarantine
-from fox1.pipeline.sources.rows import read_rows
-from fox1.recipes.load import load_recipe
-from fox1.recipes.settings import sources_of
-from fox1.tokenize.model import load
 
+# Every worker of an executor imports the script again: on both sides no more than such scripts import.
 FILES = 4
 WORKERS = 2
 FILTERS = ("GopherRepetitionFilter", "GopherQualityFilter", "C4QualityFilter", "FineWebQualityFilter")
@@ -85,6 +79,13 @@ def noted(folder: Path) -> dict[str, str]:
 
 def write_lines(megabytes: float, folder: Path) -> float:
     """Documents of the five corpora as JSON lines in `FILES` files; megabytes of text."""
+    from fox1.pipeline.sample import write_sample
+    from fox1.pipeline.sources.listing import list_sources
+    from fox1.pipeline.sources.quarantine import Quarantine
+    from fox1.pipeline.sources.rows import read_rows
+    from fox1.recipes.load import load_recipe
+    from fox1.recipes.settings import sources_of
+
     environment = dict(os.environ)
     if "FOX1_DATA" not in environment:
         sample = folder.with_name("sample")
@@ -150,6 +151,7 @@ def tokenized(ours: bool, model: Path, converted: Path, lines: Path, folder: Pat
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.tokens import DocumentTokenizer as Theirs
     from fox1.datatrove.pipeline.tokens import DocumentTokenizer
+    from fox1.tokenize.model import load
 
     make, path = (DocumentTokenizer, model) if ours else (Theirs, converted)
     processor = load(model)
