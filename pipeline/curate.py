@@ -28,8 +28,8 @@ from .dedupe.order import DedupeSettings
 from .dedupe.stage import NO_RUN, dedupe
 from .engine.engine import Engine
 from .engine.kernels import load_compiled
+from .extract.settings import StepSettings
 from .extract.stage import extract
-from .extract.steps import StepSettings
 from .filter.judge import FilterSettings
 from .filter.scores import JoinSettings, join_scores, named_scores
 from .filter.stage import filter_documents

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DUPLICATES
-from ..pipeline.extract.steps import StepSettings
+from ..pipeline.extract.settings import StepSettings
 from ..pipeline.filter.judge import ALL, LANGUAGES, signal_of
 from ..pipeline.mix.budget import MixSettings, Phase, Weight
 from ..pipeline.prepare.quality import DomainSubsets

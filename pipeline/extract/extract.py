@@ -24,7 +24,8 @@ from ..sources.listing import check_unchanged
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.binding import text_hashes
-from .steps import Steps, StepSettings, Treated
+from .settings import StepSettings
+from .steps import Steps, Treated
 
 GROUP_ROWS, GROUP_BYTES = 4096, 8 << 20
 """Rows of a row group, and bytes of text with which one is full."""

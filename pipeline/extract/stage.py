@@ -12,7 +12,7 @@ from ..run.artifacts import Artifact
 from ..run.identity import SourceFile, cut_by_rows
 from ..sources import pieces
 from .extract import ExtractedFile, StepFigures, extract_file
-from .steps import StepSettings, with_version
+from .settings import StepSettings, with_version
 
 VERSION = 1
 STEP = "scan.extract"

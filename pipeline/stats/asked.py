@@ -12,7 +12,7 @@ from dataclasses import asdict
 from ...tokenize.model import TokenizerSettings
 from ..dedupe.order import DedupeSettings
 from ..engine.keys import identity_of
-from ..extract.steps import StepSettings
+from ..extract.settings import StepSettings
 from ..filter.judge import FilterSettings
 from ..mix.budget import MixSettings
 from ..prepare.contamination import ContaminationSettings

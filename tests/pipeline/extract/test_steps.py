@@ -11,7 +11,9 @@ import pytest
 from datatrove.data import Document
 from fox1.pipeline.engine.keys import identity_of
 from fox1.pipeline.extract import steps as steps_module
-from fox1.pipeline.extract.steps import NO_TEXT, Steps, StepSettings, Treated, load_steps, with_version
+from fox1.pipeline.extract.calls import NO_TEXT
+from fox1.pipeline.extract.settings import StepSettings, with_version
+from fox1.pipeline.extract.steps import Steps, Treated, load_steps
 
 OURS = Path(__file__).with_name("made_steps.py")
 
