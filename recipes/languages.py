@@ -60,8 +60,12 @@ def _all() -> str:
     return f"; the language model has {', '.join(sorted(known_languages()))}"
 
 
-def meant(code: str) -> str:
-    """What to add to a message about an unknown code: the known ones that it may stand for; empty if it stands for none."""
+def meant(code: str, similar: bool = True) -> str:
+    """What to add to a message about an unknown code: the known ones that it may stand for; empty if it stands for none.
+
+    Args:
+        similar: also those that are spelt like it.
+    """
     words = {
         word: line.split()[0] for line in _OTHERWISE.replace("|", "\n").split("\n") if line for word in line.split()
     }
@@ -73,6 +77,8 @@ def meant(code: str) -> str:
             return f" (the language model counts it as `{ALIASES[form]}`)"
         if form in words:
             return f" (did you mean `{words[form]}`?)"
+    if not similar:
+        return ""
     close = list(dict.fromkeys(words[w] for w in difflib.get_close_matches(plain, words, 3)))
     if close:
         return f" (did you mean {' or '.join(f'`{c}`' for c in close)}?)"

@@ -58,5 +58,5 @@ def place_of(section: str, corpora: Collection[str], domains: Collection[str]) -
         return Place(ALL, section)
     raise ValueError(
         f"filters has the section {section!r}; choose {ALL}, a domain ({', '.join(domains)}), a language such as de, "
-        f"domain/language or corpus/subset{meant(section)}"
+        f"domain/language or corpus/subset{meant(section, similar=False)}"
     )

@@ -93,7 +93,7 @@ def test_its_documents_are_filtered_and_drawn_by_it(folder: Path, tmp_path: Path
             "phases.phase2.blocks names the domain 'law'",
         ),
         ("edits.lines={law: [javascript]}", "edits.lines names the domain 'law'"),
-        ("filters.law={min_words: 3}", "filters has the section 'law'; choose all, a domain \\(web, code, "),
+        ("filters.law={min_words: 3}", "filters has the section 'law'; choose all, a domain \\(web, "),
         ("plugins.ours={target: a.b, domains: [law]}", "plugins.ours names the domain 'law'"),
     ],
 )

@@ -137,8 +137,8 @@ def test_documents_without_words_differ_by_content() -> None:
     assert not (signed.bands[0] == signed.bands[1]).any()
 
 
-def test_unspaced_scripts_are_shingled_by_character() -> None:
-    assert sign(["漢字仮名交じり文の例です"]).n_shingles[0] == 12 - 4
+def test_shingles_of_unspaced_scripts_are_as_many_characters_as_words_have() -> None:
+    assert sign(["漢字仮名交じり文の例です"]).n_shingles[0] == 12 - 8
 
 
 def pair(rng: random.Random, overlap: float) -> tuple[str, str]:
