@@ -149,6 +149,8 @@ def _decoded(run: FinishedRun, ids: list[int]) -> bytes:
 
 def _with_scores(run: FinishedRun, file: SourceFile, doc_id: int, signals: pa.RecordBatch) -> pa.RecordBatch:
     """The signals of a document with the scores that stand beside them, in place of a signal of the same name."""
+    if "scores" not in run.manifest["artifacts"].folders:
+        return signals
     scores = row_of(run.copied(run.paths.scores(file.corpus, file.part)), doc_id)
     if scores is None:
         return signals
