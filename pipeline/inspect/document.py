@@ -18,6 +18,7 @@ from ...tokenize.encode import Encoder
 from ..filter.judge import FilterSettings, threshold_of
 from ..run.artifacts import EDIT_TYPE
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from ..signals.scores import is_score
 from ..sources.domains import CHAT
 from ..text.differences import Change, differences
 from ..text.edits import apply_edits
@@ -124,7 +125,7 @@ def signals_of(facts: Mapping[str, Any]) -> dict[str, float]:
         except KeyError:  # a run of an earlier version has no such count
             continue
         found[name] = round(float(value) / 65_535, 4) if name == "quality" else round(float(value), 6)
-    return found
+    return found | {name: round(float(v), 6) for name, v in facts.items() if is_score(name) and v is not None}
 
 
 def _text(run: FinishedRun, found: Why, shown: Shown) -> tuple[Marked | None, list[Edited], str]:

@@ -71,7 +71,9 @@ class Columns:
         plugins = {name: signals.field(name).type for name in said}
         self._plain = (*stored, *plugins)
         one = {name: np.ones(1, np.int64) for name in SIGNAL_COUNTS}
-        ratios = {name: pa.float64() if _is_real(make(one)) else pa.int64() for name, make in SIGNALS.items()}
+        # Runs of earlier versions lack some counts.
+        formed = {name: make for name, make in SIGNALS.items() if set(counts_behind(name)) <= set(self._counts)}
+        ratios = {name: pa.float64() if _is_real(make(one)) else pa.int64() for name, make in formed.items()}
         types = {
             "document": pa.string(),
             "doc_id": pa.uint64(),

@@ -21,6 +21,7 @@ import xxhash
 
 from ...run.identity import SourceFile
 from ...signals.ratios import SIGNALS
+from ...signals.scores import is_score
 from ..documents import DocumentTable
 from .count import BINS
 from .scales import scale_of
@@ -104,7 +105,7 @@ class Codes:
         self._table, self.held, self.threads = table, list(held), threads
         self.documents = sum(one.documents for one in held)
         schema = table.columns.schema
-        self.signals = tuple(name for name in schema.names if name in SIGNALS)
+        self.signals = tuple(name for name in schema.names if name in SIGNALS or is_score(name))
         self.columns = (*CATEGORIES, "cluster_size", *self.signals)
         self.codes = np.empty((len(self.columns), self.documents), np.uint8)
         """uint8 [columns, documents]; the memory of a column is taken when it is read."""
@@ -209,7 +210,7 @@ class Codes:
         if name in self.labels:
             out[:] = self.labels[name].numbers(column)
         else:
-            scale_of(name).codes(column.to_numpy(), out)
+            scale_of(name).codes(column.to_numpy(zero_copy_only=False), out)
 
     def _corpus_of(self, at: int) -> pa.Scalar:
         firsts = [one.first for one in self.held]

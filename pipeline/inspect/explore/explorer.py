@@ -101,9 +101,10 @@ class Explorer:
         """Signal -> the rules that bound it: key, section and value."""
         found: dict[str, list[dict[str, Any]]] = {}
         for section in self._filters.sections:
+            where = f"{section.where}/{section.language}" if section.language else section.where
             for key, value in section.thresholds:
                 if (signal := signal_of(key)) and isinstance(value, int | float):
-                    found.setdefault(signal, []).append({"key": key, "section": section.where, "value": value})
+                    found.setdefault(signal, []).append({"key": key, "section": where, "value": value})
         return found
 
     def facets(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 from numba import njit
 
+from ...signals.scores import is_score
+
 FRACTIONS = ("quality", "language_confidence", "symbol_word_ratio")
 """Signals between 0 and 1, besides those whose names end in `_fraction`."""
 FRACTION_BINS = 50
@@ -38,6 +40,9 @@ def scale_of(signal: str) -> Scale:
     if signal in FRACTIONS or signal.endswith("_fraction"):
         # The last bin holds what is 1, which for many signals is most of the documents.
         return Scale("fraction", tuple(round(k / FRACTION_BINS, 4) for k in range(1, FRACTION_BINS + 1)))
+    if is_score(signal):
+        # Probabilities, and grades from 0 to 5.
+        return Scale("linear", tuple(round(k / 20, 4) for k in range(1, 101)))
     if signal == "mean_word_length":
         return Scale("linear", tuple(k / 4 for k in range(1, 81)))
     if signal == "newline_word_ratio":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from fox1.api import open_run
 from fox1.pipeline.filter.judge import FilterSettings, Section, threshold_of
@@ -62,14 +63,21 @@ def test_a_run_of_too_many_documents_shows_whole_files(run: Path) -> None:
         assert names == [name for name in every if name.rpartition("#")[0] in files]
 
 
-def test_a_run_without_hosts_is_shown_without_them(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_an_earlier_version_is_shown_without_what_it_lacks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fox1.pipeline.inspect import documents
 
-    kept = documents.pq.read_schema
-    monkeypatch.setattr(documents.pq, "read_schema", lambda path: (s := kept(path)).remove(s.get_field_index("host")))
+    class Earlier(documents.Columns):
+        def __init__(self, signals: pa.Schema) -> None:
+            for name in {"host", "n_hashes"} & set(signals.names):
+                signals = signals.remove(signals.get_field_index(name))
+            super().__init__(signals)
+
+    monkeypatch.setattr(documents, "Columns", Earlier)
     with exploring(run) as explorer:
-        assert not explorer.facets()["hosts"] and "host" not in explorer.table.columns.schema.names
-        assert explorer.counts(Selection(), ["host", "words"]).hosts == []
+        names = explorer.table.columns.schema.names
+        assert not explorer.facets()["hosts"] and not {"host", "hashes", "symbol_word_ratio"} & set(names)
+        found = explorer.counts(Selection(), ["host", "hashes", *explorer.codes.signals])
+        assert found.hosts == [] and set(found.columns) == set(explorer.codes.signals) and "words" in found.columns
 
 
 def test_tables_with_fewer_rows_than_the_manifest_says_are_an_error(run: Path) -> None:
@@ -94,8 +102,6 @@ def test_a_selection_says_itself_in_sql(run: Path) -> None:
 
 
 def test_more_texts_than_a_byte_has_numbers_share_the_last_one() -> None:
-    import pyarrow as pa
-
     labels = Labels()
     numbers = labels.numbers(pa.array([f"t{k}" for k in range(300)]))
     assert numbers.max() == 255 and labels.texts()[255] == "(others)" and len(labels) == 256
@@ -107,9 +113,28 @@ def test_the_narrowest_section_bounds_a_document() -> None:
         Section("pile/Books", (("min_words", 5),)),
         Section("all", (("min_words", 10), ("max_words", 99))),
         Section("web", (("min_words", 50), ("max_words", None))),
+        Section("web", (("min_words", 30),), "de"),
     )
     found = FilterSettings(sections)
-    assert threshold_of(found, "pile", "Books", "web", "min_words") == 5
-    assert threshold_of(found, "pile", "Other", "web", "min_words") == 50
-    assert threshold_of(found, "pile", "Other", "web", "max_words") is None
-    assert threshold_of(found, "pile", "Other", "code", "max_words") == 99
+    assert threshold_of(found, "pile", "Books", "web", "en", "min_words") == 5
+    assert threshold_of(found, "pile", "Other", "web", "en", "min_words") == 50
+    assert threshold_of(found, "pile", "Other", "web", "en", "max_words") is None
+    assert threshold_of(found, "pile", "Other", "code", "en", "max_words") == 99
+    assert threshold_of(found, "pile", "Other", "web", "de", "min_words") == 30
+
+
+def test_thresholds_are_named_as_the_recipe_names_their_section(run: Path) -> None:
+    sections = (Section("web", (("min_words", 30),), "de"), Section("pile/Books", (("max_score_edu", 3.5),)))
+    explorer = Explorer(open_run(run).finished, FilterSettings(sections))
+    try:
+        found = explorer.thresholds()
+    finally:
+        explorer.close()
+    assert found["words"] == [{"key": "min_words", "section": "web/de", "value": 30}]
+    assert found["score_edu"] == [{"key": "max_score_edu", "section": "pile/Books", "value": 3.5}]
+
+
+def test_scores_of_others_have_bins_for_shares_and_grades() -> None:
+    codes = np.zeros(5, np.uint8)
+    scale_of("score_edu").codes(np.array([-1.0, np.nan, 0.52, 3.0, 99.0]), codes)
+    assert codes.tolist() == [0, 0, 10, 60, 100]

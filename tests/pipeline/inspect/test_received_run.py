@@ -168,12 +168,14 @@ def test_a_manifest_that_is_none_is_refused(data: bytes, copy: Path) -> None:
 
 
 def test_no_file_in_a_run_is_waited_for(copy: Path) -> None:
+    manifest = (copy / "manifest.json").read_bytes()
     for name in ("manifest.json", "stats/funnel.json", "recipe.yaml", "timings/tasks.jsonl"):
         (copy / name).unlink()
         os.mkfifo(copy / name)
     fails(1, "stats", copy, says="manifest.json is damaged (it is not a regular file)")
     (copy / "manifest.json").unlink()
     fails(1, "stats", copy, says="funnel.json is damaged (it is not a regular file)")
+    replace(copy / "manifest.json", manifest)
     fails(1, "filter", copy, "--what-if", "filters.all.min_words=1", says="recipe.yaml")
 
 
