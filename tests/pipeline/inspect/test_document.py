@@ -59,7 +59,7 @@ def test_what_a_rule_counts_is_marked(rule: str, text: str, expected: list[str])
 @pytest.mark.parametrize("n", [5, 7, 10])
 def test_marked_ngrams_are_as_many_characters_as_are_counted(n: int) -> None:
     text = "the cat sat on the mat and it was " * 3 + "a different end " + "it was the cat sat on the mat and it was"
-    counts = text_counts(segment(*text_buffers(pa.array([text], pa.large_string()))))[0]
+    counts = text_counts(segment(*text_buffers(pa.array([text], pa.large_string()))), np.full(1, -1))[0]
     counted = dict(zip(TEXT_COUNTS, counts.tolist(), strict=True))[f"duplicate_{n}gram_chars"]
     assert sum(len(part.replace(" ", "")) for part in marked(text, f"max_duplicate_{n}gram_fraction")) == counted > 0
 
@@ -127,7 +127,7 @@ def test_a_document_whose_source_is_gone_is_shown_by_its_tokens(
     dropped = opened.documents("not kept and words > 50", ["doc_id"], 1).column(0)[0].as_py()
     filters = settings_of().filter
     whole = "".join(piece.text for piece in show(opened.finished, filters, str(kept)).pieces)
-    monkeypatch.setattr("fox1.pipeline.inspect.run.raw_row", lambda *_: None)
+    monkeypatch.setattr("fox1.pipeline.inspect.run.scanned_row", lambda *_: None)
     shown = show(opened.finished, filters, str(kept))
     assert "".join(piece.text for piece in shown.pieces) == whole and "tokens" in shown.note
     shown = show(opened.finished, filters, str(dropped))
