@@ -35,7 +35,7 @@ export async function whatIf(place, run) {
     result.classList.add("pale");
     try {
       const found = await post("/api/what-if", { changes: list(), examples: 6 });
-      if (!gone) fill(result, shown(found));
+      if (!gone) fill(result, shown(found, list().some((c) => c.startsWith("dedupe."))));
     } catch (error) {
       if (!gone) fill(result, h("p", { class: "error", role: "alert" }, error.message));
     } finally {
@@ -124,7 +124,7 @@ export async function whatIf(place, run) {
 const sum = (counts) => Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
 
 /** What would change, whatever stages were asked: filters fill `dropped` and `restored`; further figures are listed as they come. */
-function shown(found) {
+function shown(found, deduplicated) {
   const [lost, won] = [sum(found.dropped), sum(found.restored)];
   const kept = found.kept - lost + won;
   const known = ["documents", "kept", "dropped", "restored", "by_subset", "bytes", "groups", "changed_groups", "examples"];
@@ -136,7 +136,7 @@ function shown(found) {
     h("blockquote", {}, e.text)));
   return [
     h("section", { class: "card hero" }, h("dl", { class: "tiles" },
-      h("div", { class: "tile" }, h("dt", {}, "pass the filters"), h("dd", {}, number(kept), h("small", {}, `${number(found.kept)} now`))),
+      h("div", { class: "tile" }, h("dt", {}, deduplicated ? "kept" : "pass the filters"), h("dd", {}, number(kept), h("small", {}, `${number(found.kept)} now`))),
       h("div", { class: "tile" }, h("dt", {}, "would be dropped"), h("dd", {}, number(lost), h("small", {}, percent(lost, found.documents)))),
       h("div", { class: "tile" }, h("dt", {}, "would be kept"), h("dd", {}, number(won), h("small", {}, percent(won, found.documents)))),
       h("div", { class: "tile" }, h("dt", {}, "bytes of text"), h("dd", {}, `${found.bytes > 0 ? "+" : ""}${short(found.bytes ?? 0)}`)),
