@@ -159,7 +159,7 @@ def serving(run: Path) -> Iterator[tuple[str, int, float]]:
     try:
         yield address[0], process.pid, time.monotonic() - began
     finally:
-        process.send_signal(2)
+        process.terminate()  # not Ctrl-C, which a shell has what runs in the background ignore
         process.wait(120)
 
 
