@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import shutil
 import tomllib
-from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +45,8 @@ def _tree_files(root: Path) -> list[Path]:
     # What travelled with a job has none; there, every file belongs to the package.
     tool = tomllib.loads(project.read_text(encoding="utf-8"))["tool"] if project.exists() else {}
     declared = tool.get("setuptools", {}).get("package-data", {})
-    data = {Path(*package.split(".")[1:]): patterns for package, patterns in declared.items()}
+    places = {root.joinpath(*package.split(".")[1:]): patterns for package, patterns in declared.items()}
+    data = {file for place, patterns in places.items() for pattern in patterns for file in place.glob(pattern)}
     files: list[Path] = []
     for folder, folders, names in os.walk(root):
         here = Path(folder)
@@ -56,10 +56,9 @@ def _tree_files(root: Path) -> list[Path]:
             for name in sorted(folders)
             if name not in _NOT_STAGED and not name.startswith(".") and not (here / name / "pyvenv.cfg").exists()
         ]
-        patterns = ["*.py", *data.get(here.relative_to(root), [])] if tool else ["*"]
         files += [
             (here / name).relative_to(root)
             for name in sorted(names)
-            if not name.startswith(".") and any(fnmatch(name, pattern) for pattern in patterns)
+            if not name.startswith(".") and (not tool or name.endswith(".py") or here / name in data)
         ]
     return files

@@ -251,7 +251,7 @@ def dump(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Write curated or dropped documents as Parquet files, or token ids in files of other trainers.
+    """Write documents, or token ids for other trainers.
 
     Each row names the source file and row that its document comes from.
     """

@@ -13,6 +13,7 @@ from sentencepiece import sentencepiece_model_pb2 as proto
 from ..storage.reading import Misshapen
 from .pieces import BYTE, CONTROL, NORMAL, UNKNOWN, Pieces
 from .shards import MOST_PIECES
+from .spans import flags
 
 MODEL_BYTES = 64 << 20
 """Gemma's model of 256,000 pieces takes 4 MiB."""
@@ -51,12 +52,12 @@ def _check_pieces(model: proto.ModelProto) -> None:
         raise Misshapen("a piece is not UTF-8") from error
     texts, kinds, lengths = pieces.texts, pieces.kinds, pieces.characters
     odd = (lengths == 0) | (lengths > LONGEST_PIECE) | ~np.isfinite(pieces.scores)
-    odd |= np.asarray(pc.match_substring(texts, "\0"))
+    odd |= flags(pc.match_substring(texts, "\0"))
     if odd.any():
         raise Misshapen(
             f"piece {int(np.argmax(odd))} is empty, longer than {LONGEST_PIECE} characters, or without a finite score"
         )
-    named = np.asarray(pc.match_substring_regex(texts, "^<0x[0-9A-F]{2}>$"))
+    named = flags(pc.match_substring_regex(texts, "^<0x[0-9A-F]{2}>$"))
     wrong = (named != (kinds == BYTE)) & ((kinds == BYTE) | (kinds == NORMAL))
     if wrong.any():
         raise Misshapen(f"piece {int(np.argmax(wrong))} is not the byte that it should be")

@@ -57,7 +57,8 @@ class Pieces:
     @cached_property
     def characters(self) -> np.ndarray:
         """int64 [n]: their lengths."""
-        return np.asarray(pc.utf8_length(self.texts))
+        lengths = pc.utf8_length(self.texts)
+        return np.frombuffer(lengths.buffers()[1], np.int64)[: len(lengths)]
 
     @cached_property
     def spelled(self) -> pa.LargeStringArray:

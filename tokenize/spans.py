@@ -32,6 +32,11 @@ def text_array(strings: Iterable[str], errors: str = "strict") -> pa.LargeString
     return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), data)
 
 
+def flags(found: pa.BooleanArray) -> np.ndarray:
+    """bool [n]: an Arrow array without nulls, which numpy itself would read through pandas."""
+    return np.frombuffer(found.cast(pa.uint8()).buffers()[1], np.uint8)[: len(found)].view(np.bool_)
+
+
 @njit(cache=True, nogil=True)
 def gather(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Spans of an array, one after the other; (values, offsets int64 [n + 1]).

@@ -187,12 +187,14 @@ def find_classes(
     leaders = FOLLOWERS.writer(stem.with_name(f"{stem.name}.leaders"), to_chunks)
     edges = EDGES.writer(stem.with_name(f"{stem.name}.edges"), to_ranges)
     scope = ("all", "within", "across").index(plan.settings.scope)
+    # What resembles a held-out document need not resemble its copies in the training data enough for them to go as well.
+    apart = plan.settings.of_held_out < plan.settings.jaccard
     found = 0
     # Followers and edges of a slice come on top of it.
     for rows in merged(contents.files, contents.place, CONTENT, CONTENTS.by, plan.memory // 4):
         follows, leader, leader_order, twin, linked = _classes(
             rows["h0"], rows["h1"], rows["order"], rows["id"], rows["bytes"], rows["code"].astype(np.int64),
-            corpora, scope, by_url, *state,
+            corpora, scope, by_url, apart, *state,
         )  # fmt: skip
         at = np.flatnonzero(follows)
         records = np.empty(len(at), FOLLOWER)
@@ -295,6 +297,7 @@ def _classes(
     corpora: np.ndarray,
     scope: int,
     by_url: bool,
+    apart: bool,
     open_class: np.ndarray,
     nodes: np.ndarray,
     documents: np.ndarray,
@@ -335,6 +338,8 @@ def _classes(
             key = np.uint64(1)
         elif scope and not held_out and not by_url:
             key = np.uint64(2 + corpus)
+        elif apart and held_out and not by_url:
+            key = np.uint64(1 << 33)
         if key and (across or key == 1) and not order[i] & NOT_OLD:
             # What stays together must fall together, and documents of the finished run never fall.
             key |= np.uint64(1 << 32)

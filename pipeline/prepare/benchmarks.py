@@ -186,6 +186,14 @@ ADAPTERS: dict[str, Callable[[BenchmarkRow], Texts]] = {
 """Benchmark format -> how its rows become the texts of an item."""
 
 
+def _checked(texts: Texts) -> Texts:
+    """Raise TypeError where one of them is no text: files of others hold numbers and lists in the place of some."""
+    for text in (*texts.questions, *texts.answers, *texts.wrong, *texts.choices, texts.context):
+        if not isinstance(text, str):
+            raise TypeError(f"{str(text)[:40]!r} is no text")
+    return texts
+
+
 def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
     """Every item of a benchmark, in file and row order.
 
@@ -196,7 +204,7 @@ def read_items(settings: BenchmarkSettings) -> Iterator[Item]:
     for name, rows in _sources(settings):
         for number, row in enumerate(rows):
             try:
-                texts = adapt(row)
+                texts = _checked(adapt(row))
             except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
                 raise ValueError(
                     f"benchmark {settings.name}: row {number} of {name} is not a {settings.format} item "

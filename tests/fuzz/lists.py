@@ -136,14 +136,14 @@ def make_model(rng: random.Random) -> Case:
 def use_model(case: Case, folder: Path) -> str:
     """A model that encodes and decodes whatever it is asked, or one line that names it."""
     from fox1.tokenize.encode import Encoder
-    from fox1.tokenize.model import check_specials, load, pieces, specials
+    from fox1.tokenize.model import check_specials, count_pieces, load, specials
 
     path = folder / case.name
     path.write_bytes(case.data)
     texts = ["The fox says\n\n 123 \u65e5\u672c <eos>", "", "\U0001f600" * 50, "x" * 5000]
     try:
         processor = load(path)
-        pieces(processor)
+        count_pieces(processor)
         specials(processor)
         check_specials(processor, ())
         encoder = Encoder(path, ())

@@ -251,6 +251,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
             "proxy.optimizer.eps": "0.1",
             "proxy.optimizer.weight_decay": "0",
             "proxy.optimizer.clip_norm": "2",
+            "proxy.optimizer.name": "muon",
+            "proxy.optimizer.momentum": "0.9",
             "anchors.recipe": "2",
             "anchors.natural": "2",
             "anchors.uniform": "1",

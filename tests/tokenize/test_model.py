@@ -62,12 +62,11 @@ def test_an_interruption_while_the_sample_is_read_is_no_error_of_the_text(
     try:
         with pytest.raises(KeyboardInterrupt):
             train(interrupted(), TokenizerSettings(vocab_size=300))
+        monkeypatch.setattr("fox1.pipeline.prepare.tokenizer.sample_text", lambda *_: interrupted())
+        run = ("curate", "sample", "--out", tmp_path / "run", "--in-process", "--stages", "prepare")
+        done = run_command(*run, FOX1_DATA=str(corpora))
     finally:
         signal.signal(signal.SIGINT, before)
-    monkeypatch.setattr("fox1.pipeline.prepare.tokenizer.sample_text", lambda *_: interrupted())
-    done = run_command(
-        "curate", "sample", "--out", tmp_path / "run", "--in-process", "--stages", "prepare", FOX1_DATA=str(corpora)
-    )
     assert done.returncode == 130 and done.stderr.splitlines()[-1] == (
         "interrupted; run the same command again to resume"
     )

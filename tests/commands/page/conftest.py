@@ -56,7 +56,7 @@ def hostile_run(make_once: MakeOnce, corpora: Path) -> Path:
         (data / "dolma" / FILE).write_bytes(gzip.compress(lines.encode(), 1))
         curate_sample(folder / "run", data, *SMALL)
 
-    return make_once("hostile", write) / "run"
+    return make_once("hostile_page", write) / "run"
 
 
 @dataclass

@@ -221,5 +221,6 @@ def test_what_if_on_the_command_line(run: Path, corpora: Path) -> None:
         bad = run_command("filter", run, "--what-if", change, FOX1_DATA=data)
         assert bad.returncode == 1 and says in bad.stderr and len(bad.stderr.splitlines()) == 1, bad.stderr
     assert (
-        "is this a run" in run_command("filter", corpora, "--what-if", "filters.web.min_words=3", FOX1_DATA=data).stderr
+        "is this a finished run"
+        in run_command("filter", corpora, "--what-if", "filters.web.min_words=3", FOX1_DATA=data).stderr
     )
