@@ -247,6 +247,8 @@ def _relaxed(settings: CurateSettings, root: Path) -> CurateSettings:
         settings,
         sources=tuple(source(s) for s in settings.sources),
         mix=mix,
+        scores=tuple(replace(s, missing="keep") for s in settings.scores),
+        filter=replace(settings.filter, scores=tuple(replace(s, missing="keep") for s in settings.filter.scores)),
         limit=1.0,
         max_bad_rows=1.0 - 1e-9,
         near_limits=(),

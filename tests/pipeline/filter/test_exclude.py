@@ -24,6 +24,8 @@ from typer.testing import CliRunner
 from tests.conftest import SMALL, read_stored, write_stored
 from tests.faults.promises import hashes
 from tests.pipeline.dedupe.test_dedupe import decisions, sentence, settings_for, write
+from tests.pipeline.filter.test_scores import texts as scored_texts
+from tests.pipeline.filter.test_scores import write as write_with_urls
 
 Row = dict[str, Any]
 
@@ -242,7 +244,23 @@ def test_a_wrong_entry_is_refused_with_its_line(
         curate(missing, tmp_path / "run", "prepare")
 
 
+def test_a_host_takes_out_its_documents_and_their_copies(tmp_path: Path, curate: Callable[..., Any]) -> None:
+    texts = scored_texts(4)
+    write_with_urls(tmp_path, [*texts, texts[1]])  # of https://www.site0.org/x and so on
+    listed = tmp_path / "list.txt"
+    listed.write_text("host:site1.org\nhost:www.site3.org\nhost:site9.org\nhost:ite0.org\n")
+    settings = settings_for(tmp_path, "dolma")
+    sources = (replace(settings.sources[0], format="dolma"),)
+    settings = replace(settings, sources=sources, exclude_lists=(str(listed),))
+    summary, _ = curate(settings, tmp_path / "run", "prepare", "scan", "filter", "dedupe")
+    found = {r["row"]: r["reason"] for r in decisions(tmp_path / "run")}
+    assert found == {0: "", 1: "excluded", 2: "", 3: "excluded", 4: "excluded"}
+    assert any("2 of 4 entries name no document of this run, e.g. host:" in note for note in summary.notes)
+
+
 def test_entries_name_what_the_scan_stores() -> None:
+    assert split_entry("host:a.org") == ("host", "a.org")
+    assert key_of("host", "*.A.org.", (), 0) == key_of("host", "a.org", (), 0)
     assert split_entry("http://a.org/x#1") == ("url", "http://a.org/x#1")
     assert split_entry("123") == ("row", "123")
     assert key_of(*split_entry("https://www.A.org/x/"), (), 0) == key_of(*split_entry("url:http://a.org/x"), (), 0)
