@@ -54,7 +54,11 @@ SECONDS = 60.0
 """That a connection may be idle."""
 REFUSED = "This page is for whoever started `fox1 inspect`: open the address that it printed.\n"
 
-OPENED = b'<!doctype html><title>fox1 inspect</title><meta http-equiv="refresh" content="0; url=/">'
+OPENED = (
+    # Without the icon's place a browser may look for it at one of its own.
+    b'<!doctype html><title>fox1 inspect</title><link rel="icon" href="/icon.svg">'
+    b'<meta http-equiv="refresh" content="0; url=/">'
+)
 """Goes on to the page by itself. A redirect would not do where another page holds the link, such as a terminal in the browser: the
 cookie is sent only with what comes from here."""
 
