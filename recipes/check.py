@@ -10,7 +10,6 @@ from ..pipeline.mix.budget import Cell, MixSettings, Weight, quotas
 from ..pipeline.mix.feasibility import BudgetShort, PoolNeed
 from ..pipeline.run.identity import SourceFile, check_collisions
 from ..pipeline.sources.domains import SUBSET_DOMAINS
-from ..trainer.memory import CARDS, choose, memory_need
 from ..trainer.schedule import PhaseSpan, schedule_over
 from .opening import Opening, Say
 from .schema import Recipe
@@ -123,6 +122,9 @@ def schedule_lines(recipe: Recipe) -> Iterator[str]:
 
 def memory_line(recipe: Recipe) -> str:
     """What a step of the training takes of a GPU, and what it has to compute again on smaller ones."""
+    # It imports torch, which a command that only reads a recipe would wait for.
+    from ..trainer.memory import CARDS, choose, memory_need
+
     training, vocabulary = train_settings(recipe), recipe.tokenizer.vocab_size
     one, eight = (memory_need(training, vocabulary, world, "none").total / 1e9 for world in (1, 8))
     chosen = ", ".join(f"{choose(training, vocabulary, 1, memory)} on {name}" for name, memory in CARDS.items())

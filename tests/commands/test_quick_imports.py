@@ -22,3 +22,12 @@ print(njit(lambda a: np.dot(a, a))(np.ones((2, 2)))[0, 0])
 def test_workers_begin_without_what_nobody_needs_and_have_it_when_asked() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines() == ["[]", "3 [3]", "2.0"]
+
+
+def test_a_command_that_reads_a_recipe_begins_without_what_only_others_need() -> None:
+    code = (
+        "import sys, fox1.commands.curation, fox1.api, fox1.pipeline.curate, fox1.recipes.load\n"
+        "print(sorted({'pandas', 'torch', 'ray', 'datasets', 'sklearn', 'duckdb', 'datatrove'} & {*sys.modules}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == ["[]"]
