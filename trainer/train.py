@@ -28,7 +28,8 @@ from ..storage.inside import refuse_links
 from ..storage.reading import Misshapen, read_json
 from ..storage.wording import one_line, say
 from .checkpoints.checkpoint import Checkpointer, TrainingProgress, checkpoints, remove_partial
-from .checkpoints.export import FACTS, TOKENIZER, TokenizerFacts, keep_tokenizer
+from .checkpoints.export import FACTS, TOKENIZER, keep_tokenizer
+from .checkpoints.tokenizer_facts import TokenizerFacts
 from .checks.held_out_loss import open_held_out
 from .checks.stability import Guard
 from .data.order import PhaseData, open_set

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...storage.wording import printable
+from .tokenizer_facts import TokenizerFacts
 
 if TYPE_CHECKING:
     import sentencepiece
-
-    from .export import TokenizerFacts
 
 MOST_TEXTS = 2000
 """Documents of a run that the comparison reads."""

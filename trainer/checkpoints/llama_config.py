@@ -7,14 +7,12 @@ refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...storage.reading import typed
 from ...storage.wording import printable
 from ..settings import ModelSettings
-
-if TYPE_CHECKING:
-    from .export import TokenizerFacts
+from .tokenizer_facts import TokenizerFacts
 
 _READ = frozenset(
     "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "

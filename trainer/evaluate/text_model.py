@@ -10,8 +10,9 @@ import torch
 
 from ...tokenize.encode import Encoder
 from ...tokenize.model import load
-from ..checkpoints.export import DTYPES, FACTS, TOKENIZER, TokenizerFacts, load_checkpoint, newest, read_exported
+from ..checkpoints.export import DTYPES, FACTS, TOKENIZER, load_checkpoint, newest, read_exported
 from ..checkpoints.exported_tokenizer import end_ids
+from ..checkpoints.tokenizer_facts import TokenizerFacts
 from ..model.model import Fox1
 from .generate import Sampling, generate
 

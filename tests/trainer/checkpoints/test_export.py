@@ -20,7 +20,6 @@ from fox1.tokenize.model import load
 from fox1.trainer.checkpoints.checkpoint import TrainingProgress, checkpoints, read_manifest, write_whole
 from fox1.trainer.checkpoints.export import (
     FACTS,
-    TokenizerFacts,
     export,
     from_llama,
     import_model,
@@ -28,6 +27,7 @@ from fox1.trainer.checkpoints.export import (
     read_exported,
     to_llama,
 )
+from fox1.trainer.checkpoints.tokenizer_facts import TokenizerFacts
 from fox1.trainer.evaluate.generate import Cache, Sampling, generate, next_logits
 from fox1.trainer.evaluate.text_model import open_model
 from fox1.trainer.model.model import Fox1

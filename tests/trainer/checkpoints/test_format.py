@@ -16,8 +16,9 @@ from fox1.trainer.checkpoints.checkpoint import (
     read_manifest,
     verify,
 )
-from fox1.trainer.checkpoints.export import FACTS, TokenizerFacts, keep_tokenizer
+from fox1.trainer.checkpoints.export import FACTS, keep_tokenizer
 from fox1.trainer.checkpoints.reader import contents
+from fox1.trainer.checkpoints.tokenizer_facts import TokenizerFacts
 from fox1.trainer.checks.stability import Guard
 from fox1.trainer.model.model import Fox1
 from fox1.trainer.parallel import build, build_optimizer, start_processes

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 from fox1.trainer.checkpoints.checkpoint import TrainingProgress, _checksum, checkpoints, write_whole
-from fox1.trainer.checkpoints.export import FACTS, TokenizerFacts, export, load_checkpoint, read_exported
+from fox1.trainer.checkpoints.export import FACTS, export, load_checkpoint, read_exported
 from fox1.trainer.checkpoints.reader import METADATA, METADATA_BYTES
+from fox1.trainer.checkpoints.tokenizer_facts import TokenizerFacts
 from fox1.trainer.model.model import Fox1
 from fox1.trainer.settings import ModelSettings, TrainSettings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fox1.trainer.checkpoints.export import TokenizerFacts
 from fox1.trainer.checkpoints.llama_config import config_json, model_settings
+from fox1.trainer.checkpoints.tokenizer_facts import TokenizerFacts
 from fox1.trainer.settings import ModelSettings
 
 SHAPE = ModelSettings(layers=2, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=16, max_positions=96)
