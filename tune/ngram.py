@@ -57,6 +57,25 @@ def _slot(tag: np.uint64, shift: np.uint64) -> np.int64:
 
 
 @njit(cache=True, nogil=True)
+def _shift(slots: int) -> np.uint64:
+    """What `_slot` takes for a table of so many slots, a power of two."""
+    shift = np.uint64(32)
+    while slots > 1:
+        slots >>= 1
+        shift -= np.uint64(1)
+    return shift
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _find(table: np.ndarray, tag: np.uint64, shift: np.uint64) -> np.int64:
+    """The slot of a gram, or the free one that it would take."""
+    at = _slot(tag, shift)
+    while table[at, 0] != 0 and table[at, 0] != tag:
+        at = (at + 1) & (len(table) - 1)
+    return at
+
+
+@njit(cache=True, nogil=True)
 def _add(
     order: int,
     tokens: np.ndarray,
@@ -76,11 +95,7 @@ def _add(
         hashes: uint64 [T]: of the grams one token shorter; `longer`: of these, written.
         places: int64 [T]: slots of the shorter grams in `contexts`; `own`: of these in `table`, written.
     """
-    mask, shift = len(table) - 1, np.uint64(32)
-    slots = len(table)
-    while slots > 1:
-        slots >>= 1
-        shift -= np.uint64(1)
+    shift = _shift(len(table))
     new = 0
     for i in range(len(tokens)):
         if depth[i] < order - 1:
@@ -88,13 +103,10 @@ def _add(
         h = mix64(hashes[i - 1] * STEP + np.uint64(tokens[i] + 1))
         longer[i] = h
         tag = _tag(h)
-        at = _slot(tag, shift)
-        while table[at, 0] != tag:
-            if table[at, 0] == 0:
-                table[at, 0] = tag
-                new += 1
-                break
-            at = (at + 1) & mask
+        at = _find(table, tag, shift)
+        if table[at, 0] == 0:
+            table[at, 0] = tag
+            new += 1
         own[i] = at
         if len(learned) and not learned[i]:
             continue
@@ -121,23 +133,15 @@ def _mix_in(
     p: np.ndarray,
 ) -> None:
     """Replace the probabilities of shorter grams (float64 [T]) by those of one order; places of what is not there are -1."""
-    mask, shift = len(table) - 1, np.uint64(32)
-    slots = len(table)
-    while slots > 1:
-        slots >>= 1
-        shift -= np.uint64(1)
+    shift = _shift(len(table))
     for i in range(len(tokens)):
         if depth[i] < order - 1:
             continue
         h = mix64(hashes[i - 1] * STEP + np.uint64(tokens[i] + 1))
         longer[i] = h
-        tag = _tag(h)
-        at = _slot(tag, shift)
-        while table[at, 0] != tag:
-            if table[at, 0] == 0:
-                at = -1
-                break
-            at = (at + 1) & mask
+        at = _find(table, _tag(h), shift)
+        if table[at, 0] == 0:
+            at = -1
         own[i] = at
         context = places[i - 1]
         if context < 0 or contexts[context, 2] == 0:
