@@ -34,6 +34,10 @@ class VerdictChange:
     """The beginning of its edited text."""
 
 
+Found = dict[bool, list[tuple[SourceFile, int, str, str]]]
+"""By whether they would be dropped: documents as (file, row, reason, the value behind it)."""
+
+
 @dataclass
 class WhatIf:
     """What would change."""
@@ -77,7 +81,7 @@ def what_if(
         ValueError: a file has not been scanned.
     """
     result = WhatIf(groups=len(groups))
-    found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
+    found: Found = {True: [], False: []}
     listed_now = excluded_of(paths)
     lists = listed_now, listed_now if taken_out is None else taken_out
     columns = list(dict.fromkeys([*now.columns, *then.columns, *(c for excluded in lists for c in excluded.columns)]))
@@ -92,6 +96,14 @@ def what_if(
             for batch in signal_batches(path, columns, scores if scores.exists() else None):
                 changed |= _compare(batch, file, now, then, lists, result, found, taken)
         result.changed_groups += changed
+    add_examples(result, found, paths, sources, examples)
+    return result
+
+
+def add_examples(
+    result: WhatIf, found: Found, paths: RunPaths, sources: Callable[[str], Sequence[SourceFile]], examples: int
+) -> None:
+    """Show some documents, from beginning to end, of those that would be dropped, and of those that would be kept."""
     listed = by_id(sources)
     for dropped in (True, False):
         chosen = found[dropped]
@@ -101,7 +113,6 @@ def what_if(
             assert source
             text = beginning(edited_text(paths, source, row))
             result.examples.append(VerdictChange(f"{file.name}#{row}", reason, value, text))
-    return result
 
 
 def _compare(
@@ -111,7 +122,7 @@ def _compare(
     then: FilterSettings,
     lists: tuple[Excluded, Excluded],
     result: WhatIf,
-    found: dict[bool, list[tuple[SourceFile, int, str, str]]],
+    found: Found,
     taken: dict[bool, int],
 ) -> bool:
     """Add what changes in a batch to `result` and `found`; returns whether anything does."""

@@ -26,10 +26,9 @@ from ..run.identity import Group, SourceFile
 from ..run.manifest import read_manifest
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals
-from ..text.excerpts import beginning, edited_text
-from ..text.survivors import listed_artifact
-from .run import FinishedRun, by_id
-from .what_if import VerdictChange, WhatIf
+from ..text.survivors import DecidedFile, listed_artifact
+from .run import FinishedRun
+from .what_if import Found, WhatIf, add_examples
 
 _DECIDED = ["doc_id", "row", "kept", "reason", "duplicate_of", "similarity"]
 
@@ -72,45 +71,30 @@ def what_if_dedupe(
             "`fox1 curate RECIPE --out NEW --from RUN --against OLD --set ...`"
         )
     listed = manifest["artifacts"]
-    files = [file for group in groups for file in group.files]
-    signals = {f.table: _signals(f, run, listed) for f in files}
-    scores = {f.table: _scores(f, run, listed) for f in files}
-    joined = Joined({table: found for table, found in scores.items() if found})
+    stored = {file.table: DecidedFile.of_run(file, run, listed) for group in groups for file in group.files}
+    signals = {table: _signals(file, run, listed) for table, file in stored.items()}
+    joined = Joined({table: file.scores for table, file in stored.items() if file.scores})
     exclude = _exclude(engine, taken_out)
     filtered = filter_documents(engine, groups, signals, then.filter, exclude, joined)
     ranked = joined.files if then.ranked else {}
     decided = dedupe(engine, groups, signals, filtered.groups, then.dedupe, shape, scores=ranked)
     result = WhatIf(groups=len(groups), decided=True)
-    found: dict[bool, list[tuple[SourceFile, int, str, str]]] = {True: [], False: []}
+    found: Found = {True: [], False: []}
     names = FinishedRun(run)
     for group in groups:
         changed = False
         for file in group.files:
-            before = listed_artifact(run.decisions(file.corpus, file.part), run, listed)
+            before = stored[file.table].decisions
             changed |= _compare(file, before, decided.decisions[file.table], signals[file.table], names, result, found)
         result.changed_groups += changed
-    listing = by_id(sources)
-    for dropped in (True, False):
-        chosen = found[dropped]
-        step = max(1, len(chosen) // examples) if examples else 1
-        for file, row, reason, value in chosen[::step][:examples]:
-            source = listing(file.corpus).get(file.first_id)
-            assert source
-            text = beginning(edited_text(run, source, row))
-            result.examples.append(VerdictChange(f"{file.name}#{row}", reason, value, text))
+    add_examples(result, found, run, sources, examples)
     return result
 
 
-def _signals(file: SourceFile, run: RunPaths, listed: Mapping[str, object]) -> FileSignals:
-    signals = listed_artifact(run.signals(file.corpus, file.part), run, listed)
-    signatures = listed_artifact(run.signatures(file.corpus, file.part), run, listed)
+def _signals(file: DecidedFile, run: RunPaths, listed: Mapping[str, object]) -> FileSignals:
+    signatures = listed_artifact(run.signatures(file.source.corpus, file.source.part), run, listed)
     # The bytes of the text only say how the work is cut.
-    return FileSignals(signals, signatures, None, signals.rows, max(file.text, 1), 0, 0)
-
-
-def _scores(file: SourceFile, run: RunPaths, listed: Mapping[str, object]) -> Artifact | None:
-    path = run.scores(file.corpus, file.part)
-    return listed_artifact(path, run, listed) if path.relative_to(run.root).as_posix() in listed else None
+    return FileSignals(file.signals, signatures, None, file.signals.rows, max(file.source.text, 1), 0, 0)
 
 
 def _exclude(engine: Engine, taken_out: Sequence[Entry]) -> PreparedExclude | None:
@@ -129,7 +113,7 @@ def _compare(
     signals: FileSignals,
     names: FinishedRun,
     result: WhatIf,
-    found: dict[bool, list[tuple[SourceFile, int, str, str]]],
+    found: Found,
 ) -> bool:
     """Add what changes in a file to `result` and `found`; returns whether anything does."""
     old, new, facts = (
