@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fox1.storage import store
 from fox1.tokenize import shards
 from fox1.trainer.data import block_reader
 from fox1.trainer.data import order as data_module
+from fox1.trainer.data.mixture import MixtureData
 from fox1.trainer.data.order import Loader, PhaseData, interleave, open_set
 from fox1.trainer.data.permutation import permute
 from fox1.trainer.model.loss import IGNORE
@@ -194,20 +196,23 @@ def test_units_anywhere_are_filled_up_to_a_number_of_tokens(tmp_path: Path, leng
     assert len(data.micro_batch_of(places, 0, torch.device("cpu")).tokens) == 3 * unit
 
 
+def loaded_steps(data: PhaseData | MixtureData, world: int, units: int, n: int) -> list[list[list[int]]]:
+    """Micro-batches of `n` steps, by step, in the order of the stream."""
+    loaders = [Loader(data, units, 16, 2, rank, world, torch.device("cpu")) for rank in range(world)]
+    found = []
+    for _ in range(n):
+        parts = [loader.next_step() for loader in loaders]
+        found.append([parts[m % world][m // world].tokens.tolist() for m in range(8)])
+    for loader in loaders:
+        loader.__exit__(None, None, None)
+    return found
+
+
 def test_the_loader_gives_every_rank_its_part_whatever_the_world(tmp_path: Path) -> None:
     write_set(tmp_path, {64: 96})
     data = PhaseData(tmp_path, 1)
 
-    def steps(world: int, units: int, n: int) -> list[list[list[int]]]:
-        """Micro-batches of `n` steps, by step, in the order of the stream."""
-        loaders = [Loader(data, units, 16, 2, rank, world, torch.device("cpu")) for rank in range(world)]
-        found = []
-        for _ in range(n):
-            parts = [loader.next_step() for loader in loaders]
-            found.append([parts[m % world][m // world].tokens.tolist() for m in range(8)])
-        for loader in loaders:
-            loader.__exit__(None, None, None)
-        return found
+    steps = partial(loaded_steps, data)
 
     alone = steps(1, 0, 4)
     assert steps(2, 0, 4) == steps(4, 0, 4) == alone

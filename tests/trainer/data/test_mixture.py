@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fox1.trainer.data.mixture import MixtureData, Part
-from fox1.trainer.data.order import Loader, PhaseData
+from fox1.trainer.data.order import PhaseData
 
-from tests.trainer.data.test_data import write_set
+from tests.trainer.data.test_data import loaded_steps, write_set
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +103,7 @@ def test_one_whole_pool_is_its_own_mixture(pools: list[PhaseData]) -> None:
 def test_a_loader_gives_every_rank_its_part_whatever_the_world(pools: list[PhaseData]) -> None:
     data = MixtureData([Part(pools[0], 30, 12), Part(pools[1], 20), Part(pools[2], 14)], 1)
 
-    def steps(world: int, units: int, n: int) -> list[list[list[int]]]:
-        loaders = [Loader(data, units, 16, 2, rank, world, torch.device("cpu")) for rank in range(world)]
-        found = []
-        for _ in range(n):
-            parts = [loader.next_step() for loader in loaders]
-            found.append([parts[m % world][m // world].tokens.tolist() for m in range(8)])
-        for loader in loaders:
-            loader.__exit__(None, None, None)
-        return found
+    steps = partial(loaded_steps, data)
 
     alone = steps(1, 0, 4)
     assert steps(2, 0, 4) == steps(4, 0, 4) == alone
