@@ -18,7 +18,7 @@ from ..filter.judge import Verdict, Verdicts
 from ..run.artifacts import Artifact, RunPaths
 from ..run.identity import ROW_BITS, Group, SourceFile
 from ..sources.token_files import TokenBatch, id_size, read_tokens, subset_of
-from .shards import EncodedDocuments, GroupTokens, ShardWriter, TokenShard
+from .shards import EncodedDocuments, GroupTokens, subset_shards
 
 LICENCE = "licence"
 CONTROL = "control_ids"
@@ -55,10 +55,9 @@ def read_given(
         ValueError: a file was made by another tokenizer, or is damaged.
     """
     vocabulary = _Vocabulary.of(tokenizer, piece_bytes)
-    shards: dict[str, ShardWriter] = {}
     verdicts, total = Verdicts(), 0
     kept = Counter[str]()
-    try:
+    with subset_shards(group, paths) as shards:
         for file in group.files:
             subset = subset_of(file)
             for batch in read_tokens(file, id_size(file, names, tokenizer.hash)):
@@ -72,25 +71,14 @@ def read_given(
                 if barring or not len(good):
                     continue
                 ids, offsets = gather(batch.ids.astype(np.int32), found.begins[good], found.lengths[good])
-                if subset not in shards:
-                    shards[subset] = ShardWriter(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
                 nothing = np.empty(0, np.int32), np.zeros(len(good) + 1, np.int64)
                 doc_ids = np.uint64(file.file_hash << ROW_BITS) + (batch.row + good).astype(np.uint64)
                 shards[subset].add(doc_ids, np.zeros(len(good), np.uint16), ids, offsets, *nothing)
                 shards[subset].bytes += int(found.bytes[good].sum())
                 kept += Counter(documents=len(good), tokens=len(ids), bytes=int(found.bytes[good].sum()))
-        for subset in sorted(shards):
-            shards[subset].close()
-    except BaseException:
-        for shard in shards.values():
-            shard.out.discard()
-        raise
-    written = (
-        TokenShard(name, shards[name].out.artifact, shards[name].tokens, shards[name].bytes) for name in sorted(shards)
-    )
     encoded = EncodedDocuments(documents=kept["documents"], tokens=kept["tokens"], bytes=kept["bytes"])
     said = tuple(v for v in verdicts.listed() if v.documents)
-    return GivenTokens(GroupTokens(tuple(written), encoded), said, total)
+    return GivenTokens(GroupTokens(shards.written(), encoded), said, total)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ group alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -166,6 +167,38 @@ def tokenize_groups(
     return TokenizedGroups(tuple(found))
 
 
+class SubsetShards(dict[str, ShardWriter]):
+    """The token shards of a group by subset, each made when it is first asked for."""
+
+    def __init__(self, group: Group, paths: RunPaths) -> None:
+        super().__init__()
+        self._corpus, self._name, self._paths = group.corpus, group.name.split("/")[1], paths
+
+    def __missing__(self, subset: str) -> ShardWriter:
+        shard = self[subset] = ShardWriter(self._paths.tokens(self._corpus, subset, self._name))
+        return shard
+
+    def written(self) -> tuple[TokenShard, ...]:
+        """What they became, by name of the subset."""
+        return tuple(
+            TokenShard(name, self[name].out.artifact, self[name].tokens, self[name].bytes) for name in sorted(self)
+        )
+
+
+@contextmanager
+def subset_shards(group: Group, paths: RunPaths) -> Iterator[SubsetShards]:
+    """The token shards of a group, published when the block ends."""
+    shards = SubsetShards(group, paths)
+    try:
+        yield shards
+        for subset in sorted(shards):
+            shards[subset].close()
+    except BaseException:
+        for shard in shards.values():
+            shard.out.discard()
+        raise
+
+
 FACTS = ("quality",)
 """Columns of `signals/` that go along."""
 
@@ -175,9 +208,8 @@ def _encode(
 ) -> GroupTokens:
     # The files of a group are of one corpus.
     chat = ChatEncoder(encoder, settings.chat) if group.format == CHAT else None
-    shards: dict[str, ShardWriter] = {}
     counts = dict.fromkeys((f.name for f in fields(EncodedDocuments)), 0)
-    try:
+    with subset_shards(group, paths) as shards:
         for batch in survivors:
             encoded = chat.encode(batch.text) if chat else encoder.encode(batch.text)
             quality = batch.facts.column("quality").to_numpy()
@@ -187,8 +219,6 @@ def _encode(
             subsets = batch.subset.dictionary_encode()
             which = subsets.indices.to_numpy()
             for code, subset in enumerate(subsets.dictionary.to_pylist()):
-                if subset not in shards:
-                    shards[subset] = ShardWriter(paths.tokens(group.corpus, subset, group.name.split("/")[1]))
                 of_subset = np.flatnonzero(which == code)
                 lists = [(encoded.ids, encoded.offsets), spans]
                 if len(of_subset) < len(which):
@@ -200,11 +230,4 @@ def _encode(
             counts["documents"] += len(which)
             counts["tokens"] += len(encoded.ids)
             counts["bytes"] += int(sizes.sum())
-        for subset in sorted(shards):
-            shards[subset].close()
-    except BaseException:
-        for shard in shards.values():
-            shard.out.discard()
-        raise
-    written = [TokenShard(name, shard.out.artifact, shard.tokens, shard.bytes) for name, shard in shards.items()]
-    return GroupTokens(tuple(sorted(written, key=lambda s: s.subset)), EncodedDocuments(**counts))
+    return GroupTokens(shards.written(), EncodedDocuments(**counts))
