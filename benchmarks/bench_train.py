@@ -274,9 +274,11 @@ def main() -> None:
         print(json.dumps({"tokens_per_second": rate, "memory": memory}))
         return
     from fox1.benchmarks.blocks import write_set
+    from fox1.benchmarks.peers import bring
 
     if not cuda:
         print("no GPU here: the tiny size in fp32, eager; these ratios say nothing about a GPU")
+        bring("transformers", "accelerate", "torchtitan")  # A GPU machine is often cut off, and has what it has.
     device = torch.cuda.get_device_name() if cuda else "cpu"
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="fox1-train-") as folder:

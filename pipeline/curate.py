@@ -28,6 +28,7 @@ from .dedupe.order import DedupeSettings
 from .dedupe.stage import NO_RUN, dedupe
 from .engine.engine import Engine
 from .engine.kernels import load_compiled
+from .engine.parts import remove_parts
 from .extract.settings import StepSettings
 from .extract.stage import extract
 from .filter.judge import FilterSettings
@@ -216,6 +217,7 @@ def curate(
         summary.taken = engine.origin.tasks if engine.origin else 0
         # Workers that died on the way left theirs too.
         remove_partial(paths.root)
+        remove_parts(paths)
         return summary
 
 

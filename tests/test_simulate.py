@@ -29,3 +29,12 @@ def test_what_the_driver_does_grows_no_faster_than_the_corpora(tmp_path: Path, m
         assert slope <= 1.05, f"{name} grows as n^{slope:.2f}"
     assert many["arguments_bytes"] < 100_000
     assert abs(simulate.plan_errors(runs, 512)["tasks"]) < 0.25
+
+
+def test_a_lost_task_that_publishes_parts_only_reads_what_these_are_made_of() -> None:
+    assert virtual.Bundle(100.0).after(99.0).seconds == 100.0
+    assert virtual.Bundle(100.0, parts=10, reading=0.2).after(55.0).seconds == pytest.approx(60.0)
+    clock = virtual.Clock(virtual.NODE_SLOTS)
+    clock.step("scan", [virtual.Bundle(2 * virtual.LOST_EVERY, parts=5, reading=0.25)])
+    # Lost twice, each time with what it did after its last part.
+    assert clock.now < 3 * virtual.LOST_EVERY and 0 < clock.redone < virtual.LOST_EVERY

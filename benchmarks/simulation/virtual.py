@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 import pyarrow as pa
@@ -43,6 +43,21 @@ SAMPLED = 200
 """Tasks of a step that are pickled to see how large their arguments are."""
 
 
+class Bundle(NamedTuple):
+    """What a worker is sent at once: tasks that share, or one."""
+
+    seconds: float
+    parts: int = 1
+    """Of equal time, which the task publishes on its way; another attempt makes only those that are missing."""
+    reading: float = 0.0
+    """Share of the time in which the task reads: what parts that are there cost another attempt."""
+
+    def after(self, seconds: float) -> Bundle:
+        """What is left to do of a task that was lost after so long."""
+        there = int(seconds / self.seconds * self.parts) / self.parts
+        return self._replace(seconds=self.seconds * (1 - there * (1 - self.reading)))
+
+
 @dataclass
 class Clock:
     """List scheduling on some slots, nodes of which are lost from time to time."""
@@ -56,26 +71,27 @@ class Clock:
     steps: dict[str, float] = field(default_factory=dict)
     """Step -> seconds it lasted."""
 
-    def step(self, name: str, bundled: Sequence[float]) -> None:
+    def step(self, name: str, bundled: Sequence[Bundle]) -> None:
         """Let a step pass whose bundles take so long, in the order in which they are sent."""
         began = self.now
         free = [began] * min(self.slots, len(bundled))
         sent = end = began
-        todo, again = deque(bundled), list[tuple[float, float]]()
-        self.work += sum(bundled)
+        todo, again = deque(bundled), list[tuple[float, Bundle]]()
+        self.work += sum(bundle.seconds for bundle in bundled)
         while todo or again:
             start = max(heapq.heappop(free), sent + DISPATCH_SECONDS)
             if again and (again[0][0] <= start or not todo):
                 # What was lost goes out again before the others.
-                noticed, seconds = heapq.heappop(again)
+                noticed, bundle = heapq.heappop(again)
                 start = max(start, noticed)
             else:
-                seconds = todo.popleft()
+                bundle = todo.popleft()
             sent += DISPATCH_SECONDS
-            ends = start + seconds
+            ends = start + bundle.seconds
             if lost := self._lost(start, ends):
-                self.redone += lost - start
-                heapq.heappush(again, (lost + NOTICED_SECONDS, seconds))
+                left = bundle.after(lost - start)
+                self.redone += lost - start - (bundle.seconds - left.seconds)
+                heapq.heappush(again, (lost + NOTICED_SECONDS, left))
                 ends = lost
             heapq.heappush(free, ends)
             end = max(end, ends)
@@ -238,7 +254,7 @@ class Simulated:
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         self.ran += len(waiting.tasks)
-        took: dict[int, float] = {}
+        took: dict[int, Bundle] = {}
         steps: dict[str, list[Planned]] = {}
         for planned in waiting.tasks:
             steps.setdefault(planned.step, []).append(planned)
@@ -254,7 +270,7 @@ class Simulated:
         self.own_seconds += time.process_time() - began
 
     def _make_up(
-        self, step: str, tasks: Sequence[Planned], paths: RunPaths, took: dict[int, float]
+        self, step: str, tasks: Sequence[Planned], paths: RunPaths, took: dict[int, Bundle]
     ) -> Iterator[tuple[int, Outcome]]:
         """The results of a step's tasks; what each takes is added to `took`."""
         facts = self.steps.setdefault(step, StepFacts())
@@ -271,13 +287,16 @@ class Simulated:
                     write_record(paths, step, planned.task.name, planned.key, result)
             self.own_seconds += time.process_time() - began
             for planned, result in zip(some, results, strict=True):
-                yield planned.index, Outcome(result, "", "", False, "node", took[planned.index], TASK_MEMORY // 2, 0)
+                yield (
+                    planned.index,
+                    Outcome(result, "", "", False, "node", took[planned.index].seconds, TASK_MEMORY // 2, 0),
+                )
 
-    def _result(self, facts: StepFacts, planned: Planned, took: dict[int, float]) -> Any:
+    def _result(self, facts: StepFacts, planned: Planned, took: dict[int, Bundle]) -> Any:
         """What a task returns; what it takes is added to what its step does."""
         result, work = self._made_up.result(planned)
         seconds = work.seconds + work.waits * REQUEST_SECONDS + work.moved / BANDWIDTH
-        took[planned.index] = seconds
+        took[planned.index] = Bundle(seconds, work.parts, min(1.0, work.reading / seconds) if seconds else 0.0)
         facts.seconds += seconds
         facts.requests += work.requests
         facts.moved += work.moved
@@ -301,7 +320,8 @@ class Simulated:
         self.own_seconds -= took * (len(tasks) / max(1, len(sizes)) - 1)
 
 
-def _bundled(tasks: Sequence[Planned], took: dict[int, float], slots: int) -> Iterable[float]:
+def _bundled(tasks: Sequence[Planned], took: dict[int, Bundle], slots: int) -> Iterable[Bundle]:
     waiting = Waiting(tasks)
     while waiting:
-        yield sum(took[p.index] for p in waiting.take_bundle(slots))
+        first, *others = [took[p.index] for p in waiting.take_bundle(slots)]
+        yield Bundle(sum(each.seconds for each in (first, *others))) if others else first

@@ -154,7 +154,8 @@ def record_of(paths: RunPaths, name: str, key: str, written: int, result: object
 
 
 @cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+def decoder_of(kind: Any) -> msgspec.json.Decoder[Any]:
+    """What reads results of a kind from JSON."""
     return msgspec.json.Decoder(kind)
 
 
@@ -163,7 +164,7 @@ def result_of(records: StepRecords, record: Record, type_: Any) -> tuple[Any, li
     outside the run."""
     found = list[Artifact]()
     try:
-        result = _decoder(type_).decode(record.result)
+        result = decoder_of(type_).decode(record.result)
         _gather(result, found)
         for artifact in found:
             # It has just been made, and nobody else has it: replacing it in all that holds it takes five times as long.

@@ -20,6 +20,7 @@ from ...storage import lease
 from ...storage.disk import writing
 from ..run.artifacts import RunPaths, remove
 from .memory import peak_bytes
+from .parts import attempting
 from .records import write_record
 
 Result = TypeVar("Result")
@@ -125,7 +126,7 @@ def attempt(planned: Planned, paths: RunPaths) -> Outcome:
     began = time.monotonic()
     result, error, trace, transient, recorded = None, "", "", False, 0
     try:
-        with lease.under(paths.lease):
+        with lease.under(paths.lease), attempting(paths, step, task.name, planned.key):
             if planned.replaces:
                 # Outputs are about to be replaced: no record may vouch for them until they are whole again.
                 record = paths.record(step, task.name)

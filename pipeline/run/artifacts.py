@@ -450,6 +450,10 @@ class RunPaths:
     def records(self) -> Path:
         return self.root / self.state / "records"
 
+    @property
+    def parts(self) -> Path:
+        return self.root / self.state / "parts"
+
     def lists(self, name: str) -> Path:
         return self.root / self.state / "lists" / f"{name}.json"
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -29,6 +30,7 @@ import xxhash
 from ...storage.fields import Derived, OneOf, Pairs
 from ...tokenize.spans import text_buffers
 from ..engine.memory import keep_freed_memory
+from ..engine.parts import Parts
 from ..run.artifacts import EDIT_TYPE, SIGNAL_GROUP_ROWS, Artifact, RunPaths, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile, cut_by_rows
 from ..sources.domains import Domain, domain_of
@@ -263,7 +265,15 @@ def scan_in_pieces(
         return cut_by_rows(file, number, cut.first[number], -1, 0)
 
     scanning = _Scanning(piece(0), settings, models, paths)
-    found = [scanning.write(piece(number), own) for number, own in itertools.groupby(scanning.batches(), key=cut)]
+    parts, found = Parts(FileSignals), list[FileSignals]()
+    for number, own in itertools.groupby(scanning.batches(), key=cut):
+        if known := parts.known(number):
+            # An earlier attempt has scanned them: they are only read, to come to the rows after them.
+            deque(own, maxlen=0)
+            found.append(known)
+        else:
+            found.append(scanning.write(piece(number), own))
+            parts.add(number, found[-1])
     if not found:
         found.append(scanning.write(piece(0), iter(())))
     return ScannedPieces((*found[:-1], scanning.end(found[-1])), tuple(cut.first))

@@ -8,6 +8,7 @@ group alone.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ from ...tokenize.encode import Encoder, encoder_of
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import TOKEN_SCHEMA
 from ...tokenize.spans import gather
+from ..engine.parts import Parts
 from ..run.artifacts import Artifact, Publication, RunPaths
 from ..run.identity import Group
 from ..sources.domains import CHAT
@@ -160,10 +162,17 @@ def tokenize_groups(
     """
     encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved, converted.file if converted else None)
     each = survivors_of_each(files, FACTS)
-    found = []
-    for group in groups:
+    # Of a single group, the record of the task says it all.
+    several = len(groups) > 1
+    parts, found = Parts(GroupTokens), list[GroupTokens]()
+    for number, group in enumerate(groups):
         own = itertools.chain.from_iterable(itertools.islice(each, len(group.files)))
-        found.append(_encode(group, own, encoder, settings, paths))
+        if known := several and parts.known(number):
+            # An earlier attempt has encoded them: they are only read, to come to the groups after them.
+            deque(own, maxlen=0)
+        found.append(known or _encode(group, own, encoder, settings, paths))
+        if several and not known:
+            parts.add(number, found[-1])
     return TokenizedGroups(tuple(found))
 
 
