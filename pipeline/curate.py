@@ -32,7 +32,8 @@ from .engine.parts import remove_parts
 from .extract.settings import StepSettings
 from .extract.stage import extract
 from .filter.judge import FilterSettings
-from .filter.scores import JoinSettings, join_scores, named_scores
+from .filter.score_settings import JoinSettings, named_scores
+from .filter.scores import join_scores
 from .filter.stage import filter_documents
 from .mix.budget import MixSettings
 from .mix.feasibility import check_estimate

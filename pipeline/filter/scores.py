@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from ...storage.wording import counted
 from ..engine.engine import Engine
 from ..engine.shuffle import Cursor, Records, by_hash_range, distinct, lookup, merged, read_records, sort_records
 from ..engine.shuffle_file import Levels
@@ -31,7 +32,6 @@ from ..run.artifacts import (
     SIGNAL_GROUP_ROWS,
     Artifact,
     RunPaths,
-    content_key,
     merge_counts,
     parquet_writer,
     publish,
@@ -41,8 +41,10 @@ from ..run.columns import open_columns
 from ..run.identity import ROW_BITS, Group, SourceFile
 from ..signals.scan import FileSignals
 from ..signals.scores import ScoreSettings, as_quality
+from ..sources.extracted import DROPPED_BY
 from ..sources.listing import NamedFile
 from .score_files import read_scores
+from .score_settings import JoinSettings
 
 SCORE = np.dtype([("key", "<u8"), ("value", "<u8")])
 """A score of a document or native id; `value` is the score's number << 32 | the bits of its float32."""
@@ -53,62 +55,11 @@ NATIVES = Records(NATIVE, ("key", "id"))
 PARTITION_BYTES = 64 << 20
 LEAST_PARTITIONS = 64
 """Of native ids: files of scores may hold many more rows than the run has documents, and those of a partition are in memory."""
-VERSION = 1
+VERSION = 2
 TASK_TEXT = 256 << 20
 """Bytes of text whose signals one task joins at least, if there are as many."""
 LIMIT = 16 << 20
 """Bytes of records that a task holds at once of each of its inputs."""
-
-
-@dataclass(frozen=True)
-class ScoreFiles:
-    """A score that comes from files."""
-
-    settings: ScoreSettings
-    files: tuple[NamedFile, ...]
-
-    @property
-    def source(self) -> str:
-        """What the column says of where it is from."""
-        versions = content_key([f.version for f in self.files])
-        column, n = self.settings.column_of("score"), len(self.files)
-        return f"column {column} of {n} files by {self.settings.key}, {versions}"
-
-
-@dataclass(frozen=True)
-class JoinSettings:
-    """What stands in `scores/`."""
-
-    files: tuple[ScoreFiles, ...] = ()
-    classifiers: tuple[ScoreSettings, ...] = ()
-    """Scores that scan made and a domain's quality is."""
-    ranking: tuple[tuple[str, str], ...] = ()
-    """(domain, name of the score that is its quality)."""
-
-    @property
-    def asked(self) -> bool:
-        """Whether there is anything to join."""
-        return bool(self.files or self.ranking)
-
-    def score(self, name: str) -> ScoreSettings:
-        every = {s.name: s for s in (*(f.settings for f in self.files), *self.classifiers)}
-        return every[name]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of a file of `scores/`."""
-        columns = [pa.field("doc_id", pa.uint64(), nullable=False)]
-        for of in self.files:
-            columns.append(pa.field(of.settings.column, pa.float32(), metadata={"encoding": of.source}))
-        if self.ranking:
-            said = ", ".join(f"{score} of {domain}" for domain, score in self.ranking)
-            encoding = f"scores in equal steps from their worst to their best ({said}), else signals/; v1"
-            columns.append(pa.field("quality", pa.uint16(), nullable=False, metadata={"encoding": encoding}))
-        return pa.schema(columns)
-
-    def identity(self) -> object:
-        ranked = [[domain, self.score(name)] for domain, name in self.ranking]
-        return [[[f.settings, f.source] for f in self.files], ranked]
 
 
 @dataclass(frozen=True)
@@ -138,10 +89,14 @@ class Joined:
         found = []
         for name, figures in self.figures.items():
             if lost := sum(figures["missing"].values()):
-                found.append(f"scores.{name}: {lost:,} documents have no score ({_by_corpus(figures['missing'])})")
+                found.append(f"scores.{name}: {_lacking(lost)} ({_by_corpus(figures['missing'])})")
             if (rows := figures["rows"]) and not figures["matched"]:
                 found.append(f"scores.{name}: none of its {rows:,} rows names a document of this run; is `key` right?")
         return found
+
+
+def _lacking(documents: int) -> str:
+    return f"{counted(documents, 'document')} {'has' if documents == 1 else 'have'} no score"
 
 
 def _by_corpus(missing: Mapping[str, int]) -> str:
@@ -318,7 +273,7 @@ def join_portion(
 def _signals(scanned: Artifact, settings: JoinSettings) -> Iterator[pa.RecordBatch]:
     ranked = [settings.score(name) for _, name in settings.ranking]
     made = [s.column for s in ranked if s.fasttext]
-    names = list(dict.fromkeys(["doc_id", "domain", "quality", *made]))
+    names = list(dict.fromkeys(["doc_id", "domain", "quality", DROPPED_BY, *made]))
     with open_columns(scanned.file) as file:
         for group in range(file.num_row_groups):
             yield from file.read_row_group(group, names).combine_chunks().to_batches()
@@ -367,12 +322,14 @@ def _array(values: np.ndarray, field_: pa.Field) -> pa.Array:
 
 
 def expected(score: ScoreSettings, batch: pa.RecordBatch, corpus: str, held_out: bool) -> np.ndarray:
-    """bool [n]: the documents of a batch (with its `domain`) that should have a score. Held-out ones need none."""
-    if held_out or (score.corpora and corpus not in score.corpora):
-        return np.zeros(batch.num_rows, bool)
-    if not score.domains:
-        return np.ones(batch.num_rows, bool)
-    return np.isin(batch.column("domain").to_numpy(zero_copy_only=False).astype(str), score.domains)
+    """bool [n]: the documents of a batch (with its `domain`) that should have a score. Held-out ones need none, nor do those
+    that a step of `before_scan` dropped."""
+    should = np.full(batch.num_rows, not held_out and (not score.corpora or corpus in score.corpora))
+    if score.domains:
+        should &= np.isin(batch.column("domain").to_numpy(zero_copy_only=False).astype(str), score.domains)
+    if DROPPED_BY in batch.schema.names:
+        should &= batch.column(DROPPED_BY).to_numpy(zero_copy_only=False) == ""
+    return should
 
 
 def join_scores(
@@ -514,19 +471,7 @@ def _check_missing(
         file = next(f for f in files if f.corpus == one.corpus and f.file_hash == one.example >> ROW_BITS)
         row = one.example & ((1 << ROW_BITS) - 1)
         raise ValueError(
-            f"scores.{name}: {sum(found['missing'].values()):,} documents have no score ({_by_corpus(found['missing'])}), e.g. "
+            f"scores.{name}: {_lacking(sum(found['missing'].values()))} ({_by_corpus(found['missing'])}), e.g. "
             f"{file.name}#{row}; add them to the files, name the `corpora` and `domains` that have one, or set "
             f"`scores.{name}.missing` to keep or drop"
         )
-
-
-def named_scores(
-    scores: Sequence[ScoreSettings], ranking: Sequence[tuple[str, str]], files: Mapping[str, Sequence[str]]
-) -> JoinSettings:
-    """What is joined.
-
-    Args:
-        files: of every score that comes from some, by name.
-    """
-    of_files = tuple(ScoreFiles(s, tuple(map(NamedFile.of, files[s.name]))) for s in scores if s.files)
-    return JoinSettings(of_files, tuple(s for s in scores if s.fasttext), tuple(ranking))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fox1.pipeline.curate import CurateSettings
+from fox1.pipeline.extract.settings import StepSettings
 from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.filter.score_files import read_scores
 from fox1.pipeline.run.artifacts import RunPaths
@@ -154,6 +155,18 @@ def test_documents_without_a_score_are_counted_and_the_recipe_says_what_they_are
     assert [r["reasons"] for r in decisions(tmp_path / "run")] == [[], [], ["min_score_edu"], []]
     nobody, engine = curate(asked(tmp_path, min_words=1.0), tmp_path / "run", *STAGES)
     assert not list((tmp_path / "run/scores").rglob("*.parquet")) and not nobody.notes
+
+
+def test_a_document_that_a_step_dropped_needs_no_score(tmp_path: Path, curate: Callable[..., Any]) -> None:
+    whole = texts(4)
+    write(tmp_path, [*whole[:3], f"advertised advertised {whole[3]}"])
+    by_doc_id(tmp_path, {("a", 0): 3.0, ("a", 1): 3.0})
+    steps = (StepSettings("fewer", f"{Path(__file__).parents[1] / 'extract' / 'made_steps.py'}:Fewer"),)
+    settings = asked(tmp_path, replace(EDU, missing="drop"), min_score_edu=2.0)
+    settings = replace(settings, before_scan=steps, filter=replace(settings.filter, steps=("fewer",)))
+    summary, _ = curate(settings, tmp_path / "run", *STAGES)
+    assert [r["reasons"] for r in decisions(tmp_path / "run")] == [[], [], ["min_score_edu"], ["fewer"]]
+    assert "scores.edu: 1 document has no score (dolma 1)" in summary.notes
 
 
 def test_a_changed_file_filters_again_without_a_scan(tmp_path: Path, curate: Callable[..., Any]) -> None:
