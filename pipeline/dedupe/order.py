@@ -18,7 +18,7 @@ copy goes.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -287,17 +287,13 @@ def ordered_batches(
         wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
         beside = part.scores[i] if part.scores else None
         for batch in _batches(signals, part.signatures[i], wanted, beside):
-            eligible = kept[at : at + batch.num_rows]
+            order, subsets = order_keys(batch, group, part.old, plan.settings, plan.rank)
+            order[~kept[at : at + batch.num_rows]] |= INELIGIBLE
             at += batch.num_rows
-            subsets = batch.column("subset").dictionary_encode()
-            names = [f"{group.corpus}/{s}" for s in subsets.dictionary.to_pylist()]
-            which = subsets.indices.to_numpy()
-            priority = np.array([plan.rank.get(n, plan.rank[group.corpus]) for n in names], np.uint64)[which]
-            exempt = np.array([_names(plan.settings.exempt, n) for n in names], bool)[which]
-            order = _order_keys(batch, part, priority, exempt, eligible)
             if excluded is not None:
                 order[excluded[at - batch.num_rows : at]] &= NOT_EXCLUDED - np.uint64(1) - EXEMPT
-            yield batch, order, np.array([code[n] for n in names], np.uint32)[which]
+            codes = np.array([code[f"{group.corpus}/{s}"] for s in subsets.dictionary.to_pylist()], np.uint32)
+            yield batch, order, codes[subsets.indices.to_numpy()]
 
 
 def _eligible(filtered: Artifact, excluded_copies: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -316,21 +312,32 @@ def _names(names: Sequence[str], cell: str) -> bool:
     return cell in names or cell.split("/", 1)[0] in names
 
 
-def _order_keys(
-    batch: pa.RecordBatch, part: Part, priority: np.ndarray, exempt: np.ndarray, eligible: np.ndarray
-) -> np.ndarray:
+def order_keys(
+    batch: pa.RecordBatch, group: Group, old: bool, settings: DedupeSettings, rank: Mapping[str, int]
+) -> tuple[np.ndarray, pa.DictionaryArray]:
+    """(order keys of eligible documents, their subsets).
+
+    Args:
+        batch: `ORDER_COLUMNS` of documents of the group.
+        old: the group is of the finished run that new corpora are compared with.
+        rank: priority of every name of the recipe's list.
+    """
+    subsets = batch.column("subset").dictionary_encode()
+    names = [f"{group.corpus}/{s}" for s in subsets.dictionary.to_pylist()]
+    which = subsets.indices.to_numpy()
+    priority = np.array([rank.get(n, rank[group.corpus]) for n in names], np.uint64)[which]
+    exempt = np.array([_names(settings.exempt, n) for n in names], bool)[which]
     quality = batch.column("quality").to_numpy().astype(np.uint64)
     length = np.minimum(batch.column("n_bytes").to_numpy(), (1 << 32) - 1).astype(np.uint64)
-    key = (~eligible).astype(np.uint64) << np.uint64(63)
-    key |= np.uint64(not part.old) << np.uint64(62)
-    key |= np.uint64(not part.group.held_out) << np.uint64(61)
+    key = np.full(batch.num_rows, np.uint64(not old) << np.uint64(62))
+    key |= np.uint64(not group.held_out) << np.uint64(61)
     key |= priority << np.uint64(53)
     key |= (batch.column("contaminated").to_numpy() > 0).astype(np.uint64) << np.uint64(52)
     key |= (np.uint64(65_535) - quality) << np.uint64(36)
     key |= (np.uint64((1 << 32) - 1) - length) << np.uint64(4)
-    if not part.group.held_out:
+    if not group.held_out:
         key |= exempt.astype(np.uint64) * EXEMPT
-    return key
+    return key, subsets
 
 
 CHUNK_DOCUMENTS = 250_000
@@ -452,7 +459,7 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     """Row groups with columns of all tables of a file; empty ones are left out."""
     with (
-        open_columns(signals.file, beside=beside.file if beside else None) as file,
+        open_columns(signals.file, beside=[beside.file] if beside else ()) as file,
         open_columns(signatures.file) as signed,
     ):
         for group in range(file.num_row_groups):

@@ -189,7 +189,7 @@ def _filter(
     verdicts = Verdicts()
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
         for scanned, beside in zip(signals, scores, strict=True):
-            for batch in signal_batches(scanned.file, columns, beside.file if beside else None):
+            for batch in signal_batches(scanned.file, columns, [beside.file] if beside else ()):
                 named, by = taken_out.match(batch)
                 entries.update(by.tolist())
                 failed = [
@@ -290,11 +290,11 @@ def _reasons(failed: list[tuple[str, np.ndarray]]) -> tuple[pa.StringArray, pa.L
     return names.take(pa.array(first)), pa.ListArray.from_arrays(pa.array(offsets), every, type=type_)
 
 
-def signal_batches(path: Path, columns: list[str], beside: Path | None = None) -> Iterator[pa.RecordBatch]:
+def signal_batches(path: Path, columns: list[str], beside: Sequence[Path] = ()) -> Iterator[pa.RecordBatch]:
     """Row groups of a Parquet file of ours, with some of its columns; empty ones are left out.
 
     Args:
-        beside: a file with further columns of the same rows, see `run.columns.Beside`.
+        beside: files with further columns of the same rows, see `run.columns.Beside`.
     """
     with open_columns(path, beside=beside) as file:
         for group in range(file.num_row_groups):

@@ -171,13 +171,13 @@ class DocumentTable:
         with open_columns(scanned, beside=beside) as signals:
             return Columns(signals.schema_arrow)
 
-    def _of(self, file: SourceFile) -> tuple[Path, Path | None, Path]:
-        """(signals, what stands beside them or None, decisions) of a file."""
+    def _of(self, file: SourceFile) -> tuple[Path, tuple[Path, ...], Path]:
+        """(signals, what stands beside them, decisions) of a file."""
         places = self._paths.signals(file.corpus, file.part), self._paths.decisions(file.corpus, file.part)
         if gone := next((path for path in places if not path.exists()), None):
             raise ValueError(f"{shown(gone)} is missing; copy the whole run, or run `fox1 curate` again to finish it")
         scores = self._paths.scores(file.corpus, file.part)
-        return places[0], scores if scores.exists() else None, places[1]
+        return places[0], (scores,) if scores.exists() else (), places[1]
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.Table]:
         """Some columns of all documents, by file and row, `BATCH_ROWS` at a time."""

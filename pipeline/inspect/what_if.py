@@ -93,7 +93,7 @@ def what_if(
                 raise ValueError(f"{path} is missing: scan has not read {file.name}; run `fox1 curate` first")
             taken = {True: 0, False: 0}
             scores = paths.scores(file.corpus, file.part)
-            for batch in signal_batches(path, columns, scores if scores.exists() else None):
+            for batch in signal_batches(path, columns, [scores] if scores.exists() else ()):
                 changed |= _compare(batch, file, now, then, lists, result, found, taken)
         result.changed_groups += changed
     add_examples(result, found, paths, sources, examples)

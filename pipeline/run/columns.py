@@ -61,62 +61,66 @@ class Columns:
 
 
 class Beside(Columns):
-    """A Parquet file with the columns of another one that has the same rows, in the same row groups: a column of both is the
-    other's."""
+    """Parquet files of the same rows, in the same row groups, as one: a column of several is that of the last of them."""
 
-    def __init__(self, path: Path, beside: Path, threads: bool = True) -> None:
-        self._both = Columns(path, threads), Columns(beside, threads)
-        rows = [[f.metadata.row_group(g).num_rows for g in range(f.num_row_groups)] for f in self._both]
-        if rows[0] != rows[1]:
+    def __init__(self, path: Path, beside: Sequence[Path], threads: bool = True) -> None:
+        self._all = [Columns(each, threads) for each in (path, *beside)]
+        rows = [[f.metadata.row_group(g).num_rows for g in range(f.num_row_groups)] for f in self._all]
+        if other := next((i for i in range(1, len(rows)) if rows[i] != rows[0]), 0):
             self.close()
             raise ValueError(
-                f"{store.shown(path)} and {store.shown(beside)} differ in their rows; delete both and run `fox1 curate` again"
+                f"{store.shown(path)} and {store.shown(beside[other - 1])} differ in their rows; delete both and run `fox1 curate` "
+                "again"
             )
 
     @property
     def num_row_groups(self) -> int:
-        return self._both[0].num_row_groups
+        return self._all[0].num_row_groups
 
     @property
     def schema_arrow(self) -> pa.Schema:
-        schema = self._both[0].schema_arrow
-        for field in self._both[1].schema_arrow:
-            at = schema.get_field_index(field.name)
-            schema = schema.append(field) if at < 0 else schema.set(at, field)
+        schema = self._all[0].schema_arrow
+        for file in self._all[1:]:
+            for field in file.schema_arrow:
+                at = schema.get_field_index(field.name)
+                schema = schema.append(field) if at < 0 else schema.set(at, field)
         return schema
 
     @property
     def metadata(self) -> pq.FileMetaData:
         """Of the first one."""
-        return self._both[0].metadata
+        return self._all[0].metadata
 
     def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
         names = self.schema_arrow.names if columns is None else list(columns)
-        theirs = [name for name in names if name in self._both[1].schema_arrow.names]
-        ours = [name for name in names if name not in theirs]
-        table = self._both[0].read_row_group(group, ours)
-        if theirs:
-            more = self._both[1].read_row_group(group, theirs)
-            if not ours:
-                return more.select(names)
-            for name in theirs:
-                table = table.append_column(more.schema.field(name), more.column(name))
-        return table.select(names)
+        found: dict[str, pa.ChunkedArray] = {}
+        left = names
+        for file in reversed(self._all):
+            own = [name for name in left if name in file.schema_arrow.names]
+            left = [name for name in left if name not in own]
+            if own:
+                table = file.read_row_group(group, own)
+                found |= {name: table.column(name) for name in own}
+        if left or not names:
+            # Whoever asks for none, or for what no file has, is answered as by one file.
+            return self._all[0].read_row_group(group, names)
+        schema = self.schema_arrow
+        return pa.table([found[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
 
     def close(self) -> None:
-        for file in self._both:
+        for file in self._all:
             file.close()
 
 
 @contextmanager
-def open_columns(path: Path, threads: bool = True, beside: Path | None = None) -> Iterator[Columns]:
-    """Open a Parquet file of a run, or two of the same rows as one.
+def open_columns(path: Path, threads: bool = True, beside: Sequence[Path] = ()) -> Iterator[Columns]:
+    """Open a Parquet file of a run, or several of the same rows as one.
 
     Args:
         threads: as `Columns` takes it.
         beside: see `Beside`.
     """
-    file = Columns(path, threads) if beside is None else Beside(path, beside, threads)
+    file = Beside(path, beside, threads) if beside else Columns(path, threads)
     try:
         yield file
     finally:

@@ -377,11 +377,11 @@ def dropped_lines(s: Segments, flags: np.ndarray, rules: np.ndarray) -> np.ndarr
     dropped = np.flatnonzero(flags & rules[owner])
     if not len(dropped):
         return np.empty((0, 3), np.int64)
-    return _spans(s.text, s.offsets, owner[dropped], s.line_start[dropped], s.line_end[dropped], tables()[0])
+    return whole_lines(s.text, s.offsets, owner[dropped], s.line_start[dropped], s.line_end[dropped], tables()[0])
 
 
 @njit(cache=True, nogil=True)
-def _spans(
+def whole_lines(
     text: np.ndarray,
     offsets: np.ndarray,
     owner: np.ndarray,
@@ -389,6 +389,7 @@ def _spans(
     line_end: np.ndarray,
     classes: np.ndarray,
 ) -> np.ndarray:
+    """int64 [n, 3] of (document, start, end): lines with the white space around them and their line ends."""
     out = np.empty((len(owner), 3), np.int64)
     for k in range(len(owner)):
         d = owner[k]

@@ -348,12 +348,18 @@ class _Scanning:
 
 def pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Split a batch of `TEXT_SCHEMA` into runs of rows with about `PIECE_BYTES` of text."""
-    bounds = text_buffers(batch.column("text"))[1]
-    first = 0
-    while first < batch.num_rows:
-        last = int(np.searchsorted(bounds, bounds[first] + PIECE_BYTES, "right")) - 1
-        last = min(max(last, first + 1), batch.num_rows)
+    for first, last in runs_of_texts(batch.column("text")):
         yield batch.slice(first, last - first)
+
+
+def runs_of_texts(text: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
+    """(first, end) of runs of texts that have about `PIECE_BYTES` together."""
+    bounds = text_buffers(text)[1]
+    first = 0
+    while first < len(text):
+        last = int(np.searchsorted(bounds, bounds[first] + PIECE_BYTES, "right")) - 1
+        last = min(max(last, first + 1), len(text))
+        yield first, last
         first = last
 
 
