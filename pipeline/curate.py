@@ -39,6 +39,8 @@ from .mix.budget import MixSettings
 from .mix.feasibility import check_estimate
 from .mix.lookup_index import write_lookup
 from .mix.stage import mix
+from .passages.settings import PassageSettings
+from .passages.stage import cut_passages
 from .prepare.classifiers import scanned_by
 from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
@@ -73,6 +75,8 @@ class CurateSettings:
     scan: ScanSettings = field(default_factory=ScanSettings)
     filter: FilterSettings = field(default_factory=FilterSettings)
     dedupe: DedupeSettings = field(default_factory=DedupeSettings)
+    passages: PassageSettings = field(default_factory=PassageSettings)
+    """Which passages of kept documents are cut."""
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     quality: QualitySettings = field(default_factory=QualitySettings)
     contamination: ContaminationSettings = field(default_factory=ContaminationSettings)
@@ -132,6 +136,7 @@ class CurateSettings:
             self.limit,
             (self.scores, self.ranking),
             self.before_scan,
+            self.passages,
         )
 
     def joined(self) -> JoinSettings:
@@ -306,18 +311,28 @@ def _run_stages(
     judge_groups(part_funnels, groups, filtered.groups)
     yield "filter", [*files, *given]
 
-    decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old, ranked)
+    passages = bool(s.passages.cut)
+    decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old, ranked, passages)
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
-    kinds = {f.corpus: (f.format, f.domain) for f in [*files, *given]}
-    check_estimate(s.mix, decided.kept_bytes, kinds, prepared.tokenizer, most_given(given, prepared.tokenizer))
-    yield "dedupe", [*files, *given]
-
     decided_files = {
         f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table], ranked.get(f.table))
         for f in files
     }
+    if passages:
+        found = cut_passages(engine, groups, decided_files, s.passages, s.dedupe, decided)
+        decided = found.decided
+        funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
+        decided_files = {
+            name: replace(f, decisions=decided.decisions[name], cuts=found.cuts[name])
+            for name, f in decided_files.items()
+        }
+    remove_stale(paths, engine.finished, ("cuts",))
+    kinds = {f.corpus: (f.format, f.domain) for f in [*files, *given]}
+    check_estimate(s.mix, decided.kept_bytes, kinds, prepared.tokenizer, most_given(given, prepared.tokenizer))
+    yield "dedupe", [*files, *given]
+
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
     taken = take_given(engine, given, s.sources, s.filter.excluded, s.tokenizer, prepared.tokenizer)
     tokenized = tokenized.with_given(taken)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from ..pipeline.dedupe.order import DedupeSettings
 from ..pipeline.filter.judge import LANGUAGES, Exclusion, signal_of
+from ..pipeline.passages.settings import NOTHING, PassageSettings
 from ..pipeline.prepare.contamination import ContaminationSettings
 from ..pipeline.signals.minhash import MinHashSettings
 from ..pipeline.signals.ratios import SIGNALS
@@ -139,6 +140,8 @@ class Dedupe(DedupeSettings):
     """Published practice; sets `signals.minhash`, too."""
     near_limits: Annotated[tuple[tuple[str, Share], ...], Pairs()] = (("all", 0.95),)
     """`all`, corpus or corpus/subset, and the share that near-dedupe may drop of it before the run stops."""
+    passages: PassageSettings = NOTHING
+    """Lines, paragraphs, sentences and substrings of kept documents that are cut where they repeat."""
 
 
 @dataclass(frozen=True)

@@ -401,7 +401,7 @@ def stored_tuning_recipe(
 
 _REFILTERED = re.compile(
     r"filters\.|licence\.|exclude\.(lists\b|copies=)|plugins\.[^.=]+\.drop=|scores\.[^.=]+\.missing=|contamination\.action=|"
-    r"dedupe\.(?!preset=|near_limits\b)"
+    r"dedupe\.(?!preset=|near_limits\b|passages\b)"
 )
 """What can be changed without a scan, and nothing but what filter and dedupe drop changes."""
 
@@ -424,8 +424,8 @@ def change_filters(
         if not _REFILTERED.match(change):
             raise ValueError(
                 f"--what-if {change}: only filters.SECTION.THRESHOLD=VALUE, licence keys, exclude keys, plugins.NAME.drop, "
-                "scores.NAME.missing, contamination.action and keys of dedupe besides its preset and near_limits can change "
-                "what is dropped without a new scan"
+                "scores.NAME.missing, contamination.action and keys of dedupe besides its preset, near_limits and passages can "
+                "change what is dropped without a new scan"
             )
         _set(changed, change)
     changed["filters"] = expand_sections(changed.get("filters", {}))

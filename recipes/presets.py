@@ -58,10 +58,11 @@ PRESETS = {
     ),
     "refinedweb": Preset(
         MinHashSettings("word", 5, 20, 450),
-        {"jaccard": 0.8, "scope": "within"},
-        "5-grams of words, 9,000 minima in 20 bands of 450 rows, within a corpus",
-        "words are fox1's own, not GPT-2 tokens; its second pass, exact substrings of 50 tokens and more by suffix "
-        f"array, is not there: what repeats inside otherwise different documents stays; {ALL_DIFFER}",
+        {"jaccard": 0.8, "scope": "within", "passages": {"cut": ["substrings"], "min_left": 4}},
+        "5-grams of words, 9,000 minima in 20 bands of 450 rows, within a corpus; then exact substrings of 50 and more are "
+        "cut, and what has fewer than 4 words left (20 characters there) goes",
+        "words are fox1's own, not GPT-2 tokens; of equal substrings the first stays, where a suffix array's cut takes "
+        f"all; {ALL_DIFFER}",
         "Penedo et al. 2023",
     ),
 }

@@ -15,6 +15,7 @@ from ..pipeline.dedupe.order import DUPLICATES
 from ..pipeline.extract.settings import StepSettings
 from ..pipeline.filter.judge import ALL, LANGUAGES, signal_of
 from ..pipeline.mix.budget import MixSettings, Phase, Weight
+from ..pipeline.passages.settings import REASON as PASSAGES_CUT
 from ..pipeline.prepare.quality import DomainSubsets
 from ..pipeline.run.identity import TOKENS
 from ..pipeline.signals.plugins import PluginSettings
@@ -42,6 +43,7 @@ RESERVED_REASONS = (
     CONTROL,
     EMPTY,
     *DUPLICATES,
+    PASSAGES_CUT,
     LANGUAGES,
 )
 

@@ -84,6 +84,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
         id_salt=recipe.id_salt,
         max_bad_rows=recipe.max_bad_rows,
         near_limits=recipe.dedupe.near_limits,
+        passages=recipe.dedupe.passages,
         limit=limit,
     )
 

@@ -13,7 +13,16 @@ from ...storage.wording import counted, say
 
 if TYPE_CHECKING:
     from ...pipeline.inspect.lookup import Found, Listed
-    from ...pipeline.inspect.provenance import Traced, Why
+    from ...pipeline.inspect.provenance import Passage, Traced, Why
+
+
+MOST_PASSAGES = 20
+"""Cut passages of a document that a terminal shows."""
+
+
+def _passage(cut: Passage) -> str:
+    """A passage that was cut, and who keeps it."""
+    return f"{cut.kind}, bytes {cut.start:,} to {cut.end:,} of the raw text, kept in {cut.kept_in}"
 
 
 def print_why(found: Why) -> None:
@@ -49,6 +58,10 @@ def print_why(found: Why) -> None:
         say("  not used in any phase: the budgets were filled without it")
     for name, value in _facts(found.signals):
         say(f"    {name:28} {value}")
+    for p in found.passages[:MOST_PASSAGES]:
+        say(f"  cut: {_passage(p)}")
+    if len(found.passages) > MOST_PASSAGES:
+        say(f"  cut: {len(found.passages) - MOST_PASSAGES:,} more passages, which --json shows")
     for edit in found.edits:
         now = f"replaced by {edit.now}" if edit.now else "cut"
         say(
@@ -141,4 +154,6 @@ def print_trace(segments: Sequence[Traced], full: bool) -> None:
             f"{s.name}: tokens {s.tokens[0]:,} to {s.tokens[1]:,}, bytes {s.raw[0]:,} to {s.raw[1]:,} of the {raw} text "
             f"({s.edited[0]:,} to {s.edited[1]:,} of the edited text){edits}{row}"
         )
+        for p in s.passages[:MOST_PASSAGES]:
+            say(f"  cut inside: {_passage(p)}")
         say(s.text if full else f"  {beginning(s.text)}", besides="\n\t" if full else "")

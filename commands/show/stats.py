@@ -230,4 +230,17 @@ def _dedupe(figures: dict[str, Any]) -> list[TextTable]:
         rounds.add_row(str(i), *(f"{r[name]:,}" for name in names))
     capped = f"{counted(figures['kept_past_a_cap'], 'document')} kept past the cap of a bucket"
     rounds.caption, rounds.caption_justify = capped, "left"
-    return [sizes, rounds]
+    return [sizes, rounds, *(_passages(figures["passages"]) if "passages" in figures else ())]
+
+
+def _passages(figures: dict[str, Any]) -> list[TextTable]:
+    """What was cut of documents since others have it, by kind and by subset."""
+    kinds = new_table("Passages cut", "kind", "passages", "bytes")
+    for kind, counts in figures["kinds"].items():
+        kinds.add_row(kind, f"{counts['passages']:,}", f"{counts['bytes']:,}")
+    kinds.caption, kinds.caption_justify = "Those of several kinds may share bytes.", "left"
+    names = ("documents", "words", "bytes", "dropped", "kept_short")
+    subsets = new_table("Documents that lost passages", "subset", *names[:3], "too short: dropped", "kept for others")
+    for name, counts in figures["subsets"].items():
+        subsets.add_row(name, *(f"{counts[n]:,}" for n in names))
+    return [kinds, subsets]

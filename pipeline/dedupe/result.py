@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -167,6 +167,33 @@ def write_decisions(
         capped: documents of this chunk that a cap kept from being compared with all.
         held_out: uint64 [k], sorted file hashes of the held-out files.
     """
+    return _write(parts, dropped, clusters, capped, held_out, paths.decisions, plan, stem)
+
+
+def write_first_decisions(
+    parts: Sequence[Part],
+    dropped: Partition,
+    clusters: Partition,
+    capped: tuple[Partition, ...],
+    held_out: np.ndarray,
+    paths: RunPaths,
+    plan: Plan,
+    stem: Path,
+) -> DecidedChunk:
+    """The same for whoever cuts passages and decides again, in a place of its own: no two tasks write one file."""
+    return _write(parts, dropped, clusters, capped, held_out, paths.first_decisions, plan, stem)
+
+
+def _write(
+    parts: Sequence[Part],
+    dropped: Partition,
+    clusters: Partition,
+    capped: tuple[Partition, ...],
+    held_out: np.ndarray,
+    place: Callable[[str, str], Path],
+    plan: Plan,
+    stem: Path,
+) -> DecidedChunk:
     drops = read_records(dropped.files, dropped.place, DROP)
     drops = drops[np.argsort(drops["id"])]
     members = summed(sort_records(read_records(clusters.files, clusters.place, MEMBER), CLUSTERS.by))
@@ -181,7 +208,7 @@ def write_decisions(
         filtered = read_columns(part.filtered.file, ["reason", "reasons"])
         at = 0
         for file, signals in zip(part.group.files, part.signals, strict=True):
-            with parquet_writer(paths.decisions(file.corpus, file.part), DECISION_SCHEMA) as out:
+            with parquet_writer(place(file.corpus, file.part), DECISION_SCHEMA) as out:
                 for batch in signal_batches(signals.file, ["doc_id", "row", "subset", "n_bytes"]):
                     verdict = filtered.slice(at, batch.num_rows).combine_chunks()
                     at += batch.num_rows

@@ -110,10 +110,12 @@ def dedupe(
     shape: MinHashSettings,
     old: OldRun = NO_RUN,
     scores: Mapping[str, Artifact] | None = None,
+    first: bool = False,
 ) -> Decided:
     """Decide every document of a run.
 
     Args:
+        first: somebody cuts passages afterwards, and decides again.
         signals: by `SourceFile.table`.
         filtered: by name of the group.
         shape: of the signatures.
@@ -157,7 +159,7 @@ def dedupe(
     documents = sum(n for _, n in (*sizes, *old.sizes))
     by_chunk = [[parts[i] for i in chunk] for chunk in chunks.members]
     try:
-        return _DedupeSteps(engine, by_chunk, plan, documents, chunks.table.corpus_names, shape).run()
+        return _DedupeSteps(engine, by_chunk, plan, documents, chunks.table.corpus_names, shape, first).run()
     finally:
         remove(stored.path)
 
@@ -168,6 +170,8 @@ class _DedupeSteps(Steps):
 
     corpora: tuple[str, ...]
     shape: MinHashSettings
+    first: bool = False
+    """Others decide again."""
     counts: dict[str, int] = field(default_factory=dict)
     """For `stats/dedupe.json`."""
     rounds: list[dict[str, int]] = field(default_factory=list)
@@ -420,8 +424,11 @@ class _DedupeSteps(Steps):
     ) -> Decided:
         held = sorted({f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files})
         written = self.step(
-            "decisions",
-            result.write_decisions,
+            *(
+                ("first_decisions", result.write_first_decisions)
+                if self.first
+                else ("decisions", result.write_decisions)
+            ),
             {
                 i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64), self.engine.paths)
                 for i, parts in enumerate(self.parts)

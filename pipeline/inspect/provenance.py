@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,8 @@ class Why:
     """It came as token ids: no signal of it is known, and nothing judged it."""
     raw_row: RawRow | None = None
     """What the source holds, where steps of `before_scan` made another text of it: the raw text that edits are of is theirs."""
+    passages: list[Passage] = field(default_factory=list)
+    """What was cut since other documents, or other places of this one, have it."""
 
 
 def why(run: FinishedRun, name: str, text: bool = False) -> Why:
@@ -106,14 +108,14 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
         where = run.paths.quarantine(file.corpus, file.quarantine)
         hint = f"; {where} says why rows could not be read" if where.exists() else ""
         raise ValueError(f"{run.name(doc_id)}: the scan found no such document{hint}")
-    signals = _with_scores(run, file, doc_id, signals)
+    signals = _with_beside(run, file, doc_id, signals)
     decision = row_of(run.copied(run.paths.decisions(file.corpus, file.part)), doc_id)
     decided = decision.to_pylist()[0] if decision else {}
     failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ())]
     partner = int(decided.get("duplicate_of") or 0)
     facts = signals.to_pylist()[0]
     facts[content.COLUMN] = content.written(facts[content.COLUMN], content.algorithm_of(path))
-    edits = facts["edits"]
+    edits, passages = facts["edits"], facts.pop("passages", [])
     raw = run.text(doc_id) if text else None
     return Why(
         run.name(doc_id),
@@ -126,6 +128,7 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
         apply_edits(raw, signals.column("edits"))[0].as_py() if raw is not None else None,
         [Edited.of(raw[0].as_py().encode(), edit) for edit in edits] if raw is not None else [],
         raw_row=run.raw_row(doc_id),
+        passages=passages_of(run, passages),
     )
 
 
@@ -147,16 +150,36 @@ def _decoded(run: FinishedRun, ids: list[int]) -> bytes:
     return Encoder(run.paths.tokenizer, fast=False).decode(ids)
 
 
-def _with_scores(run: FinishedRun, file: SourceFile, doc_id: int, signals: pa.RecordBatch) -> pa.RecordBatch:
-    """The signals of a document with the scores that stand beside them, in place of a signal of the same name."""
-    if "scores" not in run.manifest["artifacts"].folders:
+def _with_beside(run: FinishedRun, file: SourceFile, doc_id: int, signals: pa.RecordBatch) -> pa.RecordBatch:
+    """The signals of a document with the scores and cuts that stand beside them, in place of what has the same name."""
+    beside = [run.cut_row(doc_id)]
+    if "scores" in run.manifest["artifacts"].folders:
+        beside.append(row_of(run.copied(run.paths.scores(file.corpus, file.part)), doc_id))
+    rows = [signals, *(row for row in beside if row is not None)]
+    if len(rows) == 1:
         return signals
-    scores = row_of(run.copied(run.paths.scores(file.corpus, file.part)), doc_id)
-    if scores is None:
-        return signals
-    columns = {name: batch.column(name) for batch in (signals, scores) for name in batch.schema.names}
-    fields = [(scores if name in scores.schema.names else signals).schema.field(name) for name in columns]
-    return pa.RecordBatch.from_arrays(list(columns.values()), schema=pa.schema(fields, signals.schema.metadata))
+    own = {name: row for row in rows for name in row.schema.names}
+    fields = [row.schema.field(name) for name, row in own.items()]
+    columns = [row.column(name) for name, row in own.items()]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, signals.schema.metadata))
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A passage of a document that was cut, since another one has it."""
+
+    kind: str
+    """As `kind_name` names it."""
+    start: int
+    """First byte of the raw text."""
+    end: int
+    kept_in: str
+    """The document that keeps it; the same one, where it stands there a second time."""
+
+
+def passages_of(run: FinishedRun, listed: Sequence[Mapping[str, Any]]) -> list[Passage]:
+    """Passages as `cuts/` has them, with the names of the documents that keep them."""
+    return [Passage(kind_name(p["kind"]), p["start"], p["end"], run.name(p["kept_in"])) for p in listed]
 
 
 def placed(run: FinishedRun, doc_id: int) -> list[Placed]:
@@ -192,6 +215,8 @@ class Traced:
     """The edited text of the span; bytes of a character that the span cuts are shown as U+FFFD."""
     edits: list[str]
     """Kinds of the edits inside the raw span."""
+    passages: list[Passage]
+    """What was cut inside it since other documents have it."""
     raw_row: RawRow | None = None
     """What the source holds, where steps of `before_scan` made another text of it: the raw text is theirs."""
 
@@ -254,7 +279,7 @@ class _Tracer:
 
     def segment(self, doc_id: int, start: int, ids: list[int]) -> Traced:
         run, encoder, settings = self.run, self.encoder, self.settings
-        listed, (data, encoded, bounds) = self._document(doc_id)
+        listed, passages, (data, encoded, bounds) = self._document(doc_id)
         special = encoder.specials
         stream = [*([special.bos] if settings.bos else []), *encoded, *([special.eos] if settings.eos else [])]
         if stream[start : start + len(ids)] != ids:
@@ -269,19 +294,27 @@ class _Tracer:
         raw = run.raw_row(doc_id)
         if raw and self.source:
             run.check_raw_row(doc_id, raw)
-        return Traced(run.name(doc_id), (start, start + len(ids)), span, whole, text, kinds, raw)
+        inside = [p for p in passages if p["start"] < whole[1] and p["end"] > whole[0]]
+        name = run.name(doc_id)
+        return Traced(name, (start, start + len(ids)), span, whole, text, kinds, passages_of(run, inside), raw)
 
-    def _document(self, doc_id: int) -> tuple[list[dict[str, Any]], tuple[bytes, list[int], list[int]]]:
-        """(the edits of a document, its edited text, ids, and where each begins in it)."""
+    def _document(
+        self, doc_id: int
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[bytes, list[int], list[int]]]:
+        """(the edits of a document, its passages that were cut, its edited text, ids, and where each begins in it)."""
         file = self.run.file(doc_id)
         if file.format == TOKENS:
             ids = self.run.given_ids(doc_id) or []
             data = self.encoder.decode(ids)
-            return [], (data, ids, self.encoder.byte_bounds(data, ids))
+            return [], [], (data, ids, self.encoder.byte_bounds(data, ids))
         signals = row_of(self.run.paths.signals(file.corpus, file.part), doc_id, ["subset", "raw_bytes", "edits"])
         assert signals is not None
+        passages: list[dict[str, Any]] = []
+        if (cut := self.run.cut_row(doc_id)) is not None:
+            passages = cut.column("passages").to_pylist()[0]
+            signals = signals.set_column(2, signals.schema.field("edits"), cut.column("edits"))
         listed: list[dict[str, Any]] = signals.column("edits").to_pylist()[0]
-        return listed, self._stored(doc_id, signals) or self._read(doc_id, signals)
+        return listed, passages, self._stored(doc_id, signals) or self._read(doc_id, signals)
 
     def _stored(self, doc_id: int, signals: pa.RecordBatch) -> tuple[bytes, list[int], list[int]] | None:
         """(edited text, ids, where each begins in it) of a document from its token shard; None if that is not exact."""

@@ -13,6 +13,7 @@ from ...storage.store import open_root, shown
 from ..run.artifacts import RunPaths, read_json
 from ..run.documents import RunDocuments
 from ..run.identity import MAX_ROWS, TOKENS, FilesById, SourceFile
+from ..run.parquet_rows import row_of
 from ..sources.extracted import with_extracted
 from ..sources.token_files import subset_of
 from ..text.excerpts import RawRow, check_raw_row, raw_row, scanned_row
@@ -40,6 +41,13 @@ class FinishedRun(RunDocuments):
         if path.relative_to(self.paths.root).as_posix() in self.manifest["artifacts"] and not path.exists():
             raise ValueError(f"{shown(path)} is missing; copy the whole run, or run `fox1 curate` again to rebuild it")
         return path
+
+    def cut_row(self, doc_id: int) -> pa.RecordBatch | None:
+        """`CUT_SCHEMA` of a document: all its edits, and the passages among them; None where the run cuts none."""
+        file = self.file(doc_id)
+        if "cuts" not in self.manifest["artifacts"].folders:
+            return None
+        return row_of(self.copied(self.paths.cuts(file.corpus, file.part)), doc_id)
 
     def text(self, doc_id: int) -> pa.LargeStringArray:
         """The raw text of a document, read from its source; of one that steps of `before_scan` were given, what they made of it,

@@ -62,7 +62,7 @@ def what_if_dedupe(
         sources, examples: as `what_if` takes them.
 
     Raises:
-        ValueError: the run is not finished, or was compared with another one.
+        ValueError: the run is not finished, was compared with another one, or cuts passages.
     """
     manifest = read_manifest(run)
     if manifest.get("against"):
@@ -71,6 +71,11 @@ def what_if_dedupe(
             "`fox1 curate RECIPE --out NEW --from RUN --against OLD --set ...`"
         )
     listed = manifest["artifacts"]
+    if "cuts" in listed.folders:
+        raise ValueError(
+            f"{shown(run.root)} cuts passages (`dedupe.passages`), for which the text of other documents would have to be read; "
+            "curate a variant instead: `fox1 curate RECIPE --out NEW --from RUN --set ...`"
+        )
     stored = {file.table: DecidedFile.of_run(file, run, listed) for group in groups for file in group.files}
     signals = {table: _signals(file, run, listed) for table, file in stored.items()}
     joined = Joined({table: file.scores for table, file in stored.items() if file.scores})

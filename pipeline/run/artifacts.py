@@ -38,7 +38,7 @@ SIGNAL_GROUP_ROWS = 65_536
 a request to a store."""
 
 FINAL = (
-    *("extracted", "prepare", "signals", "signatures", "scores", "decisions"),
+    *("extracted", "prepare", "signals", "signatures", "scores", "decisions", "cuts"),
     *("tokens", "phases", "held_out", "index", "stats"),
 )
 """Folders of a run whose files are equal byte for byte, whatever the workers, the order of files, retries or kills."""
@@ -80,6 +80,32 @@ DECISION_SCHEMA = pa.schema(
     ]
 )
 """One row per document of a source file, in row order. `duplicate_of` is 0 and `kind` empty where there is none."""
+
+CUT_SCHEMA = pa.schema(
+    [
+        _field("doc_id", pa.uint64()),
+        _field("edits", EDIT_TYPE),
+        _field(
+            "passages",
+            pa.list_(
+                pa.field(
+                    "passage",
+                    pa.struct(
+                        [
+                            pa.field("start", pa.int64(), nullable=False),
+                            pa.field("end", pa.int64(), nullable=False),
+                            pa.field("kind", pa.uint8(), nullable=False),
+                            pa.field("kept_in", pa.uint64(), nullable=False),
+                        ]
+                    ),
+                    nullable=False,
+                )
+            ),
+        ),
+    ]
+)
+"""One row per document of a source file, in row order: all its edits, and the passages that were cut, as spans of the raw UTF-8
+with the document that keeps each. Those of several kinds may overlap."""
 
 
 @dataclass(frozen=True)
@@ -409,6 +435,13 @@ class RunPaths:
 
     def decisions(self, corpus: str, path: str) -> Path:
         return self.named(f"decisions/{corpus}/{path}.parquet")
+
+    def first_decisions(self, corpus: str, path: str) -> Path:
+        """The decisions on documents, where passages are cut after them."""
+        return self.named(f"dedupe/decided/{corpus}/{path}.parquet")
+
+    def cuts(self, corpus: str, path: str) -> Path:
+        return self.named(f"cuts/{corpus}/{path}.parquet")
 
     def tokens(self, corpus: str, subset: str, index: str) -> Path:
         # Subsets are read from rows: no name of theirs may leave the folder. Dots are quoted too, for `..`.

@@ -15,6 +15,7 @@ from ..engine.keys import identity_of
 from ..extract.settings import StepSettings
 from ..filter.judge import FilterSettings
 from ..mix.budget import MixSettings
+from ..passages.settings import PassageSettings
 from ..prepare.contamination import ContaminationSettings
 from ..prepare.quality import QualitySettings
 from ..run.artifacts import content_key
@@ -38,6 +39,7 @@ def hash_of_settings(
     limit: float,
     scores: tuple[Sequence[ScoreSettings], Sequence[tuple[str, str]]] = ((), ()),
     before_scan: Sequence[StepSettings] = (),
+    passages: PassageSettings | None = None,
 ) -> str:
     """The hash of what was asked for. Without the places of files: what they hold is among the inputs of the run."""
     of_scan, of_dedupe, of_filters = asdict(scan), asdict(dedupe), asdict(filters)
@@ -62,6 +64,8 @@ def hash_of_settings(
     if of_dedupe.pop("held_out_jaccard") < dedupe.jaccard:
         of_dedupe["held_out_jaccard"] = dedupe.held_out_jaccard
     of_dedupe |= {"url": url["corpora"], "url_rule": url["rule"], "near_limits": near_limits}
+    if passages and passages.cut:
+        of_dedupe["passages"] = asdict(passages)
     return content_key(
         of_scan,
         of_filters,

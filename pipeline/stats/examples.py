@@ -89,6 +89,7 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
             places.append(i)
     rows = {decisions.column("row")[i].as_py(): i for places in chosen.values() for i in places}
     facts = take_rows(decided_file.signals.file, list(rows.values()))
+    cuts = take_rows(decided_file.cuts.file, list(rows.values())) if decided_file.cuts else facts
     found: dict[str, list[Example]] = {}
     for batch in read_rows(file, Quarantine(file)):
         for k, row in enumerate(batch.column("row").to_pylist()):
@@ -101,7 +102,7 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
             check_texts(
                 file, own.column("row"), own.column("text"), signals.column(TEXT_HASH), decided_file.signals.file
             )
-            text = apply_edits(own.column("text"), signals.column("edits"))[0].as_py()
+            text = apply_edits(own.column("text"), cuts[i].column("edits"))[0].as_py()
             example = Example(
                 int(order[i]),
                 f"{file.name}#{row}",

@@ -23,6 +23,7 @@ NAMES = {
     "exact_duplicate": "exact duplicates",
     "near_duplicate": "near duplicates",
     "url_duplicate": "older pages of a URL",
+    "duplicate_passages": "repeated passages",
 }
 """Reasons that are outcomes of their own; all others are rules, and what they drop is `FILTERED`."""
 ORDER = (UNREADABLE, *list(NAMES.values())[:4], FILTERED, *list(NAMES.values())[4:], KEPT)

@@ -15,9 +15,15 @@ from numba import njit
 
 from ..run.artifacts import EDIT_TYPE
 
-EDIT_KINDS = ("line", "contamination", "email", "ip", "card", "phone", "key", "citation")
-"""Meaning of an edit's `kind`: 1 for the first. From the third to the seventh they are personal data and secrets."""
+EDIT_KINDS = (
+    *("line", "contamination", "email", "ip", "card", "phone", "key", "citation"),
+    *("duplicate line", "duplicate paragraph", "duplicate sentences", "duplicate substring"),
+)
+"""Meaning of an edit's `kind`: 1 for the first. From the third to the seventh they are personal data and secrets; from the ninth
+passages that other documents keep."""
 LINE, CONTAMINATION, PII, CITATION = 1, 2, 3, 8
+DUPLICATE = 8
+"""Added to a kind of passage (`passages.units`), from 1."""
 PLUGIN = 255
 """Kind of what a plug-in changed."""
 
@@ -115,6 +121,65 @@ def apply_edits(text: pa.LargeStringArray, edits: pa.ListArray) -> pa.LargeStrin
         piece_bounds,
     )
     return pa.LargeStringArray.from_buffers(len(text), pa.py_buffer(sizes), pa.py_buffer(out))
+
+
+def cut_upon(edits: Sequence[Mapping[str, Any]], cuts: Sequence[tuple[int, int, int]]) -> list[dict[str, Any]]:
+    """Edits of a raw text, and spans of the edited text that are cut upon them, as edits that make at once what both make in turn.
+
+    Args:
+        edits: of one document, as `EDIT_TYPE` stores them.
+        cuts: (first byte in the edited text, byte after the last, kind); sorted and disjoint. What is left of a replacement that
+            one reaches into becomes its own.
+    """
+    texts = [edit["replacement"].encode() for edit in edits]
+    placed, shift = list[tuple[int, int]](), 0
+    for edit, text in zip(edits, texts, strict=True):
+        start = edit["start"] - shift
+        placed.append((start, start + len(text)))
+        shift += edit["end"] - edit["start"] - len(text)
+    made, shift, e, c = list[dict[str, Any]](), 0, 0, 0
+    while e < len(edits) or c < len(cuts):
+        if c == len(cuts) or (e < len(edits) and placed[e][1] <= cuts[c][0]):
+            made.append(dict(edits[e]))
+            shift = edits[e]["end"] - placed[e][1]
+            e += 1
+            continue
+        begin, end, kind = cuts[c]
+        c += 1
+        raw, left = begin + shift, b""
+        if e < len(edits) and placed[e][0] < begin:
+            raw, left = edits[e]["start"], texts[e][: begin - placed[e][0]]
+        # As long as a replacement begins before the end, it is a part of this edit, and so is what is cut of it further on.
+        while e < len(edits) and placed[e][0] < end:
+            first, last = placed[e]
+            shift = edits[e]["end"] - last
+            while end < last:
+                stop = min(cuts[c][0], last) if c < len(cuts) else last
+                left += texts[e][end - first : stop - first]
+                end = stop
+                if c < len(cuts) and cuts[c][0] < last:
+                    end = cuts[c][1]
+                    c += 1
+            e += 1
+        made.append({"start": raw, "end": end + shift, "kind": kind, "replacement": left.decode()})
+    return made
+
+
+def raw_spans(edits: Sequence[Mapping[str, Any]], begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`raw_span` of many spans of one document, none of which is empty: int64 [n] first raw bytes and bytes after the last."""
+    starts, ends = (np.array([edit[name] for edit in edits], np.int64) for name in ("start", "end"))
+    sizes = np.array([len(edit["replacement"].encode()) for edit in edits], np.int64)
+    shifts = np.append(0, np.cumsum(ends - starts - sizes))
+    first = starts - shifts[:-1]
+    found = []
+    for place, inside in ((begin, starts), (end - 1, ends - 1)):
+        k = np.searchsorted(first + sizes, place, "right")
+        within = k < len(edits)
+        within[within] = first[k[within]] <= place[within]
+        raw = place + shifts[k]
+        raw[within] = inside[k[within]]
+        found.append(raw)
+    return found[0], found[1] + 1
 
 
 def raw_span(edits: Sequence[Mapping[str, Any]], begin: int, end: int) -> tuple[int, int]:

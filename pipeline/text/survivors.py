@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,11 +29,18 @@ class DecidedFile:
     decisions: Artifact
     scores: Artifact | None = None
     """What stands beside the signals."""
+    cuts: Artifact | None = None
+    """Likewise: edits with the passages that were cut, in place of scan's."""
 
     @property
-    def beside(self) -> Path | None:
-        """The file of the scores."""
-        return self.scores.file if self.scores else None
+    def beside(self) -> tuple[Path, ...]:
+        """The files of scores and cuts."""
+        return tuple(a.file for a in (self.scores, self.cuts) if a)
+
+    def identity(self) -> dict[str, object]:
+        """What it adds to the key of a task; a run without cuts has the keys of versions that knew none."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if value is not None or name != "cuts"}
 
     @classmethod
     def of_run(cls, source: SourceFile, paths: RunPaths, listed: Mapping[str, Any]) -> DecidedFile:
@@ -47,9 +54,11 @@ class DecidedFile:
         """
         places = (paths.signals(source.corpus, source.part), paths.decisions(source.corpus, source.part))
         signals, decisions = (listed_artifact(path, paths, listed) for path in places)
-        beside = paths.scores(source.corpus, source.part)
-        there = beside.relative_to(paths.root).as_posix() in listed
-        return cls(source, signals, decisions, listed_artifact(beside, paths, listed) if there else None)
+        further = []
+        for beside in (paths.scores(source.corpus, source.part), paths.cuts(source.corpus, source.part)):
+            there = beside.relative_to(paths.root).as_posix() in listed
+            further.append(listed_artifact(beside, paths, listed) if there else None)
+        return cls(source, signals, decisions, *further)
 
 
 def listed_artifact(path: Path, paths: RunPaths, listed: Mapping[str, Any]) -> Artifact:

@@ -3,7 +3,7 @@
 import { bytes, colour, h, number, percent, short, table, words } from "./dom.js";
 import { choose } from "./explore.js";
 
-const LOST = ["unreadable", "taken out on request", "licence", "blocked URLs", "benchmark items", "filtered", "held-out copies", "exact duplicates", "near duplicates", "older pages of a URL"];
+const LOST = ["unreadable", "taken out on request", "licence", "blocked URLs", "benchmark items", "filtered", "held-out copies", "exact duplicates", "near duplicates", "older pages of a URL", "repeated passages"];
 
 /** A bar divided in shares, with its parts in words for who does not see it. */
 export function stack(parts, total, label) {
@@ -15,7 +15,7 @@ export function stack(parts, total, label) {
 
 export const legend = (entries) => h("ul", { class: "legend" }, entries.map(([name, paint]) => h("li", {}, h("i", { vars: { "--c": paint } }), name)));
 
-const lostColour = (name) => `var(--lost${Math.max(LOST.indexOf(name), 0) % 10})`;
+const lostColour = (name) => `var(--lost${Math.max(LOST.indexOf(name), 0) % 11})`;
 const outcomeColour = (name) => (name === "kept" ? "var(--kept)" : lostColour(name));
 
 const tile = (label, value, more) => h("div", { class: "tile" }, h("dt", {}, label), h("dd", {}, value, more ? h("small", {}, more) : null));
