@@ -28,7 +28,7 @@ from ..run.parquet_rows import RowCursor
 from ..text.edits import DUPLICATE, cut_upon, raw_spans
 from ..text.survivors import DecidedFile
 from .find import CUT, CUTS, Unpacked
-from .settings import REASON, PassageSettings
+from .settings import REASON
 from .units import RUN, words_of_units
 
 SIGNALS = ("doc_id", "subset", "n_bytes", "n_words", "edits")
@@ -91,7 +91,7 @@ def cut_passages_of(
     groups: Sequence[Group],
     files: Sequence[DecidedFile],
     found: tuple[Partition, ...],
-    settings: PassageSettings,
+    min_left: int,
     paths: RunPaths,
     plan: Plan,
     _stem: object = None,
@@ -101,6 +101,7 @@ def cut_passages_of(
     Args:
         files: of all groups, with the decisions on whole documents.
         found: `CUT` of these documents, of every search for passages.
+        min_left: words that a document must have left.
     """
     limit = plan.memory // 8 // max(len(found), 1)
     cuts = [Cursor(merged(f.files, f.place, CUT, CUTS.by, limit), "id", CUT) for f in found]
@@ -119,7 +120,7 @@ def cut_passages_of(
             while (rows := facts.take(ROWS)).num_rows:
                 slice_ = _Slice(rows, said.take(ROWS))
                 own = np.concatenate([cursor.take(int(slice_.ids[-1])) for cursor in cuts])
-                edits, after = slice_.cut(own, settings, counts)
+                edits, after = slice_.cut(own, min_left, counts)
                 out.write(edits)
                 decisions.write(after)
         written[source.table], decided[source.table] = out.artifact, decisions.artifact
@@ -159,7 +160,7 @@ class _Slice:
         ids: np.ndarray = self.facts.column("doc_id").to_numpy()
         return ids
 
-    def cut(self, own: np.ndarray, settings: PassageSettings, counts: _Counts) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    def cut(self, own: np.ndarray, min_left: int, counts: _Counts) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """(`CUT_SCHEMA`, `DECISION_SCHEMA`) of the documents.
 
         Args:
@@ -182,7 +183,7 @@ class _Slice:
         script = np.zeros(n, np.int64)
         script[document] = packed.script
         words = words_of_units(units, script)
-        dropped = self._count(words, size, told, settings, counts)
+        dropped = self._count(words, size, told, min_left, counts)
         listed = list(_listed(document, packed, own["by"]))
         for kind, spans in listed:
             counts.kinds[kind - 1] += len(spans), int((spans[:, 2] - spans[:, 1]).sum())
@@ -192,14 +193,14 @@ class _Slice:
         return batch, _with_dropped(decisions, dropped)
 
     def _count(
-        self, words: np.ndarray, size: np.ndarray, told: np.ndarray, settings: PassageSettings, counts: _Counts
+        self, words: np.ndarray, size: np.ndarray, told: np.ndarray, min_left: int, counts: _Counts
     ) -> np.ndarray:
         """bool [n]: who is dropped. What is cut is counted."""
         facts, decisions = self.facts, self.decisions
         left = np.maximum(facts.column("n_words").to_numpy() - words, 0)
         held = facts.column("n_bytes").to_numpy()
         cut = size > 0
-        short = cut & (left < settings.min_left)
+        short = cut & (left < min_left)
         stands = told | (decisions.column("cluster_size").to_numpy() > 1)
         # All of what is cut whole stands elsewhere, whatever it stood for.
         dropped = (short & ~stands) | (cut & (size >= held))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from ...storage.fields import Bounds
@@ -34,6 +34,11 @@ class PassageSettings:
     def __post_init__(self) -> None:
         if len(set(self.cut)) < len(self.cut):
             raise ValueError("`cut` names a kind of passage twice")
+
+    @property
+    def of_search(self) -> PassageSettings:
+        """What the passages that are found depend on: not what becomes of documents."""
+        return replace(self, min_left=0)
 
     @property
     def of_lines(self) -> tuple[Kind, ...]:

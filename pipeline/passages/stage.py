@@ -131,7 +131,7 @@ class _PassageSteps(Steps):
             "passage_edits",
             cut_passages_of,
             {
-                i: (c.groups, c.files, tuple(of.of(i) for of in cuts), self.settings, self.engine.paths)
+                i: (c.groups, c.files, tuple(of.of(i) for of in cuts), self.settings.min_left, self.engine.paths)
                 for i, c in enumerate(self.chunks)
             },
         )
@@ -157,7 +157,7 @@ class _PassageSteps(Steps):
         mapped = self.each(
             f"{name}s",
             run,
-            {i: (c.groups, c.files, *given[i], self.settings, levels) for i, c in reading.items()},
+            {i: (c.groups, c.files, *given[i], self.settings.of_search, levels) for i, c in reading.items()},
         )
         passages = self.together(f"{name}s_together", (m.files for m in mapped), levels, PASSAGES)
         to_chunks = self.to_chunks(expected * CUT.itemsize, partitions)

@@ -147,6 +147,12 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "dedupe.url.rule": ("dedupe.url.rule=newest",),
     "dedupe.preset": ("dedupe.preset=zyda",),
     "dedupe.near_limits": ("dedupe.near_limits.all=0.99",),
+    "dedupe.passages.cut": ("dedupe.passages.cut=[]",),
+    "dedupe.passages.min_words": ("dedupe.passages.min_words=9",),
+    "dedupe.passages.any_numbers": ("dedupe.passages.any_numbers=true",),
+    "dedupe.passages.sentences": ("dedupe.passages.sentences=2",),
+    "dedupe.passages.substring_words": ("dedupe.passages.substring_words=40",),
+    "dedupe.passages.min_left": ("dedupe.passages.min_left=9",),
     "tokenizer.model": ("tokenizer.model=RUN/prepare/tokenizer.model",),
     "tokenizer.vocab_size": ("tokenizer.vocab_size=421",),
     "tokenizer.character_coverage": ("tokenizer.character_coverage=99%",),
@@ -304,6 +310,7 @@ def base_recipe(data: Path) -> dict[str, Any]:
         "quality.dialogue={score: edu}",
         "filters.all.min_score_edu=0.5",
         "dedupe.url={corpora: [dolma]}",
+        "dedupe.passages={cut: [lines, substrings]}",
         "contamination.action=drop",
         "training.sizes.other={model: {layers: 1, hidden: 32, intermediate: 32, heads: 1, kv_heads: 1, head_dim: 32}, "
         "batch_tokens: {phase1: 2Ki, phase2: 2Ki, phase3: 2Ki}, micro_batch_tokens: 2Ki, "
