@@ -323,14 +323,14 @@ def _tally(settings: MixSettings, cells: Sequence[Cell]) -> assign.Tally:
     sets, levels = [], []
     for number, phase in enumerate(settings.phases):
         own = [(length, i) for i, (p, length) in enumerate(settings.sets) if p == number]
-        pool_of = select.pools_of(phase, cells)
-        wanted, _ = quotas(phase, [1 << 60 if p in pool_of else 0 for p in range(len(phase.pools))])
+        cell_of = {pool: cell for cell, own in reversed([*enumerate(select.pools_of(phase, cells))]) for pool in own}
+        wanted, _ = quotas(phase, [1 << 60 if p in cell_of else 0 for p in range(len(phase.pools))])
         parts = [1.0] if len(own) == 1 else [1 - LONG, LONG]
         for pool, tokens in enumerate(wanted):
             for (_, set_index), part in zip(sorted(own), parts, strict=True):
                 n = int(tokens * part)
                 if n:
-                    sets.append(assign.SetCount(number, pool, pool_of.index(pool), set_index, n // 900 + 1, n))
+                    sets.append(assign.SetCount(number, pool, cell_of[pool], set_index, n // 900 + 1, n))
         for domain in sorted({c.domain for c in cells}):
             levels += [assign.ClassCount(number, domain, level, 100, 100_000) for level in range(20)]
     return assign.Tally(tuple(sets), (), tuple(levels), tuple(levels))

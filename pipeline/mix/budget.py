@@ -32,7 +32,7 @@ class Cell:
 class Weight:
     """A pool of a phase and its share, or a group of pools that divide its share among them (`within`, or `by`).
 
-    A document belongs to the first pool of the phase that matches it, groups taken apart in order.
+    A document belongs to the first pool of the phase that matches it, quality included, groups taken apart in order.
     """
 
     weight: Annotated[float, Bounds(gt=0)]
@@ -53,6 +53,8 @@ class Weight:
     """Only documents of at least this quality, 0 to 1."""
     reuse: tuple[str, ...] = ()
     """Phases that claim documents before this one and whose documents this pool may take again."""
+    below: Share = 0.0
+    """Without this share of the domain's tokens, best quality first: `top: 70%` and `below: 30%` are the four tenths between."""
     by: Literal["", "domain", "corpus", "subset"] = ""
     """A group of one pool for each of these that the run holds, weighed by their tokens."""
     temperature: Annotated[float, Bounds(gt=0)] = 1.0
@@ -65,6 +67,8 @@ class Weight:
             raise ValueError("a weight has `by` or `within`, not both")
         if self.temperature != 1 and not self.by:
             raise ValueError("`temperature` needs `by`: domain, corpus or subset")
+        if self.below and self.below >= self.top:
+            raise ValueError(f"`below: {self.below:.0%}` leaves nothing of `top: {self.top:.0%}`; lower `below`")
         for pool in self.within:
             for kind in ("domain", "corpus", "subset"):
                 group, own = getattr(self, kind), getattr(pool, kind)
@@ -74,12 +78,18 @@ class Weight:
     @property
     def name(self) -> str:
         parts = [self.domain, "/".join(p for p in (self.corpus, self.subset) if p)]
-        return " in ".join(p for p in parts if p) or "everything"
+        name = " in ".join(p for p in parts if p) or "everything"
+        return f"{name} below the best {100 * self.below:g} %" if self.below else name
 
     def matches(self, cell: Cell) -> bool:
         return (
             self.domain in ("", cell.domain) and self.corpus in ("", cell.corpus) and self.subset in ("", cell.subset)
         )
+
+    @property
+    def selects(self) -> bool:
+        """Whether it takes only documents of some quality."""
+        return self.top < 1 or self.below > 0 or self.min_quality > 0
 
     def pools(self) -> Iterator[Weight]:
         """The pools of a group, depth first; a pool itself."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..prepare.tokenizer import PreparedTokenizer
-from .budget import Cell, Claimed, MixSettings, after_claims, quotas, to_reuse
+from .budget import Cell, Claimed, MixSettings, Phase, after_claims, quotas, to_reuse
 from .select import pools_of
 
 
@@ -119,7 +119,8 @@ def nearest_feasible(needs: Sequence[PoolNeed]) -> list[int] | None:
 def estimated_needs(
     settings: MixSettings, cells: Sequence[Cell], tokens: Sequence[int], margin: float
 ) -> list[PoolNeed]:
-    """The table from estimated tokens per cell: phases in claim order, each taking evenly from the cells of a pool.
+    """The table from estimated tokens per cell: phases in claim order, each taking evenly from the cells of a pool. A share of a
+    domain by quality is taken for the same share of each of its cells.
 
     Raises:
         ValueError: a pool that must be there is empty.
@@ -129,20 +130,22 @@ def estimated_needs(
     needs = []
     for number in settings.claiming:
         phase = settings.phases[number]
-        pool_of = pools_of(phase, cells)
         pools = phase.pools
+        parts = _parts(phase, cells)
         left = [
-            0.0
-            if p < 0
-            else pools[p].top * max(0.0, n - sum(u[c] for name, u in used.items() if name not in pools[p].reuse))
-            for c, (n, p) in enumerate(zip(tokens, pool_of, strict=True))
+            part.share
+            * max(0.0, tokens[part.cell] - sum(u[part.cell] for name, u in used.items() if name not in own.reuse))
+            for part in parts
+            if (own := pools[part.pool])
         ]
-        available = [int(sum(n for n, p in zip(left, pool_of, strict=True) if p == i)) for i in range(len(pools))]
+        available = [
+            int(sum(n for n, part in zip(left, parts, strict=True) if part.pool == i)) for i in range(len(pools))
+        ]
         claimed = [
             {
-                name: int(sum(tokens_))
+                name: int(sum(taken))
                 for name, u in used.items()
-                if name not in pool.reuse and any(tokens_ := [n for n, p in zip(u, pool_of, strict=True) if p == i])
+                if name not in pool.reuse and any(taken := [p.share * u[p.cell] for p in parts if p.pool == i])
             }
             for i, pool in enumerate(pools)
         ]
@@ -151,11 +154,33 @@ def estimated_needs(
             PoolNeed(phase.name, pool.name, w, a, pool.max_epochs, margin, c)
             for pool, w, a, c in zip(pools, wanted, available, claimed, strict=True)
         ]
-        used[phase.name] = [
-            n * min(1.0, wanted[p] / available[p]) if p >= 0 and available[p] else 0.0
-            for n, p in zip(left, pool_of, strict=True)
-        ]
+        used[phase.name] = [0.0] * len(cells)
+        for n, part in zip(left, parts, strict=True):
+            if available[part.pool]:
+                used[phase.name][part.cell] += n * min(1.0, wanted[part.pool] / available[part.pool])
     return needs
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a pool may take of a cell."""
+
+    cell: int
+    pool: int
+    share: float
+
+
+def _parts(phase: Phase, cells: Sequence[Cell]) -> list[_Part]:
+    """The parts of all cells; those of a cell are no more than the whole."""
+    found = []
+    for cell, own in enumerate(pools_of(phase, cells)):
+        left = 1.0
+        for number in own:
+            pool = phase.pools[number]
+            share = min(left, pool.top - pool.below)
+            left -= share
+            found.append(_Part(cell, number, share))
+    return found
 
 
 ESTIMATE_MARGIN = 2.0

@@ -20,9 +20,9 @@ from ..engine.tasks import Task
 from ..engine.tree import Counted, add_up
 from ..run.artifacts import Artifact, FileSet, RunPaths
 from . import VERSION, assign, select
-from .budget import Cell, Claimed, MixSettings, quotas
+from .budget import Cell, Claimed, MixSettings, Phase, quotas
 from .feasibility import BudgetShort, PoolNeed
-from .select import Claim, PhaseClaims, Search
+from .select import Band, CellBands, Claim, PhaseClaims, Search
 
 TASK_DOCUMENTS = 1 << 21
 """Documents of which a task counts something."""
@@ -51,6 +51,8 @@ class Planner:
     """`DOC` files of the training groups."""
     at_most: bool = False
     """A phase's tokens are the most that it takes: it is content with what its pools have."""
+    prefix: str = ""
+    """What the names of its steps begin with, where two plans are made in one folder."""
     needs: list[PoolNeed] = field(default_factory=list)
     given: dict[str, list[str]] = field(default_factory=dict)
 
@@ -65,10 +67,10 @@ class Planner:
             BudgetShort: some pool cannot give what its phase wants.
             ValueError: a pool that must be there is empty.
         """
-        floors = self._floors()
+        bands = self.bands()
         claims: tuple[PhaseClaims, ...] = ()
         for phase in self.settings.claiming:
-            claims = (*claims, self._claims(phase, claims, floors[phase]))
+            claims = (*claims, self._claims(phase, claims, bands[phase]))
         if any(need.short for need in self.needs):
             raise BudgetShort(self.needs, "before any block was written")
         counted = self._count("tally", assign.tally, (self.settings, self.cells, claims), assign.add_tallies)
@@ -101,6 +103,7 @@ class Planner:
             count: of the files of a task, `arguments` and where to write.
             add: of files that `count` or it wrote, `shape` and where to write.
         """
+        step = self.prefix + step
         folder = self.paths.mix(step)
         tasks = [Task(f"{i:05d}", count, (part, *arguments, folder / f"{i:05d}")) for i, part in enumerate(self.parts)]
         found = [result.file for result in self.engine.run(f"mix.{step}", VERSION, tasks)]
@@ -108,34 +111,34 @@ class Planner:
         (whole,) = add_up(self.engine, f"mix.{step}.sum", VERSION, found, add, into, shape, most=1)
         return whole.file
 
-    def _floors(self) -> list[tuple[int, ...]]:
-        """Least quality by phase and cell code, from the weights' `top` shares."""
+    def bands(self) -> list[CellBands]:
+        """The bands of every phase, from the weights' shares of the domains' tokens and least qualities."""
         domains = sorted({c.domain for c in self.cells})
         table = np.zeros((len(domains), select.LEVELS), np.int64)
-        if any(pool.top < 1 for p in self.settings.phases for pool in p.pools):
+        if any(pool.top < 1 or pool.below for p in self.settings.phases for pool in p.pools):
             counted = self._count(
                 "quality", select.quality_histogram, (self.cells, domains), select.add_tables, len(domains)
             )
             table = select.read_table(counted, len(domains))
-        floors = []
-        for phase in self.settings.phases:
-            pools = phase.pools
-            pool_of_cell = [pools[p] if p >= 0 else None for p in select.pools_of(phase, self.cells)]
-            floors.append(
-                tuple(
-                    max(select.floor_for(table[domains.index(c.domain)], p.top), round(p.min_quality * select.BEST))
-                    if p
-                    else 0
-                    for c, p in zip(self.cells, pool_of_cell, strict=True)
-                )
-            )
-        return floors
 
-    def _claims(self, number: int, before: tuple[PhaseClaims, ...], floors: tuple[int, ...]) -> PhaseClaims:
+        def band(phase: Phase, number: int, cell: Cell) -> Band:
+            pool, of_domain = phase.pools[number], table[domains.index(cell.domain)]
+            least = max(select.floor_for(of_domain, pool.top), round(pool.min_quality * select.BEST))
+            most = select.floor_for(of_domain, pool.below) - 1 if pool.below else select.BEST
+            return Band(number, least, most)
+
+        return [
+            tuple(
+                tuple(band(phase, number, cell) for number in of_cell)
+                for cell, of_cell in zip(self.cells, select.pools_of(phase, self.cells), strict=True)
+            )
+            for phase in self.settings.phases
+        ]
+
+    def _claims(self, number: int, before: tuple[PhaseClaims, ...], bands: CellBands) -> PhaseClaims:
         phase = self.settings.phases[number]
-        pools = select.pools_of(phase, self.cells)
         n = len(phase.pools)
-        search = Search(number, pools, floors, (0,) * n, 0)
+        search = Search(number, bands, (0,) * n, 0)
         table = self._histogram("histogram", before, search)
         available = table.sum(axis=1).tolist()
         if self.at_most:
@@ -157,14 +160,14 @@ class Planner:
         prefixes = [0 if x else -1 for x in left]
         for bits in (0, 16):
             if bits:
-                table = self._histogram("histogram", before, Search(number, pools, floors, tuple(prefixes), bits))
+                table = self._histogram("histogram", before, Search(number, bands, tuple(prefixes), bits))
             for i in range(n):
                 if prefixes[i] >= 0:
                     at, below = select.cross(table[i], left[i])
                     prefixes[i] = prefixes[i] << 16 | at
                     left[i] -= below
-        claims = self._last(before, Search(number, pools, floors, tuple(prefixes), 32), epochs, left)
-        return PhaseClaims(number, pools, floors, claims)
+        claims = self._last(before, Search(number, bands, tuple(prefixes), 32), epochs, left)
+        return PhaseClaims(number, bands, claims)
 
     def _claimed_of(self, pool: int, before: tuple[PhaseClaims, ...], search: Search) -> Claimed:
         """What each earlier phase took of a pool: what the pool could give before its claims, less what after them."""

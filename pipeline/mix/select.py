@@ -45,22 +45,40 @@ class Claim:
     """Tokens taken of that document."""
 
 
+class Band(NamedTuple):
+    """A pool, and the qualities of the documents that it takes of a cell."""
+
+    pool: int
+    least: int = 0
+    most: int = BEST
+
+
+CellBands = tuple[tuple[Band, ...], ...]
+"""By cell code: the bands of its pools; a document belongs to the first one that its quality lies in."""
+
+
 @dataclass(frozen=True)
 class PhaseClaims:
     """All claims of a phase."""
 
     phase: int
-    pool_of_cell: tuple[int, ...]
-    """Pool number by cell code; -1 where no pool matches."""
-    floors: tuple[int, ...]
-    """Least quality by cell code."""
+    bands: CellBands
     claims: tuple[Claim, ...]
 
 
-def pools_of(phase: Phase, cells: Sequence[Cell]) -> tuple[int, ...]:
-    """The first matching pool of every cell."""
+def pools_of(phase: Phase, cells: Sequence[Cell]) -> tuple[tuple[int, ...], ...]:
+    """The pools that may take documents of each cell, in order: those that match, up to the first that takes any quality."""
     pools = phase.pools
-    return tuple(next((i for i, p in enumerate(pools) if p.matches(cell)), NOBODY) for cell in cells)
+    found = []
+    for cell in cells:
+        own: list[int] = []
+        for number, pool in enumerate(pools):
+            if pool.matches(cell):
+                own.append(number)
+                if not pool.selects:
+                    break
+        found.append(tuple(own))
+    return tuple(found)
 
 
 class CellShard(NamedTuple):
@@ -156,7 +174,7 @@ def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClai
     only if its pool says so."""
     before: list[Taken] = []
     for phase in claims:
-        pool = _pool(docs, phase.pool_of_cell, phase.floors)
+        pool = pool_of(docs, phase.bands)
         key = keys(docs, settings.phases[phase.phase], phase.phase, settings.seed)
         copies = np.zeros(len(docs), np.int64)
         last = docs["tokens"].astype(np.int64)
@@ -172,9 +190,15 @@ def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClai
     return before
 
 
-def _pool(docs: np.ndarray, pool_of_cell: Sequence[int], floors: Sequence[int]) -> np.ndarray:
-    pool = np.array(pool_of_cell, np.int64)[docs["cell"]]
-    pool[docs["quality"] < np.array(floors, np.int64)[docs["cell"]]] = NOBODY
+def pool_of(docs: np.ndarray, bands: CellBands) -> np.ndarray:
+    """int64 [n]: the pool of every document; -1 where there is none."""
+    pool = np.full(len(docs), NOBODY, np.int64)
+    # A cell has one band in nearly all recipes; the first one that fits has the last word.
+    for place in reversed(range(max(map(len, bands), default=0))):
+        table = np.array([own[place] if place < len(own) else Band(NOBODY, BEST + 1) for own in bands], np.int64)
+        number, least, most = table[docs["cell"]].T
+        fits = (docs["quality"] >= least) & (docs["quality"] <= most)
+        pool[fits] = number[fits]
     return pool
 
 
@@ -194,8 +218,7 @@ class Search:
     """The state of the search for a phase's thresholds: which bits of each pool's key are known."""
 
     phase: int
-    pool_of_cell: tuple[int, ...]
-    floors: tuple[int, ...]
+    bands: CellBands
     prefixes: tuple[int, ...]
     """By pool; -1 once its search is over."""
     bits: int
@@ -281,7 +304,7 @@ def quality_histogram(documents: FileSet, cells: Sequence[Cell], domains: Sequen
 def _candidates(
     docs: np.ndarray, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    pool = _pool(docs, search.pool_of_cell, search.floors)
+    pool = pool_of(docs, search.bands)
     free = _free(pool, settings, search.phase, taken_by(docs, settings, before))
     docs, pool = docs[free], pool[free]
     return docs, pool, keys(docs, settings.phases[search.phase], search.phase, settings.seed)

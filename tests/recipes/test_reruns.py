@@ -176,6 +176,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "phases.*.weights.*.if_present": ("phases.phase1.weights.1.if_present=true",),
     "phases.*.weights.*.max_epochs": ("phases.phase1.weights.1.max_epochs=8",),
     "phases.*.weights.*.top": ("phases.phase1.weights.1.top=50%",),
+    "phases.*.weights.*.below": ("phases.phase1.weights.1.below=50%",),
     "phases.*.weights.*.min_quality": ("phases.phase1.weights.1.min_quality=0.1",),
     "phases.*.weights.*.reuse": ("phases.phase1.weights.1.reuse=[phase2]",),
     "phases.*.weights.*.by": ("phases.phase1.weights.1.by=corpus",),

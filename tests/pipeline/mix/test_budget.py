@@ -282,3 +282,28 @@ def test_the_estimate_knows_what_earlier_claims_leave() -> None:
     again = (Weight(1, domain="web", reuse=("p2",)),)
     mix = MixSettings((Phase("p1", 60, again, BLOCKS), Phase("p2", 60, web, BLOCKS)))
     assert not any(n.short for n in estimated_needs(mix, CELLS[:1], [100], 1.0))
+
+
+@pytest.mark.parametrize("lower", [{"below": 0.3}, {}])
+def test_a_domain_may_be_two_pools_of_a_phase_by_quality(lower: dict[str, float]) -> None:
+    docs = documents(np.random.default_rng(4), [200, 150, 0, 40, 0, 0])
+    web = np.array([c.domain == "web" for c in CELLS])[docs["cell"]]
+    whole = int(docs["tokens"][web].sum())
+    of = (Weight(3, domain="web", top=0.3), Weight(1, domain="web", **lower), Weight(1, domain="code"))
+    phase = Phase("p", whole // 4, of, BLOCKS)
+    found, mix = plan(MixSettings((phase,)), docs)
+    _, tokens, pool = uses(found, mix, docs)["p"]
+    best, rest = docs["quality"][pool == 0], docs["quality"][pool == 1]
+    assert best.min() > rest.max() and len(best) + len(rest) == web.sum()
+    assert abs(docs["tokens"][pool == 0].sum() / whole - 0.3) < 0.05
+    assert [tokens[pool == k].sum() for k in range(3)] == pytest.approx([n.wanted for n in found.needs], abs=1)
+    assert [n.pool for n in found.needs][1] == ("web below the best 30 %" if lower else "web")
+    # The estimate, which knows no qualities, has the same shares.
+    sizes = np.bincount(docs["cell"], docs["tokens"], len(CELLS)).astype(int).tolist()
+    estimated = estimated_needs(mix, CELLS, sizes, 1.0)
+    assert [n.available for n in estimated[:2]] == pytest.approx([0.3 * whole, 0.7 * whole], abs=2)
+
+
+def test_a_weight_that_can_hold_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`below: 40%` leaves nothing of `top: 30%`; lower `below`"):
+        Weight(1, domain="web", top=0.3, below=0.4)
