@@ -5,7 +5,9 @@
 2. A pool may be cut: only a number of its units is used, and those are repeated. The order of a set on disk is a global
    shuffle, so the first units are a uniform subsample; another `draw` takes others. So a small training can repeat a pool as
    often as a large one would, by one integer a pool.
-3. The n-th unit that is taken of a pool is a function of n alone: further epochs are permutations that (seed, epoch) names, as
+3. Quotas may be given phase by phase: each is interleaved by itself, and a pool goes on where the phase before left it. So the
+   same units, in sum, may come in another order.
+4. The n-th unit that is taken of a pool is a function of n alone: further epochs are permutations that (seed, epoch) names, as
    in `PhaseData`. "Units consumed" is the whole state, whatever the number of ranks.
 """
 
@@ -31,10 +33,15 @@ class Part:
     """What a mixture takes of one pool."""
 
     data: PhaseData
-    quota: int
-    """Units, in the mixture's length."""
+    quota: int | tuple[int, ...]
+    """Units, in the mixture's length; several: in that of each phase."""
     cap: int = 0
     """Units of the pool that are used, and repeated; 0: all."""
+
+    @property
+    def phases(self) -> tuple[int, ...]:
+        """Units of each phase."""
+        return self.quota if isinstance(self.quota, tuple) else (self.quota,)
 
     @property
     def units(self) -> int:
@@ -52,12 +59,17 @@ class MixtureData:
             draw: which units a cut pool keeps; 0: the first ones.
 
         Raises:
-            ValueError: pools differ in the length of a unit or in the vocabulary, or one that is needed is empty.
+            ValueError: pools differ in the length of a unit, the vocabulary or their phases, or one that is needed is empty.
         """
         self._parts, self._seed, self._draw = tuple(parts), seed, draw
-        self._quotas = tuple(p.quota for p in parts)
-        if not sum(self._quotas):
+        if len({len(p.phases) for p in parts}) > 1:
+            raise ValueError("all pools of a mixture need quotas for the same phases")
+        # [phases, pools]
+        self._quotas = np.array([p.phases for p in parts], np.int64).T
+        if not self._quotas.sum():
             raise ValueError("a mixture needs a unit at least")
+        self._ends = self._quotas.sum(axis=1).cumsum()
+        self._taken_before = self._quotas.cumsum(axis=0) - self._quotas
         infos = [p.data.info for p in parts]
         for part, info in zip(parts, infos, strict=True):
             if part.data.unit_tokens != parts[0].data.unit_tokens:
@@ -70,8 +82,8 @@ class MixtureData:
                 raise ValueError(
                     f"{info.name} and {infos[0].name} have tokens of different tokenizers: they cannot be mixed"
                 )
-            if part.quota and not part.units:
-                raise ValueError(f"{info.name} holds no unit, and the mixture takes {part.quota} of it")
+            if sum(part.phases) and not part.units:
+                raise ValueError(f"{info.name} holds no unit, and the mixture takes {sum(part.phases)} of it")
         self.unit_tokens = parts[0].data.unit_tokens
         table = list(dict.fromkeys(source for info in infos for source in info.sources))
         self._codes = [np.array([table.index(s) for s in info.sources] or [0], np.int64) for info in infos]
@@ -97,7 +109,7 @@ class MixtureData:
     @property
     def units(self) -> int:
         """Units of the mixture, repeated ones included."""
-        return sum(self._quotas)
+        return int(self._ends[-1])
 
     def check(self) -> None:
         """Raise ValueError if a pool on disk is no longer the one that was opened."""
@@ -112,11 +124,26 @@ class MixtureData:
             place[own] = permute(place[own], part.units, self._seed * 1_000_003 + e)
         return permute(place, part.data.units, DRAW + self._draw) if self._draw else place
 
+    def _turn(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(pool, how many of its units come before) of the units at some places (int64 [n]), below `units`."""
+        pool, number = np.empty_like(at), np.empty_like(at)
+        phase = np.searchsorted(self._ends, at, "right")
+        for p in np.unique(phase).tolist():
+            own = phase == p
+            begin = int(self._ends[p] - self._quotas[p].sum())
+            pool[own], number[own] = interleave(at[own] - begin, tuple(self._quotas[p].tolist()))
+            number[own] += self._taken_before[p][pool[own]]
+        return pool, number
+
     def stream(self, first: int, count: int) -> UnitStream:
         """Units ``first .. first + count - 1``; past the end, those of further rounds through the quotas."""
-        lap, at = np.divmod(np.arange(first, first + count), self.units)
-        pool, number = interleave(at, self._quotas)
-        number += lap * np.array(self._quotas)[pool]
+        return self.stream_of(np.arange(first, first + count))
+
+    def stream_of(self, units: np.ndarray) -> UnitStream:
+        """Some units, int64 [n], in this order."""
+        lap, at = np.divmod(units, self.units)
+        pool, number = self._turn(at)
+        number += lap * self._quotas.sum(axis=0)[pool]
         streams, wheres = [], []
         for k, part in enumerate(self._parts):
             where = np.flatnonzero(pool == k)

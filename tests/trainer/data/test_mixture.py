@@ -64,6 +64,30 @@ def test_a_cut_pool_repeats_its_first_units_in_epochs(pools: list[PhaseData]) ->
     assert len(set(own[20:])) == 5 and set(own[20:]) <= set(prefix)
 
 
+def test_phases_order_the_same_units(pools: list[PhaseData]) -> None:
+    orders = ((10, 0, 20), (3, 12, 5)), ((12, 8, 10), (1, 4, 15)), ((30,), (20,))
+    of = owners(pools)
+    seen = []
+    for first, second in orders:
+        data = MixtureData([Part(pools[0], first, 12), Part(pools[1], second)], 1)
+        assert data.units == 50
+        units = units_of(data, 0, 50)
+        begin = 0
+        for quotas in zip(first, second, strict=True):
+            own = [of[u] for u in units[begin : begin + sum(quotas)]]
+            assert (own.count(0), own.count(1)) == quotas
+            begin += sum(quotas)
+        # A pool goes on where the phase before left it, through the same units in the same epochs.
+        seen.append([[u for u in units if of[u] == k] for k in range(2)])
+        assert units_of(data, 7, 90) == (units * 2)[7:50] + units_of(data, 50, 47)
+    assert seen[0] == seen[1] == seen[2]
+    # One phase is the whole, however it is written.
+    whole, one = (MixtureData([Part(pools[0], q[0], 12), Part(pools[1], q[1])], 1) for q in ((30, 20), orders[2]))
+    assert units_of(whole, 0, 50) == units_of(one, 0, 50)
+    with pytest.raises(ValueError, match="quotas for the same phases"):
+        MixtureData([Part(pools[0], (1, 2)), Part(pools[1], 3)], 1)
+
+
 def test_another_draw_keeps_other_units_as_many(pools: list[PhaseData]) -> None:
     def drawn(draw: int) -> set[bytes]:
         return set(units_of(MixtureData([Part(pools[0], 30, 10)], 1, draw), 0, 30))
