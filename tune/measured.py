@@ -107,6 +107,16 @@ class Sequences:
         return np.bincount(self.target, bits, count) / np.bincount(self.target, self.size, count)
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What trainings are measured on, in one of the two parts: for the fit, or for the validation."""
+
+    files: tuple[Artifact, ...]
+    sequences: Sequences
+    importance: np.ndarray
+    """float64 [T]: of each target in the objective."""
+
+
 def write_sequences(rows: Sequence[tuple[str, int, int, int, np.ndarray]], out: Path) -> MeasuredFile:
     """Publish rows of `SCHEMA`."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)

@@ -1,8 +1,8 @@
 """The pools of a finished run, packed once, and the documents that are measured on and never trained on.
 
-A pool is an entry of the phases' weights, by its domain, corpus and subset, over all phases. Mix's own code packs it, as a phase
-of one pool. Phases that claim before all pools take the documents to measure, for the fit (`fit`) and, apart from them, for the
-validation (`check`): so no mixture can hold one. No text is read, only token shards.
+A pool is an entry of the phases' weights, by its domain, corpus and subset, over all phases, or a part of one by quality
+(tiers.py). Mix's own code packs it, as a phase of one pool. Phases that claim before all pools take the documents to measure, for
+the fit (`fit`) and, apart from them, for the validation (`check`): so no mixture can hold one. No text is read, only token shards.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import numpy as np
+
 from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import Task
-from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight
+from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight, largest_remainder
 from ..pipeline.mix.select import CellCount, CellShard
-from ..pipeline.mix.stage import TokenGroup, Vocabulary, count_cells, pack_phases
+from ..pipeline.mix.stage import Listed, TokenGroup, Vocabulary, list_training, pack_phases
 from ..pipeline.prepare.tokenizer import PIECE_BYTES
 from ..pipeline.run.artifacts import Artifact, RunPaths, read_json
 from ..pipeline.run.documents import RunDocuments
@@ -27,6 +29,7 @@ from ..tokenize.shards import read_set
 from . import VERSION
 from .measured import MeasuredFile, PackedSet, measure_documents
 from .settings import TuneSettings
+from .tiers import Held, count_tiers, divided, find_cuts, whole, whole_pools
 
 POOL, FIT, CHECK = "pool", "fit", "check"
 MEASURED_SHARE = 10
@@ -62,17 +65,19 @@ class SourceRun:
 
     cells: tuple[Cell, ...]
     groups: tuple[TokenGroup, ...]
+    phases: tuple[str, ...]
+    """Names."""
     vocabulary: Vocabulary
     piece_bytes: Artifact
     tokenizer: Artifact
     reserved: tuple[str, ...]
-    trained: tuple[int, ...]
-    """Tokens of each cell that the run's phases hold."""
+    trained: tuple[tuple[int, ...], ...]
+    """Phase -> tokens of each cell that it holds."""
 
     @property
     def total(self) -> int:
         """Tokens of all phases."""
-        return sum(self.trained)
+        return sum(map(sum, self.trained))
 
 
 def open_source_run(run: Path) -> SourceRun:
@@ -103,14 +108,15 @@ def open_source_run(run: Path) -> SourceRun:
         for name, shards in sorted(found.items())
     )
     mixture = read_json(paths.stats("mixture"))
-    trained = [0] * len(cells)
+    trained = []
     for phase in mixture["phases"]:
-        for cell in phase["cells"]:
-            trained[code[cell["corpus"], cell["subset"]]] += cell["tokens"]
+        of_phase = {(cell["corpus"], cell["subset"]): cell["tokens"] for cell in phase["cells"]}
+        trained.append(tuple(of_phase.get(cell, 0) for cell in cells))
     facts = read_set(paths.phase(mixture["phases"][0]["name"]))
     return SourceRun(
         tuple(Cell.of(corpus, subset, *kinds[corpus]) for corpus, subset in cells),
         groups,
+        tuple(phase["name"] for phase in mixture["phases"]),
         Vocabulary(facts.vocab_size, facts.pad, facts.eos, facts.bos, tokenizer.bos, tokenizer.eos),
         _artifact(paths, artifacts, f"prepare/{PIECE_BYTES}"),
         _artifact(paths, artifacts, "prepare/tokenizer.model"),
@@ -133,8 +139,8 @@ class Pool:
     """What it matches; its share says nothing."""
     tokens: int
     """That there are."""
-    trained: int
-    """Of it in the run's phases, repeats included."""
+    trained: tuple[int, ...]
+    """Of it in each of the run's phases, repeats included."""
 
     @property
     def key(self) -> str:
@@ -143,36 +149,52 @@ class Pool:
 
 
 def find_pools(
-    phases: Sequence[Phase], cells: Sequence[Cell], counts: Sequence[CellCount], trained: Sequence[int]
+    engine: Engine, run: SourceRun, mix: MixSettings, listed: Listed, tiers: Mapping[str, Sequence[float]]
 ) -> list[Pool]:
     """The pools of all phases that hold documents. A cell belongs to the narrowest one that matches it.
 
+    Args:
+        tiers: `tune.tiers`.
+
     Raises:
-        ValueError: a weight is a group of pools that differ, or there are fewer than two pools.
+        ValueError: a weight is a group of pools that differ, a tier is none, or there are fewer than two pools.
     """
-    weights: dict[str, Weight] = {}
-    for phase in phases:
-        for weight in phase.weights:
-            if weight.within:
-                raise ValueError(
-                    f"{phase.name}: a tuning takes weights by domain, corpus or subset, not a group with `within`; write its "
-                    "pools as weights of the phase"
-                )
-            weights.setdefault(weight.name, Weight(1, weight.domain, weight.corpus, weight.subset))
-
-    def narrow(weight: Weight) -> int:
-        return sum(map(bool, (weight.domain, weight.corpus, weight.subset)))
-
-    ordered = sorted(weights.values(), key=lambda w: (-narrow(w), w.name))
-    sums = {w.name: [0, 0] for w in ordered}
-    for code, cell in enumerate(cells):
-        if owner := next((w for w in ordered if w.matches(cell)), None):
-            sums[owner.name][0] += counts[code].tokens
-            sums[owner.name][1] += trained[code]
-    pools = [Pool(w.name, w, *sums[w.name]) for w in ordered if sums[w.name][0]]
+    bases = whole_pools(mix.phases)
+    there, trained = np.zeros(len(bases), np.int64), np.zeros((len(run.trained), len(bases)), np.int64)
+    for code, cell in enumerate(run.cells):
+        owner = next((k for k, base in enumerate(bases) if base.matches(cell)), None)
+        if owner is not None:
+            there[owner] += listed.cells[code].tokens
+            trained[:, owner] += [phase[code] for phase in run.trained]
+    selected = divided(bases, find_cuts(mix.phases, bases, tiers))
+    if len(selected) > len(bases):
+        mix = mix.expanded(run.cells, [count.tokens for count in listed.cells])
+        held = count_tiers(engine, mix, run.cells, listed.files, selected)
+        of_base = np.array([[b.name for b in bases].index(whole(s.weight).name) for s in selected])
+        trained = _shared_out(trained, of_base, held)
+        there = held.there
+    pools = [
+        Pool(s.name, s.weight, int(there[k]), tuple(trained[:, k].tolist())) for k, s in enumerate(selected) if there[k]
+    ]
     if len(pools) < 2:
         raise ValueError("the phases have one pool with documents: there are no weights to find")
     return pools
+
+
+def _shared_out(trained: np.ndarray, of_base: np.ndarray, held: Held) -> np.ndarray:
+    """What phases have of every tier, int64 [P, K]: what the run's ledger says of whole pools ([P, bases]), as the tiers have it.
+
+    Args:
+        of_base: int64 [K]: the pool of every tier.
+    """
+    found = np.zeros_like(held.trained)
+    for p, row in enumerate(trained):
+        for base in np.unique(of_base):
+            own = np.flatnonzero(of_base == base)
+            parts = held.trained[p, own] if held.trained[p, own].any() else held.there[own]
+            if row[base] and parts.any():
+                found[p, own] = largest_remainder(int(row[base]), parts.tolist())
+    return found
 
 
 @dataclass(frozen=True)
@@ -184,7 +206,15 @@ class PackedPool:
     units: int
     tokens: int
     """Of the whole pool, packed or not."""
-    trained: int
+    by_phase: tuple[int, ...]
+    """Of it in each of the run's phases, repeats included."""
+    weight: Weight
+    """What it matches; its share says nothing."""
+
+    @property
+    def trained(self) -> int:
+        """Of it in all phases."""
+        return sum(self.by_phase)
 
 
 @dataclass(frozen=True)
@@ -199,6 +229,19 @@ class Packed:
     """Domain and its tokens in the pools."""
     fit: tuple[MeasuredFile, ...]
     check: tuple[MeasuredFile, ...]
+    phases: tuple[str, ...] = ()
+    """Names."""
+
+    @property
+    def table(self) -> np.ndarray:
+        """float64 [P, K]: what the run's phases have of the pools, in shares of all."""
+        tokens = np.array([p.by_phase for p in self.pools], np.float64).T
+        return np.asarray(tokens / tokens.sum())
+
+    @property
+    def phase_shares(self) -> list[float]:
+        """Of all tokens, by phase."""
+        return [float(share) for share in self.table.sum(axis=1)]
 
     @property
     def natural(self) -> list[float]:
@@ -217,10 +260,10 @@ def pack_pools(engine: Engine, run: SourceRun, mix: MixSettings, settings: TuneS
     Raises:
         ValueError: there are no pools to choose between, or a pool is too small for a block.
     """
-    counts = count_cells(engine, run.vocabulary, run.cells, run.groups)
-    pools = find_pools(mix.phases, run.cells, counts, run.trained)
+    listed = list_training(engine, run.vocabulary, run.cells, run.groups)
+    pools = find_pools(engine, run, mix, listed, dict(settings.tiers))
     length = settings.proxy.block_length or min(n for p in mix.phases for n in p.block_lengths)
-    domains = _domains(pools, run.cells, counts)
+    domains = _domains(pools, run.cells, listed.cells)
     phases = _phases(pools, domains, length, settings, run.total)
     wanted = MixSettings(phases, tuple(p.name for p in phases), mix.packing, mix.tokens_per_segment, seed=mix.seed)
     pack_phases(engine, wanted, run.vocabulary, run.cells, run.groups)
@@ -230,10 +273,11 @@ def pack_pools(engine: Engine, run: SourceRun, mix: MixSettings, settings: TuneS
     for pool in pools:
         folder = paths.phase(f"{POOL}.{pool.key}")
         units = sum(split.blocks for split in read_set(folder).splits)
-        packed.append(PackedPool(pool.name, PackedSet.of(folder), units, pool.tokens, pool.trained))
+        packed.append(PackedPool(pool.name, PackedSet.of(folder), units, pool.tokens, pool.trained, pool.weight))
     names = [d.name for d in domains]
     fit, check = (_measure(engine, paths, part, names, run.piece_bytes, settings) for part in (FIT, CHECK))
-    return Packed(tuple(packed), length, run.total, tuple((d.name, d.tokens) for d in domains), fit, check)
+    named = tuple((d.name, d.tokens) for d in domains)
+    return Packed(tuple(packed), length, run.total, named, fit, check, run.phases)
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,23 @@ repeated, a design that grows trains only what is new. What it measures is publi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..pipeline.engine.tasks import Task
+from ..pipeline.mix.budget import largest_remainder
 from ..pipeline.run.artifacts import Artifact, publish, write_json
 from ..trainer.data.mixture import MixtureData, Part
 from ..trainer.data.order import PhaseData
+from . import verdict
 from .measured import PackedSet, Sequences, read_sequences
 from .ngram import NgramModel
-from .settings import ProxySettings
+from .pools import Packed
+from .settings import ProxySettings, TuneSettings
 
 PROCESS_BYTES = 768 << 20
 """Memory of a process that trains, without its model."""
@@ -32,10 +36,45 @@ class PoolPart:
     """What a training takes of one pool."""
 
     packed: PackedSet
-    quota: int
-    """Units."""
+    quota: int | tuple[int, ...]
+    """Units; several: in each phase."""
     cap: int
     """Units that are used, and repeated."""
+
+    @property
+    def units(self) -> int:
+        """Units in all phases."""
+        return sum(self.quota) if isinstance(self.quota, tuple) else self.quota
+
+
+def parts_of(weights: Sequence[float], packed: Packed, tokens: int, settings: TuneSettings) -> list[PoolPart]:
+    """What a training of so many tokens takes of every pool.
+
+    A pool of A tokens is repeated w W / A times by a whole training of W tokens; one of T tokens repeats n of them w T / n
+    times. So n = A T / W, for any weight.
+    """
+    units = max(1, round(tokens / packed.block_length))
+    parts = []
+    for pool, quota in zip(packed.pools, largest_remainder(units, weights), strict=True):
+        cap = pool.units
+        if settings.repetition == "match":
+            cap = max(1, min(cap, math.ceil(pool.tokens * tokens / packed.total / packed.block_length)))
+        parts.append(PoolPart(pool.packed, quota, cap))
+    return parts
+
+
+def phased_parts(table: np.ndarray, packed: Packed, tokens: int, settings: TuneSettings) -> list[PoolPart]:
+    """The same, phase by phase, with the quotas that the mixture has in one phase: two placements differ in order alone, and the
+    lengths of their phases by a unit for each pool at most.
+
+    Args:
+        table: float64 [P, K], a placement.
+    """
+    parts = parts_of(table.sum(axis=0).tolist(), packed, tokens, settings)
+    return [
+        replace(part, quota=tuple(largest_remainder(part.units, column) if part.units else [0] * len(column)))
+        for part, column in zip(parts, table.T.tolist(), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -101,10 +140,24 @@ def _publish(bits: np.ndarray, sequences: Sequences, each: bool, out: Path) -> T
     return Trained(written, tuple(losses), documents)
 
 
-def read_bits(trained: Trained) -> np.ndarray:
-    """float64 [D]: bits of every document of a training that kept them."""
-    assert trained.documents
-    return np.frombuffer(trained.documents.file.read_bytes(), "<f8")
+def read_arms(
+    bits: Sequence[Artifact], arms: Sequence[str], measured: Sequence[Artifact], importance: np.ndarray
+) -> verdict.Measured:
+    """What the trainings of several arms were measured as.
+
+    Args:
+        bits: of every document, by arm and seed.
+    """
+    sequences = read_sequences([m.file for m in measured])
+    found = np.stack([np.frombuffer(b.file.read_bytes(), "<f8") for b in bits])
+    return verdict.Measured(
+        tuple(arms),
+        found.reshape(len(arms), -1, found.shape[1]),
+        sequences.size.astype(np.float64),
+        sequences.target,
+        sequences.targets,
+        importance,
+    )
 
 
 def proxy_task(
@@ -121,7 +174,7 @@ def proxy_task(
     Args:
         each: whether the bits of every document are kept.
     """
-    taken = tuple(p for p in parts if p.quota)
+    taken = tuple(p for p in parts if p.units)
     tokens = settings.tokens
     # Progress shows bytes a second of what weighs more than some KB, and these are tokens.
     weight = max(1, tokens >> 20)

@@ -103,6 +103,17 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class PlacementSettings:
+    """The search for an order: how the phases should have the mixture that was found. Only for `model`, since an n-gram model
+    counts the same in any order."""
+
+    trainings: Annotated[int, Bounds(ge=0, le=2048)] = 32
+    """Small trainings across phases, each with another placement of the same mixture; 0: none, and the order is the recipe's."""
+    repeats: Annotated[int, Bounds(ge=1, le=64)] = 4
+    """Trainings of those with the same weights in all phases, and as many with the recipe's order."""
+
+
+@dataclass(frozen=True)
 class TuneSettings:
     """The search for weights of the pools by small trainings (`fox1 tune`)."""
 
@@ -114,13 +125,23 @@ class TuneSettings:
     """One small training."""
     anchors: Anchors = Anchors()
     """Rows of the design that are no candidates."""
+    tiers: Annotated[tuple[tuple[str, tuple[Share, ...]], ...], Pairs()] = ()
+    """Pool, and the shares of its domain's tokens, best quality first, at which it is divided: `{web: [30%, 70%]}` makes three
+    pools of it, `{web: []}` one. A pool that is not named is divided where a weight of the recipe has `top` or `below`."""
     objective: Objective = Objective()
     """What is to be low."""
     constraints: Constraints = Constraints()
     """What a mixture must keep to."""
     repetition: Literal["match", "ignore"] = "match"
     """`match`: pools are cut so that a small training repeats them as often as the whole one would."""
+    placement: PlacementSettings = PlacementSettings()
+    """The search for an order."""
     validation: Validation = Validation()
     """The trainings that decide."""
     seed: Annotated[int, Bounds(ge=0, le=2**31)] = 1
     """Of the design, and of what the trainings draw."""
+
+    @property
+    def validation_tokens(self) -> int:
+        """Tokens of a training of the validation."""
+        return round(self.proxy.tokens * self.validation.times)

@@ -1,4 +1,4 @@
-"""A tuning as calls in order: pools, design, proxies, fit, choose, validate.
+"""A tuning as calls in order: pools, design, proxies, fit, choose, validate, order.
 
 Everything but `records/` and `timings/` has the same bytes for any number of workers and after any kill; what is finished is not
 repeated.
@@ -6,7 +6,6 @@ repeated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import InProcess, Task
-from ..pipeline.mix.budget import MixSettings, largest_remainder
+from ..pipeline.mix.budget import MixSettings
 from ..pipeline.prepare.benchmarks import BenchmarkSettings
 from ..pipeline.run.artifacts import Artifact, remove_partial, write_json
 from ..storage import lease
@@ -23,10 +22,11 @@ from ..trainer.model.model import flops_per_token
 from . import VERSION, choose, fit, verdict
 from .design import Row, Space, design, design_near, rounded, within
 from .items import Question, measure_items, part_of, questions
-from .measured import MeasuredFile, Sequences, read_sequences
+from .measured import MeasuredFile, Measures, read_sequences
 from .mixmin import mixmin
+from .order import Ordered, is_searched, search_order
 from .pools import CHECK, FIT, Packed, SourceRun, TunePaths, cap_share, pack_pools
-from .proxy import PoolPart, Trained, proxy_task, read_bits, score_pool
+from .proxy import Trained, parts_of, proxy_task, read_arms, score_pool
 from .regressors import available
 from .settings import TuneSettings
 
@@ -46,16 +46,6 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Measures:
-    """What trainings are measured on, in one of the two parts."""
-
-    files: tuple[Artifact, ...]
-    sequences: Sequences
-    importance: np.ndarray
-    """float64 [T]: of each target in the objective."""
-
-
-@dataclass(frozen=True)
 class Fitted:
     """`fit.json` and `choice.json`."""
 
@@ -71,6 +61,8 @@ class Judged:
     file: Artifact
     word: str
     line: str
+    order: Ordered | None = None
+    """Where placements were tried."""
 
 
 def tune(run: SourceRun, asked: Asked, engine: Engine) -> Judged:
@@ -101,8 +93,10 @@ def search(engine: Engine, packed: Packed, to_fit: Measures, to_check: Measures,
         trained += train_proxies(engine, packed, near, s, to_fit, "refined")
         fitted = fit_and_choose(here, space, (*rows, *near), trained, to_fit, s, judged=len(rows))
     judged = validate(engine, here, packed, space, fitted, to_check, to_fit, s)
+    advised = {verdict.ADOPT: fitted.weights, verdict.NATURAL: space.natural, verdict.KEEP: space.recipe}[judged.word]
+    order = search_order(engine, here, packed, [float(w) for w in advised], to_fit, to_check, s)
     engine.look()
-    return judged
+    return replace(judged, order=order)
 
 
 # -- what is measured -----------------------------------------------------------------------------------------------------
@@ -153,22 +147,6 @@ def space_of(packed: Packed, settings: TuneSettings) -> Space:
     return Space.of(names, packed.natural, packed.recipe, floors.tolist(), caps.tolist())
 
 
-def parts_of(weights: Sequence[float], packed: Packed, tokens: int, settings: TuneSettings) -> list[PoolPart]:
-    """What a training of so many tokens takes of every pool.
-
-    A pool of A tokens is repeated w W / A times by a whole training of W tokens; one of T tokens repeats n of them w T / n
-    times. So n = A T / W, for any weight.
-    """
-    units = max(1, round(tokens / packed.block_length))
-    parts = []
-    for pool, quota in zip(packed.pools, largest_remainder(units, weights), strict=True):
-        cap = pool.units
-        if settings.repetition == "match":
-            cap = max(1, min(cap, math.ceil(pool.tokens * tokens / packed.total / packed.block_length)))
-        parts.append(PoolPart(pool.packed, quota, cap))
-    return parts
-
-
 def describe(paths: TunePaths, packed: Packed, space: Space, rows: Sequence[Row], settings: TuneSettings) -> None:
     """Publish `tune.json` and `design.json`."""
     pools = [
@@ -183,6 +161,14 @@ def describe(paths: TunePaths, packed: Packed, space: Space, rows: Sequence[Row]
             "cap": float(space.caps[k]),
             "used_units": parts_of(space.recipe.tolist(), packed, settings.proxy.tokens, settings)[k].cap,
             "data_identity": p.packed.data_identity,
+            "selects": {
+                "domain": p.weight.domain,
+                "corpus": p.weight.corpus,
+                "subset": p.weight.subset,
+                "top": p.weight.top,
+                "below": p.weight.below,
+            },
+            "by_phase": list(p.by_phase),
         }
         for k, p in enumerate(packed.pools)
     ]
@@ -192,11 +178,12 @@ def describe(paths: TunePaths, packed: Packed, space: Space, rows: Sequence[Row]
         "proxies": settings.proxies,
         "refined": settings.refine,
         "proxy_tokens": settings.proxy.tokens,
-        "validation_tokens": validation_tokens(settings),
+        "validation_tokens": settings.validation_tokens,
         "seeds": settings.validation.seeds,
         "block_length": packed.block_length,
         "total_tokens": packed.total,
         "domains": dict(packed.domains),
+        "phases": list(packed.phases),
         "pools": pools,
     }
     write_json(paths.described("tune"), facts)
@@ -276,11 +263,6 @@ def _fit_and_choose(
 # -- the validation -------------------------------------------------------------------------------------------------------
 
 
-def validation_tokens(settings: TuneSettings) -> int:
-    """Tokens of a training of the validation."""
-    return round(settings.proxy.tokens * settings.validation.times)
-
-
 def validate(
     engine: Engine,
     here: Engine,
@@ -293,7 +275,7 @@ def validate(
 ) -> Judged:
     """Train the chosen mixture and those that it is compared with, on more tokens, and judge by other documents."""
     assert isinstance(engine.paths, TunePaths)
-    proxy = replace(settings.proxy, tokens=validation_tokens(settings))
+    proxy = replace(settings.proxy, tokens=settings.validation_tokens)
     arms = {
         verdict.CHOSEN: fitted.weights,
         verdict.RECIPE: tuple(space.recipe.tolist()),
@@ -327,16 +309,7 @@ def _judge(
     seed: int,
     out: Path,
 ) -> Judged:
-    sequences = read_sequences([m.file for m in measured])
-    found = np.stack([read_bits(Trained(b, (), b)) for b in bits])
-    data = verdict.Measured(
-        tuple(arms),
-        found.reshape(len(arms), -1, found.shape[1]),
-        sequences.size.astype(np.float64),
-        sequences.target,
-        sequences.targets,
-        importance,
-    )
+    data = read_arms(bits, arms, measured, importance)
     said = verdict.judge(data, margin, never_worse, seed)
     return Judged(write_json(out, verdict.as_json(said, data) | {MIXMIN: list(convex)}), said.word, said.line)
 
@@ -349,7 +322,7 @@ def convex_baseline(
     parts = parts_of([1.0] * len(packed.pools), packed, settings.proxy.tokens * len(packed.pools), settings)
     tasks = []
     for k, part in enumerate(parts):
-        used = replace(part, quota=min(part.quota, part.cap))
+        used = replace(part, quota=min(part.units, part.cap))
         arguments = (used, to_fit.files, engine.paths.named(f"mixmin/{k:03d}.scores"))
         tasks.append(Task(f"{k:03d}", score_pool, arguments))
     scores = np.stack(
@@ -387,28 +360,26 @@ class Plan:
     kind: str
     proxies: int
     proxy_tokens: int
+    placements: int
+    """Trainings across phases, of as many tokens."""
     validations: int
     validation_tokens: int
     core_hours: float
 
     @property
     def tokens(self) -> int:
-        return self.proxies * self.proxy_tokens + self.validations * self.validation_tokens
+        return (self.proxies + self.placements) * self.proxy_tokens + self.validations * self.validation_tokens
 
 
-def plan(settings: TuneSettings, vocab_size: int, block_length: int) -> Plan:
-    """What a tuning will take, before anything runs."""
-    validations = 4 * settings.validation.seeds
+def plan(settings: TuneSettings, vocab_size: int, block_length: int, phases: int = 1) -> Plan:
+    """What a tuning will take at most, before anything runs."""
+    placements = settings.placement.trainings if is_searched(settings, phases) else 0
+    validations = (4 + 3 * bool(placements)) * settings.validation.seeds
     proxies = settings.proxies + settings.refine
-    tokens = proxies * settings.proxy.tokens + validations * validation_tokens(settings)
     rate = NGRAM_RATE
     if settings.proxy.kind == "model":
         rate = CORE_FLOPS / flops_per_token(settings.proxy.model, vocab_size, block_length)
-    return Plan(
-        settings.proxy.kind,
-        proxies,
-        settings.proxy.tokens,
-        validations,
-        validation_tokens(settings),
-        tokens / rate / 3600,
+    found = Plan(
+        settings.proxy.kind, proxies, settings.proxy.tokens, placements, validations, settings.validation_tokens, 0.0
     )
+    return replace(found, core_hours=found.tokens / rate / 3600)

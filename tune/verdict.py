@@ -127,6 +127,14 @@ def compare(measured: Measured, pairs: Sequence[tuple[str, str]], seed: int, dec
     return found
 
 
+def broken_promises(measured: Measured, arm: str, against: str, never_worse: Mapping[str, float]) -> tuple[str, ...]:
+    """The targets that an arm loses more of than was promised, by the means over seeds."""
+    means = measured.by_target()[0].mean(axis=1)
+    lost = means[measured.arms.index(arm)] - means[measured.arms.index(against)]
+    by_name = dict(zip(measured.targets, lost.tolist(), strict=True))
+    return tuple(name for name, most in sorted(never_worse.items()) if by_name[name] > most)
+
+
 def judge(measured: Measured, margin: float, never_worse: Mapping[str, float], seed: int) -> Verdict:
     """The verdict.
 
@@ -136,35 +144,28 @@ def judge(measured: Measured, margin: float, never_worse: Mapping[str, float], s
     """
     pairs = [(CHOSEN, RECIPE), (NATURAL_ARM, RECIPE), (CHOSEN, NATURAL_ARM)]
     against_recipe, natural, against_natural = compare(measured, pairs, seed, decisions=2)
-    means = measured.by_target()[0].mean(axis=1)
-    lost = dict(
-        zip(
-            measured.targets,
-            (means[measured.arms.index(CHOSEN)] - means[measured.arms.index(NATURAL_ARM)]).tolist(),
-            strict=True,
-        )
-    )
-    broken = tuple(name for name, most in sorted(never_worse.items()) if lost[name] > most)
+    broken = broken_promises(measured, CHOSEN, NATURAL_ARM, never_worse)
     compared = (against_recipe, natural, against_natural)
     if against_recipe.better and against_natural.difference <= margin and not broken:
-        line = f"adopt: {_said(against_recipe)} than the recipe, {_said(against_natural)} than natural weights"
+        line = f"adopt: {said(against_recipe)} than the recipe, {said(against_natural)} than natural weights"
         return Verdict(ADOPT, line, compared, broken)
     if natural.better:
         why = (
             f"{', '.join(broken)} lost more than promised" if broken else "the chosen mixture is not shown to be better"
         )
-        return Verdict(NATURAL, f"take natural weights: {_said(natural)} than the recipe; {why}", compared, broken)
+        return Verdict(NATURAL, f"take natural weights: {said(natural)} than the recipe; {why}", compared, broken)
     if broken and against_recipe.better:
-        why = f"{', '.join(broken)} lost more than promised, though the objective is {_said(against_recipe)}"
+        why = f"{', '.join(broken)} lost more than promised, though the objective is {said(against_recipe)}"
     else:
         why = (
-            f"no mixture is shown to be better; the chosen one is {_said(against_recipe)}, and an effect of "
+            f"no mixture is shown to be better; the chosen one is {said(against_recipe)}, and an effect of "
             f"{against_recipe.smallest:.4f} would have been seen"
         )
     return Verdict(KEEP, f"keep the recipe: {why}", compared, broken)
 
 
-def _said(c: Compared) -> str:
+def said(c: Compared) -> str:
+    """A difference in words."""
     how = "lower" if c.difference <= 0 else "higher"
     return f"{abs(c.difference):.4f} bits per byte {how} ({c.low:+.4f} to {c.high:+.4f})"
 

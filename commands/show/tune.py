@@ -14,8 +14,9 @@ def print_plan(plan: Plan) -> None:
     """What a tuning will take."""
     hours = plan.core_hours
     took = f"{hours:,.1f} core-hours" if hours >= 1 else f"{60 * hours:,.1f} core-minutes"
+    across = f" and {plan.placements:,} across phases" if plan.placements else ""
     say(
-        f"{plan.proxies:,} {plan.kind} trainings of {plan.proxy_tokens:,} tokens, then {plan.validations:,} of "
+        f"{plan.proxies:,} {plan.kind} trainings of {plan.proxy_tokens:,} tokens{across}, then {plan.validations:,} of "
         f"{plan.validation_tokens:,}: {plan.tokens:,} tokens, about {took}"
     )
 
@@ -25,6 +26,8 @@ def print_tuning(tuning: StoredTuning) -> None:
     console = new_console()
     tune, fit, choice, verdict = tuning.tune, tuning.fit, tuning.choice, tuning.verdict
     console.print(verdict["line"] if verdict else "no verdict yet: run `fox1 tune` again until it ends", style="bold")
+    if tuning.placement:
+        console.print(tuning.placement["line"], style="bold")
     console.print(
         f"{tune['proxies']:,} {tune['kind']} trainings of {tune['proxy_tokens']:,} tokens, {tune['refined']:,} more near the "
         f"first choice; validated with "
@@ -46,6 +49,12 @@ def print_tuning(tuning: StoredTuning) -> None:
         print_table(console, _compared(verdict))
         console.print()
         print_table(console, _targets(verdict))
+    if tuning.placement:
+        console.print()
+        print_table(console, _placement(tune, tuning.placement))
+        if tuning.placement["compared"]:
+            console.print()
+            print_table(console, _compared(tuning.placement, "Validation of the order"))
 
 
 def _weights(tune: dict[str, Any], choice: dict[str, Any] | None) -> Any:
@@ -77,10 +86,19 @@ def _quality(fit: dict[str, Any]) -> Any:
     return table
 
 
-def _compared(verdict: dict[str, Any]) -> Any:
-    table = new_table(
-        "Validation, bits per byte of the objective", "mixture", "against", "difference", "from", "to", "smallest seen"
-    )
+def _placement(tune: dict[str, Any], placement: dict[str, Any]) -> Any:
+    """Weights by phase, as the verdict has them."""
+    word = placement["verdict"]
+    table = new_table(f"Weights by phase, per cent of the phase: {word}", "pool", *placement["phases"])
+    rows = placement["tables"][word]
+    for k, pool in enumerate(tune["pools"]):
+        table.add_row(pool["name"], *(f"{100 * row[k] / sum(row):.2f}" for row in rows))
+    return table
+
+
+def _compared(verdict: dict[str, Any], title: str = "Validation") -> Any:
+    columns = ("mixture", "against", "difference", "from", "to", "smallest seen")
+    table = new_table(f"{title}, bits per byte of the objective", *columns)
     for c in verdict["compared"]:
         figures = (f"{c[name]:+.4f}" for name in ("difference", "low", "high"))
         table.add_row(c["arm"], c["against"], *figures, f"{c['smallest']:.4f}")

@@ -82,11 +82,22 @@ def mix(
     return _MixSteps(engine, settings, vocabulary, cells, token_groups).run()
 
 
-def count_cells(
-    engine: Engine, vocabulary: Vocabulary, cells: tuple[Cell, ...], groups: tuple[TokenGroup, ...]
-) -> list[select.CellCount]:
+@dataclass(frozen=True)
+class Listed:
+    """The documents that are trained on."""
+
+    files: tuple[Artifact, ...]
+    """Arrays of `DOC`."""
+    cells: tuple[select.CellCount, ...]
     """Documents of every cell and their tokens, BOS and EOS included."""
-    return _MixSteps(engine, MixSettings(), vocabulary, cells, groups).list_documents()[2]
+
+
+def list_training(
+    engine: Engine, vocabulary: Vocabulary, cells: tuple[Cell, ...], groups: tuple[TokenGroup, ...]
+) -> Listed:
+    """The facts of all documents of the groups that are trained on."""
+    _, files, counts = _MixSteps(engine, MixSettings(), vocabulary, cells, groups).list_documents()
+    return Listed(tuple(files), tuple(counts))
 
 
 def pack_phases(

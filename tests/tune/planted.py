@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
+from fox1.pipeline.mix.budget import Weight
 from fox1.tokenize import shards
 from fox1.trainer.data.order import UnitStream
 from fox1.tune.measured import PackedSet, read_sequences, write_sequences
@@ -64,7 +65,7 @@ class Chain:
         return self.pieces[out].astype(np.int32)
 
 
-def write_pool(folder: Path, tokens: np.ndarray) -> PackedSet:
+def write_pool(folder: Path, tokens: np.ndarray, vocabulary: int = VOCABULARY) -> PackedSet:
     """A packed set with a document in each block."""
     n = len(tokens)
     batch = shards.blocks_to_batch(
@@ -85,7 +86,7 @@ def write_pool(folder: Path, tokens: np.ndarray) -> PackedSet:
     identity = f"{folder.name}-{zlib.crc32(tokens.tobytes()):x}"
     split = shards.Split(LENGTH, n, n * LENGTH, tuple(names), "x")
     info = shards.SetInfo(
-        folder.name, (split,), (("c", folder.name, folder.name),), {str(LENGTH): 1}, VOCABULARY, 0, 1, 2, identity
+        folder.name, (split,), (("c", folder.name, folder.name),), {str(LENGTH): 1}, vocabulary, 0, 1, 2, identity
     )
     for name, value in shards.set_metadata(info, {str(LENGTH): 1}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +101,12 @@ class PlantedPool:
     name: str
     chain: Chain
     blocks: int
-    recipe: float
+    recipe: float | tuple[float, ...]
+    """Share of all tokens; several: in each phase."""
     measured: bool = True
     """Its chain is a target."""
+    copy_of: str = ""
+    """Another pool, whose blocks it has."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,24 @@ class Planted:
     to_check: Measures
 
 
-def plant(root: Path, pools: Sequence[PlantedPool], settings: TuneSettings, total: int, seed: int) -> Planted:
+def plant(
+    root: Path,
+    pools: Sequence[PlantedPool],
+    settings: TuneSettings,
+    total: int,
+    seed: int,
+    vocabulary: int = VOCABULARY,
+) -> Planted:
     """Write pools, and documents of their chains for the fit and, others, for the validation."""
     packed = []
     for k, pool in enumerate(pools):
-        set_ = write_pool(root / "pools" / pool.name, pool.chain.draw(pool.blocks, 1000 * seed + k))
-        packed.append(PackedPool(pool.name, set_, pool.blocks, pool.blocks * LENGTH, round(pool.recipe * total)))
+        drawn = next((i for i, other in enumerate(pools) if other.name == pool.copy_of), k)
+        set_ = write_pool(root / "pools" / pool.name, pool.chain.draw(pool.blocks, 1000 * seed + drawn), vocabulary)
+        recipe = (pool.recipe,) if isinstance(pool.recipe, float) else pool.recipe
+        by_phase = tuple(round(share * total) for share in recipe)
+        packed.append(
+            PackedPool(pool.name, set_, pool.blocks, pool.blocks * LENGTH, by_phase, Weight(1, domain=pool.name))
+        )
     targets = [p for p in pools if p.measured]
     whole = Packed(tuple(packed), LENGTH, total, tuple((p.name, 1) for p in targets), (), ())
     parts = []

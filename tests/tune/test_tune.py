@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import random
@@ -11,6 +12,8 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -20,14 +23,16 @@ from fox1.pipeline.engine.pool import pool_session
 from fox1.pipeline.mix.budget import MixSettings, Phase, Weight
 from fox1.pipeline.run.artifacts import Artifact, RunPaths
 from fox1.pipeline.run.documents import RunDocuments
-from fox1.recipes.tuned import placed, tuned_phases
+from fox1.recipes.tuned import tuned_phases
 from fox1.storage.inside import is_partial
 from fox1.tokenize.shards import block_batches, read_set
 from fox1.trainer.settings import ModelSettings
 from fox1.tune.items import Question, measure_items
 from fox1.tune.measured import SCHEMA, read_sequences, write_sequences
+from fox1.tune.placement import FLAT, FOUND, RECIPE, placed
 from fox1.tune.pools import TunePaths
 from fox1.tune.settings import ProxySettings
+from fox1.tune.stored import Advised, PhasesTooSmall, StoredTuning, TunedPool
 from fox1.tune.tune import search
 
 from tests.conftest import MakeOnce, run_command
@@ -79,18 +84,20 @@ def test_a_tuning_describes_pools_design_fit_choice_and_verdict(tuned: Path, run
     assert set(described["verdict"]["arms"]) == {"chosen", "recipe", "natural", "mixmin"}
 
 
-def test_no_training_holds_a_document_that_is_measured_and_no_fit_one_of_the_validation(tuned: Path) -> None:
-    def documents(folder: Path) -> set[int]:
-        info = read_set(folder)
-        return {
-            document
-            for split in info.splits
-            for name in split.files
-            for batch in block_batches(folder / str(split.block_length) / name, split.block_length, info.masked)
-            for ids in batch.column("doc_ids").to_pylist()
-            for document in ids
-        }
+def documents(folder: Path) -> set[int]:
+    """Of a packed set."""
+    info = read_set(folder)
+    return {
+        document
+        for split in info.splits
+        for name in split.files
+        for batch in block_batches(folder / str(split.block_length) / name, split.block_length, info.masked)
+        for ids in batch.column("doc_ids").to_pylist()
+        for document in ids
+    }
 
+
+def test_no_training_holds_a_document_that_is_measured_and_no_fit_one_of_the_validation(tuned: Path) -> None:
     def together(*folders: Path) -> set[int]:
         return {d for folder in folders for each in folder.iterdir() if each.is_dir() for d in documents(each)}
 
@@ -100,12 +107,40 @@ def test_no_training_holds_a_document_that_is_measured_and_no_fit_one_of_the_val
     assert not fit & check and not (fit | check) & trained
 
 
+def test_a_tuning_has_the_tiers_of_its_recipe(tuned: Path) -> None:
+    pools = {p["name"]: p for p in json.loads((tuned / "tune.json").read_text())["pools"]}
+    best, rest = pools["web, best 30 %"], pools["web, last 70 %"]
+    assert best["tokens"] / (best["tokens"] + rest["tokens"]) == pytest.approx(0.3, abs=0.1)
+    # Phase 3 of the sample has the best of the web alone.
+    assert best["by_phase"][2] > 0 == rest["by_phase"][2] < rest["by_phase"][0]
+    of_best, of_rest = (documents(tuned / "pools" / quote(p["name"], safe="")) for p in (best, rest))
+    assert of_best and of_rest and not of_best & of_rest
+
+
+def test_a_page_shows_the_same(tuned: Path, tmp_path: Path) -> None:
+    done = run_command("tune", "show", tuned, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    verdict, choice = (json.loads((tuned / f"{name}.json").read_text()) for name in ("verdict", "choice"))
+    assert not done.returncode and html.unescape(page).count(verdict["line"]) == 1
+    assert "<script" not in page and "http" not in page.split("</style>")[1]
+    for pool, weight in zip(choice["pools"], choice["weights"], strict=True):
+        shown = page[page.index(f"<th>{html.escape(pool)}</th>") :].split("</tr>")[0]
+        assert f"<td>{100 * weight:.2f}</td>" in shown
+    assert page.count("<svg") == 4 + len(choice["pools"]) and "Weights by phase" in page
+    # A tuning that has only begun has a page as well.
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "tune.json").write_bytes((tuned / "tune.json").read_bytes())
+    assert not run_command("tune", "show", begun, "--html", tmp_path / "page.html").returncode
+    assert "no verdict yet" in (tmp_path / "page.html").read_text()
+
+
 def test_what_is_shown_is_what_is_stored(tuned: Path) -> None:
     shown = run_command("tune", "show", tuned)
     verdict = json.loads((tuned / "verdict.json").read_text())
     assert shown.stdout.startswith(verdict["line"][:60]) and "Fit, out of fold" in shown.stdout
     as_json = json.loads(run_command("tune", "show", tuned, "--json").stdout)
-    assert as_json["verdict"] == verdict and set(as_json) == {"tune", "fit", "choice", "verdict"}
+    assert as_json["verdict"] == verdict and set(as_json) == {"tune", "fit", "choice", "verdict", "placement"}
 
 
 def test_weights_are_applied_only_where_they_are_shown_to_be_better(tuned: Path, tmp_path: Path) -> None:
@@ -131,15 +166,20 @@ def test_weights_are_applied_only_where_they_are_shown_to_be_better(tuned: Path,
     assert recipe["phases"] == yaml.safe_load(forced)["phases"] and "# Weights by `fox1 tune`" in out.read_text()
     # The pools' sums over the phases are the weights that were found.
     choice = json.loads((copy / "choice.json").read_text())
+    selected = [(p["name"], p["selects"]) for p in json.loads((copy / "tune.json").read_text())["pools"]]
+    named = {(of["domain"], of["top"], of["below"]): name for name, of in selected}
     tokens = {name: p["tokens"] for name, p in yaml.safe_load((copy / "recipe.yaml").read_text())["phases"].items()}
     tokens = {name: int(str(t).removesuffix("K")) for name, t in tokens.items()}
-    held = set(choice["pools"])
     sums: dict[str, float] = {}
     for name, phase in recipe["phases"].items():
-        own = [w for w in phase["weights"] if w["domain"] in held]
-        for weight in own:
-            share = weight["weight"] / sum(w["weight"] for w in own) * tokens[name] / sum(tokens.values())
-            sums[weight["domain"]] = sums.get(weight["domain"], 0) + share
+        of_phase = [
+            (pool, w["weight"])
+            for w in phase["weights"]
+            if (pool := named.get((w["domain"], w.get("top", 1.0), w.get("below", 0.0))))
+        ]
+        for pool, weight in of_phase:
+            share = weight / sum(w for _, w in of_phase) * tokens[name] / sum(tokens.values())
+            sums[pool] = sums.get(pool, 0) + share
     for pool, share in zip(choice["pools"], choice["weights"], strict=True):
         assert sums[pool] == pytest.approx(share, abs=2e-3)
     assert run_command("recipe", "show", out).returncode == 0
@@ -262,8 +302,7 @@ def test_two_workers_make_the_same_bytes(tmp_path: Path) -> None:
 
 def test_networks_are_proxies_as_well(tmp_path: Path) -> None:
     from fox1.trainer.settings import OptimizerSettings
-    from fox1.tune.proxy import proxy_task
-    from fox1.tune.tune import parts_of
+    from fox1.tune.proxy import parts_of, proxy_task
 
     planted = three_pools(tmp_path)
     shape = ModelSettings(1, 32, 32, 1, 1, 32, 128)
@@ -289,13 +328,19 @@ def test_tokens_are_placed_so_that_pools_and_phases_have_their_sums() -> None:
         placed(np.array([100.0, 100]), np.array([20.0, 20, 160]), before)
 
 
+def advised(table: list[list[float]], *pools: TunedPool) -> Advised:
+    return Advised(pools, np.array(table))
+
+
 def test_new_weights_keep_what_a_weight_says_and_let_scarce_pools_repeat() -> None:
     phases = (
         Phase("p1", 900, (Weight(80, domain="web"), Weight(20, domain="code", if_present=True)), ()),
         Phase("p2", 100, (Weight(50, domain="web", top=0.3), Weight(50, domain="code"), Weight(5, domain="law")), ()),
     )
-    found = tuned_phases(MixSettings(phases), {"web": 0.5, "code": 0.5}, {"web": 5000, "code": 300})
+    web, code = TunedPool("web", Weight(1, domain="web"), 5000), TunedPool("code", Weight(1, domain="code"), 300)
+    found = tuned_phases(MixSettings(phases), advised([[0.48, 0.42], [0.02, 0.08]], web, code))
     first, second = (found[name]["weights"] for name in ("p1", "p2"))
+    assert first[0] == {"domain": "web", "weight": pytest.approx(53.3333)}
     assert first[1] | {"weight": 0} == {
         "domain": "code",
         "weight": 0,
@@ -303,7 +348,67 @@ def test_new_weights_keep_what_a_weight_says_and_let_scarce_pools_repeat() -> No
         "max_epochs": 1.6,
         "reuse": ["p2"],
     }
-    assert second[0]["top"] == 0.3 and second[2] == {"domain": "law", "weight": 5}
-    with pytest.raises(ValueError, match="code is a pool of p2 alone; give it a small weight in the other phases"):
-        alone = (Phase("p1", 900, (Weight(1, domain="web"),), ()), phases[1])
-        tuned_phases(MixSettings(alone), {"web": 0.5, "code": 0.5}, {"web": 5000, "code": 300})
+    assert second[0] == {"domain": "web", "weight": 20, "top": 0.3} and second[2] == {"domain": "law", "weight": 5}
+
+
+def test_tiers_are_weights_of_their_own_and_lie_where_they_were_placed() -> None:
+    phases = (
+        Phase("p1", 900, (Weight(80, domain="web"), Weight(20, domain="code")), ()),
+        Phase("p2", 100, (Weight(50, domain="web", top=0.3, max_epochs=2), Weight(50, domain="code")), ()),
+    )
+    best = TunedPool("web, best 30 %", Weight(1, domain="web", top=0.3), 9000)
+    rest = TunedPool("web, last 70 %", Weight(1, domain="web", below=0.3), 9000)
+    law = TunedPool("law", Weight(1, domain="law"), 9000)
+    found = tuned_phases(MixSettings(phases), advised([[0.3, 0.51, 0.09], [0.08, 0, 0.02]], best, rest, law))
+    first, second = (found[name]["weights"] for name in ("p1", "p2"))
+    # Code was not tuned and stays as it is; law, which no phase of the recipe has, comes last.
+    assert [(w["domain"], round(w["weight"], 2)) for w in first] == [
+        ("web", 33.33),
+        ("web", 56.67),
+        ("code", 20),
+        ("law", 10),
+    ]
+    assert (first[0]["top"], first[1]["below"]) == (0.3, 0.3) and "top" not in first[1]
+    assert second[0] == {"domain": "web", "weight": 80.0, "top": 0.3, "max_epochs": 2.0}
+    assert [w["domain"] for w in second] == ["web", "code", "law"]
+    # What is written is what the mix takes.
+    Weight(**{k: tuple(v) if isinstance(v, list) else v for k, v in second[0].items()})
+
+
+def stored(tmp_path: Path, found: list[float], by_phase: tuple[list[int], list[int]], **parts: Any) -> StoredTuning:
+    """A tuning of two pools, web and code, of a run with phases of 900 and 100 tokens."""
+    pools = [
+        {"name": name, "tokens": 9000, "by_phase": tokens, "selects": {"domain": name}}
+        for name, tokens in zip(("web", "code"), by_phase, strict=True)
+    ]
+    choice = {"pools": ["web", "code"], "weights": found, "natural": [0.5, 0.5]}
+    verdict = {"verdict": "adopt", "line": "adopt: so it is"} | parts.pop("verdict", {})
+    tune = {"pools": pools, "phases": ["p1", "p2"]}
+    return StoredTuning(tmp_path, tune, None, choice, verdict, parts.pop("placement", None))
+
+
+def test_where_no_order_was_searched_pools_lie_where_the_recipe_has_them(tmp_path: Path) -> None:
+    advice = stored(tmp_path, [0.7, 0.3], ([850, 50], [50, 50])).validated()
+    assert advice.table.sum(axis=0) == pytest.approx([0.7, 0.3], abs=2e-4)
+    assert advice.table.sum(axis=1) == pytest.approx([0.9, 0.1])
+    # Code is late still, though the phases have more of it.
+    assert advice.table[1, 1] / 0.1 > 2 * advice.table[0, 1] / 0.9
+    with pytest.raises(PhasesTooSmall) as raised:
+        stored(tmp_path, [0.5, 0.5], ([900, 50], [0, 50])).validated()
+    assert (raised.value.pool, raised.value.phases) == ("code", ("p2",))
+
+
+def test_a_placement_is_applied_as_its_verdict_says(tmp_path: Path) -> None:
+    late = [[0.7, 0.2], [0.0, 0.1]]
+
+    def with_order(word: str, said: str = "adopt", better: bool = False) -> StoredTuning:
+        placement = {"verdict": word, "line": "", "weights": [0.7, 0.3], "tables": {FOUND: late, RECIPE: late}}
+        placement["better_than_recipe"] = better
+        return stored(tmp_path, [0.7, 0.3], ([850, 50], [50, 50]), verdict={"verdict": said}, placement=placement)
+
+    assert with_order(FOUND).validated().table.tolist() == late
+    assert with_order(FLAT).validated().table == pytest.approx(np.outer([0.9, 0.1], [0.7, 0.3]))
+    # Of a recipe whose weights are kept, the order is changed only if that is better than the recipe's own.
+    with pytest.raises(ValueError, match="Nothing is written"):
+        with_order(FOUND, "keep the recipe").validated()
+    assert with_order(FOUND, "keep the recipe", better=True).validated().table.tolist() == late
