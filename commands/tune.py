@@ -93,7 +93,7 @@ def run(
         source, settings = open_source_run(run), curate_settings(recipe)
         if plan:
             length = recipe.tune.proxy.block_length or min(n for p in settings.mix.phases for n in p.block_lengths)
-            print_plan(tuning.plan(recipe.tune, source.vocabulary.size, length))
+            print_plan(tuning.plan(recipe.tune, source.vocabulary.size, length, len(source.phases)))
             return
         asked = tuning.Asked(recipe.tune, settings.mix, settings.contamination.benchmarks)
         with (
@@ -107,19 +107,33 @@ def run(
                 file.write(text.encode())
             judged = tuning.tune(source, asked, Engine(TunePaths(out), executor, bars))
         say(judged.line)
+        if judged.order:
+            say(judged.order.line)
         say(f"`fox1 tune show {shown(out)}` has the evidence", sys.stderr)
     finally:
         if server:
             server.close()
 
 
-def show(tune: TuneFolder, as_json: AsJson = False) -> None:
+def show(
+    tune: TuneFolder,
+    as_json: AsJson = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with figures, one HTML file, in place of the tables."),
+    ] = None,
+) -> None:
     """Show the weights that a tuning found, how well its fit predicts, and its verdict."""
     from ..tune.stored import open_tuning
     from .show.tune import print_tuning
 
     found = open_tuning(tune)
-    if as_json:
+    if html:
+        from .tune_page import write_page
+
+        write_page(found, html)
+        say(f"wrote {html}")
+    elif as_json:
         import json
 
         print(json.dumps(found.as_json(), indent=1))
