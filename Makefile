@@ -35,6 +35,7 @@ demo: install
 	$(BIN)/fox1 stats $(DEMO)/run
 	$(BIN)/fox1 report $(DEMO)/run
 	$(BIN)/fox1 train $(DEMO)/run --phase all --out $(DEMO)/checkpoints
+	$(BIN)/fox1 tune $(DEMO)/run --out $(DEMO)/tune
 
 # Checks run beside the kernels' compilation and the tests: the cores have the same to do, and end together.
 test: $(VENV)/.packages

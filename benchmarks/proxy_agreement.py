@@ -28,11 +28,11 @@ from fox1.trainer.model.model import Fox1
 from fox1.tune.design import design
 from fox1.tune.fit import noise_of, spearman
 from fox1.tune.pools import TunePaths, open_source_run, pack_pools
-from fox1.tune.settings import Anchors
+from fox1.tune.settings import Anchors, Kind
 from fox1.tune.tune import Asked, measures, space_of, train_proxies
 
 REPEATED = Anchors(recipe=2, natural=2, uniform=1, drop_one=0)
-KINDS = ("ngram", "model")
+KINDS: tuple[Kind, ...] = ("ngram", "model")
 
 
 def trained(run: Path, out: Path, mixtures: int, tokens: int, changes: list[str]) -> dict[str, Any]:
@@ -46,7 +46,8 @@ def trained(run: Path, out: Path, mixtures: int, tokens: int, changes: list[str]
     to_fit, _ = measures(engine, source, Asked(settings, mix, benchmarks), packed)
     # Two of the anchors are repeats.
     rows = design(space_of(packed, settings), REPEATED, mixtures + 2, settings.seed)
-    losses, seconds = {}, {}
+    losses: dict[str, np.ndarray] = {}
+    seconds: dict[str, float] = {}
     for kind in KINDS:
         began = time.perf_counter()
         of_kind = replace(settings, proxy=replace(settings.proxy, kind=kind))

@@ -190,7 +190,7 @@ def test_weights_are_applied_only_where_they_are_shown_to_be_better(tuned: Path,
 def test_a_plan_runs_nothing(run: Path, tmp_path: Path) -> None:
     done = run_command("tune", run, "--out", tmp_path / "t", "--plan", "--set", "tune.proxies=100")
     assert (
-        done.stdout.startswith("116 ngram trainings of 5,000,000 tokens, then 20 of 50,000,000")
+        done.stdout.startswith("108 ngram trainings of 50,000 tokens, then 20 of 250,000")
         and not (tmp_path / "t").exists()
     )
     refused = run_command("tune", run, "--out", tmp_path / "t", "--plan", "--set", "scale=2")
