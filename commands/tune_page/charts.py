@@ -86,8 +86,10 @@ def response(curve: Sequence[Sequence[float]], pool: PoolRow, low: float, high: 
     parts.append(f'<polyline class="curve" points="{points}"/>')
     marks = [("recipe", "c-recipe", pool.recipe), ("found", "c-found", pool.found)]
     for kind, colour, share in marks:
-        if share is None or not shares[0] <= share <= shares[-1]:
+        if share is None or share > shares[-1] + 1e-3:
             continue
+        # Weights are rounded: one at its cap or floor may lie next to the curve's end.
+        share = float(np.clip(share, shares[0], shares[-1]))
         value = float(np.interp(share, shares, values))
         title = escape(f"{pool.name}, {kind}: {100 * share:.2f} %, predicted {value:.4f}")
         parts.append(
@@ -106,7 +108,7 @@ def forest(rows: Sequence[Interval]) -> Markup:
     width, left, step = 720, 230, 34
     ends = [v for r in rows for v in (r.low, r.high, *r.seeds)]
     reach = 1.08 * max(max(map(abs, ends)), 1e-6)
-    x = _Axis(-reach, reach, left, width - 12)
+    x = _Axis(-reach, reach, left, width - 34)
     bottom = 12 + step * len(rows)
     parts = [f'<line class="even" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="4" y2="{bottom}"/>']
     for k, row in enumerate(rows):

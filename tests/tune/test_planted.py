@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,39 @@ def test_a_scarce_pool_stops_at_its_cap_and_a_poisoned_one_gets_nothing(tmp_path
     weights = dict(zip(choice["pools"], choice["weights"], strict=True))
     assert choice["at_cap"] == ["scarce"] and weights["scarce"] <= scarce * 64 / TOTAL + 1e-6
     assert weights["poisoned"] <= 0.01
+
+
+def copied(root: Path, seed: int) -> tuple[float, float, list[float]]:
+    """(regret of the chosen mixture, with the larger of the two copies for both; standard deviation of the noise; shares of a pool
+    and of its copy)."""
+    large = PlantedPool("large", Chain.over(500, 1200, 10 * seed + 2), 20_000, 0.4)
+    copy = replace(large, name="copy", recipe=0.3, measured=False, copy_of="large")
+    pools = [PlantedPool("small", Chain.over(0, 60, 10 * seed), 20_000, 0.3), large, copy]
+    settings = small_settings(TOKENS, seed=seed)
+    planted = plant(root, pools, settings, TOTAL, seed)
+    run_search(root, planted, settings)
+    found = open_tuning(root)
+    assert found.choice and found.fit
+    weights = dict(zip(found.choice["pools"], found.choice["weights"], strict=True))
+    curves = [learning_curve(pool, planted, TOKENS, seed) for pool in pools[:2]]
+    _, best = best_of_curves(curves, spare=settings.constraints.floor)
+    both = [weights["large"], weights["copy"]]
+    shares = (weights["small"], max(both))
+    own = [np.interp(np.log(share), np.log(c[0]), c[1]) for share, c in zip(shares, curves, strict=True)]
+    return float(np.mean(own) - best.mean()), found.fit["quality"][-1]["noise"], both
+
+
+def test_of_a_pool_and_its_copy_one_is_taken(tmp_path: Path) -> None:
+    # The same text from two pools is worth less than as much text of one: what they share is read twice.
+    regret, noise, both = copied(tmp_path, 2)
+    assert regret <= 2 * noise and min(both) <= 0.1 and max(both) > 0.5
+
+
+@pytest.mark.long
+def test_a_copied_pool_costs_nothing_in_twenty_of_twenty(tmp_path: Path) -> None:
+    found = [copied(tmp_path / str(seed), seed) for seed in range(1, 21)]
+    print([(round(r, 5), round(n, 5), b) for r, n, b in found])
+    assert all(regret <= 2 * noise for regret, noise, _ in found)
 
 
 def exchangeable(root: Path, seed: int) -> str:
