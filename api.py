@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from .pipeline.curate import CurateSettings, Summary
     from .pipeline.inspect.what_if import WhatIf
+    from .pipeline.inspect.what_if_mixture import MixtureWhatIf
     from .recipes.resolve import ResolvedRecipe
 
 TRIED = ("filters", "exclude", "dedupe")
@@ -289,6 +290,29 @@ class Run:
         if then.exclude_lists != now.exclude_lists:
             taken_out = excluded_by(read_lists(then.exclude_lists, corpora, now.id_salt))
         return what_if(groups, self.paths, now.filter, then.filter, sources, examples, taken_out)
+
+    def what_if_mixture(self, changes: Sequence[str], engine: Engine | None = None) -> MixtureWhatIf:
+        """What other weights, budgets or rules of the phases would change: the mixture is planned again over the run's tokens, and
+        nothing is packed or written to the run.
+
+        Args:
+            changes: `key=value`, as `fox1 filter --what-if` takes them: `phases.phase1.weights.0.weight=60`.
+            engine: of a folder of its own; one that was used before counts only what a change moves. None: a pool of this machine.
+
+        Raises:
+            ValueError: a change is of something else, or is none.
+        """
+        from .pipeline.inspect.what_if_mixture import what_if_mixture
+        from .pipeline.mix.stored import stored_tokens
+        from .recipes.load import change_mixture
+        from .recipes.settings import curate_settings
+
+        then = curate_settings(change_mixture(self.paths.recipe, changes, self._trust, self._moves)[1]).mix
+        tokens = stored_tokens(self._opened)
+        if engine:
+            return what_if_mixture(self.paths, engine, tokens, then)
+        with tempfile.TemporaryDirectory(prefix="fox1-what-if-") as folder, session() as executor:
+            return what_if_mixture(self.paths, Engine(RunPaths(Path(folder)), executor), tokens, then)
 
     @property
     def _place(self) -> str:

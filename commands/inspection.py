@@ -56,7 +56,7 @@ def stats(
 def report(
     run: RunFolder,
     other: Annotated[
-        Path | None, typer.Argument(metavar="RUN_B", parser=open_root, help="A second run, to show beside the first.")
+        Path | None, typer.Argument(metavar="RUN_B", parser=open_root, help="A second run, to compare the first with.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -67,11 +67,12 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write one HTML file about a run, or about two side by side.
+    """Write one HTML file about a run, or about two compared.
 
-    It shows the funnel, the mixture, the overlap of the corpora, examples and timings, and needs no network.
+    It has the findings, the funnel to trained tokens, what each rule drops with examples, drop rates by corpus, domain and
+    language, the mixture, and what the corpora share. It needs no network.
     """
-    from ..pipeline.stats.report import write_report
+    from .page.report import write_report
 
     runs = [run, other] if other else [run]
     for each in runs:
@@ -147,7 +148,8 @@ def filter_command(
         typer.Option(
             "--what-if",
             metavar="KEY=VALUE",
-            help="What to change, e.g. filters.web.min_words=80, exclude.lists=[FILE] or dedupe.jaccard=0.9; repeatable.",
+            help="What to change, e.g. filters.web.min_words=80, exclude.lists=[FILE], dedupe.jaccard=0.9 or "
+            "phases.phase1.weights.0.weight=60; repeatable.",
         ),
     ],
     examples: Annotated[
@@ -156,16 +158,24 @@ def filter_command(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Show what other thresholds or exclude lists would change.
+    """Show what other thresholds, exclude lists or weights would change.
 
-    The stored signals are filtered again, and documents deduplicated again if a change is of dedupe. Examples are shown;
-    nothing is written to the run.
+    The stored signals are filtered again, and documents deduplicated again if a change is of dedupe; if it is of the phases, the
+    mixture is planned again over the stored tokens. Examples are shown; nothing is written to the run.
     """
     from ..api import open_run
+    from ..recipes.load import changes_mixture
+    from .show.mixture import print_mixture_what_if
     from .show.runs import print_what_if
 
-    result = open_run(run, trust, data or []).what_if(overrides, examples)
-    print_what_if(result, overrides)
+    opened = open_run(run, trust, data or [])
+    if changes_mixture(overrides):
+        found = opened.what_if_mixture(overrides)
+        print_mixture_what_if(found, overrides)
+        if found.short:
+            raise typer.Exit(1)
+    else:
+        print_what_if(opened.what_if(overrides, examples), overrides)
 
 
 def why(

@@ -406,6 +406,40 @@ _REFILTERED = re.compile(
 """What can be changed without a scan, and nothing but what filter and dedupe drop changes."""
 
 
+_REMIXED = re.compile(r"phases\.|mix\.|scale=|total_tokens=")
+"""What can be changed without another read of the text, and nothing but which kept documents the phases read."""
+
+
+def changes_mixture(changes: Sequence[str]) -> bool:
+    """Whether some changes are of the mixture; none may be of anything else then.
+
+    Raises:
+        ValueError: some are, and some are of what is kept.
+    """
+    remixed = [change for change in changes if _REMIXED.match(change)]
+    if remixed and len(remixed) < len(changes):
+        other = next(change for change in changes if change not in remixed)
+        raise ValueError(
+            f"--what-if {remixed[0]} and {other} cannot be tried together: what the phases read depends on what is kept, which "
+            "has no tokens yet; try one after the other"
+        )
+    return bool(remixed)
+
+
+def change_mixture(
+    stored: Path, changes: Sequence[str], trust: bool = False, moves: Sequence[str] = ()
+) -> tuple[Recipe, Recipe]:
+    """(the recipe a run stored, the same with another mixture); arguments and errors are those of `change_filters`."""
+    before, value = stored_recipe(stored, trust, moves=moves)
+    changed = copy.deepcopy(value)
+    for change in changes:
+        _set(changed, change)
+    after = parse(changed, "--what-if")
+    if absent := absent_pools(after):
+        raise RecipeError("--what-if", absent)
+    return before, after
+
+
 def change_filters(
     stored: Path, changes: Sequence[str], trust: bool = False, moves: Sequence[str] = ()
 ) -> tuple[Recipe, Recipe]:

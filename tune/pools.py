@@ -11,20 +11,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 
 from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import Task
 from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight, largest_remainder
-from ..pipeline.mix.select import CellCount, CellShard
+from ..pipeline.mix.select import CellCount
 from ..pipeline.mix.stage import Listed, TokenGroup, Vocabulary, list_training, pack_phases
+from ..pipeline.mix.stored import stored_artifact, stored_tokens
 from ..pipeline.prepare.tokenizer import PIECE_BYTES
 from ..pipeline.run.artifacts import Artifact, RunPaths, read_json
 from ..pipeline.run.documents import RunDocuments
-from ..pipeline.run.identity import group_files
 from ..tokenize.shards import read_set
 from . import VERSION
 from .measured import MeasuredFile, PackedSet, measure_documents
@@ -88,46 +87,22 @@ def open_source_run(run: Path) -> SourceRun:
     """
     paths = RunPaths(run)
     documents = RunDocuments(paths)
-    artifacts, tokenizer = documents.manifest["artifacts"], documents.tokenizer
-    kinds = {file.corpus: (file.format, file.domain) for file in documents.files}
-    by_name = {group.name: group for group in group_files(list(documents.files))}
-    found: dict[str, list[tuple[str, Artifact]]] = {}
-    for name in artifacts.below("tokens/"):
-        _, corpus, subset, file = name.split("/")
-        found.setdefault(f"{corpus}/{file.removesuffix('.arrow')}", []).append(
-            (unquote(subset), _artifact(paths, artifacts, name))
-        )
-    cells = sorted({(name.split("/")[0], subset) for name, shards in found.items() for subset, _ in shards})
-    code = {cell: i for i, cell in enumerate(cells)}
-    groups = tuple(
-        TokenGroup(
-            name,
-            tuple(CellShard(a, code[name.split("/")[0], subset]) for subset, a in sorted(shards, key=lambda s: s[0])),
-            by_name[name].held_out,
-        )
-        for name, shards in sorted(found.items())
-    )
+    artifacts, stored = documents.manifest["artifacts"], stored_tokens(documents)
     mixture = read_json(paths.stats("mixture"))
     trained = []
     for phase in mixture["phases"]:
         of_phase = {(cell["corpus"], cell["subset"]): cell["tokens"] for cell in phase["cells"]}
-        trained.append(tuple(of_phase.get(cell, 0) for cell in cells))
-    facts = read_set(paths.phase(mixture["phases"][0]["name"]))
+        trained.append(tuple(of_phase.get((cell.corpus, cell.subset), 0) for cell in stored.cells))
     return SourceRun(
-        tuple(Cell.of(corpus, subset, *kinds[corpus]) for corpus, subset in cells),
-        groups,
+        stored.cells,
+        stored.groups,
         tuple(phase["name"] for phase in mixture["phases"]),
-        Vocabulary(facts.vocab_size, facts.pad, facts.eos, facts.bos, tokenizer.bos, tokenizer.eos),
-        _artifact(paths, artifacts, f"prepare/{PIECE_BYTES}"),
-        _artifact(paths, artifacts, "prepare/tokenizer.model"),
-        tokenizer.reserved,
+        stored.vocabulary,
+        stored_artifact(paths, artifacts, f"prepare/{PIECE_BYTES}"),
+        stored_artifact(paths, artifacts, "prepare/tokenizer.model"),
+        documents.tokenizer.reserved,
         tuple(trained),
     )
-
-
-def _artifact(paths: RunPaths, artifacts: Mapping[str, Any], name: str) -> Artifact:
-    facts = artifacts[name]
-    return Artifact(str(paths.named(name)), facts["bytes"], facts["rows"], facts["hash"])
 
 
 @dataclass(frozen=True)

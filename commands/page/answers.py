@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from ...api import TRIED, Run
 from ...pipeline.curate import CurateSettings
+from ...pipeline.engine.engine import Engine
+from ...pipeline.engine.tasks import InProcess
 from ...pipeline.filter.judge import FilterSettings
 from ...pipeline.inspect import blocks, document, lookup
 from ...pipeline.inspect.diff import RunDiff, diff
 from ...pipeline.inspect.explore.explorer import FORMATS, SHOWN, Explorer
 from ...pipeline.inspect.explore.selection import Selection
 from ...pipeline.inspect.overview import overview
+from ...pipeline.mix.budget import Weight
+from ...pipeline.run.artifacts import RunPaths
 from ...recipes.load import stored_mapping
+from . import mixture
 from .asked import Asked, Download
+from .elements import Element, h, tree
 from .losses import losses_by_corpus
+from .overview import cards
 from .server import Answer
 
 STEP = 2_654_435_761
@@ -58,6 +67,9 @@ class Answers:
         self._exports: dict[str, tuple[Selection, str]] = {}
         self._what_ifs: dict[tuple[str, ...], Any] = {}
         self._difference: RunDiff | None = None
+        # What a plan of the mixture counted is kept for the next one, which is of the same tokens.
+        self._planner: Engine | None = None
+        self._planned_in: TemporaryDirectory[str] | None = None
         self._lock, self._judging = Lock(), Lock()
 
     def start(self) -> None:
@@ -65,8 +77,11 @@ class Answers:
         self._explorer.start()
 
     def close(self) -> None:
-        """End what is being read."""
+        """End what is being read, and remove what was written beside the run."""
         self._explorer.close()
+        with self._judging:
+            if self._planned_in:
+                self._planned_in.cleanup()
 
     def by_question(self) -> Mapping[str, Answer]:
         """The answers by method and path."""
@@ -79,12 +94,15 @@ class Answers:
             "GET /api/file": self.file,
             "POST /api/sql": self.sql,
             "GET /api/document": self.document,
+            "GET /api/row": self.row,
             "GET /api/copies": self.copies,
             "GET /api/beside": self.beside,
             "GET /api/find": self.find,
             "GET /api/sets": lambda asked: blocks.sets_of(self._of(asked).finished),
             "GET /api/block": self.block,
             "POST /api/what-if": self.what_if,
+            "GET /api/weights": self.weights,
+            "POST /api/what-if-mixture": self.what_if_mixture,
             "GET /api/compare": self.compare,
         }
 
@@ -93,12 +111,13 @@ class Answers:
 
     def run(self, asked: Asked) -> Any:
         """The overview, and the names of what is compared."""
+        losses = losses_by_corpus(self._training) if self._training else None
+        said = {**overview(self._runs[0].paths), "note": self._note, "losses": losses}
         return {
-            **overview(self._runs[0].paths),
-            "note": self._note,
+            **said,
+            "cards": [tree(card) for card in cards(said, _choose, _read_it)],
             "jaccard": self._settings.dedupe.jaccard if self._settings else None,
             "tried": TRIED,
-            "losses": losses_by_corpus(self._training) if self._training else None,
             "other": self._runs[1].paths.root.name if len(self._runs) > 1 else "",
             "columns": [{"name": field.name, "type": str(field.type)} for field in self._runs[0].columns],
         }
@@ -151,6 +170,10 @@ class Answers:
         number = asked.number("run", 0, len(self._runs) - 1)
         return document.show(self._runs[number].finished, self._filters[number], asked.text("name"))
 
+    def row(self, asked: Asked) -> Any:
+        """The row of a document as it stands in its source file."""
+        return document.show_row(self._of(asked).finished, asked.text("name"))
+
     def copies(self, asked: Asked) -> Any:
         """The dropped documents that stand behind a kept one."""
         run, doc_id = self._runs[0].finished, asked.number("id", most=1 << 63)
@@ -193,6 +216,23 @@ class Answers:
                 self._what_ifs[changes] = self._runs[0].what_if(changes, asked.number("examples", 6, 20))
             return self._what_ifs[changes]
 
+    def weights(self, asked: Asked) -> Any:
+        """The weights of the phases, by the keys of the recipe."""
+        phases = self._settings.mix.phases if self._settings else ()
+        return [{"name": p.name, "weights": list(_weights(f"phases.{p.name}.weights", p.weights))} for p in phases]
+
+    def what_if_mixture(self, asked: Asked) -> Any:
+        """What other weights would change, as cards."""
+        changes = asked.texts("changes")
+        if not changes or len(changes) > CHANGES * 10:
+            raise ValueError("there is nothing to try; move a weight first")
+        with self._judging:
+            if self._planner is None:
+                self._planned_in = TemporaryDirectory(prefix="fox1-what-if-")
+                self._planner = Engine(RunPaths(Path(self._planned_in.name)), InProcess())
+            found = self._runs[0].what_if_mixture(changes, self._planner)
+        return {"cards": [tree(card) for card in mixture.cards(found)]}
+
     def compare(self, asked: Asked) -> Any:
         """What became of the same documents in both runs."""
         if len(self._runs) < 2:
@@ -202,6 +242,24 @@ class Answers:
             if self._difference is None:
                 self._difference = diff(a, b, (stored_mapping(a.recipe), stored_mapping(b.recipe)), EXAMPLES)
         return {"names": [a.root.name, b.root.name], **self._difference.to_json()}
+
+
+def _weights(path: str, weights: Sequence[Weight]) -> Iterator[dict[str, Any]]:
+    """Weights with their keys, those of a group after it."""
+    for number, weight in enumerate(weights):
+        key = f"{path}.{number}"
+        name = weight.name if not weight.by else f"{weight.name}, by {weight.by}"
+        yield {"path": f"{key}.weight", "name": name, "value": weight.weight, "list": path}
+        yield from _weights(f"{key}.within", weight.within)
+
+
+def _choose(kind: str, name: str, style: str) -> tuple[str, dict[str, Any]]:
+    """A button that leads from a group to its documents."""
+    return "button", {"type": "button", "class": style, "data-choose": kind, "data-name": name}
+
+
+def _read_it(phase: Mapping[str, Any]) -> Element:
+    return h("a", {"class": "read", "href": f"#/blocks?phase={quote(phase['name'])}"}, "Read it")
 
 
 def _settings(run: Run) -> tuple[CurateSettings | None, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ...pipeline.stats.outcomes import ORDER, kept_documents, outcomes
+from ...pipeline.inspect.what_if_mixture import MixtureWhatIf, PhaseMixture
+from ...pipeline.stats.outcomes import funnel
 from ...pipeline.stats.stored import documents_by_class
-from ...storage.wording import counted
-from .terminal import TextTable, new_table
+from .terminal import TextTable, new_console, new_table, print_table
 
 
 def mixture_tables(values: dict[str, Any]) -> dict[str, list[TextTable]]:
@@ -45,25 +45,11 @@ def mixture_tables(values: dict[str, Any]) -> dict[str, list[TextTable]]:
 
 def _funnel(values: dict[str, Any]) -> TextTable:
     """From rows to trained tokens: what is indented adds up to the line above it."""
-    corpora, mixture = values["funnel"]["corpora"], values["mixture"]
-    found = kept_documents(corpora, mixture, values["tokens"]["tokens"])
-    dropped = [outcomes(c) for c in corpora]
     table = new_table("Funnel to trained tokens", "", "documents", "tokens")
-    table.add_row("rows", f"{sum(c['rows'] for c in corpora):,}", "")
-    for name in ORDER[:-1]:
-        if n := sum(sums.get(name, 0) for sums in dropped):
-            table.add_row(f"  {name}", f"{n:,}", "")
-    table.add_row("  kept", f"{found.kept:,}", f"{found.tokens:,}")
-    table.add_row("    held out for validation", f"{found.held_out:,}", f"{found.held_out_tokens:,}")
-    table.add_row("    not used in any phase", f"{found.unused:,}", f"{found.unused_tokens:,}")
-    table.add_row("    used in phases, each once and whole", f"{found.used:,}", f"{found.used_tokens:,}")
-    trained = sum(p["tokens"] for p in mixture["phases"])
-    table.add_row("trained, BOS and EOS included", f"{found.used + found.again:,}", f"{trained:,}")
-    for p in mixture["phases"]:
-        table.add_row(f"  {p['name']}", f"{found.phases[p['name']]:,}", f"{p['tokens']:,}")
-    if found.again:
-        table.caption = f"{counted(found.again, 'document')} of the trained ones are used again, by a further phase."
-        table.caption_justify = "left"
+    for line in funnel(values):
+        cells = ("" if n is None else f"{n:,}" for n in (line.documents, line.tokens))
+        table.add_row(f"{'  ' * line.depth}{line.name}", *cells)
+    table.caption, table.caption_justify = "What is indented adds up to the line above it.", "left"
     return table
 
 
@@ -133,3 +119,32 @@ def _classes(title: str, kind: str, mixture: dict[str, Any]) -> TextTable:
         name = f"{low:,} to {high:,}" if kind == "lengths" else f"{low:.2f} to {high:.2f}"
         table.add_row(name, *(f"{documents.get(level, 0):,}" for documents in counts))
     return table
+
+
+def print_mixture_what_if(found: MixtureWhatIf, overrides: Sequence[str]) -> None:
+    """What other weights would change: by phase its pools and domains, now and then; or which pools are short."""
+    console = new_console()
+    console.print(f"what if {', '.join(overrides)}", style="bold")
+    if found.short:
+        console.print(found.short, style="yellow", soft_wrap=True)
+        for line in found.details:
+            console.print(line)
+        return
+    phases = {phase.name: phase for phase in found.before}
+    for after in found.after:
+        before = phases.get(after.name, PhaseMixture(after.name, 0, 0, 0, (), {}, {}))
+        title = f"{after.name}: {before.tokens:,} tokens now, {after.tokens:,} then"
+        table = new_table(title, "pool", "share now", "then", "tokens then", "available", "times read", "allowed")
+        had = {pool.pool: pool for pool in before.pools}
+        for pool in after.pools:
+            old = had.get(pool.pool)
+            now = f"{100 * old.tokens / max(before.tokens, 1):.2f} %" if old else ""
+            then = f"{100 * pool.tokens / max(after.tokens, 1):.2f} %"
+            counts = (f"{pool.tokens:,}", f"{pool.available:,}", f"{pool.epochs:.2f}", f"{pool.max_epochs:g}")
+            table.add_row(pool.pool, now, then, *counts)
+        if after.given_away:
+            table.caption, table.caption_justify = f"no documents for {', '.join(after.given_away)}", "left"
+        print_table(console, table)
+        console.print()
+    console.print(f"kept tokens that no phase uses: {found.unused[0]:,} now, {found.unused[1]:,} then")
+    console.print("a curation with this change would reuse all up to the tokens and redo mix and stats")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from ...pipeline.engine.records import command_of
 from ...pipeline.stats.outcomes import KEPT, ORDER, outcomes
 from ...pipeline.stats.tokenizer_figures import SubsetTokens
 from ...storage.wording import counted
@@ -80,7 +80,7 @@ def print_tables(values: dict[str, Any], section: str = "") -> None:
         **mixture_tables(values),
     }
     if asked := values.get("asked"):
-        console.print(f"curated by {_command(asked)}", soft_wrap=True)
+        console.print(f"curated by {command_of(asked)}", soft_wrap=True)
         console.print()
     for name, tables in sections.items():
         if section in ("", name):
@@ -94,16 +94,6 @@ def print_tables(values: dict[str, Any], section: str = "") -> None:
         lost = 100 * c.get("lost_bytes", 0) / max(c.get("stored_bytes", 0), 1)
         note_damage(console, c["corpus"], c["damaged_files"], lost)
         note_times(console, c["corpus"], c.get("times_not_understood", 0))
-
-
-def _command(asked: dict[str, Any]) -> str:
-    """The command line that made a run, without its place."""
-    words = ["fox1", "curate", str(asked.get("recipe", ""))]
-    words += [word for change in asked.get("set", ()) for word in ("--set", str(change))]
-    if (limit := asked.get("limit", 1)) != 1:
-        words += ["--limit", f"{100 * limit:g}%"]
-    words += [word for name in ("from", "against") if asked.get(name) for word in (f"--{name}", str(asked[name]))]
-    return shlex.join(words)
 
 
 def _funnel(values: dict[str, Any]) -> TextTable:

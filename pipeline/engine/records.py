@@ -12,6 +12,7 @@ import contextlib
 import json
 import operator
 import os
+import shlex
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from ... import __version__
 from ...storage import store
 from ...storage.inside import open_own, refuse_links
 from ...storage.reading import Misshapen, read_bounded
@@ -256,6 +258,7 @@ def record_run(
         "cores": cores,
         "stages": stages,
         "reused": reused if complete else -1,
+        "version": __version__,
         **({"asked": dict(asked)} if asked else {}),
     }
     log(paths.timings("runs.jsonl"), line)
@@ -267,3 +270,20 @@ def asked_of(paths: RunPaths) -> dict[str, Any]:
     the run does not say."""
     said: object = next((r["asked"] for r in reversed(logged(paths.timings("runs.jsonl"))) if "asked" in r), {})
     return said if isinstance(said, dict) else {}
+
+
+def curated(paths: RunPaths) -> dict[str, Any]:
+    """When the last command on a run began (`began`, seconds since 1970), how long it took (`seconds`), on how many `cores`, and
+    the `version` of fox1, as far as the run says so."""
+    line: dict[str, Any] = next(reversed(logged(paths.timings("runs.jsonl"))), {})
+    return {name: line[name] for name in ("began", "seconds", "cores", "version") if name in line}
+
+
+def command_of(asked: Mapping[str, Any]) -> str:
+    """The command line that made a run, without its place. `asked`: of `asked_of`."""
+    said = ["fox1", "curate", str(asked.get("recipe", ""))]
+    said += [word for change in asked.get("set", ()) for word in ("--set", str(change))]
+    if (limit := asked.get("limit", 1)) != 1:
+        said += ["--limit", f"{100 * limit:g}%"]
+    said += [word for name in ("from", "against") if asked.get(name) for word in (f"--{name}", str(asked[name]))]
+    return shlex.join(said)

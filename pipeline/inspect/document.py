@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,15 @@ import pyarrow as pa
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
+from ..filter.causes import Marked, Span, causes
 from ..filter.judge import FilterSettings, threshold_of
-from ..run.artifacts import EDIT_TYPE
+from ..run.artifacts import EDIT_TYPE, RunPaths
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..signals.scores import is_score
 from ..sources.domains import CHAT
+from ..sources.source_row import SourceRow
 from ..text.differences import Change, differences
 from ..text.edits import apply_edits
-from .causes import Marked, Span, causes
 from .dump import WITHHELD
 from .provenance import Edited, Why, why
 from .run import FinishedRun
@@ -101,7 +103,7 @@ def show(run: FinishedRun, filters: FilterSettings, name: str) -> Shown:
     text, edits, shown.note = _text(run, found, shown)
     marks = []
     for rule, value in found.failed:
-        spans = causes(text, rule, run.paths) if text else []
+        spans = causes(text, rule, _benchmark_index(run.paths)) if text else []
         marks.append(spans)
         bound = threshold_of(filters, file.corpus, facts["subset"], facts["domain"], facts["language"], rule)
         said = ", ".join(bound) if isinstance(bound, tuple) else "" if bound is None else f"{bound:g}"
@@ -113,6 +115,13 @@ def show(run: FinishedRun, filters: FilterSettings, name: str) -> Shown:
         if len(text.data) > MOST_BYTES:
             shown.note = f"The first {MOST_BYTES:,} of {len(text.data):,} bytes."
     return shown
+
+
+def _benchmark_index(paths: RunPaths) -> list[Path]:
+    """The files of the index of benchmark items; empty where the run has none."""
+    names = ("contamination.arrow", "contamination-passages.arrow", "contamination-pairs.bin")
+    files = [paths.prepare(name) for name in names]
+    return files if all(file.exists() for file in files) else []
 
 
 def signals_of(facts: Mapping[str, Any]) -> dict[str, float]:
@@ -202,6 +211,23 @@ def _pieces(data: bytes, edits: Sequence[Mapping[str, Any]], marks: Sequence[Seq
             yield Piece("", (), left)
 
 
+def show_row(run: FinishedRun, name: str) -> SourceRow:
+    """The row of a document as it stands in its source file.
+
+    Raises:
+        ValueError: the run has no such document, its text may not be shown, or its source cannot be read any more.
+    """
+    found = why(run, name)
+    if found.decision.get("reason") in WITHHELD:
+        raise ValueError("the row is left out: the recipe's licence policy excludes its text")
+    try:
+        return run.source_row(found.doc_id)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"The source cannot be read: {error}. If the corpora have moved, name their place: --data OLD=NEW"
+        ) from None
+
+
 @dataclass(frozen=True)
 class SideBySide:
     """Two texts, in pieces that are in both or in one of them."""
@@ -225,10 +251,15 @@ def side_by_side(run: FinishedRun, name: str, other: str) -> SideBySide:
         if why(run, str(doc_id)).decision.get("reason") in WITHHELD:
             raise ValueError(f"the text of {run.name(doc_id)} is left out: the recipe's licence policy excludes it")
     old, new = (_cut(spoken(run.text(doc_id)[0].as_py())) for doc_id in ids)
-    changes = by_words(old.encode(), differences(old, new))
-    left, right = list(_sides(old.encode(), changes)), list(_other_side(old.encode(), changes))
+    left, right = compared(old, new)
     same = sum(len(piece.text) for piece in left if not piece.differs)
     return SideBySide(run.name(ids[0]), run.name(ids[1]), left, right, same / max(len(old), 1))
+
+
+def compared(old: str, new: str) -> tuple[list[Piece], list[Piece]]:
+    """Two texts in pieces that are in both or in one of them, by whole words."""
+    changes = by_words(old.encode(), differences(old, new))
+    return list(_sides(old.encode(), changes)), list(_other_side(old.encode(), changes))
 
 
 def by_words(old: bytes, changes: Sequence[Change]) -> list[Change]:

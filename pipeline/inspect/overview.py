@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ... import __version__
 from ...storage.reading import as_written
 from ...storage.store import shown
-from ..engine.records import asked_of
+from ..engine.records import asked_of, curated
 from ..run.artifacts import RunPaths
 from ..run.manifest import is_finished, read_manifest
 from ..stats.concerns import concerns
-from ..stats.findings import findings
+from ..stats.findings import findings, verdict
 from ..stats.outcomes import kept_documents, outcomes
 from ..stats.stored import read_stats
 
 
-def overview(paths: RunPaths) -> dict[str, Any]:
-    """Figures, findings and mixture of a finished run, as JSON.
+def overview(paths: RunPaths, stats: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Figures, verdict, findings and mixture of a finished run, as JSON.
+
+    Args:
+        stats: of the run; None: they are read.
 
     Raises:
         ValueError: it is not finished, or its statistics are not of the shape that this version writes.
     """
-    stats = read_stats(paths.root)
+    stats = stats or read_stats(paths.root)
+    finished = is_finished(read_manifest(paths))
     with as_written(f"{shown(paths.root)}/stats", "curate the run again", ValueError):
         return {
             "name": paths.root.name,
             "place": shown(paths.root),
             "version": __version__,
             "asked": asked_of(paths) or {},
-            "finished": is_finished(read_manifest(paths)),
+            "curated": curated(paths),
+            "finished": finished,
+            "verdict": asdict(verdict(stats, finished)),
             **_figures(stats),
             "findings": findings(stats),
             "warnings": concerns(stats),

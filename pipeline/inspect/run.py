@@ -15,6 +15,7 @@ from ..run.documents import RunDocuments
 from ..run.identity import MAX_ROWS, TOKENS, FilesById, SourceFile
 from ..run.parquet_rows import row_of
 from ..sources.extracted import with_extracted
+from ..sources.source_row import SourceRow, source_row
 from ..sources.token_files import subset_of
 from ..text.excerpts import RawRow, check_raw_row, raw_row, scanned_row
 
@@ -93,6 +94,18 @@ class FinishedRun(RunDocuments):
         if file is None:
             raise self._gone(doc_id)
         check_raw_row(file, doc_id % MAX_ROWS, stored)
+
+    def source_row(self, doc_id: int) -> SourceRow:
+        """The row of a document as it stands in its source file.
+
+        Raises:
+            ValueError: the source is gone, or has no such row.
+            OSError: it cannot be opened.
+        """
+        file = self._listed(self.file(doc_id).corpus).get(doc_id)
+        if file is None:
+            raise self._gone(doc_id)
+        return source_row(file, doc_id % MAX_ROWS)
 
     def _gone(self, doc_id: int) -> ValueError:
         return ValueError(

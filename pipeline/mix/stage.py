@@ -100,6 +100,25 @@ def list_training(
     return Listed(tuple(files), tuple(counts))
 
 
+def plan_phases(
+    engine: Engine,
+    settings: MixSettings,
+    vocabulary: Vocabulary,
+    cells: tuple[Cell, ...],
+    groups: tuple[TokenGroup, ...],
+) -> tuple[MixSettings, MixPlan]:
+    """(the settings with a pool for each that a group has, what every phase takes of which pool); nothing is packed.
+
+    Raises:
+        BudgetShort: some pool cannot give what its phase wants.
+        ValueError: a pool that must be there is empty.
+    """
+    steps = _MixSteps(engine, settings, vocabulary, cells, groups)
+    _, documents, counts = steps.list_documents()
+    expanded = settings.expanded(cells, [count.tokens for count in counts])
+    return expanded, Planner(engine, expanded, cells, documents).plan()
+
+
 def pack_phases(
     engine: Engine,
     settings: MixSettings,

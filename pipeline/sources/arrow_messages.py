@@ -34,6 +34,17 @@ def present(columns: list[str], schema: pa.Schema) -> list[str]:
     return [c for c in columns if c in schema.names]
 
 
+def schema_of(raw: io.RawIOBase) -> pa.Schema:
+    """The schema of an Arrow file or stream.
+
+    Raises:
+        pa.ArrowInvalid: it has none.
+    """
+    raw.seek(0)
+    raw.seek(8 if raw.read(len(MAGIC)) == MAGIC else 0)
+    return pa.ipc.open_stream(raw).schema
+
+
 def batches_of(raw: io.RawIOBase, columns: list[str], most: Callable[[int], int]) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of an Arrow file or stream, with those of `columns` it has.
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from ...storage.wording import first_line, printable
 from ..run.identity import Piece
 from . import formats
-from .arrow_messages import batches_of, present
+from .arrow_messages import batches_of, present, schema_of
 from .formats import CHUNK, MAX_LINE, Damaged
 
 MAX_EXPANSION = 200
@@ -102,6 +102,27 @@ def arrow_tables(
                 raise store.error from None
             first = printable(first_line(error))
             raise Damaged(f"{type(error).__name__}: {first}", store.intact) from None
+
+
+def columns_of(url: str) -> list[str]:
+    """The columns of a Parquet file or an Arrow file or stream, but for names that several have.
+
+    Raises:
+        Damaged: the file is truncated or corrupt.
+        OSError: the store cannot be read.
+    """
+    with formats.open_source(url) as raw:
+        store = _Watched(raw)
+        try:
+            if url.endswith(".parquet"):
+                names = _open_parquet(store)[0].schema_arrow.names
+            else:
+                names = schema_of(store).names
+        except (EOFError, pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+            if store.error:
+                raise store.error from None
+            raise Damaged(printable(first_line(error))) from None
+    return [name for name in names if names.count(name) == 1]
 
 
 def row_groups(url: str) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Examples of what was kept and dropped, and why: a few documents of a few files, chosen by hash.
 
 They come from at most `FILES` files of a corpus and the first `BYTES` of text of each, so that the cost does not grow with
-the corpora. The kept copy of a dropped duplicate is read back from the run's own tokens.
+the corpora. What a rule counts is marked. The kept copy of a dropped duplicate is read back from the run's own tokens.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ import xxhash
 
 from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
+from ..filter.causes import Marked, causes
 from ..filter.judge import signal_batches
 from ..filter.reasons import value_behind
-from ..run.artifacts import RunPaths
+from ..run.artifacts import Artifact, RunPaths
 from ..run.columns import open_columns
 from ..run.documents import RunDocuments
 from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor, row_of, take_rows
 from ..signals.hashing import mix_array
+from ..sources.domains import CHAT
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
 from ..text.binding import TEXT_HASH, check_texts
 from ..text.edits import apply_edits
+from ..text.excerpts import around
 from ..text.survivors import DecidedFile
 
 FILES = 2
@@ -35,6 +38,8 @@ EACH = 3
 """Examples shown for every reason."""
 LETTERS = 600
 """Most letters of an example's text."""
+MOST_LETTERS = 1 << 18
+"""Letters of a document that are searched for what a rule counts."""
 KEPT = "kept"
 
 
@@ -49,7 +54,9 @@ class Example:
     value: str
     """The signal behind the rule that dropped it, if there is one."""
     text: str
-    """The beginning of its edited text."""
+    """Of its edited text the parts that the rule counts, with what is about them; its beginning where there are none."""
+    marks: tuple[tuple[int, int], ...]
+    """What the rule counts, in characters of `text`."""
     duplicate_of: int
     similarity: float
     cluster_size: int
@@ -69,8 +76,12 @@ class FileExamples:
     examples: dict[str, tuple[Example, ...]]
 
 
-def gather_examples(decided_file: DecidedFile) -> FileExamples:
-    """Map: of one file, the `EACH` documents with the least hash for every reason, `kept` among them."""
+def gather_examples(decided_file: DecidedFile, benchmarks: Sequence[Artifact] = ()) -> FileExamples:
+    """Map: of one file, the `EACH` documents with the least hash for every reason, `kept` among them.
+
+    Args:
+        benchmarks: the three files of the index of benchmark items.
+    """
     file = decided_file.source
     near = size = 0
     for batch in signal_batches(decided_file.signals.file, ["raw_bytes"]):
@@ -103,13 +114,14 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
                 file, own.column("row"), own.column("text"), signals.column(TEXT_HASH), decided_file.signals.file
             )
             text = apply_edits(own.column("text"), cuts[i].column("edits"))[0].as_py()
+            said, marks = _excerpt(text, reasons[i], file.format == CHAT, benchmarks)
             example = Example(
                 int(order[i]),
                 f"{file.name}#{row}",
                 signals.column("subset")[0].as_py(),
                 value_behind(signals, 0, reasons[i]) if reasons[i] else "",
-                # Text that may not be used is not shown either.
-                "" if reasons[i] == "licence" else spoken(text[: 4 * LETTERS])[:LETTERS],
+                said,
+                tuple(marks),
                 decided["duplicate_of"],
                 round(decided["similarity"], 4),
                 decided["cluster_size"],
@@ -118,6 +130,17 @@ def gather_examples(decided_file: DecidedFile) -> FileExamples:
         if not rows:
             break
     return FileExamples({reason: tuple(examples) for reason, examples in found.items()})
+
+
+def _excerpt(text: str, reason: str, chat: bool, benchmarks: Sequence[Artifact]) -> tuple[str, list[tuple[int, int]]]:
+    """What is shown of an edited text, and what of that the reason counts."""
+    if reason == "licence":
+        # Text that may not be used is not shown either.
+        return "", []
+    if chat:
+        return spoken(text[: 4 * LETTERS])[:LETTERS], []
+    whole = Marked(text[:MOST_LETTERS])
+    return around(whole.text, causes(whole, reason, [file.file for file in benchmarks]) if reason else [], LETTERS)
 
 
 def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, Any]:

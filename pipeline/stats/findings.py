@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from ...storage.wording import counted
+from .concerns import concerns
 from .outcomes import NAMES
 
 SHORT_OF = 0.98
@@ -25,6 +28,35 @@ def findings(values: Mapping[str, Any]) -> list[str]:
     """
     corpora, phases = values["funnel"]["corpora"], values["mixture"]["phases"]
     return [*_kept(corpora), *_duplicates(corpora), *_rules(corpora), *_corpora(corpora), *_phases(phases)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What whoever answers for a run would say of it first."""
+
+    level: Literal["ready", "look", "short"]
+    """Ready to train; something stands out that may not be meant; phases lack tokens, or the run is not finished."""
+    text: str
+
+
+def verdict(values: Mapping[str, Any], finished: bool = True) -> Verdict:
+    """One sentence of a run.
+
+    Args:
+        values: as `findings` takes them.
+        finished: the last curation of the run came to its end.
+    """
+    phases = values["mixture"]["phases"]
+    if not finished:
+        return Verdict("short", "Not finished: later stages are missing or out of date.")
+    short = [p for p in phases if p["tokens"] < SHORT_OF * p["wanted_tokens"]]
+    if short:
+        named = ", ".join(f"{p['name']} has {_percent(p['tokens'], p['wanted_tokens'])} of its tokens" for p in short)
+        return Verdict("short", f"Short: {named}.")
+    reached = f"{'The phase' if len(phases) == 1 else f'All {len(phases)} phases'} reached the tokens wanted"
+    if asked := concerns(values):
+        return Verdict("look", f"{reached}; {counted(len(asked), 'warning')} to look at before training.")
+    return Verdict("ready", f"Ready to train: {reached[0].lower()}{reached[1:]}, and nothing asks for a second look.")
 
 
 def _percent(part: float, whole: float) -> str:

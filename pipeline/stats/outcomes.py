@@ -14,6 +14,7 @@ from typing import Any
 from .stored import documents_by_class
 
 UNREADABLE, FILTERED, KEPT = "unreadable", "filtered", "kept"
+TRAINED, BY_PHASE = "trained, every pass counted", "trained, by phase"
 NAMES = {
     "excluded": "taken out on request",
     "licence": "licence",
@@ -29,13 +30,23 @@ NAMES = {
 ORDER = (UNREADABLE, *list(NAMES.values())[:4], FILTERED, *list(NAMES.values())[4:], KEPT)
 
 
-def outcomes(corpus: Mapping[str, Any]) -> dict[str, int]:
-    """Outcome -> rows of a corpus of `stats/funnel.json`, those that occur; they add up to its rows."""
-    sums = {UNREADABLE: corpus["quarantined"], KEPT: corpus["kept"]}
-    for reason, n in corpus["dropped"].items():
-        name = NAMES.get(reason, FILTERED)
+def outcome(reason: str) -> str:
+    """What became of a document, by `kept` or the reason of its decision."""
+    return KEPT if reason == KEPT else NAMES.get(reason, FILTERED)
+
+
+def by_outcome(reasons: Mapping[str, int], unreadable: int = 0) -> dict[str, int]:
+    """Outcome -> documents, those that occur, in `ORDER`. `reasons`: `kept` or reason -> documents."""
+    sums = {UNREADABLE: unreadable}
+    for reason, n in reasons.items():
+        name = outcome(reason)
         sums[name] = sums.get(name, 0) + n
     return {name: sums[name] for name in ORDER if sums.get(name)}
+
+
+def outcomes(corpus: Mapping[str, Any]) -> dict[str, int]:
+    """Outcome -> rows of a corpus of `stats/funnel.json`, those that occur; they add up to its rows."""
+    return by_outcome({**corpus["dropped"], KEPT: corpus["kept"]}, corpus["quarantined"])
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ class KeptDocuments:
     held_out_tokens: int
     unused: int
     unused_tokens: int
+    special: int
+    """BOS and EOS of a document: both, one of them or none."""
     phases: dict[str, int]
     """Name -> documents, each once for a phase, whatever its epochs."""
 
@@ -87,5 +100,79 @@ def kept_documents(corpora: Sequence[Mapping[str, Any]], mixture: Mapping[str, A
         held["tokens"] - special * held["documents"],
         left,
         sum(c["tokens"] for c in unused) - special * left,
+        special,
         {p["name"]: sum(documents_by_class(p["lengths"]).values()) for p in mixture["phases"]},
     )
+
+
+@dataclass(frozen=True)
+class FunnelLine:
+    """A line of the funnel from rows to trained tokens."""
+
+    name: str
+    depth: int
+    """A line is the sum of those after it that are one deeper, up to the next of its own depth or less."""
+    documents: int | None
+    tokens: int | None = None
+    """None: nobody counted them; a document that is dropped is not tokenized."""
+    bytes: int | None = None
+    """Of raw text."""
+
+
+def funnel(values: Mapping[str, Any]) -> list[FunnelLine]:
+    """From the rows of the sources to the tokens that train: the lines of a depth add up to the one above them, and those of the
+    documents that train to what the phases hold.
+
+    Args:
+        values: what `stats/<name>.json` hold, by name: `funnel`, `mixture`, `tokens` and, for bytes, `distributions`.
+    """
+    corpora, mixture = values["funnel"]["corpora"], values["mixture"]
+    found = kept_documents(corpora, mixture, values["tokens"]["tokens"])
+    sums: dict[str, int] = {}
+    for corpus in corpora:
+        for name, n in outcomes(corpus).items():
+            sums[name] = sums.get(name, 0) + n
+    sizes = _bytes_by_outcome(values)
+    lines = [FunnelLine("rows", 0, sum(sums.values()), bytes=sum(sizes.values()) if sizes else None)]
+    lines += [
+        FunnelLine(name, 1, sums[name], bytes=sizes.get(name, 0) if sizes and name != UNREADABLE else None)
+        for name in ORDER[:-1]
+        if sums.get(name)
+    ]
+    lines.append(FunnelLine(KEPT, 1, found.kept, found.tokens, sizes.get(KEPT, 0) if sizes else None))
+    lines.append(FunnelLine("held out for validation", 2, found.held_out, found.held_out_tokens))
+    lines.append(FunnelLine("not used in any phase", 2, found.unused, found.unused_tokens))
+    lines.append(FunnelLine("used in phases, each once and whole", 2, found.used, found.used_tokens))
+    return lines + _trained(found, mixture["phases"])
+
+
+def _trained(found: KeptDocuments, phases: Sequence[Mapping[str, Any]]) -> list[FunnelLine]:
+    """From documents that train, each once and whole, to the tokens of the phases."""
+    once = {p["name"]: sum(n for classes in p["lengths"].values() for _, n in classes.values()) for p in phases}
+    # What a phase reads more than once ends, like what it reads once, where a budget does: the last document may be cut.
+    repeats = [p for p in phases if p["documents"] > found.phases[p["name"]]]
+    epochs = sum(p["documents"] - found.phases[p["name"]] for p in repeats)
+    more = sum(p["tokens"] - once[p["name"]] for p in repeats)
+    cut = sum(p["tokens"] - once[p["name"]] for p in phases if p not in repeats)
+    special = found.special * found.used
+    again = sum(once.values()) - found.used_tokens - special
+    trained = FunnelLine(TRAINED, 0, sum(p["documents"] for p in phases), sum(p["tokens"] for p in phases))
+    return [
+        trained,
+        FunnelLine("used in phases, each once and whole", 1, found.used, found.used_tokens),
+        FunnelLine("BOS and EOS of these", 1, None, special),
+        *([FunnelLine("again in a further phase", 1, found.again, again)] if found.again else []),
+        *([FunnelLine("further epochs of a phase", 1, epochs, more)] if repeats else []),
+        *([FunnelLine("cut where a budget ends", 1, None, cut)] if cut else []),
+        FunnelLine(BY_PHASE, 0, trained.documents, trained.tokens),
+        *(FunnelLine(p["name"], 1, p["documents"], p["tokens"]) for p in phases),
+    ]
+
+
+def _bytes_by_outcome(values: Mapping[str, Any]) -> dict[str, int]:
+    """Outcome -> bytes of raw text; empty where the run, of an earlier version, has not counted them."""
+    sums: dict[str, int] = {}
+    for reasons in values.get("distributions", {}).get("bytes", {}).values():
+        for reason, n in reasons.items():
+            sums[outcome(reason)] = sums.get(outcome(reason), 0) + n
+    return sums

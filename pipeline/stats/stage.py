@@ -23,11 +23,12 @@ from ..text.survivors import DecidedFile
 from ..tokens.shards import EncodedDocuments
 from ..tokens.stage import Tokenized
 from .benchmark_items import report_contamination
+from .distributions import count_distributions
 from .examples import examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
 
-VERSION = 5
+VERSION = 6
 COUNTING_TASKS = 4096
 """About so many tasks at most read a few columns of all signals."""
 
@@ -105,6 +106,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         VERSION,
         [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
     )
+    count_distributions(engine, VERSION, together, run.files)
     if run.prepared.contamination:
         report_contamination(engine, VERSION, together, run.files, run.prepared.contamination.items)
     return Reported(values)
@@ -169,10 +171,12 @@ def _languages(engine: Engine, run: Finished, together: Sequence[Sequence[Group]
 
 def _examples(engine: Engine, run: Finished) -> dict[str, Any]:
     tasks = []
+    index = run.prepared.contamination
+    benchmarks = (index.index, index.passages, index.pairs) if index else ()
     training = [f.source for f in run.files.values() if not f.source.held_out]
     for corpus in sorted({f.corpus for f in training}):
         for file in pick_files([f for f in training if f.corpus == corpus]):
-            tasks.append(Task(file.name, gather_examples, (run.files[file.table],)))
+            tasks.append(Task(file.name, gather_examples, (run.files[file.table], benchmarks)))
     return examples_json(engine.run("stats.examples", VERSION, tasks), engine.paths)
 
 

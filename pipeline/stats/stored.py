@@ -35,6 +35,9 @@ def read_stats(run: Path) -> dict[str, Any]:
     values = {name: read_json(paths.stats(name)) for name in NAMES}
     if "contamination" in values["prepared"]:
         values["contamination"] = read_json(paths.stats("contamination"))
+    # Runs of earlier versions have none.
+    if paths.stats("distributions").exists():
+        values["distributions"] = read_json(paths.stats("distributions"))
     return values
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,10 @@ from .binding import TEXT_HASH, check_scanned, check_texts, not_scanned, text_ha
 from .edits import apply_edits
 
 EXCERPT = 160
+SURROUNDINGS = 60
+"""Bytes before and after what an excerpt is about, at least."""
+GAP = " … "
+"""Between parts of an excerpt."""
 
 
 def raw_text(paths: RunPaths, file: SourceFile, row: int) -> pa.LargeStringArray | None:
@@ -110,3 +114,46 @@ def edited_text(paths: RunPaths, file: SourceFile, row: int) -> str:
 def beginning(text: str, length: int = EXCERPT) -> str:
     """The first characters of a text on one line, safe for a terminal."""
     return printable(" ".join(spoken(text[: 4 * length]).split())[:length])
+
+
+def around(text: str, spans: Sequence[tuple[int, int]], letters: int) -> tuple[str, list[tuple[int, int]]]:
+    """The parts of a text where some spans stand, with what is about them, and the spans within that excerpt.
+
+    Args:
+        spans: ascending, disjoint, in bytes of the text; without any, the excerpt is its beginning.
+        letters: of the excerpt, about.
+
+    Returns:
+        The excerpt, its parts with an ellipsis between them, and the spans in its characters.
+    """
+    if not spans:
+        return text[:letters], []
+    data = text.encode()
+    reach = max(SURROUNDINGS, letters // 10)
+    windows: list[list[int]] = []
+    for begin, end in spans:
+        first, last = max(0, begin - reach), min(len(data), min(end, begin + letters) + reach)
+        if windows and first <= windows[-1][1]:
+            windows[-1][1] = max(windows[-1][1], last)
+        elif sum(b - a for a, b in windows) >= letters:
+            break
+        else:
+            windows.append([first, last])
+        if sum(b - a for a, b in windows) >= 2 * letters:
+            break
+    said, marks = "", list[tuple[int, int]]()
+    for first, last in windows:
+        said += GAP if first else ""
+        at = first
+        for begin, end in spans:
+            low, high = max(begin, first), min(end, last)
+            if low >= high:
+                continue
+            said += data[at:low].decode(errors="ignore")
+            marked = data[low:high].decode(errors="ignore")
+            marks.append((len(said), len(said) + len(marked)))
+            said, at = said + marked, high
+        said += data[at:last].decode(errors="ignore")
+        if len(said) >= letters:
+            break
+    return said[:letters], [(begin, min(end, letters)) for begin, end in marks if begin < letters]

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fox1.commands.app import app
+from fox1.commands.page.report import write_report
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.dedupe.stage import MAX_SUBSETS, dedupe
 from fox1.pipeline.engine.engine import Engine
@@ -33,7 +34,6 @@ from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run.artifacts import Artifact, RunPaths
 from fox1.pipeline.signals.minhash import MinHashSettings
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
-from fox1.pipeline.stats.report import write_report
 from fox1.recipes.load import RecipeError, load_recipe
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.shards import token_batches
@@ -41,11 +41,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.commands.page.test_report import Page
 from tests.conftest import ROOT, SMALL, MakeOnce, curate_sample
 from tests.fuzz import TARGETS, run_case, runs, stored
 from tests.fuzz.cases import CONTROL, Case, Fault
 from tests.fuzz.recipes import VARIABLES
-from tests.pipeline.stats.test_report import Page
 
 # -- text ------------------------------------------------------------------------------------------------------------
 
@@ -145,7 +145,9 @@ def test_no_text_runs_in_the_report_or_closes_a_part_of_it(hostile: Path, tmp_pa
     for examples in stats["reasons"].values():
         for k, example in enumerate(examples):
             example |= {"text": document(k), "subset": SUBSETS[k % len(SUBSETS)]}
-    shutil.copytree(hostile / "stats", tmp_path / "run" / "stats")
+    for part in ("stats", "manifest"):
+        shutil.copytree(hostile / part, tmp_path / "run" / part)
+    shutil.copy(hostile / "manifest.json", tmp_path / "run")
     (tmp_path / "run" / "stats" / "examples.json").write_text(json.dumps(stats))
     write_report([hostile], tmp_path / "whole.html")
     write_report([tmp_path / "run"], tmp_path / "shown.html")

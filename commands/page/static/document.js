@@ -70,11 +70,30 @@ export async function documentView(place, run, name, options) {
         : h("p", { class: "lead" }, decision.kept ? "No phase uses it: the budgets were filled without it." : "A dropped document is in no block.")),
       copies,
       h("section", { class: "card" }, h("details", {}, h("summary", {}, "All signals"), table(["signal", "value"], Object.entries(found.signals).map(([key, value]) => [words(key), number(value)]), { label: "Signals" })),
-        h("details", {}, h("summary", {}, "Raw row"), h("pre", { class: "raw" }, JSON.stringify({ ...facts, decision, edits: found.edits }, null, 1))))),
+        sourceRow(found.name, which))),
     beside);
   place.dataset.painted = String(performance.now() - began);
   if (decision.duplicate_name && !decision.duplicate_name.startsWith("document ")) sideBySide(beside, found.name, decision.duplicate_name, which);
   else if (decision.kept && decision.cluster_size > 1 && which === "0") listCopies(copies, found, beside);
+}
+
+/** The row as it stands in the source file, read when it is unfolded. */
+function sourceRow(name, which) {
+  const inside = h("div", {});
+  let asked = false;
+  return h("details", { class: "source-row", on: { toggle: async (event) => {
+    if (!event.currentTarget.open || asked) return;
+    asked = true;
+    fill(inside, h("p", { class: "note" }, "reading the source …"));
+    try {
+      const row = await get("/api/row", { name, run: which });
+      const shown = new TextEncoder().encode(row.text).length;
+      fill(inside, h("p", { class: "note" }, row.kind === "line" ? "The line of the file, " : "The columns of the row, ", `${number(row.bytes)} bytes${shown < row.bytes && row.kind === "line" ? "; the beginning" : ""}.`),
+        h("pre", { class: "raw", tabindex: "0" }, row.text));
+    } catch (error) {
+      fill(inside, h("p", { class: "error" }, error.message));
+    }
+  } } }, h("summary", {}, "Row in the source"), inside);
 }
 
 async function listCopies(place, found, beside) {

@@ -25,6 +25,9 @@ function put(element, children) {
   }
 }
 
+/** The elements that the server describes: a text, or [tag, attributes, children]. */
+export const grown = (node) => (Array.isArray(node) ? h(node[0], node[1], node[2].map(grown)) : node);
+
 /** Put other children into an element. */
 export function fill(element, ...children) {
   element.replaceChildren();

@@ -1,5 +1,6 @@
-// The frame: which view is shown, the search for a document, keys and theme.
+// The frame: which view is shown, the search for a document, and keys.
 
+import "./theme.js";
 import { get, toast } from "./api.js";
 import { fill, h } from "./dom.js";
 import { blocks } from "./blocks.js";
@@ -84,12 +85,6 @@ find.addEventListener("submit", async (event) => {
   } catch (error) {
     toast(error.message);
   }
-});
-
-const root = document.documentElement;
-document.getElementById("theme").addEventListener("click", () => {
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
 });
 
 try {

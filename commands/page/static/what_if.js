@@ -1,9 +1,11 @@
-// What other thresholds would change: sliders over the rules of the recipe, the documents that move, and `--set` to copy.
+// What other thresholds would change, or other weights of the phases: sliders over the recipe, what moves, and `--set` to copy.
 
 import { copy, get, post } from "./api.js";
-import { fill, h, later, number, percent, short, table, words } from "./dom.js";
+import { fill, grown, h, later, number, percent, short, table, words } from "./dom.js";
 
-const changes = new Map();
+/** By what is tried: what is kept, or what the phases read of it. The two are never tried together. */
+const tried = { kept: new Map(), mixture: new Map() };
+let kind = "kept";
 
 /** Values that a slider of a rule steps through. */
 function steps(signal, value) {
@@ -16,8 +18,15 @@ function steps(signal, value) {
   return [...values, value].filter((v, i, all) => all.indexOf(v) === i).sort((a, b) => a - b);
 }
 
+/** Weights that a slider of a weight steps through, up to twice the largest of its list. */
+function weightSteps(value, most) {
+  const values = Array.from({ length: 100 }, (_, k) => Number((((k + 1) * 2 * most) / 100).toPrecision(3)));
+  return [...values, value].filter((v, i, all) => all.indexOf(v) === i).sort((a, b) => a - b);
+}
+
 export async function whatIf(place, run) {
-  const facets = await get("/api/facets");
+  const [facets, phases] = await Promise.all([get("/api/facets"), get("/api/weights")]);
+  const changes = tried[kind];
   const rules = facets.signals.flatMap((signal) => signal.rules.map((rule) => ({ ...rule, signal, path: `filters.${rule.section}.${rule.key}` })));
   const result = h("div", { class: "result", "aria-live": "polite" });
   const asked = h("code", { class: "command" });
@@ -34,8 +43,13 @@ export async function whatIf(place, run) {
     place.dataset.busy = "";
     result.classList.add("pale");
     try {
-      const found = await post("/api/what-if", { changes: list(), examples: 6 });
-      if (!gone) fill(result, shown(found, list().some((c) => c.startsWith("dedupe."))));
+      if (kind === "mixture") {
+        const found = await post("/api/what-if-mixture", { changes: list() });
+        if (!gone) fill(result, found.cards.map(grown));
+      } else {
+        const found = await post("/api/what-if", { changes: list(), examples: 6 });
+        if (!gone) fill(result, shown(found, list().some((c) => c.startsWith("dedupe."))));
+      }
     } catch (error) {
       if (!gone) fill(result, h("p", { class: "error", role: "alert" }, error.message));
     } finally {
@@ -52,10 +66,12 @@ export async function whatIf(place, run) {
     judge();
   }
 
-  const start = () => h("section", { class: "card empty" }, h("h2", {}, "Move a threshold"), h("p", {}, "The stored signals are judged again, and what would change is shown here. Nothing is written."));
+  const start = () => h("section", { class: "card empty" }, kind === "mixture"
+    ? [h("h2", {}, "Move a weight"), h("p", {}, "The phases are planned again over the kept tokens, and what each would read is shown here. Nothing is written.")]
+    : [h("h2", {}, "Move a threshold"), h("p", {}, "The stored signals are judged again, and what would change is shown here. Nothing is written.")]);
 
   function slider(rule) {
-    const values = steps(rule.signal, rule.value);
+    const values = rule.signal ? steps(rule.signal, rule.value) : weightSteps(rule.value, rule.most);
     const id = `rule-${rule.path}`;
     const said = h("output", { for: id });
     const now = changes.has(rule.path) ? values.indexOf(changes.get(rule.path)) : values.indexOf(rule.value);
@@ -69,7 +85,7 @@ export async function whatIf(place, run) {
       row.classList.toggle("chosen", value !== rule.value);
       if (acts) change(rule.path, value, rule.value);
     }
-    const row = h("div", { class: "slider" }, h("label", { for: id }, words(rule.key)), input, said, undo);
+    const row = h("div", { class: "slider" }, h("label", { for: id }, rule.signal ? words(rule.key) : rule.name), input, said, undo);
     tellValue(false);
     return row;
   }
@@ -85,7 +101,7 @@ export async function whatIf(place, run) {
   }
 
   function other() {
-    const input = h("input", { id: "change", type: "text", placeholder: "filters.web.min_words=80", spellcheck: "false", autocomplete: "off" });
+    const input = h("input", { id: "change", type: "text", placeholder: kind === "mixture" ? "phases.phase1.tokens=1B" : "filters.web.min_words=80", spellcheck: "false", autocomplete: "off" });
     return h("form", { class: "where", on: { submit: (event) => {
       event.preventDefault();
       const [path, ...value] = input.value.trim().split("=");
@@ -99,9 +115,15 @@ export async function whatIf(place, run) {
   }
 
   const sections = [...new Set(rules.map((rule) => rule.section))];
+  const kinds = h("div", { class: "choice", role: "group", "aria-label": "What is tried" }, [["kept", "What is kept"], ["mixture", "What the phases read"]].map(([name, label]) =>
+    h("button", { type: "button", "data-kind": name, "aria-pressed": String(kind === name), on: { click: () => { kind = name; dispatchEvent(new HashChangeEvent("hashchange")); } } }, label)));
+  const weights = phases.map((phase) => h("details", { class: "card", open: true }, h("summary", {}, h("h2", {}, phase.name), h("small", {}, phase.weights.length === 1 ? "1 weight" : `${phase.weights.length} weights`)),
+    phase.weights.map((weight) => slider({ ...weight, most: Math.max(...phase.weights.filter((w) => w.list === weight.list).map((w) => w.value)) }))));
   place.append(
     h("div", { class: "columns" },
-      h("aside", { class: "facets wide-side", "aria-label": "Thresholds" },
+      kind === "mixture" ? h("aside", { class: "facets wide-side", "aria-label": "Weights" }, kinds, weights,
+        phases.length ? null : h("p", { class: "note" }, run.note || "The recipe cannot be read."), h("section", { class: "card" }, other())) :
+      h("aside", { class: "facets wide-side", "aria-label": "Thresholds" }, kinds,
         run.tried.includes("dedupe") ? h("section", { class: "card" }, h("h2", {}, "Near duplicates"), near()) : null,
         sections.map((section, k) => {
           const own = rules.filter((rule) => rule.section === section);

@@ -7,7 +7,7 @@ import http.client
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from fox1.commands.page.server import PageServer
 
 from tests.conftest import SMALL, MakeOnce, curate_sample
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCRIPT = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 TEXTS = (
     f"{SCRIPT} A page of prose that has words enough to be kept, and says the same thing in several ways. " * 12,
@@ -97,9 +98,6 @@ class Client:
         return said
 
 
-Serve = Callable[..., Any]
-
-
 @contextmanager
 def serving(*runs: Path) -> Iterator[Client]:
     """A server of the page over a run, or two."""
@@ -128,3 +126,18 @@ def hostile_page(hostile_run: Path, run: Path) -> Iterator[Client]:
     """Beside it the shared run, to be compared with."""
     with serving(hostile_run, run) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium; without it (Debian: `apt-get install chromium`), or without Playwright (of the extra `dev`), a test is skipped."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the browser tests need Playwright (pip install playwright)"
+    )
+    if not CHROMIUM:
+        pytest.skip("the browser tests need Chromium (apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        # A container has no namespaces to build its sandbox of.
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield found
+        found.close()

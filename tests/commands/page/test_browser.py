@@ -5,34 +5,19 @@ Skipped where there is no Chromium (Debian: `apt-get install chromium`) or no Pl
 
 from __future__ import annotations
 
+import math
 import re
-import shutil
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from fox1.commands.page import formats
 from fox1.commands.page.server import STATIC
 
 from .conftest import FILE, SUBSET, Client
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the browser tests need Playwright (pip install playwright)"
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="the browser tests need Chromium (apt-get install chromium)")
-
 VIEWS = ("overview", "explore", "what-if", "document", "blocks")
 WAIT = 30_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        # A container has no namespaces to build its sandbox of.
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield found
-        found.close()
 
 
 class Watched:
@@ -121,6 +106,9 @@ def test_every_view_is_reached_and_used_by_keyboard(browser: Any, which: str, re
     assert page.locator(".document .head h2").inner_text().strip() and page.locator("pre.text").count()
     seen.focus("main summary")
     page.keyboard.press("Enter")
+    page.locator(".source-row summary").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".source-row .note:has-text('bytes')")
 
     seen.go("explore")
     page.locator(".sql summary").first.focus()
@@ -137,6 +125,16 @@ def test_every_view_is_reached_and_used_by_keyboard(browser: Any, which: str, re
         page.keyboard.press("ArrowRight")
     page.wait_for_selector(".result .tiles")
     assert "--set filters." in page.locator(".command").inner_text()
+
+    # The weights of the phases, planned again.
+    page.locator(".choice button", has_text="What the phases read").focus()
+    page.keyboard.press("Enter")
+    seen.ready("what-if")
+    page.locator(".slider", has_text="code").first.locator("input").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".result .shares, .result .warning")
+    assert "--set phases." in page.locator(".command").inner_text()
 
     seen.go("blocks")
     before = page.locator(".blocks h2").first.inner_text()
@@ -219,6 +217,45 @@ def test_a_browser_without_the_token_sees_nothing(browser: Any, page: Client) ->
     context.close()
 
 
+def test_both_pages_write_numbers_alike(browser: Any, page: Client) -> None:
+    """What the browser computes is written as what the server writes."""
+    values = (
+        0,
+        1,
+        7,
+        999,
+        1000,
+        1234,
+        9_995,
+        12_345,
+        999_499,
+        123_456_789,
+        4_560_000_000,
+        0.5,
+        0.12345,
+        1.5,
+        12.345,
+        99.999,
+        1234.5,
+    )
+    shares = [(part, whole) for part in (0, 1, 3, 999, 1000) for whole in (0, 1000, 2999, 10_000_000)]
+    seen = Watched(browser, page)
+    seen.open()
+    found = seen.page.evaluate(
+        "async ([values, shares]) => { const d = await import('/dom.js'); return { number: values.map(d.number), "
+        "short: values.map(d.short), size: values.map((v) => d.bytes(Math.round(v))), percent: shares.map(([a, b]) => d.percent(a, b)), "
+        "words: ['exact_duplicate'].map(d.words) }; }",
+        [list(values), shares],
+    )
+    assert found["number"] == [formats.number(v) for v in values]
+    assert found["short"] == [formats.short(v) for v in values]
+    # Halves are rounded up there, to even here.
+    assert found["size"] == [formats.size(math.floor(v + 0.5)) for v in values]
+    assert found["percent"] == [formats.percent(a, b) for a, b in shares]
+    assert found["words"] == [formats.words("exact_duplicate")]
+    seen.close()
+
+
 def luminance(colour: str) -> float:
     parts = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
     red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
@@ -228,8 +265,8 @@ def luminance(colour: str) -> float:
 def test_text_stands_out_from_what_it_is_on() -> None:
     """WCAG 2.2, 1.4.3: 4.5 to 1."""
     css = (STATIC / "base.css").read_text()
-    for theme in re.findall(r"--paper:.*?--shadow", css, re.DOTALL):
-        colours = dict(re.findall(r"--([\w]+): (#[0-9a-f]{6})", theme))
+    both = re.findall(r"--([\w]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", css)
+    for colours in ({name: light for name, light, _ in both}, {name: dark for name, _, dark in both}):
         marks = [f"m{k}" for k in range(6)]
         pairs = [(a, b) for a in ("ink", "soft", "accent") for b in ("card", "paper")]
         for text, ground in [*pairs, *(("ink", ground) for ground in [*marks, "cut", "put", "tint", "ghost"])]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fox1.api import open_run
-from fox1.pipeline.inspect.causes import Marked, causes
+from fox1.pipeline.filter.causes import Marked, causes
 from fox1.pipeline.inspect.document import _other_side, _pieces, _sides, by_words, show
 from fox1.pipeline.signals.counts import TEXT_COUNTS, text_counts
 from fox1.pipeline.signals.ratios import SIGNALS

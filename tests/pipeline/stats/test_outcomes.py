@@ -8,8 +8,16 @@ from typing import Any
 
 import fox1
 import pytest
-from fox1.pipeline.stats.outcomes import FILTERED, KEPT, UNREADABLE, kept_documents, outcomes
-from fox1.pipeline.stats.report.facts import read_facts
+from fox1.pipeline.stats.outcomes import (
+    BY_PHASE,
+    FILTERED,
+    KEPT,
+    TRAINED,
+    UNREADABLE,
+    funnel,
+    kept_documents,
+    outcomes,
+)
 
 from tests.conftest import run_command
 
@@ -42,16 +50,15 @@ def test_the_outcomes_of_a_corpus_add_up_to_its_rows(stats: dict[str, Any]) -> N
     assert outcomes(made_up) == expected
 
 
-def test_a_name_counts_the_same_in_the_tables_and_in_the_report(run: Path, stats: dict[str, Any]) -> None:
-    facts = read_facts(run)
-    by_report: dict[str, int] = {}
-    for link in facts.links:
-        if link.source in facts.corpora:
-            by_report[link.target] = by_report.get(link.target, 0) + link.value
+def test_a_name_counts_the_same_in_both_tables(run: Path, stats: dict[str, Any]) -> None:
     printed = run_command("stats", run, "--section", "tokens").stdout
     shown = {name.strip(): cells for name, cells in table(printed, "Funnel to trained tokens")}
-    assert {name: number(shown[name][0]) for name in by_report} == by_report
-    assert sum(by_report.values()) == number(shown["rows"][0]) == facts.rows
+    sums: dict[str, int] = {}
+    for corpus in stats["funnel"]["corpora"]:
+        for name, n in outcomes(corpus).items():
+            sums[name] = sums.get(name, 0) + n
+    assert {name: number(shown[name][0]) for name in sums} == sums
+    assert sum(sums.values()) == number(shown["rows"][0])
     by_corpus = table(run_command("stats", run, "--section", "funnel").stdout, "Funnel by corpus")
     corpora = {c["corpus"]: c for c in stats["funnel"]["corpora"]}
     for name, cells in by_corpus:
@@ -66,7 +73,12 @@ def test_the_funnel_to_trained_tokens_closes(run: Path, stats: dict[str, Any]) -
     parts = ("held out for validation", "not used in any phase", "used in phases, each once and whole")
     assert [sum(shown[p][i] for p in parts) for i in (0, 1)] == shown["kept"]
     phases = [p["name"] for p in stats["mixture"]["phases"]]
-    assert [sum(shown[p][i] for p in phases) for i in (0, 1)] == shown["trained, BOS and EOS included"]
+    assert [sum(shown[p][i] for p in phases) for i in (0, 1)] == shown[TRAINED] == shown[BY_PHASE]
+    lines = funnel(stats)
+    at = next(i for i, line in enumerate(lines) if line.name == TRAINED)
+    end = next(i for i, line in enumerate(lines) if line.name == BY_PHASE)
+    assert sum(line.tokens or 0 for line in lines[at + 1 : end]) == lines[at].tokens
+    assert sum(line.documents or 0 for line in lines[at + 1 : end]) == lines[at].documents
     assert shown["kept"][1] == stats["tokens"]["tokens"]
     every = sum(n for c in stats["mixture"]["survivors"]["lengths"].values() for _, n in c.values())
     training = shown["kept"][0] - shown["held out for validation"][0]

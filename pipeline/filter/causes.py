@@ -7,20 +7,20 @@ no stop words) marks nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from ...tokenize.spans import text_buffers
-from ..filter.judge import signal_of
-from ..run.artifacts import RunPaths
 from ..signals import c4, contamination, gopher
 from ..signals.fineweb import SHORT_LINE
 from ..signals.segment import Segments, segment
 from ..signals.unicode import STOP, TABLE_SIZE, tables
+from .judge import signal_of
 
 Span = tuple[int, int]
 """First and end byte in the text."""
@@ -59,16 +59,16 @@ class Marked:
         return (match.span() for match in re.finditer(pattern.encode(), self.data))
 
 
-def causes(text: Marked, rule: str, paths: RunPaths | None = None) -> list[Span]:
+def causes(text: Marked, rule: str, benchmarks: Sequence[Path] = ()) -> list[Span]:
     """What a failed rule of a recipe counts in a text, ascending and disjoint; nothing where it counts what is missing.
 
     Args:
         text: what the rule judged: the edited text.
         rule: a reason of a decision, such as `max_duplicate_line_fraction`.
-        paths: of the run, whose benchmark index says what is `contaminated`.
+        benchmarks: the three files of the index that says what is `contaminated`.
     """
     if rule == "contaminated":
-        return _joined(_benchmark_items(text, paths)) if paths else []
+        return _joined(_benchmark_items(text, *benchmarks)) if benchmarks else []
     signal, below = signal_of(rule), rule.startswith("min_")
     make = _MAKERS.get(re.sub(r"_(char_)?fraction$|_chars$", "", signal)) or _MAKERS.get(signal)
     return _joined(make(text, signal, below)) if make else []
@@ -84,12 +84,10 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
     return found[:MOST_SPANS]
 
 
-def _benchmark_items(text: Marked, paths: RunPaths) -> Iterator[Span]:
-    names = ("contamination.arrow", "contamination-passages.arrow", "contamination-pairs.bin")
-    files = [paths.prepare(name) for name in names]
-    if all(file.exists() for file in files):
-        for _, begin, end in contamination.find_hits(text.segments, contamination.read_index(*files)).spans.tolist():
-            yield begin, end
+def _benchmark_items(text: Marked, grams: Path, passages: Path, pairs: Path) -> Iterator[Span]:
+    index = contamination.read_index(grams, passages, pairs)
+    for _, begin, end in contamination.find_hits(text.segments, index).spans.tolist():
+        yield begin, end
 
 
 def _repeated_lines(text: Marked, signal: str, below: bool) -> Iterator[Span]:
