@@ -45,8 +45,8 @@ def by_outcome(counts: Mapping[str, int]) -> list[Part]:
     return [Part(name, counts[name], outcome_colour(name)) for name in names if counts.get(name)]
 
 
-def shares(parts: Sequence[Part], whole: int, label: str) -> Element:
-    """A bar divided in shares."""
+def shares(parts: Sequence[Part], whole: int, label: str, labelled: float = LABELLED) -> Element:
+    """A bar divided in shares. `labelled`: parts that are larger have their share written on them."""
     said, at = [], 0.0
     for part in parts:
         if part.value <= 0:
@@ -60,7 +60,7 @@ def shares(parts: Sequence[Part], whole: int, label: str) -> Element:
                 title,
             )
         )
-        if share > LABELLED:
+        if share > labelled:
             place = {"class": "on", "x": _of_100(at + share / 2), "y": "50%"}
             said.append(h("text", place, percent(part.value, whole, 0)))
         at += share
@@ -72,18 +72,20 @@ def _of_100(share: float) -> str:
     return f"{100 * share:.3f}%"
 
 
-def measure(value: float, most: float, kept: float | None = None, first: float = 0) -> Element:
-    """A bar as long as a value, of which a part is kept; beside a number that says the same.
-
-    Args:
-        first: where the bar begins.
-    """
+def measure(value: float, most: float, kept: float | None = None) -> Element:
+    """A bar as long as a value, of which a part is kept; beside a number that says the same."""
     most = max(most, 1)
-    colour = {"class": "all" if kept is not None else "kept", "x": _of_100(first / most), "height": "100%"}
-    bars = [h("rect", {**colour, "width": _of_100(value / most)})]
+    colour = "all" if kept is not None else "kept"
+    bars = [h("rect", {"class": colour, "width": _of_100(value / most), "height": "100%"})]
     if kept:
         bars.append(h("rect", {"class": "kept", "width": _of_100(kept / most), "height": "100%"}))
     return h("svg", {"class": "measure", "aria-hidden": "true"}, *bars)
+
+
+def step(first: float, value: float, most: float, paint: str) -> Element:
+    """A bar of a falling chart, from where the one before ended. `paint`: the class of its colour."""
+    place = {"x": _of_100(first / max(most, 1)), "width": _of_100(value / max(most, 1)), "height": "100%"}
+    return h("svg", {"class": "measure", "aria-hidden": "true"}, h("rect", {"class": paint, **place}))
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> Element:

@@ -46,9 +46,11 @@ def percent(part: float, whole: float, digits: int = 1) -> str:
     if not whole:
         return "–"
     share = 100 * part / whole
-    if share and share < 0.1:
-        return "<0.1 %"
-    return f"{share:.{0 if share >= 99.95 else digits}f} %"
+    least = 0.1 if digits < 2 else 0.01
+    if 0 < abs(share) < least:
+        return f"<{least} %"
+    said = f"{abs(share):.{0 if share >= 99.95 else digits}f} %"
+    return said if share >= 0 else f"−{said}"
 
 
 def points(before: float, after: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from .stored import documents_by_class
 
 UNREADABLE, FILTERED, KEPT = "unreadable", "filtered", "kept"
+USED = "used in phases, each once and whole"
 TRAINED, BY_PHASE = "trained, every pass counted", "trained, by phase"
 NAMES = {
     "excluded": "taken out on request",
@@ -142,7 +143,7 @@ def funnel(values: Mapping[str, Any]) -> list[FunnelLine]:
     lines.append(FunnelLine(KEPT, 1, found.kept, found.tokens, sizes.get(KEPT, 0) if sizes else None))
     lines.append(FunnelLine("held out for validation", 2, found.held_out, found.held_out_tokens))
     lines.append(FunnelLine("not used in any phase", 2, found.unused, found.unused_tokens))
-    lines.append(FunnelLine("used in phases, each once and whole", 2, found.used, found.used_tokens))
+    lines.append(FunnelLine(USED, 2, found.used, found.used_tokens))
     return lines + _trained(found, mixture["phases"])
 
 
@@ -159,7 +160,7 @@ def _trained(found: KeptDocuments, phases: Sequence[Mapping[str, Any]]) -> list[
     trained = FunnelLine(TRAINED, 0, sum(p["documents"] for p in phases), sum(p["tokens"] for p in phases))
     return [
         trained,
-        FunnelLine("used in phases, each once and whole", 1, found.used, found.used_tokens),
+        FunnelLine(USED, 1, found.used, found.used_tokens),
         FunnelLine("BOS and EOS of these", 1, None, special),
         *([FunnelLine("again in a further phase", 1, found.again, again)] if found.again else []),
         *([FunnelLine("further epochs of a phase", 1, epochs, more)] if repeats else []),

@@ -132,7 +132,13 @@ def around(text: str, spans: Sequence[tuple[int, int]], letters: int) -> tuple[s
     reach = max(SURROUNDINGS, letters // 10)
     windows: list[list[int]] = []
     for begin, end in spans:
-        first, last = max(0, begin - reach), min(len(data), min(end, begin + letters) + reach)
+        stop = min(end, begin + letters)
+        first, last = max(0, begin - reach), min(len(data), stop + reach)
+        # Whole words, where there are any.
+        while 0 < first < begin and not data[first - 1 : first].isspace():
+            first += 1
+        while stop < last < len(data) and not data[last : last + 1].isspace():
+            last -= 1
         if windows and first <= windows[-1][1]:
             windows[-1][1] = max(windows[-1][1], last)
         elif sum(b - a for a, b in windows) >= letters:

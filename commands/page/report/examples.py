@@ -48,8 +48,8 @@ def _marked(text: str, marks: Sequence[Sequence[int]], rule: str) -> Iterator[No
 def _beside(example: Mapping[str, Any]) -> Iterator[Element]:
     """A dropped document and the one that is kept in its place, with what differs."""
     old, new = example["text"][:LETTERS], example["stays_text"][:LETTERS]
-    similar = percent(example["similarity"], 1, 0) if example["similarity"] else "the same"
-    yield h("p", {"class": "note"}, f"{similar} as ", h("code", {}, example["stays"]), ", which is kept")
+    similar = f"{percent(example['similarity'], 1, 0)} similar to " if example["similarity"] else "a copy of "
+    yield h("p", {"class": "note"}, similar, h("code", {}, example["stays"]), ", which is kept")
     left, right = compared(old, new) if new else ([Piece(old)], [])
     yield h(
         "div",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
-from ....pipeline.stats.outcomes import KEPT, TRAINED, FunnelLine, funnel
-from ..charts import measure, table
+from ....pipeline.stats.outcomes import KEPT, TRAINED, USED, FunnelLine, funnel
+from ..charts import outcome_colour, step, table
 from ..elements import Element, Node, h
 from ..formats import number, percent, size
 from .facts import RunFacts
@@ -41,20 +42,16 @@ def _documents(lines: Sequence[FunnelLine]) -> Element:
     rows = lines[0].documents or 0
     kept = next(line.documents or 0 for line in lines if line.name == KEPT)
     # Each bar begins where the one before it ended: what is dropped eats up the rows, down to what is kept.
-    ends = {1: rows, 2: kept}
+    ends = {0: rows, 1: rows, 2: kept}
     body: list[Sequence[Node]] = []
     for line in lines:
         n = line.documents or 0
-        first = 0 if line.name in (lines[0].name, KEPT) else ends[line.depth] - n
-        if line.depth and line.name != KEPT:
-            ends[line.depth] = first
-        bar = measure(n, rows, n if line.name == KEPT or line.depth == 2 else None, first)
-        if line.depth == 2:
-            bar = measure(n, rows, first=first)
+        ends[line.depth] -= n
+        first = 0 if line.name == KEPT else ends[line.depth]
         body.append(
             [
                 _name(line),
-                h("span", {"class": "fall"}, bar),
+                h("span", {"class": "fall"}, step(first, n, rows, _paint(line))),
                 _said(line.documents),
                 percent(n, rows),
                 "" if line.bytes is None else size(line.bytes),
@@ -64,18 +61,29 @@ def _documents(lines: Sequence[FunnelLine]) -> Element:
     return table(["", "", "documents", "of all rows", "text", "tokens"], body, "From rows to kept documents", (1,))
 
 
+def _paint(line: FunnelLine) -> str:
+    """The class of a line's colour: that of the outcome; what is kept in three shades."""
+    if line.depth == 2:
+        return "o-part" if line.name != USED else "o-kept"
+    return outcome_colour(line.name) if line.depth else "o-rows"
+
+
 def _tokens(lines: Sequence[FunnelLine]) -> Element:
     trained = lines[0].tokens or 0
-    body: list[Sequence[Node]] = [
-        [
-            _name(line),
-            h("span", {"class": "fall"}, measure(max(line.tokens or 0, 0), trained)),
-            _said(line.documents),
-            _said(line.tokens),
-            percent(line.tokens or 0, trained),
-        ]
-        for line in lines
-    ]
+    parts = [line.tokens or 0 for line in lines[1:] if line.depth == 1]
+    most = max(trained, *accumulate(parts[: [line.depth for line in lines[1:]].index(0)]))
+    # What is cut is taken from the end of what the lines before it come to.
+    at = 0
+    body: list[Sequence[Node]] = []
+    for line in lines:
+        n = line.tokens or 0
+        if line.depth == 0:
+            at = first = 0
+        else:
+            first, at = min(at, at + n), at + n
+        paint = "o-rows" if line.depth == 0 else "o-dropped" if n < 0 else "o-kept"
+        bar = h("span", {"class": "fall"}, step(first, abs(n), most, paint))
+        body.append([_name(line), bar, _said(line.documents), _said(line.tokens), percent(n, trained)])
     heads = ["", "", "documents", "tokens", "of all trained"]
     return table(heads, body, "From used documents to trained tokens", (1,))
 

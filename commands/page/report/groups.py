@@ -18,10 +18,11 @@ SHOWN = 25
 
 
 def cards(run: RunFacts, anchors: Anchors) -> list[Element]:
+    no_domain = "Rows that could not be read have no domain." if any(run.unreadable.values()) else ""
     of_languages = "Documents of each language that was found, the most frequent first."
     return [
         _card(run, anchors, "corpus", "Corpora", run.by_corpus, "", run.unreadable),
-        _card(run, anchors, "domain", "Domains", run.by_domain, "Rows that could not be read have no domain."),
+        _card(run, anchors, "domain", "Domains", run.by_domain, no_domain),
         _card(run, anchors, "language", "Languages", run.by_language, of_languages),
         _card(run, anchors, "subset", "Subsets", run.by_subset, "The largest first."),
     ]
@@ -71,7 +72,7 @@ def _row(name: str, counts: Counts, names: Sequence[str]) -> list[Node]:
     whole = sum(counts.values())
     parts = [charts.Part(n, counts[n], charts.outcome_colour(n)) for n in names if counts.get(n)]
     rates = [_rate(counts.get(n, 0), whole, n) for n in names]
-    return [name or "unknown", charts.shares(parts, whole, name or "unknown"), number(whole), *rates]
+    return [name or "unknown", charts.shares(parts, whole, name or "unknown", 0.15), number(whole), *rates]
 
 
 def _rate(n: int, whole: int, name: str) -> Node:

@@ -41,7 +41,8 @@ def _by(run: RunFacts, by: str, title: str, names: list[str]) -> Element:
 
 
 def _pools(run: RunFacts, anchors: Anchors) -> Element:
-    rows, marks, notes = [], [], []
+    rows: list[list[Node]] = []
+    marks, notes = [], []
     for phase in run.phases:
         for pool in phase["pools"]:
             wanted, reached = pool["wanted_tokens"], pool["tokens"]
@@ -115,5 +116,8 @@ def _subsets(run: RunFacts) -> Element:
         rows.append([name, short(own["tokens"]), rate, *(short(n) if n else "·" for n in of_phases)])
     heads: list[Node] = ["subset", "tokens kept", "bytes of a token", *(p["name"] for p in run.phases)]
     return h(
-        "section", {"class": "card span"}, h("h2", {}, "By subset"), charts.table(heads, rows, "Tokens of subsets", (), True)
+        "section",
+        {"class": "card span"},
+        h("h2", {}, "By subset"),
+        charts.table(heads, rows, "Tokens of subsets", (), True),
     )

@@ -76,7 +76,7 @@ def _tabs_of(run: RunFacts) -> list[Tab]:
         Tab("overview", "Overview", overview.cards(run.overview, anchors.pick)),
         Tab("funnel", "Funnel", funnel.cards(run)),
         Tab("rules", "Rules", rules.cards(run, anchors)),
-        Tab("groups", "Corpora, domains, languages", groups.cards(run, anchors)),
+        Tab("groups", "Drop rates", groups.cards(run, anchors)),
         Tab("shapes", "Lengths and quality", shapes.cards(run)),
         Tab("mixture", "Mixture", mixture.cards(run, anchors)),
         Tab("duplicates", "Duplicates", duplicates.cards(run)),

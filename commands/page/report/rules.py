@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ....pipeline.stats.outcomes import KEPT, NAMES
 from ..charts import legend, measure, table
-from ..elements import Element, h
+from ..elements import Element, Node, h
 from ..formats import number, percent, words
 from .anchors import Anchors
 from .examples import documents
@@ -67,7 +67,7 @@ def _reason(run: RunFacts, anchors: Anchors, name: str, most: int) -> Element:
         h("rect", {"class": "ghost", "width": f"{100 * min(failed / max(most, 1), 1):.3f}%", "height": "100%"}),
         h("rect", {"class": "all", "width": f"{100 * dropped / max(most, 1):.3f}%", "height": "100%"}),
     )
-    counts = [f"{percent(dropped, run.rows)} of all rows"]
+    counts = [f"{percent(dropped, run.rows)} of all"] if dropped else []
     if name not in NAMES:
         counts.append(f"{number(failed)} fail it")
         counts.append(f"{number(alone or 0)} only it")
@@ -112,7 +112,7 @@ def _rates(kind: str, groups: Mapping[str, Counts], name: str) -> Element | None
     if not rates:
         return None
     most = max(n / whole for _, n, whole in rates)
-    rows = [
+    rows: list[list[Node]] = [
         [
             group,
             h("span", {"class": "fall"}, measure(1_000_000 * n / whole, 1_000_000 * most, 0)),

@@ -17,7 +17,7 @@ DUPLICATES = "duplicates"
 OTHER = "for other reasons"
 SERIES = (
     (KEPT, "o-kept"),
-    (DUPLICATES, outcome_colour(NAMES["near_duplicate"])),
+    (DUPLICATES, outcome_colour(NAMES["exact_duplicate"])),
     (FILTERED, outcome_colour(FILTERED)),
     (OTHER, outcome_colour(NAMES["licence"])),
 )

@@ -116,7 +116,7 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), (
             name
         )
-    used = set(re.findall(r"(?:from \"\./|href=\"|src=\")([\w.]+\.\w+)\"", " ".join(sources.values())))
+    used = set(re.findall(r"(?:(?:from|import) \"\./|href=\"|src=\")([\w.]+\.\w+)\"", " ".join(sources.values())))
     assert used | {"index.html"} == set(sources)
 
 
