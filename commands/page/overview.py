@@ -24,7 +24,7 @@ def hero(run: Mapping[str, Any]) -> Element:
     return h(
         "section",
         {"class": "card span hero"},
-        h("h2", {}, run["place"]),
+        h("h2", {}, run["name"], h("small", {"class": "place"}, run["place"])),
         h(
             "p",
             {"class": "asked"},

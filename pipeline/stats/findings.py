@@ -16,6 +16,8 @@ FAR_BELOW = 0.5
 """So is a corpus that keeps less than this part of what the run keeps of all rows."""
 MUCH = 0.02
 """And a rule that drops more than this part of all rows."""
+AGAIN = 1.05
+"""And a pool that is read so often."""
 NAMED = 3
 """Corpora, languages and rules that a sentence names."""
 
@@ -111,7 +113,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{phase['name']} lacks {', '.join(lacks)}: nothing is kept of it"
         if phase["tokens"] < SHORT_OF * phase["wanted_tokens"]:
             yield f"{phase['name']} reaches {_percent(phase['tokens'], phase['wanted_tokens'])} of its tokens"
-        again = [p for p in phase["pools"] if p["epochs"] > 1]
+        again = [p for p in phase["pools"] if p["epochs"] >= AGAIN]
         if again:
             named = ", ".join(f"{p['pool']} {p['epochs']:.1f} times" for p in again[:NAMED])
             yield f"{phase['name']} reads documents more than once ({named})"

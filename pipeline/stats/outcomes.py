@@ -150,11 +150,10 @@ def funnel(values: Mapping[str, Any]) -> list[FunnelLine]:
 def _trained(found: KeptDocuments, phases: Sequence[Mapping[str, Any]]) -> list[FunnelLine]:
     """From documents that train, each once and whole, to the tokens of the phases."""
     once = {p["name"]: sum(n for classes in p["lengths"].values() for _, n in classes.values()) for p in phases}
-    # What a phase reads more than once ends, like what it reads once, where a budget does: the last document may be cut.
-    repeats = [p for p in phases if p["documents"] > found.phases[p["name"]]]
-    epochs = sum(p["documents"] - found.phases[p["name"]] for p in repeats)
-    more = sum(p["tokens"] - once[p["name"]] for p in repeats)
-    cut = sum(p["tokens"] - once[p["name"]] for p in phases if p not in repeats)
+    epochs = sum(p["documents"] for p in phases) - sum(found.phases.values())
+    # A pool that gives more than it holds is read as a whole before anything of it is read again.
+    more = sum(max(pool["tokens"] - pool["available_tokens"], 0) for p in phases for pool in p["pools"])
+    cut = sum(p["tokens"] for p in phases) - sum(once.values()) - more
     special = found.special * found.used
     again = sum(once.values()) - found.used_tokens - special
     trained = FunnelLine(TRAINED, 0, sum(p["documents"] for p in phases), sum(p["tokens"] for p in phases))
@@ -163,7 +162,7 @@ def _trained(found: KeptDocuments, phases: Sequence[Mapping[str, Any]]) -> list[
         FunnelLine(USED, 1, found.used, found.used_tokens),
         FunnelLine("BOS and EOS of these", 1, None, special),
         *([FunnelLine("again in a further phase", 1, found.again, again)] if found.again else []),
-        *([FunnelLine("further epochs of a phase", 1, epochs, more)] if repeats else []),
+        *([FunnelLine("further epochs of a phase", 1, epochs, more)] if epochs or more else []),
         *([FunnelLine("cut where a budget ends", 1, None, cut)] if cut else []),
         FunnelLine(BY_PHASE, 0, trained.documents, trained.tokens),
         *(FunnelLine(p["name"], 1, p["documents"], p["tokens"]) for p in phases),

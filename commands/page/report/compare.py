@@ -48,7 +48,9 @@ def _figures(runs: Sequence[RunFacts]) -> Element:
 
     def tile(label: str, name: str, form: Any = number) -> Element:
         change = b[name] - a[name]
-        sign = "+" if change > 0 else "−" if change < 0 else "±"
+        if not change:
+            return charts.tile(label, form(a[name]), "unchanged")
+        sign = "+" if change > 0 else "−"
         of = f" ({sign}{percent(abs(change), a[name])})" if a[name] else ""
         return charts.tile(label, f"{form(a[name])} → {form(b[name])}", f"{sign}{form(abs(change))}{of}")
 
@@ -129,14 +131,14 @@ def _changes(runs: Sequence[RunFacts], found: RunDiff) -> list[Element]:
         )
     if not listed:
         return []
-    lead = f"Some of each, spread over the files. `fox1 why {runs[0].name} DOCUMENT` says more of one."
+    more = h("code", {}, "fox1 why RUN DOCUMENT")
     return [
         h(
             "section",
             {"class": "card span"},
             h("h2", {}, "Documents that changed"),
-            h("p", {"class": "lead"}, lead),
-            h("div", {"class": "reasons"}, listed),
+            h("p", {"class": "lead"}, "Some of each, spread over the files. ", more, " says more of one."),
+            h("div", {"class": "reasons plain"}, listed),
         )
     ]
 
@@ -157,7 +159,7 @@ def _outcomes(runs: Sequence[RunFacts], found: RunDiff) -> Element:
     names = sorted(everything, key=lambda name: (name != KEPT, -max(everything[name])))
     corpora = [("all", everything), *sorted(by_corpus.items())]
     rows = [[name, *_pair(everything, name), *(_delta(own, name) for _, own in corpora)] for name in names]
-    heads: list[Node] = ["outcome", runs[0].name, runs[1].name, *(f"{corpus}, points" for corpus, _ in corpora)]
+    heads: list[Node] = ["outcome", runs[0].name, runs[1].name, *(corpus for corpus, _ in corpora)]
     return h(
         "section",
         {"class": "card span"},
@@ -165,7 +167,8 @@ def _outcomes(runs: Sequence[RunFacts], found: RunDiff) -> Element:
         h(
             "p",
             {"class": "lead"},
-            f"Shares of the documents of a corpus that could be read: {runs[1].name} less {runs[0].name}.",
+            f"Shares of the documents that could be read, and by how many percentage points they differ: {runs[1].name} less "
+            f"{runs[0].name}, of all documents and of each corpus.",
         ),
         charts.table(heads, rows, "Outcomes"),
     )
@@ -183,13 +186,10 @@ def _delta(own: Mapping[str, tuple[int, int]], name: str) -> Node:
     if name not in own:
         return ""
     before, after = (n / max(whole, 1) for n, whole in zip(own[name], _sums(own), strict=True))
-    return change(before, after)
-
-
-def change(before: float, after: float) -> Element:
-    """A change of a share in percentage points, marked by which way it goes."""
+    # More that is kept, or less that is dropped.
+    better, worse = ("delta up", "delta down") if name == KEPT else ("delta down", "delta up")
     said = points(before, after)
-    return h("span", {"class": {"+": "delta up", "−": "delta down"}.get(said[0], "delta")}, said)
+    return h("span", {"class": {"+": better, "−": worse}.get(said[0], "delta")}, said)
 
 
 def _mixture(runs: Sequence[RunFacts]) -> Element:
@@ -200,10 +200,15 @@ def _mixture(runs: Sequence[RunFacts]) -> Element:
     rows: list[list[Node]] = []
     for phase, domain in list(dict.fromkeys([*shares[0], *shares[1]]))[:MOST_ROWS]:
         before, after = (own.get((phase, domain), 0.0) for own in shares)
-        rows.append([f"{phase}: {domain}", percent(before, 1, 2), percent(after, 1, 2), change(before, after)])
+        rows.append([f"{phase}: {domain}", percent(before, 1, 2), percent(after, 1, 2), _moved(before, after)])
     heads: list[Node] = ["phase and domain", runs[0].name, runs[1].name, "points"]
     lead = h("p", {"class": "lead"}, "Shares of the tokens of a phase.")
     return h("section", {"class": "card span"}, h("h2", {}, "Mixture"), lead, charts.table(heads, rows, "Mixture"))
+
+
+def _moved(before: float, after: float) -> Element:
+    said = points(before, after)
+    return h("strong" if said[0] in "+−" else "span", {"class": "delta"}, said)
 
 
 def other_thresholds(runs: Sequence[RunFacts]) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import fox1
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.stats.outcomes import (
     BY_PHASE,
@@ -18,8 +20,9 @@ from fox1.pipeline.stats.outcomes import (
     kept_documents,
     outcomes,
 )
+from fox1.tokenize.shards import token_batches
 
-from tests.conftest import run_command
+from tests.conftest import SMALL, curate_sample, run_command
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,6 @@ def test_the_funnel_to_trained_tokens_closes(run: Path, stats: dict[str, Any]) -
     training = shown["kept"][0] - shown["held out for validation"][0]
     assert every - 2 * training == shown["kept"][1] - shown["held out for validation"][1]
     # By the index of blocks, which says of each document where it is used.
-    import pyarrow.parquet as pq
-
     used = {i for path in (run / "index").glob("blocks-*") for i in pq.read_table(path).column("doc_id").to_pylist()}
     assert shown["used in phases, each once and whole"][0] == len(used)
 
@@ -101,3 +102,28 @@ def test_documents_that_several_phases_use_are_counted_once_and_told() -> None:
     found = kept_documents([{"kept": 13}], mixture, 114)
     # Two of a document's tokens are BOS and EOS.
     assert (found.used, found.again, found.used_tokens) == (8, 4, 84) and found.phases == {"one": 6, "two": 6}
+
+
+def whole_lengths(run: Path) -> dict[int, int]:
+    """Tokens of every kept document, BOS and EOS included, by its id."""
+    found: dict[int, int] = {}
+    for path in (run / "tokens").rglob("*.arrow"):
+        for batch in token_batches(path):
+            sizes = np.diff(batch.column("input_ids").offsets.to_numpy()) + 2
+            found |= dict(zip(batch.column("doc_id").to_pylist(), sizes.tolist(), strict=True))
+    return found
+
+
+def test_further_epochs_are_apart_from_what_a_budget_cuts(corpora: Path, tmp_path: Path) -> None:
+    """By the index of blocks: of each phase the tokens of documents beyond one whole pass, and what is missing of one."""
+    weights = "phases.phase1.weights=[{domain: math, weight: 4, max_epochs: 9}, {domain: web, weight: 1}]"
+    curate_sample(tmp_path / "run", corpora, *SMALL, weights)
+    lengths, read = whole_lengths(tmp_path / "run"), dict[tuple[int, int], int]()
+    for path in (tmp_path / "run" / "index").glob("blocks-*"):
+        part = pq.read_table(path, columns=["doc_id", "phase", "length"])
+        for doc_id, phase, n in zip(*(column.to_pylist() for column in part.columns), strict=True):
+            read[phase, doc_id] = read.get((phase, doc_id), 0) + n
+    beyond = [n - lengths[doc_id] for (_, doc_id), n in read.items()]
+    lines = {line.name: line.tokens for line in funnel(fox1.open_run(tmp_path / "run").stats)}
+    assert max(beyond) > 0 and lines["further epochs of a phase"] == sum(n for n in beyond if n > 0)
+    assert min(beyond) < 0 and lines["cut where a budget ends"] == sum(n for n in beyond if n < 0)
