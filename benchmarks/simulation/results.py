@@ -46,8 +46,8 @@ SORT, MOVE, PACK, JUDGE = 40e6, 300e6, 200e6, 150_000
 """Bytes of records per second that are sorted, of rows that are moved and that are packed, and documents that a filter judges."""
 BLOCK_BYTES = 4.4
 """Of a token in a block."""
-WALKED_EDGE, JUDGED_EDGE = 60e-9, 35e-9
-"""The pass over all edges takes so long for one, and saying what it makes of one."""
+WALKED_EDGE, JUDGED_EDGE = 45e-9, 35e-9
+"""The pass over all edges takes so long for one (`dedupe_pass.py`), and saying what it makes of one."""
 
 SIGNALS, SIGNATURES, DECISIONS, FILTER_ROW = 190, 760, 24, 8
 """Bytes of a document in each."""
