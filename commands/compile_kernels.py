@@ -174,11 +174,14 @@ def _dedupe(texts: list[str]) -> None:
     from ..pipeline.engine.tasks import InProcess
     from ..pipeline.filter.judge import FilterSettings
     from ..pipeline.filter.stage import filter_documents
+    from ..pipeline.passages.settings import KINDS, PassageSettings
+    from ..pipeline.passages.stage import cut_passages
     from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.identity import group_files
     from ..pipeline.signals.scan import ModelFiles, ScanSettings
     from ..pipeline.signals.stage import scan
     from ..pipeline.sources.listing import SourceSettings, list_sources
+    from ..pipeline.text.survivors import DecidedFile
 
     with tempfile.TemporaryDirectory() as folder:
         rows = [json.dumps({"text": text, "meta": {"pile_set_name": "Pile-CC"}}) for text in texts]
@@ -191,7 +194,15 @@ def _dedupe(texts: list[str]) -> None:
         )
         scanned, _ = scan(engine, files, settings, ModelFiles.installed())
         filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
-        dedupe(engine, groups, scanned.files, filtered.groups, DedupeSettings(), settings.minhash)
+        order = DedupeSettings()
+        decided = dedupe(engine, groups, scanned.files, filtered.groups, order, settings.minhash, first=True)
+        kept = {
+            f.table: DecidedFile(f, scanned.files[f.table].signals, decided.decisions[f.table])
+            for group in groups
+            for f in group.files
+        }
+        passages = PassageSettings(KINDS, min_words=1, sentences=1, substring_words=8)
+        cut_passages(engine, groups, kept, passages, order, decided)
 
 
 if __name__ == "__main__":

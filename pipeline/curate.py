@@ -339,7 +339,8 @@ def _run_stages(
     add_given(part_funnels, funnels, taken)
     yield "tokenize", [*files, *given]
 
-    mixed = mix(engine, [*groups, *taken.groups], tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer)
+    all_groups = [*groups, *taken.groups]
+    mixed = mix(engine, all_groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer, decided.decisions)
     write_lookup(engine, groups, scanned.files)
     for path, data in further.items():
         with publish(path) as out:

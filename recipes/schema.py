@@ -48,7 +48,10 @@ RESERVED_REASONS = (
 )
 
 
-GIVEN_BY_A_GROUP = ("domain", "corpus", "subset", "if_present", "max_epochs", "top", "below", "min_quality", "reuse")
+GIVEN_BY_A_GROUP = (
+    *("domain", "corpus", "subset", "if_present", "max_epochs", "top", "below", "min_quality"),
+    *("repeat", "reuse"),
+)
 """What the pools of a group have from it, unless they say otherwise (null and "" say nothing)."""
 
 

@@ -58,8 +58,8 @@ def print_why(found: Why) -> None:
         say("  not used in any phase: the budgets were filled without it")
     for name, value in _facts(found.signals):
         say(f"    {name:28} {value}")
-    for p in found.passages[:MOST_PASSAGES]:
-        say(f"  cut: {_passage(p)}")
+    for passage in found.passages[:MOST_PASSAGES]:
+        say(f"  cut: {_passage(passage)}")
     if len(found.passages) > MOST_PASSAGES:
         say(f"  cut: {len(found.passages) - MOST_PASSAGES:,} more passages, which --json shows")
     for edit in found.edits:

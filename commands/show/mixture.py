@@ -75,6 +75,14 @@ def _phases(mixture: dict[str, Any]) -> TextTable:
     return table
 
 
+def _repeats(repeat: dict[str, int]) -> str:
+    """How often documents of a pool count, by the copies that they represent; empty: once each."""
+    parts = [
+        f"{times} x from {int(copies):,} copies" for copies, times in sorted(repeat.items(), key=lambda e: int(e[0]))
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 def _pools(phases: Sequence[dict[str, Any]]) -> TextTable:
     table = new_table("Pools", "phase", "pool", "wanted", "reached", "share", "available", "epochs", "allowed")
     table.labels, table.columns[1].justify = 2, "left"
@@ -82,7 +90,7 @@ def _pools(phases: Sequence[dict[str, Any]]) -> TextTable:
         for pool in p["pools"]:
             table.add_row(
                 p["name"],
-                pool["pool"],
+                pool["pool"] + _repeats(pool.get("repeat", {})),
                 f"{pool['wanted_tokens']:,}",
                 f"{pool['tokens']:,}",
                 f"{100 * pool['tokens'] / max(p['tokens'], 1):.2f} %",

@@ -28,7 +28,16 @@ from ..run.artifacts import Artifact, FileSet, publish, write_json
 from ..run.numbers import distinct_numbers
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings
-from .select import SLICE_DOCUMENTS, CellCount, CellShard, PhaseClaims, document_slices, read_documents, taken_by
+from .select import (
+    SLICE_DOCUMENTS,
+    CellCount,
+    CellShard,
+    PhaseClaims,
+    document_slices,
+    read_documents,
+    taken_by,
+    type_of,
+)
 
 PARTITION_DOCUMENTS = 1 << 16
 PARTITION_TOKENS = 32 << 20
@@ -171,7 +180,9 @@ def tally(
     documents: FileSet, settings: MixSettings, cells: Sequence[Cell], claims: Sequence[PhaseClaims], out: Path
 ) -> TallyFile:
     """Map: what will stand where, of some `DOC` files."""
-    return _write_tally((_tally(docs, settings, cells, claims) for docs in document_slices(documents)), out)
+    return _write_tally(
+        (_tally(docs, settings, cells, claims) for docs in document_slices(documents, type_of(settings))), out
+    )
 
 
 def add_tallies(tallies: FileSet, out: Path) -> TallyFile:
@@ -267,7 +278,7 @@ def shuffle_documents(
             begin = 0
             while begin < batch.num_rows:
                 if at == high:
-                    docs = read_documents(documents.file, at, SLICE_DOCUMENTS)
+                    docs = read_documents(documents.file, type_of(settings), at, SLICE_DOCUMENTS)
                     assert len(docs), f"{documents.path} has fewer documents than the shards it lists"
                     copies = _by_row([c for _, _, c in claimed_copies(docs, settings, cells, claims)])
                     where = _partitions_of(copies, partitions, epochs)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
-from ...storage.fields import WITH_UNIT, Bounds, Derived, Quantity, QuantityOrShare, Share, Written, quantity
+from ...storage.fields import WITH_UNIT, Bounds, Derived, Pairs, Quantity, QuantityOrShare, Share, Written, quantity
 from ...tokenize.pack import Packing
 from ..sources.domains import CHAT, Domain, OneDomain, domain_of
 
@@ -61,6 +61,8 @@ class Weight:
     """With `by`: a pool of n tokens weighs n ** (1 / temperature)."""
     within: tuple[Weight, ...] = ()
     """The pools of a group, which divide its share; a recipe gives them what the group says."""
+    repeat: Annotated[tuple[tuple[int, int], ...], Pairs()] = ()
+    """How often a document counts that represents at least so many, itself included: {"2": 2, "10": 3}; none: once each."""
 
     def __post_init__(self) -> None:
         if self.by and self.within:
@@ -69,11 +71,32 @@ class Weight:
             raise ValueError("`temperature` needs `by`: domain, corpus or subset")
         if self.below and self.below >= self.top:
             raise ValueError(f"`below: {self.below:.0%}` leaves nothing of `top: {self.top:.0%}`; lower `below`")
+        for copies, times in self.repeat:
+            if copies < 2 or not 1 <= times <= self.max_epochs:
+                raise ValueError(
+                    f"`repeat` lets a document that represents {copies:,} count {times:,} times; write sizes from 2, and no more "
+                    f"times than `max_epochs` ({self.max_epochs:g})"
+                )
         for pool in self.within:
             for kind in ("domain", "corpus", "subset"):
                 group, own = getattr(self, kind), getattr(pool, kind)
                 if group and own and group != own:
                     raise ValueError(f"a pool of {kind} {own} cannot lie within one of {group}")
+
+    def identity(self) -> dict[str, object]:
+        """What it adds to the key of a task; one without `repeat` has the keys of versions that knew none."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if value or name != "repeat"}
+
+    @property
+    def most_times(self) -> int:
+        """How often a document counts in the pool at most."""
+        return max((times for _, times in self.repeat), default=1)
+
+    @property
+    def passes(self) -> float:
+        """How often all of the pool may be taken: with `repeat`, so that no document is used more than `max_epochs` times."""
+        return self.max_epochs // self.most_times if self.repeat else self.max_epochs
 
     @property
     def name(self) -> str:
@@ -183,6 +206,11 @@ class MixSettings:
         """Indices of the phases in claim order."""
         names = [p.name for p in self.phases]
         return tuple(names.index(n) for n in self.claim_order) if self.claim_order else tuple(range(len(names)))[::-1]
+
+    @property
+    def by_cluster(self) -> bool:
+        """Whether it matters how many copies a document stands for."""
+        return any(pool.repeat for phase in self.phases for pool in phase.pools)
 
     @property
     def sets(self) -> tuple[tuple[int, int], ...]:

@@ -107,6 +107,7 @@ def mixture_json(
                         "available_tokens": n.available,
                         "epochs": round(int(by_pool[i][1]) / max(n.available, 1), 4),
                         "max_epochs": n.max_epochs,
+                        **({"repeat": dict(phase.pools[i].repeat)} if phase.pools[i].repeat else {}),
                     }
                     for i, n in enumerate(pools)
                 ],

@@ -116,9 +116,9 @@ class Planner:
         domains = sorted({c.domain for c in self.cells})
         table = np.zeros((len(domains), select.LEVELS), np.int64)
         if any(pool.top < 1 or pool.below for p in self.settings.phases for pool in p.pools):
-            counted = self._count(
-                "quality", select.quality_histogram, (self.cells, domains), select.add_tables, len(domains)
-            )
+            clustered = (True,) if self.settings.by_cluster else ()
+            arguments = (self.cells, domains, *clustered)
+            counted = self._count("quality", select.quality_histogram, arguments, select.add_tables, len(domains))
             table = select.read_table(counted, len(domains))
 
         def band(phase: Phase, number: int, cell: Cell) -> Band:
@@ -151,11 +151,11 @@ class Planner:
         if given:
             self.given[phase.name] = given
         for i, pool in enumerate(phase.pools):
-            need = PoolNeed(phase.name, pool.name, wanted[i], available[i], pool.max_epochs)
+            need = PoolNeed(phase.name, pool.name, wanted[i], available[i], pool.passes)
             self.needs.append(replace(need, claimed=claimed(i)) if need.short else need)
         left = [w % a if a and w > a else w for w, a in zip(wanted, available, strict=True)]
         epochs = [w // a if a and w > a else 0 for w, a in zip(wanted, available, strict=True)]
-        if max(epochs) >= assign.MAX_COPIES:
+        if max(e * pool.most_times for e, pool in zip(epochs, phase.pools, strict=True)) >= assign.MAX_COPIES:
             raise BudgetShort([need for need in self.needs if need.phase == phase.name], "by far")
         prefixes = [0 if x else -1 for x in left]
         for bits in (0, 16):

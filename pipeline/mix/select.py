@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...tokenize.shards import token_batches
+from ..engine.shuffle import lookup
+from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact, FileSet, publish
 from ..signals.hashing import mix_array
 from .budget import Cell, MixSettings, Phase
 
 DOC = np.dtype([("id", "<u8"), ("tokens", "<u4"), ("cell", "<u2"), ("quality", "<u2")])
 """A surviving document: 16 bytes. `tokens` counts BOS and EOS."""
+CLUSTERED = np.dtype([*DOC.descr, ("cluster", "<u4")])
+"""The same with the number of documents that it represents, itself included, where a pool asks for it."""
 LEVELS = 1 << 16
 BEST = LEVELS - 1
 """The best quality."""
@@ -106,22 +110,36 @@ class GroupDocuments:
     cells: tuple[CellCount, ...]
 
 
-def list_documents(shards: Sequence[CellShard], extra: int, out: Path) -> GroupDocuments:
-    """Map: the facts of all documents of some token shards, in shard order, as a `DOC` array file.
+def type_of(settings: MixSettings) -> np.dtype:
+    """What is known of a document for a mixture."""
+    return CLUSTERED if settings.by_cluster else DOC
+
+
+def list_documents(
+    shards: Sequence[CellShard], extra: int, out: Path, decisions: Sequence[Artifact] | None = None
+) -> GroupDocuments:
+    """Map: the facts of all documents of some token shards, in shard order, as an array file of `DOC`.
 
     Args:
         extra: tokens that BOS and EOS add to a document.
+        decisions: on the documents, if it matters what they represent: the file is one of `CLUSTERED`.
     """
+    dtype = DOC if decisions is None else CLUSTERED
+    leaders = _leaders(decisions or ())
     counts: dict[int, list[int]] = {}
     with publish(out) as file:
         for shard, cell in shards:
             count = counts.setdefault(cell, [0, 0])
             for batch in token_batches(shard.file):
-                rows = np.empty(batch.num_rows, DOC)
+                rows = np.empty(batch.num_rows, dtype)
                 rows["id"] = batch.column("doc_id").to_numpy()
                 rows["tokens"] = np.diff(batch.column("input_ids").offsets.to_numpy()) + extra
                 rows["cell"] = cell
                 rows["quality"] = batch.column("quality").to_numpy()
+                if decisions is not None:
+                    at, leads = lookup(leaders["id"], rows["id"])
+                    rows["cluster"] = 1
+                    rows["cluster"][leads] = leaders["cluster"][at[leads]]
                 file.write(rows.tobytes())
                 file.rows += len(rows)
                 count[0] += len(rows)
@@ -129,23 +147,39 @@ def list_documents(shards: Sequence[CellShard], extra: int, out: Path) -> GroupD
     return GroupDocuments(file.artifact, tuple(CellCount(c, *counts[c]) for c in sorted(counts) if counts[c][0]))
 
 
-def read_documents(documents: Path, first: int = 0, count: int = -1) -> np.ndarray:
-    """Rows of `DOC` from a file: all from `first` on, or `count` of them."""
-    return np.fromfile(documents, DOC, count, offset=first * DOC.itemsize)
+def _leaders(decisions: Sequence[Artifact]) -> np.ndarray:
+    """The kept documents that represent others, by id."""
+    parts = [np.empty(0, np.dtype([("id", "<u8"), ("cluster", "<u4")]))]
+    for file in decisions:
+        for batch in signal_batches(file.file, ["doc_id", "cluster_size"]):
+            size = batch.column("cluster_size").to_numpy()
+            leads = np.flatnonzero(size > 1)
+            part = np.empty(len(leads), parts[0].dtype)
+            part["id"], part["cluster"] = batch.column("doc_id").to_numpy()[leads], size[leads]
+            parts.append(part)
+    rows = np.concatenate(parts)
+    return rows[np.argsort(rows["id"])]
 
 
-def document_slices(documents: FileSet) -> Iterator[np.ndarray]:
-    """Rows of `DOC` from some files, some at a time."""
+def read_documents(documents: Path, dtype: np.dtype, first: int = 0, count: int = -1) -> np.ndarray:
+    """Rows of `DOC` or `CLUSTERED` from a file: all from `first` on, or `count` of them."""
+    return np.fromfile(documents, dtype, count, offset=first * dtype.itemsize)
+
+
+def document_slices(documents: FileSet, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Rows from some files, some at a time."""
     for file in documents:
         first = 0
-        while len(rows := read_documents(file, first, SLICE_DOCUMENTS)):
+        while len(rows := read_documents(file, dtype, first, SLICE_DOCUMENTS)):
             yield rows
             first += len(rows)
 
 
-def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
-    """uint64 [n]: the order in which a phase claims documents."""
+def keys(docs: np.ndarray, phase: Phase, index: int, seed: int, number: int = 0) -> np.ndarray:
+    """uint64 [n]: the order in which a phase claims documents; those that count several times have a place for each."""
     random = mix_array(docs["id"], seed * 1_000_003 + index)
+    if number:
+        random = mix_array(random, number)
     if phase.prefer == "any":
         return random
     if phase.prefer == "quality":
@@ -154,6 +188,18 @@ def keys(docs: np.ndarray, phase: Phase, index: int, seed: int) -> np.ndarray:
         # Length classes of a factor of two: the longest class first, by hash within a class.
         top = np.uint64(63) - np.floor(np.log2(np.maximum(docs["tokens"], 1))).astype(np.uint64)
     return (top << np.uint64(48)) | (random >> np.uint64(16))
+
+
+def times_of(docs: np.ndarray, pool: np.ndarray, phase: Phase) -> np.ndarray:
+    """int64 [n]: how often each document counts in its pool, by the documents that it represents."""
+    times = np.ones(len(docs), np.int64)
+    for number, weight in enumerate(phase.pools):
+        if weight.repeat:
+            sizes, counts = np.array(weight.repeat, np.int64).T
+            inside = pool == number
+            at = np.searchsorted(sizes, docs["cluster"][inside].astype(np.int64), "right")
+            times[inside] = np.r_[1, counts][at]
+    return times
 
 
 @dataclass(frozen=True)
@@ -175,16 +221,19 @@ def taken_by(docs: np.ndarray, settings: MixSettings, claims: Sequence[PhaseClai
     before: list[Taken] = []
     for phase in claims:
         pool = pool_of(docs, phase.bands)
-        key = keys(docs, settings.phases[phase.phase], phase.phase, settings.seed)
+        asked = settings.phases[phase.phase]
+        times = times_of(docs, pool, asked)
         copies = np.zeros(len(docs), np.int64)
         last = docs["tokens"].astype(np.int64)
-        for claim in phase.claims:
-            in_pool = pool == claim.pool
-            limit = np.uint64(claim.key)
-            below = in_pool & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
-            copies[in_pool] = claim.epochs
-            copies[below] += 1
-            last[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
+        for number in range(int(times.max(initial=1))):
+            key = keys(docs, asked, phase.phase, settings.seed, number)
+            for claim in phase.claims:
+                in_pool = (pool == claim.pool) & (times > number)
+                limit = np.uint64(claim.key)
+                below = in_pool & ((key < limit) | ((key == limit) & (docs["id"] <= claim.last_id)))
+                copies[in_pool] += claim.epochs
+                copies[below] += 1
+                last[below & (docs["id"] == claim.last_id) & (key == limit)] = claim.last_take
         copies[~_free(pool, settings, phase.phase, before)] = 0
         before.append(Taken(phase.phase, pool, copies, last))
     return before
@@ -237,11 +286,11 @@ def histogram(
 ) -> Histogram:
     """Map: tokens by pool and next 16 bits of the key, over some `DOC` files."""
     table = np.zeros((len(search.prefixes), LEVELS), np.int64)
-    for rows in document_slices(documents):
-        docs, pool, key = _candidates(rows, settings, before, search)
-        level = (key >> np.uint64(48 - search.bits)) & np.uint64(LEVELS - 1)
-        use = _in_prefix(pool, key, search)
-        np.add.at(table, (pool[use], level[use].astype(np.int64)), docs["tokens"][use].astype(np.int64))
+    for rows in document_slices(documents, type_of(settings)):
+        for docs, pool, key in _candidates(rows, settings, before, search):
+            level = (key >> np.uint64(48 - search.bits)) & np.uint64(LEVELS - 1)
+            use = _in_prefix(pool, key, search)
+            np.add.at(table, (pool[use], level[use].astype(np.int64)), docs["tokens"][use].astype(np.int64))
     return _write_table(table, out)
 
 
@@ -266,13 +315,14 @@ def last_bucket(
 ) -> LastBucket:
     """Map: the documents in every pool's last bucket, of some `DOC` files."""
     with publish(out) as file:
-        for part in document_slices(documents):
-            docs, pool, key = _candidates(part, settings, before, search)
-            use = _in_prefix(pool, key, search)
-            columns = [pool[use].astype(np.uint64), key[use], docs["id"][use], docs["tokens"][use].astype(np.uint64)]
-            rows = np.stack(columns, 1)
-            file.rows += len(rows)
-            file.write(np.ascontiguousarray(rows).tobytes())
+        for part in document_slices(documents, type_of(settings)):
+            for docs, pool, key in _candidates(part, settings, before, search):
+                use = _in_prefix(pool, key, search)
+                own = docs[use]
+                columns = [pool[use].astype(np.uint64), key[use], own["id"], own["tokens"].astype(np.uint64)]
+                rows = np.stack(columns, 1)
+                file.rows += len(rows)
+                file.write(np.ascontiguousarray(rows).tobytes())
     return LastBucket(file.artifact)
 
 
@@ -291,11 +341,16 @@ def read_bucket(bucket: Path) -> np.ndarray:
     return np.fromfile(bucket, np.uint64).reshape(-1, 4)
 
 
-def quality_histogram(documents: FileSet, cells: Sequence[Cell], domains: Sequence[str], out: Path) -> Histogram:
-    """Map: tokens by domain and quality, over some `DOC` files."""
+def quality_histogram(documents: FileSet, cells: Sequence[Cell], domains: Sequence[str], *further: Any) -> Histogram:
+    """Map: tokens by domain and quality, over some `DOC` files.
+
+    Args:
+        further: `True` where these are of `CLUSTERED`; then where to write.
+    """
+    *clustered, out = further
     domain_of = np.array([domains.index(c.domain) for c in cells] or [0], np.int64)
     table = np.zeros((len(domains), LEVELS), np.int64)
-    for docs in document_slices(documents):
+    for docs in document_slices(documents, CLUSTERED if clustered else DOC):
         levels = docs["quality"].astype(np.int64)
         np.add.at(table, (domain_of[docs["cell"]], levels), docs["tokens"].astype(np.int64))
     return _write_table(table, out)
@@ -303,11 +358,16 @@ def quality_histogram(documents: FileSet, cells: Sequence[Cell], domains: Sequen
 
 def _candidates(
     docs: np.ndarray, settings: MixSettings, before: Sequence[PhaseClaims], search: Search
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(documents, pools, keys) of what a phase may take; those that count several times come again with another key."""
     pool = pool_of(docs, search.bands)
     free = _free(pool, settings, search.phase, taken_by(docs, settings, before))
     docs, pool = docs[free], pool[free]
-    return docs, pool, keys(docs, settings.phases[search.phase], search.phase, settings.seed)
+    phase = settings.phases[search.phase]
+    times = times_of(docs, pool, phase)
+    for number in range(int(times.max(initial=1))):
+        use = times > number
+        yield docs[use], pool[use], keys(docs[use], phase, search.phase, settings.seed, number)
 
 
 def _in_prefix(pool: np.ndarray, key: np.ndarray, search: Search) -> np.ndarray:

@@ -59,22 +59,30 @@ def mix(
     settings: MixSettings,
     tokenizer: TokenizerSettings,
     prepared: PreparedTokenizer,
+    decisions: Mapping[str, Artifact] | None = None,
 ) -> Mixed:
     """Plan, pack and write every phase, the held-out set and the index.
 
     Args:
         tokens: by name of the group.
         prepared: the tokenizer that the tokens are of.
+        decisions: by `SourceFile.table`; of documents that came as token ids there are none.
 
     Raises:
         ValueError: a budget cannot be met, or a set would be empty.
     """
+    decided = decisions or {}
     kinds = {g.corpus: (g.format, g.domain) for g in groups}
     found = sorted({(g.corpus, shard.subset) for g in groups for shard in tokens[g.name].shards})
     code = {name: i for i, name in enumerate(found)}
     cells = tuple(Cell.of(corpus, subset, *kinds[corpus]) for corpus, subset in found)
     token_groups = tuple(
-        TokenGroup(g.name, tuple(select.CellShard(s.shard, code[g.corpus, s.subset]) for s in shards), g.held_out)
+        TokenGroup(
+            g.name,
+            tuple(select.CellShard(s.shard, code[g.corpus, s.subset]) for s in shards),
+            g.held_out,
+            tuple(decided[f.table] for f in g.files if f.table in decided),
+        )
         for g in groups
         if (shards := tokens[g.name].shards)
     )
@@ -147,6 +155,8 @@ class TokenGroup:
     name: str
     shards: tuple[select.CellShard, ...]
     held_out: bool
+    decisions: tuple[Artifact, ...] = ()
+    """On its documents, which say how many each represents."""
 
     @property
     def bytes(self) -> int:
@@ -209,7 +219,10 @@ class _MixSteps:
                 Task(
                     g.name,
                     select.list_documents,
-                    (g.shards, self.vocabulary.extra, self.paths.mix(f"docs/{g.name}")),
+                    (
+                        *(g.shards, self.vocabulary.extra, self.paths.mix(f"docs/{g.name}")),
+                        *((g.decisions,) if self.settings.by_cluster else ()),
+                    ),
                     weight=g.bytes,
                 )
                 for g in training
@@ -364,7 +377,11 @@ class _MixSteps:
                     f"{self.settings.phases[phase].name}: no document goes to blocks of {length}; "
                     "change its block rules or remove this length"
                 )
-        copies = {c.phase: 1 + max((claim.epochs for claim in c.claims), default=0) for c in plan.claims}
+        pools = {c.phase: self.settings.phases[c.phase].pools for c in plan.claims}
+        copies = {
+            c.phase: max(((1 + claim.epochs) * pools[c.phase][claim.pool].most_times for claim in c.claims), default=1)
+            for c in plan.claims
+        }
         epochs = [copies[phase] for phase, _ in sets]
         partitions = [
             times
@@ -493,7 +510,12 @@ class _MixSteps:
 def _together(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
     """Groups whose tokens a task reads together, named after the first."""
     return [
-        TokenGroup(some[0].name, tuple(shard for group in some for shard in group.shards), False)
+        TokenGroup(
+            some[0].name,
+            tuple(shard for group in some for shard in group.shards),
+            False,
+            tuple(file for group in some for file in group.decisions),
+        )
         for some in portions(groups, lambda group: group.bytes, sum(group.bytes for group in groups))
     ]
 

@@ -177,7 +177,7 @@ class _Slice:
         document = np.searchsorted(self.ids, own["id"])
         order = np.lexsort((packed.end, packed.begin, document))
         unions, units, size = _unions(
-            document[order], *(column[order] for column in (packed.begin, packed.end, packed.first, packed.count)),
+            document[order], *(column[order] for column in (packed.begin, packed.end, packed.first, packed.size)),
             packed.kind[order], n,
         )  # fmt: skip
         script = np.zeros(n, np.int64)

@@ -54,7 +54,7 @@ class Unpacked(NamedTuple):
     begin: np.ndarray
     end: np.ndarray
     first: np.ndarray
-    count: np.ndarray
+    size: np.ndarray
     kind: np.ndarray
     script: np.ndarray
 

@@ -6,8 +6,9 @@ another version made of the same recipe must not seem to have asked for differen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ...tokenize.model import TokenizerSettings
 from ..dedupe.order import DedupeSettings
@@ -64,6 +65,10 @@ def hash_of_settings(
     if of_dedupe.pop("held_out_jaccard") < dedupe.jaccard:
         of_dedupe["held_out_jaccard"] = dedupe.held_out_jaccard
     of_dedupe |= {"url": url["corpora"], "url_rule": url["rule"], "near_limits": near_limits}
+    of_mix = asdict(mix)
+    for weight in (w for phase in of_mix["phases"] for w in _every(phase["weights"])):
+        if not weight["repeat"]:
+            del weight["repeat"]
     if passages and passages.cut:
         of_dedupe["passages"] = asdict(passages)
     return content_key(
@@ -72,8 +77,15 @@ def hash_of_settings(
         of_dedupe,
         asdict(tokenizer) | {"model": ""},
         asdict(quality) | {"domains": [{k: v for k, v in asdict(d).items() if k != "score"} for d in quality.domains]},
-        asdict(mix),
+        of_mix,
         seed,
         limit,
         *([identity_of(scores)] if any(scores) else []),
     )
+
+
+def _every(weights: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Weights, and those within them."""
+    for weight in weights:
+        yield weight
+        yield from _every(weight["within"])

@@ -178,6 +178,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "phases.*.weights.*.top": ("phases.phase1.weights.1.top=50%",),
     "phases.*.weights.*.below": ("phases.phase1.weights.1.below=50%",),
     "phases.*.weights.*.min_quality": ("phases.phase1.weights.1.min_quality=0.1",),
+    "phases.*.weights.*.repeat": ("phases.phase1.weights.1.repeat={'2': 2}",),
     "phases.*.weights.*.reuse": ("phases.phase1.weights.1.reuse=[phase2]",),
     "phases.*.weights.*.by": ("phases.phase1.weights.1.by=corpus",),
     "phases.*.weights.*.temperature": (
