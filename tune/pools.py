@@ -235,7 +235,7 @@ def pack_pools(engine: Engine, run: SourceRun, mix: MixSettings, settings: TuneS
     Raises:
         ValueError: there are no pools to choose between, or a pool is too small for a block.
     """
-    listed = list_training(engine, run.vocabulary, run.cells, run.groups)
+    listed = list_training(engine, mix, run.vocabulary, run.cells, run.groups)
     pools = find_pools(engine, run, mix, listed, dict(settings.tiers))
     length = settings.proxy.block_length or min(n for p in mix.phases for n in p.block_lengths)
     domains = _domains(pools, run.cells, listed.cells)

@@ -22,7 +22,7 @@ from ..pipeline.engine.tree import add_up
 from ..pipeline.mix.assign import claimed_copies
 from ..pipeline.mix.budget import Cell, MixSettings, Phase, Weight
 from ..pipeline.mix.plan import Planner
-from ..pipeline.mix.select import NOBODY, CellBands, PhaseClaims, document_slices, pool_of
+from ..pipeline.mix.select import NOBODY, CellBands, PhaseClaims, document_slices, pool_of, type_of
 from ..pipeline.run.artifacts import Artifact, FileSet, publish
 from . import VERSION
 
@@ -129,9 +129,11 @@ def count_tiers(
 
     Args:
         mix: the settings that the run was mixed with, groups with `by` expanded.
-        documents: `DOC` files of the training groups.
+        documents: files of the training groups, of `type_of` these settings.
     """
-    as_phase = Phase("pools", 1, tuple(p.weight for p in pools), mix.phases[0].blocks)
+    # Counting everybody once says nothing new, but that the files say what documents represent.
+    repeat = ((2, 1),) if mix.by_cluster else ()
+    as_phase = Phase("pools", 1, tuple(replace(p.weight, repeat=repeat) for p in pools), mix.phases[0].blocks)
     bands = Planner(engine, MixSettings((as_phase,), seed=mix.seed), cells, documents).bands()[0]
     planner = Planner(engine, mix, cells, documents, prefix=REPLAYED)
     claims = planner.plan().claims
@@ -164,7 +166,7 @@ def tally_tiers(
 ) -> TierTally:
     """Task: count over some `DOC` files."""
     table = np.zeros((1 + len(mix.phases), pools), np.int64)
-    for docs in document_slices(documents):
+    for docs in document_slices(documents, type_of(mix)):
         pool = pool_of(docs, bands)
         known = pool != NOBODY
         np.add.at(table[0], pool[known], docs["tokens"][known].astype(np.int64))

@@ -95,16 +95,24 @@ class Listed:
     """The documents that are trained on."""
 
     files: tuple[Artifact, ...]
-    """Arrays of `DOC`."""
+    """Arrays of `type_of` the settings."""
     cells: tuple[select.CellCount, ...]
     """Documents of every cell and their tokens, BOS and EOS included."""
 
 
 def list_training(
-    engine: Engine, vocabulary: Vocabulary, cells: tuple[Cell, ...], groups: tuple[TokenGroup, ...]
+    engine: Engine,
+    settings: MixSettings,
+    vocabulary: Vocabulary,
+    cells: tuple[Cell, ...],
+    groups: tuple[TokenGroup, ...],
 ) -> Listed:
-    """The facts of all documents of the groups that are trained on."""
-    _, files, counts = _MixSteps(engine, MixSettings(), vocabulary, cells, groups).list_documents()
+    """The facts of all documents of the groups that are trained on.
+
+    Args:
+        settings: by which they are looked at.
+    """
+    _, files, counts = _MixSteps(engine, settings, vocabulary, cells, groups).list_documents()
     return Listed(tuple(files), tuple(counts))
 
 

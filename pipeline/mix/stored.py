@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from ...tokenize.shards import read_set
 from ..run.artifacts import Artifact, RunPaths, read_json
 from ..run.documents import RunDocuments
-from ..run.identity import group_files
+from ..run.identity import Group, group_files
 from .budget import Cell
 from .select import CellShard
 from .stage import TokenGroup, Vocabulary
@@ -42,11 +42,18 @@ def stored_tokens(documents: RunDocuments) -> StoredTokens:
         found.setdefault(f"{corpus}/{file.removesuffix('.arrow')}", []).append((unquote(subset), shard))
     cells = sorted({(name.split("/")[0], subset) for name, shards in found.items() for subset, _ in shards})
     code = {cell: i for i, cell in enumerate(cells)}
+
+    def decisions(group: Group) -> tuple[Artifact, ...]:
+        places = (paths.decisions(f.corpus, f.part).relative_to(paths.root).as_posix() for f in group.files)
+        # Of documents that came as token ids there are none.
+        return tuple(stored_artifact(paths, artifacts, name) for name in places if name in artifacts)
+
     groups = tuple(
         TokenGroup(
             name,
             tuple(CellShard(a, code[name.split("/")[0], subset]) for subset, a in sorted(shards, key=lambda s: s[0])),
             by_name[name].held_out,
+            decisions(by_name[name]),
         )
         for name, shards in sorted(found.items())
     )

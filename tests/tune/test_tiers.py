@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.mix.assign import claimed_copies
 from fox1.pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight
 from fox1.pipeline.mix.plan import Planner
-from fox1.pipeline.mix.select import DOC
+from fox1.pipeline.mix.select import CLUSTERED, DOC
 from fox1.pipeline.run.artifacts import RunPaths, publish
 from fox1.tune.tiers import count_tiers, divided, find_cuts, whole_pools
 
@@ -48,10 +49,11 @@ def test_a_group_is_refused() -> None:
         whole_pools([group])
 
 
-def test_tiers_hold_what_their_documents_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_cluster", [False, True])
+def test_tiers_hold_what_their_documents_say(tmp_path: Path, by_cluster: bool) -> None:
     cells = (Cell("a", "x", "web"), Cell("a", "y", "code"), Cell("b", "x", "web"), Cell("b", "z", "books"))
     rng = np.random.default_rng(1)
-    docs = np.zeros(900, DOC)
+    docs = np.zeros(900, CLUSTERED if by_cluster else DOC)
     docs["id"] = rng.choice(1 << 62, 900, replace=False) + 1
     docs["tokens"] = rng.integers(20, 400, 900)
     docs["cell"] = rng.integers(0, 4, 900)
@@ -62,7 +64,9 @@ def test_tiers_hold_what_their_documents_say(tmp_path: Path) -> None:
         with publish(paths.mix(f"docs/{k}"), rows=len(part)) as out:
             out.write(part.tobytes())
         files.append(out.artifact)
-    engine, mix = Engine(paths, InProcess()), MixSettings(PHASES, seed=3)
+    web_once = replace(PHASES[0].weights[0], repeat=((2, 1),) if by_cluster else ())
+    first = replace(PHASES[0], weights=(web_once, *PHASES[0].weights[1:]))
+    engine, mix = Engine(paths, InProcess()), MixSettings((first, PHASES[1]), seed=3)
     pools = divided(whole_pools(PHASES), find_cuts(PHASES, whole_pools(PHASES), {}))
     held = count_tiers(engine, mix, cells, files, pools)
 
