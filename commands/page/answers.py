@@ -29,7 +29,7 @@ from . import mixture
 from .asked import Asked, Download
 from .elements import Element, h, tree
 from .losses import losses_by_corpus
-from .overview import cards
+from .overview import cards, domains_of
 from .server import Answer
 
 STEP = 2_654_435_761
@@ -231,7 +231,8 @@ class Answers:
                 self._planned_in = TemporaryDirectory(prefix="fox1-what-if-")
                 self._planner = Engine(RunPaths(Path(self._planned_in.name)), InProcess())
             found = self._runs[0].what_if_mixture(changes, self._planner)
-        return {"cards": [tree(card) for card in mixture.cards(found)]}
+        names = domains_of(overview(self._runs[0].paths))
+        return {"cards": [tree(card) for card in mixture.cards(found, names)]}
 
     def compare(self, asked: Asked) -> Any:
         """What became of the same documents in both runs."""
@@ -249,7 +250,7 @@ def _weights(path: str, weights: Sequence[Weight]) -> Iterator[dict[str, Any]]:
     for number, weight in enumerate(weights):
         key = f"{path}.{number}"
         name = weight.name if not weight.by else f"{weight.name}, by {weight.by}"
-        yield {"path": f"{key}.weight", "name": name, "value": weight.weight, "list": path}
+        yield {"path": f"{key}.weight", "name": name, "value": weight.weight}
         yield from _weights(f"{key}.within", weight.within)
 
 

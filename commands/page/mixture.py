@@ -10,8 +10,8 @@ from .elements import Element, Node, h
 from .formats import number, percent, short
 
 
-def cards(found: MixtureWhatIf) -> list[Element]:
-    """What would change, or why it cannot be had."""
+def cards(found: MixtureWhatIf, known: Sequence[str] = ()) -> list[Element]:
+    """What would change, or why it cannot be had. `known`: domains in the order that decides their colours elsewhere."""
     if found.short:
         return [
             h(
@@ -22,7 +22,7 @@ def cards(found: MixtureWhatIf) -> list[Element]:
                 h("pre", {}, "\n".join(found.details)),
             )
         ]
-    names = list(dict.fromkeys(d for p in (*found.before, *found.after) for d in p.domains))
+    names = list(dict.fromkeys([*known, *(d for p in (*found.before, *found.after) for d in p.domains)]))
     trained = [sum(p.tokens for p in phases) for phases in (found.before, found.after)]
     return [
         h(
@@ -85,7 +85,7 @@ def _phase(after: PhaseMixture, phases: Sequence[PhaseMixture], names: Sequence[
 
 def _bar(label: str, phase: PhaseMixture, names: Sequence[str]) -> Element:
     parts = [
-        Part(name, n, colour(names, name)) for name, n in sorted(phase.domains.items(), key=lambda e: names.index(e[0]))
+        Part(name, n, colour(names, name)) for name, n in sorted(phase.domains.items(), key=lambda e: (-e[1], e[0]))
     ]
     return h(
         "div",

@@ -18,10 +18,10 @@ function steps(signal, value) {
   return [...values, value].filter((v, i, all) => all.indexOf(v) === i).sort((a, b) => a - b);
 }
 
-/** Weights that a slider of a weight steps through, up to twice the largest of its list. */
-function weightSteps(value, most) {
-  const values = Array.from({ length: 100 }, (_, k) => Number((((k + 1) * 2 * most) / 100).toPrecision(3)));
-  return [...values, value].filter((v, i, all) => all.indexOf(v) === i).sort((a, b) => a - b);
+/** Weights that a slider of a weight steps through: from an eighth of it to eight times as much, since what counts is its share. */
+function weightSteps(value) {
+  const values = Array.from({ length: 61 }, (_, k) => Number((value * 2 ** ((k - 30) / 10)).toPrecision(3)));
+  return [...values, value].filter((v, i, all) => all.indexOf(v) === i).sort((x, y) => x - y);
 }
 
 export async function whatIf(place, run) {
@@ -71,7 +71,7 @@ export async function whatIf(place, run) {
     : [h("h2", {}, "Move a threshold"), h("p", {}, "The stored signals are judged again, and what would change is shown here. Nothing is written.")]);
 
   function slider(rule) {
-    const values = rule.signal ? steps(rule.signal, rule.value) : weightSteps(rule.value, rule.most);
+    const values = rule.signal ? steps(rule.signal, rule.value) : weightSteps(rule.value);
     const id = `rule-${rule.path}`;
     const said = h("output", { for: id });
     const now = changes.has(rule.path) ? values.indexOf(changes.get(rule.path)) : values.indexOf(rule.value);
@@ -118,7 +118,7 @@ export async function whatIf(place, run) {
   const kinds = h("div", { class: "choice", role: "group", "aria-label": "What is tried" }, [["kept", "What is kept"], ["mixture", "What the phases read"]].map(([name, label]) =>
     h("button", { type: "button", "data-kind": name, "aria-pressed": String(kind === name), on: { click: () => { kind = name; dispatchEvent(new HashChangeEvent("hashchange")); } } }, label)));
   const weights = phases.map((phase) => h("details", { class: "card", open: true }, h("summary", {}, h("h2", {}, phase.name), h("small", {}, phase.weights.length === 1 ? "1 weight" : `${phase.weights.length} weights`)),
-    phase.weights.map((weight) => slider({ ...weight, most: Math.max(...phase.weights.filter((w) => w.list === weight.list).map((w) => w.value)) }))));
+    phase.weights.map(slider)));
   place.append(
     h("div", { class: "columns" },
       kind === "mixture" ? h("aside", { class: "facets wide-side", "aria-label": "Weights" }, kinds, weights,
