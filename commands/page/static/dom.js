@@ -60,13 +60,6 @@ export function percent(part, total, digits = 1) {
   return `${share && share < 0.1 ? "<0.1" : share.toFixed(share >= 99.95 ? 0 : digits)} %`;
 }
 
-export function bytes(value) {
-  for (const [unit, size] of [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["KB", 1e3]]) {
-    if (value >= size) return `${trim((value / size).toPrecision(3))} ${unit}`;
-  }
-  return `${value} bytes`;
-}
-
 /** `1 document`, `2,000 documents`. */
 export const counted = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
