@@ -61,6 +61,12 @@ def shown(page: Any) -> list[str]:
     return found
 
 
+def until(page: Any, tab: str) -> None:
+    """Wait for a tab: an address takes effect a moment after it was chosen."""
+    page.wait_for_selector(f"#{tab}.shown")
+    assert shown(page) == [tab]
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (390, "light"), (1400, "light"), (1400, "dark")])
 @pytest.mark.parametrize("which", ["report", "compared"])
 def test_no_tab_is_wider_than_the_window(
@@ -72,7 +78,7 @@ def test_no_tab_is_wider_than_the_window(
         assert links.count() == TABS + (which == "compared")
         for k in range(links.count()):
             links.nth(k).click()
-            assert len(shown(page)) == 1
+            until(page, links.nth(k).get_attribute("href")[1:])
             over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert over <= 0, (shown(page), over)
             if width == 390:
@@ -88,19 +94,21 @@ def test_tabs_and_search_are_used_by_keyboard(browser: Any, report: Path) -> Non
     with opened(browser, report) as page:
         assert shown(page) == ["overview"]
         page.keyboard.press("3")
-        assert shown(page) == ["rules"] and page.locator("#tabs a[aria-current]").inner_text().startswith("Rules")
+        until(page, "rules")
+        assert page.locator("#tabs a[aria-current]").inner_text().startswith("Rules")
         page.keyboard.press("/")
         page.keyboard.type("min words")
         assert "found" in page.locator("#found-number").inner_text()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
-        assert shown(page) == ["rules"]
+        page.wait_for_selector("details.reason[open]")
         rule = page.locator("details.reason[open]")
         assert rule.count() == 1 and "min words" in rule.locator("summary").inner_text()
         page.keyboard.press("/")
         page.locator("#find-value").fill("github")
         page.keyboard.press("Enter")
-        assert shown(page) == ["groups"] and "github" in page.evaluate("document.activeElement.textContent").lower()
+        until(page, "groups")
+        assert "github" in page.evaluate("document.activeElement.textContent").lower()
         page.keyboard.press("/")
         page.locator("#find-value").fill("nothing of this name")
         assert page.locator("#found-number").inner_text() == "nothing found" and not page.locator("#found").is_visible()
@@ -109,6 +117,7 @@ def test_tabs_and_search_are_used_by_keyboard(browser: Any, report: Path) -> Non
         # The Tab key leads from the head to the first thing in the tab, and to the rows of the rules.
         page.locator("#tabs a").nth(2).focus()
         page.keyboard.press("Enter")
+        until(page, "rules")
         for _ in range(40):
             page.keyboard.press("Tab")
             if page.evaluate("() => document.activeElement.matches('.reason > summary')"):
@@ -125,6 +134,7 @@ def test_tabs_and_search_are_used_by_keyboard(browser: Any, report: Path) -> Non
 def test_a_table_sorts_by_a_column(browser: Any, report: Path) -> None:
     with opened(browser, report) as page:
         page.locator("#tabs a").nth(3).click()
+        until(page, "groups")
         table = page.locator("#groups table.sortable").nth(3)
         head = table.locator("thead button", has_text="documents")
         column = "(t) => [...t.tBodies[0].rows].map((r) => Number(r.cells[2].textContent.replaceAll(',', '')))"
@@ -138,9 +148,9 @@ def test_a_table_sorts_by_a_column(browser: Any, report: Path) -> None:
 def test_a_link_of_the_overview_leads_to_what_more_is_said(browser: Any, report: Path) -> None:
     with opened(browser, report) as page:
         page.locator("#overview a.row").first.click()
-        assert shown(page) == ["groups"]
+        until(page, "groups")
         page.go_back()
-        assert shown(page) == ["overview"]
+        until(page, "overview")
 
 
 def test_without_its_script_all_tabs_stand_one_after_another(browser: Any, report: Path) -> None:
