@@ -19,6 +19,7 @@ from fox1.pipeline.mix.budget import Cell, MixSettings, quotas
 from fox1.pipeline.mix.held_out import HeldOutSet
 from fox1.pipeline.run.artifacts import Artifact, FileSet, publish, write_json
 from fox1.pipeline.stats.benchmark_items import ContaminationCounts, ContaminationReport
+from fox1.pipeline.stats.distributions import DistributionCounts
 from fox1.pipeline.stats.examples import FileExamples
 from fox1.pipeline.stats.languages import LanguageCounts
 from fox1.pipeline.text.survivors import DecidedFile
@@ -290,6 +291,20 @@ class MixResults(Results):
         work.seconds = n / (4 * JUDGE)
         tokens = {p + 1: {"en": t} for p, t in self.tokens.items()} if planned.index == 0 else {}
         return LanguageCounts({"en": n, "fr": 1}, {"en": n}, tokens)
+
+    def count_documents(self, planned: Planned, work: Work, files: Sequence[DecidedFile], path: Path) -> Any:
+        for file in files:
+            self._reads_columns(work, [file.signals], 0.05)
+            self._reads_columns(work, [file.decisions], 0.05)
+        work.seconds = sum(f.signals.rows for f in files) / (4 * JUDGE)
+        return DistributionCounts(artifact(path, 20_000, 0))
+
+    def add_distributions(self, planned: Planned, work: Work, counted: Sequence[Artifact], path: Path) -> Any:
+        work.reads(len(counted), 20_000.0 * len(counted))
+        return DistributionCounts(artifact(path, 100_000, 0))
+
+    def write_distributions(self, planned: Planned, work: Work, counted: Sequence[Artifact], path: Path) -> Any:
+        return self.add_distributions(planned, work, counted, path)
 
     def gather_examples(self, planned: Planned, work: Work, *_: Any) -> FileExamples:
         work.reads(4, 16 << 20)

@@ -92,7 +92,7 @@ def count_distributions(
         tasks.append(Task(some[0].name, count_documents, (own, path)))
     counted = [c.file for c in engine.run("stats.distributions.count", version, tasks)]
     into = engine.paths.counts("distributions-sum")
-    counted = add_up(engine, "stats.distributions.add", version, counted, add_counts, into)
+    counted = add_up(engine, "stats.distributions.add", version, counted, add_distributions, into)
     last = Task("distributions", write_distributions, (counted, engine.paths.stats("distributions")))
     engine.run("stats.distributions", version, [last])
 
@@ -147,7 +147,7 @@ def _sums(*columns: tuple[Sequence[Any], np.ndarray]) -> Iterator[tuple[tuple[An
         yield tuple(reversed(found)), int(n)
 
 
-def add_counts(counted: FileSet, path: Path) -> DistributionCounts:
+def add_distributions(counted: FileSet, path: Path) -> DistributionCounts:
     """Add the counts of some files together."""
     return _write(_sum(counted), path)
 

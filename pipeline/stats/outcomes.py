@@ -151,17 +151,22 @@ def _trained(found: KeptDocuments, phases: Sequence[Mapping[str, Any]]) -> list[
     """From documents that train, each once and whole, to the tokens of the phases."""
     once = {p["name"]: sum(n for classes in p["lengths"].values() for _, n in classes.values()) for p in phases}
     epochs = sum(p["documents"] for p in phases) - sum(found.phases.values())
-    # A pool that gives more than it holds is read as a whole before anything of it is read again.
-    more = sum(max(pool["tokens"] - pool["available_tokens"], 0) for p in phases for pool in p["pools"])
-    cut = sum(p["tokens"] for p in phases) - sum(once.values()) - more
+    more = cut = 0
+    for p in phases:
+        # A pool that gives more than it holds is read as a whole before anything of it is read again.
+        again = sum(max(pool["tokens"] - pool["available_tokens"], 0) for pool in p["pools"])
+        rest = p["tokens"] - once[p["name"]] - again
+        # Where documents count several times in a pool, what is read again and what is cut cannot be told apart.
+        several = any(pool.get("repeat") for pool in p["pools"])
+        more, cut = more + again + (rest if several else 0), cut + (0 if several else rest)
     special = found.special * found.used
-    again = sum(once.values()) - found.used_tokens - special
+    others = sum(once.values()) - found.used_tokens - special
     trained = FunnelLine(TRAINED, 0, sum(p["documents"] for p in phases), sum(p["tokens"] for p in phases))
     return [
         trained,
         FunnelLine(USED, 1, found.used, found.used_tokens),
         FunnelLine("BOS and EOS of these", 1, None, special),
-        *([FunnelLine("again in a further phase", 1, found.again, again)] if found.again else []),
+        *([FunnelLine("again in a further phase", 1, found.again, others)] if found.again else []),
         *([FunnelLine("further epochs of a phase", 1, epochs, more)] if epochs or more else []),
         *([FunnelLine("cut where a budget ends", 1, None, cut)] if cut else []),
         FunnelLine(BY_PHASE, 0, trained.documents, trained.tokens),
