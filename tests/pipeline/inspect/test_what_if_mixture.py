@@ -47,6 +47,16 @@ def test_other_weights_give_what_a_curation_with_them_gives(run: Path, corpora: 
     assert "phase1" in page and f"{phase1['code']:,}" in page
 
 
+def test_documents_that_count_several_times_are_planned_as_the_run_mixed_them(corpora: Path, tmp_path: Path) -> None:
+    pools = 'phases.phase1.weights=[{domain: web, weight: 3, max_epochs: 6, repeat: {"2": 2, "4": 3}}, {domain: code, weight: 1}]'
+    curate_sample(tmp_path / "run", corpora, *SMALL, pools)
+    found = ask(tmp_path / "run", tmp_path / "work", "scale=0.1")
+    assert not found.short and found.before == found.after
+    # The same run without: it has fewer tokens to give.
+    plain = ask(tmp_path / "run", tmp_path / "work", pools.replace(', repeat: {"2": 2, "4": 3}', ""))
+    assert plain.after[0].pools[0].available < found.after[0].pools[0].available
+
+
 def test_a_mixture_that_cannot_be_had_says_which_pools_are_short(run: Path, tmp_path: Path) -> None:
     found = ask(run, tmp_path, "phases.phase1.tokens=100M")
     assert not found.after and "budget short" in found.short and any("web" in line for line in found.details)
