@@ -25,6 +25,10 @@ from .options import (
 )
 
 DEFAULT = "search"
+NGRAM_PROMISES = (
+    "warning: n-gram models judge `tune.objective.never_worse`, and they rank single domains less as networks do than the mean of "
+    "all; a tuning with tune.proxy.kind=model confirms it (docs/tune.md)"
+)
 
 
 class RunByDefault(TyperGroup):
@@ -91,6 +95,8 @@ def run(
         warn_unfinished(run)
         recipe, text = stored_tuning_recipe(run / "recipe.yaml", overrides or [], trust, data or [])
         source, settings = open_source_run(run), curate_settings(recipe)
+        if recipe.tune.proxy.kind == "ngram" and recipe.tune.objective.never_worse:
+            say(NGRAM_PROMISES, sys.stderr)
         if plan:
             length = recipe.tune.proxy.block_length or min(n for p in settings.mix.phases for n in p.block_lengths)
             print_plan(tuning.plan(recipe.tune, source.vocabulary.size, length, len(source.phases)))

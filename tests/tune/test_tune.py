@@ -193,6 +193,14 @@ def test_a_plan_runs_nothing(run: Path, tmp_path: Path) -> None:
         done.stdout.startswith("108 ngram trainings of 50,000 tokens, then 20 of 250,000")
         and not (tmp_path / "t").exists()
     )
+    assert not done.stderr
+    promise = ("--set", "tune.objective.never_worse={code: 0.01}")
+    warned = run_command("tune", run, "--out", tmp_path / "t", "--plan", *promise)
+    assert "n-gram models judge `tune.objective.never_worse`" in warned.stderr
+    networks = run_command("tune", run, "--out", tmp_path / "t", "--plan", *promise, "--set", "tune.proxy.kind=model")
+    assert (
+        not networks.stderr and "40 model trainings of 50,000 tokens and 32 across phases, then 35" in networks.stdout
+    )
     refused = run_command("tune", run, "--out", tmp_path / "t", "--plan", "--set", "scale=2")
     assert refused.returncode and "only keys of `tune` can change" in refused.stderr
 
