@@ -218,7 +218,14 @@ def _check_warc() -> None:
     Raises:
         ValueError: naming those that are missing.
     """
-    packages = {"warcio": "warcio", "cchardet": "faust-cchardet", "magic": "python-magic", "trafilatura": "trafilatura"}
+    packages = {
+        "warcio": "warcio",
+        "cchardet": "faust-cchardet",
+        "magic": "python-magic",
+        "trafilatura": "trafilatura",
+        # Without it trafilatura cannot be imported; its own metadata does not always bring it.
+        "lxml_html_clean": "lxml-html-clean",
+    }
     if missing := [package for module, package in packages.items() if importlib.util.find_spec(module) is None]:
         raise ValueError(f"WARC files need {', '.join(missing)}; install fox1 with the extra `warc`")
 

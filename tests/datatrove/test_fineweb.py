@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 import io
 import json
@@ -28,6 +29,8 @@ from fox1.datatrove.pipeline.filters import LanguageFilter
 from tests.conftest import as_set, run_command
 
 MISSING = [name for name in ("warcio", "cchardet", "magic", "trafilatura") if importlib.util.find_spec(name) is None]
+# python-magic is a door to a library of the system.
+MISSING += [] if ctypes.util.find_library("magic") else ["libmagic"]
 installed = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (the extra `warc`)")
 
 NOUNS = """ferry river lantern market bridge garden letter winter harbour mountain kitchen carpenter teacher orchard railway

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 import io
 import json
@@ -15,6 +16,8 @@ from fox1.pipeline.sources.rows import read_rows
 
 MODULES = ("warcio", "cchardet", "magic", "trafilatura")
 MISSING = [name for name in MODULES if importlib.util.find_spec(name) is None]
+# python-magic is a door to a library of the system.
+MISSING += [] if ctypes.util.find_library("magic") else ["libmagic"]
 installed = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (the extra `warc`)")
 
 PROSE = " ".join(
