@@ -5,7 +5,7 @@
     https://example.com/forum/  example.com/a?b=c                 a page and all below it; without a path, its domain
     casino  live-cam  live_cam                                    a word, or words that follow each other
     *-banner.*                                                    a part of URLs, wherever it stands
-    # a comment  ! a comment
+    # a comment  ! a comment  [Adblock Plus 2.0]
 
 Upper and lower case are one (not in paths), and so are a domain in other scripts and its Punycode. An entry that could match
 no URL is refused, with the way to write what may have been meant.
@@ -32,6 +32,8 @@ JOINT = "-"
 """Between the words of a phrase."""
 
 _ADBLOCK = re.compile(r"\|\|([^/^*$|]+)\^?")
+_HEAD = re.compile(r"\[adblock[^\]]*\]", re.IGNORECASE)
+"""The first line of lists of ad blockers."""
 _PORT = re.compile(r"[^:/?]+:[0-9]+")
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//|[^/?]*[/?]")
 
@@ -49,9 +51,7 @@ def rules_of(line: str) -> Iterator[tuple[int, str]]:
         if re.match(r"[#@?$%]", note) and not said.lstrip().startswith("!"):
             raise ValueError(f"{_short(line.strip())} hides parts of pages and blocks no URL; delete it")
     entry = (said if said.isascii() else "".join(c for c in said if not _is_invisible(c))).strip()
-    if entry.startswith("!"):
-        return
-    if not entry:
+    if not entry or entry.startswith("!") or _HEAD.fullmatch(entry):
         return
     first, *names = entry.split()
     if names and (address := _address(first)):

@@ -161,6 +161,7 @@ LISTS: dict[str, tuple[list[str], list[str]]] = {
     "*-banner.*": (["http://a.org/x-BANNER.gif", "http://my-banner.org"], ["http://a.org/banner.gif", "http://a.org/-banner"]),
     "# bad.com": ([], ["http://bad.com"]),
     "! bad.com": ([], ["http://bad.com"]),
+    "[Adblock Plus 2.0]": ([], ["http://adblock.com", "http://a.org/adblock-plus-2-0"]),
     "bad.com#note": (["http://bad.com"], ["http://a.org/note"]),
     "  bad.com  # note": (["http://bad.com"], ["http://a.org/note"]),
 }  # fmt: skip
@@ -192,7 +193,7 @@ def test_an_entry_blocks_what_it_says(entry: str) -> None:
         ("bad.com#@#.ad", "hides parts of pages"), ("http://bad.com/#!/x", "a fragment"), ("**", "neither"), ("*a*", "1 bytes"),
         ("*a b*", "no spaces"), (f"*{'a' * 65}*", "65 bytes"), ("a-b-c-d-e-f-g-h-i", "9 words"),
         ("93.184.216.34 bad.com", "0.0.0.0"),
-        ("0.0.0.0 b$d", "is no domain"), (f"{'a' * 64}.com", "a label has at most 63"), ("[Adblock Plus 2.0]", "neither"),
+        ("0.0.0.0 b$d", "is no domain"), (f"{'a' * 64}.com", "a label has at most 63"), ("[bad.com]", "neither"),
     ],
 )  # fmt: skip
 def test_an_entry_that_can_match_nothing_is_refused(entry: str, says: str) -> None:
