@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from datatrove.utils.word_tokenizers import WordTokenizer, load_word_tokenizer
 from fox1.benchmarks.peers import whitespace_words
 from fox1.pipeline.signals.ratios import SIGNALS
 
@@ -117,6 +119,28 @@ def arguments_of(family: str, limits: Mapping[Rule, float]) -> dict[str, Any]:
     return found
 
 
+class KnownWords(WordTokenizer):
+    """datatrove's English words and sentences, by spaCy: once for a text, since that takes nearly all of the filters' time."""
+
+    def __init__(self) -> None:
+        super().__init__("en")
+        self.spacy = load_word_tokenizer("en")
+
+    @functools.cache  # noqa: B019
+    def word_tokenize(self, text: str) -> list[str]:
+        return self.spacy.word_tokenize(text)
+
+    @functools.cache  # noqa: B019
+    def sent_tokenize(self, text: str) -> list[str]:
+        return self.spacy.sent_tokenize(text)
+
+    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        return self.spacy.span_tokenize(text)
+
+
+KNOWN_WORDS = KnownWords()
+
+
 def filter_of(package: Any, family: str, limits: Mapping[Rule, float], words: Any = None) -> Any:
     """A filter with these rules and no other.
 
@@ -125,7 +149,8 @@ def filter_of(package: Any, family: str, limits: Mapping[Rule, float], words: An
         words: its word tokenizer; None: English words by spaCy, but for one rule alone that counts what white space separates.
     """
     kinds = ("GopherQualityFilter", "GopherRepetitionFilter", "C4QualityFilter", "FineWebQualityFilter")
-    if words is None and [r.name for r in limits] == ["words with a letter"]:
-        words = whitespace_words()
-    asked = arguments_of(family, limits) | ({} if words is None else {"language": words})
+    if words is None:
+        alone = [r.name for r in limits] == ["words with a letter"]
+        words = whitespace_words() if alone else KNOWN_WORDS
+    asked = arguments_of(family, limits) | {"language": words}
     return getattr(package, kinds[FAMILIES.index(family)])(**asked)
