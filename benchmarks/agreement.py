@@ -8,7 +8,8 @@ common (of what either drops) and the share of documents that they decide alike.
 anything, whatever it drops; "in common" is not.
 
     paper      every rule alone, and every filter whole, at the published thresholds; datatrove's words are spaCy's (for words
-               with a letter, those that white space separates), fox1's its own
+               with a letter alone, those that white space separates), fox1's its own; C4's page is judged without the lines
+               that its rules cut
     recipe     the same at the thresholds of the recipe's section `web`, for the rules that it has
     one word rule   fox1.datatrove's filters against datatrove's, both with words between white space: they must agree
     others     C4's line edits, the block list of the recipe, e-mail and IP addresses, the language
@@ -76,6 +77,10 @@ class Agreed:
 HEADER = f"{'':42}{'both':>8}{'datatrove':>11}{'fox1':>8}{'in common':>11}{'alike':>11}"
 
 
+ALL_LINES = scan.EditSettings(lines=tuple((domain, c4.LINE_EDITS) for domain in DOMAINS))
+"""C4's rules for lines, in every domain."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """Documents that both sides read."""
@@ -83,6 +88,8 @@ class Sample:
     batches: Sequence[tuple[Any, pa.RecordBatch]]
     texts: Sequence[str]
     columns: Columns
+    c4: Columns
+    """Counts after C4's line rules, by which its filter judges the page."""
 
     def signals(self, settings: scan.ScanSettings) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
         """(rows, what fox1's scan says of them)."""
@@ -101,10 +108,12 @@ class Sample:
         """Without documents of white space alone, by whose words datatrove divides."""
         full = [(f, b.filter(pa.array([bool(t.strip()) for t in b.column("text").to_pylist()]))) for f, b in batches]
         texts = [t for _, b in full for t in b.column("text").to_pylist()]
-        sample = cls(full, texts, {})
-        signals = [s for _, s in sample.signals(scan.ScanSettings())]
-        columns = {name: np.concatenate([s.column(name).to_numpy() for s in signals]) for name in SIGNAL_COUNTS}
-        return cls(full, texts, columns)
+        sample = cls(full, texts, {}, {})
+        return cls(full, texts, *map(sample._counts, (scan.EditSettings(), ALL_LINES)))
+
+    def _counts(self, edits: scan.EditSettings) -> Columns:
+        signals = [s for _, s in self.signals(scan.ScanSettings(edits=edits))]
+        return {name: np.concatenate([s.column(name).to_numpy() for s in signals]) for name in SIGNAL_COUNTS}
 
 
 def dropped(filter_: Any, texts: Sequence[str]) -> np.ndarray:
@@ -134,7 +143,9 @@ def at_thresholds(part: str, sample: Sample, limits: Mapping[Rule, float]) -> It
             yield Agreed.of(part, f"{family}: {rule.name}", theirs, rule.drops(sample.columns, limit))
         if own:
             theirs = dropped(filter_of(filters, family, own), sample.texts)
-            ours = np.logical_or.reduce([rule.drops(sample.columns, limit) for rule, limit in own.items()])
+            cuts = any(rule.signal == "c4_sentences" for rule in own)
+            columns = sample.c4 if cuts else sample.columns
+            ours = np.logical_or.reduce([rule.drops(columns, limit) for rule, limit in own.items()])
             every = [a | b for a, b in zip(every, (theirs, ours), strict=True)]
             yield Agreed.of(part, f"{family}: the whole filter", theirs, ours)
     yield Agreed.of(part, "all filters", *every)
@@ -160,7 +171,7 @@ def c4_edits(part: str, sample: Sample) -> Iterator[Agreed]:
 
     rule = next(rule for rule in RULES if rule.family == C4 and rule.signal == "c4_sentences")
     theirs = C4QualityFilter(**{**C4_OFF, **rule.arguments(5), "min_num_sentences": -1})
-    ours = sample.edited(scan.EditSettings(lines=tuple((domain, c4.LINE_EDITS) for domain in DOMAINS)))
+    ours = sample.edited(ALL_LINES)
     cut: list[tuple[bool, bool, bool]] = []
     lines: list[tuple[bool, bool]] = []
     for text, mine in zip(sample.texts, ours, strict=True):
