@@ -18,6 +18,7 @@ import numpy as np
 from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import Task
 from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight, largest_remainder
+from ..pipeline.mix.carve import tokens_set_apart
 from ..pipeline.mix.select import CellCount
 from ..pipeline.mix.stage import Listed, TokenGroup, Vocabulary, list_training, pack_phases
 from ..pipeline.mix.stored import stored_artifact, stored_tokens
@@ -31,8 +32,6 @@ from .settings import TuneSettings
 from .tiers import Held, count_tiers, divided, find_cuts, whole, whole_pools
 
 POOL, FIT, CHECK = "pool", "fit", "check"
-MEASURED_SHARE = 10
-"""A tenth of a domain's tokens at most are measured on, for the fit and again for the validation."""
 LEAST_DOCUMENTS = 10
 """A domain with fewer is not measured: one document would be all that the fit, or the validation, knows of it."""
 SPARE = 2.0
@@ -290,8 +289,7 @@ def _phases(
     phases = []
     for part in (FIT, CHECK):
         for d in domains:
-            mean = -(-d.tokens // d.documents)
-            tokens = max(2, min(max(v.tokens, v.documents * mean), d.tokens // MEASURED_SHARE))
+            tokens = tokens_set_apart(v.documents, v.tokens, d.documents, d.tokens)
             phases.append(Phase(f"{part}.{quote(d.name, safe='')}", tokens, (Weight(1, domain=d.name),), blocks))
     largest = settings.proxy.tokens * v.times
     for pool in pools:
