@@ -36,6 +36,7 @@ from .filter.score_settings import JoinSettings, named_scores
 from .filter.scores import join_scores
 from .filter.stage import filter_documents
 from .mix.budget import MixSettings
+from .mix.carve import Carve
 from .mix.feasibility import check_estimate
 from .mix.lookup_index import write_lookup
 from .mix.stage import mix
@@ -70,6 +71,8 @@ class CurateSettings:
 
     sources: tuple[SourceSettings, ...]
     mix: MixSettings
+    carve: Carve | None = None
+    """What is set apart of the survivors to measure on."""
     before_scan: tuple[StepSettings, ...] = ()
     """Steps between the sources and the scan, in their order."""
     scan: ScanSettings = field(default_factory=ScanSettings)
@@ -137,6 +140,7 @@ class CurateSettings:
             (self.scores, self.ranking),
             self.before_scan,
             self.passages,
+            self.carve,
         )
 
     def joined(self) -> JoinSettings:
@@ -340,7 +344,9 @@ def _run_stages(
     yield "tokenize", [*files, *given]
 
     all_groups = [*groups, *taken.groups]
-    mixed = mix(engine, all_groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer, decided.decisions)
+    mixed = mix(
+        engine, all_groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer, decided.decisions, s.carve
+    )
     write_lookup(engine, groups, scanned.files)
     for path, data in further.items():
         with publish(path) as out:

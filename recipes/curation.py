@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from ..pipeline.dedupe.order import DedupeSettings
 from ..pipeline.filter.judge import LANGUAGES, Exclusion, signal_of
+from ..pipeline.mix.carve import Carve
 from ..pipeline.passages.settings import NOTHING, PassageSettings
 from ..pipeline.prepare.contamination import ContaminationSettings
 from ..pipeline.signals.minhash import MinHashSettings
@@ -42,6 +43,29 @@ class HeldOut(Strict):
     """Globs over paths relative to the root."""
     root: str = ""
     """Folder or URL; empty: that of the source."""
+
+
+def _only_keys_of_carve(value: Any) -> Any:
+    """What a strict parent would see to; this one takes the names of sources as keys."""
+    known = [f.name for f in fields(Carve)]
+    if isinstance(value, dict) and (unknown := [k for k in value if k not in known]):
+        raise ValueError(f"has no key {unknown[0]!r}; choose from {', '.join(known)}")
+    return value
+
+
+class HeldOutParts(BaseModel):
+    """What validation reads: files of sources, and documents that are set apart of what survives."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    carve: Annotated[Carve | None, BeforeValidator(_only_keys_of_carve)] = None
+    """Set documents of every domain apart, which no phase then holds; null: none."""
+    __pydantic_extra__: dict[str, HeldOut]
+
+    @property
+    def files(self) -> dict[str, HeldOut]:
+        """By source."""
+        return self.__pydantic_extra__
 
 
 class Licence(Strict):

@@ -26,7 +26,7 @@ from ..pipeline.sources.listing import SourceSettings
 from ..pipeline.tokens.given import CONTROL, EMPTY
 from ..storage.fields import Bounds, Keyed, Quantity, quantity, share
 from ..tune.settings import TuneSettings
-from .curation import Contamination, Dedupe, Exclude, HeldOut, Licence, Signals, Strict, Thresholds, Tokenizer
+from .curation import Contamination, Dedupe, Exclude, HeldOutParts, Licence, Signals, Strict, Thresholds, Tokenizer
 from .json_schema import RecipeJsonSchema
 from .sections import Place, place_of
 from .training import Training
@@ -131,8 +131,8 @@ class Recipe(Strict):
     many bytes hold; a file that ends too early is taken to miss as much as there is of it, and at least a mean file."""
     sources: Annotated[dict[str, SourceSettings], Keyed("corpus"), Bounds(min_length=1)]
     """Corpora by name; null takes one out, with all that is said of it by name."""
-    held_out: dict[str, HeldOut] = Field({})
-    """By source, files that validation reads."""
+    held_out: HeldOutParts = HeldOutParts()
+    """By source, files that validation reads; `carve`: documents of every domain that are set apart for it."""
     before_scan: Annotated[dict[str, StepSettings | None], Keyed("name")] = Field({})
     """Steps of a datatrove pipeline between the sources and the scan, in order; the name of each is the reason of what it drops.
     Null takes one out."""
@@ -214,7 +214,7 @@ class Recipe(Strict):
                 )
         if not self.tokenizer.model and (given := next((n for n, s in self.sources.items() if s.format == TOKENS), "")):
             raise ValueError(f"sources.{given} holds token ids; set `tokenizer.model` to the model that made them")
-        known("source", "held_out", list(self.held_out), corpora)
+        known("source", "held_out", list(self.held_out.files), corpora)
         known("source", "expected", list(self.expected), corpora)
         for step in self.steps:
             known("source", f"before_scan.{step.name}.sources", step.sources, corpora)

@@ -35,7 +35,7 @@ def sources_of(recipe: Recipe) -> tuple[SourceSettings, ...]:
     """Training sources, then held-out parts, which share the corpus name and, unless given, the root."""
     held_out = [
         replace(source, files=part.files, root=part.root or source.root, held_out=True)
-        for source, part in ((recipe.sources[name], part) for name, part in recipe.held_out.items())
+        for source, part in ((recipe.sources[name], part) for name, part in recipe.held_out.files.items())
     ]
     return (*recipe.sources.values(), *held_out)
 
@@ -51,6 +51,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             phases=tuple(replace(phase, tokens=recipe.phase_tokens(name)) for name, phase in recipe.phases.items()),
             seed=recipe.seed,
         ),
+        carve=recipe.held_out.carve,
         before_scan=recipe.steps,
         scan=ScanSettings(
             recipe.signals.minhash,

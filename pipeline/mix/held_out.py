@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...tokenize.pack import pack, streams
-from ...tokenize.shards import block_schema, rows_per_file, token_batches, write_blocks
+from ...tokenize.shards import block_batches, block_schema, rows_per_file, token_batches, write_blocks
 from ..run.artifacts import Artifact, publish
 from .assign import column_lists
 from .blocks import Material, SetShape
@@ -53,6 +53,30 @@ def write_held_out(shards: Sequence[CellShard], shape: SetShape, folder: Path) -
     while stream.rows or not outputs:
         write(stream.take(rows))
     return HeldOutSet(tuple(outputs), stream.documents, stream.tokens)
+
+
+def join_sets(parts: Sequence[HeldOutSet], block_length: int, masked: bool, folder: Path) -> HeldOutSet:
+    """Task: sets of the same columns as one, in their order, in files of a set's full size but the last."""
+    outputs: list[Artifact] = []
+    rows = rows_per_file(block_length)
+    waiting: list[pa.RecordBatch] = []
+
+    def write() -> None:
+        nonlocal waiting
+        table = pa.Table.from_batches(waiting, block_schema(block_length, masked))
+        with publish(folder / f"data-{len(outputs):05d}.arrow", rows=min(rows, table.num_rows)) as out:
+            write_blocks(out, table.slice(0, rows), block_length, masked)
+        outputs.append(out.artifact)
+        waiting = table.slice(rows).combine_chunks().to_batches()
+
+    for file in (file for part in parts for file in part.files):
+        for batch in block_batches(Path(file.file), block_length, masked):
+            waiting.append(batch)
+            if sum(b.num_rows for b in waiting) >= rows:
+                write()
+    while waiting or not outputs:
+        write()
+    return HeldOutSet(tuple(outputs), sum(p.documents for p in parts), sum(p.tokens for p in parts))
 
 
 class _Stream:

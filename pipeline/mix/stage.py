@@ -27,6 +27,7 @@ from ..run.identity import Group
 from ..tokens.shards import GroupTokens
 from . import VERSION, assign, blocks, held_out, index, select
 from .budget import Cell, MixSettings
+from .carve import CARVED, Carve, with_carved
 from .feasibility import PoolNeed
 from .ledger import PackedSet, mixture_json
 from .plan import MixPlan, Planner
@@ -60,6 +61,7 @@ def mix(
     tokenizer: TokenizerSettings,
     prepared: PreparedTokenizer,
     decisions: Mapping[str, Artifact] | None = None,
+    carve: Carve | None = None,
 ) -> Mixed:
     """Plan, pack and write every phase, the held-out set and the index.
 
@@ -67,6 +69,7 @@ def mix(
         tokens: by name of the group.
         prepared: the tokenizer that the tokens are of.
         decisions: by `SourceFile.table`; of documents that came as token ids there are none.
+        carve: what is set apart to measure on, beside held-out files; None: nothing.
 
     Raises:
         ValueError: a budget cannot be met, or a set would be empty.
@@ -87,7 +90,7 @@ def mix(
         if (shards := tokens[g.name].shards)
     )
     vocabulary = Vocabulary(prepared.vocab_size, prepared.pad, prepared.eos, prepared.bos, tokenizer.bos, tokenizer.eos)
-    return _MixSteps(engine, settings, vocabulary, cells, token_groups).run()
+    return _MixSteps(engine, settings, vocabulary, cells, token_groups, carve).run()
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,7 @@ class _MixSteps:
     vocabulary: Vocabulary
     cells: tuple[Cell, ...]
     groups: tuple[TokenGroup, ...]
+    carve: Carve | None = None
 
     @property
     def paths(self) -> RunPaths:
@@ -205,17 +209,47 @@ class _MixSteps:
     def run(self) -> Mixed:
         training, documents, counts = self.list_documents()
         self.settings = self.settings.expanded(self.cells, [count.tokens for count in counts])
+        asked, own = self.held_out_set(), self.settings
+        if self.carve:
+            self.settings = with_carved(own, self.carve, self.cells, counts, self.held_out_length)
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
-        asked = self.held_out_set()
-        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [])
+        packed, beside = self.pack(
+            training, documents, plan, [asked.step] if asked else [], bool(asked and asked.masked)
+        )
         self.write(packed)
-        held: held_out.HeldOutSet | None = None
-        if asked:
-            held = beside[0][0]
-            split = _WrittenSplit(asked.block_length, held.tokens, held.files)
-            self.describe("held_out", self.paths.held_out, [split], {}, asked.masked)
-        parts = self.write_index(packed)
-        return Mixed(mixture_json(self.settings, self.cells, plan, packed, held), parts)
+        phases = [s for s in packed if s.phase < len(own.phases)]
+        held: held_out.HeldOutSet | None = beside[0][0] if asked else None
+        masked = bool(asked and asked.masked)
+        if self.carve:
+            held = self.join_held_out(held, packed[-1], plan, masked)
+        if held:
+            split = _WrittenSplit(self.held_out_length, held.tokens, held.files)
+            self.describe(CARVED, self.paths.held_out, [split], {}, masked)
+        parts = self.write_index(phases)
+        return Mixed(mixture_json(own, self.cells, plan, phases, held), parts)
+
+    @property
+    def held_out_length(self) -> int:
+        """Tokens of a block of the held-out set."""
+        return self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
+
+    def folder_of(self, phase: int) -> Path:
+        """Where the sets of a phase lie; those that are set apart are yet to be joined with the held-out files'."""
+        name = self.settings.phases[phase].name
+        return self.paths.mix("carved") if self.carve and name == CARVED else self.paths.phase(name)
+
+    def join_held_out(
+        self, held: held_out.HeldOutSet | None, carved: PackedSet, plan: MixPlan, masked: bool
+    ) -> held_out.HeldOutSet:
+        """The documents of held-out files, if there are any, and what was set apart of the others, as one set."""
+        documents = sum(count.copies for count in plan.tally.sets if count.phase == carved.phase)
+        parts = [*([held] if held else []), held_out.HeldOutSet(tuple(carved.files), documents, carved.tokens)]
+        length = self.held_out_length
+        arguments = (parts, length, masked, self.paths.held_out / str(length))
+        (joined,) = self.engine.run(
+            "mix.held_out_join", VERSION, [Task("held_out", held_out.join_sets, arguments, unweighed=True)]
+        )
+        return joined
 
     def list_documents(self) -> tuple[list[TokenGroup], list[Artifact], list[select.CellCount]]:
         """(the groups that are trained on, those of a task together; the `DOC` files of their documents; what every cell has)."""
@@ -257,10 +291,15 @@ class _MixSteps:
         )
 
     def pack(
-        self, groups: Sequence[TokenGroup], documents: Sequence[Artifact], plan: MixPlan, beside: Sequence[Step]
+        self,
+        groups: Sequence[TokenGroup],
+        documents: Sequence[Artifact],
+        plan: MixPlan,
+        beside: Sequence[Step],
+        held_out_masked: bool = False,
     ) -> tuple[list[PackedSet], list[list[Any]]]:
         """Documents to blocks, in no order yet; with the results of the steps beside it."""
-        layout = self.lay_out(plan, len(groups))
+        layout = self.lay_out(plan, len(groups), held_out_masked)
         shuffle = Step(
             "mix.shuffle",
             VERSION,
@@ -318,7 +357,7 @@ class _MixSteps:
                 Rows(),
                 self.paths.mix(f"blocks/{s:02d}"),
             )
-            folder = self.paths.phase(self.settings.phases[phase].name) / str(length)
+            folder = self.folder_of(phase) / str(length)
             found.append(PackedSet.of(s, phase, length, layout.shapes[s].masked, parts[s], ordered, folder))
         return found, others
 
@@ -363,11 +402,12 @@ class _MixSteps:
                 left[s] += [tail.leftovers] if tail.leftovers else []
             level += ".sum"
 
-    def lay_out(self, plan: MixPlan, maps: int) -> _Layout:
+    def lay_out(self, plan: MixPlan, maps: int, held_out_masked: bool) -> _Layout:
         """Into how many partitions each set falls, and what its blocks look like.
 
         Args:
             maps: tasks that the documents come from.
+            held_out_masked: held-out files have conversations, so that what is carved needs their columns, too.
 
         Raises:
             ValueError: a set gets no document.
@@ -375,7 +415,7 @@ class _MixSteps:
         sets = self.settings.sets
         totals = np.zeros((len(sets), 2), np.int64)
         # All sets of a phase have the same columns, so that a loader can interleave them.
-        masked = [False] * len(self.settings.phases)
+        masked = [held_out_masked and bool(self.carve) and p.name == CARVED for p in self.settings.phases]
         for count in plan.tally.sets:
             totals[count.set_index] += (count.copies, count.tokens)
             masked[count.phase] |= self.cells[count.cell].chat
@@ -437,6 +477,8 @@ class _MixSteps:
         for s, written in zip(of_task, found, strict=True):
             s.written.append(written.files)
         for number, phase_settings in enumerate(self.settings.phases):
+            if self.carve and phase_settings.name == CARVED:
+                continue
             sets = [s for s in packed if s.phase == number]
             tokens = {s.block_length: s.cells for s in sets}
             splits = [_WrittenSplit(s.block_length, s.tokens, s.files) for s in sets]
@@ -472,13 +514,12 @@ class _MixSteps:
         shards = [s for g in groups for s in g.shards]
         if not shards:
             return None
-        length = self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
+        length = self.held_out_length
         masked = any(self.cells[shard.cell].chat for shard in shards)
         shape = self.shape(len(self.settings.sets), length, Levels(1), masked)
-        task = Task(
-            "held_out", held_out.write_held_out, (shards, shape, self.paths.held_out / str(length)), unweighed=True
-        )
-        return _HeldOut(length, masked, Step("mix.held_out", VERSION, [task]))
+        folder = self.paths.mix("held_out") if self.carve else self.paths.held_out
+        task = Task("held_out", held_out.write_held_out, (shards, shape, folder / str(length)), unweighed=True)
+        return _HeldOut(masked, Step("mix.held_out", VERSION, [task]))
 
     def write_index(self, packed: Sequence[PackedSet]) -> FileSet:
         """From documents to blocks."""
@@ -551,7 +592,6 @@ class _Layout:
 class _HeldOut:
     """The held-out set that is to be written."""
 
-    block_length: int
     masked: bool
     step: Step
     """Of one task."""

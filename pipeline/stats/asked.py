@@ -16,6 +16,7 @@ from ..engine.keys import identity_of
 from ..extract.settings import StepSettings
 from ..filter.judge import FilterSettings
 from ..mix.budget import MixSettings
+from ..mix.carve import Carve
 from ..passages.settings import PassageSettings
 from ..prepare.contamination import ContaminationSettings
 from ..prepare.quality import QualitySettings
@@ -41,6 +42,7 @@ def hash_of_settings(
     scores: tuple[Sequence[ScoreSettings], Sequence[tuple[str, str]]] = ((), ()),
     before_scan: Sequence[StepSettings] = (),
     passages: PassageSettings | None = None,
+    carve: Carve | None = None,
 ) -> str:
     """The hash of what was asked for. Without the places of files: what they hold is among the inputs of the run."""
     of_scan, of_dedupe, of_filters = asdict(scan), asdict(dedupe), asdict(filters)
@@ -81,6 +83,7 @@ def hash_of_settings(
         seed,
         limit,
         *([identity_of(scores)] if any(scores) else []),
+        *([asdict(carve)] if carve else []),
     )
 
 

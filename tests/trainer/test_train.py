@@ -64,6 +64,8 @@ def test_three_phases_train_in_a_row(whole: Path) -> None:
     last = [line for line in lines if line["kind"] == "held_out"][-1]
     for part in ("loss_by_corpus", "loss_by_domain"):
         assert min(last[part].values()) <= last["loss"] <= max(last[part].values())
+    domains = last["bits_per_byte_by_domain"].values()
+    assert last["bits_per_byte_macro"] == pytest.approx(sum(domains) / len(domains))
     for part in ("bits_per_byte_by_corpus", "bits_per_byte_by_domain"):
         assert min(last[part].values()) <= last["bits_per_byte"] <= max(last[part].values())
     manifest = read_manifest(checkpoints(whole)[-1])

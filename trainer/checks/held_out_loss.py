@@ -93,7 +93,9 @@ class HeldOutLoss:
             bits = torch.stack([by_source[0] / math.log(2), text_bytes]).numpy()
             values["bits_per_byte"] = float(bits[0].sum() / bits[1].sum())
             values["bits_per_byte_by_corpus"] = means(bits, info, CORPUS)
-            values["bits_per_byte_by_domain"] = means(bits, info, DOMAIN)
+            by_domain = values["bits_per_byte_by_domain"] = means(bits, info, DOMAIN)
+            # Of what a set holds, the largest domain would else decide.
+            values["bits_per_byte_macro"] = sum(by_domain.values()) / len(by_domain)
         return values
 
 
