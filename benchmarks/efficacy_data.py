@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 import yaml
 import zstandard
 from fox1.benchmarks.peers import minhash_dedup, whitespace_words
+from fox1.pipeline.dedupe.order import DUPLICATES
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
@@ -377,6 +378,24 @@ def _documents(place: Place, half: str) -> Iterable[int]:
     paths = TunePaths(place.root / "apart" / half)
     for domain in place.plan["domains"]:
         yield from _documents_of(paths.phase(f"apart.{quote(domain, safe='')}"))
+
+
+def dropped_of_unfiltered(place: Place) -> dict[str, dict[str, int]]:
+    """Domain -> for which reason the filters drop how many documents of the unfiltered half; "" for those that they keep."""
+    paths = TunePaths(place.root / "apart" / "unfiltered")
+    domains = {
+        doc: d for d in place.plan["domains"] for doc in _documents_of(paths.phase(f"apart.{quote(d, safe='')}"))
+    }
+    found: dict[str, dict[str, int]] = {d: {} for d in place.plan["domains"]}
+    for path in sorted((place.run(HALVES["kept"]) / "decisions").rglob("*.parquet")):
+        table = pq.read_table(path, columns=["doc_id", "reasons"])
+        for doc, reasons in zip(*(c.to_pylist() for c in table.columns), strict=True):
+            if doc in domains:
+                of_domain = found[domains[doc]]
+                of_filters = [r for r in reasons if r not in (*DUPLICATES, "held_out")]
+                reason = of_filters[0] if of_filters else ""
+                of_domain[reason] = of_domain.get(reason, 0) + 1
+    return found
 
 
 def read_measures(place: Place) -> Sequences:

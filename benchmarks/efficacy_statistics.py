@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fox1.benchmarks.efficacy_data import ORIGINAL, Place
+from fox1.benchmarks.efficacy_data import ORIGINAL, Place, dropped_of_unfiltered
 from fox1.benchmarks.efficacy_training import Results
+from fox1.storage.wording import counted
 from fox1.tune.measured import Sequences
 
 MACRO, ITEMS = "macro", "items"
@@ -217,7 +218,35 @@ def tables(place: Place, results: Results, sequences: Sequences) -> Iterator[str
             f"| {c.contrast.name} | {len(c.seeds)} | {c.difference:+.4f} | {c.low:+.4f} to {c.high:+.4f} | {c.p:.4f} | "
             f"{c.smallest:.4f} | {word(c, significant, tests['equivalence'])} |"
         )
+    yield from _explored(lines)
+    yield "\nunfiltered half: documents, and those that the filters drop, by the first rule that they fail\n"
+    yield "| domain | documents | dropped |\n|---|---|---|"
+    for domain, reasons in dropped_of_unfiltered(place).items():
+        gone = {r: n for r, n in sorted(reasons.items(), key=lambda item: -item[1]) if r}
+        named = ", ".join(f"{r} {n}" for r, n in gone.items())
+        yield f"| {domain} | {sum(reasons.values())} | {sum(gone.values())}{f' ({named})' if gone else ''} |"
     yield json.dumps(said)
+
+
+def _explored(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Curated less raw, where it comes from: by half, domain and benchmark. Of these no conclusion is drawn."""
+    rows = []
+    for tier, tokens in dict.fromkeys((v["tier"], v["of_tokens"]) for v in lines if v["arm"] == PRIMARY.arm):
+        a, b = (final(lines, tier, arm, tokens) for arm in (PRIMARY.arm, PRIMARY.against))
+        if seeds := sorted(set(a) & set(b)):
+            names = ["unfiltered", "kept", *a[seeds[0]]["by_domain"], *a[seeds[0]]["by_item"]]
+            each = [[_figure(a[s], n) - _figure(b[s], n) for s in seeds] for n in names]
+            label = f"| {tier}, {tokens / 1e6:g}M, {counted(len(seeds), 'seed')} | "
+            rows.append((names, label + " | ".join(f"{np.mean(d):+.3f}" for d in each) + " |"))
+    if rows:
+        yield "\ncurated less raw by half, domain and benchmark: explored, not tested\n"
+        yield f"| | {' | '.join(rows[0][0])} |"
+        yield f"|{'---|' * (len(rows[0][0]) + 1)}"
+        yield from (row for _, row in rows)
+
+
+def _figure(line: Mapping[str, Any], name: str) -> float:
+    return float(line.get(name, line["by_domain"].get(name, line["by_item"].get(name))))
 
 
 def _trainings(tier: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:

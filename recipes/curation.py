@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, with_config
 
 from ..pipeline.dedupe.order import DedupeSettings
 from ..pipeline.filter.judge import LANGUAGES, Exclusion, signal_of
@@ -45,12 +45,10 @@ class HeldOut(Strict):
     """Folder or URL; empty: that of the source."""
 
 
-def _only_keys_of_carve(value: Any) -> Any:
-    """What a strict parent would see to; this one takes the names of sources as keys."""
-    known = [f.name for f in fields(Carve)]
-    if isinstance(value, dict) and (unknown := [k for k in value if k not in known]):
-        raise ValueError(f"has no key {unknown[0]!r}; choose from {', '.join(known)}")
-    return value
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class StrictCarve(Carve):
+    """How many survivors of every domain are set apart."""
 
 
 class HeldOutParts(BaseModel):
@@ -58,9 +56,15 @@ class HeldOutParts(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    carve: Annotated[Carve | None, BeforeValidator(_only_keys_of_carve)] = None
+    carve: StrictCarve | None = None
     """Set documents of every domain apart, which no phase then holds; null: none."""
     __pydantic_extra__: dict[str, HeldOut]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> Any:
+        found = handler.resolve_ref_schema(handler(schema))
+        found["additionalProperties"] = handler(HeldOut.__pydantic_core_schema__)
+        return found
 
     @property
     def files(self) -> dict[str, HeldOut]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DedupeSettings
 from ..pipeline.filter.judge import FilterSettings, Section, signal_of
+from ..pipeline.mix.carve import Carve
 from ..pipeline.prepare.contamination import ContaminationSettings
 from ..pipeline.prepare.quality import QualitySettings
 from ..pipeline.signals.scan import ScanSettings
@@ -51,7 +52,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             phases=tuple(replace(phase, tokens=recipe.phase_tokens(name)) for name, phase in recipe.phases.items()),
             seed=recipe.seed,
         ),
-        carve=recipe.held_out.carve,
+        carve=_plain(Carve, recipe.held_out.carve) if recipe.held_out.carve else None,
         before_scan=recipe.steps,
         scan=ScanSettings(
             recipe.signals.minhash,

@@ -91,6 +91,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "sources.*.reader": ("sources.read.reader=datatrove.pipeline.readers.csv.CSVReader",),
     "sources.*.arguments": ("sources.read.arguments={id_key: text}",),
     "held_out.*.files": ("held_out.slimpajama.files=['validation/a*']",),
+    "held_out.carve.documents": ("held_out.carve.documents=4",),
+    "held_out.carve.tokens": ("held_out.carve={documents: 1, tokens: 400}",),
     "held_out.*.root": ("held_out.slimpajama.root=DATA/copy/slimpajama",),
     "before_scan.*.target": ("before_scan.tidy.target=DATA/rules.py:TidyToo",),
     "before_scan.*.arguments": ("before_scan.tidy.arguments={least: 2}",),
@@ -287,6 +289,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
 NOT_TRIED = {
     "extends": "is resolved before a recipe is checked: its keys are those of the recipe that it names",
     "sources.*.dataset": "names files of a hub",
+    "held_out.carve.by": "has one value",
     "sources.*.tokenizer": "belongs to token files, which the base recipe has none of",
     "contamination.benchmarks.*.dataset": "names files of a hub",
 }
