@@ -21,6 +21,8 @@ GREY = "#77777f"
 SHOWN = 6
 """Corpora that are drawn each by itself: those with the most tokens."""
 BY_CORPUS = ("loss_by_corpus", "share_by_corpus")
+MACRO = "bits_per_byte_macro"
+"""A number that evaluations have reported only since it is one of theirs."""
 DRAWN = {"train": ("tokens", "loss", "tokens_per_second"), "held_out": ("loss", "unigram_entropy")}
 """Kind of a metric -> the numbers that are drawn of it."""
 METRICS_BYTES = 1 << 30
@@ -48,6 +50,8 @@ class Curves:
     """Of the first training: share of the targets since the report before, of the same corpora."""
     speeds: tuple[Series, ...]
     """In tokens per second."""
+    macro: tuple[Series, ...]
+    """Held-out bits per byte, mean of the domains; of trainings that report them."""
     phases: tuple[tuple[str, float], ...]
     """The phases of the first training, and the number of tokens that came before each."""
 
@@ -91,6 +95,8 @@ def _is_metric(value: Any) -> bool:
     for name in BY_CORPUS:
         if not isinstance(parts := value.get(name, {}), dict) or not all(map(_is_number, parts.values())):
             return False
+    if not _is_number(value.get(MACRO)):
+        return False
     # Null: a loss that was NaN, or that of steps which were all skipped.
     return all(_is_number(value.get(name, "")) for name in DRAWN.get(value["kind"], ()))
 
@@ -121,6 +127,7 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
     speeds: list[Series] = []
     by_corpus: list[Series] = []
     mixture: list[Series] = []
+    macro: list[Series] = []
     phases: dict[str, float] = {}
     for number, folder in enumerate(trainings):
         colour, name = COLOURS[number % len(COLOURS)], training_name(folder)
@@ -138,6 +145,8 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
         losses.append(Series(f"{name}, training", colour, _line(tokens, train, "loss")))
         losses.append(Series(f"{name}, held out", colour, _line(tokens, held_out, "loss"), dashed=True))
         speeds.append(Series(name, colour, _line(tokens, train, "tokens_per_second")))
+        if with_bits := [v for v in held_out if MACRO in v]:
+            macro.append(Series(name, colour, _line(tokens, with_bits, MACRO), dashed=True))
         for place, corpus in enumerate([] if number else _corpora(train)):
             hue, label = COLOURS[place], printable(corpus)
             trained, measured = (_line(tokens, v, "loss_by_corpus", corpus) for v in (train, held_out))
@@ -148,7 +157,7 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
             entropy, ends = held_out[-1]["unigram_entropy"], (train[0]["tokens"], train[-1]["tokens"])
             points = tuple((float(t), entropy) for t in ends if entropy is not None)
             losses.append(Series("unigram entropy", GREY, points, dashed=True))
-    return Curves(tuple(losses), tuple(by_corpus), tuple(mixture), tuple(speeds), tuple(phases.items()))
+    return Curves(tuple(losses), tuple(by_corpus), tuple(mixture), tuple(speeds), tuple(macro), tuple(phases.items()))
 
 
 def _corpora(train: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -177,6 +186,8 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
     # The same metrics give the same bytes: the drawing has no date, and its ids are not random.
     with plt.rc_context({"svg.hashsalt": "fox1", "svg.fonttype": "none", "font.size": 9}):
         drawn_panels = [("loss, nats per token", curves.losses)]
+        if curves.macro:
+            drawn_panels.append(("held-out bits per byte, mean of domains", curves.macro))
         if curves.mixture:
             drawn_panels += [("loss by corpus", curves.by_corpus), ("share of the targets", curves.mixture)]
         drawn_panels.append(("tokens per second", curves.speeds))
@@ -198,8 +209,9 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
             for text in axes.legend(loc="best", frameon=False, ncols=columns).get_texts():
                 text.set_parse_math(False)
             axes.spines[["top", "right"]].set_visible(False)
-        for axes in panels[1 if len(panels) == 2 else 2 :]:
-            axes.set_ylim(bottom=0)
+        for axes, (_, series) in zip(panels, drawn_panels, strict=True):
+            if series in (curves.mixture, curves.speeds):
+                axes.set_ylim(bottom=0)
         panels[-1].set_xlabel("tokens trained on")
         panels[-1].xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         drawn = io.BytesIO()

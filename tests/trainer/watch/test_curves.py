@@ -36,6 +36,7 @@ def test_names_of_phases_are_text_in_a_drawing(tmp_path: Path) -> None:
         {**LINE, "step": "1"},
         {**LINE, "loss_by_corpus": [1]},
         {**LINE, "share_by_corpus": {"pile": "all"}},
+        {"kind": "held_out", "step": 1, "loss": 2.0, "unigram_entropy": 5.0, "bits_per_byte_macro": "1"},
     ],
 )
 def test_lines_of_another_shape_are_refused(line: object, tmp_path: Path) -> None:
@@ -72,6 +73,15 @@ def test_losses_by_corpus_stand_beside_the_mixture(tmp_path: Path) -> None:
     assert shares["c7, share"] == ((10, 0.25), (20, 0.25), (30, 1.0)) and len(shares["c2, share"]) == 2
     assert found["c7, training"] == ((10, 3.25), (20, 3.25)) and found["c7, held out"] == ((20, 1.0),)
     assert "share of the targets" in drawn and "loss by corpus" in drawn
+
+
+def test_the_mean_of_domains_is_drawn_where_evaluations_report_it(tmp_path: Path) -> None:
+    old, new = ({"kind": "held_out", "step": n, "loss": 2.0, "unigram_entropy": 5.0} for n in (1, 2))
+    lines = [reported("p", n, 10 * n) for n in (1, 2)]
+    assert "mean of domains" not in draw(tmp_path, *lines, old, new)
+    assert "mean of domains" in draw(tmp_path, *lines, old, {**new, "bits_per_byte_macro": 1.25})
+    (line,) = read_curves([tmp_path]).macro
+    assert line.points == ((20, 1.25),)
 
 
 def test_steps_that_a_later_call_took_again_are_drawn_once(tmp_path: Path) -> None:
