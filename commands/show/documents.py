@@ -55,7 +55,7 @@ def print_why(found: Why) -> None:
             f"with tokens {p.doc_start:,} to {p.doc_start + p.length:,} of the document"
         )
     if decision.get("kept") and not found.blocks:
-        say("  not used in any phase: the budgets were filled without it")
+        say("  not used in any phase: it is held out, or the budgets were filled without it")
     for name, value in _facts(found.signals):
         say(f"    {name:28} {value}")
     for passage in found.passages[:MOST_PASSAGES]:
