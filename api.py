@@ -307,12 +307,12 @@ class Run:
         from .recipes.load import change_mixture
         from .recipes.settings import curate_settings
 
-        then = curate_settings(change_mixture(self.paths.recipe, changes, self._trust, self._moves)[1]).mix
+        then = curate_settings(change_mixture(self.paths.recipe, changes, self._trust, self._moves)[1])
         tokens = stored_tokens(self._opened)
         if engine:
-            return what_if_mixture(self.paths, engine, tokens, then)
+            return what_if_mixture(self.paths, engine, tokens, then.mix, then.carve)
         with tempfile.TemporaryDirectory(prefix="fox1-what-if-") as folder, session() as executor:
-            return what_if_mixture(self.paths, Engine(RunPaths(Path(folder)), executor), tokens, then)
+            return what_if_mixture(self.paths, Engine(RunPaths(Path(folder)), executor), tokens, then.mix, then.carve)
 
     @property
     def _place(self) -> str:

@@ -34,7 +34,7 @@ from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
 from fox1.pipeline.mix.carve import tokens_set_apart
-from fox1.pipeline.mix.stage import count_cells, pack_phases
+from fox1.pipeline.mix.stage import list_training, pack_phases
 from fox1.pipeline.run.artifacts import read_json
 from fox1.pipeline.sources.domains import domain_of
 from fox1.pipeline.sources.listing import list_sources
@@ -328,7 +328,7 @@ def make_measures(place: Place) -> None:
     for seed, (half, name) in enumerate(HALVES.items(), 1):
         run = open_source_run(place.run(name))
         engine = Engine(TunePaths(place.root / "apart" / half), InProcess())
-        cells = count_cells(engine, run.vocabulary, run.cells, run.groups)
+        cells = list_training(engine, MixSettings(), run.vocabulary, run.cells, run.groups).cells
         phases = []
         for domain in place.plan["domains"]:
             own = [n for n, cell in zip(cells, run.cells, strict=True) if cell.domain == domain]
@@ -425,7 +425,7 @@ def pools_of(place: Place, name: str) -> dict[str, DomainPool]:
     done = folder / "pools.json"
     if not done.exists():
         run, engine = open_source_run(place.run(name)), Engine(paths, InProcess())
-        cells = count_cells(engine, run.vocabulary, run.cells, run.groups)
+        cells = list_training(engine, MixSettings(), run.vocabulary, run.cells, run.groups).cells
         tokens = {
             d: sum(n.tokens for n, cell in zip(cells, run.cells, strict=True) if cell.domain == d)
             for d in place.plan["domains"]

@@ -125,17 +125,21 @@ def plan_phases(
     vocabulary: Vocabulary,
     cells: tuple[Cell, ...],
     groups: tuple[TokenGroup, ...],
+    carve: Carve | None = None,
 ) -> tuple[MixSettings, MixPlan]:
     """(the settings with a pool for each that a group has, what every phase takes of which pool); nothing is packed.
+
+    Args:
+        carve: as `mix` takes it.
 
     Raises:
         BudgetShort: some pool cannot give what its phase wants.
         ValueError: a pool that must be there is empty.
     """
-    steps = _MixSteps(engine, settings, vocabulary, cells, groups)
+    steps = _MixSteps(engine, settings, vocabulary, cells, groups, carve)
     _, documents, counts = steps.list_documents()
-    expanded = settings.expanded(cells, [count.tokens for count in counts])
-    return expanded, Planner(engine, expanded, cells, documents).plan()
+    expanded = steps.settings = settings.expanded(cells, [count.tokens for count in counts])
+    return expanded, Planner(engine, steps.with_carved(counts), cells, documents).plan()
 
 
 def pack_phases(
@@ -210,8 +214,7 @@ class _MixSteps:
         training, documents, counts = self.list_documents()
         self.settings = self.settings.expanded(self.cells, [count.tokens for count in counts])
         asked, own = self.held_out_set(), self.settings
-        if self.carve:
-            self.settings = with_carved(own, self.carve, self.cells, counts, self.held_out_length)
+        self.settings = self.with_carved(counts)
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
         packed, beside = self.pack(
             training, documents, plan, [asked.step] if asked else [], bool(asked and asked.masked)
@@ -227,6 +230,12 @@ class _MixSteps:
             self.describe(CARVED, self.paths.held_out, [split], {}, masked)
         parts = self.write_index(phases)
         return Mixed(mixture_json(own, self.cells, plan, phases, held), parts)
+
+    def with_carved(self, counts: Sequence[select.CellCount]) -> MixSettings:
+        """The settings, with a phase of what is set apart if anything is."""
+        if not self.carve:
+            return self.settings
+        return with_carved(self.settings, self.carve, self.cells, counts, self.held_out_length)
 
     @property
     def held_out_length(self) -> int:

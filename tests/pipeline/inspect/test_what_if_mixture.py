@@ -57,6 +57,12 @@ def test_documents_that_count_several_times_are_planned_as_the_run_mixed_them(co
     assert plain.after[0].pools[0].available < found.after[0].pools[0].available
 
 
+def test_what_a_run_sets_apart_is_in_no_phase_that_is_tried(corpora: Path, tmp_path: Path) -> None:
+    curate_sample(tmp_path / "run", corpora, *SMALL, "held_out.carve={documents: 5, tokens: 2K}")
+    found = ask(tmp_path / "run", tmp_path / "work", "scale=0.1")
+    assert not found.short and found.before == found.after and found.unused[0] == found.unused[1]
+
+
 def test_a_mixture_that_cannot_be_had_says_which_pools_are_short(run: Path, tmp_path: Path) -> None:
     found = ask(run, tmp_path, "phases.phase1.tokens=100M")
     assert not found.after and "budget short" in found.short and any("web" in line for line in found.details)
