@@ -17,7 +17,7 @@ from fox1.pipeline.engine.keys import identity_of
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
 from fox1.pipeline.mix.feasibility import BudgetShort
 from fox1.pipeline.mix.select import CLUSTERED, DOC
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.pipeline.dedupe.test_dedupe import decisions, settings_for, write
@@ -57,9 +57,16 @@ def test_budgets_sum_and_no_document_is_used_more_often_than_it_may(
     pools = (Weight(1.0, domain="web", max_epochs=6, repeat=REPEAT),)
     last = Phase("last", max(2, int(before * natural / 3)), (Weight(1.0),), (BlockRule(512),))
     first = Phase("first", int(share * natural * (1 - before)), pools, (BlockRule(512),), prefer)
-    found, mix = plan(MixSettings((first, last)), docs)
+    try:
+        found, mix = plan(MixSettings((first, last)), docs)
+    except BudgetShort as error:
+        # Six epochs of documents that count up to three times are two passes.
+        assert all(n.wanted > 2 * n.available for n in error.needs if n.short and n.phase == "first")
+        return
     used = uses(found, mix, docs)
     copies, tokens, _ = used["first"]
+    # Else its last document gives one token, which is a BOS alone: nobody has it.
+    assume(used["last"][1].sum() == last.tokens)
     free = web & (used["last"][0] == 0)
     counts = times(docs["cluster"])
     available = int((docs["tokens"] * counts)[free].sum())
