@@ -25,6 +25,10 @@ from .options import (
 )
 
 DEFAULT = "search"
+NGRAM_ADVICE = (
+    "n-gram models tell good mixtures apart less well than networks do (docs/tune.md): confirm the weights by a tuning with "
+    "tune.proxy.kind=model before you train on them"
+)
 NGRAM_PROMISES = (
     "warning: n-gram models judge `tune.objective.never_worse`, and they rank single domains less as networks do than the mean of "
     "all; a tuning with tune.proxy.kind=model confirms it (docs/tune.md)"
@@ -89,6 +93,7 @@ def run(
         from ..storage import lease
         from ..tune import tune as tuning
         from ..tune.pools import TunePaths, open_source_run
+        from ..tune.verdict import KEEP
         from .show.bars import StageBars
         from .show.tune import print_plan
 
@@ -115,6 +120,8 @@ def run(
         say(judged.line)
         if judged.order:
             say(judged.order.line)
+        if recipe.tune.proxy.kind == "ngram" and judged.word != KEEP:
+            say(NGRAM_ADVICE, sys.stderr)
         say(f"`fox1 tune show {shown(out)}` has the evidence", sys.stderr)
     finally:
         if server:

@@ -63,7 +63,9 @@ def tuned(make_once: MakeOnce, run: Path) -> Path:
     def make(folder: Path) -> None:
         done = run_command("tune", run, "--out", folder / "tuned", "--in-process", *SETS)
         assert not done.returncode, done.stderr
-        assert done.stdout.splitlines()[-1].startswith(("adopt: ", "keep the recipe: ", "take natural weights: "))
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith(("adopt: ", "keep the recipe: ", "take natural weights: "))
+        assert ("tune.proxy.kind=model" in done.stderr) == (not last.startswith("keep"))
 
     return make_once("tuned", make) / "tuned"
 
