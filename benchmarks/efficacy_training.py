@@ -20,11 +20,14 @@ from fox1.benchmarks.efficacy_data import ORIGINAL, DomainPool, Place
 from fox1.pipeline.mix.budget import largest_remainder
 from fox1.trainer.data.mixture import MixtureData
 from fox1.trainer.data.order import interleave, to_micro_batch
-from fox1.trainer.settings import ModelSettings
+from fox1.trainer.settings import ModelSettings, OptimizerSettings
 from fox1.tune.measured import Sequences
 from fox1.tune.ngram import NgramModel
 from fox1.tune.proxy import PoolPart, open_mixture
 from fox1.tune.settings import MODEL, ProxySettings
+
+ADAMW = OptimizerSettings(8e-3)
+"""With which the experiment was planned, whatever proxies have now."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,9 @@ def settings_of(task: Task, plan: Mapping[str, Any]) -> ProxySettings:
         decay = 0.0 if task.arm == "constant" else plan["tier3"]["phases"][-1]
     model = ModelSettings(**vars(MODEL))
     return ProxySettings(
-        "model", task.tokens, plan["block_length"], own["batch_tokens"], own["warmup"], decay, model=model
+        *("model", task.tokens, plan["block_length"], own["batch_tokens"], own["warmup"], decay),
+        model=model,
+        optimizer=ADAMW,
     )
 
 

@@ -158,7 +158,7 @@ def filter_command(
     trust: Trust = False,
     data: Moves = None,
 ) -> None:
-    """Show what other thresholds, exclude lists or weights would change.
+    """Show what other thresholds, lists or weights would change.
 
     The stored signals are filtered again, and documents deduplicated again if a change is of dedupe; if it is of the phases, the
     mixture is planned again over the stored tokens. Examples are shown; nothing is written to the run.

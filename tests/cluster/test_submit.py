@@ -73,7 +73,7 @@ def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
     assert {file.relative_to(staged) for file in staged.rglob("*.py")} == expected
 
     rest = {file.relative_to(staged) for file in staged.rglob("*") if file.is_file()} - expected
-    assert {Path("py.typed"), Path("ray_cluster.yaml"), Path("pipeline/stats/report/page.html.j2")} <= rest
+    assert {Path("py.typed"), Path("ray_cluster.yaml"), Path("commands/page/report/report.css")} <= rest
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     places = [(Path(*package.split(".")[1:]), patterns) for package, patterns in declared.items()]
     data = {p.relative_to(ROOT) for folder, patterns in places for one in patterns for p in (ROOT / folder).glob(one)}
@@ -86,7 +86,7 @@ def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
 def test_staging_leaves_out_what_lies_beside_the_code(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     kept = {"submit.py", "py.typed", "recipes/mini.yaml", "tokenize/pack.py", "pipeline/sample/passages/melville.txt"}
-    kept |= {"pipeline/stats/report/page.css"}
+    kept |= {"commands/page/static/base.css"}
     left = {"tests/test_a.py", "docs/a.py", ".venv/b.py", "env/lib/c.py", "env/pyvenv.cfg", "build/d.py", "README.md"}
     for name in kept | left | {"tokenize/__pycache__/pack.pyc", "pipeline/sample/passages/.hidden"}:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -247,8 +247,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     **{
         f"tune.{key}": (f"tune.{key}={value}",)
         for key, value in {
-            "proxies": "32",
-            "refine": "8",
+            "proxies": "48",
+            "refine": "9",
             "proxy.kind": "model",
             "proxy.tokens": "2M",
             "proxy.block_length": "256",
@@ -261,12 +261,12 @@ CHANGES: dict[str, tuple[str, ...]] = {
             "proxy.optimizer.eps": "0.1",
             "proxy.optimizer.weight_decay": "0",
             "proxy.optimizer.clip_norm": "2",
-            "proxy.optimizer.name": "muon",
+            "proxy.optimizer.name": "adamw",
             "proxy.optimizer.momentum": "0.9",
-            "anchors.recipe": "2",
-            "anchors.natural": "2",
-            "anchors.uniform": "1",
-            "anchors.drop_one": "0",
+            "anchors.recipe": "3",
+            "anchors.natural": "3",
+            "anchors.uniform": "2",
+            "anchors.drop_one": "1",
             "objective.domains": "natural",
             "objective.items": "[sample]",
             "objective.items_weight": "10%",
@@ -277,10 +277,13 @@ CHANGES: dict[str, tuple[str, ...]] = {
             "repetition": "ignore",
             "validation.times": "4",
             "validation.seeds": "3",
-            "validation.documents": "20",
+            "validation.documents": "30",
             "validation.tokens": "30K",
             "validation.margin": "0",
             "seed": "2",
+            "tiers": "{web: [30%]}",
+            "placement.trainings": "16",
+            "placement.repeats": "2",
         }.items()
     },
 }
