@@ -20,7 +20,8 @@ from ..pipeline.engine.tasks import Task
 from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight, largest_remainder
 from ..pipeline.mix.carve import tokens_set_apart
 from ..pipeline.mix.select import CellCount
-from ..pipeline.mix.stage import Listed, TokenGroup, Vocabulary, list_training, pack_phases
+from ..pipeline.mix.stage import Listed, list_training, pack_phases
+from ..pipeline.mix.steps import TokenGroup, Vocabulary
 from ..pipeline.mix.stored import stored_artifact, stored_tokens
 from ..pipeline.prepare.tokenizer import PIECE_BYTES
 from ..pipeline.run.artifacts import Artifact, RunPaths, read_json

@@ -13,7 +13,7 @@ from ..run.documents import RunDocuments
 from ..run.identity import Group, group_files
 from .budget import Cell
 from .select import CellShard
-from .stage import TokenGroup, Vocabulary
+from .steps import TokenGroup, Vocabulary
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..engine.tasks import Task, portions
 from ..extract.extract import steps_by_corpus
 from ..extract.stage import Extracted
 from ..filter.stage import Filtered
-from ..mix.stage import Mixed
+from ..mix.steps import Mixed
 from ..prepare.stage import Prepared
 from ..run.artifacts import Artifact, RunPaths, content_key, merge_counts, write_json
 from ..run.identity import Group

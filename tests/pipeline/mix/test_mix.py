@@ -243,8 +243,8 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
     settings = settings_of()
     shutil.copytree(run, tmp_path / "run")
     monkeypatch.setattr("fox1.pipeline.mix.assign.PARTITION_TOKENS", 1 << 11)
-    monkeypatch.setattr("fox1.pipeline.mix.stage.BUCKET_TOKENS", 1 << 11)
-    monkeypatch.setattr("fox1.pipeline.mix.stage.INDEX_PART", 200)
+    monkeypatch.setattr("fox1.pipeline.mix.steps.BUCKET_TOKENS", 1 << 11)
+    monkeypatch.setattr("fox1.pipeline.mix.steps.INDEX_PART", 200)
     monkeypatch.setattr("fox1.pipeline.mix.lookup_index.PART_ROWS", 200)
     monkeypatch.setattr("fox1.tokenize.shards.FILE_TOKENS", 1 << 11)
 
@@ -281,7 +281,7 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
     assert 0 < many.tasks["mix.pack"] < few.tasks["mix.pack"]
     assert many.largest < 100_000
     # Leftovers that are packed in several steps make other blocks of the same tokens.
-    monkeypatch.setattr("fox1.pipeline.mix.stage.TAIL_PARTS", 2)
+    monkeypatch.setattr("fox1.pipeline.mix.steps.TAIL_PARTS", 2)
     assert curated().tasks["mix.tails.sum"]
     assert not list((tmp_path / "run" / "lists").iterdir())
     before, after = json.loads(mixture), json.loads((tmp_path / "run" / "stats" / "mixture.json").read_bytes())
