@@ -67,7 +67,7 @@ export async function documentView(place, run, name, options) {
         pair("content hash", facts.content_hash), pair("document id", String(found.doc_id)), pair("held out", facts.held_out ? "yes" : ""))),
       h("section", { class: "card" }, h("h2", {}, "Blocks"), found.blocks.length ? table(["phase", "block", "length", "from token", "tokens"],
         found.blocks.map((b) => [b.phase, h("a", { href: `#/blocks?phase=${encodeURIComponent(b.phase)}&length=${b.block_length}&number=${b.block}` }, number(b.block)), number(b.block_length), number(b.doc_start), number(b.length)]), { label: "Blocks" })
-        : h("p", { class: "lead" }, decision.kept ? "No phase uses it: the budgets were filled without it." : "A dropped document is in no block.")),
+        : h("p", { class: "lead" }, decision.kept ? "No phase uses it: it is held out, or the budgets were filled without it." : "A dropped document is in no block.")),
       copies,
       h("section", { class: "card" }, h("details", {}, h("summary", {}, "All signals"), table(["signal", "value"], Object.entries(found.signals).map(([key, value]) => [words(key), number(value)]), { label: "Signals" })),
         sourceRow(found.name, which))),
