@@ -147,13 +147,13 @@ class DedupeResults(Results):
 
     def walk_edges(self, planned: Planned, work: Work, links: FileSet, numbers: int, *args: Any) -> Pass:
         work.reads(len(links), self._edges * LINK.itemsize, READ_AHEAD)
-        work.seconds = self._edges * WALKED_EDGE
+        work.seconds, work.meanwhile = self._edges * WALKED_EDGE, True
         return Pass(artifact(beside(args[-1], "states"), numbers // 4 + 1, numbers // 4 + 1))
 
     def judge_edges(self, planned: Planned, work: Work, links: FileSet, states: Artifact, *args: Any) -> Judged:
         n = share(self._edges, planned.index, self._count)
         work.reads(len(links), n * LINK.itemsize + states.bytes, READ_AHEAD)
-        work.seconds = n * JUDGED_EDGE
+        work.seconds, work.meanwhile = n * JUDGED_EDGE, True
         return Judged(artifact(beside(args[-1], "verdicts"), n, n))
 
     def settle(self, planned: Planned, work: Work, *args: Any) -> Settled:

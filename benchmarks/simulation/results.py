@@ -92,6 +92,8 @@ class Work:
     """It reads a file of a single frame, which cannot be cut."""
     serial: bool = False
     """A step is waiting for it alone."""
+    meanwhile: bool = False
+    """It reads and computes at the same time."""
     parts: int = 1
     """What it publishes on its way, so that another attempt need only read what these are made of."""
     reading: float = 0.0

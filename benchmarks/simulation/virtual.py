@@ -295,7 +295,8 @@ class Simulated:
     def _result(self, facts: StepFacts, planned: Planned, took: dict[int, Bundle]) -> Any:
         """What a task returns; what it takes is added to what its step does."""
         result, work = self._made_up.result(planned)
-        seconds = work.seconds + work.waits * REQUEST_SECONDS + work.moved / BANDWIDTH
+        waits = work.waits * REQUEST_SECONDS + work.moved / BANDWIDTH
+        seconds = max(work.seconds, waits) if work.meanwhile else work.seconds + waits
         took[planned.index] = Bundle(seconds, work.parts, min(1.0, work.reading / seconds) if seconds else 0.0)
         facts.seconds += seconds
         facts.requests += work.requests
