@@ -18,7 +18,7 @@ import numpy as np
 from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import Task
 from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight, largest_remainder
-from ..pipeline.mix.carve import tokens_set_apart
+from ..pipeline.mix.carve import LEAST_DOCUMENTS, tokens_set_apart
 from ..pipeline.mix.select import CellCount
 from ..pipeline.mix.stage import Listed, list_training, pack_phases
 from ..pipeline.mix.steps import TokenGroup, Vocabulary
@@ -33,8 +33,6 @@ from .settings import TuneSettings
 from .tiers import Held, count_tiers, divided, find_cuts, whole, whole_pools
 
 POOL, FIT, CHECK = "pool", "fit", "check"
-LEAST_DOCUMENTS = 10
-"""A domain with fewer is not measured: one document would be all that the fit, or the validation, knows of it."""
 SPARE = 2.0
 """Tokens that are packed of a pool, in those that the largest training uses: different draws take different documents."""
 

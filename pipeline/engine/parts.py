@@ -9,7 +9,8 @@ attempt, however late, can leave one that is believed wrongly. All parts go when
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from ..run.checksums import hash_file
 from .records import artifacts_in, decoder_of, with_artifacts
 
 Part = TypeVar("Part")
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,20 @@ class Parts(Generic[Part]):
         """
         self._kind: Any = kind
         self._attempt = _current.get()
+
+    def take(self, number: int, rows: Iterator[Row], make: Callable[[Iterator[Row]], Part]) -> Part:
+        """A part: the one that is there, whose rows are only read, to come to those after them; else made now, and kept.
+
+        Args:
+            rows: what it is made of.
+            make: publishes its files.
+        """
+        if part := self.known(number):
+            deque(rows, maxlen=0)
+            return part
+        part = make(rows)
+        self.add(number, part)
+        return part
 
     def known(self, number: int) -> Part | None:
         """A part that an earlier attempt at the same task has published whole."""

@@ -101,13 +101,11 @@ class MixSteps:
         asked, own = self.held_out_set(), self.settings
         self.settings = self.with_carved(counts)
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
-        packed, beside = self.pack(
-            training, documents, plan, [asked.step] if asked else [], bool(asked and asked.masked)
-        )
+        masked = bool(asked and asked.masked)
+        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [], masked)
         self.write(packed)
         phases = [s for s in packed if s.phase < len(own.phases)]
         held: held_out.HeldOutSet | None = beside[0][0] if asked else None
-        masked = bool(asked and asked.masked)
         if self.carve:
             held = self.join_held_out(held, packed[-1], plan, masked)
         if held:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -267,13 +266,7 @@ def scan_in_pieces(
     scanning = _Scanning(piece(0), settings, models, paths)
     parts, found = Parts(FileSignals), list[FileSignals]()
     for number, own in itertools.groupby(scanning.batches(), key=cut):
-        if known := parts.known(number):
-            # An earlier attempt has scanned them: they are only read, to come to the rows after them.
-            deque(own, maxlen=0)
-            found.append(known)
-        else:
-            found.append(scanning.write(piece(number), own))
-            parts.add(number, found[-1])
+        found.append(parts.take(number, own, functools.partial(scanning.write, piece(number))))
     if not found:
         found.append(scanning.write(piece(0), iter(())))
     return ScannedPieces((*found[:-1], scanning.end(found[-1])), tuple(cut.first))

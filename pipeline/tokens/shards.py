@@ -8,7 +8,6 @@ group alone.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -162,17 +161,15 @@ def tokenize_groups(
     """
     encoder = encoder_of(tokenizer.file, tokenizer.hash, settings.reserved, converted.file if converted else None)
     each = survivors_of_each(files, FACTS)
-    # Of a single group, the record of the task says it all.
-    several = len(groups) > 1
     parts, found = Parts(GroupTokens), list[GroupTokens]()
     for number, group in enumerate(groups):
         own = itertools.chain.from_iterable(itertools.islice(each, len(group.files)))
-        if known := several and parts.known(number):
-            # An earlier attempt has encoded them: they are only read, to come to the groups after them.
-            deque(own, maxlen=0)
-        found.append(known or _encode(group, own, encoder, settings, paths))
-        if several and not known:
-            parts.add(number, found[-1])
+
+        def encode(survivors: Iterator[Survivors], group: Group = group) -> GroupTokens:
+            return _encode(group, survivors, encoder, settings, paths)
+
+        # Of a single group, the record of the task says it all.
+        found.append(parts.take(number, own, encode) if len(groups) > 1 else encode(own))
     return TokenizedGroups(tuple(found))
 
 
