@@ -7,7 +7,7 @@ is found must be better than the same weights in all phases.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from .placement import (
     judge_placement,
 )
 from .pools import Packed, TunePaths
-from .proxy import Trained, phased_parts, proxy_task, read_arms
+from .proxy import Trained, phased_parts, proxy_task, read_arms, train_arms
 from .regressors import available
 from .settings import TuneSettings
 
@@ -148,18 +148,13 @@ def _validate(
     engine: Engine, packed: Packed, tables: dict[str, np.ndarray], settings: TuneSettings, to_check: Measures
 ) -> list[Artifact]:
     """Train every arm with the same seeds on more tokens; the bits of what is measured, by arm and seed."""
-    assert isinstance(engine.paths, TunePaths)
     if len(tables) == 1:
         return []
-    proxy = replace(settings.proxy, tokens=settings.validation_tokens)
-    tasks = []
-    for arm, table in tables.items():
-        parts = phased_parts(table, packed, proxy.tokens, settings)
-        for seed in range(settings.validation.seeds):
-            name = f"{arm.split()[-1]}-{seed}"
-            out = engine.paths.proxy("placement-validation", name)
-            tasks.append(proxy_task(name, parts, CHECKED_DRAW + seed, proxy, to_check.files, out, each=True))
-    return [t.documents for t in engine.run("tune.placement-validation", VERSION, tasks) if t.documents]
+    arms = {
+        arm.split()[-1]: phased_parts(table, packed, settings.validation_tokens, settings)
+        for arm, table in tables.items()
+    }
+    return train_arms(engine, "placement-validation", arms, CHECKED_DRAW, settings, to_check)
 
 
 def _judge(

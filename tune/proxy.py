@@ -7,21 +7,22 @@ repeated, a design that grows trains only what is new. What it measures is publi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import Task
 from ..pipeline.mix.budget import largest_remainder
 from ..pipeline.run.artifacts import Artifact, publish, write_json
 from ..trainer.data.mixture import MixtureData, Part
 from ..trainer.data.order import PhaseData
-from . import verdict
-from .measured import PackedSet, Sequences, read_sequences
+from . import VERSION, verdict
+from .measured import Measures, PackedSet, Sequences, read_sequences
 from .ngram import NgramModel
-from .pools import Packed
+from .pools import Packed, TunePaths
 from .settings import ProxySettings, TuneSettings
 
 PROCESS_BYTES = 768 << 20
@@ -138,6 +139,30 @@ def _publish(bits: np.ndarray, sequences: Sequences, each: bool, out: Path) -> T
     losses = sequences.by_target(bits).tolist()
     written = write_json(out, {"bits_per_byte": dict(zip(sequences.targets, losses, strict=True))})
     return Trained(written, tuple(losses), documents)
+
+
+def train_arms(
+    engine: Engine,
+    step: str,
+    arms: Mapping[str, Sequence[PoolPart]],
+    draw: int,
+    settings: TuneSettings,
+    to_check: Measures,
+) -> list[Artifact]:
+    """Train every arm with the same seeds on the tokens of the validation; the bits of what is measured, by arm and seed.
+
+    Args:
+        draw: of the first seed.
+    """
+    assert isinstance(engine.paths, TunePaths)
+    proxy = replace(settings.proxy, tokens=settings.validation_tokens)
+    tasks = []
+    for arm, parts in arms.items():
+        for seed in range(settings.validation.seeds):
+            name = f"{arm}-{seed}"
+            out = engine.paths.proxy(step, name)
+            tasks.append(proxy_task(name, parts, draw + seed, proxy, to_check.files, out, each=True))
+    return [t.documents for t in engine.run(f"tune.{step}", VERSION, tasks) if t.documents]
 
 
 def read_arms(

@@ -26,7 +26,7 @@ from .measured import MeasuredFile, Measures, read_sequences
 from .mixmin import mixmin
 from .order import Ordered, is_searched, search_order
 from .pools import CHECK, FIT, Packed, SourceRun, TunePaths, cap_share, pack_pools
-from .proxy import Trained, parts_of, proxy_task, read_arms, score_pool
+from .proxy import Trained, parts_of, proxy_task, read_arms, score_pool, train_arms
 from .regressors import available
 from .settings import TuneSettings
 
@@ -275,22 +275,14 @@ def validate(
 ) -> Judged:
     """Train the chosen mixture and those that it is compared with, on more tokens, and judge by other documents."""
     assert isinstance(engine.paths, TunePaths)
-    proxy = replace(settings.proxy, tokens=settings.validation_tokens)
     arms = {
         verdict.CHOSEN: fitted.weights,
         verdict.RECIPE: tuple(space.recipe.tolist()),
         verdict.NATURAL_ARM: tuple(space.natural.tolist()),
         MIXMIN: convex_baseline(engine, packed, space, to_fit, settings),
     }
-    tasks = []
-    for arm, weights in arms.items():
-        parts = parts_of(weights, packed, proxy.tokens, settings)
-        for seed in range(settings.validation.seeds):
-            name = f"{arm}-{seed}"
-            out = engine.paths.proxy("validation", name)
-            tasks.append(proxy_task(name, parts, FIRST_DRAW + seed, proxy, to_check.files, out, each=True))
-    trained = engine.run("tune.validation", VERSION, tasks)
-    files = [t.documents for t in trained if t.documents]
+    parts = {arm: parts_of(weights, packed, settings.validation_tokens, settings) for arm, weights in arms.items()}
+    files = train_arms(engine, "validation", parts, FIRST_DRAW, settings, to_check)
     arguments = (files, tuple(arms), arms[MIXMIN], to_check.files, to_check.importance)
     v = settings.validation
     rules = (v.margin, dict(settings.objective.never_worse), settings.seed)

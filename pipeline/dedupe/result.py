@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..filter.exclude import EXCLUDED
 from ..filter.judge import Verdict, Verdicts, signal_batches
 from ..run.artifacts import DECISION_SCHEMA, Artifact, RunPaths, merge_counts, parquet_writer
 from ..run.columns import read_columns
-from ..run.identity import ROW_BITS, Group
+from ..run.identity import ROW_BITS, Group, SourceFile
 from .decide import OWN_DROPS
 from .exact import CELLS, OVERLAPS, add_overlap, sparse
 from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan
@@ -151,13 +151,29 @@ class DecidedChunk:
     """The largest clusters of every subset."""
 
 
+@dataclass(frozen=True)
+class DecisionFiles:
+    """Where the decisions on files lie. Whoever cuts passages decides again, so the first ones have a place of their own: no two
+    tasks write one file."""
+
+    paths: RunPaths
+    first: bool = False
+
+    def identity(self) -> None:
+        """Where a task writes adds nothing to its key."""
+
+    def of(self, file: SourceFile) -> Path:
+        place = self.paths.first_decisions if self.first else self.paths.decisions
+        return place(file.corpus, file.part)
+
+
 def write_decisions(
     parts: Sequence[Part],
     dropped: Partition,
     clusters: Partition,
     capped: tuple[Partition, ...],
     held_out: np.ndarray,
-    paths: RunPaths,
+    place: DecisionFiles,
     plan: Plan,
     stem: Path,
 ) -> DecidedChunk:
@@ -167,33 +183,6 @@ def write_decisions(
         capped: documents of this chunk that a cap kept from being compared with all.
         held_out: uint64 [k], sorted file hashes of the held-out files.
     """
-    return _write(parts, dropped, clusters, capped, held_out, paths.decisions, plan, stem)
-
-
-def write_first_decisions(
-    parts: Sequence[Part],
-    dropped: Partition,
-    clusters: Partition,
-    capped: tuple[Partition, ...],
-    held_out: np.ndarray,
-    paths: RunPaths,
-    plan: Plan,
-    stem: Path,
-) -> DecidedChunk:
-    """The same for whoever cuts passages and decides again, in a place of its own: no two tasks write one file."""
-    return _write(parts, dropped, clusters, capped, held_out, paths.first_decisions, plan, stem)
-
-
-def _write(
-    parts: Sequence[Part],
-    dropped: Partition,
-    clusters: Partition,
-    capped: tuple[Partition, ...],
-    held_out: np.ndarray,
-    place: Callable[[str, str], Path],
-    plan: Plan,
-    stem: Path,
-) -> DecidedChunk:
     drops = read_records(dropped.files, dropped.place, DROP)
     drops = drops[np.argsort(drops["id"])]
     members = summed(sort_records(read_records(clusters.files, clusters.place, MEMBER), CLUSTERS.by))
@@ -208,7 +197,7 @@ def _write(
         filtered = read_columns(part.filtered.file, ["reason", "reasons"])
         at = 0
         for file, signals in zip(part.group.files, part.signals, strict=True):
-            with parquet_writer(place(file.corpus, file.part), DECISION_SCHEMA) as out:
+            with parquet_writer(place.of(file), DECISION_SCHEMA) as out:
                 for batch in signal_batches(signals.file, ["doc_id", "row", "subset", "n_bytes"]):
                     verdict = filtered.slice(at, batch.num_rows).combine_chunks()
                     at += batch.num_rows

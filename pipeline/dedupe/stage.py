@@ -423,14 +423,12 @@ class _DedupeSteps(Steps):
         capped: Sequence[tuple[Partition, ...]],
     ) -> Decided:
         held = sorted({f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files})
+        place = result.DecisionFiles(self.engine.paths, self.first)
         written = self.step(
-            *(
-                ("first_decisions", result.write_first_decisions)
-                if self.first
-                else ("decisions", result.write_decisions)
-            ),
+            "first_decisions" if self.first else "decisions",
+            result.write_decisions,
             {
-                i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64), self.engine.paths)
+                i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64), place)
                 for i, parts in enumerate(self.parts)
                 if not parts[0].old
             },
