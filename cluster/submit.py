@@ -21,10 +21,10 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from .client import DEFAULT_ADDRESS, connect, last_line, one_line_errors
 from .entry import PYTHON, VERSIONS_FILE, SubmitError, installed_versions
@@ -33,8 +33,14 @@ from .package import stage_package
 #: Exit status for a job that was stopped, or that the user stopped following: that of a program ended by Ctrl-C.
 INTERRUPTED = 130
 
-#: How often a broken log connection is made again.
-RECONNECTIONS = 10
+#: How long nothing may be heard of a job before its connection counts as lost. A cluster under load takes its time to start
+#: what sends the log of a job, and a job may wait for hours for a node, of which it tells.
+PATIENCE_SECONDS = 60.0
+
+#: How long to wait before asking again.
+POLL_SECONDS = 1.0
+
+Answer = TypeVar("Answer")
 
 #: How the entry point of every job begins.
 ENTRY = f'"${PYTHON}" -m fox1.cluster.entry -- '
@@ -166,11 +172,9 @@ def follow_job(client: Any, job: str, address: str, out: TextIO) -> int:
 
 def _follow(client: Any, job: str, address: str, out: TextIO) -> Any:
     """Writes the job's log to `out` as it grows, until the job has ended; returns Ray's `JobDetails`."""
-    import aiohttp
-
     written = 0  # characters of the log
 
-    async def tail() -> None:
+    async def tail() -> bool:
         nonlocal written
         read = 0
         async for text in client.tail_job_logs(job):
@@ -179,24 +183,35 @@ def _follow(client: Any, job: str, address: str, out: TextIO) -> Any:
             out.flush()
             read += len(text)
             written = max(written, read)
+        return True
 
-    failures = 0  # in a row: a log of days may lose its connection many times
-    while failures <= RECONNECTIONS:
-        before = written
-        try:
-            asyncio.run(tail())
-            details = client.get_job_info(job)
-            if details.status.is_terminal():
-                return details
-            failures = 0
-        except BrokenPipeError:
-            raise  # of `out`: whoever read it has gone
-        except (RuntimeError, OSError, aiohttp.ClientError):
-            failures = 1 if written > before else failures + 1
-        time.sleep(1)
+    silent_since: float | None = None
+    while silent_since is None or time.monotonic() - silent_since < PATIENCE_SECONDS:
+        before, began = written, time.monotonic()
+        whole = _unless_broken(lambda: asyncio.run(tail()))
+        details = _unless_broken(lambda: client.get_job_info(job))
+        if whole and details and details.status.is_terminal():
+            return details
+        # A log may be quiet for hours: its connection held.
+        held = whole or time.monotonic() - began > PATIENCE_SECONDS
+        heard = written > before or (details and (held or details.status.value == "PENDING"))
+        silent_since = None if heard else began if silent_since is None else silent_since
+        time.sleep(POLL_SECONDS)
     raise SubmitError(
         f"lost the connection to {address}; job {job} may still be running: {_how_to_attach(job, address)}"
     )
+
+
+def _unless_broken(ask: Callable[[], Answer]) -> Answer | None:
+    """What a cluster answers; None where the connection broke. A pipe that broke is that of whoever read the log, and has gone."""
+    import aiohttp
+
+    try:
+        return ask()
+    except BrokenPipeError:
+        raise
+    except (RuntimeError, OSError, aiohttp.ClientError):
+        return None
 
 
 def _how_to_attach(job: str, address: str) -> str:
