@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,8 +13,10 @@ from ..storage.wording import say
 from .complete import phase_names
 from .options import ASK_FOR, AsJson, HoldsPlace, Moves, RunFolder, Trust, warn_unfinished
 
-if TYPE_CHECKING:
-    pass
+TuningShown = Annotated[
+    Path | None,
+    typer.Option(metavar="TUNE", parser=open_root, help="A tuning of the run's weights, to show what it found."),
+]
 
 
 def stats(
@@ -66,6 +68,7 @@ def report(
             help="HTML file to write (default: report.html in RUN; for two runs report-RUN_B.html).",
         ),
     ] = None,
+    tuning: TuningShown = None,
 ) -> None:
     """Write one HTML file about a run, or about two compared.
 
@@ -78,7 +81,7 @@ def report(
     for each in runs:
         warn_unfinished(each)
     page = out or run / (f"report-{other.name}.html" if other else "report.html")
-    write_report(runs, page)
+    write_report(runs, page, tuning)
     say(f"{shown(page)}: {page.stat().st_size / 1e3:,.0f} KB, open it in a browser")
 
 
@@ -94,6 +97,7 @@ def inspect(
             metavar="CKPT", parser=open_root, help="A training on RUN, to show its losses beside the mixture."
         ),
     ] = None,
+    tuning: TuningShown = None,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     trust: Trust = False,
     data: Moves = None,
@@ -109,7 +113,7 @@ def inspect(
     runs = [run, *([other] if other else [])]
     for each in runs:
         warn_unfinished(each)
-    serve([open_run(each, trust, data or []) for each in runs], port, opens, training)
+    serve([open_run(each, trust, data or []) for each in runs], port, opens, training, tuning)
 
 
 def diff(

@@ -137,20 +137,22 @@ def show(
     ] = None,
 ) -> None:
     """Show the weights that a tuning found, how well its fit predicts, and its verdict."""
+    if html:
+        from .page.tuning import write_page
+
+        write_page(tune, html)
+        say(f"wrote {html}")
+        return
     from ..tune.stored import open_tuning
-    from .show.tune import print_tuning
 
     found = open_tuning(tune)
-    if html:
-        from .tune_page import write_page
-
-        write_page(found, html)
-        say(f"wrote {html}")
-    elif as_json:
+    if as_json:
         import json
 
         print(json.dumps(found.as_json(), indent=1))
     else:
+        from .show.tune import print_tuning
+
         print_tuning(found)
 
 

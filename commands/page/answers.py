@@ -25,12 +25,14 @@ from ...pipeline.inspect.overview import overview
 from ...pipeline.mix.budget import Weight
 from ...pipeline.run.artifacts import RunPaths
 from ...recipes.load import stored_mapping
+from ...tune.stored import open_tuning
 from . import mixture
 from .asked import Asked, Download
 from .elements import Element, h, tree
 from .losses import losses_by_corpus
 from .overview import cards, domains_of
 from .server import Answer
+from .tuning import tuning_cards
 
 STEP = 2_654_435_761
 ROWS = 100
@@ -47,14 +49,15 @@ EXPORTS = 50
 class Answers:
     """Answers for one run, or for two that are compared."""
 
-    def __init__(self, runs: Sequence[Run], training: Path | None = None) -> None:
+    def __init__(self, runs: Sequence[Run], training: Path | None = None, tuning: Path | None = None) -> None:
         """
         Args:
             runs: one, or two.
             training: on the run; its losses are shown beside the mixture.
+            tuning: has a view of its own.
 
         Raises:
-            ValueError: a run is not finished, or the training has no metrics.
+            ValueError: a run is not finished, the training has no metrics, or the tuning is damaged.
         """
         self._runs = list(runs)
         found = [_settings(one) for one in self._runs]
@@ -63,6 +66,7 @@ class Answers:
         self._training = training
         if training:
             losses_by_corpus(training)
+        self._tuning = [tree(card) for card in tuning_cards(open_tuning(tuning))] if tuning else None
         self._explorer = Explorer(runs[0].finished, self._filters[0])
         self._exports: dict[str, tuple[Selection, str]] = {}
         self._what_ifs: dict[tuple[str, ...], Any] = {}
@@ -116,6 +120,7 @@ class Answers:
         return {
             **said,
             "cards": [tree(card) for card in cards(said, _choose, _read_it)],
+            "tuning": self._tuning,
             "jaccard": self._settings.dedupe.jaccard if self._settings else None,
             "tried": TRIED,
             "other": self._runs[1].paths.root.name if len(self._runs) > 1 else "",

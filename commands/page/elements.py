@@ -13,9 +13,9 @@ from typing import Any
 
 from ...storage.wording import printable
 
-EMPTY = {"meta", "link", "input", "br", "rect", "line", "path"}
+EMPTY = {"meta", "link", "input", "br", "rect", "line", "path", "circle", "polyline"}
 """Elements without an end: of SVG those that are written so."""
-SVG = {"rect", "line", "path"}
+SVG = {"rect", "line", "path", "circle", "polyline"}
 
 Value = str | int | float | bool | None
 

@@ -14,18 +14,21 @@ from .answers import Answers
 from .server import LOOPBACK, PageServer
 
 
-def serve(runs: Sequence[Run], port: int = 0, opens: bool = True, training: Path | None = None) -> None:
+def serve(
+    runs: Sequence[Run], port: int = 0, opens: bool = True, training: Path | None = None, tuning: Path | None = None
+) -> None:
     """Serve the page of one run, or of two, until KeyboardInterrupt.
 
     Args:
         port: 0: any that is free.
         opens: have the browser open the page.
         training: on the first run; its losses are shown beside the mixture.
+        tuning: has a view of its own.
 
     Raises:
         ValueError: a run is not finished, or the port is taken.
     """
-    answers = Answers(runs, training)
+    answers = Answers(runs, training, tuning)
     try:
         server = PageServer(answers.by_question(), port)
     except OSError as error:

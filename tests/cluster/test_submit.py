@@ -73,7 +73,7 @@ def test_staging_holds_exactly_the_code_of_the_tree(tmp_path: Path) -> None:
     assert {file.relative_to(staged) for file in staged.rglob("*.py")} == expected
 
     rest = {file.relative_to(staged) for file in staged.rglob("*") if file.is_file()} - expected
-    assert {Path("py.typed"), Path("ray_cluster.yaml"), Path("commands/page/report/report.css")} <= rest
+    assert {Path("py.typed"), Path("ray_cluster.yaml"), Path("commands/page/frame.css")} <= rest
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     places = [(Path(*package.split(".")[1:]), patterns) for package, patterns in declared.items()]
     data = {p.relative_to(ROOT) for folder, patterns in places for one in patterns for p in (ROOT / folder).glob(one)}

@@ -18,6 +18,9 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import yaml
+from fox1.api import open_run
+from fox1.commands.page.answers import Answers
+from fox1.commands.page.asked import Asked
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.pool import pool_session
 from fox1.pipeline.mix.budget import MixSettings, Phase, Weight
@@ -119,22 +122,36 @@ def test_a_tuning_has_the_tiers_of_its_recipe(tuned: Path) -> None:
     assert of_best and of_rest and not of_best & of_rest
 
 
-def test_a_page_shows_the_same(tuned: Path, tmp_path: Path) -> None:
+def test_a_page_shows_the_same(tuned: Path, run: Path, tmp_path: Path) -> None:
     done = run_command("tune", "show", tuned, "--html", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     verdict, choice = (json.loads((tuned / f"{name}.json").read_text()) for name in ("verdict", "choice"))
     assert not done.returncode and html.unescape(page).count(verdict["line"]) == 1
-    assert "<script" not in page and "http" not in page.split("</style>")[1]
+    assert page.count("<script>") == 1 and "http" not in page.split("</style>")[1].split("<script>")[0]
     for pool, weight in zip(choice["pools"], choice["weights"], strict=True):
-        shown = page[page.index(f"<th>{html.escape(pool)}</th>") :].split("</tr>")[0]
-        assert f"<td>{100 * weight:.2f}</td>" in shown
-    assert page.count("<svg") == 4 + len(choice["pools"]) and "Weights by phase" in page
-    # A tuning that has only begun has a page as well.
+        shown = page[page.index(f'role="rowheader">{html.escape(pool)}</th>') :].split("</tr>")[0]
+        assert f"<strong>{100 * weight:.2f}</strong></td>" in shown
+    assert page.count('class="plot"') == 4 + len(choice["pools"]) and "Weights by phase" in page
+    # Beside the run it has a tab.
+    done = run_command("report", run, "--tuning", tuned, "--out", tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text()
+    assert not done.returncode and html.unescape(report).count(verdict["line"]) == 1 and 'href="#tuning"' in report
+    answers = Answers([open_run(run)], tuning=tuned)
+    try:
+        assert verdict["line"] in json.dumps(answers.run(Asked({}))["tuning"], ensure_ascii=False)
+    finally:
+        answers.close()
+    # A tuning that has only begun has a page as well, and one that is damaged is refused by name.
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / "tune.json").write_bytes((tuned / "tune.json").read_bytes())
     assert not run_command("tune", "show", begun, "--html", tmp_path / "page.html").returncode
     assert "no verdict yet" in (tmp_path / "page.html").read_text()
+    (begun / "tune.json").write_text(json.dumps({"pools": [{"name": "web"}]}))
+    for command in (["tune", "show", begun, "--html", tmp_path / "page.html"], ["report", run, "--tuning", begun]):
+        done = run_command(*command)
+        assert done.returncode == 1 and str(begun) in done.stderr and "run `fox1 tune` again" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_what_is_shown_is_what_is_stored(tuned: Path) -> None:

@@ -1,7 +1,7 @@
 // Elements and numbers. Text becomes text nodes, always: no string of a run is ever read as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
-const OF_SVG = new Set(["svg", "path", "rect", "line", "g", "text", "title"]);
+const OF_SVG = new Set(["svg", "path", "rect", "line", "g", "text", "title", "circle", "polyline"]);
 
 /** An element: `class`, `on: {event: handler}`, `vars: {"--name": value}`, other attributes by their names. */
 export function h(tag, properties = {}, ...children) {

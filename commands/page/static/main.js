@@ -8,6 +8,7 @@ import { compare } from "./compare.js";
 import { documentView } from "./document.js";
 import { explore } from "./explore.js";
 import { overview } from "./overview.js";
+import { tuning } from "./tuning.js";
 import { whatIf } from "./what_if.js";
 
 const VIEWS = [
@@ -16,6 +17,7 @@ const VIEWS = [
   ["what-if", "What if", whatIf],
   ["document", "Document", documentView],
   ["blocks", "Blocks", blocks],
+  ["tuning", "Tuning", tuning],
   ["compare", "Compare", compare],
 ];
 const main = document.getElementById("main");
@@ -52,7 +54,7 @@ async function show() {
 
 function frame() {
   fill(document.getElementById("run-name"), h("strong", {}, run.name), run.other ? [" and ", h("strong", {}, run.other)] : null);
-  const shown = VIEWS.filter(([view]) => view !== "compare" || run.other);
+  const shown = VIEWS.filter(([view]) => (view !== "compare" || run.other) && (view !== "tuning" || run.tuning));
   fill(tabs, shown.map(([view, label], i) =>
     h("a", { href: `#/${view}`, "data-view": view, "aria-keyshortcuts": String(i + 1) }, label, h("kbd", { "aria-hidden": "true" }, i + 1))));
   document.addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-"""The stored JSON of a tuning as what its page shows."""
+"""The stored JSON of a tuning as what a page shows of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...tune.stored import StoredTuning
-from ...tune.verdict import ADOPT
+from ....storage.store import shown
+from ....tune.stored import StoredTuning
+from ....tune.verdict import ADOPT
 
 WAITING = "no verdict yet: run `fox1 tune` again until it ends"
 
@@ -51,8 +52,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the page shows."""
+    """All that is shown."""
 
+    name: str
+    """Of the tuning."""
     line: str
     order_line: str
     adopted: bool
@@ -84,6 +87,7 @@ def facts_of(tuning: StoredTuning) -> Facts:
     """The facts of a tuning, as far as it has come."""
     fit, choice, verdict, placement = tuning.fit, tuning.choice, tuning.verdict, tuning.placement
     return Facts(
+        shown(tuning.folder),
         verdict["line"] if verdict else WAITING,
         placement["line"] if placement else "",
         bool(verdict and verdict["verdict"] == ADOPT),

@@ -41,7 +41,7 @@
     id: place.id, kind: place.dataset.kind, name: place.dataset.find, text: plain(`${place.dataset.kind} ${place.dataset.find}`),
     run: place.id.startsWith("b-") ? document.querySelectorAll(".run-name")[1]?.textContent ?? "" : "",
   }));
-  find.hidden = false;
+  find.hidden = !names.length;
 
   function close() {
     found.hidden = true;
