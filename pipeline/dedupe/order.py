@@ -392,7 +392,7 @@ class Chunks:
         names = (f.name for f in fields(self.table) if f.name != "corpus_names")
         columns = {name: getattr(self.table, name).tolist() for name in names}
         listed = {"chunk_of": chunk_of.tolist(), "corpus_names": self.table.corpus_names, "columns": columns}
-        write_json(path, listed)
+        write_json(path, listed, dense=True)
         return StoredChunks(path, len(self.members))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
@@ -27,7 +28,7 @@ class FileLists:
         if isinstance(value, FileSet):
             if len(value.files) <= MOST_FILES:
                 return value
-        elif isinstance(value, Artifact | RunPaths) or not (is_dataclass(value) or type(value) in (tuple, list)):
+        elif not _may_hold_sets(type(value)):
             return value
         if id(value) not in self._seen:
             self._seen[id(value)] = (value, self._changed(value))
@@ -36,8 +37,8 @@ class FileLists:
     def _changed(self, value: Any) -> Any:
         if isinstance(value, FileSet):
             return FileSet(digest=value.digest, listed=FileList.write(value.files, self._paths))
-        if is_dataclass(value):
-            held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+        if (names := _fields_of(type(value))) is not None:
+            held = {name: getattr(value, name) for name in names}
             found = {name: self._listed(item) for name, item in held.items()}
             same = all(found[name] is held[name] for name in held)
             return value if same else replace(value, **found)  # type: ignore[type-var]
@@ -49,3 +50,14 @@ class FileLists:
         for _, listed in self._seen.values():
             if isinstance(listed, FileSet) and listed.listed:
                 remove(listed.listed.path)
+
+
+@cache
+def _may_hold_sets(kind: type) -> bool:
+    return not issubclass(kind, Artifact | RunPaths) and (is_dataclass(kind) or kind in (tuple, list))
+
+
+@cache
+def _fields_of(kind: type) -> tuple[str, ...] | None:
+    """Those that a data class is made with; None of a tuple or a list."""
+    return tuple(f.name for f in fields(kind) if f.init) if is_dataclass(kind) else None

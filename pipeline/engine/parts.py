@@ -104,7 +104,7 @@ class Parts(Generic[Part]):
             return
         relative: Any = with_artifacts(part, self._attempt.paths.relative)
         said = {"key": self._attempt.key, "part": msgspec.to_builtins(relative, str_keys=True)}
-        write_json(self._place(number), {**said, "hash": content_key(said)})
+        write_json(self._place(number), {**said, "hash": content_key(said)}, dense=True)
 
     def _place(self, number: int) -> Path:
         assert self._attempt

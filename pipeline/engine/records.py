@@ -140,7 +140,7 @@ def write_record(paths: RunPaths, step: str, name: str, key: str, result: object
         "outputs": [a.to_json() for a in artifacts_in(relative)],
         "result": msgspec.to_builtins(relative, str_keys=True),
     }
-    return write_json(paths.record(step, name), {**record, "hash": content_key(record)}).modified
+    return write_json(paths.record(step, name), {**record, "hash": content_key(record)}, dense=True).modified
 
 
 def record_of(paths: RunPaths, name: str, key: str, written: int, result: object) -> Record:

@@ -191,7 +191,7 @@ def add_tallies(tallies: FileSet, out: Path) -> TallyFile:
 
 
 def _write_tally(parts: Iterable[Tally], out: Path) -> TallyFile:
-    return TallyFile(write_json(out, msgspec.to_builtins(Tally.sum(parts))))
+    return TallyFile(write_json(out, msgspec.to_builtins(Tally.sum(parts)), dense=True))
 
 
 def read_tally(file: Path) -> Tally:

@@ -184,7 +184,7 @@ class FileList:
         root = store.as_path(os.path.commonpath([os.path.dirname(file) for file in files]))
         names = [file[len(str(root)) + 1 :] for file in files]
         path = paths.lists(content_key(str(root), names))
-        write_json(path, names)
+        write_json(path, names, dense=True)
         return cls(path, root, len(names))
 
     def read(self) -> Iterator[Path]:
@@ -207,11 +207,18 @@ class Publication:
         self.temporary = partial(path.parent)
         allow_write(path)
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = open(self.temporary, "xb")
+            self._file = self._open()
         self._hash = xxhash.xxh3_128()
         self._bytes = 0
         self.artifact: Artifact
+
+    def _open(self) -> IO[bytes]:
+        try:
+            return open(self.temporary, "xb")
+        except FileNotFoundError:
+            # Most files go where others already are.
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return open(self.temporary, "xb")
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
@@ -333,10 +340,15 @@ class ParquetOut:
             self._writer.close()
 
 
-def write_json(path: Path, value: object) -> Artifact:
-    """Publish `value` as JSON with sorted keys: equal values give equal bytes."""
+def write_json(path: Path, value: object, dense: bool = False) -> Artifact:
+    """Publish `value` as JSON with sorted keys: equal values give equal bytes.
+
+    Args:
+        dense: on one line, for what only fox1 reads: the standard library writes it ten times as fast.
+    """
+    text = as_json(value) if dense else json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
     with publish(path) as out:
-        out.write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        out.write(text.encode() + b"\n")
     return out.artifact
 
 

@@ -159,10 +159,10 @@ def _sum(counted: Iterable[Path]) -> Distributions:
     return total
 
 
-def _write(found: Distributions, path: Path) -> DistributionCounts:
-    return DistributionCounts(write_json(path, msgspec.to_builtins(found, str_keys=True)))
+def _write(found: Distributions, path: Path, dense: bool = True) -> DistributionCounts:
+    return DistributionCounts(write_json(path, msgspec.to_builtins(found, str_keys=True), dense))
 
 
 def write_distributions(counted: Sequence[Artifact], path: Path) -> DistributionCounts:
     """Write the distributions from what was counted."""
-    return _write(_sum(a.file for a in counted), path)
+    return _write(_sum(a.file for a in counted), path, dense=False)

@@ -27,6 +27,7 @@ from ..signals.hashing import mix_array
 from ..sources.domains import CHAT
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows
+from ..sources.some_rows import Wanted
 from ..text.binding import TEXT_HASH, check_texts
 from ..text.edits import apply_edits
 from ..text.excerpts import around
@@ -102,11 +103,10 @@ def gather_examples(decided_file: DecidedFile, benchmarks: Sequence[Artifact] = 
     facts = take_rows(decided_file.signals.file, list(rows.values()))
     cuts = take_rows(decided_file.cuts.file, list(rows.values())) if decided_file.cuts else facts
     found: dict[str, list[Example]] = {}
-    for batch in read_rows(file, Quarantine(file)):
+    wanted = Wanted(iter([np.sort(np.array(list(rows), np.int64))]))
+    for batch in read_rows(file, Quarantine(file), wanted=wanted):
         for k, row in enumerate(batch.column("row").to_pylist()):
-            if row not in rows:
-                continue
-            i = rows.pop(row)
+            i = rows[row]
             decided = decisions.slice(i, 1).to_pylist()[0]
             signals = facts[i]
             own = batch.slice(k, 1)
@@ -127,8 +127,6 @@ def gather_examples(decided_file: DecidedFile, benchmarks: Sequence[Artifact] = 
                 decided["cluster_size"],
             )
             found.setdefault(reasons[i] or KEPT, []).append(example)
-        if not rows:
-            break
     return FileExamples({reason: tuple(examples) for reason, examples in found.items()})
 
 

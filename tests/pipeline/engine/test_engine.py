@@ -196,7 +196,7 @@ def test_nothing_is_looked_at_where_nothing_ran(engine: Engine, tmp_path: Path) 
     engine.look()
 
 
-@pytest.mark.parametrize("old", ["{", '"n": 1', '"key": "', '"bytes": 2'])
+@pytest.mark.parametrize("old", ["{", '"n":1', '"key":"', '"bytes":2'])
 def test_a_damaged_record_vouches_for_nothing(engine: Engine, tmp_path: Path, old: str) -> None:
     engine.run("s", 1, tasks(tmp_path))
     record = engine.paths.record("s", "t1")
