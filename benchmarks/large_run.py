@@ -25,13 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from fox1.benchmarks.varied import write_varied
 from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import TASK_MEMORY
 from fox1.pipeline.run.artifacts import FINAL, RunPaths
 from fox1.pipeline.run.manifest import read_manifest
 from fox1.storage.fields import quantity
-
-from .varied import write_varied
 
 TOGETHER = 24
 """Copies of a small file that make one of the large run."""
