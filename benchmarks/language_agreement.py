@@ -26,7 +26,7 @@ from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.signals import scan
 from fox1.pipeline.signals.fineweb2 import LanguageRules, language_rules
 from fox1.pipeline.signals.segment import segment
-from fox1.pipeline.sources.rows import TEXT_SCHEMA
+from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
 from fox1.recipes.multilingual import multilingual_thresholds
 from fox1.tokenize.spans import text_buffers
 

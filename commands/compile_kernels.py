@@ -62,7 +62,7 @@ def _handle_text() -> None:
     from ..pipeline.run.identity import SourceFile
     from ..pipeline.signals import hashing, minhash, quality, scan, urls
     from ..pipeline.signals.segment import segment
-    from ..pipeline.sources.rows import TEXT_SCHEMA
+    from ..pipeline.sources.text_schema import TEXT_SCHEMA
     from ..tokenize import bpe, pack, pieces, spans, word_cache
 
     texts = [*TEXTS] * 3

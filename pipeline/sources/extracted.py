@@ -18,20 +18,16 @@ import pyarrow.compute as pc
 from ..run.artifacts import Artifact, RunPaths, row_groups
 from ..run.columns import open_columns
 from ..run.identity import SourceFile
+from .text_schema import TEXT_SCHEMA
 
 DROPPED_BY, DROPPED_WHY = "before_scan", "before_scan_reason"
 """Columns, of `signals/` as well: the step that dropped the document, and its reason; both empty where none did."""
 RAW_HASH, RAW_BYTES = "raw_hash", "raw_bytes"
 
-_READ = ("row", "text", "subset", "native_id", "url", "timestamp", DROPPED_BY, DROPPED_WHY)
+_READ = (*TEXT_SCHEMA.names, DROPPED_BY, DROPPED_WHY)
 SCHEMA = pa.schema(
     [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("text", pa.large_string(), nullable=False),
-        pa.field("subset", pa.string(), nullable=False),
-        pa.field("native_id", pa.string(), nullable=False),
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("timestamp", pa.int64(), nullable=False),
+        *TEXT_SCHEMA,
         pa.field(DROPPED_BY, pa.string(), nullable=False),
         pa.field(DROPPED_WHY, pa.string(), nullable=False),
         pa.field(

@@ -28,22 +28,11 @@ from .quarantine import Quarantine
 from .separated import no_column, records
 from .some_rows import PutBack, Wanted, between, row_range
 from .tables import arrow_tables, is_huge, row_bytes
+from .text_schema import TEXT_SCHEMA
 from .values import Values, plain, plain_table
 
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 4096
-
-TEXT_SCHEMA = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("text", pa.large_string(), nullable=False),
-        pa.field("subset", pa.string(), nullable=False),
-        pa.field("native_id", pa.string(), nullable=False),
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("timestamp", pa.int64(), nullable=False),
-    ]
-)
-"""What a source yields. Corpus, file and domain follow from the file and the subset."""
 
 NO_SUBSET = "control characters in the subset's name, or too long a name"
 

@@ -136,7 +136,8 @@ def _read_source(format: str, case: Case, folder: Path) -> str:
     """Rows of the schema, in order, none of them in the quarantine; every line of a plain file is in one of the two."""
     from fox1.pipeline.run.identity import SourceFile
     from fox1.pipeline.sources.quarantine import Quarantine
-    from fox1.pipeline.sources.rows import TEXT_SCHEMA, read_rows
+    from fox1.pipeline.sources.rows import read_rows
+    from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
 
     path = folder / "source" / case.name
     path.parent.mkdir(parents=True)

@@ -26,7 +26,7 @@ def scan(case: Case, folder: Path) -> str:
     from fox1.pipeline.signals.c4 import LINE_EDITS
     from fox1.pipeline.signals.pii import KINDS
     from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, scanned_schema
-    from fox1.pipeline.sources.rows import TEXT_SCHEMA
+    from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
     from fox1.pipeline.text.edits import apply_edits, raw_span
 
     texts = json.loads(case.data)
@@ -127,7 +127,7 @@ def _scan_alone(text: pa.Array) -> None:
     from fox1.pipeline.signals.c4 import LINE_EDITS
     from fox1.pipeline.signals.pii import KINDS
     from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, scan_piece, scanned_schema
-    from fox1.pipeline.sources.rows import TEXT_SCHEMA
+    from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
 
     edits = EditSettings(tuple((kind, f"<{kind}>") for kind in KINDS), (("code", LINE_EDITS),), True)
     settings = ScanSettings(edits=edits)

@@ -15,7 +15,8 @@ from fox1.pipeline.signals.fineweb2 import language_rules
 from fox1.pipeline.signals.scan import Models, ScanSettings, scan_piece, signals_schema
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
-from fox1.pipeline.sources.rows import TEXT_SCHEMA, read_rows
+from fox1.pipeline.sources.rows import read_rows
+from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
 from fox1.recipes.load import RecipeError, load_recipe
 from fox1.recipes.multilingual import multilingual_thresholds
 from fox1.recipes.settings import curate_settings

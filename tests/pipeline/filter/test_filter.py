@@ -15,7 +15,7 @@ from fox1.pipeline.run.artifacts import EDIT_TYPE
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.signals.ratios import SIGNALS
 from fox1.pipeline.signals.scan import Models, ScanSettings, scan_piece, signals_schema
-from fox1.pipeline.sources.rows import TEXT_SCHEMA
+from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
 from fox1.pipeline.text.edits import apply_edits
 
 from tests.conftest import run_command

@@ -19,7 +19,7 @@ from fox1.pipeline.signals.plugins import Judged, Plugin, PluginSettings, load_p
 from fox1.pipeline.signals.quality import BUCKETS, QualityModels
 from fox1.pipeline.signals.scan import EditSettings, Models, ScanSettings, pieces, scan_piece, scanned_schema
 from fox1.pipeline.signals.urls import parse_rules
-from fox1.pipeline.sources.rows import TEXT_SCHEMA
+from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
 from fox1.pipeline.text.edits import apply_edits, kind_name
 
 FILE = SourceFile("pile", "x.jsonl", "", 0, "", "pile", False, file_hash("pile", "x.jsonl"))

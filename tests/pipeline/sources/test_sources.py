@@ -22,7 +22,8 @@ from fox1.pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, domain_of
 from fox1.pipeline.sources.globs import matches
 from fox1.pipeline.sources.listing import SourceSettings, list_sources, sample_files
 from fox1.pipeline.sources.quarantine import Quarantine
-from fox1.pipeline.sources.rows import TEXT_SCHEMA, read_rows
+from fox1.pipeline.sources.rows import read_rows
+from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
 
 FORMATS = ("redpajama", "slimpajama", "dolma", "pile", "refinedweb")
 
