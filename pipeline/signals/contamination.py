@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from numba import njit
 from ..run.numbers import distinct_numbers
 from .hashing import mix64
 from .item_grams import MAX_NGRAM, STEP, least_words, pair_bit
-from .numerals import NUMERAL, NumeralTables, is_joint, is_number_word, next_word, numeral_tables
+from .numerals import NumeralTables, is_number_word, next_word, numeral_tables
 from .segment import Segments
 
 INDEX_SCHEMA = pa.schema(
@@ -58,8 +59,21 @@ class ContaminationIndex:
     pairs: np.ndarray
     """uint64 [PAIR_BITS / 64]: a bitmap over the pairs of neighbouring words of the n-grams, small enough for a core's cache.
     Only where n - 1 pairs in a row are in it can an n-gram match: most words of a text touch nothing else."""
+    hashed: np.ndarray
+    """uint64 [words]: a bitmap of some ten bits for each gram, which answers most questions for one that is in none: the
+    table is far larger than the caches."""
     slots: np.ndarray
     """int32 [slots]: open-addressing table of indices into `grams`, -1 where empty."""
+
+
+class _Grams(NamedTuple):
+    """What kernels ask of an index; the fields are those of `ContaminationIndex`."""
+
+    ngrams: np.ndarray
+    grams: np.ndarray
+    pairs: np.ndarray
+    hashed: np.ndarray
+    slots: np.ndarray
 
 
 MAX_PASSAGES = 64
@@ -120,8 +134,8 @@ def _with_table(
     least: np.ndarray,
     pairs: np.ndarray,
 ) -> ContaminationIndex:
-    slots = _table(grams, 1 << max(6, (2 * len(grams)).bit_length()))
-    return ContaminationIndex(ngrams, grams, offsets, passages, items, least, pairs, slots)
+    hashed, slots = _tables(grams, 1 << max(6, (2 * len(grams)).bit_length()))
+    return ContaminationIndex(ngrams, grams, offsets, passages, items, least, pairs, hashed, slots)
 
 
 def index_table(index: ContaminationIndex) -> pa.Table:
@@ -179,10 +193,7 @@ def find_hits(s: Segments, index: ContaminationIndex) -> Hits:
         s.word_start,
         s.word_end,
         numeral_tables(),
-        index.ngrams,
-        index.grams,
-        index.pairs,
-        index.slots,
+        _Grams(index.ngrams, index.grams, index.pairs, index.hashed, index.slots),
     )
     document, first, last, gram = matches.T
     if not len(document):
@@ -191,7 +202,7 @@ def find_hits(s: Segments, index: ContaminationIndex) -> Hits:
     places = _pack(document, gram)
     distinct = distinct_numbers(places)
     of_document, of_gram = _unpack(distinct)
-    sizes = np.diff(index.offsets)[of_gram]
+    sizes = index.offsets[of_gram + 1] - index.offsets[of_gram]
     at = np.repeat(index.offsets[of_gram] - np.append(0, np.cumsum(sizes))[:-1], sizes) + np.arange(sizes.sum())
     passage = index.passages[at]
     held = _pack(np.repeat(of_document, sizes), passage)
@@ -237,21 +248,86 @@ def _unpack(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True, nogil=True)
-def _table(grams: np.ndarray, slots: int) -> np.ndarray:
+def _tables(grams: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bitmap and the table of an index."""
+    bits = 4 * slots
+    hashed = np.zeros(bits // 64, np.uint64)
     table = np.full(slots, -1, np.int32)
     for g in range(len(grams)):
         h = grams[g]
+        bit = h & np.uint64(bits - 1)
+        hashed[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
         slot = np.int64((h >> np.uint64(32)) & np.uint64(slots - 1))
         while table[slot] >= 0:
             slot = (slot + 1) & (slots - 1)
         table[slot] = g
-    return table
+    return hashed, table
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _find(index: _Grams, key: np.uint64) -> np.int64:
+    """The place of a gram in the index, -1 where it has none."""
+    bit = key & np.uint64(64 * len(index.hashed) - 1)
+    if not (index.hashed[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+        return np.int64(-1)
+    mask = len(index.slots) - 1
+    slot = np.int64((key >> np.uint64(32)) & np.uint64(mask))
+    while index.slots[slot] >= 0 and index.grams[index.slots[slot]] != key:
+        slot = (slot + 1) & mask
+    return np.int64(index.slots[slot])
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _in_bitmap(pairs: np.ndarray, a: np.uint64, b: np.uint64) -> np.int64:
     bit = pair_bit(a, b)
     return np.int64((pairs[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _may_be_number(text: np.ndarray, start: int, word: np.uint64, numerals: NumeralTables) -> np.uint8:
+    """1 where a word may be of a number, which only `next_word` can tell."""
+    return np.uint8(numerals.leads[text[np.uint64(start)]]) | np.uint8(is_number_word(numerals, word))
+
+
+@njit(cache=True, nogil=True)
+def _find_runs(
+    text: np.ndarray,
+    word_hash: np.ndarray,
+    word_start: np.ndarray,
+    numerals: NumeralTables,
+    index: _Grams,
+    first: int,
+    last: int,
+    length: int,
+    meets: np.ndarray,
+    runs: np.ndarray,
+) -> int:
+    """Find where `length` pairs in a row begin that may be in an n-gram, among the words from `first` up to `last`.
+
+    Without a branch: half of the pairs of ordinary text are in the bitmap, so nothing could predict one, and what is read
+    ahead hides that the bitmap is larger than the nearest cache.
+
+    Args:
+        meets: uint8, receives for each word whether its pair with the one before may be in an n-gram: it is in the
+            bitmap, or one of the words may be of a number.
+        runs: int64, receives the first word of each longest such run.
+
+    Returns:
+        How many runs there are.
+    """
+    found = np.int64(0)
+    run = np.int64(0)
+    before, number_before = word_hash[first], _may_be_number(text, word_start[first], word_hash[first], numerals)
+    for w in range(first + 1, last):
+        word = word_hash[w]
+        number = _may_be_number(text, word_start[w], word, numerals)
+        meet = np.uint8(_in_bitmap(index.pairs, before, word)) | number | number_before
+        meets[w - first] = meet
+        run = (run + 1) * np.int64(meet)
+        runs[found] = w - length
+        found += run == length
+        before, number_before = word, number
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -262,59 +338,32 @@ def _match(
     word_start: np.ndarray,
     word_end: np.ndarray,
     numerals: NumeralTables,
-    ngrams: np.ndarray,
-    grams: np.ndarray,
-    pairs: np.ndarray,
-    table: np.ndarray,
+    index: _Grams,
 ) -> np.ndarray:
     """int64 [matches, 4]: document, first word, last word, index of the gram; by document and last word."""
     out = np.empty((64, 4), np.int64)
     total = 0
-    if len(grams) == 0:
+    if len(index.grams) == 0:
         return out[:0]
-    trigger = ngrams[0] - 1
+    length = index.ngrams[0] - 1
+    most = np.max(word_offsets[1:] - word_offsets[:-1])
+    meets, runs = np.empty(most, np.uint8), np.empty(most + 1, np.int64)
+    # Of the last words of a run: hash, index of its first word in the text, numbers before it.
+    ring = np.empty(_RING, np.uint64), np.empty(_RING, np.int64), np.empty(_RING, np.int64)
     for d in range(len(word_offsets) - 1):
-        w, last = word_offsets[d], word_offsets[d + 1]
-        if last - w <= trigger:
+        first, last = word_offsets[d], word_offsets[d + 1]
+        if last - first <= length:
             continue
-        run = np.int64(0)  # pairs of the items in a row, up to this word; most words end one, so no branch asks
-        begin = w  # word with which they begin
-        previous = np.uint64(0)
-        while w < last:
-            at, word = w, word_hash[w]
-            # `next_word` only where it can make a difference: a call for each word would cost more than all else here.
-            i, end = word_start[w], word_end[w]
-            w += 1
-            if numerals.leads[text[i]] or is_number_word(numerals, word):
-                while i < end and 48 <= text[i] <= 57:
-                    i += 1
-                if i == end and not (w < last and word_start[w] == end + 1 and is_joint(text[end])):
-                    word = NUMERAL
-                else:
-                    word, _, w = next_word(text, word_hash, word_start, word_end, numerals, at, last)
-            known = _in_bitmap(pairs, previous, word)
-            run = (run + 1) * known
-            begin = at + (begin - at) * known
-            previous = word
-            if run < trigger:
-                continue
-            out, total, w, previous = _match_run(
-                text,
-                word_hash,
-                word_start,
-                word_end,
-                numerals,
-                ngrams,
-                grams,
-                pairs,
-                table,
-                d,
-                begin,
-                last,
-                out,
-                total,
-            )
-            run = np.int64(0)
+        found = _find_runs(text, word_hash, word_start, numerals, index, first, last, length, meets, runs)
+        for r in range(found):
+            w = runs[r]
+            while True:
+                out, total, w = _match_run(
+                    text, word_hash, word_start, word_end, numerals, index, ring, d, w, last, out, total
+                )
+                # Where a number was what the run had in the place of a pair, another may begin within it.
+                if w == last or not meets[w - first]:
+                    break
     return out[:total].copy()
 
 
@@ -325,38 +374,34 @@ def _match_run(
     word_start: np.ndarray,
     word_end: np.ndarray,
     numerals: NumeralTables,
-    ngrams: np.ndarray,
-    grams: np.ndarray,
-    pairs: np.ndarray,
-    table: np.ndarray,
+    index: _Grams,
+    ring: tuple[np.ndarray, np.ndarray, np.ndarray],
     d: int,
     w: int,
     last: int,
     out: np.ndarray,
     total: int,
-) -> tuple[np.ndarray, int, int, np.uint64]:
+) -> tuple[np.ndarray, int, int]:
     """Match the n-grams from word w on, as far as all pairs are in the bitmap.
 
     Returns:
-        The matches, how many there are, the first word that was not read, and the hash of the one before it.
+        The matches, how many there are, and the first word that was not read: no n-gram has it and the one before it.
     """
-    slot_mask = len(table) - 1
-    # Of the last words: hash, index of its first word in the text, numbers before it.
-    hashes, firsts, before = np.empty(_RING, np.uint64), np.empty(_RING, np.int64), np.empty(_RING, np.int64)
+    hashes, firsts, before = ring
     k = numbers = np.int64(0)
     previous = np.uint64(0)
     while w < last:
         word, number, after = word_hash[w], False, w + 1
         if numerals.leads[text[word_start[w]]] or is_number_word(numerals, word):
             word, number, after = next_word(text, word_hash, word_start, word_end, numerals, w, last)
-        if k and not _in_bitmap(pairs, previous, word):
+        if k and not _in_bitmap(index.pairs, previous, word):
             break
         at = k & (_RING - 1)
         hashes[at], firsts[at], before[at] = word, w, numbers
         numbers += number
         k += 1
         previous, w = word, after
-        for n in ngrams:
+        for n in index.ngrams:
             if k < n:
                 break
             # No gram of the index: known before its hash is made.
@@ -365,17 +410,14 @@ def _match_run(
             h = np.uint64(n)
             for j in range(k - n, k):
                 h = h * STEP + hashes[j & (_RING - 1)]
-            key = mix64(h)
-            slot = np.int64((key >> np.uint64(32)) & np.uint64(slot_mask))
-            while table[slot] >= 0:
-                if grams[table[slot]] == key:
-                    if total == len(out):
-                        more = np.empty((2 * total, 4), np.int64)
-                        more[:total] = out
-                        out = more
-                    out[total, 0], out[total, 1] = d, firsts[(k - n) & (_RING - 1)]
-                    out[total, 2], out[total, 3] = w - 1, table[slot]
-                    total += 1
-                    break
-                slot = (slot + 1) & slot_mask
-    return out, total, w, previous
+            gram = _find(index, mix64(h))
+            if gram < 0:
+                continue
+            if total == len(out):
+                more = np.empty((2 * total, 4), np.int64)
+                more[:total] = out
+                out = more
+            out[total, 0], out[total, 1] = d, firsts[(k - n) & (_RING - 1)]
+            out[total, 2], out[total, 3] = w - 1, gram
+            total += 1
+    return out, total, w
