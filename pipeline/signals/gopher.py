@@ -15,8 +15,9 @@ Repetition, all by characters as in the paper:
 In unspaced scripts an n-gram is as many units as n words have (segment.py).
 
 An n-gram can only occur twice where both (n-1)-grams in it do. So each level looks at the positions the last one left:
-first all words, then fewer and fewer, and ten levels cost little more than one. Classes of equal n-grams are exact: a
-class of level n is a pair of classes of level n - 1. Signatures take from here which of their shingles are repeats.
+first all pairs of words, then fewer and fewer, and nine levels cost little more than one. Pairs are told apart by 64 bits
+of hash; from there on classes of equal n-grams are exact: a class of level n is a pair of classes of level n - 1.
+Signatures take from here which of their shingles are repeats.
 """
 
 from __future__ import annotations
@@ -192,6 +193,39 @@ def _duplicate_lines(
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _repeated_pairs(words: np.ndarray, seen: np.ndarray, pending: np.ndarray, place: np.ndarray) -> int:
+    """Pairs of neighbouring words that may occur more than once, and where; how many.
+
+    A table of counts up to two, small enough for the nearest cache, leaves out most pairs that occur once, and asks for
+    no branch.
+
+    Args:
+        words: uint64 [m]: hashes of the words of a document.
+        seen: uint8, of a power of two of at least 4 * m and 64.
+        pending: uint64, receives the hash of each pair.
+    """
+    m = len(words)
+    room, bits = 64, 6
+    while room < 4 * m:
+        room *= 2
+        bits += 1
+    shift = np.uint64(64 - bits)
+    seen[:room] = np.uint8(0)
+    for j in range(m - 1):
+        key = words[j] * np.uint64(0x9E3779B97F4A7C15) + words[j + 1]
+        pending[j] = key | np.uint64(1)
+        slot = (key * np.uint64(0xD6E8FEB86659FD93)) >> shift
+        seen[slot] += np.uint8(seen[slot] < 2)
+    q = 0
+    for j in range(m - 1):
+        key = words[j] * np.uint64(0x9E3779B97F4A7C15) + words[j + 1]
+        pending[q] = pending[j]
+        place[q] = j
+        q += seen[(key * np.uint64(0xD6E8FEB86659FD93)) >> shift] > 1
+    return q
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _pair_up(place: np.ndarray, klass: np.ndarray, pending: np.ndarray, m: int) -> int:
     """Candidates of the next level from those of this one: neighbours, as pairs of classes; how many.
 
@@ -263,19 +297,19 @@ def _ngrams(
     place = np.empty(slots, np.int32)  # positions that may still repeat, ascending
     klass = np.empty(slots, np.int32)  # the class of each: a slot of the level's table
     pending = np.empty(slots, np.uint64)
+    seen = np.empty(2 * slots, np.uint8)
     for d in range(n):
         base = word_offsets[d]
-        m = word_offsets[d + 1] - base
-        for j in range(m):
-            pending[j] = word_hash[base + j] | np.uint64(1)
-            place[j] = j
-        m = _classify(pending, place, klass, m, keys, count, first)
+        m = 0
         size = units_per_word[d]
         marked = units_of(ngram, size) if ngram >= 2 else 0
         words = 2
         wanted = units_of(words, size)
         for level in range(2, units_of(10, size) + 1):
-            q = _pair_up(place, klass, pending, m)
+            if level == 2:
+                q = _repeated_pairs(word_hash[base : word_offsets[d + 1]], seen, pending, place)
+            else:
+                q = _pair_up(place, klass, pending, m)
             if q < 2:
                 break
             m = _classify(pending, place, klass, q, keys, count, first)
