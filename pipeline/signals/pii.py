@@ -41,6 +41,7 @@ from .emails import match_email
 from .matchers import match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
 from .segment import Segments, word_hash
 from .unicode import tables
+from .vectors import LANES, byte_class, trailing_zeros
 
 KINDS = ("email", "ip", "card", "phone", "key")
 _EMAIL, _IP, _CARD, _PHONE, _KEY = range(len(KINDS))
@@ -56,6 +57,15 @@ _TRIGGER = np.zeros(256, np.uint8)
 _TRIGGER[64], _TRIGGER[58] = 1, 2
 _TRIGGER[48:58] = 3
 _TRIGGER[43] = _TRIGGER[40] = 3
+_INNER = _ALNUM.copy()
+_INNER[[46, 95]] = True
+at_or_colon_bytes, opening_bytes, digit_bytes = (
+    byte_class((58, 58), (64, 64)),
+    byte_class((40, 40), (43, 43)),
+    byte_class((48, 57)),
+)
+inner_bytes = byte_class((46, 46), (48, 57), (65, 90), (95, 95), (97, 122))
+"""Classes of many bytes at once: the same, and what no number begins after (a letter, digit, point or underscore)."""
 
 _PREFIXES: tuple[tuple[bytes, int, int, int, int], ...] = (
     (b"AKIA", 20, 20, 16, 0),
@@ -162,6 +172,59 @@ def find_pii(s: Segments) -> tuple[np.ndarray, np.ndarray]:
     )  # fmt: skip
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _triggers(text: np.ndarray, i: int, begin: int) -> np.uint64:
+    """Which of `LANES` bytes from i on may begin something: of digits the first of a run that no letter, digit, point or
+    underscore is before, and + and ( before a digit; of the last byte both are unknown.
+
+    Args:
+        begin: where the document begins.
+    """
+    digits = digit_bytes(text, i)
+    inner = inner_bytes(text, i) << np.uint64(1)
+    if i > begin:
+        inner |= np.uint64(_INNER[text[i - 1]])
+    followed = digits >> np.uint64(1) | np.uint64(1 << (LANES - 1))
+    return at_or_colon_bytes(text, i) | (opening_bytes(text, i) & followed) | (digits & ~inner)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _next_trigger(
+    text: np.ndarray, i: int, begin: int, end: int, block: int, found: np.uint64, trigger: np.ndarray
+) -> tuple[int, int, np.uint64]:
+    """(the first byte from i that may begin something, or end; and the block that was looked at).
+
+    Args:
+        block: where a block of `LANES` bytes begins, and `found` which of them may begin something.
+    """
+    while i < end:
+        if i - block >= LANES:
+            if i + LANES > len(text):
+                while i < end and trigger[text[np.uint64(i)]] == 0:
+                    i += 1
+                break
+            block, found = i, _triggers(text, i, begin)
+        left = found >> np.uint64(i - block)
+        if left:
+            i += trailing_zeros(left)
+            break
+        i = block + LANES
+    return min(i, end), block, found
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _may_go_on(text: np.ndarray, i: int, stop: int, end: int) -> bool:
+    """Whether the run of digits from i to stop may be the beginning of something, or all of it: most runs are not, and
+    three calls for each would cost more than all else here. A card is of 13 digits and more or begins, as addresses and
+    phone numbers do, with a group of up to six and a separator before a digit or a parenthesis."""
+    if stop - i > 6:
+        return stop - i >= 13
+    if stop + 1 >= end or not (text[stop] == 32 or text[stop] == 45 or text[stop] == 46):
+        return False
+    after = text[stop + 1]
+    return 48 <= after <= 57 or after == 40
+
+
 @njit(cache=True, nogil=True)
 def _find(
     text: np.ndarray,
@@ -195,10 +258,10 @@ def _find(
         judged = begin  # byte after the last token that was looked at for a key
         in_document = 0
         i = begin
+        block, found = begin - LANES, np.uint64(0)
         while i < end or w < last_w:
             # The next candidate: a trigger byte, or a long word that begins before it.
-            while i < end and trigger[text[np.uint64(i)]] == 0:
-                i += 1
+            i, block, found = _next_trigger(text, i, begin, end, block, found, trigger)
             while (
                 w < last_w
                 and word_end[w] - word_start[w] < MIN_TOKEN
@@ -237,13 +300,20 @@ def _find(
                     if start < free:
                         stop = -1
                 elif what == 2:
+                    if at - 4 < begin or (text[at - 4] != 50 and text[at - 4] != 51):
+                        continue  # as the matcher would say of most colons
                     kind = _IP
                     start, stop = match_ipv6(text, at, begin, end, alnum, hex_)
                     if start < free:
                         stop = -1
                 else:
                     start = at
-                    if text[at] != 43 and text[at] != 40:
+                    if 48 <= text[at] <= 57:
+                        # No number begins inside a run of digits.
+                        while i < end and 48 <= text[i] <= 57:
+                            i += 1
+                        if not _may_go_on(text, at, i, end):
+                            continue
                         kind = _IP
                         stop = match_ipv4(text, at, begin, end, free, alnum, hosts, versions)
                         if stop < 0:
@@ -252,10 +322,6 @@ def _find(
                     if stop < 0:
                         kind = _PHONE
                         stop = match_phone(text, at, begin, end, alnum, plans)
-                    if stop < 0 and 48 <= text[at] <= 57:
-                        # No number begins inside a run of digits.
-                        while i < end and 48 <= text[i] <= 57:
-                            i += 1
             if stop > 0:
                 in_document += 1
                 if in_document == MAX_SPANS:
