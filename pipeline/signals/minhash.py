@@ -33,6 +33,10 @@ SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
 MAX_NGRAM = 32
 MAX_UNITS = int(units_of.py_func(MAX_NGRAM, int(UNITS_PER_WORD.max())))
 """Units of the longest shingle that settings allow."""
+CHUNK = 1024
+"""Shingles whose hashes are handled at once: what the nearest cache holds."""
+SPREAD = 512
+"""Places over which the values of a sketch are spread to sort them."""
 SET_SLOTS = 1 << 24
 """Slots of the set of distinct shingles, 8 bytes each. A document with more than half as many is walked again for each
 further range of hashes."""
@@ -183,6 +187,74 @@ def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
     return held
 
 
+@njit(cache=True, nogil=True)
+def _hash_shingles(units: np.ndarray, n: int, factors: np.ndarray, wide: np.ndarray, out: np.ndarray) -> None:
+    """Hashes of the n shingles of so many units as there are factors, from the first unit on. By factor, then by shingle:
+    loops the compiler vectorises.
+
+    Args:
+        wide: uint64 [at least n], to work in.
+        out: uint32, receives them.
+    """
+    wide[:n] = np.uint64(0)
+    for w in range(len(factors)):
+        factor, own = factors[w], units[w : w + n]
+        for g in range(n):
+            wide[g] += own[g] * factor
+    for g in range(n):
+        out[g] = np.uint32(mix64(wide[g]) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def _leave_out(x: np.ndarray, again: np.ndarray) -> int:
+    """Move hashes to where repeats were; how many are left."""
+    left = np.int64(0)
+    for g in range(len(again)):
+        x[left] = x[g]
+        left += np.int64(again[g] != REPEAT)
+    return left
+
+
+@njit(cache=True, nogil=True)
+def _keep_low(x: np.ndarray, n: int, bound: np.uint32, low: np.ndarray, held: int) -> int:
+    """Append to `low`, which has room for a chunk more than it keeps, what of x[:n] is not above a bound; how many it
+    holds. Without a branch."""
+    for g in range(n):
+        low[held] = x[g]
+        held += np.int64(x[g] <= bound)
+    return min(held, len(low) - CHUNK)
+
+
+@njit(cache=True, nogil=True)
+def _sort_spread(x: np.ndarray, bound: np.uint32, starts: np.ndarray, out: np.ndarray) -> None:
+    """Sort a few hundred values that are spread evenly up to a bound: each goes near its place, by its upper bits, and
+    then over a few neighbours. Comparing all of them would cost as much as all else that a document of a page takes.
+
+    Args:
+        starts: int64 [SPREAD + 1], to work in.
+        out: uint32 [at least as x], receives them.
+    """
+    shift = np.uint32(0)
+    while bound >> shift >= SPREAD:
+        shift += np.uint32(1)
+    starts[:] = 0
+    for value in x:
+        starts[(value >> shift) + 1] += 1
+    for k in range(SPREAD):
+        starts[k + 1] += starts[k]
+    for value in x:
+        at = starts[value >> shift]
+        starts[value >> shift] = at + 1
+        out[at] = value
+    for k in range(1, len(x)):
+        value = out[k]
+        at = k
+        while at > 0 and out[at - 1] > value:
+            out[at] = out[at - 1]
+            at -= 1
+        out[at] = value
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _sketch_bound(distinct: int, k: int) -> np.uint32:
     """A value that the k smallest of `distinct` uniform 32-bit hashes hardly ever exceed: k + 5 sqrt(k) are below it."""
@@ -319,8 +391,10 @@ def _sign(
     sketch_offsets = np.zeros(n + 1, np.int64)
     minima = np.empty(len(a), np.uint32)
     heap = np.empty(k, np.uint32)
-    chunk = np.empty(1024, np.uint32)
-    low = np.empty(4 * k + 64, np.uint32)
+    chunk = np.empty(CHUNK, np.uint32)
+    wide = np.empty(CHUNK, np.uint64)
+    low = np.empty(4 * k + 64 + CHUNK, np.uint32)
+    starts, ordered = np.empty(SPREAD + 1, np.int64), np.empty(len(low), np.uint32)
     window = np.zeros(MAX_UNITS, np.uint64)
     for d in range(n):
         ngram = ngram_words if by_char else units_of(ngram_words, units_per_word[d])
@@ -341,42 +415,28 @@ def _sign(
             for g in range(min(grams, m)):
                 repeated += again[g] == REPEAT
             bound = _sketch_bound(grams - repeated, k)
-            for g in range(grams):
+            for g in range(0, grams, CHUNK):
+                filled = min(CHUNK, grams - g)
                 if m == 0:
-                    h = content[d, 0]
-                elif again[g] == REPEAT:
-                    continue
+                    chunk[0] = np.uint32(mix64(content[d, 0]) >> np.uint64(32))
                 else:
-                    h = np.uint64(0)
-                    for w in range(width):
-                        h += units[g + w] * factors[w]
-                x = np.uint32(mix64(h) >> np.uint64(32))
-                chunk[filled] = x
-                filled += 1
-                distinct += 1
-                # Without a branch: what is below the bound is kept, as far as there is room.
-                low[below] = x
-                below += np.int64(x <= bound) & np.int64(below < len(low) - 1)
-                if filled == 1024:
-                    _update_minima(minima, a, b, chunk, filled)
-                    filled = 0
-            _update_minima(minima, a, b, chunk, filled)
+                    _hash_shingles(units[g:], filled, factors[:width], wide, chunk)
+                    if repeated:
+                        filled = _leave_out(chunk, again[g : g + filled])
+                distinct += filled
+                below = _keep_low(chunk, filled, bound, low, below)
+                _update_minima(minima, a, b, chunk, filled)
             filled = 0
-            if min(k, distinct) <= below < len(low) - 1:
-                kept = np.sort(low[:below])[:k]
-                held = len(kept)
-                heap[:held] = kept
+            if min(k, distinct) <= below < len(low) - CHUNK:
+                held = min(k, below)
+                _sort_spread(low[:below], bound, starts, ordered)
+                heap[:held] = ordered[:held]
                 ascending = True
             else:
                 # The bound was too low (or far too high): a heap over all of them, once in many thousand documents.
-                for g in range(grams):
-                    if m and again[g] == REPEAT:
-                        continue
-                    h = content[d, 0] if m == 0 else np.uint64(0)
-                    for w in range(width):
-                        h += units[g + w] * factors[w]
-                    chunk[0] = np.uint32(mix64(h) >> np.uint64(32))
-                    held = _update_heap(heap, held, chunk, 1)
+                for g in range(0, grams, CHUNK):
+                    _hash_shingles(units[g:], min(CHUNK, grams - g), factors[:width], wide, chunk)
+                    held = _update_heap(heap, held, chunk, _leave_out(chunk, again[g : min(g + CHUNK, grams)]))
         else:
             # The distinct shingles of one range of hashes after another, each as wide as the set can hold.
             room = np.int64(64)
@@ -420,7 +480,7 @@ def _sign(
                     if table[slot] != 0:
                         chunk[filled] = np.uint32(table[slot] >> np.uint64(32))
                         filled += 1
-                        if filled == 1024:
+                        if filled == CHUNK:
                             _update_minima(minima, a, b, chunk, filled)
                             held = _update_heap(heap, held, chunk, filled)
                             filled = 0
