@@ -12,20 +12,21 @@ import numpy as np
 from numba import njit
 
 from .segment import Segments
+from .vectors import LANES, byte_class, leading_zeros, trailing_zeros
 
 CODE_COUNTS = ("encoded_chars",)
 BASE64_RUN = 64
 BYTE_RUN = 8
 
-_BASE64 = np.zeros(256, np.bool_)
-_BASE64[[*b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="]] = True
+base64_bytes = byte_class((43, 43), (47, 57), (61, 61), (65, 90), (97, 122))
+slash_bytes, zero_bytes, x_bytes, u_bytes = (byte_class((b, b)) for b in b"\\0xu")
 _HEX = np.zeros(256, np.bool_)
 _HEX[[*b"0123456789abcdefABCDEF"]] = True
 
 
 def encoded_counts(s: Segments) -> np.ndarray:
     """int64 [n, len(CODE_COUNTS)]."""
-    return _encoded(s.text, s.offsets, _BASE64, _HEX)
+    return _encoded(s.text, s.offsets, _HEX)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -61,52 +62,60 @@ def _units(text: np.ndarray, i: int, end: int, kind: int, hex_: np.ndarray) -> t
             at += 1
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _base64_and_openings(text: np.ndarray, i: int, before: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Of `LANES` bytes from i on: which are of base64; which are the second byte of `\\x`, `0x` or `\\u`; and `before` for
+    the bytes after them.
+
+    Args:
+        before: bit 0: a backslash is the byte before, bit 1: a zero is.
+    """
+    slash, zero = slash_bytes(text, i), zero_bytes(text, i)
+    after_slash = slash << np.uint64(1) | (before & np.uint64(1))
+    after_zero = zero << np.uint64(1) | (before >> np.uint64(1))
+    openings = (x_bytes(text, i) & (after_slash | after_zero)) | (u_bytes(text, i) & after_slash)
+    top = np.uint64(LANES - 1)
+    return base64_bytes(text, i), openings, slash >> top | (zero >> top) << np.uint64(1)
+
+
 @njit(cache=True, nogil=True)
-def _encoded(text: np.ndarray, offsets: np.ndarray, base64: np.ndarray, hex_: np.ndarray) -> np.ndarray:
+def _encoded(text: np.ndarray, offsets: np.ndarray, hex_: np.ndarray) -> np.ndarray:
     n = len(offsets) - 1
     out = np.zeros((n, 1), np.int64)
+    tail = np.empty(LANES, np.uint8)
     for d in range(n):
-        end = offsets[d + 1]
-        total = 0
-        # A run of 64 has every 64th byte of the text in it: only where that is of base64 are its neighbours looked at.
-        at = offsets[d] + BASE64_RUN - 1
-        while at < end:
-            if not base64[text[at]]:
-                at += BASE64_RUN
-                continue
-            first = at
-            while first > offsets[d] and at - first < BASE64_RUN and base64[text[first - 1]]:
-                first -= 1
-            last = at + 1
-            while last < end and base64[text[last]]:
-                last += 1
-            if last - first >= BASE64_RUN:
-                total += last - first
-            at = last + BASE64_RUN
-        free_bytes = free_escapes = offsets[d]
-        for block in range(offsets[d], end, 64):
-            stop = min(end, block + 64)
-            marked = np.uint8(0)
-            part = text[block:stop]  # indices from zero need no check, and the loop is vectorised
-            for k in range(len(part)):
-                marked |= np.uint8((part[k] == 92) | (part[k] == 120))
-            if not marked:
-                continue
-            for i in range(max(block - 1, offsets[d]), stop):
-                b = text[i]
-                if (b == 92 or b == 48) and i + 1 < end:
-                    c = text[i + 1]
-                    if c == 120 and i >= free_bytes:
-                        count, after = _units(text, i, end, 0, hex_)
-                        if count >= BYTE_RUN:
-                            total += after - i
-                        if count:
-                            free_bytes = after
-                    elif c == 117 and b == 92 and i >= free_escapes:
-                        count, after = _units(text, i, end, 1, hex_)
-                        if count >= BYTE_RUN:
-                            total += after - i
-                        if count:
-                            free_escapes = after
-        out[d, 0] = total
+        begin, end = offsets[d], offsets[d + 1]
+        total = run = 0  # bytes of base64 up to this block
+        free_bytes = free_escapes = begin
+        before = np.uint64(0)
+        for block in range(begin, end, LANES):
+            if block + LANES <= end:
+                base64, openings, before = _base64_and_openings(text, block, before)
+            else:
+                tail[:] = np.uint8(0)
+                tail[: end - block] = text[block:end]
+                base64, openings, before = _base64_and_openings(tail, 0, before)
+            more = trailing_zeros(~base64)
+            run += more
+            if more < LANES:
+                if run >= BASE64_RUN:
+                    total += run
+                # Another run of `BASE64_RUN` bytes, no fewer than a block, can only begin where it reaches the block's end.
+                run = leading_zeros(~base64)
+            while openings:
+                at = block + trailing_zeros(openings)
+                openings &= openings - np.uint64(1)
+                if text[at] == 120 and at - 1 >= free_bytes:
+                    count, after = _units(text, at - 1, end, 0, hex_)
+                    if count >= BYTE_RUN:
+                        total += after - (at - 1)
+                    if count:
+                        free_bytes = after
+                elif text[at] == 117 and at - 1 >= free_escapes:
+                    count, after = _units(text, at - 1, end, 1, hex_)
+                    if count >= BYTE_RUN:
+                        total += after - (at - 1)
+                    if count:
+                        free_escapes = after
+        out[d, 0] = total + (run if run >= BASE64_RUN else 0)
     return out

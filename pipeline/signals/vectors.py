@@ -67,11 +67,11 @@ def trailing_zeros(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def set_bits(typing_context: Any, value: Any) -> Any:
-    """How many bits of a uint64 are set."""
+def leading_zeros(typing_context: Any, value: Any) -> Any:
+    """How many bits above the highest set one of a uint64; 64 where none is."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
+        return builder.ctlz(arguments[0], ir.Constant(_I1, 0))
 
     return types.int64(types.uint64), generate
 
