@@ -14,12 +14,18 @@ import functools
 import hashlib
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from numba.core import config
-from numba.core.caching import UserProvidedCacheLocator
+from numba.core.caching import Cache, UserProvidedCacheLocator
+from numba.core.dispatcher import _DispatcherBase
+from numba.core.runtime import rtsys
 
 ROOT = Path(__file__).resolve().parent
 _IMPORT = re.compile(rb"^from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
@@ -38,6 +44,58 @@ class ByContent(UserProvidedCacheLocator):
     def from_function(cls, py_func: Any, py_file: str) -> Any:
         inside = Path(py_file).resolve().is_relative_to(ROOT)
         return super().from_function(py_func, py_file) if inside else None
+
+
+def _is_ours(cache: object) -> bool:
+    """Whether a cache of Numba's is that of a kernel of this package."""
+    return isinstance(getattr(getattr(cache, "_impl", None), "locator", None), ByContent)
+
+
+@contextmanager
+def _blas_left_out() -> Iterator[None]:
+    """Modules of Numba that a stored kernel names are imported without SciPy's BLAS, which Numba then only looks for; a kernel
+    that calls it asks for it again."""
+    if "numba.np.arraymath" in sys.modules or find_spec("scipy") is None:
+        yield
+        return
+    from numba.np import linalg
+
+    asking = linalg.ensure_blas
+    linalg.ensure_blas = lambda: None
+    try:
+        yield
+    finally:
+        linalg.ensure_blas = asking
+        if arraymath := sys.modules.get("numba.np.arraymath"):
+            arraymath.ensure_blas = asking  # type: ignore[attr-defined]
+
+
+def _load_without_compiler() -> None:
+    """Have Numba load stored kernels of this package without what only a compilation needs.
+
+    Before it looks into its cache it registers all that it can compile, which imports a good part of SciPy, and has installed
+    packages, such as awkward, register what they bring: half a second of each process, where loading takes a tenth. Machine code
+    needs none of that. A kernel that is not stored is compiled as before: the compiler registers what it needs by itself.
+    """
+    registering, extending = Cache.load_overload, _DispatcherBase._compilation_chain_init_hook
+
+    def load_overload(self: Any, signature: Any, target: Any) -> Any:
+        if not _is_ours(self):
+            return registering(self, signature, target)
+        rtsys.initialize(target)
+        with _blas_left_out(), self._guard_against_spurious_io_errors():
+            return self._load_overload(signature, target)
+
+    def extend(self: Any) -> None:
+        # Kernels of this package take arrays and numbers, no type of an extension.
+        if not _is_ours(self._cache):
+            extending(self)
+
+    Cache.load_overload = load_overload
+    _DispatcherBase._compilation_chain_init_hook = extend
+
+
+_load_without_compiler()
 
 
 @functools.cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,24 @@ def test_constants_of_kernels_are_where_the_cache_looks_for_them() -> None:
                 for alias in node.names
             }
             assert not handed_on & taken & used, f"{path} takes a constant from {file}, which has it from elsewhere"
+
+
+LOADING = """
+import sys
+import numpy as np
+from fox1.pipeline.signals.hashing import mix_array
+mixed = mix_array(np.arange(3, dtype=np.uint64), 1)
+print(int(mixed[2]), sorted({"scipy.linalg", "awkward", "numba.np.arraymath"} & {*sys.modules}))
+from numba import njit
+print(njit(lambda a: np.dot(a, a))(np.ones((2, 2)))[0, 0], "scipy.linalg" in sys.modules)
+print(int(njit(lambda a: mix_array(a, 1)[2])(np.arange(3, dtype=np.uint64))))
+"""
+
+
+def test_a_stored_kernel_is_loaded_without_what_only_compiling_needs() -> None:
+    """The first process may compile it; kernels of others, which may call these, are compiled as ever."""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, check=True)
+    number, *found = done.stdout.splitlines()[0].split(" ", 1)
+    assert found == ["[]"]
+    assert done.stdout.splitlines()[1:] == ["2.0 True", number]
