@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from ...pipeline.signals.hashing import hash_bytes
+from ...pipeline.signals.hashing import TOPS, hash_bytes, word_at, zero_bytes
 from ...pipeline.signals.unicode import decode
 from .batch import Texts, Words
 from .characters import SIZE, SPACE, characters, classes, is_inside, same
 
-PREFIX = 12
-"""Bytes by which the places of duplicates are found; shorter n-grams are all compared."""
+PREFIX, LONG_PREFIX = 12, 24
+"""Bytes by which the places of duplicates are found: a long n-gram is compared if its longer prefix stands twice, another if the
+shorter one does, and one that is shorter still in any case."""
+SPACES = np.uint64(32 * 0x0101010101010101)
 DUPLICATE_PARAGRAPHS, DUPLICATE_PARAGRAPH_CHARS, DUPLICATE_LINES, DUPLICATE_LINE_CHARS = range(1, 5)
 
 
@@ -194,36 +196,47 @@ def _ngram_verdicts(
 ) -> np.ndarray:
     n = len(word_offsets) - 1
     out = np.zeros(n, np.int64)
-    joined = np.empty(joined_bytes, np.uint8)
-    spaced = np.empty(joined_bytes + longest, np.uint8)
+    joined = np.empty(joined_bytes + 8, np.uint8)
+    spaced = np.empty(joined_bytes + longest + 8, np.uint8)
     bounds = np.empty(longest + 1, np.int64)  # of the words in `joined`; in `spaced` word k begins k bytes later
     chars = np.empty(longest + 1, np.int64)  # before each word
     twice = np.empty(longest, np.bool_)
     slots = np.empty(1 << table_bits(longest), np.int32)
     hashes = np.empty(longest, np.uint64)
     counts = np.empty(longest, np.int32)
+    places, every = np.empty(longest, np.int32), np.arange(longest).astype(np.int32)
+    long_twice = np.empty(longest, np.bool_)
     for d in range(n):
         if not asked[d]:
             continue
         size = characters(text, text_offsets[d], text_offsets[d + 1])
         base = word_offsets[d]
         words = word_offsets[d + 1] - base
-        free_of_spaces = True
-        to = total = 0
-        bounds[0] = chars[0] = 0
+        seen = spaces = np.uint64(0)
+        to = 0
+        bounds[0] = 0
         for k in range(words):
-            for i in range(word_start[base + k], word_end[base + k]):
-                b = data[i]
-                joined[to] = b
-                spaced[to + k] = b
-                total += (b & 0xC0) != 0x80
-                free_of_spaces &= b != 32
-                to += 1
+            i, last = word_start[base + k], word_end[base + k]
+            while i < last:
+                if i + 8 <= len(data):
+                    eight = word_at(data, i, 8)
+                else:
+                    eight = word_at(data, i, last - i)
+                count = min(last - i, 8)
+                # What lies beyond the word is overwritten by the next one.
+                put_eight(joined, to, eight)
+                put_eight(spaced, to + k, eight)
+                beyond = np.uint64(0) if count == 8 else ~np.uint64(0) << np.uint64(8 * count)
+                seen |= eight & ~beyond
+                spaces |= zero_bytes(eight ^ SPACES | beyond)
+                to += count
+                i += 8
             spaced[to + k] = 32
             bounds[k + 1] = to
-            chars[k + 1] = total
+        count_characters(joined, bounds, words, not seen & TOPS, chars)
+        free_of_spaces = not spaces
         level = 0
-        found = False
+        candidates = -1
         for rule in range(len(ns)):
             at = ns[rule]
             grams = words - at + 1
@@ -235,14 +248,39 @@ def _ngram_verdicts(
                 level = at
                 broken = top / size > most[rule]
             else:
-                if not found:
-                    _prefixes(joined, bounds, words, twice, slots, hashes, counts)
-                    found = True
-                broken = _repeated(joined, bounds, chars, at, grams, twice, slots, hashes) / size > most[rule]
+                if candidates < 0:
+                    _prefixes(joined, bounds, words, PREFIX, every[:words], twice, slots, hashes)
+                    candidates = _list_candidates(bounds, words, ns[tops:].min(), twice, places)
+                    _prefixes(joined, bounds, words, LONG_PREFIX, places[:candidates], long_twice, slots, hashes)
+                repeated = _repeated(
+                    joined, bounds, chars, at, grams, twice, long_twice, places[:candidates], slots, hashes
+                )
+                broken = repeated / size > most[rule]
             if broken:
                 out[d] = rule + 1
                 break
     return out
+
+
+@njit(cache=True, nogil=True, inline="always")
+def put_eight(data: np.ndarray, at: int, eight: np.uint64) -> None:
+    """Write a little-endian number into ``data[at : at + 8]`` (uint8)."""
+    for k in range(8):
+        data[np.uint64(at + k)] = np.uint8(eight >> np.uint64(8 * k) & np.uint64(255))
+
+
+@njit(cache=True, nogil=True)
+def count_characters(data: np.ndarray, bounds: np.ndarray, words: int, plain: bool, chars: np.ndarray) -> None:
+    """Characters before each word, of words that stand one after the other; `plain`: all are ASCII."""
+    chars[0] = 0
+    if plain:
+        chars[1 : words + 1] = bounds[1 : words + 1]
+        return
+    total = 0
+    for k in range(words):
+        for i in range(bounds[k], bounds[k + 1]):
+            total += (data[i] & 0xC0) != 0x80
+        chars[k + 1] = total
 
 
 @njit(cache=True, nogil=True)
@@ -316,21 +354,24 @@ def _prefixes(
     joined: np.ndarray,
     bounds: np.ndarray,
     words: int,
+    size: int,
+    places: np.ndarray,
     twice: np.ndarray,
     slots: np.ndarray,
     hashes: np.ndarray,
-    counts: np.ndarray,
 ) -> None:
-    """Mark in `twice` the words from which the next `PREFIX` bytes stand elsewhere too, from a word on; perhaps others."""
-    bits = table_bits(words)
+    """Mark in `twice`, of some words, those from which the next `size` bytes stand elsewhere too, from one of them on; perhaps
+    others."""
+    bits = table_bits(len(places))
     slots[: 1 << bits] = 0
     mask = np.uint64((1 << bits) - 1)
-    for k in range(words):
+    last = bounds[words] - size
+    for k in places:
         twice[k] = False
         begin = bounds[k]
-        if begin + PREFIX > bounds[words]:
+        if begin > last:
             continue
-        h = hash_bytes(joined, begin, begin + PREFIX)
+        h = hash_bytes(joined, begin, begin + size)
         hashes[k] = h
         at = h & mask
         while slots[at] and hashes[slots[at] - 1] != h:
@@ -342,6 +383,17 @@ def _prefixes(
 
 
 @njit(cache=True, nogil=True)
+def _list_candidates(bounds: np.ndarray, words: int, least: int, twice: np.ndarray, places: np.ndarray) -> int:
+    """How many words may begin an n-gram of at least so many words that stands twice, and into `places`, which."""
+    count = 0
+    for k in range(words):
+        if twice[k] or bounds[min(k + least, words)] - bounds[k] < PREFIX:
+            places[count] = k
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
 def _repeated(
     joined: np.ndarray,
     bounds: np.ndarray,
@@ -349,24 +401,31 @@ def _repeated(
     n: int,
     grams: int,
     twice: np.ndarray,
+    long_twice: np.ndarray,
+    places: np.ndarray,
     slots: np.ndarray,
     hashes: np.ndarray,
 ) -> int:
-    """Characters of n-grams that stand before, without what was counted already."""
-    candidates = 0
-    for k in range(grams):
-        candidates += twice[k] or bounds[k + n] - bounds[k] < PREFIX
-    if candidates < 2:
+    """Characters of n-grams that stand before, without what was counted already.
+
+    Args:
+        places: the words that may begin one, ascending.
+    """
+    if len(places) < 2:
         return 0
-    bits = table_bits(candidates)
+    bits = table_bits(len(places))
     slots[: 1 << bits] = 0
     mask = np.uint64((1 << bits) - 1)
-    repeated = 0
-    k = 0
-    while k < grams:
+    repeated = free = 0
+    for k in places:
+        if k >= grams:
+            break
+        if k < free:
+            continue
         begin, end = bounds[k], bounds[k + n]
-        if not twice[k] and end - begin >= PREFIX:
-            k += 1
+        if end - begin >= LONG_PREFIX and not long_twice[k]:
+            continue
+        if end - begin >= PREFIX and not twice[k]:
             continue
         h = hash_bytes(joined, begin, end)
         hashes[k] = h
@@ -380,8 +439,7 @@ def _repeated(
             at = (at + np.uint64(1)) & mask
         if slots[at]:
             repeated += chars[k + n] - chars[k]
-            k += n
+            free = k + n
         else:
             slots[at] = k + 1
-            k += 1
     return repeated
