@@ -36,6 +36,7 @@ from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact, read_json, write_json
 from ..run.columns import Columns, open_columns
 from ..run.identity import ROW_BITS, FileTable, Group
+from ..signals.minhash import JACCARD
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class DedupeSettings:
 
     priority: tuple[str, ...] = ()
     """Corpora (or `corpus/subset`), best first: which copy survives; what is not named comes after, in name order."""
-    jaccard: Share = 0.8
+    jaccard: Share = JACCARD
     """Estimated Jaccard similarity of shingle sets from which a candidate pair counts as duplicates."""
-    held_out_jaccard: Share = 0.8
+    held_out_jaccard: Share = JACCARD
     """The same for a training document and a held-out one, whose copies must not be trained on; the lower of both counts."""
     containment: Share = 1.0
     """A document goes, too, if more than this share of its shingles is in a better one; 1: never."""

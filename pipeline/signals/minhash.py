@@ -30,6 +30,8 @@ from .segment import UNITS_PER_WORD, WORD_SEED, WORD_STEP, Segments, units_of
 from .unicode import ALONE, INVISIBLE, MARK, TABLE_SIZE, WORD, class_of, decode, tables
 
 SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
+JACCARD = 0.8
+"""Least similarity of near-duplicates, unless a recipe or a step names another."""
 MAX_NGRAM = 32
 MAX_UNITS = int(units_of.py_func(MAX_NGRAM, int(UNITS_PER_WORD.max())))
 """Units of the longest shingle that settings allow."""

@@ -23,12 +23,12 @@ from datatrove.utils.text import TextNormConfig
 from datatrove.utils.typeshelper import StatHints
 from numba import njit
 
-from ....pipeline.dedupe.order import DedupeSettings
 from ....pipeline.signals.hashing import fixed_binary
-from ....pipeline.signals.minhash import MinHashSettings, Signatures, common, sign
+from ....pipeline.signals.minhash import JACCARD, MinHashSettings, Signatures, common, sign
 from ....pipeline.signals.nfc import to_nfc
 from ....pipeline.signals.segment import segment
 from ....tokenize.spans import text_array, text_buffers
+from ...preload import share
 from ..filters.base_filter import batches
 
 BATCH = 4096
@@ -79,6 +79,7 @@ class MinhashDedupSignature(PipelineStep):
         self.output_folder = get_datafolder(output_folder)
         self.config = config or MinhashConfig()
         self.settings = settings_of(config)
+        share("minhash")
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
         schema = _schema(self.settings)
@@ -147,7 +148,7 @@ class MinhashDedupDecide(PipelineStep):
         input_folder: DataFolderLike,
         output_folder: DataFolderLike,
         config: MinhashConfig | None = None,
-        jaccard: float = DedupeSettings().jaccard,
+        jaccard: float = JACCARD,
         save_cluster_id: bool = False,
         save_cluster_size: bool = False,
     ) -> None:

@@ -12,6 +12,7 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer
 
 from ...kernels import c4
 from ...kernels.batch import Texts
+from ...preload import share
 from ...utils.word_tokenizers import WhiteSpaceWords
 from .base_filter import BATCH, BatchedFilter
 
@@ -38,6 +39,7 @@ class C4QualityFilter(BatchedFilter, theirs.C4QualityFilter):
     def __init__(self, *arguments: Any, batch_size: int = BATCH, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.batch_size = batch_size
+        share("quality_filters")
         self.rules = c4.LineRules(
             remove_citations=bool(self.remove_citations),
             terminal=bool(self.filter_no_terminal_punct),

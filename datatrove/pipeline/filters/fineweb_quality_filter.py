@@ -12,6 +12,7 @@ from datatrove.pipeline.filters import fineweb_quality_filter as theirs
 from ...kernels import lines
 from ...kernels.batch import Texts, words_of
 from ...kernels.characters import SIZE
+from ...preload import share
 from .base_filter import BATCH, THEIRS, BatchedFilter, first_broken
 
 
@@ -36,6 +37,7 @@ class FineWebQualityFilter(BatchedFilter, theirs.FineWebQualityFilter):
     def __init__(self, *arguments: Any, batch_size: int = BATCH, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.batch_size = batch_size
+        share("quality_filters")
 
     def verdicts(self, batch: list[Document], texts: Texts) -> np.ndarray:
         stops = _stops(tuple(self.stop_chars))

@@ -10,6 +10,7 @@ from datatrove.pipeline.filters import gopher_quality_filter as theirs
 
 from ...kernels import quality
 from ...kernels.batch import Texts, words_of
+from ...preload import share
 from .base_filter import BATCH, THEIRS, BatchedFilter, first_broken
 
 STOP_WORDS = theirs.STOP_WORDS
@@ -34,6 +35,7 @@ class GopherQualityFilter(BatchedFilter, theirs.GopherQualityFilter):
     def __init__(self, *arguments: Any, batch_size: int = BATCH, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.batch_size = batch_size
+        share("quality_filters")
 
     def verdicts(self, batch: list[Document], texts: Texts) -> np.ndarray:
         words = words_of(texts, self.language, np.ones(len(texts), np.bool_))

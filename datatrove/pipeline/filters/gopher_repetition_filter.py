@@ -10,6 +10,7 @@ from datatrove.pipeline.filters import gopher_repetition_filter as theirs
 
 from ...kernels.batch import Texts, words_of
 from ...kernels.repetition import NGramRules, line_verdicts, ngram_verdicts
+from ...preload import share
 from .base_filter import BATCH, BatchedFilter
 
 _LINE_REASONS = ("dup_para_frac", "dup_para_char_frac", "dup_line_frac", "dup_line_char_frac")
@@ -25,6 +26,7 @@ class GopherRepetitionFilter(BatchedFilter, theirs.GopherRepetitionFilter):
     def __init__(self, *arguments: Any, batch_size: int = BATCH, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.batch_size = batch_size
+        share("quality_filters")
         self.rules = NGramRules(tuple(map(tuple, self.top_n_grams)), tuple(map(tuple, self.dup_n_grams)))
         if wrong := [n for n, _ in (*self.rules.top, *self.rules.duplicate) if n < 1]:
             raise ValueError(f"top_n_grams and dup_n_grams: an n-gram has at least one word, not {wrong[0]}")

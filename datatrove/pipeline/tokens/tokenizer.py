@@ -14,6 +14,7 @@ from datatrove.utils.batching import batched
 from ....tokenize.encode import Encoder
 from ....tokenize.encoder_cache import kept_encoder
 from ....tokenize.spans import text_array
+from ...preload import share
 
 
 class DocumentTokenizer(theirs.DocumentTokenizer):
@@ -26,6 +27,10 @@ class DocumentTokenizer(theirs.DocumentTokenizer):
     Raises:
         ValueError: when it runs: there is no such model, or it has no piece `eos_token`.
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        share("tokens")
 
     @property
     def _model(self) -> Path | None:
