@@ -4,11 +4,17 @@
 
 Three scripts, each once as datatrove's users write it and once with the imports changed to `fox1.datatrove`: the Gopher
 repetition, Gopher quality, C4 and FineWeb filters (words split at white space on both sides; English words by spaCy apart),
-MinHash dedupe from text to the documents left, and tokenization with one model. Timed is the whole executor, with its
-worker processes and their imports; kernels are compiled before. What the executor and the reader take by themselves is
-measured too (`read_s`), and the ratio of what the filters add to it (`ratio_above_reading`), to which that of longer
-pipelines comes near. Every decision is noted on both sides and compared: id, reason, and a hash of the text that is kept.
-Without FOX1_DATA the sample corpora are made and read. The last line is JSON.
+MinHash dedupe from text to the documents left, and tokenization with one model. The reader is datatrove's on both sides.
+
+Each script is a process of its own, which runs its pipeline twice. Timed is the whole of its executors, from the construction
+of the steps on, with the start of workers and all that they import; kernels are compiled before. Three ratios come of it:
+
+    ratio         of a script's first pipeline: the workers' start is in it
+    ratio_later   of its second, whose workers start with what the fork server has loaded for the first
+    ratio_net     of the first, less what the same script takes with almost no text, on either side
+
+What reading takes is measured too (`read_s`, `read_later_s`). Every decision is noted on both sides and compared: id, reason,
+and a hash of the text that is kept. Without FOX1_DATA the sample corpora are made and read. The last line is JSON.
 
 Installs the peers that are missing.
 """
@@ -20,6 +26,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,51 +121,118 @@ def execute(pipeline: list[Any], folder: Path, name: str, tasks: int = FILES) ->
     LocalPipelineExecutor(pipeline, tasks=tasks, workers=min(tasks, WORKERS), logging_dir=f"{folder}/logs-{name}").run()
 
 
-def filtered(ours: bool, words: Any, lines: Path, folder: Path) -> None:
-    from datatrove.pipeline import filters as theirs
+@dataclass(frozen=True)
+class Inputs:
+    """What a script reads."""
+
+    lines: Path
+    """A folder of `FILES` files of JSON lines."""
+    model: Path
+    """A SentencePiece model."""
+    converted: Path
+    """The same as a `tokenizer.json`."""
+
+
+def filter_script(ours: bool, spacy: bool, inputs: Inputs) -> Callable[[Path], None]:
+    """The pipeline of the four filters, into a folder."""
     from datatrove.pipeline.readers import JsonlReader
-    from fox1.datatrove.pipeline import filters as fox1
+    from fox1.datatrove.utils.word_tokenizers import WhiteSpaceWords
 
-    module = fox1 if ours else theirs
-    steps = [getattr(module, n)(language=words, exclusion_writer=Note(folder / "notes", n)) for n in FILTERS]
-    execute([JsonlReader(str(lines)), *steps, Note(folder / "notes", "kept")], folder, "filters")
+    module: Any
+    if ours:
+        from fox1.datatrove.pipeline import filters as module
+    else:
+        from datatrove.pipeline import filters as module
+    words: Any = "en" if spacy else WhiteSpaceWords()
+
+    def run(folder: Path) -> None:
+        steps = [getattr(module, n)(language=words, exclusion_writer=Note(folder / "notes", n)) for n in FILTERS]
+        execute([JsonlReader(str(inputs.lines)), *steps, Note(folder / "notes", "kept")], folder, "filters")
+
+    return run
 
 
-def read_only(lines: Path, folder: Path) -> None:
+def read_script(inputs: Inputs) -> Callable[[Path], None]:
+    """The reader alone."""
     from datatrove.pipeline.readers import JsonlReader
 
-    execute([JsonlReader(str(lines)), Note(folder / "notes", "kept")], folder, "read")
+    return lambda folder: execute([JsonlReader(str(inputs.lines)), Note(folder / "notes", "kept")], folder, "read")
 
 
-def deduped(ours: bool, words: Any, lines: Path, folder: Path) -> None:
+def minhash_script(ours: bool, inputs: Inputs) -> Callable[[Path], None]:
+    """Dedupe from text to the documents left."""
     from datatrove.pipeline.dedup import minhash as theirs
     from datatrove.pipeline.readers import JsonlReader
-    from fox1.datatrove.pipeline import dedup as fox1
+    from fox1.datatrove.utils.word_tokenizers import WhiteSpaceWords
 
-    reader, config = JsonlReader(str(lines)), theirs.MinhashConfig()
-    signatures, pairs, removed = (str(folder / name) for name in ("signatures", "pairs", "remove"))
     if ours:
-        execute([reader, fox1.MinhashDedupSignature(signatures, config)], folder, "signatures")
-        execute([fox1.MinhashDedupDecide(signatures, removed, config)], folder, "decide", 1)
-    else:
-        execute([reader, signature_step(Path(signatures), words, config)], folder, "signatures")
-        buckets = theirs.MinhashDedupBuckets(signatures, pairs, config=config, only_dedup_in_index=False)
-        execute([buckets], folder, "buckets", config.num_buckets)
-        execute([theirs.MinhashDedupCluster(pairs, removed, config)], folder, "cluster", 1)
-    execute([reader, theirs.MinhashDedupFilter(removed), Note(folder / "notes", "kept")], folder, "filter")
+        from fox1.datatrove.pipeline import dedup as fox1
+
+    def run(folder: Path) -> None:
+        reader, config = JsonlReader(str(inputs.lines)), theirs.MinhashConfig()
+        signatures, pairs, removed = (str(folder / name) for name in ("signatures", "pairs", "remove"))
+        if ours:
+            execute([reader, fox1.MinhashDedupSignature(signatures, config)], folder, "signatures")
+            execute([fox1.MinhashDedupDecide(signatures, removed, config)], folder, "decide", 1)
+        else:
+            sign = signature_step(Path(signatures), WhiteSpaceWords(), config)
+            execute([reader, sign], folder, "signatures")
+            buckets = theirs.MinhashDedupBuckets(signatures, pairs, config=config, only_dedup_in_index=False)
+            execute([buckets], folder, "buckets", config.num_buckets)
+            execute([theirs.MinhashDedupCluster(pairs, removed, config)], folder, "cluster", 1)
+        execute([reader, theirs.MinhashDedupFilter(removed), Note(folder / "notes", "kept")], folder, "filter")
+
+    return run
 
 
-def tokenized(ours: bool, model: Path, converted: Path, lines: Path, folder: Path) -> None:
+def token_script(ours: bool, inputs: Inputs) -> Callable[[Path], None]:
+    """Tokenization with one model."""
     from datatrove.pipeline.readers import JsonlReader
-    from datatrove.pipeline.tokens import DocumentTokenizer as Theirs
-    from fox1.datatrove.pipeline.tokens import DocumentTokenizer
     from fox1.tokenize.model import load
 
-    make, path = (DocumentTokenizer, model) if ours else (Theirs, converted)
-    processor = load(model)
+    make: Any
+    if ours:
+        from fox1.datatrove.pipeline.tokens import DocumentTokenizer as make
+    else:
+        from datatrove.pipeline.tokens import DocumentTokenizer as make
+    processor = load(inputs.model)
     eos = processor.id_to_piece(processor.eos_id())
-    step = make(str(folder / "tokens"), str(path), eos_token=eos, seed=1, save_final_metadata=False)
-    execute([JsonlReader(str(lines)), step], folder, "tokens")
+    path = str(inputs.model if ours else inputs.converted)
+
+    def run(folder: Path) -> None:
+        step = make(str(folder / "tokens"), path, eos_token=eos, seed=1, save_final_metadata=False)
+        execute([JsonlReader(str(inputs.lines)), step], folder, "tokens")
+
+    return run
+
+
+SCRIPTS: dict[str, Callable[[bool, Inputs], Callable[[Path], None]]] = {
+    "filters": lambda ours, inputs: filter_script(ours, False, inputs),
+    "spacy": lambda ours, inputs: filter_script(ours, True, inputs),
+    "minhash": minhash_script,
+    "tokens": token_script,
+    "read": lambda ours, inputs: read_script(inputs),
+}
+
+
+def be_script(name: str, side: str, folder: Path, runs: int, *paths: str) -> None:
+    """What a process of its own does: one of the scripts, some times; prints the seconds of each."""
+    from datatrove.utils.logging import logger
+
+    logger.remove()
+    run = SCRIPTS[name](side == "fox1", Inputs(*map(Path, paths)))
+    print(json.dumps([timed(partial(run, folder / str(k))) for k in range(runs)]))
+
+
+def run_script(name: str, side: str, folder: Path, inputs: Inputs, runs: int = 2) -> list[float]:
+    """Seconds of each run of a script in a new process."""
+    folder.mkdir(parents=True)
+    paths = [str(path) for path in (inputs.lines, inputs.model, inputs.converted)]
+    command = [sys.executable, "-m", __spec__.name, "--script", name, side, str(folder), str(runs), *paths]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} with {side}'s steps failed: {done.stderr[-2000:]}")
+    return list(json.loads(done.stdout.splitlines()[-1]))
 
 
 def trained(lines: Path, folder: Path) -> Path:
@@ -172,28 +247,54 @@ def trained(lines: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Each side once in every pair."""
+    """Seconds of a script with fox1's steps and with datatrove's, in turn; [first, later] of each pair."""
 
-    fox1: list[float]
-    """Seconds."""
-    datatrove: list[float]
-    folders: list[Path]
-    """Of the last pair, fox1's first."""
+    fox1: list[list[float]]
+    datatrove: list[list[float]]
+    start: dict[str, float]
+    """Of a first pipeline with almost no text, by the side."""
+    folder: Path
+    """Of the last pair."""
 
-    def ratio(self, without: float = 0.0) -> float:
-        """The median of datatrove's time by fox1's, both less that of what they share."""
-        return statistics.median((b - without) / (a - without) for a, b in zip(self.fox1, self.datatrove, strict=True))
+    def ratio(self, run: int = 0) -> float:
+        """The median of datatrove's time by fox1's."""
+        return statistics.median(b[run] / a[run] for a, b in zip(self.fox1, self.datatrove, strict=True))
+
+    def net(self) -> float:
+        """The same of first pipelines, each side less its start."""
+        started = [
+            (a[0] - self.start["fox1"], b[0] - self.start["datatrove"])
+            for a, b in zip(self.fox1, self.datatrove, strict=True)
+        ]
+        return statistics.median(b / a for a, b in started)
+
+    def found(self, prefix: str) -> dict[str, Any]:
+        """Ratios and medians of seconds, by the keys of the JSON."""
+        seconds = {
+            f"{prefix}{side}_s": [round(statistics.median(times[k] for times in runs), 2) for k in range(2)]
+            for side, runs in (("fox1", self.fox1), ("datatrove", self.datatrove))
+        }
+        ratios = {"ratio_later": self.ratio(1), "ratio_net": self.net(), "ratio": self.ratio()}
+        return seconds | {f"{prefix}start_s": self.start} | {f"{prefix}{k}": v for k, v in ratios.items()}
 
 
-def pairs_of(call: Callable[[bool, Path], None], root: Path, name: str, pairs: int) -> Pairs:
-    measured = Pairs([], [], [])
+def pairs_of(name: str, root: Path, inputs: Inputs, tiny: Inputs, pairs: int) -> Pairs:
+    """Each side in a process of its own, once in every pair."""
+    starts: dict[str, list[float]] = {"fox1": [], "datatrove": []}
+    times: dict[str, list[list[float]]] = {"fox1": [], "datatrove": []}
     for pair in range(pairs):
-        measured.folders[:] = [root / f"{name}-{pair}-{side}" for side in ("fox1", "datatrove")]
-        measured.fox1.append(timed(partial(call, True, measured.folders[0])))
-        measured.datatrove.append(timed(partial(call, False, measured.folders[1])))
-        fox1, theirs = measured.fox1[-1], measured.datatrove[-1]
-        print(f"{name}: fox1 {fox1:.2f} s, datatrove {theirs:.2f} s, {theirs / fox1:.2f} x", flush=True)
-    return measured
+        for side in starts:
+            starts[side] += run_script(name, side, root / f"{name}-{pair}-{side}-start", tiny, 1)
+            times[side].append(run_script(name, side, root / f"{name}-{pair}" / side, inputs))
+            shutil.rmtree(root / f"{name}-{pair - 1}" / side, ignore_errors=True)
+        fox1, theirs = (times[side][-1] for side in starts)
+        print(
+            f"{name}: fox1 {fox1[0]:.2f} s, then {fox1[1]:.2f}; datatrove {theirs[0]:.2f} s, then {theirs[1]:.2f}; "
+            f"{theirs[0] / fox1[0]:.2f} x, then {theirs[1] / fox1[1]:.2f} x",
+            flush=True,
+        )
+    start = {side: round(statistics.median(values), 3) for side, values in starts.items()}
+    return Pairs(times["fox1"], times["datatrove"], start, root / f"{name}-{pairs - 1}")
 
 
 def alike(ours: dict[str, str], theirs: dict[str, str]) -> float:
@@ -202,51 +303,54 @@ def alike(ours: dict[str, str], theirs: dict[str, str]) -> float:
     return sum(ours.get(k) == theirs.get(k) for k in every) / max(len(every), 1)
 
 
+def notes_of(pairs: Pairs) -> list[dict[str, str]]:
+    """What became of every document with fox1's steps, and with datatrove's."""
+    return [noted(pairs.folder / side / "0" / "notes") for side in ("fox1", "datatrove")]
+
+
 def measure(options: argparse.Namespace, root: Path) -> dict[str, Any]:
     import gigatoken
-    from fox1.datatrove.utils.word_tokenizers import WhiteSpaceWords
 
-    words, lines, small = WhiteSpaceWords(), root / "lines", root / "small"
+    lines = root / "lines"
     size = write_lines(options.megabytes, lines)
-    write_lines(min(options.megabytes, 0.5), small)
     model = options.model.absolute() if options.model else trained(lines, root)
     data = gigatoken.Tokenizer.from_sentencepiece(model)._hf_json
     converted = root / "tokenizer.json"
     converted.write_bytes(data if isinstance(data, bytes) else data.encode())
-
-    def filters(ours: bool, folder: Path) -> None:
-        filtered(ours, words, lines, folder)
-
-    def minhash(ours: bool, folder: Path) -> None:
-        deduped(ours, words, lines, folder)
-
-    def tokens(ours: bool, folder: Path) -> None:
-        tokenized(ours, model, converted, lines, folder)
+    inputs = Inputs(lines, model, converted)
+    tiny = Inputs(root / "tiny", model, converted)
+    tiny.lines.mkdir()
+    for k in range(FILES):
+        (tiny.lines / f"{k}.jsonl").write_text(json.dumps({"id": f"{k}", "text": "Two words, and more."}) + "\n")
 
     # Kernels are compiled once for a machine.
-    filtered(True, words, small, root / "warm-filters")
-    deduped(True, words, small, root / "warm-minhash")
-    tokenized(True, model, converted, small, root / "warm-tokens")
+    small = Inputs(root / "small", model, converted)
+    write_lines(min(options.megabytes, 0.5), small.lines)
+    for name in ("filters", "minhash", "tokens"):
+        run_script(name, "fox1", root / f"warm-{name}", small, 1)
 
     found: dict[str, Any] = {"megabytes": round(size, 2), "files": FILES, "workers": WORKERS}
-    reading = statistics.median(timed(partial(read_only, lines, root / f"read-{k}")) for k in range(options.pairs))
-    pairs = pairs_of(filters, root, "filters", options.pairs)
-    notes = [noted(folder / "notes") for folder in pairs.folders]
-    found |= {"read_s": reading, "ratio_above_reading": pairs.ratio(reading), "ratio": pairs.ratio()}
+    reading = [run_script("read", "datatrove", root / f"read-{k}", inputs) for k in range(options.pairs)]
+    found["read_s"], found["read_later_s"] = (statistics.median(run[k] for run in reading) for k in range(2))
+    pairs = pairs_of("filters", root, inputs, tiny, options.pairs)
+    notes = notes_of(pairs)
+    found |= pairs.found("")
     found |= {"kept_alike": alike(*notes), "documents": len(notes[0])}
     found["dropped"] = sum(": " in note for note in notes[0].values())
-    pairs = pairs_of(minhash, root, "minhash", options.pairs)
-    left = [noted(folder / "notes").keys() for folder in pairs.folders]
-    found |= {"minhash_ratio": pairs.ratio(), "minhash_removed": found["documents"] - len(left[0])}
+    pairs = pairs_of("minhash", root, inputs, tiny, options.pairs)
+    left = [note.keys() for note in notes_of(pairs)]
+    found |= pairs.found("minhash_")
+    found |= {"minhash_removed": found["documents"] - len(left[0])}
     found["minhash_removed_by_datatrove"] = found["documents"] - len(left[1])
-    pairs = pairs_of(tokens, root, "tokens", options.pairs)
-    files = [{p.name: p.read_bytes() for p in (folder / "tokens").iterdir()} for folder in pairs.folders]
-    found |= {"tokens_ratio": pairs.ratio(), "tokens_alike": float(files[0] == files[1])}
+    pairs = pairs_of("tokens", root, inputs, tiny, options.pairs)
+    folders = [pairs.folder / side / "0" / "tokens" for side in ("fox1", "datatrove")]
+    files = [{p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders]
+    found |= pairs.found("tokens_") | {"tokens_alike": float(files[0] == files[1])}
     if options.spacy_megabytes:
-        english = root / "english"
-        write_lines(options.spacy_megabytes, english)
-        pairs = pairs_of(lambda ours, folder: filtered(ours, "en", english, folder), root, "spacy", 1)
-        found |= {"spacy_ratio": pairs.ratio(), "spacy_kept_alike": alike(*(noted(f / "notes") for f in pairs.folders))}
+        english = Inputs(root / "english", model, converted)
+        write_lines(options.spacy_megabytes, english.lines)
+        pairs = pairs_of("spacy", root, english, tiny, 1)
+        found |= pairs.found("spacy_") | {"spacy_kept_alike": alike(*notes_of(pairs))}
     return found
 
 
@@ -258,11 +362,13 @@ def main() -> None:
     parser.add_argument(
         "--spacy-megabytes", type=float, default=4.0, help="text for the filters with spaCy's words; 0: none"
     )
+    parser.add_argument("--script", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.script:
+        name, side, folder, runs, *paths = options.script
+        be_script(name, side, Path(folder), int(runs), *paths)
+        return
     bring("spacy", "tokenizers")
-    from datatrove.utils.logging import logger
-
-    logger.remove()
     root = Path(tempfile.mkdtemp(prefix="fox1-datatrove-"))
     try:
         found = measure(options, root)
