@@ -24,8 +24,6 @@ from typing import Any
 
 from numba.core import config
 from numba.core.caching import Cache, UserProvidedCacheLocator
-from numba.core.dispatcher import _DispatcherBase
-from numba.core.runtime import rtsys
 
 ROOT = Path(__file__).resolve().parent
 _IMPORT = re.compile(rb"^from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
@@ -75,9 +73,17 @@ def _load_without_compiler() -> None:
 
     Before it looks into its cache it registers all that it can compile, which imports a good part of SciPy, and has installed
     packages, such as awkward, register what they bring: half a second of each process, where loading takes a tenth. Machine code
-    needs none of that. A kernel that is not stored is compiled as before: the compiler registers what it needs by itself.
+    needs none of that. A kernel that is not stored is compiled as before: the compiler registers what it needs by itself. A Numba
+    whose parts have other names loads as it does for all.
     """
-    registering, extending = Cache.load_overload, _DispatcherBase._compilation_chain_init_hook
+    try:
+        from numba.core.dispatcher import _DispatcherBase
+        from numba.core.runtime import rtsys
+
+        registering, extending = Cache.load_overload, _DispatcherBase._compilation_chain_init_hook
+        _ = Cache._load_overload, Cache._guard_against_spurious_io_errors
+    except (ImportError, AttributeError):
+        return
 
     def load_overload(self: Any, signature: Any, target: Any) -> Any:
         if not _is_ours(self):
