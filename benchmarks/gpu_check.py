@@ -1,6 +1,6 @@
 """What of the trainer only a GPU can show: is it right there, how fast is it, and what does it hold in memory?
 
-    python -m benchmarks.gpu_check make FOLDER [--small]     here: sets of random tokens, at most 60 MB
+    python -m benchmarks.gpu_check make FOLDER [--small] [--run RUN]     here: sets of random tokens, at most 60 MB
     python benchmarks/gpu_check.py run FOLDER [--seconds 600]    on a machine with a GPU, torch, numpy and pyarrow
 
 The second needs no installed fox1 and nothing of the first machine but this checkout and the folder. Its parts are processes of
@@ -16,7 +16,14 @@ their own with a share of the time, ours first: one that fails is told, and the 
 - variant: the same of the shortest blocks with another setting: Muon, fp8, activation checkpointing, nothing compiled
 - trainer_hf: transformers' Trainer on the same blocks, where it is importable
 
-Without a GPU it runs in fp32 on the CPU, for which `make --small` makes sets: so that it is known to run. The last line is JSON.
+Without a GPU it runs in fp32 on the CPU, for which `make --small` makes sets: so that it is known to run. There it also counts
+what a GPU would be asked for (`gpu_counts.py`), which of these parts a machine with a GPU leaves out:
+
+- steps: copies, casts and waits of a few steps, evaluations and checkpoints, by tensors of a GPU that have no values
+- memory: bytes at the peak of a step of the 1.6B model with 32,768 tokens at once, beside the estimate, by activation checkpointing
+- blocks: thread blocks of attention that are launched, and those that have work; `make --run RUN` adds those of a curated run
+
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -51,8 +58,20 @@ LAYERS = 4
 LOGITS_ERROR = 5e-2
 """Largest error of a logit in bf16, over their standard deviation."""
 
-FULL = {"size": "1.6b", "lengths": [2048, 4096, 8192], "vocabulary": 256_000, "batch": 1 << 18, "micro": 1 << 15}
-SMALL = {"size": "tiny", "lengths": [128, 256, 512], "vocabulary": 2_000, "batch": 1 << 12, "micro": 1 << 11}
+FULL: dict[str, Any] = {
+    "size": "1.6b",
+    "lengths": [2048, 4096, 8192],
+    "vocabulary": 256_000,
+    "batch": 1 << 18,
+    "micro": 1 << 15,
+}
+SMALL: dict[str, Any] = {
+    "size": "tiny",
+    "lengths": [128, 256, 512],
+    "vocabulary": 2_000,
+    "batch": 1 << 12,
+    "micro": 1 << 11,
+}
 
 
 def main() -> None:
@@ -60,11 +79,12 @@ def main() -> None:
     parser.add_argument("what", choices=("make", "run"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--small", action="store_true", help="sets for a CPU, with make")
+    parser.add_argument("--run", type=Path, help="curated run whose packings are counted, with make")
     parser.add_argument("--seconds", type=float, default=600.0, help="all parts together, with run")
     parser.add_argument("--part", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.what == "make":
-        make(options.folder, SMALL if options.small else FULL)
+        make(options.folder, SMALL if options.small else FULL, options.run)
     elif options.part:
         spec = json.loads((options.folder / SPEC).read_text())
         name, _, argument = options.part.partition(":")
@@ -76,8 +96,8 @@ def main() -> None:
 # --- here ---------------------------------------------------------------------------------------------------------------
 
 
-def make(folder: Path, spec: dict[str, Any]) -> None:
-    """Write the sets and the settings of their trainings."""
+def make(folder: Path, spec: dict[str, Any], curated: Path | None = None) -> None:
+    """Write the sets and the settings of their trainings, and how many thread blocks attention takes on those of a curated run."""
     from fox1.benchmarks.blocks import write_set
     from fox1.recipes.load import load_recipe
     from fox1.trainer.settings import PhaseTraining, ScheduleSettings, TrainSettings
@@ -100,7 +120,12 @@ def make(folder: Path, spec: dict[str, Any]) -> None:
             checkpoint_every=10**9,
         )
         (folder / name / "training.json").write_text(json.dumps(asdict(settings)))
-    (folder / SPEC).write_text(json.dumps({**spec, "sets": list(sets)}))
+    packings = []
+    if curated:
+        from fox1.benchmarks.gpu_counts import thread_blocks
+
+        packings = list(thread_blocks(curated, FULL["micro"]))
+    (folder / SPEC).write_text(json.dumps({**spec, "sets": list(sets), "packings": packings}))
     held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {held / 1e6:.0f} MB, sets {', '.join(sets)}")
 
@@ -115,6 +140,8 @@ def run(folder: Path, seconds: float) -> None:
     parts = ["check", "resume", *(f"train:{name}" for name in spec["sets"]), "generate", "llama"]
     parts += ["trace", *(f"trainer_hf:{n}" for n in spec["lengths"][:1]), *(f"variant:{change}" for change in VARIANTS)]
     found: dict[str, Any] = {"environment": environment()}
+    if found["environment"]["device"] == "cpu":
+        parts = ["steps", "blocks", *parts, *(f"memory:{choice}" for choice in ("none", "selective", "full"))]
     print(json.dumps(found["environment"]), flush=True)
     with tempfile.TemporaryDirectory(prefix="fox1-gpu-check-") as place:
         # The repository's root is the package.
@@ -124,8 +151,23 @@ def run(folder: Path, seconds: float) -> None:
             left = seconds - (time.monotonic() - began)
             found[part] = _apart(part, folder, left, given) if left > 5 else {"error": "not run: no time was left"}
             print(f"{part}: {json.dumps(found[part])}", flush=True)
+            if part == "blocks" and "error" not in found[part]:
+                print("\n".join(_table_of_blocks(found[part])), flush=True)
     wrong = [part for part, values in found.items() if "error" in values or values.get("right") is False]
     print(json.dumps({**found, "wrong": wrong, "seconds": round(time.monotonic() - began, 1)}))
+
+
+def _table_of_blocks(found: dict[str, Any]) -> list[str]:
+    """Lines: thread blocks of attention by micro-batch and head, of the sets and of a curated run."""
+    rows = [(f"set {name}", found[name]) for name in found if name not in ("curated", "seconds")]
+    rows += [(f"curated {row['phase']}", row) for row in found["curated"]]
+    lines = [f"  {'blocks of':24} {'segments':>8} {'launched':>8} {'with work':>9} {'share':>6} {'if padded':>9}"]
+    for name, row in rows:
+        figures = (
+            f"{row['segments']:8} {row['launched']:8} {row['busy']:9} {row['share']:6.1%} {row['share_if_padded']:9.1%}"
+        )
+        lines.append(f"  {name + ' ' + '+'.join(map(str, row['lengths'])):24} {figures}")
+    return lines
 
 
 def _apart(part: str, folder: Path, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
@@ -329,6 +371,42 @@ def measure_hf(folder: Path, spec: dict[str, Any], length: str) -> dict[str, Any
     return {"tokens_per_second": round(rate), "memory_bytes": memory}
 
 
+def steps_of_a_gpu(folder: Path, spec: dict[str, Any], _: str) -> dict[str, Any]:
+    """What a few steps ask a GPU for, and whether that is what they should."""
+    from fox1.benchmarks.gpu_counts import count_steps
+
+    name = "mixed"
+    settings = _with_few_layers(_settings(folder, name))
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(folder / name, place, dirs_exist_ok=True)
+        # Something to evaluate on: these blocks again.
+        shutil.copytree(folder / name / "phases" / "phase1", Path(place, "held_out"))
+        few = replace(settings, evaluate_every=1, evaluate_blocks=8, checkpoint_every=10**9)
+        return count_steps(Path(place), few)
+
+
+def memory_of_a_gpu(folder: Path, spec: dict[str, Any], choice: str) -> dict[str, Any]:
+    """Bytes at the peak of a step of the 1.6B model, counted and estimated."""
+    from fox1.benchmarks.blocks import write_set
+    from fox1.benchmarks.gpu_counts import count_memory
+    from fox1.trainer.settings import ModelSettings, PhaseTraining
+
+    micro, vocabulary = FULL["micro"], FULL["vocabulary"]
+    phase = PhaseTraining("phase1", 0, 2 * micro, 1)
+    settings = replace(_settings(folder, spec["sets"][0]), model=ModelSettings(), phases=(phase,))
+    with tempfile.TemporaryDirectory() as place:
+        write_set(Path(place, "phases", "phase1"), [2048], 4 * micro, [0.11, 0.37, 0.52, 1.0], vocabulary)
+        return count_memory(Path(place), replace(settings, micro_batch_tokens=micro), vocabulary, choice)
+
+
+def blocks_of_attention(folder: Path, spec: dict[str, Any], _: str) -> dict[str, Any]:
+    """Thread blocks of attention over the sets, and over what a curated run has packed."""
+    from fox1.benchmarks.gpu_counts import thread_blocks
+
+    own = {name: next(iter(thread_blocks(folder / name, spec["micro"]))) for name in spec["sets"]}
+    return {**own, "curated": spec.get("packings", [])}
+
+
 PARTS: dict[str, Callable[[Path, dict[str, Any], str], dict[str, Any]]] = {
     "check": check,
     "llama": check_llama,
@@ -338,6 +416,9 @@ PARTS: dict[str, Callable[[Path, dict[str, Any], str], dict[str, Any]]] = {
     "generate": measure_generation,
     "trainer_hf": measure_hf,
     "variant": measure_variant,
+    "steps": steps_of_a_gpu,
+    "memory": memory_of_a_gpu,
+    "blocks": blocks_of_attention,
 }
 
 

@@ -92,6 +92,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad = grad.to(hidden.dtype)
             torch.matmul(grad, weight, out=d_hidden[span])
             d_weight.add_(grad.T @ h)
+            # Else this chunk's would be held beside the next one's.
+            del logits, grad
         if needs:
             ctx.save_for_backward(d_hidden, d_weight)
             ctx.weight_dtype = weight.dtype
