@@ -310,9 +310,9 @@ class Run:
         then = curate_settings(change_mixture(self.paths.recipe, changes, self._trust, self._moves)[1])
         tokens = stored_tokens(self._opened)
         if engine:
-            return what_if_mixture(self.paths, engine, tokens, then.mix, then.carve)
+            return what_if_mixture(self.paths, engine, tokens, then.mix)
         with tempfile.TemporaryDirectory(prefix="fox1-what-if-") as folder, session() as executor:
-            return what_if_mixture(self.paths, Engine(RunPaths(Path(folder)), executor), tokens, then.mix, then.carve)
+            return what_if_mixture(self.paths, Engine(RunPaths(Path(folder)), executor), tokens, then.mix)
 
     @property
     def _place(self) -> str:

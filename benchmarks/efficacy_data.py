@@ -33,7 +33,6 @@ from fox1.pipeline.dedupe.order import DUPLICATES
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
-from fox1.pipeline.mix.carve import tokens_set_apart
 from fox1.pipeline.mix.stage import list_training, pack_phases
 from fox1.pipeline.run.artifacts import read_json
 from fox1.pipeline.sources.domains import domain_of
@@ -45,7 +44,7 @@ from fox1.recipes.settings import curate_settings, sources_of
 from fox1.tokenize.shards import block_batches, read_set
 from fox1.tune.items import measure_items, part_of, questions
 from fox1.tune.measured import PackedSet, Sequences, measure_documents, read_sequences
-from fox1.tune.pools import SourceRun, TunePaths, open_source_run
+from fox1.tune.pools import SourceRun, TunePaths, open_source_run, tokens_set_apart
 
 PLAN = Path(__file__).with_name("efficacy.yaml")
 HALVES = {"unfiltered": "base-dedupe", "kept": "base-kept"}

@@ -4,6 +4,7 @@ curate.py    the stages in order, as plain calls
 prepare/     tokenizer, quality models, benchmark n-grams, lists          -> prepare/
 signals/     read 1 of the text: one row of facts per document            -> signals/
 filter/      thresholds over these rows                                   -> filtered/
+carve/       documents set apart to measure on, if a recipe asks for any
 dedupe/      duplicates among what is kept                                -> decisions/
 tokens/      read 2 of the text: the survivors' tokens                    -> tokens/
 mix/         budgets to packed, shuffled blocks                           -> phases/, held_out/, index/

@@ -22,6 +22,9 @@ from ..storage import lease, store
 from ..storage.web import Reach, WebUrl
 from ..tokenize.encode import encoder_of
 from ..tokenize.model import TokenizerSettings
+from .carve.encode import encode_carved
+from .carve.settings import Carve
+from .carve.stage import set_apart
 from .dedupe.against import read_run
 from .dedupe.guard import check_losses
 from .dedupe.order import DedupeSettings
@@ -36,18 +39,19 @@ from .filter.score_settings import JoinSettings, named_scores
 from .filter.scores import join_scores
 from .filter.stage import filter_documents
 from .mix.budget import MixSettings
-from .mix.carve import Carve
 from .mix.feasibility import check_estimate
+from .mix.items import BenchmarkItems, ItemSettings
 from .mix.lookup_index import write_lookup
 from .mix.stage import mix
 from .passages.settings import PassageSettings
 from .passages.stage import cut_passages
+from .prepare.benchmarks import benchmark_files
 from .prepare.classifiers import scanned_by
 from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
 from .prepare.stage import TOKENIZER_STEP, Prepared, prepare, tokenizer_step
 from .prepare.text_sample import SubsetName
-from .run.artifacts import STAGES, RunPaths, publish, remove_partial
+from .run.artifacts import STAGES, Artifact, RunPaths, publish, remove_partial
 from .run.garbage import remove_stale
 from .run.identity import TOKENS, Group, SourceFile, group_files, with_pieces
 from .run.manifest import read_manifest, write_manifest
@@ -55,7 +59,7 @@ from .signals.scan import ScanSettings
 from .signals.scores import ScoreSettings
 from .signals.stage import scan
 from .sources.extracted import with_extracted
-from .sources.listing import SourceSettings, list_sources, sample_files, with_sizes
+from .sources.listing import NamedFile, SourceSettings, list_sources, sample_files, with_sizes
 from .sources.patterns import files_of_patterns
 from .stats.asked import hash_of_settings
 from .stats.concerns import concerns
@@ -72,7 +76,9 @@ class CurateSettings:
     sources: tuple[SourceSettings, ...]
     mix: MixSettings
     carve: Carve | None = None
-    """What is set apart of the survivors to measure on."""
+    """What is set apart to measure on."""
+    items: ItemSettings | None = None
+    """How many benchmark items are measured on."""
     before_scan: tuple[StepSettings, ...] = ()
     """Steps between the sources and the scan, in their order."""
     scan: ScanSettings = field(default_factory=ScanSettings)
@@ -141,7 +147,20 @@ class CurateSettings:
             self.before_scan,
             self.passages,
             self.carve,
+            self.items,
         )
+
+    def measured_items(self, tokenizer: Artifact) -> BenchmarkItems | None:
+        """The benchmark items that are measured on, with their files as they are now; None where there are none.
+
+        Raises:
+            ValueError: a benchmark's pattern matches no file.
+        """
+        if not self.items:
+            return None
+        benchmarks = self.contamination.benchmarks
+        files = tuple(NamedFile.of(f) for b in benchmarks for f in benchmark_files(b))
+        return BenchmarkItems(benchmarks, files, self.items, tokenizer, self.tokenizer.reserved)
 
     def joined(self) -> JoinSettings:
         """What the filter joins with the signals, with the files of scores as they are now.
@@ -316,7 +335,11 @@ def _run_stages(
     yield "filter", [*files, *given]
 
     passages = bool(s.passages.cut)
-    decided = dedupe(engine, groups, scanned.files, filtered.groups, s.dedupe, s.scan.minhash, old, ranked, passages)
+    apart = set_apart(
+        engine, groups, scanned.files, filtered.groups, s.carve, s.filter.steps, prepared.tokenizer, s.seed
+    )
+    minhash, ids = s.scan.minhash, apart.ids
+    decided = dedupe(engine, groups, scanned.files, apart.filtered, s.dedupe, minhash, old, ranked, passages, ids)
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
@@ -338,15 +361,16 @@ def _run_stages(
     yield "dedupe", [*files, *given]
 
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
+    carved = encode_carved(engine, apart, decided_files, s.tokenizer, prepared.tokenizer)
     taken = take_given(engine, given, s.sources, s.filter.excluded, s.tokenizer, prepared.tokenizer)
     tokenized = tokenized.with_given(taken)
     add_given(part_funnels, funnels, taken)
     yield "tokenize", [*files, *given]
 
     all_groups = [*groups, *taken.groups]
-    mixed = mix(
-        engine, all_groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer, decided.decisions, s.carve
-    )
+    items = s.measured_items(prepared.tokenizer.model)
+    encoding, decisions = (s.tokenizer, prepared.tokenizer), decided.decisions
+    mixed = mix(engine, all_groups, tokenized.groups, s.mix, *encoding, decisions, carved, items)
     write_lookup(engine, groups, scanned.files)
     for path, data in further.items():
         with publish(path) as out:

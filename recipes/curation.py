@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, with_config
 
+from ..pipeline.carve.settings import Carve
 from ..pipeline.dedupe.order import DedupeSettings
 from ..pipeline.filter.judge import LANGUAGES, Exclusion, signal_of
-from ..pipeline.mix.carve import Carve
+from ..pipeline.mix.items import ItemSettings
 from ..pipeline.passages.settings import NOTHING, PassageSettings
 from ..pipeline.prepare.contamination import ContaminationSettings
 from ..pipeline.signals.minhash import MinHashSettings
@@ -48,16 +49,24 @@ class HeldOut(Strict):
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class StrictCarve(Carve):
-    """How many survivors of every domain are set apart."""
+    """How many documents of every domain are set apart."""
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class StrictItems(ItemSettings):
+    """How many benchmark items are measured on."""
 
 
 class HeldOutParts(BaseModel):
-    """What validation reads: files of sources, and documents that are set apart of what survives."""
+    """What validation reads: files of sources, documents that are set apart, and benchmark items."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     carve: StrictCarve | None = None
     """Set documents of every domain apart, which no phase then holds; null: none."""
+    items: StrictItems | None = None
+    """Measure bits per byte of the right option of items of `contamination.benchmarks`; null: none."""
     __pydantic_extra__: dict[str, HeldOut]
 
     @classmethod

@@ -132,7 +132,8 @@ class Recipe(Strict):
     sources: Annotated[dict[str, SourceSettings], Keyed("corpus"), Bounds(min_length=1)]
     """Corpora by name; null takes one out, with all that is said of it by name."""
     held_out: HeldOutParts = HeldOutParts()
-    """By source, files that validation reads; `carve`: documents of every domain that are set apart for it."""
+    """By source, files that validation reads; `carve`: documents of every domain that are set apart for it; `items`:
+    benchmark items."""
     before_scan: Annotated[dict[str, StepSettings | None], Keyed("name")] = Field({})
     """Steps of a datatrove pipeline between the sources and the scan, in order; the name of each is the reason of what it drops.
     Null takes one out."""
@@ -215,6 +216,10 @@ class Recipe(Strict):
         if not self.tokenizer.model and (given := next((n for n, s in self.sources.items() if s.format == TOKENS), "")):
             raise ValueError(f"sources.{given} holds token ids; set `tokenizer.model` to the model that made them")
         known("source", "held_out", list(self.held_out.files), corpora)
+        if self.held_out.items and not self.contamination.benchmarks:
+            raise ValueError("held_out.items measures items of `contamination.benchmarks`, which names none; name some")
+        if self.held_out.items and not (self.held_out.carve or self.held_out.files):
+            raise ValueError("held_out.items needs held-out documents beside it; name files of a source, or `carve`")
         known("source", "expected", list(self.expected), corpora)
         for step in self.steps:
             known("source", f"before_scan.{step.name}.sources", step.sources, corpora)

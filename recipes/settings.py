@@ -6,10 +6,11 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..pipeline.carve.settings import Carve
 from ..pipeline.curate import CurateSettings
 from ..pipeline.dedupe.order import DedupeSettings
 from ..pipeline.filter.judge import FilterSettings, Section, signal_of
-from ..pipeline.mix.carve import Carve
+from ..pipeline.mix.items import ItemSettings
 from ..pipeline.prepare.contamination import ContaminationSettings
 from ..pipeline.prepare.quality import QualitySettings
 from ..pipeline.signals.scan import ScanSettings
@@ -53,6 +54,7 @@ def curate_settings(recipe: Recipe, limit: float = 1.0) -> CurateSettings:
             seed=recipe.seed,
         ),
         carve=_plain(Carve, recipe.held_out.carve) if recipe.held_out.carve else None,
+        items=_plain(ItemSettings, recipe.held_out.items) if recipe.held_out.items else None,
         before_scan=recipe.steps,
         scan=ScanSettings(
             recipe.signals.minhash,

@@ -99,9 +99,12 @@ class SetInfo:
     data_identity: str
     masked: bool = False
     """Whether blocks have `loss_spans`: then only what these cover is trained on."""
+    carved: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Of a held-out set, the halves of what a recipe sets apart: name and source codes."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what only held-out sets have, where it is empty."""
+        return {name: value for name, value in asdict(self).items() if value or name != "carved"}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SetInfo:
@@ -124,6 +127,8 @@ class SetInfo:
                 raise ValueError(f"{outside[:100]} is not the name of a data file")
             if self.max_docs_per_block.get(name, 0) < 1:
                 raise ValueError(f"blocks of {length} tokens may hold no segments")
+        if not all(0 <= code < len(self.sources) for _, codes in self.carved for code in codes):
+            raise ValueError("what is set apart has a source that the set has not")
         if not self.splits or len({s.block_length for s in self.splits}) < len(self.splits):
             raise ValueError("there is no split, or there are two of one block length")
 

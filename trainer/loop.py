@@ -310,7 +310,8 @@ class Trainer:
         """Report the held-out loss, where the run has held-out data; False if asked to stop before its end."""
         if self.held_out is None:
             return True
-        self._check(self.held_out.data)
+        for data in filter(None, (self.held_out.data, self.held_out.items)):
+            self._check(data)
         try:
             measured = self.held_out.measure(self.model, self.device, self.stops)
         except Stopped:
@@ -321,6 +322,11 @@ class Trainer:
         values = {"phase": phase, **measured}
         if self.metrics:
             bits = f", {values['bits_per_byte']:.3f} bits/byte" if "bits_per_byte" in values else ""
+            if halves := values.get("bits_per_byte_by_half"):
+                own = ", ".join(f"{half} {value:.3f}" for half, value in halves.items())
+                bits += f", mean of domains set apart {values['bits_per_byte_macro']:.3f} ({own})"
+            if "bits_per_byte_items" in values:
+                bits += f", right options of benchmark items {values['bits_per_byte_items']:.3f}"
             self.metrics.write("held_out", self.progress.step, values)
             self.say(
                 f"{phase} step {self.progress.step}: held-out loss {values['loss']:.3f} nats/token{bits} "

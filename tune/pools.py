@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..pipeline.carve.settings import LEAST_DOCUMENTS
 from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import Task
 from ..pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight, largest_remainder
-from ..pipeline.mix.carve import LEAST_DOCUMENTS, tokens_set_apart
 from ..pipeline.mix.select import CellCount
 from ..pipeline.mix.stage import Listed, list_training, pack_phases
 from ..pipeline.mix.steps import TokenGroup, Vocabulary
@@ -33,6 +33,8 @@ from .settings import TuneSettings
 from .tiers import Held, count_tiers, divided, find_cuts, whole, whole_pools
 
 POOL, FIT, CHECK = "pool", "fit", "check"
+LARGEST_SHARE = 10
+"""A tenth of a domain's tokens at most is measured on, in each of the two parts."""
 SPARE = 2.0
 """Tokens that are packed of a pool, in those that the largest training uses: different draws take different documents."""
 
@@ -302,6 +304,19 @@ def _phases(
 def cap_share(tokens: int, total: int, settings: TuneSettings) -> float:
     """The largest share of the whole training that a pool of so many tokens can have."""
     return min(1.0, settings.constraints.max_epochs * tokens / total)
+
+
+def tokens_set_apart(documents: int, tokens: int, there: int, tokens_there: int) -> int:
+    """Tokens of a domain that are set apart.
+
+    Args:
+        documents: wanted, of mean length.
+        tokens: wanted, if that is more.
+        there: documents of the domain.
+        tokens_there: their tokens.
+    """
+    mean = -(-tokens_there // max(1, there))
+    return max(2, min(max(tokens, documents * mean), tokens_there // LARGEST_SHARE))
 
 
 def _measure(

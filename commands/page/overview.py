@@ -161,7 +161,14 @@ def _losses(run: Mapping[str, Any]) -> Element | None:
         {"open": True},
         h("summary", {}, f"Loss by corpus in {losses['training']}"),
         table(heads, rows, "Loss by corpus") if rows else none,
+        table(["held out", "first measured", "last", "change"], _measures(losses), "Held-out bits per byte"),
     )
+
+
+def _measures(losses: Mapping[str, Any]) -> list[list[Node]]:
+    """What the training was measured on, and how much better it became."""
+    each = losses["measured"].items()
+    return [[name, *(f"{n:.3f}" for n in (first, last, last - first))] for name, (first, last) in each]
 
 
 def domains_of(run: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ...pipeline.carve.settings import CARVED
 from ...pipeline.text.edits import kind_name
 from ...pipeline.text.excerpts import beginning
 from ...storage.wording import counted, say
@@ -41,6 +42,8 @@ def print_why(found: Why) -> None:
             f"  dropped: {decision['reason']}, {decision['kind']} copy of {found.duplicate_of}, "
             f"similarity {decision['similarity']:.3f}"
         )
+    elif decision["reason"] == CARVED:
+        say("  held out (carved): set apart to measure on; it is in no phase, and copies of it are dropped")
     else:
         say(f"  dropped: {decision['reason']}")
     for rule, value in found.failed:

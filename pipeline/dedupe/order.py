@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ import zstandard
 from numba import njit
 
 from ...storage.fields import Bounds, Derived, Share
+from ..carve.settings import CARVED
 from ..engine.shuffle import Records, distinct
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import signal_batches
@@ -277,32 +278,54 @@ def ordered_batches(
     part.
     """
     group = part.group
-    kept, excluded = _eligible(part.filtered, plan.settings.excluded_copies) if part.filtered else (None, None)
+    judged = _Judged.of(part.filtered, plan.settings.excluded_copies) if part.filtered else None
     code = {name: i for i, name in enumerate(plan.codes)}
     at = 0
     for i, signals in enumerate(part.signals):
         if part.old:
-            decided = signal_batches(part.decisions[i].file, ["kept"])
-            kept, at = np.concatenate([np.empty(0, bool), *(_column(b, "kept") for b in decided)]), 0
-        assert kept is not None
+            judged, at = _Judged.before(part.decisions[i]), 0
+        assert judged is not None
         wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
         beside = part.scores[i] if part.scores else None
         for batch in _batches(signals, part.signatures[i], wanted, beside):
             order, subsets = order_keys(batch, group, part.old, plan.settings, plan.rank)
-            order[~kept[at : at + batch.num_rows]] |= INELIGIBLE
+            rows = slice(at, at + batch.num_rows)
+            order[~judged.eligible[rows]] |= INELIGIBLE
+            order[judged.excluded[rows]] &= NOT_EXCLUDED - np.uint64(1) - EXEMPT
+            order[judged.carved[rows]] &= ~(NOT_HELD_OUT | EXEMPT)
             at += batch.num_rows
-            if excluded is not None:
-                order[excluded[at - batch.num_rows : at]] &= NOT_EXCLUDED - np.uint64(1) - EXEMPT
             codes = np.array([code[f"{group.corpus}/{s}"] for s in subsets.dictionary.to_pylist()], np.uint32)
             yield batch, order, codes[subsets.indices.to_numpy()]
 
 
-def _eligible(filtered: Artifact, excluded_copies: bool) -> tuple[np.ndarray, np.ndarray]:
-    """bool [documents of a group]: who takes part in dedupe; and who was taken out and makes its copies go."""
-    reasons = [_column(b, "reason") for b in signal_batches(filtered.file, ["reason"])]
-    reason = np.concatenate([np.empty(0, object), *reasons])
-    excluded = (reason == EXCLUDED) & excluded_copies
-    return (reason == "") | excluded, excluded
+class _Judged(NamedTuple):
+    """What was said of the documents of a group or file before dedupe, bool [n] each."""
+
+    eligible: np.ndarray
+    """Who takes part."""
+    excluded: np.ndarray
+    """Who was taken out, and makes its copies go."""
+    carved: np.ndarray
+    """Who is set apart to measure on: it comes first as if its file were held out."""
+
+    @classmethod
+    def of(cls, filtered: Artifact, excluded_copies: bool) -> _Judged:
+        """By what the filters say of a group."""
+        reason = _reasons(filtered)
+        excluded, carved = (reason == EXCLUDED) & excluded_copies, reason == CARVED
+        return cls((reason == "") | excluded | carved, excluded, carved)
+
+    @classmethod
+    def before(cls, decisions: Artifact) -> _Judged:
+        """By the decisions of a finished run: nothing new may be a copy of what it trained on, or measures on."""
+        reason = _reasons(decisions)
+        eligible, nobody = (reason == "") | (reason == CARVED), np.zeros(len(reason), bool)
+        return cls(eligible, nobody, nobody)
+
+
+def _reasons(file: Artifact) -> np.ndarray:
+    found = [_column(b, "reason") for b in signal_batches(file.file, ["reason"])]
+    return np.concatenate([np.empty(0, object), *found])
 
 
 def _column(batch: pa.RecordBatch, name: str) -> np.ndarray:

@@ -167,12 +167,26 @@ class DecisionFiles:
         return place(file.corpus, file.part)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Who is held out: a training document that is a copy of one says so."""
+
+    files: np.ndarray
+    """uint64, sorted: file hashes of held-out files."""
+    documents: np.ndarray
+    """uint64, sorted: documents of the others that are set apart."""
+
+    def holds(self, ids: np.ndarray) -> np.ndarray:
+        """bool [n]."""
+        return np.asarray(np.isin(ids >> np.uint64(ROW_BITS), self.files) | np.isin(ids, self.documents))
+
+
 def write_decisions(
     parts: Sequence[Part],
     dropped: Partition,
     clusters: Partition,
     capped: tuple[Partition, ...],
-    held_out: np.ndarray,
+    held_out: HeldOut,
     place: DecisionFiles,
     plan: Plan,
     stem: Path,
@@ -181,7 +195,6 @@ def write_decisions(
 
     Args:
         capped: documents of this chunk that a cap kept from being compared with all.
-        held_out: uint64 [k], sorted file hashes of the held-out files.
     """
     drops = read_records(dropped.files, dropped.place, DROP)
     drops = drops[np.argsort(drops["id"])]
@@ -282,7 +295,7 @@ def _decisions(
     path: str,
     drops: np.ndarray,
     members: np.ndarray,
-    held_out: np.ndarray,
+    held_out: HeldOut,
 ) -> pa.RecordBatch:
     n = batch.num_rows
     ids = batch.column("doc_id").to_numpy()
@@ -293,8 +306,8 @@ def _decisions(
     of_excluded = np.zeros(n, bool)
     of_excluded[dropped] = causes["kind"] >= OF_EXCLUDED
     similarity[dropped] = causes["shared"] / np.maximum(causes["examined"], 1)
-    training = int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.tolist())
-    behind = dropped & np.isin(by >> np.uint64(ROW_BITS), held_out) & training
+    training = int(ids[0] >> np.uint64(ROW_BITS)) not in set(held_out.files.tolist())
+    behind = dropped & held_out.holds(by) & training
     names = pa.array(["", *DUPLICATES, "held_out", EXCLUDED])
     why = np.where(of_excluded, len(KINDS) + 2, np.where(behind, len(KINDS) + 1, kind))
     reason = pc.if_else(

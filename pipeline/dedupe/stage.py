@@ -111,6 +111,7 @@ def dedupe(
     old: OldRun = NO_RUN,
     scores: Mapping[str, Artifact] | None = None,
     first: bool = False,
+    carved: np.ndarray | None = None,
 ) -> Decided:
     """Decide every document of a run.
 
@@ -120,6 +121,7 @@ def dedupe(
         filtered: by name of the group.
         shape: of the signatures.
         scores: by `SourceFile.table`; what of them says the quality of documents counts.
+        carved: uint64, ascending: documents whose reason in `filtered` is `carved`.
     """
     beside = scores or {}
     scanned = [[signals[f.table] for f in g.files] for g in groups]
@@ -159,7 +161,9 @@ def dedupe(
     documents = sum(n for _, n in (*sizes, *old.sizes))
     by_chunk = [[parts[i] for i in chunk] for chunk in chunks.members]
     try:
-        return _DedupeSteps(engine, by_chunk, plan, documents, chunks.table.corpus_names, shape, first).run()
+        names = chunks.table.corpus_names
+        apart = np.empty(0, np.uint64) if carved is None else carved
+        return _DedupeSteps(engine, by_chunk, plan, documents, names, shape, first, apart).run()
     finally:
         remove(stored.path)
 
@@ -172,6 +176,8 @@ class _DedupeSteps(Steps):
     shape: MinHashSettings
     first: bool = False
     """Others decide again."""
+    carved: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    """Documents that are set apart to measure on, uint64, ascending."""
     counts: dict[str, int] = field(default_factory=dict)
     """For `stats/dedupe.json`."""
     rounds: list[dict[str, int]] = field(default_factory=list)
@@ -422,13 +428,14 @@ class _DedupeSteps(Steps):
         clusters: Partitioned,
         capped: Sequence[tuple[Partition, ...]],
     ) -> Decided:
-        held = sorted({f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files})
+        files = sorted({f.file_hash for chunk in self.parts for p in chunk if p.group.held_out for f in p.group.files})
+        held = result.HeldOut(np.array(files, np.uint64), self.carved)
         place = result.DecisionFiles(self.engine.paths, self.first)
         written = self.step(
             "first_decisions" if self.first else "decisions",
             result.write_decisions,
             {
-                i: (parts, dropped.of(i), clusters.of(i), capped[i], np.array(held, np.uint64), place)
+                i: (parts, dropped.of(i), clusters.of(i), capped[i], held, place)
                 for i, parts in enumerate(self.parts)
                 if not parts[0].old
             },

@@ -14,6 +14,7 @@ from ...tokenize.chat import ChatEncoder
 from ...tokenize.encode import Encoder
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import SetInfo, block_batches, read_set, rows_per_file
+from ..carve.settings import CARVED
 from ..filter.reasons import value_behind
 from ..mix.index import part_of
 from ..run.artifacts import row_groups
@@ -111,7 +112,7 @@ def why(run: FinishedRun, name: str, text: bool = False) -> Why:
     signals = _with_beside(run, file, doc_id, signals)
     decision = row_of(run.copied(run.paths.decisions(file.corpus, file.part)), doc_id)
     decided = decision.to_pylist()[0] if decision else {}
-    failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ())]
+    failed = [(rule, value_behind(signals, 0, rule)) for rule in decided.get("reasons", ()) if rule != CARVED]
     partner = int(decided.get("duplicate_of") or 0)
     facts = signals.to_pylist()[0]
     facts[content.COLUMN] = content.written(facts[content.COLUMN], content.algorithm_of(path))

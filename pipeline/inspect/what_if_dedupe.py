@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...storage.store import shown
+from ..carve.stage import set_apart_again
 from ..dedupe.order import DedupeSettings
 from ..dedupe.stage import dedupe
 from ..engine.engine import Engine
@@ -82,7 +83,9 @@ def what_if_dedupe(
     exclude = _exclude(engine, taken_out)
     filtered = filter_documents(engine, groups, signals, then.filter, exclude, joined)
     ranked = joined.files if then.ranked else {}
-    decided = dedupe(engine, groups, signals, filtered.groups, then.dedupe, shape, scores=ranked)
+    decisions = {table: file.decisions for table, file in stored.items()}
+    apart = set_apart_again(engine, groups, filtered.groups, decisions)
+    decided = dedupe(engine, groups, signals, apart.filtered, then.dedupe, shape, scores=ranked, carved=apart.ids)
     result = WhatIf(groups=len(groups), decided=True)
     found: Found = {True: [], False: []}
     names = FinishedRun(run)

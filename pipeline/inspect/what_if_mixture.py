@@ -10,7 +10,6 @@ from typing import Any
 
 from ..engine.engine import Engine
 from ..mix.budget import Cell, MixSettings
-from ..mix.carve import Carve
 from ..mix.feasibility import BudgetShort
 from ..mix.plan import MixPlan
 from ..mix.stage import plan_phases
@@ -63,13 +62,10 @@ class MixtureWhatIf:
     """The pools that are short, as lines of a table."""
 
 
-def what_if_mixture(
-    run: RunPaths, engine: Engine, tokens: StoredTokens, then: MixSettings, carve: Carve | None = None
-) -> MixtureWhatIf:
+def what_if_mixture(run: RunPaths, engine: Engine, tokens: StoredTokens, then: MixSettings) -> MixtureWhatIf:
     """Plan a run's phases by other settings.
 
     Args:
-        carve: what the run sets apart to measure on.
         engine: of a folder of its own; where it is used again, only what a change moves is counted again.
 
     Raises:
@@ -79,7 +75,7 @@ def what_if_mixture(
     before = tuple(_stored(phase) for phase in stored["phases"])
     left = sum(cell["tokens"] for cell in stored["unused"])
     try:
-        settings, plan = plan_phases(engine, then, tokens.vocabulary, tokens.cells, tokens.groups, carve)
+        settings, plan = plan_phases(engine, then, tokens.vocabulary, tokens.cells, tokens.groups)
     except BudgetShort as error:
         return MixtureWhatIf(before, (), (left, left), str(error), error.details)
     after = tuple(_planned(settings, plan, tokens.cells, number) for number in range(len(settings.phases)))

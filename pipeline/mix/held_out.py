@@ -1,4 +1,4 @@
-"""Held-out documents as blocks, in file order: what validation reads, and nothing else.
+"""Held-out documents as blocks, in file order, then those that were set apart: what validation reads, and nothing else.
 
 The columns are those of the phase sets. Documents are concatenated and chunked, so that every token is there once.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from ...tokenize.pack import pack, streams
-from ...tokenize.shards import block_batches, block_schema, rows_per_file, token_batches, write_blocks
+from ...tokenize.shards import block_schema, rows_per_file, token_batches, write_blocks
 from ..run.artifacts import Artifact, publish
 from .assign import column_lists
 from .blocks import Material, SetShape
@@ -27,14 +28,33 @@ class HeldOutSet:
     files: tuple[Artifact, ...]
     documents: int
     tokens: int
+    carved: int = 0
+    """Of the documents, those that were set apart."""
+    carved_tokens: int = 0
 
     @property
     def blocks(self) -> int:
         return sum(a.rows for a in self.files)
 
 
-def write_held_out(shards: Sequence[CellShard], shape: SetShape, folder: Path) -> HeldOutSet:
-    """Stream the token shards of held-out groups into files of blocks, `data-00000.arrow` and on."""
+class Windows(NamedTuple):
+    """A token shard of documents that were set apart, with the code of its source."""
+
+    file: Artifact
+    cell: int
+    most: int
+    """Tokens of a document that are measured at most, about: of a longer one, windows that lie evenly over it."""
+
+
+def write_held_out(
+    shards: Sequence[CellShard], shape: SetShape, folder: Path, windows: Sequence[Windows] = ()
+) -> HeldOutSet:
+    """Stream token shards into files of blocks, `data-00000.arrow` and on.
+
+    Args:
+        shards: of held-out groups.
+        windows: of what was set apart, after them.
+    """
     stream = _Stream(shape)
     outputs: list[Artifact] = []
     rows = rows_per_file(shape.block_length)
@@ -44,39 +64,16 @@ def write_held_out(shards: Sequence[CellShard], shape: SetShape, folder: Path) -
             write_blocks(out, table, shape.block_length, shape.masked)
         outputs.append(out.artifact)
 
-    for shard, cell in shards:
+    whole = (Windows(shard, cell, 0) for shard, cell in shards)
+    for shard, cell, most in (*whole, *windows):
         for batch in token_batches(shard.file):
-            stream.add(batch, cell)
+            stream.add(batch, cell, most)
             while stream.rows >= rows:
                 write(stream.take(rows))
     stream.finish()
     while stream.rows or not outputs:
         write(stream.take(rows))
-    return HeldOutSet(tuple(outputs), stream.documents, stream.tokens)
-
-
-def join_sets(parts: Sequence[HeldOutSet], block_length: int, masked: bool, folder: Path) -> HeldOutSet:
-    """Task: sets of the same columns as one, in their order, in files of a set's full size but the last."""
-    outputs: list[Artifact] = []
-    rows = rows_per_file(block_length)
-    waiting: list[pa.RecordBatch] = []
-
-    def write() -> None:
-        nonlocal waiting
-        table = pa.Table.from_batches(waiting, block_schema(block_length, masked))
-        with publish(folder / f"data-{len(outputs):05d}.arrow", rows=min(rows, table.num_rows)) as out:
-            write_blocks(out, table.slice(0, rows), block_length, masked)
-        outputs.append(out.artifact)
-        waiting = table.slice(rows).combine_chunks().to_batches()
-
-    for file in (file for part in parts for file in part.files):
-        for batch in block_batches(Path(file.file), block_length, masked):
-            waiting.append(batch)
-            if sum(b.num_rows for b in waiting) >= rows:
-                write()
-    while waiting or not outputs:
-        write()
-    return HeldOutSet(tuple(outputs), sum(p.documents for p in parts), sum(p.tokens for p in parts))
+    return HeldOutSet(tuple(outputs), stream.documents, stream.tokens, stream.carved, stream.carved_tokens)
 
 
 class _Stream:
@@ -86,9 +83,10 @@ class _Stream:
         self._shape = shape
         self._batches: list[pa.RecordBatch] = []
         self._carried: list[_Piece] = []
-        self.documents = self.tokens = 0
+        self.documents = self.tokens = self.carved = self.carved_tokens = 0
 
-    def add(self, batch: pa.RecordBatch, cell: int) -> None:
+    def add(self, batch: pa.RecordBatch, cell: int, most: int) -> None:
+        """Append documents, whole (`most` 0) or in windows of about so many tokens each."""
         shape = self._shape
         ids, offsets = column_lists(batch.column("input_ids"))
         extra = int(shape.bos >= 0) + int(shape.eos >= 0)
@@ -102,6 +100,10 @@ class _Stream:
             _Piece(doc, cell, 0, stream[bounds[k] : bounds[k + 1]], spans[at[k] : at[k + 1]])
             for k, doc in enumerate(batch.column("doc_id").to_pylist())
         ]
+        if most:
+            pieces = [window for piece in pieces for window in _windows(piece, most, shape.block_length)]
+            self.carved += batch.num_rows
+            self.carved_tokens += sum(len(window.stream) for window in pieces)
         self._chunk([*self._carried, *pieces], last=False)
 
     def finish(self) -> None:
@@ -157,3 +159,12 @@ class _Piece:
     stream: np.ndarray
     spans: np.ndarray
     """What of the document's stream is trained on."""
+
+
+def _windows(whole: _Piece, most: int, block_length: int) -> list[_Piece]:
+    """Parts of a document that lie evenly over it, of about so many tokens in all; the first one begins it."""
+    length, size = min(block_length, most), len(whole.stream)
+    parts = -(-size // length)
+    count = max(1, min(parts, round(most / length))) if size > most else parts
+    starts = [i * parts // count * length for i in range(count)]
+    return [_Piece(whole.doc_id, whole.cell, s, whole.stream[s : s + length], whole.spans) for s in starts]

@@ -16,6 +16,7 @@ from .assign import ALL_SURVIVORS, ClassCount
 from .blocks import PackedBlocks
 from .budget import Cell, MixSettings
 from .held_out import HeldOutSet
+from .items import ItemSet
 from .plan import MixPlan
 
 
@@ -76,7 +77,12 @@ class PackedSet:
 
 
 def mixture_json(
-    settings: MixSettings, cells: Sequence[Cell], plan: MixPlan, packed: Sequence[PackedSet], held: HeldOutSet | None
+    settings: MixSettings,
+    cells: Sequence[Cell],
+    plan: MixPlan,
+    packed: Sequence[PackedSet],
+    held: HeldOutSet | None,
+    items: ItemSet | None = None,
 ) -> dict[str, Any]:
     """Wanted and reached tokens of every phase, pool, cell and set, for the stats."""
     phases = []
@@ -137,10 +143,12 @@ def mixture_json(
         "phases": phases,
         "survivors": survivors,
         "unused": _by_cell(cells, unused),
+        **({"items": dict(zip(items.names, items.items, strict=True))} if items else {}),
         "held_out": {
             "tokens": held.tokens if held else 0,
             "blocks": held.blocks if held else 0,
             "documents": held.documents if held else 0,
+            **({"carved": {"documents": held.carved, "tokens": held.carved_tokens}} if held and held.carved else {}),
         },
     }
 

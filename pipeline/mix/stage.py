@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...tokenize.model import TokenizerSettings
+from ..carve.encode import CarvedShard
 from ..engine.engine import Engine
 from ..prepare.tokenizer import PreparedTokenizer
 from ..run.artifacts import Artifact
@@ -16,8 +17,8 @@ from ..run.identity import Group
 from ..tokens.shards import GroupTokens
 from . import select
 from .budget import Cell, MixSettings
-from .carve import Carve
 from .feasibility import PoolNeed
+from .items import BenchmarkItems
 from .plan import MixPlan, Planner
 from .steps import Mixed, MixSteps, TokenGroup, Vocabulary
 
@@ -30,7 +31,8 @@ def mix(
     tokenizer: TokenizerSettings,
     prepared: PreparedTokenizer,
     decisions: Mapping[str, Artifact] | None = None,
-    carve: Carve | None = None,
+    carved: Sequence[CarvedShard] = (),
+    items: BenchmarkItems | None = None,
 ) -> Mixed:
     """Plan, pack and write every phase, the held-out set and the index.
 
@@ -38,7 +40,8 @@ def mix(
         tokens: by name of the group.
         prepared: the tokenizer that the tokens are of.
         decisions: by `SourceFile.table`; of documents that came as token ids there are none.
-        carve: what is set apart to measure on, beside held-out files; None: nothing.
+        carved: what is set apart to measure on, beside held-out files.
+        items: benchmark items to measure on.
 
     Raises:
         ValueError: a budget cannot be met, or a set would be empty.
@@ -59,7 +62,8 @@ def mix(
         if (shards := tokens[g.name].shards)
     )
     vocabulary = Vocabulary(prepared.vocab_size, prepared.pad, prepared.eos, prepared.bos, tokenizer.bos, tokenizer.eos)
-    return MixSteps(engine, settings, vocabulary, cells, token_groups, carve).run()
+    measured = tuple((Cell.of(c.corpus, c.subset, *kinds[c.corpus]), c) for c in carved)
+    return MixSteps(engine, settings, vocabulary, cells, token_groups, measured, items).run()
 
 
 @dataclass(frozen=True)
@@ -94,21 +98,17 @@ def plan_phases(
     vocabulary: Vocabulary,
     cells: tuple[Cell, ...],
     groups: tuple[TokenGroup, ...],
-    carve: Carve | None = None,
 ) -> tuple[MixSettings, MixPlan]:
     """(the settings with a pool for each that a group has, what every phase takes of which pool); nothing is packed.
-
-    Args:
-        carve: as `mix` takes it.
 
     Raises:
         BudgetShort: some pool cannot give what its phase wants.
         ValueError: a pool that must be there is empty.
     """
-    steps = MixSteps(engine, settings, vocabulary, cells, groups, carve)
+    steps = MixSteps(engine, settings, vocabulary, cells, groups)
     _, documents, counts = steps.list_documents()
-    expanded = steps.settings = settings.expanded(cells, [count.tokens for count in counts])
-    return expanded, Planner(engine, steps.with_carved(counts), cells, documents).plan()
+    expanded = settings.expanded(cells, [count.tokens for count in counts])
+    return expanded, Planner(engine, expanded, cells, documents).plan()
 
 
 def pack_phases(

@@ -6,7 +6,7 @@ Planning reads only 16 bytes per document; every shortage is known before a bloc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ...tokenize.shards import SetInfo, Split, dataset_card, file_name, rows_per_file, set_metadata
+from ..carve.encode import CarvedShard
+from ..carve.settings import HALVES
 from ..engine.engine import Engine
 from ..engine.rows import Rows
 from ..engine.shuffle import Records
@@ -23,10 +25,13 @@ from ..engine.two_level import bring_together, plan_levels
 from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, remove, write_json
 from . import VERSION, assign, blocks, held_out, index, select
 from .budget import Cell, MixSettings
-from .carve import CARVED, Carve, with_carved
+from .items import BenchmarkItems, ItemSet, named_sources, write_items
 from .ledger import PackedSet, mixture_json
 from .plan import MixPlan, Planner
 
+HELD_OUT = "held_out"
+ITEMS = "items"
+"""The folder of the set of benchmark items, below the held-out set's."""
 BUCKET_TOKENS = 8 << 20
 ENTRY_BYTES = 40
 """Of a document on its way to a partition, besides its tokens."""
@@ -89,7 +94,10 @@ class MixSteps:
     vocabulary: Vocabulary
     cells: tuple[Cell, ...]
     groups: tuple[TokenGroup, ...]
-    carve: Carve | None = None
+    carved: tuple[tuple[Cell, CarvedShard], ...] = ()
+    """What is set apart to measure on, in the held-out set after the documents of files."""
+    items: BenchmarkItems | None = None
+    """Benchmark items that are measured on."""
 
     @property
     def paths(self) -> RunPaths:
@@ -98,50 +106,28 @@ class MixSteps:
     def run(self) -> Mixed:
         training, documents, counts = self.list_documents()
         self.settings = self.settings.expanded(self.cells, [count.tokens for count in counts])
-        asked, own = self.held_out_set(), self.settings
-        self.settings = self.with_carved(counts)
+        asked = self.held_out_set()
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
-        masked = bool(asked and asked.masked)
-        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [], masked)
+        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [])
         self.write(packed)
-        phases = [s for s in packed if s.phase < len(own.phases)]
-        held: held_out.HeldOutSet | None = beside[0][0] if asked else None
-        if self.carve:
-            held = self.join_held_out(held, packed[-1], plan, masked)
-        if held:
+        held: held_out.HeldOutSet | None = None
+        if asked:
+            held = beside[0][0]
             split = _WrittenSplit(self.held_out_length, held.tokens, held.files)
-            self.describe(CARVED, self.paths.held_out, [split], {}, masked)
-        parts = self.write_index(phases)
-        return Mixed(mixture_json(own, self.cells, plan, phases, held), parts)
+            self.describe(HELD_OUT, self.paths.held_out, [split], {}, asked.masked, self.of_halves())
+        items = self.write_items(self.items) if self.items else None
+        parts = self.write_index(packed)
+        return Mixed(mixture_json(self.settings, self.cells, plan, packed, held, items), parts)
 
-    def with_carved(self, counts: Sequence[select.CellCount]) -> MixSettings:
-        """The settings, with a phase of what is set apart if anything is."""
-        if not self.carve:
-            return self.settings
-        return with_carved(self.settings, self.carve, self.cells, counts, self.held_out_length)
+    def of_halves(self) -> dict[str, tuple[Cell, ...]]:
+        """The cells of each half of what is set apart; none where nothing is."""
+        own = {h: tuple(dict.fromkeys(c for c, s in self.carved if s.half == h)) for h in HALVES}
+        return {half: cells for half, cells in own.items() if cells}
 
     @property
     def held_out_length(self) -> int:
         """Tokens of a block of the held-out set."""
         return self.settings.held_out_block_length or min(length for _, length in self.settings.sets)
-
-    def folder_of(self, phase: int) -> Path:
-        """Where the sets of a phase lie; those that are set apart are yet to be joined with the held-out files'."""
-        name = self.settings.phases[phase].name
-        return self.paths.mix("carved") if self.carve and name == CARVED else self.paths.phase(name)
-
-    def join_held_out(
-        self, held: held_out.HeldOutSet | None, carved: PackedSet, plan: MixPlan, masked: bool
-    ) -> held_out.HeldOutSet:
-        """The documents of held-out files, if there are any, and what was set apart of the others, as one set."""
-        documents = sum(count.copies for count in plan.tally.sets if count.phase == carved.phase)
-        parts = [*([held] if held else []), held_out.HeldOutSet(tuple(carved.files), documents, carved.tokens)]
-        length = self.held_out_length
-        arguments = (parts, length, masked, self.paths.held_out / str(length))
-        (joined,) = self.engine.run(
-            "mix.held_out_join", VERSION, [Task("held_out", held_out.join_sets, arguments, unweighed=True)]
-        )
-        return joined
 
     def list_documents(self) -> tuple[list[TokenGroup], list[Artifact], list[select.CellCount]]:
         """(the groups that are trained on, those of a task together; the `DOC` files of their documents; what every cell has)."""
@@ -188,10 +174,9 @@ class MixSteps:
         documents: Sequence[Artifact],
         plan: MixPlan,
         beside: Sequence[Step],
-        held_out_masked: bool = False,
     ) -> tuple[list[PackedSet], list[list[Any]]]:
         """Documents to blocks, in no order yet; with the results of the steps beside it."""
-        layout = self.lay_out(plan, len(groups), held_out_masked)
+        layout = self.lay_out(plan, len(groups))
         shuffle = Step(
             "mix.shuffle",
             VERSION,
@@ -249,7 +234,7 @@ class MixSteps:
                 Rows(),
                 self.paths.mix(f"blocks/{s:02d}"),
             )
-            folder = self.folder_of(phase) / str(length)
+            folder = self.paths.phase(self.settings.phases[phase].name) / str(length)
             found.append(PackedSet.of(s, phase, length, layout.shapes[s].masked, parts[s], ordered, folder))
         return found, others
 
@@ -294,12 +279,11 @@ class MixSteps:
                 left[s] += [tail.leftovers] if tail.leftovers else []
             level += ".sum"
 
-    def lay_out(self, plan: MixPlan, maps: int, held_out_masked: bool) -> _Layout:
+    def lay_out(self, plan: MixPlan, maps: int) -> _Layout:
         """Into how many partitions each set falls, and what its blocks look like.
 
         Args:
             maps: tasks that the documents come from.
-            held_out_masked: held-out files have conversations, so that what is carved needs their columns, too.
 
         Raises:
             ValueError: a set gets no document.
@@ -307,7 +291,7 @@ class MixSteps:
         sets = self.settings.sets
         totals = np.zeros((len(sets), 2), np.int64)
         # All sets of a phase have the same columns, so that a loader can interleave them.
-        masked = [held_out_masked and bool(self.carve) and p.name == CARVED for p in self.settings.phases]
+        masked = [False] * len(self.settings.phases)
         for count in plan.tally.sets:
             totals[count.set_index] += (count.copies, count.tokens)
             masked[count.phase] |= self.cells[count.cell].chat
@@ -369,8 +353,6 @@ class MixSteps:
         for s, written in zip(of_task, found, strict=True):
             s.written.append(written.files)
         for number, phase_settings in enumerate(self.settings.phases):
-            if self.carve and phase_settings.name == CARVED:
-                continue
             sets = [s for s in packed if s.phase == number]
             tokens = {s.block_length: s.cells for s in sets}
             splits = [_WrittenSplit(s.block_length, s.tokens, s.files) for s in sets]
@@ -383,8 +365,16 @@ class MixSteps:
         written: Sequence[_WrittenSplit],
         tokens: dict[int, dict[int, int]],
         masked: bool,
+        halves: Mapping[str, tuple[Cell, ...]] | None = None,
+        table: Sequence[tuple[str, str, str]] = (),
     ) -> None:
-        """Write the JSON files and the card of a phase set. `tokens`: by block length and source."""
+        """Write the JSON files and the card of a phase set.
+
+        Args:
+            tokens: by block length and source.
+            halves: of what is set apart, with sources of their own after those of the run.
+            table: of the set's sources, if they are not those of the run.
+        """
         splits = tuple(
             Split(s.block_length, sum(f.rows for f in s.files), s.tokens, (), content_key([f.hash for f in s.files]))
             for s in written
@@ -392,8 +382,12 @@ class MixSteps:
         v = self.vocabulary
         limits = {str(s.block_length): self.settings.max_docs(s.block_length) for s in splits}
         identity = content_key([[s.block_length, s.blocks, s.hash] for s in splits], v.size, v.pad, v.eos, v.bos)
-        table = tuple((c.corpus, c.subset, c.domain) for c in self.cells)
-        info = SetInfo(name, splits, table, limits, v.size, v.pad, v.eos, v.bos, identity, masked)
+        apart = [(half, cell) for half, cells in (halves or {}).items() for cell in cells]
+        own = [(c.corpus, c.subset, c.domain) for c in (*self.cells, *(cell for _, cell in apart))]
+        first = len(self.cells)
+        codes = {h: tuple(first + i for i, (half, _) in enumerate(apart) if half == h) for h in halves or {}}
+        carved = tuple(codes.items())
+        info = SetInfo(name, splits, tuple(table or own), limits, v.size, v.pad, v.eos, v.bos, identity, masked, carved)
         sizes = {str(s.block_length): sum(f.bytes for f in s.files) for s in written}
         card = dataset_card(info, tokens)
         files = tuple(FileSet.of(s.files) for s in written)
@@ -404,14 +398,27 @@ class MixSteps:
         """What is known of the held-out set before it is written; None where there are no such documents."""
         groups = sorted((g for g in self.groups if g.held_out), key=lambda g: g.name)
         shards = [s for g in groups for s in g.shards]
-        if not shards:
+        if not shards and not self.carved:
             return None
+        apart = [(half, cell) for half, cells in self.of_halves().items() for cell in cells]
+        code = {key: len(self.cells) + i for i, key in enumerate(apart)}
+        windows = [held_out.Windows(s.file, code[s.half, cell], s.most) for cell, s in self.carved]
         length = self.held_out_length
         masked = any(self.cells[shard.cell].chat for shard in shards)
         shape = self.shape(len(self.settings.sets), length, Levels(1), masked)
-        folder = self.paths.mix("held_out") if self.carve else self.paths.held_out
-        task = Task("held_out", held_out.write_held_out, (shards, shape, folder / str(length)), unweighed=True)
+        arguments = (shards, shape, self.paths.held_out / str(length), *([windows] if windows else []))
+        task = Task("held_out", held_out.write_held_out, arguments, unweighed=True)
         return _HeldOut(masked, Step("mix.held_out", VERSION, [task]))
+
+    def write_items(self, asked: BenchmarkItems) -> ItemSet:
+        """The set of benchmark items."""
+        length, folder = self.held_out_length, self.paths.held_out / ITEMS
+        shape = replace(self.shape(len(self.settings.sets) + 1, length, Levels(1), masked=True), eos=-1)
+        task = Task(ITEMS, write_items, (asked, shape, folder / str(length)), unweighed=True)
+        found = self.engine.run("mix.items", VERSION, [task])[0]
+        split = _WrittenSplit(length, found.tokens, found.files)
+        self.describe(ITEMS, folder, [split], {}, True, table=named_sources(found))
+        return found
 
     def write_index(self, packed: Sequence[PackedSet]) -> FileSet:
         """From documents to blocks."""

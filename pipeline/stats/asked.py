@@ -11,12 +11,13 @@ from dataclasses import asdict
 from typing import Any
 
 from ...tokenize.model import TokenizerSettings
+from ..carve.settings import Carve
 from ..dedupe.order import DedupeSettings
 from ..engine.keys import identity_of
 from ..extract.settings import StepSettings
 from ..filter.judge import FilterSettings
 from ..mix.budget import MixSettings
-from ..mix.carve import Carve
+from ..mix.items import ItemSettings
 from ..passages.settings import PassageSettings
 from ..prepare.contamination import ContaminationSettings
 from ..prepare.quality import QualitySettings
@@ -43,6 +44,7 @@ def hash_of_settings(
     before_scan: Sequence[StepSettings] = (),
     passages: PassageSettings | None = None,
     carve: Carve | None = None,
+    items: ItemSettings | None = None,
 ) -> str:
     """The hash of what was asked for. Without the places of files: what they hold is among the inputs of the run."""
     of_scan, of_dedupe, of_filters = asdict(scan), asdict(dedupe), asdict(filters)
@@ -84,6 +86,7 @@ def hash_of_settings(
         limit,
         *([identity_of(scores)] if any(scores) else []),
         *([asdict(carve)] if carve else []),
+        *([asdict(items)] if items else []),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..carve.settings import CARVED
 from .stored import documents_by_class
 
 UNREADABLE, FILTERED, KEPT = "unreadable", "filtered", "kept"
@@ -26,6 +27,7 @@ NAMES = {
     "near_duplicate": "near duplicates",
     "url_duplicate": "older pages of a URL",
     "duplicate_passages": "repeated passages",
+    CARVED: "set apart to measure on",
 }
 """Reasons that are outcomes of their own; all others are rules, and what they drop is `FILTERED`."""
 ORDER = (UNREADABLE, *list(NAMES.values())[:4], FILTERED, *list(NAMES.values())[4:], KEPT)
@@ -89,7 +91,10 @@ def kept_documents(corpora: Sequence[Mapping[str, Any]], mixture: Mapping[str, A
         mixture: `stats/mixture.json`, whose tokens have BOS and EOS among them.
         tokens: of all kept documents, without these.
     """
-    held, unused = mixture["held_out"], mixture["unused"]
+    unused = mixture["unused"]
+    # Of a held-out set, what was set apart is not among what is kept.
+    carved = mixture["held_out"].get("carved", {"documents": 0, "tokens": 0})
+    held = {name: mixture["held_out"][name] - carved[name] for name in carved}
     kept, left = sum(c["kept"] for c in corpora), sum(c["documents"] for c in unused)
     training = sum(n for classes in mixture["survivors"]["lengths"].values() for _, n in classes.values())
     # Of every document as many: both, one of them or none.

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pyarrow as pa
 import pytest
 from fox1.storage import lease
 from fox1.tokenize.encode import Encoder
+from fox1.tokenize.shards import SetInfo
 from fox1.trainer.checkpoints.checkpoint import checkpoints, read_manifest
+from fox1.trainer.checks.held_out_loss import _macro
 
 from tests.conftest import TWO_LAYERS, MakeOnce, run_command, run_to_train
 from tests.faults.processes import is_loopback, listening
@@ -70,6 +73,19 @@ def test_three_phases_train_in_a_row(whole: Path) -> None:
         assert min(last[part].values()) <= last["bits_per_byte"] <= max(last[part].values())
     manifest = read_manifest(checkpoints(whole)[-1])
     assert (manifest.progress.phase, manifest.progress.phase_done) == (2, True)
+
+
+def test_of_what_is_set_apart_each_domain_counts_alike_and_each_half_is_told() -> None:
+    table = (("a", "s", "web"), ("a", "s", "web"), ("b", "s", "code"), ("a", "s", "web"), ("b", "s", "code"))
+    info = SetInfo("held_out", (), table, {}, 10, 0, 1, 2, "", carved=(("kept", (1, 2)), ("unfiltered", (3, 4))))
+    bits = np.array([[900.0, 10, 40, 20, 8], [100.0, 10, 10, 10, 4]])
+    # Code is 48 bits of 14 bytes, web 30 of 20: the first source, of held-out files, counts in neither.
+    found = _macro(bits, info)
+    assert found["bits_per_byte_macro"] == pytest.approx((48 / 14 + 30 / 20) / 2)
+    assert found["bits_per_byte_by_half"] == {"kept": pytest.approx(2.5), "unfiltered": pytest.approx(2.0)}
+    files = _macro(bits, replace(info, carved=()))
+    assert files == {"bits_per_byte_macro": pytest.approx((930 / 120 + 48 / 14) / 2)}
+    assert "carved" not in replace(info, carved=()).to_json() and "carved" in info.to_json()
 
 
 def test_bits_per_byte_are_the_loss_over_the_bytes_of_what_was_predicted(run: Path) -> None:

@@ -235,6 +235,7 @@ def export(
         "config.json": config_json(model.settings, model.vocab_size, ids, dtype, ends),
         "generation_config.json": {**special_ids(ids, ends), "do_sample": False},
         **tokenizer_json,
+        **_measured(newest(checkpoint)),
     }
     for name, value in values.items():
         (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
@@ -242,6 +243,22 @@ def export(
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
     shutil.copyfile(source, folder / TOKENIZER)
     return sum(p.numel() for p in model.parameters())
+
+
+MEASURED = "held_out.json"
+"""In an exported folder, what the training last measured of the model on what it does not train on."""
+
+
+def _measured(checkpoint: Path) -> dict[str, dict[str, Any]]:
+    """`MEASURED` and what is in it; nothing where the training reported nothing up to the checkpoint."""
+    from ..watch.curves import read_metrics
+
+    try:
+        lines, step = read_metrics(checkpoint.parent), read_manifest(checkpoint).progress.step
+    except ValueError:
+        return {}
+    own = [line for line in lines if line["kind"] == "held_out" and line["step"] <= step]
+    return {MEASURED: own[-1]} if own else {}
 
 
 def read_exported(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Fox1, TokenizerFacts]:

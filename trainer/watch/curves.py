@@ -22,7 +22,9 @@ SHOWN = 6
 """Corpora that are drawn each by itself: those with the most tokens."""
 BY_CORPUS = ("loss_by_corpus", "share_by_corpus")
 MACRO = "bits_per_byte_macro"
-"""A number that evaluations have reported only since it is one of theirs."""
+HALVES = "bits_per_byte_by_half"
+ITEMS = "bits_per_byte_items"
+"""Numbers that evaluations have reported only since they are some of theirs."""
 DRAWN = {"train": ("tokens", "loss", "tokens_per_second"), "held_out": ("loss", "unigram_entropy")}
 """Kind of a metric -> the numbers that are drawn of it."""
 METRICS_BYTES = 1 << 30
@@ -51,7 +53,9 @@ class Curves:
     speeds: tuple[Series, ...]
     """In tokens per second."""
     macro: tuple[Series, ...]
-    """Held-out bits per byte, mean of the domains; of trainings that report them."""
+    """Held-out bits per byte, mean of the domains, over all and by halves; of trainings that report them."""
+    items: tuple[Series, ...]
+    """Bits per byte of the right options of benchmark items, mean of the benchmarks; likewise."""
     phases: tuple[tuple[str, float], ...]
     """The phases of the first training, and the number of tokens that came before each."""
 
@@ -95,7 +99,9 @@ def _is_metric(value: Any) -> bool:
     for name in BY_CORPUS:
         if not isinstance(parts := value.get(name, {}), dict) or not all(map(_is_number, parts.values())):
             return False
-    if not _is_number(value.get(MACRO)):
+    if not isinstance(halves := value.get(HALVES, {}), dict):
+        return False
+    if not all(map(_is_number, (value.get(MACRO), value.get(ITEMS), *halves.values()))):
         return False
     # Null: a loss that was NaN, or that of steps which were all skipped.
     return all(_is_number(value.get(name, "")) for name in DRAWN.get(value["kind"], ()))
@@ -128,6 +134,7 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
     by_corpus: list[Series] = []
     mixture: list[Series] = []
     macro: list[Series] = []
+    items: list[Series] = []
     phases: dict[str, float] = {}
     for number, folder in enumerate(trainings):
         colour, name = COLOURS[number % len(COLOURS)], training_name(folder)
@@ -147,6 +154,10 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
         speeds.append(Series(name, colour, _line(tokens, train, "tokens_per_second")))
         if with_bits := [v for v in held_out if MACRO in v]:
             macro.append(Series(name, colour, _line(tokens, with_bits, MACRO), dashed=True))
+            for half in sorted({half for v in with_bits for half in v.get(HALVES, {})}):
+                macro.append(Series(f"{name}, {printable(half)}", colour, _line(tokens, with_bits, HALVES, half)))
+        if with_items := [v for v in held_out if ITEMS in v]:
+            items.append(Series(name, colour, _line(tokens, with_items, ITEMS), dashed=True))
         for place, corpus in enumerate([] if number else _corpora(train)):
             hue, label = COLOURS[place], printable(corpus)
             trained, measured = (_line(tokens, v, "loss_by_corpus", corpus) for v in (train, held_out))
@@ -157,7 +168,15 @@ def read_curves(trainings: Sequence[Path]) -> Curves:
             entropy, ends = held_out[-1]["unigram_entropy"], (train[0]["tokens"], train[-1]["tokens"])
             points = tuple((float(t), entropy) for t in ends if entropy is not None)
             losses.append(Series("unigram entropy", GREY, points, dashed=True))
-    return Curves(tuple(losses), tuple(by_corpus), tuple(mixture), tuple(speeds), tuple(macro), tuple(phases.items()))
+    return Curves(
+        tuple(losses),
+        tuple(by_corpus),
+        tuple(mixture),
+        tuple(speeds),
+        tuple(macro),
+        tuple(items),
+        tuple(phases.items()),
+    )
 
 
 def _corpora(train: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -188,6 +207,8 @@ def draw_curves(trainings: Sequence[Path], out: Path) -> None:
         drawn_panels = [("loss, nats per token", curves.losses)]
         if curves.macro:
             drawn_panels.append(("held-out bits per byte, mean of domains", curves.macro))
+        if curves.items:
+            drawn_panels.append(("bits per byte of right options, mean of benchmarks", curves.items))
         if curves.mixture:
             drawn_panels += [("loss by corpus", curves.by_corpus), ("share of the targets", curves.mixture)]
         drawn_panels.append(("tokens per second", curves.speeds))

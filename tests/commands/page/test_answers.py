@@ -267,11 +267,18 @@ def test_losses_of_a_training_stand_beside_the_mixture(run: Path, tmp_path: Path
         {"kind": "train", "step": k, "phase": "phase1", **common, "loss_by_corpus": {"pile": 9 - k, "dolma": None}}
         for k in range(8)
     ]
-    lines.append({"kind": "held_out", "step": 7, "loss": 3.0, "unigram_entropy": 4.0})
+    held_out = {"kind": "held_out", "loss": 3.0, "unigram_entropy": 4.0}
+    lines.append({**held_out, "step": 3, "bits_per_byte_items": 2.0, "bits_per_byte_by_half": {"kept": 1.5}})
+    lines.append({**held_out, "step": 7, "bits_per_byte_items": 1.75, "bits_per_byte_by_half": {"kept": 1.25}})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     answers = Answers([open_run(run)], training=tmp_path)
     try:
-        assert answers.run(Asked({}))["losses"]["phases"] == {"phase1": {"pile": [7.0, 4.0]}}
+        losses = answers.run(Asked({}))["losses"]
+        assert losses["phases"] == {"phase1": {"pile": [7.0, 4.0]}}
+        assert losses["measured"] == {
+            "bits per byte, mean of domains: kept": [1.5, 1.25],
+            "bits per byte of right options, mean of benchmarks": [2.0, 1.75],
+        }
     finally:
         answers.close()
     with pytest.raises(ValueError, match=r"no metrics\.jsonl"):

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +20,14 @@ from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.mix import blocks
 from fox1.pipeline.mix.blocks import _apart
 from fox1.pipeline.mix.budget import Phase, Weight, largest_remainder, quotas
-from fox1.pipeline.mix.carve import tokens_set_apart
 from fox1.pipeline.mix.feasibility import BudgetShort
 from fox1.pipeline.mix.select import floor_for
 from fox1.pipeline.run.artifacts import RunPaths
-from fox1.pipeline.sources.domains import domain_of
 from fox1.tokenize.pack import pack
 from fox1.tokenize.shards import read_set, token_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import SMALL, curate_sample
 from tests.faults.promises import hashes
 
 
@@ -292,51 +288,3 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
     for name in PHASES:
         for block in blocks_of(tmp_path / "run" / "phases" / name):
             assert len(set(block["doc_ids"])) == len(block["doc_ids"]) or len(block["input_ids"]) < 2000
-
-
-@pytest.fixture(scope="module")
-def carved(make_once: Callable[..., Path], corpora: Path) -> Path:
-    """The run with documents set apart beside the held-out files; its mix is its own."""
-    more = "held_out.carve={documents: 3, tokens: 600}"
-    return make_once("carved", lambda folder: curate_sample(folder / "run", corpora, *SMALL, more)) / "run"
-
-
-def test_what_is_set_apart_is_in_no_phase_and_in_the_held_out_set(run: Path, carved: Path) -> None:
-    def documents(folder: Path) -> set[int]:
-        return {d for b in blocks_of(folder) for d in b["doc_ids"]}
-
-    files, held = documents(run / "held_out"), documents(carved / "held_out")
-    apart = held - files
-    assert files and files < held
-    for name in PHASES:
-        assert documents(carved / "phases" / name) and not documents(carved / "phases" / name) & held
-    mixture = json.loads((carved / "stats" / "mixture.json").read_text())
-    assert [p["name"] for p in mixture["phases"]] == list(PHASES)
-    blocks = blocks_of(carved / "held_out")
-    tokens = sum(b["doc_ends"][-1] for b in blocks)
-    assert mixture["held_out"] == {"tokens": tokens, "blocks": len(blocks), "documents": len(held)}
-    there: dict[str, list[int]] = {}
-    for path in (carved / "tokens").rglob("*.arrow"):
-        corpus, subset = path.relative_to(carved / "tokens").parts[:2]
-        for batch in token_batches(path):
-            of_domain = there.setdefault(domain_of(corpus, unquote(subset)), [])
-            of_domain += [len(r["input_ids"]) + 2 for r in batch.to_pylist() if r["doc_id"] not in files]
-    sources = read_set(carved / "held_out").sources
-    sizes: Counter[str] = Counter()
-    for b in blocks:
-        ends = b["doc_ends"]
-        for doc, source, n in zip(b["doc_ids"], b["doc_sources"], np.diff([0, *ends]).tolist(), strict=True):
-            sizes[sources[source][2]] += n if doc in apart else 0
-    enough = {domain: lengths for domain, lengths in there.items() if len(lengths) >= 10}
-    assert len(enough) > 3 and sizes == {
-        domain: tokens_set_apart(3, 600, len(lengths), sum(lengths)) for domain, lengths in enough.items()
-    }
-
-
-def test_what_is_set_apart_does_not_depend_on_the_phases(
-    carved: Path, make_once: Callable[..., Path], corpora: Path
-) -> None:
-    more = ("held_out.carve={documents: 3, tokens: 600}", "phases.phase3.prefer=any")
-    other = make_once("carved-other", lambda f: curate_sample(f / "run", corpora, *SMALL, *more)) / "run"
-    mine, others = ({k: v for k, v in hashes(r).items() if k.startswith("held_out/")} for r in (carved, other))
-    assert mine and mine == others

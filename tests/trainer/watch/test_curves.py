@@ -37,6 +37,8 @@ def test_names_of_phases_are_text_in_a_drawing(tmp_path: Path) -> None:
         {**LINE, "loss_by_corpus": [1]},
         {**LINE, "share_by_corpus": {"pile": "all"}},
         {"kind": "held_out", "step": 1, "loss": 2.0, "unigram_entropy": 5.0, "bits_per_byte_macro": "1"},
+        {"kind": "held_out", "step": 1, "loss": 2.0, "unigram_entropy": 5.0, "bits_per_byte_by_half": {"kept": "1"}},
+        {"kind": "held_out", "step": 1, "loss": 2.0, "unigram_entropy": 5.0, "bits_per_byte_items": [1]},
     ],
 )
 def test_lines_of_another_shape_are_refused(line: object, tmp_path: Path) -> None:
@@ -82,6 +84,18 @@ def test_the_mean_of_domains_is_drawn_where_evaluations_report_it(tmp_path: Path
     assert "mean of domains" in draw(tmp_path, *lines, old, {**new, "bits_per_byte_macro": 1.25})
     (line,) = read_curves([tmp_path]).macro
     assert line.points == ((20, 1.25),)
+
+
+def test_halves_and_items_are_lines_where_evaluations_report_them(tmp_path: Path) -> None:
+    lines = [reported("p", n, 10 * n) for n in (1, 2)]
+    bits = {"bits_per_byte_macro": 1.25, "bits_per_byte_by_half": {"kept": 1.0, "unfiltered": 1.5}}
+    held_out = {"kind": "held_out", "step": 2, "loss": 2.0, "unigram_entropy": 5.0, **bits, "bits_per_byte_items": 0.75}
+    drawn = draw(tmp_path, *lines, held_out)
+    assert "right options" in drawn and "unfiltered" in drawn
+    curves = read_curves([tmp_path])
+    halves = {label.rpartition(", ")[2]: at for label, at in points(curves.macro).items()}
+    assert halves["kept"] == ((20, 1.0),) and halves["unfiltered"] == ((20, 1.5),) and len(halves) == 3
+    assert [line.points for line in curves.items] == [((20, 0.75),)]
 
 
 def test_steps_that_a_later_call_took_again_are_drawn_once(tmp_path: Path) -> None:
