@@ -29,7 +29,8 @@ def _short_phases(phases: list[dict[str, Any]]) -> Iterator[str]:
         documents = sum(documents_by_class(phase["lengths"]).values())
         if documents < FEW_DOCUMENTS:
             tokens = f"{phase['tokens']:,} tokens"
-            yield f"{phase['name']} trains on {counted(documents, 'document')} only: is its budget of {tokens} meant?"
+            few = " (so few that which they are matters more than their order)" if len(phases) > 1 else ""
+            yield f"{phase['name']} trains on {counted(documents, 'document')} only{few}: is its budget of {tokens} meant?"
 
 
 def _lost(corpora: list[dict[str, Any]]) -> Iterator[str]:

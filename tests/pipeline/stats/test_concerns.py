@@ -73,3 +73,13 @@ CORPUS = SOUND["funnel"]["corpora"][0]
 )
 def test_what_is_unlikely_to_be_meant_is_one_line(path: str, value: Any, said: str) -> None:
     assert concerns(changed(path, value)) == [said]
+
+
+def test_a_phase_of_few_documents_is_no_step_of_a_curriculum() -> None:
+    values = copy.deepcopy(SOUND)
+    few = {**PHASE, "name": "phase2", "lengths": {"web": {"12": [37, 9_000]}}}
+    values["mixture"]["phases"] = [PHASE, few]
+    assert concerns(values) == [
+        "phase2 trains on 37 documents only (so few that which they are matters more than their order): "
+        "is its budget of 9,000 tokens meant?"
+    ]
