@@ -117,11 +117,11 @@ def test_no_step_waits_for_the_device(trained: tuple[FakeGpu, Rotated, Path]) ->
     assert not [r for r in gpu.reads if r.part == "step"]
     assert not [c for c in gpu.copies if c.part == "step" and c.waits]
     # Elsewhere it is meant: reports, sums of an evaluation, the comparison of weights before a checkpoint.
-    assert {r.where for r in gpu.reads} == {"loop.py:_log", "held_out_loss.py:measure", "sanity.py:check_weights"}
+    assert {r.where for r in gpu.reads} == {"loop.py:_log", "held_out_loss.py:_sums", "sanity.py:check_weights"}
     to_host = {(c.part, c.where) for c in gpu.copies if not c.to_device}
     assert to_host == {
         ("report", "loop.py:_log"),
-        ("evaluation", "held_out_loss.py:measure"),
+        ("evaluation", "held_out_loss.py:_sums"),
         ("checkpoint", "checkpoint.py:save"),
     }
 
