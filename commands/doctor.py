@@ -191,8 +191,12 @@ def check_training() -> Iterator[Check]:
 
     device = start_processes()
     shape, pieces, block = ModelSettings(), 16_000, 2048
+    here = _gpu()
     if device.type == "cpu":
+        # Asked for a GPU, this machine fails; what is computed on its CPU is compared all the same.
+        here = replace(here, state="missing", remedy="what follows is computed on the CPU, and says nothing of a GPU")
         shape, pieces, block = replace(shape, hidden=256, intermediate=704, heads=4, kv_heads=2, head_dim=64), 2000, 512
+    yield here
     optimizer = OptimizerSettings(learning_rate=1e-3)
     settings = TrainSettings(shape, (), 1, optimizer, ScheduleSettings(warmup_steps=1))
     try:
@@ -212,7 +216,9 @@ def _gpu() -> Check:
     from ..trainer.watch.metrics import peak_flops
 
     if not torch.cuda.is_available():
-        return Check("gpu", "note", "none; training runs on the CPU", "train tiny models only; see docs/training.md")
+        why = "no NVIDIA driver or device was found" if torch.version.cuda else f"torch {torch.__version__} has no CUDA"
+        remedy = "train tiny models only; see docs/training.md"
+        return Check("gpu", "note", f"none ({why}); training runs on the CPU", remedy)
     name = torch.cuda.get_device_name()
     if not torch.cuda.is_bf16_supported():
         return Check("gpu", "missing", f"{name} cannot compute in bf16", "use an A100, H100 or newer")
@@ -310,7 +316,7 @@ def doctor(
 
     The checks are of Python, packages, memory, disk, Ray, GPU, data, tokenizer and credentials. With --gpu
     they are of the training on this machine's device: attention, compiled and sharded layers, collectives
-    and a checkpoint. The exit status is 1 if something is missing or wrong.
+    and a checkpoint. The exit status is 1 if something is missing or wrong, a GPU for --gpu included.
     """
     if not report(check_training() if gpu else check_machine(address), say):
         raise typer.Exit(1)

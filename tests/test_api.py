@@ -11,6 +11,7 @@ from pathlib import Path
 
 import fox1
 import pytest
+import torch
 from fox1.commands.app import app
 from fox1.commands.doctor import check_machine
 from fox1.pipeline.run.artifacts import RunPaths
@@ -145,6 +146,22 @@ def test_doctor_says_what_is_missing_and_what_to_do(
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/none")
     found = {c.name: c for c in check_machine()}
     assert "refinedweb" in found["data"].found and found["data"].state == found["kernels"].state == "missing"
+
+
+def test_a_machine_without_a_gpu_says_so_where_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fox1.trainer.checks import device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    finding = device.Finding("attention", True, "is right")
+    monkeypatch.setattr(device, "check_device", lambda *arguments: iter([finding]))
+    shown = CliRunner().invoke(app, ["doctor", "--gpu"])
+    lines = shown.output.splitlines()
+    assert (
+        shown.exit_code == 1
+        and lines[0].startswith("missing gpu           none (")
+        and "says nothing of a GPU" in lines[1]
+    )
+    assert lines[2].split() == ["ok", "attention", "cpu:", "is", "right"]
 
 
 def test_doctor_says_that_a_cluster_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

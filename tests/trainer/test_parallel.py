@@ -130,10 +130,15 @@ def test_gradients_over_micro_batches_are_those_of_weights_gathered_each_time(al
 def test_nothing_compiles_again_in_a_training_with_evaluations(
     alone: None, in_bf16: None, varlen_on_cpu: None, tmp_path: Any, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
-    """Two phases of other block lengths, and held-out blocks of a third: one graph a block, and one to evaluate with."""
+    """Three phases of other block lengths, and held-out blocks: one graph a block, and one to evaluate with."""
     from fox1.trainer.data import order
 
-    for name, lengths, seed in (("one", {64: 24}, 1), ("two", {32: 16, 128: 8}, 2), ("held", {64: 7}, 3)):
+    for name, lengths, seed in (
+        ("one", {64: 24}, 1),
+        ("two", {32: 16, 128: 8}, 2),
+        ("three", {256: 4}, 4),
+        ("held", {64: 7}, 3),
+    ):
         write_set(tmp_path / name, lengths, seed)
     real = order.to_micro_batch
 
@@ -145,13 +150,23 @@ def test_nothing_compiles_again_in_a_training_with_evaluations(
 
     monkeypatch.setattr(order, "to_micro_batch", as_on_a_gpu)
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
+    counter, shard, given = CompileCounterWithBackend("aot_eager"), parallel.fully_shard, []
+
+    def backend(graph: Any, inputs: list[Any]) -> Any:
+        given.append([x.dtype for x in inputs if isinstance(x, torch.Tensor)])
+        return counter(graph, inputs)
+
+    def compiled_before(module: Any, **options: Any) -> Any:
+        """As on a GPU: blocks are compiled, then sharded."""
+        if isinstance(module, network.Block):
+            compile_block(module, backend)
+        return shard(module, **options)
+
+    monkeypatch.setattr(parallel, "fully_shard", compiled_before)
     model = build(SETTINGS, 1000, CPU)
-    for block in model.blocks:
-        compile_block(block, counter)
     held_out = HeldOutLoss(PhaseData(tmp_path / "held", 1), 7, None, SETTINGS.micro_batch_tokens)
     compiled = []
-    for name in ("one", "two"):
+    for name in ("one", "two", "three"):
         data = PhaseData(tmp_path / name, 1)
         count = SETTINGS.micro_batch_tokens // data.unit_tokens
         for n in range(4):
@@ -164,8 +179,11 @@ def test_nothing_compiles_again_in_a_training_with_evaluations(
                 assert np.isfinite(measured["loss"])
                 compiled.append(counter.frame_count)
     first = compiled[0]
-    assert compiled[:2] == [first] * 2 and compiled[2:] == [compiled[2]] * 8
+    assert compiled[:2] == [first] * 2 and compiled[2:] == [compiled[2]] * 13
     assert first <= SETTINGS.model.layers and compiled[2] <= 2 * first
+    # States and six weights in bf16, the tables of RoPE in fp32, the cumulative lengths.
+    kinds = (torch.bfloat16, torch.float32, torch.int32)
+    assert given and all([dtypes.count(kind) for kind in kinds] == [7, 2, 1] for dtypes in given)
 
 
 def test_the_held_out_loss_is_that_of_its_blocks_one_by_one(alone: None, tmp_path: Any) -> None:
