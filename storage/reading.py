@@ -118,7 +118,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if origin is Annotated:
         return _typed(arguments[0], value, where)
     if origin is typing.Literal:
-        return value if value in arguments and type(value) in map(type, arguments) else _refuse(value, where)
+        return value if value in arguments and type(value) in map(type, arguments) else _refuse(kind, value, where)
     if origin in (typing.Union, UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -127,23 +127,23 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return _object(kind, value, where)
     if origin in (tuple, list):
         if not isinstance(value, list):
-            _refuse(value, where)
+            _refuse(kind, value, where)
         kinds = arguments[:1] * len(value) if origin is list or arguments[1:] == (...,) else arguments
         if len(kinds) != len(value):
-            _refuse(value, where)
+            _refuse(kind, value, where)
         return origin(_typed(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if origin is dict:
         if not isinstance(value, dict):
-            _refuse(value, where)
+            _refuse(kind, value, where)
         return {key: _typed(arguments[1], item, _below(where, key)) for key, item in value.items()}
     if kind is float and type(value) is int and abs(value) < 1 << 53:
         return float(value)
-    return value if type(value) is kind else _refuse(value, where)
+    return value if type(value) is kind else _refuse(kind, value, where)
 
 
 def _object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        _refuse(value, where)
+        _refuse(kind, value, where)
     types = _types(kind)
     if unknown := next((key for key in value if key not in types), None):
         raise Misshapen(f"{_said(_below(where, unknown))} is unknown to this version of fox1")
@@ -167,9 +167,22 @@ def _said(text: str) -> str:
     return printable(text[:100])
 
 
-def _refuse(value: Any, where: str) -> typing.NoReturn:
-    what = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
-    raise Misshapen(f"{_said(where) or 'it'} is {_said(what)}")
+def _refuse(kind: Any, value: Any, where: str) -> typing.NoReturn:
+    what = "an object" if isinstance(value, dict) else repr(value)
+    if isinstance(value, list):
+        what = f"a list of {len(value)}"
+    raise Misshapen(f"{_said(where) or 'it'} is {_said(what)}; it must be {_wanted(kind)}")
+
+
+def _wanted(kind: Any) -> str:
+    """What values of JSON a type takes, in words."""
+    if get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple and get_args(kind)[1:] != (...,):
+        return f"a list of {len(get_args(kind))}"
+    if get_origin(kind) in (tuple, list):
+        return "a list"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(kind, "an object")
 
 
 @contextmanager

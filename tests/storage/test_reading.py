@@ -38,11 +38,11 @@ def test_an_object_becomes_the_dataclass_that_it_describes() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"parts": {}}, "parts is an object"),
+        ({"parts": {}}, "parts is an object; it must be a list"),
         ({"parts": [{"name": 1}]}, r"parts\[0\].name is 1"),
         ({"parts": [{"name": "x", "\x1b[2J": 1}]}, r"parts\[0\].\ufffd\[2J is unknown"),
         ({"parts": [{}]}, r"parts\[0\].name is missing"),
-        ({"pair": ["y"]}, "pair is a list"),
+        ({"pair": ["y"]}, "pair is a list of 1; it must be a list of 2"),
         ({"pair": ["y", True]}, r"pair\[1\] is True"),
         ({"rate": "1"}, "rate is '1'"),
         ({"kind": "c"}, "kind is 'c'"),

@@ -127,7 +127,7 @@ def _rope(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of RoPE, under either of their names.
 
     Raises:
-        ValueError: it is scaled, or partial.
+        ValueError: it is scaled or partial, or has two bases.
     """
     found: dict[str, Any] = {}
     for name in ("rope_scaling", "rope_parameters"):
@@ -143,6 +143,12 @@ def _rope(config: dict[str, Any]) -> dict[str, Any]:
         if other := next((k for k, v in rope.items() if k not in known and v is not None), None):
             raise ValueError(f"{name}.{other} is {_shown(rope[other])}, and Fox-1's RoPE is not scaled")
         found |= rope
+    # Versions of transformers differ in which of the two they take.
+    base, other = found.get("rope_theta"), config.get("rope_theta")
+    if None not in (base, other) and base != other:
+        raise ValueError(
+            f"rope_theta is {_shown(other)}, and rope_parameters.rope_theta {_shown(base)}; they must be equal"
+        )
     return found
 
 

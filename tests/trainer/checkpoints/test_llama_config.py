@@ -60,6 +60,13 @@ def test_what_fox1_does_not_have_is_refused_by_key_and_value(key: str, value: An
     assert key in said and any(repr(v) in said for v in [value, *shown]), said
 
 
+def test_two_bases_of_rope_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"rope_theta is 500000.0, and rope_parameters.rope_theta 10000.0"):
+        model_settings({**WRITTEN, "rope_theta": 500_000.0})
+    alone = {k: v for k, v in WRITTEN.items() if k != "rope_parameters"}
+    assert model_settings({**alone, "rope_theta": 500_000.0}).rope_theta == 500_000.0
+
+
 def test_a_config_without_tied_embeddings_means_untied_ones() -> None:
     with pytest.raises(ValueError, match="tie_word_embeddings is False, and Fox-1 has True only"):
         model_settings({k: v for k, v in WRITTEN.items() if k != "tie_word_embeddings"})
