@@ -2,11 +2,15 @@
 
     FOX1_DATA=... python -m benchmarks.efficacy --out DIR [--only tier1:raw:0] [--prepare]
     python -m benchmarks.efficacy --out DIR --tables        the results so far, as Markdown; trains nothing
+    python -m benchmarks.efficacy --out DIR --plan benchmarks/efficacy-100m.yaml [--cost]
 
 One process of one thread, which does everything in the plan's order: corpora, curations and pools, then one (arm, seed) after the
 other. Stopped, it continues with the same command: a training loses at most five minutes. `--only` takes those tasks whose name
 begins so. DIR/results.jsonl has a line for every (arm, seed, evaluation), DIR/bits the bits of every document; `--tables` also
-copies the lines to benchmarks/results/efficacy.jsonl. The last line of `--tables` is JSON.
+copies the lines to benchmarks/results/<name of the plan>.jsonl. The last line of `--tables` is JSON.
+
+`--plan` takes another plan, such as that of docs/efficacy-plan-100m.md, whose network needs a GPU; `--cost` prints what it takes
+and trains nothing. Networks are trained on a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -26,10 +30,12 @@ from fox1.benchmarks import efficacy_data as data
 from fox1.benchmarks.efficacy_data import Place, natural_shares, pools_of
 from fox1.benchmarks.efficacy_dose import RAW, dose_recipe, doses, make_dose
 from fox1.benchmarks.efficacy_statistics import seed_sd, tables
-from fox1.benchmarks.efficacy_training import Results, Task, run
+from fox1.benchmarks.efficacy_training import Results, Task, cost, run
 
-KEPT = Path(__file__).parent / "results" / "efficacy.jsonl"
+KEPT = Path(__file__).parent / "results"
 FIRST_SEEDS = 2
+ITEMS_MEASURED, TOKENS_OF_ITEM = 400, 150
+"""Items of a benchmark at most, and about so many tokens of each, for `--cost`."""
 
 
 def prepare(place: Place) -> None:
@@ -151,6 +157,9 @@ def tier3(place: Place, seeds: range) -> Iterator[Callable[[], Task]]:
 def queue(place: Place, results: Results) -> Iterator[Callable[[], Task]]:
     """All tasks in the order in which they run. A task is opened only when its turn comes: what it needs is then made."""
     own = place.plan["tier1"]
+    if "order" in place.plan:
+        yield from planned(place)
+        return
     first, rest = range(FIRST_SEEDS), range(FIRST_SEEDS, 5)
     yield from tier0(place)
     yield from tier1(place, first, own["primary"])
@@ -174,11 +183,42 @@ def queue(place: Place, results: Results) -> Iterator[Callable[[], Task]]:
     yield from tier2(place, range(FIRST_SEEDS, place.plan["tier2"]["seeds"]))
 
 
+def print_cost(place: Place) -> None:
+    """Tokens and hours of a plan that says its order, as a table; the last line is JSON.
+
+    Raises:
+        ValueError: the plan does not say its order.
+    """
+    if "order" not in place.plan:
+        raise ValueError(f"{place.file} has no `order`; --cost is for plans that have one")
+    own, measures = place.plan["network"], place.plan["measures"]
+    items = TOKENS_OF_ITEM * ITEMS_MEASURED * len(measures["items"])
+    measured = 2 * measures["tokens"] * len(place.plan["domains"]) + measures["original"] + items
+    parts = cost(place.plan, place.plan["recipe"]["tokenizer"]["vocab_size"], measured)
+    print(f"at {own['tflops']} TFLOP/s, evaluations included:\n| tier | tokens (M) | hours |\n|---|---|---|")
+    for tier, tokens, hours in parts:
+        print(f"| {tier} | {tokens / 1e6:,.0f} | {hours:.1f} |")
+    print(json.dumps({"tokens": sum(t for _, t, _ in parts), "hours": round(sum(h for *_, h in parts), 2)}))
+
+
+def planned(place: Place) -> Iterator[Callable[[], Task]]:
+    """The tasks of a plan that says their order itself."""
+    for part in place.plan["order"]:
+        for seed in part["seeds"]:
+            seeds = range(seed, seed + 1)
+            if part["tier"] == "tier1":
+                yield from tier1(place, seeds, part["arms"])
+            else:
+                yield from {"tier2": tier2, "tier3": tier3}[part["tier"]](place, seeds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", metavar="TIER[:ARM[:SEED]]", help="only tasks whose name begins so")
     parser.add_argument("--truth", type=Path)
+    parser.add_argument("--plan", type=Path, default=data.PLAN, help="the experiment's numbers")
+    parser.add_argument("--cost", action="store_true", help="only print tokens and hours of a plan with an order")
     parser.add_argument("--prepare", action="store_true", help="only corpora, curations and pools")
     parser.add_argument("--tables", action="store_true", help="only print the results so far")
     options = parser.parse_args()
@@ -186,13 +226,16 @@ def main() -> None:
     root.mkdir(parents=True, exist_ok=True)
     corpora = Path(os.environ.get("FOX1_DATA", root)).absolute()
     os.environ.setdefault("FOX1_EVAL", str(corpora.parent / "eval"))
-    place = Place(root, corpora, options.truth or corpora.parent / "truth.jsonl")
+    place = Place(root, corpora, options.truth or corpora.parent / "truth.jsonl", options.plan)
+    if options.cost:
+        print_cost(place)
+        return
     results = Results(place)
     if options.tables:
         for line in tables(place, results, data.read_measures(place)):
             print(line)
-        KEPT.parent.mkdir(exist_ok=True)
-        shutil.copy(results.file, KEPT)
+        KEPT.mkdir(exist_ok=True)
+        shutil.copy(results.file, KEPT / f"{options.plan.stem}.jsonl")
         return
     prepare(place)
     if options.prepare:

@@ -78,14 +78,17 @@ class Place:
     root: Path
     data: Path
     truth: Path
+    file: Path = PLAN
+    """The plan; it may extend another one of its folder."""
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        return dict(yaml.safe_load(PLAN.read_text()))
+        return dict(read_plan(self.file))
 
     @cached_property
     def plan_hash(self) -> str:
-        return hashlib.blake2b(PLAN.read_bytes(), digest_size=8).hexdigest()
+        """Of the bytes of the plan, after those of the one that it extends."""
+        return hashlib.blake2b(_plan_bytes(self.file), digest_size=8).hexdigest()
 
     def run(self, name: str) -> Path:
         return self.root / "runs" / name
@@ -93,6 +96,25 @@ class Place:
     @property
     def corpora(self) -> Path:
         return self.root / "corpora"
+
+
+def read_plan(file: Path) -> dict[str, Any]:
+    """A plan, with all that the one it extends says and it does not."""
+    own = yaml.safe_load(file.read_text())
+    return _merged(read_plan(file.with_name(own.pop("extends"))), own) if "extends" in own else own
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    found = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        found[key] = _merged(base[key], value) if both else value
+    return found
+
+
+def _plan_bytes(file: Path) -> bytes:
+    data, own = file.read_bytes(), yaml.safe_load(file.read_text())
+    return (_plan_bytes(file.with_name(own["extends"])) if "extends" in own else b"") + data
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------

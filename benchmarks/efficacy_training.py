@@ -229,11 +229,12 @@ def settings_of(task: Task, plan: Mapping[str, Any]) -> ProxySettings:
     decay = own["decay"]
     if task.phases:
         decay = 0.0 if task.arm == "constant" else plan["tier3"]["phases"][-1]
-    model = ModelSettings(**vars(MODEL))
+    model = ModelSettings(**own["model"]) if "model" in own else ModelSettings(**vars(MODEL))
+    optimizer = replace(ADAMW, learning_rate=own["learning_rate"]) if "learning_rate" in own else ADAMW
     return ProxySettings(
         *("model", task.tokens, plan["block_length"], own["batch_tokens"], own["warmup"], decay),
         model=model,
-        optimizer=ADAMW,
+        optimizer=optimizer,
     )
 
 
@@ -275,6 +276,23 @@ def _train(task: Task, place: Place, sequences: Sequences, results: Results) -> 
             save()
             saved = time.process_time()
     path.unlink(missing_ok=True)
+
+
+def cost(plan: Mapping[str, Any], vocabulary: int, measured: int) -> list[tuple[str, int, float]]:
+    """(tier, tokens of all its trainings, hours) at the rate that the plan states, for a plan with an order of its own.
+
+    Args:
+        measured: tokens that an evaluation reads; one forward pass, a third of a training's work.
+    """
+    from fox1.trainer.model.model import flops_per_token
+
+    own, sums = plan["network"], dict[str, int]()
+    work = flops_per_token(ModelSettings(**own["model"]), vocabulary, plan["block_length"])
+    for part in plan["order"]:
+        tier = plan[part["tier"]]
+        count = len(part["seeds"]) * len(part.get("arms", tier.get("arms", ())))
+        sums[part["tier"]] = sums.get(part["tier"], 0) + count * (tier["tokens"] + plan["evaluations"] * measured // 3)
+    return [(tier, tokens, tokens * work / (own["tflops"] * 1e12) / 3600) for tier, tokens in sums.items()]
 
 
 def evaluation_steps(steps: int, count: int) -> list[int]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fox1.benchmarks import efficacy_training as training
-from fox1.benchmarks.efficacy_data import DomainPool, Place
+from fox1.benchmarks.efficacy_data import PLAN, DomainPool, Place
 from fox1.benchmarks.efficacy_statistics import (
     EQUAL,
     HELPS,
@@ -21,9 +25,13 @@ from fox1.benchmarks.efficacy_statistics import (
     holm,
     word,
 )
-from fox1.trainer.data.order import interleave
+from fox1.trainer.data.order import UnitStream, interleave
+from fox1.trainer.model import attention
+from fox1.trainer.model.model import Fox1
 from fox1.tune.measured import Sequences, read_sequences, write_sequences
 from fox1.tune.model import NetworkTraining
+from fox1.tune.proxy import PoolPart, open_mixture
+from fox1.tune.settings import MODEL
 
 from tests.tune.planted import LENGTH, VOCABULARY, write_pool
 
@@ -82,6 +90,78 @@ def test_two_seeds_that_disagree_show_nothing() -> None:
 def test_holm_stops_at_the_first_that_is_kept() -> None:
     assert holm([0.04, 0.001, 0.03, 0.02], 0.05) == [False, True, False, False]
     assert holm([0.01, 0.012, 0.04], 0.05) == [True, True, True]
+
+
+LARGE = PLAN.with_name("efficacy-100m.yaml")
+
+
+def test_a_plan_that_extends_another_says_only_what_differs_and_leaves_its_hash_alone(tmp_path: Path) -> None:
+    small, large = (Place(tmp_path, tmp_path, tmp_path, file) for file in (PLAN, LARGE))
+    assert small.plan_hash == hashlib.blake2b(PLAN.read_bytes(), digest_size=8).hexdigest() == "2d4ee4d83eac84d6"
+    assert large.plan_hash != small.plan_hash and "extends" not in large.plan
+    same = set(small.plan) - {"network", "tier1", "tier3"}
+    assert {k: large.plan[k] for k in same} == {k: small.plan[k] for k in same}
+    assert large.plan["tier1"] == small.plan["tier1"] | {"tokens": 32_000_000}
+    assert large.plan["network"]["decay"] == small.plan["network"]["decay"]
+    settings = training.settings_of(training.Task("tier1", "raw", 0, 32_000_000, {}, {}), large.plan)
+    parameters = sum(p.numel() for p in Fox1(settings.model, 2048).parameters())
+    assert 95e6 < parameters < 105e6 and settings.optimizer.learning_rate == 6e-4
+    kept = training.settings_of(training.Task("tier1", "raw", 0, 20_000_000, {}, {}), small.plan)
+    assert kept.model.hidden == 96 and kept.optimizer.learning_rate == 8e-3
+
+
+@pytest.fixture
+def efficacy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, which has everything run on one thread from its import on: that ends with the test."""
+    for library in ("OMP", "MKL", "OPENBLAS", "NUMBA", "RAYON"):
+        monkeypatch.setenv(f"{library}_NUM_THREADS", "1")
+    return importlib.import_module("fox1.benchmarks.efficacy")
+
+
+def test_a_plan_with_an_order_is_run_in_it_and_costs_what_its_trainings_take(
+    efficacy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, tmp_path, tmp_path, LARGE)
+    for module, name in ((efficacy, "pools_of"), (efficacy, "natural_shares"), (efficacy.data, "recipe_phases")):
+        monkeypatch.setattr(module, name, lambda *given: {})
+    tasks = [opened() for opened in efficacy.queue(place, training.Results(place))]
+    names = [task.name for task in tasks]
+    assert names[:6] == [
+        *("tier1:curated:0", "tier1:raw:0", "tier1:curated:1", "tier1:raw:1"),
+        *("tier3:shuffled:0", "tier3:phased:0"),
+    ]
+    assert len(set(names)) == len(names) == 4 * 5 + 4 * 5 and not any("datatrove" in name for name in names)
+    found = training.cost(place.plan, 2048, 0)
+    assert {tier: tokens for tier, tokens, _ in found} == {
+        tier: sum(t.tokens for t in tasks if t.tier == tier) for tier in ("tier1", "tier3")
+    }
+    assert all(hours > 0 for *_, hours in found)
+    assert training.cost(place.plan, 2048, 3_000_000)[0][1] == found[0][1] + 20 * place.plan["evaluations"] * 1_000_000
+
+
+def test_on_a_gpu_attention_gets_bf16_and_weights_stay_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    pool = write_pool(tmp_path / "web", rng.integers(4, VOCABULARY, (16, LENGTH)).astype(np.int32))
+    data = open_mixture([PoolPart(pool, 16, 16)], 1)
+    plan = a_place(tmp_path).plan
+    plan["network"]["model"] = {**vars(MODEL), "layers": 1, "hidden": 32, "intermediate": 48}
+    task = training.Task("tier1", "raw", 0, 16 * LENGTH, {}, {})
+    seen, real = set(), attention._per_document
+
+    def noted(q: torch.Tensor, *more: Any) -> torch.Tensor:
+        seen.add(q.dtype)
+        return real(q, *more)
+
+    monkeypatch.setattr(attention, "_per_document", noted)
+    trainings = [NetworkTraining(data, training.settings_of(task, plan), 1) for _ in range(2)]
+    trainings[1].halved = True
+    for each, dtype in zip(trainings, (torch.float32, torch.bfloat16), strict=True):
+        seen.clear()
+        each.advance(each.steps)
+        assert seen == {dtype} and {p.dtype for p in each.model.parameters()} == {torch.float32}
+    stream = UnitStream(np.arange(4, 24, dtype=np.int32), np.array([20]), np.zeros(1, int), np.zeros(1, bool))
+    one, two = (each.score(stream) for each in trainings)
+    assert np.allclose(one, two, atol=0.15) and not np.array_equal(one, two)
 
 
 def a_place(root: Path) -> Place:

@@ -72,6 +72,8 @@ class NetworkTraining:
         rates = ScheduleSettings(warmup_tokens=round(span.tokens * settings.warmup), decay_share=settings.decay)
         self._schedule = schedule_over([span], rates)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.halved = self._device.type == "cuda"
+        """Matrix products and attention in bf16 over weights in fp32, as the trainer has it: FlashAttention knows no fp32."""
         self.model = Fox1(settings.model, data.info.vocab_size)
         self.model.initialise(seed)
         self.model.to(self._device)
@@ -89,12 +91,18 @@ class NetworkTraining:
             rate = settings.optimizer.learning_rate * self._schedule.factor(0, step * self.batch_tokens)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss, _ = self.model(batch.tokens, batch.documents, batch.targets)
+            loss, _ = self._forward(batch)
             (loss / max(1, batch.valid)).backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.optimizer.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             self.step = step + 1
+
+    def _forward(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(summed loss, loss of every token)."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.halved):
+            loss, losses = self.model(batch.tokens, batch.documents, batch.targets)
+        return loss, losses
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs."""
@@ -110,7 +118,7 @@ class NetworkTraining:
     def score(self, stream: UnitStream) -> np.ndarray:
         """Bits of every token of some sequences, float64 [T]."""
         batch = to_micro_batch(stream, self._device)
-        _, losses = self.model(batch.tokens, batch.documents, batch.targets)
+        _, losses = self._forward(batch)
         bits = losses.double().cpu().numpy() / math.log(2)
         # A loss stands where its target is predicted from.
         return np.concatenate([[0.0], bits[:-1]])
