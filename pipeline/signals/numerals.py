@@ -27,7 +27,6 @@ NUMERAL = np.uint64(word_hash("#"))
 """The hash of every number without a unit."""
 _SLOTS = 256
 _COMMA, _HYPHEN, _POINT = ord(","), ord("-"), ord(".")
-"""One after another, in this order."""
 
 
 class NumeralTables(NamedTuple):
@@ -62,12 +61,6 @@ def numeral_tables() -> NumeralTables:
 def is_number_word(tables: NumeralTables, key: np.uint64) -> bool:
     """Whether a hash is that of a number word."""
     return tables.words[(key >> np.uint64(tables.shift)) & np.uint64(_SLOTS - 1)] == key
-
-
-@njit(cache=True, nogil=True, inline="always")
-def is_joint(byte: np.uint8) -> bool:
-    """Whether a sign may join two words to one number: a comma, a hyphen or a point."""
-    return bool(_COMMA <= byte <= _POINT)
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -127,8 +127,11 @@ def addresses(text: str) -> list[str]:
 
 
 def found(text: str) -> dict[str, list[str]]:
-    s = segments([text])
+    # Documents after it: its bytes are looked at in blocks, those of the last one by themselves.
+    s = segments([text, "." * 64])
     counts, spans = pii.find_pii(s)
+    alone_counts, alone_spans = pii.find_pii(segments([text]))
+    assert counts[:1].tolist() == alone_counts.tolist() and spans.tolist() == alone_spans.tolist()
     out: dict[str, list[str]] = {kind: [] for kind in pii.KINDS}
     for _, start, end, kind in spans.tolist():
         out[pii.KINDS[kind]].append(bytes(s.text[start:end]).decode())
@@ -285,3 +288,17 @@ def test_spans_are_disjoint_and_whole_characters(text: str) -> None:
         assert s.offsets[d] <= start < end <= s.offsets[d + 1] and start >= last
         bytes(s.text[start:end]).decode()
         last = end
+
+
+def test_what_is_found_does_not_depend_on_where_blocks_of_bytes_begin() -> None:
+    kinds = "joe@example.com, 8.8.8.8; 2a00:1450:4001::200e, 4111 1111 1111 1111 (415) 555-2671 +49 170 1234567. "
+    key = "ghp_" + "aB3dE5" * 6
+    for pad in range(130):
+        text = f"{'x' * pad} {kinds}{key} 7.1 {'9' * (pad % 70)} 415-555-2671"
+        assert [found(text)[kind] for kind in pii.KINDS] == [
+            ["joe@example.com"],
+            ["8.8.8.8", "2a00:1450:4001::200e"],
+            ["4111 1111 1111 1111"],
+            ["(415) 555-2671", "+49 170 1234567", "415-555-2671"],
+            [key],
+        ]

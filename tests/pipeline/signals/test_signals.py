@@ -510,3 +510,10 @@ def test_encoded_data_is_counted_as_its_patterns_say() -> None:
     blob = "QUJD" * 20
     text = f"x = '{blob}' # {', '.join(['0xfF'] * 9)} \\u00e9\\u00e9"
     assert code.encoded_counts(segments([text]))[0, 0] == encoded(text) == 80 + 9 * 4 + 8 * 2
+
+
+def test_encoded_data_is_counted_wherever_blocks_of_bytes_begin_and_end() -> None:
+    parts = ["A" * 63 + " ", "A" * 64 + " ", "A" * 200 + "-", r"\x41" * 8 + " ", "0x41, " * 7 + "- ", r"\u00e9" * 9]
+    for pad in range(70):
+        texts = [f"{'.' * pad}{part}{'.' * (pad % 3)}{parts[pad % 6]}" for part in parts]
+        assert code.encoded_counts(segments(texts))[:, 0].tolist() == [encoded(text) for text in texts]
