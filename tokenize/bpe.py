@@ -20,7 +20,7 @@ from numba import njit
 
 from .literals import Literals, literal_at, may_begin
 from .pieces import BYTE, NORMAL, UNUSED, USER_DEFINED, Pieces
-from .spans import text_buffers
+from .spans import taken, text_buffers
 
 CODE_POINTS = 0x110000
 LONGEST = 256
@@ -117,7 +117,7 @@ class WordEncoder:
         if not apart.any():
             return ids, np.r_[0, np.cumsum(counts)]
         numbers = np.flatnonzero(apart)
-        slow = self._slow(words.take(pa.array(numbers)).to_pylist())
+        slow = self._slow(taken(words, numbers).to_pylist())
         counts[numbers] = [len(one) for one in slow]
         ends = np.r_[0, np.cumsum(counts)]
         together = np.empty(ends[-1], np.int32)

@@ -28,7 +28,7 @@ from .bpe import WordEncoder, WordTables, serves
 from .literals import Literals
 from .model import check_specials, load, processor_of, specials
 from .pieces import BYTE, CONTROL, UNKNOWN, Pieces
-from .spans import gather, text_buffers
+from .spans import gather, taken, text_buffers
 from .word_cache import Cuts, WordCache
 
 CONVERTED_BYTES = 1 << 30
@@ -140,6 +140,11 @@ class Encoder:
         return found if self._processor.id_to_piece(found) == piece else None
 
     @property
+    def encodes_words(self) -> bool:
+        """Whether kernels encode, each word once; they start no thread."""
+        return self._words is not None
+
+    @property
     def is_fast(self) -> bool:
         return bool(self._words or self._fast)
 
@@ -174,7 +179,7 @@ class Encoder:
         begins[apart] = np.r_[0, np.cumsum(lengths[apart])[:-1]]
         rest = np.setdiff1d(np.arange(len(texts)), apart, assume_unique=True)
         if len(rest):
-            found, offsets = self._encode_fast(texts.take(pa.array(rest)))
+            found, offsets = self._encode_fast(taken(texts, rest))
             lengths[rest] = np.diff(offsets)
             begins[rest] = len(ids[0]) + offsets[:-1]
             ids.append(found)

@@ -29,13 +29,20 @@ MOST_MODELS = 16
 """Whose tables are kept; those of 256,000 pieces take 15 MB."""
 
 
-@functools.lru_cache(1)
 def kept_encoder(model: Path) -> Encoder:
-    """The encoder of a model file. A process keeps the last one.
+    """The encoder of a model file. A process keeps the last one, until the file is another.
 
     Raises:
         ValueError: there is no such file, or it is no SentencePiece model.
     """
+    with suppress(OSError):  # `read_model` says what is wrong
+        stat = os.stat(model)
+        return _of_file(model, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return _of_file(model)
+
+
+@functools.lru_cache(1)
+def _of_file(model: Path, *_state: int) -> Encoder:
     folder = cache_folder(f"encoders-{VERSION}")
     path = Path(folder, f"{xxhash.xxh3_128_hexdigest(read_model(model))}-{_converter()}.npz")
     if tables := _read(path):

@@ -32,6 +32,12 @@ def text_array(strings: Iterable[str], errors: str = "strict") -> pa.LargeString
     return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), data)
 
 
+def taken(strings: pa.Array, places: np.ndarray) -> pa.Array:
+    """Some of the strings, by their places; `pa.array(places)` would import pandas first."""
+    rows = pa.py_buffer(np.ascontiguousarray(places, np.int64))
+    return strings.take(pa.Array.from_buffers(pa.int64(), len(places), [None, rows]))
+
+
 def flags(found: pa.BooleanArray) -> np.ndarray:
     """bool [n]: an Arrow array without nulls, which numpy itself would read through pandas."""
     return np.frombuffer(found.cast(pa.uint8()).buffers()[1], np.uint8)[: len(found)].view(np.bool_)

@@ -7,12 +7,24 @@ to start processes, know nothing of it, and their workers load as they go.
 
 from __future__ import annotations
 
+import os
+
 from .. import installed as installed
 
+ENCODER = "FOX1_PRELOAD_ENCODER"
+"""The environment variable by which the server learns of the model whose encoder it loads."""
 
-def share(name: str) -> None:
-    """Have the fork server import a module of this folder; too late if it runs already, and for nothing if it never does."""
+
+def share(name: str, encoder: str = "") -> None:
+    """Have the fork server import a module of this folder; too late if it runs already, and for nothing if it never does.
+
+    Args:
+        encoder: the path of a SentencePiece model, for `tokens`.
+    """
     from multiprocess import forkserver
+
+    if encoder:
+        os.environ[ENCODER] = encoder
 
     server = forkserver._forkserver
     module = f"{__name__}.{name}"

@@ -91,7 +91,8 @@ def test_a_worker_does_not_import_pandas(chat_tokenizer: Path, tmp_path: Path) -
         "from datatrove.data import Document\n"
         "from fox1.datatrove.pipeline.tokens import DocumentTokenizer\n"
         "step = DocumentTokenizer(sys.argv[1], sys.argv[2], eos_token='<eos>')\n"
-        "step.run(iter([Document('What does the fox say?', '0')]))\n"
+        # A word with the sign of a space is handed to SentencePiece.
+        "step.run(iter([Document('What does the fox say? \u2581 x', '0')]))\n"
         "print('pandas' in sys.modules)\n"
     )
     command = [sys.executable, "-c", probe, str(tmp_path / "out"), str(chat_tokenizer)]

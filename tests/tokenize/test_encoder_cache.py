@@ -27,7 +27,7 @@ def model(
 ) -> Path:
     """A model of each way to encode, with a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    kept_encoder.cache_clear()
+    encoder_cache._of_file.cache_clear()
     changed = proto.ModelProto()
     changed.ParseFromString(chat_tokenizer.read_bytes())
     if request.param == "gigatoken":
@@ -50,7 +50,7 @@ def ids(encoder: Encoder) -> list[int]:
 def test_an_encoder_from_its_tables_gives_the_same_ids(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, expected = kept_encoder(model), ids(Encoder(model))
     assert ids(made) == expected
-    kept_encoder.cache_clear()
+    encoder_cache._of_file.cache_clear()
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the pieces are read again")
@@ -78,13 +78,13 @@ def test_damaged_tables_are_made_again_and_the_oldest_go(
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", whole.replace(b"model.npy", b"other.npy")):
         path.write_bytes(damaged)
-        kept_encoder.cache_clear()
+        encoder_cache._of_file.cache_clear()
         assert ids(kept_encoder(model)) == expected
         assert len(path.read_bytes()) == len(whole)
     monkeypatch.setattr(encoder_cache, "MOST_MODELS", 1)
     old = path.with_name("old.npz")
     path.rename(old)
-    kept_encoder.cache_clear()
+    encoder_cache._of_file.cache_clear()
     assert ids(kept_encoder(model)) == expected
     assert len(list(path.parent.iterdir())) == 1
 
@@ -92,3 +92,16 @@ def test_damaged_tables_are_made_again_and_the_oldest_go(
 def test_where_nothing_can_be_kept_the_encoder_is_made(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_cache, "cache_folder", lambda name: "/dev/null")
     assert ids(kept_encoder(model)) == ids(Encoder(model))
+
+
+def test_a_changed_file_is_another_model(chat_tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(chat_tokenizer.read_bytes())
+    before = kept_encoder(path)
+    assert kept_encoder(path) is before
+    changed = proto.ModelProto()
+    changed.ParseFromString(path.read_bytes())
+    del changed.pieces[-1]
+    path.write_bytes(changed.SerializeToString())
+    assert kept_encoder(path).vocab_size == before.vocab_size - 1

@@ -30,7 +30,7 @@ class DocumentTokenizer(theirs.DocumentTokenizer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        share("tokens")
+        share("tokens", str(self._model or ""))
 
     @property
     def _model(self) -> Path | None:
