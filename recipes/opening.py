@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from ..pipeline.curate import CurateSettings
 from ..pipeline.extract.steps import load_steps
 from ..pipeline.filter.exclude import read_lists
@@ -23,6 +25,7 @@ from ..pipeline.run.checksums import hash_file
 from ..pipeline.run.identity import TOKENS, SourceFile
 from ..pipeline.signals.plugins import load_plugins
 from ..pipeline.signals.scores import ScoreSettings
+from ..pipeline.sources.datatrove import DatatroveReader
 from ..pipeline.sources.folder import local_path
 from ..pipeline.sources.listing import SUFFIXES, SourceSettings, list_sources, matches
 from ..pipeline.sources.patterns import files_of_patterns
@@ -40,6 +43,10 @@ EMPTY_FILES = 8
 """Files without a row that are passed over for one that has any."""
 MORE_SECONDS = 0.3
 """Time for further files of a source that lies on this machine: one may have another schema than the rest."""
+
+FACTS = {"id": "native_id", "url": "url", "timestamp": "timestamp"}
+"""What a source may name a column for, and where the rows that are read have it."""
+NOTHING: dict[str, str | int] = {"id": "", "url": "", "timestamp": 0}
 
 Say = Callable[[str], None]
 
@@ -245,8 +252,19 @@ def _first_row(file: SourceFile) -> str:
     if batch is None:
         return ""
     row, text, subset = (batch.column(name)[0].as_py() for name in ("row", "text", "subset"))
+    reads_rows = isinstance(file.reader, DatatroveReader) and not file.reader.extracts_pages()
+    if reads_rows and not any(batch.column("text").to_pylist()):
+        raise ValueError(
+            f"{file.name}: the first {counted(batch.num_rows, 'row')} read without text; name its column in "
+            "`arguments: {text_key: ...}`, or leave the file out"
+        )
     bad = f"; {counted(noticed.rows, 'row')} near it cannot be read ({noticed.reason})" if noticed.rows else ""
-    return f"  {file.name}: row {row} is of subset {subset} and has {counted(len(text), 'character')}{bad}"
+    absent = "".join(
+        f"; none of {counted(batch.num_rows, 'row')} has a value in {column!r}, which `columns` names as {field}"
+        for field, column in file.columns
+        if field in FACTS and not pc.any(pc.not_equal(batch.column(FACTS[field]), NOTHING[field])).as_py()
+    )
+    return f"  {file.name}: row {row} is of subset {subset} and has {counted(len(text), 'character')}{absent}{bad}"
 
 
 def _first_documents(files: Sequence[SourceFile], names: Sequence[str]) -> Iterator[str]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 
 MAGIC = b"ARROW1"
+FIRST_FEATHER = b"FEA1"
+"""How Feather files of version 1 begin, which is another format."""
 MAX_METADATA = 64 << 20
 _DICTIONARY, _BATCH = 2, 3
 """Kinds of messages, by the union `MessageHeader`."""
@@ -61,7 +63,10 @@ def batches_of(raw: io.RawIOBase, columns: list[str], most: Callable[[int], int]
         raise EOFError("the file is empty")
     raw.seek(0)
     begin, promised, footer = 0, -1, ""
-    if raw.read(len(MAGIC)) == MAGIC:
+    magic = raw.read(len(MAGIC))
+    if magic.startswith(FIRST_FEATHER):
+        raise pa.ArrowInvalid("it is a Feather file of version 1; write it again as version 2")
+    if magic == MAGIC:
         begin = 8
         raw.seek(0)
         try:

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from ...storage.wording import first_line
+from ...storage.wording import counted, first_line
 from .adapter import Adapter, Facts, as_text, as_timestamp, first_folder
 from .installed import import_installed
 
@@ -81,11 +81,11 @@ class DatatroveReader:
 
     def identity(self) -> str:
         """What the rows of a file depend on: how it is read, not how it was chosen."""
-        extractor = f" trafilatura {_installed('trafilatura')}" if self._extracts() else ""
+        extractor = f" trafilatura {_installed('trafilatura')}" if self.extracts_pages() else ""
         part = "" if (self.first_row, self.end_row) == (0, -1) else f" {self.first_row}:{self.end_row}"
         return f"{self.target} {without_choice(self.arguments)}{extractor}{part}"
 
-    def _extracts(self) -> bool:
+    def extracts_pages(self) -> bool:
         """Whether its documents are web pages that become text here."""
         return _reads_warc(self.target) and json.loads(self.arguments).get(EXTRACT, True) is not False
 
@@ -130,9 +130,10 @@ class DatatroveReader:
         if not skip and limit == -1:
             yield from ((path, self) for path in chosen)
             return
+        took_any = False
         for path in chosen:
             if not limit:
-                return
+                break
             first = end = -1
             for row, document in enumerate(self._documents(path)):
                 if first < 0 and not skip:
@@ -146,7 +147,13 @@ class DatatroveReader:
                 if not limit:
                     break
             if first >= 0:
+                took_any = True
                 yield path, replace(self, first_row=first, end_row=end if not limit else -1)
+        if not took_any:
+            raise ValueError(
+                f"`skip` and `limit` leave no document of the {counted(len(chosen), 'file')} below {self.root}; correct "
+                "`arguments`"
+            )
 
     def _chosen(self, reader: Any, paths: Sequence[str]) -> list[str]:
         """The paths that `paths_file`, `glob_pattern` and `recursive` choose, in datatrove's order."""
@@ -183,7 +190,7 @@ class DatatroveReader:
 
         make = reader.get_document_from_dict
 
-        extracts = self._extracts()
+        extracts = self.extracts_pages()
 
         def keep(data: dict[str, Any], path: str, number: int | str) -> Any:
             if extracts:

@@ -8,7 +8,7 @@ files, with the path `<config>/<split>/<shard>`, so that its subset is the confi
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,19 @@ FIELDS = (*HubRow.__struct_fields__, "subset")
 """What a recipe may name a column for."""
 
 
-def _facts(row: HubRow, path: str) -> Facts:
-    subset = as_text(getattr(row, "subset", None)) or first_folder(path)
-    return Facts(subset, as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
+def _facts(row: Any, path: str) -> Facts:
+    return Facts(first_folder(path), as_text(row.id), as_text(row.url), as_timestamp(row.timestamp))
+
+
+def _named_facts(row: Any, path: str, holders: Mapping[str, str]) -> Facts:
+    """The facts of a row of named columns.
+
+    Args:
+        holders: for each of `FIELDS` that is read, the attribute that holds it.
+    """
+    of = {field: getattr(row, holder) for field, holder in holders.items()}
+    subset = as_text(of.get("subset")) or first_folder(path)
+    return Facts(subset, as_text(of["id"]), as_text(of["url"]), as_timestamp(of["timestamp"]))
 
 
 ADAPTER = Adapter(HubRow, "text", _facts)
@@ -49,10 +59,15 @@ def adapter_for(columns: tuple[tuple[str, str], ...]) -> Adapter:
         columns: (one of `FIELDS`, column).
     """
     named = dict(columns)
-    others = [field for field in FIELDS[1:] if field in named or field != "subset"]
+    names = {field: named.get(field, field) for field in FIELDS if field in named or field != "subset"}
+    # Two facts may stand in one column: the URL of a page may be its id.
+    first: dict[str, str] = {}
+    holders = {field: first.setdefault(name, field) for field, name in names.items()}
+    held = [field for field in holders if holders[field] == field]
     fields: list[tuple[str, Any, Any] | tuple[str, Any]] = [("text", str)]
-    fields += [(field, msgspec.Raw, msgspec.Raw()) for field in others]
-    return Adapter(msgspec.defstruct("Row", fields, rename=named, gc=False), "text", _facts)
+    fields += [(field, msgspec.Raw, msgspec.Raw()) for field in held if field != "text"]
+    row = msgspec.defstruct("Row", fields, rename=names, gc=False)
+    return Adapter(row, "text", functools.partial(_named_facts, holders=holders))
 
 
 def resolve_commit(repository: str, revision: str | None) -> str:

@@ -90,6 +90,10 @@ class SourceSettings:
             raise ValueError(
                 f"`columns` belongs to `format: huggingface`; {self.format} rows have columns of their own"
             )
+        columns = dict(self.columns)
+        text = columns.pop("text", "text")
+        if twice := next((field for field, column in columns.items() if column == text), None):
+            raise ValueError(f"`columns` names {text!r} as {twice} and it holds the text; name another column")
         if self.tokenizer and self.format != TOKENS:
             raise ValueError(f"`tokenizer` of a source belongs to `format: {TOKENS}`; text has that of the recipe")
         if not (self.root or self.urls or self.dataset):

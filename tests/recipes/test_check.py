@@ -85,6 +85,28 @@ def test_what_was_opened_and_what_was_not_is_said(check: Check) -> None:
         assert line in done.stdout, done.stdout
 
 
+def test_a_column_that_no_row_has_is_named(folder: Path, check: Check) -> None:
+    done = check("--set", "sources.notes.columns={url: link}")
+    line = "  notes/a.jsonl: row 0 is of subset default and has 32,000 characters"
+    assert f"{line}; none of 1 row has a value in 'link', which `columns` names as url\n" in done.stdout
+
+
+def test_a_reader_that_finds_no_text_is_refused(folder: Path, check: Check) -> None:
+    reader = "{root: notes, format: datatrove, reader: datatrove.pipeline.readers.JsonlReader, arguments: %s}"
+    for arguments, code in (("{text_key: txt}", 1), ("{text_key: text}", 0)):
+        own = (folder / "own.yaml").read_text()
+        changed = own.replace("{format: huggingface, root: notes}", reader % arguments)
+        (folder / "own.yaml").write_text(changed)
+        done = check()
+        (folder / "own.yaml").write_text(own)
+        assert done.returncode == code, done.stderr
+        if code:
+            assert (
+                "notes/a.jsonl: the first 1 row read without text; name its column in `arguments: {text_key"
+                in done.stderr
+            )
+
+
 def _parquet(columns: dict[str, pa.Array]) -> Callable[[Path], None]:
     return lambda path: pq.write_table(pa.table(columns), path)
 

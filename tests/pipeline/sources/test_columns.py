@@ -90,6 +90,21 @@ def test_a_column_may_name_the_subset(tmp_path: Path, name: str) -> None:
     assert table["subset"].to_pylist() == ["u0", "u1", "u2", "u3", "u4"]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_two_facts_may_stand_in_one_column(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(FILES[name])
+    table, bad = read(tmp_path, columns=(("id", "link"), ("text", "content"), ("url", "link")))
+    assert table["url"].to_pylist() == table["native_id"].to_pylist() == [row["link"] for row in ROWS] and not bad.rows
+    with pytest.raises(ValueError, match="`columns` names 'content' as id and it holds the text"):
+        read(tmp_path, columns=(("id", "content"), ("text", "content")))
+
+
+def test_the_first_feather_format_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "a.feather").write_bytes(b"FEA1" + bytes(40))
+    table, bad = read(tmp_path)
+    assert not len(table) and "a Feather file of version 1; write it again as version 2" in bad.damage
+
+
 def test_files_of_one_folder_are_one_subset_and_folders_are_their_own(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.jsonl", "news/c.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -157,3 +157,13 @@ phases:
     assert "  ours: 1 file" in done.stdout and "ours/a.csv: row 1 is of subset default" in done.stdout, done
     done = run_command("recipe", "check", tmp_path / "own.yaml", "--set", "sources.ours.arguments={doc_progress: true}")
     assert done.returncode == 1 and "leave out the argument `doc_progress`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"limit": 0}, {"skip": 100}, {"skip": 8, "limit": 4, "glob_pattern": "[ab].csv"}]
+)
+def test_a_choice_of_no_document_is_refused_by_the_arguments_that_made_it(
+    corpus: Path, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"`skip` and `limit` leave no document of the \d files below .*corpus"):
+        listed(corpus, **arguments)
