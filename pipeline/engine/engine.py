@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ from ..run.published import table_of, written_on_disk
 from ..run.records import LOOSE, LOOSE_IN_STORE, PART_RECORDS, Record, StepRecords, forget_since
 from .finished import Changed, finished_task
 from .keys import TaskKeys
+from .lines import Line, Lines
 from .lists import FileLists
 from .origin import Origin
 from .records import artifacts_in, keep_log, log, record_of, with_artifacts
@@ -71,6 +74,15 @@ class _Running:
 
 
 @dataclass
+class _UnderWay:
+    """All steps under way, of the driver and of its lines, and their tasks."""
+
+    events: Iterator[tuple[Planned, Outcome, int]]
+    waiting: Waiting
+    paths: RunPaths
+
+
+@dataclass
 class Engine:
     """Runs stages of one run: skips finished tasks, retries lost ones, stops at the first that fails for good."""
 
@@ -91,10 +103,18 @@ class Engine:
     _unseen: str = ""
     """The last step that ran anything since the last look."""
     _trusted_until: int = 1 << 63
+    _steps: dict[str, _Running] = field(default_factory=dict)
+    """Those under way, by name."""
+    _under_way: _UnderWay | None = None
+    _planned: int = 0
+    """Tasks that any step had until now."""
+    _listed: Counter[Path] = field(default_factory=Counter)
+    """Lists of files -> steps under way whose tasks read them."""
 
     def __post_init__(self) -> None:
         store.remember(self.paths.root)
         self._at_start = store.AtStart(self.paths.root)
+        self._lines = Lines(self._advance)
 
     def run(self, step: str, version: int, tasks: Sequence[Task[Result]]) -> list[Result]:
         """Run what is not finished; results in the order of `tasks`.
@@ -113,23 +133,24 @@ class Engine:
         Raises:
             StageFailed: as `run`.
         """
-        running, count = list[_Running](), 0
+        running = list[_Running]()
         for step in steps:
-            running.append(self._begin(step, count))
-            count += len(step.tasks)
+            running.append(self._begin(step, self._planned))
+            self._planned += len(step.tasks)
         for r in running:
             if not r.left:
                 self.progress.stage_done(r.name, time.monotonic() - r.began)
-        lists = FileLists(self.paths)
+        lists = FileLists(self.paths, self._listed)
         todo = [p for r in running for p in r.todo]
         # The last to start should be a short one.
         todo.sort(key=lambda p: (not p.task.unweighed, -p.task.weight))
         try:
             given = [replace(p, task=replace(p.task, args=lists.without_long_sets(p.task.args))) for p in todo]
-            self._run({r.name: r for r in running}, given)
+            self._run(running, given)
         finally:
             lists.remove()
-            self._records.clear()
+            for r in running:
+                self._records.pop(r.name, None)
         for r in running:
             if len(r.unsettled) > (LOOSE_IN_STORE if isinstance(self.paths.root, store.Mirrored) else LOOSE):
                 r.records.settle(r.unsettled)
@@ -142,6 +163,24 @@ class Engine:
         if time.monotonic() >= self._looks_again:
             self.look()
         return [r.results for r in running]
+
+    def beside(self, work: Callable[[], Result]) -> Line[Result]:
+        """Run the steps of a function beside those that follow here. Its tasks start where no others wait for a core; what it
+        returns, or raises, its `result` says.
+
+        Whoever starts lines calls `finish` or `give_up` before the engine is left.
+        """
+        return self._lines.start(work)
+
+    def finish(self) -> None:
+        """Wait for all that runs beside."""
+        self._lines.finish()
+
+    def give_up(self) -> None:
+        """Begin no further step of what runs beside."""
+        self._lines.give_up()
+        self._under_way = None
+        self._steps.clear()
 
     def _begin(self, step: Step, first: int) -> _Running:
         """What of a step has yet to be run.
@@ -177,42 +216,71 @@ class Engine:
             self._records[step] = StepRecords(self.paths, step)
         return self._records[step]
 
-    def _run(self, running: Mapping[str, _Running], todo: Sequence[Planned]) -> None:
-        """Run tasks, those that a worker or a disk lost again, and put what they return into the results of their step."""
+    def _run(self, running: Sequence[_Running], todo: Sequence[Planned]) -> None:
+        """Run tasks, those that a worker or a disk lost again, until all have put what they return into the results of their
+        step.
+        """
+        if not todo:
+            return
+        self._steps |= {r.name: r for r in running}
+        line = self._lines.current.number if self._lines.current else 0
+        if self._under_way is None:
+            self._under_way = self._begin_under_way(Waiting())
+        self._under_way.waiting.add(todo, line)
+        try:
+            self._lines.wait(lambda: not any(r.left for r in running))
+        except BaseException:
+            self._under_way = None
+            raise
+        finally:
+            for r in running:
+                self._steps.pop(r.name, None)
+
+    def _begin_under_way(self, waiting: Waiting) -> _UnderWay:
         held = self.paths.lease
         # No task asks when they began.
         paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
-        for planned, outcome, attempts in self._attempts(todo, paths, self._time):
-            step = running[planned.step]
-            if outcome.result is None:
-                keep_log(self.paths.timings("tasks.jsonl"))
-                self._unseen = step.name
-                self.look()
-                raise StageFailed(self._describe(step.name, planned.task, outcome, attempts))
-            step.results[planned.index - step.first] = outcome.result
-            self.progress.task_done(step.name, planned.task.weight)
-            step.unsettled.append(record_of(paths, planned.task.name, planned.key, outcome.recorded, outcome.result))
-            if len(step.unsettled) >= PART_RECORDS:
-                step.records.settle(step.unsettled)
-                step.unsettled.clear()
-            step.left -= 1
-            if not step.left:
-                self.progress.stage_done(step.name, time.monotonic() - step.began)
+        return _UnderWay(self._attempts(waiting, paths, self._time), waiting, paths)
+
+    def _advance(self) -> None:
+        """Wait until a task of any step has ended."""
+        assert self._under_way, "a line waits for what nobody makes"
+        found = next(self._under_way.events, None)
+        if found is None:
+            # The executor had all that there was, and was asked no more when others were added.
+            self._under_way = self._begin_under_way(self._under_way.waiting) if self._under_way.waiting else None
+            return
+        planned, outcome, attempts = found
+        step = self._steps[planned.step]
+        if outcome.result is None:
+            keep_log(self.paths.timings("tasks.jsonl"))
+            self._unseen = step.name
+            self.look()
+            raise StageFailed(self._describe(step.name, planned.task, outcome, attempts))
+        step.results[planned.index - step.first] = outcome.result
+        self.progress.task_done(step.name, planned.task.weight)
+        recorded = record_of(self._under_way.paths, planned.task.name, planned.key, outcome.recorded, outcome.result)
+        step.unsettled.append(recorded)
+        if len(step.unsettled) >= PART_RECORDS:
+            step.records.settle(step.unsettled)
+            step.unsettled.clear()
+        step.left -= 1
+        if not step.left:
+            self.progress.stage_done(step.name, time.monotonic() - step.began)
 
     def _attempts(
-        self, todo: Sequence[Planned], paths: RunPaths, told: Callable[[Planned, int, Outcome], None]
+        self, waiting: Waiting, paths: RunPaths, told: Callable[[Planned, int, Outcome], None]
     ) -> Iterator[tuple[Planned, Outcome, int]]:
         """Run tasks, those that a worker or a disk lost again: each with its last outcome, and how many attempts it took.
 
         Args:
+            waiting: others may be added until the last one has ended.
             told: of every attempt.
         """
-        attempts = dict.fromkeys((p.index for p in todo), 0)
-        asked = {p.index: p for p in todo}
-        waiting = Waiting(todo)
+        attempts = Counter[int]()
         for index, outcome in self.executor.run(waiting, paths, self.progress):
             attempts[index] += 1
-            planned = asked[index]
+            planned = waiting.asked[index]
             told(planned, attempts[index], outcome)
             if outcome.result is None and outcome.transient and attempts[index] < ATTEMPTS:
                 # Alone, so that it is known which one of a bundle ends its worker. What has no key leaves no record.
@@ -220,13 +288,12 @@ class Engine:
                 if outcome.error.startswith("OutOfMemoryError"):
                     # Fewer beside it: tasks are placed by what is declared.
                     task = replace(task, memory=min(2 * task.memory, self.executor.room))
-                asked[index] = replace(planned, task=task, replaces=bool(planned.key))
+                asked = replace(planned, task=task, replaces=bool(planned.key))
                 # A lost worker is replaced; what a disk failed may fail for a while.
-                waiting.again(
-                    asked[index], min(5.0, RETRY_SECONDS * 2 ** (attempts[index] - 1)), last=bool(outcome.host)
-                )
+                waiting.again(asked, min(5.0, RETRY_SECONDS * 2 ** (attempts[index] - 1)), last=bool(outcome.host))
             else:
-                yield planned, outcome, attempts[index]
+                del waiting.asked[index]
+                yield planned, outcome, attempts.pop(index)
 
     def disown(self, step: str, artifacts: Iterable[Artifact]) -> None:
         """Take artifacts out of what a step has published for the manifest: nothing reads them."""
@@ -254,7 +321,7 @@ class Engine:
         tasks = [Task(f"{i:05d}", function, each, w) for i, (each, w) in enumerate(zip(arguments, sizes, strict=True))]
         self.progress.stage(step, len(tasks), sum(sizes), 0)
         todo = [Planned(i, task, "", step, replaces=False) for i, task in enumerate(tasks)]
-        for planned, outcome, _ in self._attempts(todo, self.paths, lambda *_: None):
+        for planned, outcome, _ in self._attempts(Waiting(todo), self.paths, lambda *_: None):
             if outcome.result is None:
                 raise StageFailed(f"{step} failed: {outcome.error}")
             self.progress.task_done(step, planned.task.weight)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
@@ -15,8 +17,12 @@ MOST_FILES = 64
 class FileLists:
     """Lists the files of the sets that many tasks of a step read, once each, so that no argument holds thousands of paths."""
 
-    def __init__(self, paths: RunPaths) -> None:
-        self._paths = paths
+    def __init__(self, paths: RunPaths, held: Counter[Path]) -> None:
+        """
+        Args:
+            held: lists of all steps under way; equal ones are one.
+        """
+        self._paths, self._held = paths, held
         self._seen: dict[int, tuple[Any, Any]] = {}
         """By the identity of a value, which most tasks of a step share: itself, and what is handed on for it."""
 
@@ -36,7 +42,9 @@ class FileLists:
 
     def _changed(self, value: Any) -> Any:
         if isinstance(value, FileSet):
-            return FileSet(digest=value.digest, listed=FileList.write(value.files, self._paths))
+            listed = FileList.write(value.files, self._paths)
+            self._held[listed.path] += 1
+            return FileSet(digest=value.digest, listed=listed)
         if (names := _fields_of(type(value))) is not None:
             held = {name: getattr(value, name) for name in names}
             found = {name: self._listed(item) for name, item in held.items()}
@@ -46,10 +54,13 @@ class FileLists:
         return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
 
     def remove(self) -> None:
-        """Delete the lists."""
+        """Delete the lists that no other step reads."""
         for _, listed in self._seen.values():
             if isinstance(listed, FileSet) and listed.listed:
-                remove(listed.listed.path)
+                self._held[listed.listed.path] -= 1
+                if not self._held[listed.listed.path]:
+                    del self._held[listed.listed.path]
+                    remove(listed.listed.path)
 
 
 @cache

@@ -62,7 +62,7 @@ class OnRay:
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         in_flight: dict[Any, list[Planned]] = {}
-        stragglers = Stragglers(waiting.tasks, progress)
+        stragglers = Stragglers(progress)
         while waiting or in_flight:
             self._look()
             window = max(2, 2 * self.cores)
@@ -76,7 +76,7 @@ class OnRay:
                 )
                 reference = attempting.remote(bundle, paths)
                 in_flight[reference] = bundle
-                stragglers.began(bundle[0].index)
+                stragglers.began(bundle[0])
             if not in_flight:
                 time.sleep(waiting.seconds())
                 continue

@@ -61,7 +61,7 @@ class Pool:
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
         self._abandon()
-        stragglers = Stragglers(waiting.tasks, progress)
+        stragglers = Stragglers(progress)
         while waiting or self._busy:
             while (planned := waiting.next()) and self._has_room(planned):
                 worker = self._next()
@@ -69,7 +69,7 @@ class Pool:
                 self._busy.append(worker)
                 with contextlib.suppress(OSError):  # a dead one shows as ended
                     worker.connection.send((worker.planned, paths))
-                stragglers.began(worker.planned.index)
+                stragglers.began(worker.planned)
             if not self._busy:
                 time.sleep(waiting.seconds())
                 continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
 
 from .tasks import Planned, Progress
 
@@ -18,21 +17,22 @@ SLOW_SECONDS, SLOW_TIMES = 30.0, 4
 class Stragglers:
     """Tells of each slow task, once."""
 
-    def __init__(self, tasks: Sequence[Planned], progress: Progress) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._names = {p.index: (p.step, p.task.name) for p in tasks}
+        self._names: dict[int, tuple[str, str]] = {}
         self._began: dict[int, float] = {}
         self._took: dict[str, deque[float]] = {}
         self._told: set[int] = set()
         self._looked = time.monotonic()
 
-    def began(self, index: int) -> None:
+    def began(self, planned: Planned) -> None:
         """A task was handed to a worker."""
-        self._began[index] = time.monotonic()
+        self._names[planned.index] = (planned.step, planned.task.name)
+        self._began[planned.index] = time.monotonic()
 
     def ended(self, index: int) -> None:
         """It ended, in whatever way."""
-        step = self._names[index][0]
+        step, _ = self._names.pop(index)
         self._took.setdefault(step, deque(maxlen=1000)).append(time.monotonic() - self._began.pop(index))
 
     def look(self) -> None:

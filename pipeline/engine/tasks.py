@@ -166,21 +166,43 @@ class Planned:
     """There may be a record of it, from another key or an attempt that was lost. A store is asked only for what it has."""
 
 
-class Waiting:
-    """Tasks that run together and have yet to be sent, in their order. Those whose worker was lost come back to the front, and go
-    before all others once their time has come; those that a disk failed, to the end."""
+@dataclass
+class _Queue:
+    """What of a line was never sent, in order."""
 
-    def __init__(self, tasks: Sequence[Planned]) -> None:
-        self.tasks = tasks
-        """All there were at first."""
-        self._first = deque(tasks)
+    tasks: deque[Planned]
+    weight: int
+    """Of all that there were."""
+
+
+class Waiting:
+    """Tasks that have yet to be sent: line by line, those of each in their order. Those whose worker was lost come back to the
+    front, and go before all others once their time has come; those that a disk failed, to the end."""
+
+    def __init__(self, tasks: Sequence[Planned] = ()) -> None:
+        self.asked: dict[int, Planned] = {}
+        """All that were added and have not ended, by index, as they were asked for last; whoever hears of the end takes it out."""
+        self._lines: dict[int, _Queue] = {}
+        """By number of the line, ascending."""
         self._last = list[tuple[float, int, Planned]]()
         self._soon = list[tuple[float, int, Planned]]()
-        self._weight = sum(p.task.weight for p in tasks)
+        self.add(tasks)
+
+    def add(self, tasks: Sequence[Planned], line: int = 0) -> None:
+        """Add tasks that may run together.
+
+        Args:
+            line: those of lower ones go first.
+        """
+        if not tasks:
+            return
+        self.asked.update((p.index, p) for p in tasks)
+        self._lines[line] = _Queue(deque(tasks), sum(p.task.weight for p in tasks))
+        self._lines = dict(sorted(self._lines.items()))
 
     def __bool__(self) -> bool:
         """Whether anything is left, now or later."""
-        return bool(self._first or self._soon or self._last)
+        return bool(self._lines or self._soon or self._last)
 
     def __iter__(self) -> Iterator[Planned]:
         """Take out one after the other, as their time comes."""
@@ -196,23 +218,32 @@ class Waiting:
             seconds: it waits for so long.
             last: it comes after all that were never sent.
         """
+        self.asked[planned.index] = planned
         heapq.heappush(self._last if last else self._soon, (time.monotonic() + seconds, planned.index, planned))
 
     def seconds(self) -> float:
         """How long it is until the next one may go; 0: it may now, or there is none."""
-        if self._first or not self:
+        if self._lines or not self:
             return 0.0
         return max(0.0, min(held[0][0] for held in (self._soon, self._last) if held) - time.monotonic())
 
     def next(self) -> Planned | None:
         """The next one that may go now, which stays; None: there is none yet."""
         held = self._returned()
-        return held[0][2] if held else self._first[0] if self._first else None
+        first = next(iter(self._lines.values()), None)
+        return held[0][2] if held else first.tasks[0] if first else None
 
     def take(self) -> Planned:
         """Take out what `next` says."""
         held = self._returned()
-        return heapq.heappop(held)[2] if held else self._first.popleft()
+        return heapq.heappop(held)[2] if held else self._take_first()
+
+    def _take_first(self) -> Planned:
+        line, queue = next(iter(self._lines.items()))
+        taken = queue.tasks.popleft()
+        if not queue.tasks:
+            del self._lines[line]
+        return taken
 
     def take_bundle(self, cores: int) -> list[Planned]:
         """Take out what is sent to a worker at once: the next one, or some that share. Each keeps its own key and record, so
@@ -221,16 +252,17 @@ class Waiting:
         Args:
             cores: tasks that run at once; there are several bundles for each.
         """
+        line, queue = next(iter(self._lines.items()), (0, _Queue(deque(), 0)))
         held = [self.take()]
         if not held[0].task.shares:
             return held
-        most = min(BUNDLE_BYTES, self._weight // (BUNDLES_PER_CORE * max(cores, 1)))
+        most = min(BUNDLE_BYTES, queue.weight // (BUNDLES_PER_CORE * max(cores, 1)))
         weight = held[0].task.weight
-        while self._first and len(held) < BUNDLE_TASKS:
-            task = self._first[0].task
+        while next(iter(self._lines), None) == line and len(held) < BUNDLE_TASKS:
+            task = queue.tasks[0].task
             if not task.shares or weight + task.weight > most:
                 break
-            held.append(self._first.popleft())
+            held.append(self._take_first())
             weight += task.weight
         return held
 
@@ -239,7 +271,7 @@ class Waiting:
         now = time.monotonic()
         if self._soon and self._soon[0][0] <= now:
             return self._soon
-        return self._last if self._last and not self._first and self._last[0][0] <= now else []
+        return self._last if self._last and not self._lines and self._last[0][0] <= now else []
 
 
 class Executor(Protocol):

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from fox1.pipeline.curate import CurateSettings, curate
 from fox1.pipeline.engine.engine import Engine
-from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Waiting
+from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Waiting, attempt
 from fox1.pipeline.run.artifacts import STAGES, RunPaths
 from fox1.recipes.json_schema import resolved
 from fox1.recipes.load import PACKAGE, load_recipe
@@ -367,12 +367,12 @@ class StopsAtWork(InProcess):
         self.stages: list[str] = []
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
-        if waiting:
-            now = {p.step.split(".")[0] for p in waiting.tasks}
+        for planned in waiting:
+            now = {p.step.split(".")[0] for p in waiting.asked.values()}
             self.stages += [s for s in STAGES if s in now and s not in self.stages]
             if not now <= set(self.through):
                 raise Stopped
-        yield from super().run(waiting, paths, progress)
+            yield planned.index, attempt(planned, paths)
 
 
 def plan(settings: CurateSettings, run: Path, through: Sequence[str] = ()) -> list[str]:

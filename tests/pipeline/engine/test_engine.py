@@ -393,9 +393,9 @@ def test_a_straggler_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
             told.append((name, task, seconds))
 
     planned = [Planned(i, Task(name, work, ()), "", "scan") for i, name in enumerate("abcdefgh")]
-    stragglers = Stragglers(planned, Told())
-    for index in range(8):
-        stragglers.began(index)
+    stragglers = Stragglers(Told())
+    for each in planned:
+        stragglers.began(each)
     for index in range(6):
         now[0] += 10
         stragglers.ended(index)

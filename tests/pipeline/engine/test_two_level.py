@@ -287,7 +287,7 @@ def test_tasks_are_given_a_list_instead_of_many_paths(tmp_path: Path, count: Cal
 
     class Measuring(InProcess):
         def run(self, waiting, paths, progress):  # type: ignore[no-untyped-def]
-            sizes.extend(len(pickle.dumps(p.task)) for p in waiting.tasks)
+            sizes.extend(len(pickle.dumps(p.task)) for p in waiting.asked.values())
             assert len(list((tmp_path / "lists").iterdir())) == 1
             yield from super().run(waiting, paths, progress)
 

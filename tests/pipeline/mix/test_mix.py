@@ -228,9 +228,11 @@ class Measuring(InProcess):
         self.tasks: Counter[str] = Counter()
 
     def run(self, waiting: Any, paths: RunPaths, progress: Any) -> Any:
-        self.tasks.update(p.step for p in waiting.tasks)
-        self.largest = max(self.largest, *(len(pickle.dumps(planned.task)) for planned in waiting.tasks), 0)
-        return super().run(waiting, paths, progress)
+        for index, outcome in super().run(waiting, paths, progress):
+            planned = waiting.asked[index]
+            self.tasks[planned.step] += 1
+            self.largest = max(self.largest, len(pickle.dumps(planned.task)))
+            yield index, outcome
 
 
 def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
