@@ -39,12 +39,14 @@ from fox1.storage import store
 from .simulation.made_up import MadeUp
 from .simulation.planned import plan
 from .simulation.published import fates, write_sparse
-from .simulation.virtual import NODE_SLOTS, REQUEST_SECONDS, Clock, Objects, Simulated
+from .simulation.virtual import NODE_SLOTS, REQUEST_SECONDS, Clock, Objects, Simulated, SimulatedEngine
 
 PARTS = (0.1, 0.25, 0.5, 1.0)
 SLOTS = (512, 4096)
 CORE_HOUR, GET_PRICE, PUT_PRICE, GIB_MONTH = 0.02, 0.4e-6, 5e-6, 0.023
 """Dollars: an hour of a core of a spot machine, a request that reads, one that writes, a GiB kept for a month."""
+SHORT = 2.0
+"""Seconds below which a step is left out of the table of what the end waits for."""
 GROWING = ("tasks", "driver_cpu_s", "driver_bytes", "requests", "pickled_bytes", "artifacts", "records_bytes")
 """What is compared between fractions."""
 
@@ -93,12 +95,14 @@ def simulate(fraction: float, slots: Sequence[int], folder: Path, resume: bool =
     Objects.store.clear()
     Objects.requests.clear()
     began = time.process_time()
-    engine = Engine(paths, executor)
+    engine = SimulatedEngine(paths, executor)
     Objects.finished = engine.finished
     curate(settings, engine)
     cpu = time.process_time() - began - executor.own_seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     requests = dict(Objects.requests)
+    for clock in executor.clocks:
+        clock.run()
     return {
         "fraction": fraction,
         "driver_cpu_s": cpu,
@@ -143,7 +147,7 @@ def resumed(settings: CurateSettings, paths: RunPaths, executor: Simulated, befo
 def totals(executor: Simulated) -> dict[str, Any]:
     """What the steps of a run add up to."""
     steps = executor.steps.values()
-    work, serial = sum(s.seconds for s in steps), sum(s.serial for s in steps)
+    work, serial = sum(s.seconds for s in steps), executor.clocks[0].chain()
     value: dict[str, Any] = {
         "tasks": sum(s.tasks for s in steps),
         "requests": sum(s.requests for s in steps),
@@ -158,15 +162,23 @@ def totals(executor: Simulated) -> dict[str, Any]:
         "steps": {name: asdict(s) for name, s in executor.steps.items()},
     }
     for clock in executor.clocks:
-        least = max(work / clock.slots, serial)
-        # Steps follow each other, so none can use slots that another leaves free.
-        apart = sum(max(s.seconds / clock.slots, s.serial) for s in steps)
         value[f"on_{clock.slots}"] = {
             "seconds": clock.now,
-            "ratio": clock.now / least,
-            "ratio_of_steps": clock.now / apart,
+            "ratio": clock.now / max(work / clock.slots, serial),
             "redone_share": clock.redone / clock.work,
-            "steps": clock.steps,
+            "steps": [
+                {
+                    "name": batch.name,
+                    "after": sorted(batch.after),
+                    "tasks": batch.tasks,
+                    "began": clock.lasted[batch.name].began,
+                    "ended": clock.lasted[batch.name].ended,
+                    "even": batch.work / clock.slots,
+                    "longest": batch.longest,
+                    "serial": batch.serial,
+                }
+                for batch, _ in clock.batches
+            ],
         }
     return value
 
@@ -208,21 +220,48 @@ def plan_errors(runs: Sequence[Mapping[str, Any]], slots: int) -> dict[str, floa
     }
 
 
+def show_time(steps: Sequence[Mapping[str, Any]], slots: int) -> None:
+    """Where the time goes: the steps that the end waits for, one after the other, each with what it would take if its work were
+    spread evenly, and its longest task.
+    """
+    of = {s["name"]: s for s in steps}
+    held: Mapping[str, Any] | None = max(of.values(), key=lambda s: float(s["ended"]))
+    path = []
+    while held:
+        path.append(held)
+        held = max((of[name] for name in held["after"] if name in of), key=lambda s: float(s["ended"]), default=None)
+    print(f"\nwhat the end waits for, on {slots} slots:")
+    print(
+        f"{'step':32s} {'tasks':>8s} {'from s':>8s} {'to s':>8s} {'lasts':>8s} {'even':>7s} {'longest':>8s} {'idle %':>7s}"
+    )
+    for s in reversed(path):
+        lasts = s["ended"] - s["began"]
+        if lasts >= SHORT:
+            idle = 100 * max(0.0, 1 - s["even"] / lasts)
+            print(
+                f"{s['name']:32s} {s['tasks']:8,d} {s['began']:8.0f} {s['ended']:8.0f} {lasts:8.1f} {s['even']:7.1f} "
+                f"{s['longest']:8.1f} {idle:7.0f}"
+            )
+    stages: dict[str, float] = {}
+    for s in path:
+        stage = s["name"].split(".")[0]
+        stages[stage] = stages.get(stage, 0.0) + s["ended"] - s["began"]
+    print("by stage: " + ", ".join(f"{name} {seconds:,.0f} s" for name, seconds in reversed(stages.items())))
+
+
 def show(runs: Sequence[Mapping[str, Any]], slots: Sequence[int]) -> None:
     """The table of docs/scale.md, and what each step takes of the largest run."""
     last = runs[-1]
     print(
-        f"{'step':28s} {'tasks':>8s} {'core-h':>8s} {'longest s':>9s} {'requests':>11s} {'GiB moved':>10s} {'arg KB':>7s}",
-        end="",
+        f"{'step':32s} {'tasks':>8s} {'core-h':>8s} {'longest s':>9s} {'requests':>11s} {'GiB moved':>10s} {'arg KB':>7s}"
     )
-    print("".join(f" {f'min on {n}':>11s}" for n in slots))
     for name, s in last["steps"].items():
         print(
-            f"{name:28s} {s['tasks']:8,d} {s['seconds'] / 3600:8.1f} {s['longest']:9.1f} {s['requests']:11,d} "
-            f"{s['moved'] / 2**30:10,.1f} {s['arguments'] / 1000:7.1f}",
-            end="",
+            f"{name:32s} {s['tasks']:8,d} {s['seconds'] / 3600:8.1f} {s['longest']:9.1f} {s['requests']:11,d} "
+            f"{s['moved'] / 2**30:10,.1f} {s['arguments'] / 1000:7.1f}"
         )
-        print("".join(f" {last[f'on_{n}']['steps'].get(name, 0) / 60:11.1f}" for n in slots))
+    for n in slots:
+        show_time(last[f"on_{n}"]["steps"], n)
     print()
     rows: list[tuple[str, str, float]] = [
         ("tasks", "tasks", 1),
@@ -251,8 +290,8 @@ def show(runs: Sequence[Mapping[str, Any]], slots: Sequence[int]) -> None:
     for n in slots:
         on = last[f"on_{n}"]
         print(
-            f"{n} slots ({n // NODE_SLOTS} nodes): {on['seconds'] / 3600:.2f} h, {on['ratio']:.2f} of the least there is, "
-            f"{on['ratio_of_steps']:.2f} of what steps apart allow; {100 * on['redone_share']:.2f} % redone"
+            f"{n} slots ({n // NODE_SLOTS} nodes): {on['seconds'] / 3600:.2f} h, {on['ratio']:.2f} of the least there is; "
+            f"{100 * on['redone_share']:.2f} % redone"
         )
     print("dollars: " + ", ".join(f"{name} {value:,.0f}" for name, value in dollars(last).items()))
     errors = plan_errors(runs, slots[0])

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ from .signals.stage import scan
 from .sources.extracted import with_extracted
 from .sources.listing import NamedFile, SourceSettings, list_sources, sample_files, with_sizes
 from .sources.patterns import files_of_patterns
+from .sources.pieces import cut_files
 from .stats.asked import hash_of_settings
 from .stats.concerns import concerns
 from .stats.ledger import CorpusFunnel, add_given, check_bad_rows, decided_funnels, judge_groups, scan_funnels
@@ -210,7 +212,13 @@ def curate(
     if unknown or not stages:
         raise ValueError(f"no stage {', '.join(unknown) or 'given'}; the stages are {', '.join(STAGES)}")
     paths, further = engine.paths, files or {}
-    with lease.held(paths.root, lease.RUN, alone=True) as held, _few_collections():
+    with (
+        lease.held(paths.root, lease.RUN, alone=True) as held,
+        _few_collections(),
+        contextlib.ExitStack() as leaving,
+    ):
+        # What fails leaves lines behind; where nothing does, all have ended.
+        leaving.callback(engine.give_up)
         paths = engine.paths = replace(paths, lease=held)
         remove_partial(paths.root)
         summary = Summary()
@@ -284,6 +292,8 @@ def _run_stages(
     extracted = extract(engine, files, s.before_scan)
     files = extracted.sources
 
+    # What is counted to cut files for the scan waits for nothing.
+    cutting = None if last == "prepare" else engine.beside(partial(cut_files, engine, files))
     for_scan = prepare(
         engine,
         files,
@@ -308,7 +318,8 @@ def _run_stages(
     # Seen before the long part: a file of scores that is not there is missed now, and not after hours.
     join = s.joined()
     scan_settings = replace(s.scan, classifiers=scanned_by(s.scores, for_scan.classifiers))
-    scanned, ((trained,),) = scan(engine, files, scan_settings, for_scan.models, [tokenizer], extracted.rows)
+    cut = cutting.result() if cutting else None
+    scanned, ((trained,),) = scan(engine, files, scan_settings, for_scan.models, [tokenizer], extracted.rows, cut)
     prepared = Prepared(tokenizer=trained, **vars(for_scan))
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
@@ -370,8 +381,9 @@ def _run_stages(
     all_groups = [*groups, *taken.groups]
     items = s.measured_items(prepared.tokenizer.model)
     encoding, decisions = (s.tokenizer, prepared.tokenizer), decided.decisions
+    looked_up = engine.beside(lambda: write_lookup(engine, groups, scanned.files))
     mixed = mix(engine, all_groups, tokenized.groups, s.mix, *encoding, decisions, carved, items)
-    write_lookup(engine, groups, scanned.files)
+    looked_up.result()
     for path, data in further.items():
         with publish(path) as out:
             out.write(data)

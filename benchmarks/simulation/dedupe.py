@@ -156,6 +156,11 @@ class DedupeResults(Results):
         work.seconds, work.meanwhile = n * JUDGED_EDGE, True
         return Judged(artifact(beside(args[-1], "verdicts"), n, n))
 
+    def judge_few(self, planned: Planned, work: Work, links: FileSet, numbers: int, *args: Any) -> Judged:
+        work.reads(len(links), self._edges * LINK.itemsize, READ_AHEAD)
+        work.seconds, work.meanwhile = self._edges * (WALKED_EDGE + JUDGED_EDGE), True
+        return Judged(artifact(beside(args[-1], "verdicts"), self._edges, self._edges))
+
     def settle(self, planned: Planned, work: Work, *args: Any) -> Settled:
         n, stem = self._reduces(work, planned, self._edges, EDGE.itemsize), args[-1]
         left = share(self._live // 20, planned.index, self._count)

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 import pyarrow as pa
+from fox1.pipeline.engine.engine import Engine
+from fox1.pipeline.engine.lines import Line
 from fox1.pipeline.engine.records import write_record
-from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, Waiting
+from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, Result, Step, Waiting
 from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.published import sorted_by_path
 from fox1.pipeline.run.records import LOOSE_IN_STORE
@@ -59,8 +63,36 @@ class Bundle(NamedTuple):
 
 
 @dataclass
+class Batch:
+    """Steps that began together, as the driver sent them."""
+
+    steps: tuple[str, ...]
+    after: frozenset[str]
+    """Steps that had ended before the driver, or the line, could plan them."""
+    line: int
+    """Tasks of lower ones go first."""
+    work: float = 0.0
+    serial: float = 0.0
+    """Its longest task that cannot be split."""
+    longest: float = 0.0
+    tasks: int = 0
+
+    @property
+    def name(self) -> str:
+        """Where a single long task runs beside the many of a step, they give the name."""
+        return self.steps[0]
+
+
+class Lasted(NamedTuple):
+    """When the tasks of some steps could begin, and when the last one had ended."""
+
+    began: float
+    ended: float
+
+
+@dataclass
 class Clock:
-    """List scheduling on some slots, nodes of which are lost from time to time."""
+    """List scheduling on some slots, nodes of which are lost from time to time: a batch begins when those before it have ended."""
 
     slots: int
     now: float = 0.0
@@ -68,35 +100,82 @@ class Clock:
     """Seconds of all tasks, each once."""
     redone: float = 0.0
     """Seconds of what lost nodes had done of their tasks."""
-    steps: dict[str, float] = field(default_factory=dict)
-    """Step -> seconds it lasted."""
+    batches: list[tuple[Batch, list[Bundle]]] = field(default_factory=list)
+    lasted: dict[str, Lasted] = field(default_factory=dict)
+    """By name of the batch."""
 
-    def step(self, name: str, bundled: Sequence[Bundle]) -> None:
-        """Let a step pass whose bundles take so long, in the order in which they are sent."""
-        began = self.now
-        free = [began] * min(self.slots, len(bundled))
-        sent = end = began
-        todo, again = deque(bundled), list[tuple[float, Bundle]]()
-        self.work += sum(bundle.seconds for bundle in bundled)
-        while todo or again:
-            start = max(heapq.heappop(free), sent + DISPATCH_SECONDS)
-            if again and (again[0][0] <= start or not todo):
+    def add(self, batch: Batch, bundled: Iterable[Bundle]) -> None:
+        """Add a batch whose bundles take so long, in the order in which they are sent."""
+        self.batches.append((batch, list(bundled)))
+
+    def run(self) -> None:
+        """Let all of them pass."""
+        left = [len(bundled) for _, bundled in self.batches]
+        holds = [len(batch.after) for batch, _ in self.batches]
+        waits: dict[str, list[int]] = {}
+        for number, (batch, _) in enumerate(self.batches):
+            for step in batch.after:
+                waits.setdefault(step, []).append(number)
+        began = [0.0] * len(left)
+        # (line, number of the batch, place), and (due, bundle, number) of what was lost.
+        ready, again = list[tuple[int, int, int]](), list[tuple[float, Bundle, int]]()
+        events = list[tuple[float, int, int]]()
+        free, sent, at = self.slots, 0.0, 0.0
+
+        def unlock(number: int) -> None:
+            began[number] = at
+            heapq.heappush(ready, (self.batches[number][0].line, number, 0))
+
+        for number, held in enumerate(holds):
+            if not held:
+                unlock(number)
+        while ready or again or events:
+            start = max(at, sent + DISPATCH_SECONDS)
+            due = bool(again) and again[0][0] <= start
+            if free and (ready or due) and not (events and events[0][0] < start):
                 # What was lost goes out again before the others.
-                noticed, bundle = heapq.heappop(again)
-                start = max(start, noticed)
-            else:
-                bundle = todo.popleft()
-            sent += DISPATCH_SECONDS
-            ends = start + bundle.seconds
-            if lost := self._lost(start, ends):
-                left = bundle.after(lost - start)
-                self.redone += lost - start - (bundle.seconds - left.seconds)
-                heapq.heappush(again, (lost + NOTICED_SECONDS, left))
-                ends = lost
-            heapq.heappush(free, ends)
-            end = max(end, ends)
-        self.now = end
-        self.steps[name] = self.steps.get(name, 0.0) + end - began
+                if due:
+                    _, bundle, number = heapq.heappop(again)
+                else:
+                    line, number, place = heapq.heappop(ready)
+                    bundle = self.batches[number][1][place]
+                    self.work += bundle.seconds
+                    if place + 1 < len(self.batches[number][1]):
+                        heapq.heappush(ready, (line, number, place + 1))
+                free, sent, ends = free - 1, start, start + bundle.seconds
+                if lost := self._lost(start, ends):
+                    rest = bundle.after(lost - start)
+                    self.redone += lost - start - (bundle.seconds - rest.seconds)
+                    heapq.heappush(again, (lost + NOTICED_SECONDS, rest, number))
+                    heapq.heappush(events, (lost, -1, number))
+                    heapq.heappush(events, (lost + NOTICED_SECONDS, -2, number))
+                else:
+                    heapq.heappush(events, (ends, 0, number))
+                continue
+            at, what, number = heapq.heappop(events)
+            if what == -2:
+                # Only that there is something to be sent again.
+                continue
+            free += 1
+            if what == -1:
+                continue
+            left[number] -= 1
+            if not left[number]:
+                batch = self.batches[number][0]
+                self.lasted[batch.name] = Lasted(began[number], at)
+                for other in itertools.chain.from_iterable(waits.get(step, ()) for step in batch.steps):
+                    holds[other] -= 1
+                    if not holds[other]:
+                        unlock(other)
+        self.now = at
+
+    def chain(self) -> float:
+        """Seconds of the longest chain of tasks that cannot be split, each of which waits for those before it."""
+        ends: dict[str, float] = {}
+        for batch, _ in self.batches:
+            end = max((ends[step] for step in batch.after), default=0.0) + batch.serial
+            ends |= dict.fromkeys(batch.steps, end)
+        return max(ends.values(), default=0.0)
 
     def _lost(self, start: float, ends: float) -> float:
         """When the node of a task is lost; 0: it is not. Which slots a node has is left to chance: it hits one in so many."""
@@ -234,6 +313,46 @@ class StepFacts:
     """Bytes of the arguments of all tasks."""
 
 
+class SimulatedEngine(Engine):
+    """An engine that tells its executor which steps each one follows."""
+
+    executor: Simulated
+
+    def run_beside(self, steps: Sequence[Step]) -> list[list[Any]]:
+        names = frozenset(step.name for step in steps)
+        current = self._lines.current
+        for name in names:
+            self.executor.after[name], self.executor.together[name] = _ended.get(), names
+            self.executor.line_of[name] = current.number if current else 0
+        ran = self.executor.ran
+        results = super().run_beside(steps)
+        if any(step.tasks for step in steps) and self.executor.ran > ran:
+            _ended.set(names)
+        return results
+
+    def beside(self, work: Callable[[], Result]) -> Line[Result]:
+        def noting() -> tuple[Result, frozenset[str]]:
+            return work(), _ended.get()
+
+        line: Any = _SimulatedLine(super().beside(noting))
+        return line  # type: ignore[no-any-return]
+
+
+class _SimulatedLine:
+    """A line after whose end follows what also follows what its steps followed."""
+
+    def __init__(self, line: Line[Any]) -> None:
+        self._line = line
+
+    def result(self) -> Any:
+        made, ended = self._line.result()
+        _ended.set(_ended.get() | ended)
+        return made
+
+
+_ended: ContextVar[frozenset[str]] = ContextVar("ended", default=frozenset())
+
+
 class Simulated:
     """An executor that makes results up."""
 
@@ -245,6 +364,11 @@ class Simulated:
         self.own_seconds = 0.0
         """CPU seconds that go to the simulation, not to the driver."""
         self.ran = 0
+        self.after: dict[str, frozenset[str]] = {}
+        """Step -> those that had ended before it was planned."""
+        self.together: dict[str, frozenset[str]] = {}
+        """Step -> those that began with it, itself included."""
+        self.line_of: dict[str, int] = {}
 
     @property
     def cores(self) -> int:
@@ -253,21 +377,38 @@ class Simulated:
     def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
 
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]:
-        self.ran += len(waiting.tasks)
+        while waiting:
+            # All that a line waits for; others come while it is handed back.
+            first = waiting.take()
+            tasks = [first]
+            while (more := waiting.next()) and more.step in self.together[first.step]:
+                tasks.append(waiting.take())
+            yield from self._batch(tasks, paths)
+
+    def _batch(self, tasks: Sequence[Planned], paths: RunPaths) -> Iterator[tuple[int, Outcome]]:
+        self.ran += len(tasks)
         took: dict[int, Bundle] = {}
         steps: dict[str, list[Planned]] = {}
-        for planned in waiting.tasks:
+        for planned in tasks:
             steps.setdefault(planned.step, []).append(planned)
-        for name, tasks in steps.items():
-            yield from self._make_up(name, tasks, paths, took)
+        # All are made up before any is handed back: whoever waits for the first step may begin others.
+        outcomes = list(itertools.chain.from_iterable(self._make_up(n, of, paths, took) for n, of in steps.items()))
+        names = sorted(steps, key=lambda name: -len(steps[name]))
+        facts = [self.steps[name] for name in names]
+        batch = Batch(
+            tuple(names),
+            self.after[names[0]],
+            self.line_of[names[0]],
+            sum(f.seconds for f in facts),
+            max(f.serial for f in facts),
+            max(f.longest for f in facts),
+            len(tasks),
+        )
         began = time.process_time()
         for clock in self.clocks:
-            # Where a single long task runs beside the many of a step, they give the name.
-            clock.step(
-                max(steps, key=lambda name: len(steps[name]), default=""),
-                list(_bundled(waiting.tasks, took, clock.slots)),
-            )
+            clock.add(batch, _bundled(tasks, took, clock.slots))
         self.own_seconds += time.process_time() - began
+        yield from outcomes
 
     def _make_up(
         self, step: str, tasks: Sequence[Planned], paths: RunPaths, took: dict[int, Bundle]
@@ -280,7 +421,7 @@ class Simulated:
         for first in range(0, len(tasks), TOGETHER):
             some = tasks[first : first + TOGETHER]
             began = time.process_time()
-            results = [self._result(facts, planned, took) for planned in some]
+            results = [self._result(facts, replace(p, index=n), p, took) for n, p in enumerate(some, first)]
             for place, (planned, result) in enumerate(zip(some, results, strict=True), first):
                 if planned.key and place >= len(tasks) - LOOSE_IN_STORE:
                     # The driver gathers the records of all others before it could look at one.
@@ -292,12 +433,16 @@ class Simulated:
                     Outcome(result, "", "", False, "node", took[planned.index].seconds, TASK_MEMORY // 2, 0),
                 )
 
-    def _result(self, facts: StepFacts, planned: Planned, took: dict[int, Bundle]) -> Any:
-        """What a task returns; what it takes is added to what its step does."""
+    def _result(self, facts: StepFacts, planned: Planned, sent: Planned, took: dict[int, Bundle]) -> Any:
+        """What a task returns; what it takes is added to what its step does.
+
+        Args:
+            planned: with its place in the step.
+        """
         result, work = self._made_up.result(planned)
         waits = work.waits * REQUEST_SECONDS + work.moved / BANDWIDTH
         seconds = max(work.seconds, waits) if work.meanwhile else work.seconds + waits
-        took[planned.index] = Bundle(seconds, work.parts, min(1.0, work.reading / seconds) if seconds else 0.0)
+        took[sent.index] = Bundle(seconds, work.parts, min(1.0, work.reading / seconds) if seconds else 0.0)
         facts.seconds += seconds
         facts.requests += work.requests
         facts.moved += work.moved

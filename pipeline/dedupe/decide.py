@@ -8,6 +8,7 @@ pairs of numbers, with two bits per document:
     number_edges      a range's edges, sorted by the better document, as pairs of numbers
     walk_edges        the pass: what becomes of every document
     judge_edges       what that makes of both documents of every edge, side by side again
+    judge_few         both at once, where there are few edges
     settle            a range's edges again, beside it: drops by chunk; open pairs for the next round
     tell_chunks       the best-ordered of a document's drops counts; whoever has it in a live bucket learns of it
 
@@ -150,6 +151,23 @@ def judge_edges(links: FileSet, states: Artifact, plan: Plan, stem: Path) -> Jud
         for rows in read_ahead(links, 0, LINK):
             out.rows += len(rows)
             out.write(_verdicts(final, *_columns(rows)))
+    return Judged(out.artifact)
+
+
+def judge_few(links: FileSet, numbers: int, plan: Plan, stem: Path) -> Judged:
+    """`walk_edges` and `judge_edges` at once, of edges that fit into memory.
+
+    Args:
+        links, numbers: as `walk_edges` takes them.
+    """
+    states = np.zeros(numbers // 4 + 1, np.uint8)
+    held = [_columns(rows) for rows in read_ahead(links, 0, LINK)]
+    for columns in held:
+        _walk(states, *columns)
+    with publish(stem.with_name(f"{stem.name}.verdicts")) as out:
+        for columns in held:
+            out.rows += len(columns[0])
+            out.write(_verdicts(states, *columns))
     return Judged(out.artifact)
 
 

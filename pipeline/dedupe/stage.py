@@ -2,6 +2,7 @@
 
     contents -> layout -> classes        exact; before it urls -> url classes, where the newest of a URL stays
     bands -> [walk -> gather -> answer -> verify -> number -> pass -> judge -> settle -> tell] ...     rounds
+                                                       ('few' instead of pass and judge, in late rounds)
     resolve -> decisions
 
 The driver holds paths, digests and counts only.
@@ -13,6 +14,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,9 @@ MAX_ROUNDS = 100
 MIN_MEMORY = 16 << 20
 CHUNK_BYTES = 2 << 20
 """Bytes of pairs, or of news, from which a chunk has a task of its own."""
+FEW_LINKS = 256 << 20
+"""Bytes of edges that one task judges: in late rounds, where everything waits for it, the states of all documents are neither
+written nor read."""
 MOST_JUDGES = 32
 """About so many tasks at most read the states of all documents, to say what they make of their edges."""
 EDGES_AT_ONCE = 64 << 20
@@ -188,17 +193,19 @@ class _DedupeSteps(Steps):
         newest = self.newest_of_urls(contents, to_chunks)
         gone = self.together("gone", (c.members for c in newest), to_chunks, FOLLOWERS)
         layout, classes = self.classes(contents, ranges, gone, to_chunks)
+        led = self.engine.beside(lambda: self.together("leaders", (c.leaders for c in classes), to_chunks, FOLLOWERS))
         followers = self.together("followers", (c.members for c in [*newest, *classes]), to_chunks, FOLLOWERS)
-        leaders = self.together("leaders", (c.leaders for c in classes), to_chunks, FOLLOWERS)
         drops, capped = self.near([c.edges for c in classes], followers, layout)
-        resolved = self.resolve("resolve", drops, leaders, EXACT, to_chunks)
+        resolved = self.resolve("resolve", drops, led.result(), EXACT, to_chunks)
         if newest:
             moved = self.together("moved", (r.drops for r in resolved), to_chunks, OWN_DROPS)
             leaders = self.together("url_leaders", (c.leaders for c in newest), to_chunks, FOLLOWERS)
             moves = [(moved.of(i),) for i in range(len(self.parts))]
             resolved += self.resolve("resolve_urls", moves, leaders, URL, to_chunks)
-        dropped = self.together("dropped", (r.drops for r in resolved), to_chunks, OWN_DROPS)
-        clusters = self.together("clusters", (r.members for r in resolved), to_chunks, result.CLUSTERS)
+        clusters, dropped = self.engine.side_by_side(
+            lambda: self.together("clusters", (r.members for r in resolved), to_chunks, result.CLUSTERS),
+            lambda: self.together("dropped", (r.drops for r in resolved), to_chunks, OWN_DROPS),
+        )
         return self.decisions(classes, dropped, clusters, capped)
 
     def newest_of_urls(self, partitions: int, to_chunks: Levels) -> list[exact.Classes]:
@@ -224,8 +231,9 @@ class _DedupeSteps(Steps):
             {i: (p, gone.of(i), levels, self.documents, ranges) for i, p in enumerate(self.parts)},
         )
         spans, samples = all_of(m.spans for m in mapped), all_of(m.samples for m in mapped)
-        layout = self.step("layout", lay_out, {0: (spans, samples, ranges)})[0]
+        laid_out = self.engine.beside(lambda: self.step("layout", lay_out, {0: (spans, samples, ranges)})[0])
         contents = self.together("contents_together", (m.files for m in mapped), levels, exact.CONTENTS)
+        layout = laid_out.result()
         to_ranges = self.to_ranges(layout)
         found = self.step(
             "classes",
@@ -283,8 +291,8 @@ class _DedupeSteps(Steps):
             found = sum_rows(w.pairs for w in walked)
             if round_ and not found and not sum_rows(left):
                 break
+            inside = self.engine.beside(partial(self.members, at, walked, to_chunks))
             pairs = self.together(f"pairs{at}", (w.pairs for w in walked), to_chunks, buckets.PAIRS)
-            members = self.together(f"members{at}", (w.members for w in walked), to_chunks, buckets.MEMBERS)
             groups = self.groups(found * PAIR.itemsize)
             asking = self.to_chunks(found * REQUEST.itemsize, len(groups))
             gathered = self.step(
@@ -298,6 +306,7 @@ class _DedupeSteps(Steps):
             if round_ < MAX_ROUNDS - 1:
                 edges += [g.opened for g in gathered]
             left, going, waiting = self.decide(at, edges, layout, to_ranges)
+            members = inside.result()
             groups = self.groups(live_rows * UPDATE.itemsize + sum_rows(edges) * EDGE.itemsize)
             to_buckets = self.levels(live_rows * UPDATE.itemsize, len(groups), max(1, len(live)))
             told = self.step(
@@ -322,6 +331,10 @@ class _DedupeSteps(Steps):
                 break
             updates = self.together(f"updates{at}", (t.updates for t in told), to_buckets, decide.UPDATES)
         return drops.parts, capped.parts
+
+    def members(self, at: str, walked: Sequence[buckets.Walked], to_chunks: Levels) -> Partitioned:
+        """Who is in what must be walked again, by chunk."""
+        return self.together(f"members{at}", (w.members for w in walked), to_chunks, buckets.MEMBERS)
 
     def groups(self, size: int) -> list[range]:
         """Consecutive chunks that one task handles, if there are `size` bytes to handle in all: each alone, where there is
@@ -386,17 +399,8 @@ class _DedupeSteps(Steps):
         several = max(1, layout.ranges * EDGES_AT_ONCE // (count * EDGE.itemsize))
         asked = [ranges.between(i, min(i + several, layout.ranges)) for i in range(0, layout.ranges, several)]
         links = self.step(f"number{at}", decide.number_edges, {i: (r, layout) for i, r in enumerate(asked)})
-        memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
-        files = all_of(x.links for x in links)
-        walked = self.step(f"pass{at}", decide.walk_edges, {0: (files, layout.numbers)}, memory=memory)
         rows = [sum_rows([x.links]) for x in links]
-        judges = portions(range(len(links)), lambda i: rows[i], sum(rows), MOST_JUDGES)
-        judged = self.step(
-            f"judge{at}",
-            decide.judge_edges,
-            {j: (all_of(links[i].links for i in own), walked[0].states) for j, own in enumerate(judges)},
-            memory=memory,
-        )
+        judges, judged = self.judge(at, links, rows, layout)
         verdicts = [
             (found.verdicts, start)
             for own, found in zip(judges, judged, strict=True)
@@ -408,9 +412,29 @@ class _DedupeSteps(Steps):
             decide.settle,
             {i: (r, *verdicts[i], layout, to_chunks, to_ranges) for i, r in enumerate(asked)},
         )
-        drops = self.together(f"drops{at}", (s.drops for s in settled), to_chunks, decide.DROPS)
-        unknown = self.together(f"unknown{at}", (s.unknown for s in settled), to_chunks, IDS)
+        drops, unknown = self.engine.side_by_side(
+            lambda: self.together(f"drops{at}", (s.drops for s in settled), to_chunks, decide.DROPS),
+            lambda: self.together(f"unknown{at}", (s.unknown for s in settled), to_chunks, IDS),
+        )
         return [s.left for s in settled], drops, unknown
+
+    def judge(
+        self, at: str, links: Sequence[decide.Links], rows: Sequence[int], layout: Layout
+    ) -> tuple[list[list[int]], list[decide.Judged]]:
+        """The pass over all edges, and what comes of each: (places of the links of every task, its verdicts on them).
+
+        Args:
+            rows: of the links.
+        """
+        memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
+        files, size = all_of(x.links for x in links), sum(rows) * decide.LINK.itemsize
+        if size <= FEW_LINKS:
+            arguments = {0: (files, layout.numbers)}
+            return [list(range(len(links)))], self.step(f"few{at}", decide.judge_few, arguments, memory=memory + size)
+        walked = self.step(f"pass{at}", decide.walk_edges, {0: (files, layout.numbers)}, memory=memory)
+        judges = portions(range(len(links)), lambda i: rows[i], sum(rows), MOST_JUDGES)
+        arguments = {j: (all_of(links[i].links for i in own), walked[0].states) for j, own in enumerate(judges)}
+        return judges, self.step(f"judge{at}", decide.judge_edges, arguments, memory=memory)
 
     def resolve(
         self, name: str, drops: Sequence[tuple[Partition, ...]], leaders: Partitioned, kind: int, to_chunks: Levels

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,11 @@ class Engine:
         Whoever starts lines calls `finish` or `give_up` before the engine is left.
         """
         return self._lines.start(work)
+
+    def side_by_side(self, first: Callable[[], Result], *others: Callable[[], Result]) -> list[Result]:
+        """Run the steps of several functions at the same time; what they return. Tasks of earlier ones go first."""
+        lines = [self.beside(work) for work in others]
+        return [first(), *(line.result() for line in lines)]
 
     def finish(self) -> None:
         """Wait for all that runs beside."""

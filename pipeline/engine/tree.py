@@ -30,6 +30,7 @@ def add_up(
     folder: Path,
     given: tuple[Any, ...] = (),
     most: int = 0,
+    fan_in: int = FAN_IN,
 ) -> list[Artifact]:
     """Add files up until few are left.
 
@@ -38,12 +39,13 @@ def add_up(
         add: of a `FileSet`, `given` and where to write.
         folder: of what the first level adds up; the further ones likewise.
         most: files that may be left; 0: `FAN_IN`.
+        fan_in: files that a task adds up, fewer where they are large.
     """
     files, level = list(counted), 1
     while len(files) > (most or FAN_IN):
         number = str(level) if level > 1 else ""
         place = folder.with_name(f"{folder.name}{number}")
-        sets = [FileSet.of(files[at : at + FAN_IN]) for at in range(0, len(files), FAN_IN)]
+        sets = [FileSet.of(files[at : at + fan_in]) for at in range(0, len(files), fan_in)]
         tasks = [Task(f"{i:05d}", add, (some, *given, place / f"{i:05d}")) for i, some in enumerate(sets)]
         files = [added.file for added in engine.run(f"{step}{number}", version, tasks)]
         level += 1

@@ -33,8 +33,12 @@ LEAST_PIECE = 1 << 20
 """Bytes of a piece for which one level is enough, however many map files there are: what makes a request worth its time."""
 MOST_PIECE = 2 << 20
 """Larger pieces cost no less; where they could be, merge tasks are shorter instead, so that requests grow with the bytes."""
-MERGE_BYTES = 1 << 30
+MERGE_BYTES = 2 << 30
 """What a merge task reads at most: more would make pieces larger, and tasks longer."""
+SMALL_MERGE = 128 << 20
+"""The same of a little, which otherwise few tasks would merge while all others wait."""
+MERGES = 256
+"""Of what has less than so many merge tasks, these are shorter."""
 LEAST_MERGE = 512 << 20
 """What it reads at least, where that is more than pieces of `MOST_PIECE` make: a task costs the driver as much as any."""
 
@@ -50,9 +54,10 @@ def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = 0
     if maps <= (most_maps or MOST_MAPS) or total_bytes >= LEAST_PIECE * partitions * maps:
         return Levels(partitions)
     of_map = max(1, total_bytes // maps)
-    coarse = max(1, round(math.sqrt(of_map * partitions / MERGE_BYTES)), of_map // MOST_PIECE)
+    most = min(MERGE_BYTES, max(SMALL_MERGE, total_bytes // MERGES))
+    coarse = max(1, round(math.sqrt(of_map * partitions / most)), of_map // MOST_PIECE)
     coarse = min(partitions, coarse)
-    merge = min(MERGE_BYTES, max(LEAST_MERGE, partitions * MOST_PIECE // coarse))
+    merge = min(most, max(LEAST_MERGE, partitions * MOST_PIECE // coarse))
     group = min(maps, max(2, -(-merge * coarse // of_map)))
     return Levels(partitions, -(-partitions // coarse), group)
 

@@ -8,7 +8,9 @@ rows that could not be read. The bytes depend on the file and the steps alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +19,16 @@ import pyarrow as pa
 
 from ...tokenize.spans import text_buffers
 from ..engine.memory import keep_freed_memory
+from ..engine.parts import Parts
 from ..run.artifacts import Artifact, ParquetOut, RunPaths, merge_counts, parquet_writer
 from ..run.identity import SourceFile, cut_by_rows
 from ..sources.extracted import SCHEMA
 from ..sources.listing import check_unchanged
-from ..sources.quarantine import Quarantine
+from ..sources.quarantine import MAX_ENTRIES, Quarantine
 from ..sources.rows import read_rows
 from ..text.binding import text_hashes
 from .settings import StepSettings
-from .steps import Steps, Treated
+from .steps import StepCounts, Steps, Treated
 
 GROUP_ROWS, GROUP_BYTES = 4096, 8 << 20
 """Rows of a row group, and bytes of text with which one is full."""
@@ -93,14 +96,12 @@ def extract_file(file: SourceFile, settings: Sequence[StepSettings], most: int, 
     """
     keep_freed_memory()
     check_unchanged(file)
-    steps = Steps(settings, file.name)
     quarantine = Quarantine(file, paths.quarantine(file.corpus, file.quarantine))
-    batches = (treated(file, batch, steps, quarantine) for batch in read_rows(file, quarantine))
-    tables = list(_tables(file, filter(len, batches), most, paths))
+    found = list(_parts(file, settings, quarantine, most, paths))
     check_unchanged(file)
     return ExtractedFile(
-        tuple(tables),
-        tuple(_figures(steps)),
+        tuple(part.table for part in found if part.table),
+        tuple(_figures(settings, [part.counts for part in found])),
         quarantine.publish(),
         quarantine.rows,
         quarantine.damage,
@@ -110,8 +111,109 @@ def extract_file(file: SourceFile, settings: Sequence[StepSettings], most: int, 
     )
 
 
-def treated(file: SourceFile, batch: pa.RecordBatch, steps: Steps, quarantine: Quarantine) -> pa.RecordBatch:
-    """Rows of `SCHEMA` for rows of a source: what the steps make of them. Those on which a step fails go to quarantine."""
+@dataclass(frozen=True)
+class FailedRow:
+    """A row on which a step failed."""
+
+    row: int
+    why: str
+
+
+@dataclass(frozen=True)
+class ExtractedPart:
+    """What the steps, made for it alone, leave of consecutive rows of a file: of all, or of those that fill a table."""
+
+    table: ExtractedTable | None
+    """None: no row is left after those of the tables before."""
+    batches: int
+    """In which its rows are read."""
+    counts: dict[str, StepCounts]
+    """By step."""
+    failed: tuple[FailedRow, ...] = ()
+    """The first of them; more than a quarantine names are only counted."""
+    more_failed: int = 0
+
+
+def _parts(
+    file: SourceFile, settings: Sequence[StepSettings], quarantine: Quarantine, most: int, paths: RunPaths
+) -> Iterator[ExtractedPart]:
+    """Give rows to the steps and write them into the table of a file, or into those of its pieces, each as it is full. A part that
+    a lost attempt has published is only read again.
+
+    Args:
+        most: as `extract_file` takes it.
+    """
+    parts = Parts(ExtractedPart)
+    raw, number, full = read_rows(file, quarantine), 0, True
+    while full:
+        if part := parts.known(number) if most else None:
+            _read_again(part, raw, quarantine)
+        else:
+            part = _Extracting(file, settings, quarantine).write(raw, number, most, paths)
+            if most and part.table:
+                parts.add(number, part)
+        yield part
+        full = bool(most and part.table and part.table.bytes >= most)
+        number += 1
+
+
+def _read_again(part: ExtractedPart, raw: Iterator[pa.RecordBatch], quarantine: Quarantine) -> None:
+    """Read the rows of a part that is there, and say again which of them failed, where these would stand."""
+    failed = deque(part.failed)
+    for batch in itertools.islice(raw, part.batches):
+        last = batch.column("row")[-1].as_py() if len(batch) else -1
+        while failed and failed[0].row <= last:
+            each = failed.popleft()
+            quarantine.row(each.row, -1, each.why)
+    quarantine.rows += part.more_failed
+
+
+class _Extracting:
+    """The rows of a part on their way through steps that are made for it, as for each piece of a file that is cut: what a step
+    remembers of the rows before it, such as a seed, it remembers of the same rows whichever attempt gives them.
+    """
+
+    def __init__(self, file: SourceFile, settings: Sequence[StepSettings], quarantine: Quarantine) -> None:
+        self._file, self._quarantine = file, quarantine
+        self._steps = Steps(settings, file.name)
+        self._failed: list[FailedRow] = []
+        self._batches = self._more_failed = 0
+
+    def write(self, raw: Iterator[pa.RecordBatch], number: int, most: int, paths: RunPaths) -> ExtractedPart:
+        """Write rows until a table is full, or none is left; of the first part there is always a table."""
+        batches = filter(len, map(self._treated, raw))
+        held, table = next(batches, None), None
+        if held is not None or not number:
+            first = held.column("row")[0].as_py() if held is not None and number else 0
+            own = cut_by_rows(self._file, number, first, -1, 0) if most else self._file
+            with parquet_writer(paths.extracted(own.corpus, own.part), SCHEMA, 1 << 62) as out:
+                groups, size = _Groups(out), 0
+                while held is not None:
+                    size += groups.write(held)
+                    held = None if most and size >= most else next(batches, None)
+            table = ExtractedTable(out.artifact, first, size)
+        return ExtractedPart(table, self._batches, self._steps.counts, tuple(self._failed), self._more_failed)
+
+    def _treated(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        self._batches += 1
+        return treated(self._file, batch, self._steps, self._note)
+
+    def _note(self, row: int, why: str) -> None:
+        self._quarantine.row(row, -1, why)
+        if len(self._failed) < MAX_ENTRIES:
+            self._failed.append(FailedRow(row, why))
+        else:
+            self._more_failed += 1
+
+
+def treated(
+    file: SourceFile, batch: pa.RecordBatch, steps: Steps, failed: Callable[[int, str], None]
+) -> pa.RecordBatch:
+    """Rows of `SCHEMA` for rows of a source: what the steps make of them.
+
+    Args:
+        failed: is given each row on which a step fails, and why.
+    """
     from datatrove.data import Document
 
     columns = {
@@ -139,7 +241,7 @@ def treated(file: SourceFile, batch: pa.RecordBatch, steps: Steps, quarantine: Q
     steps.treat(documents)
     for each in documents:
         if each.failed:
-            quarantine.row(each.row, -1, each.failed)
+            failed(each.row, each.failed)
     good = np.flatnonzero([not each.failed for each in documents])
     kept = [documents[i] for i in good.tolist()]
     if not kept:
@@ -156,29 +258,6 @@ def treated(file: SourceFile, batch: pa.RecordBatch, steps: Steps, quarantine: Q
     return pa.RecordBatch.from_arrays(
         [made[f.name] if f.name in made else batch.column(f.name).take(place) for f in SCHEMA], schema=SCHEMA
     )
-
-
-def _tables(
-    file: SourceFile, batches: Iterator[pa.RecordBatch], most: int, paths: RunPaths
-) -> Iterator[ExtractedTable]:
-    """Write rows into the table of a file, or into those of its pieces, each as it is full.
-
-    Args:
-        batches: none is empty.
-        most: as `extract_file` takes it.
-    """
-    held, first, number = next(batches, None), 0, 0
-    while True:
-        own = cut_by_rows(file, number, first, -1, 0) if most else file
-        with parquet_writer(paths.extracted(own.corpus, own.part), SCHEMA, 1 << 62) as out:
-            groups, size = _Groups(out), 0
-            while held is not None and not (most and size >= most):
-                size += groups.write(held)
-                held = next(batches, None)
-        yield ExtractedTable(out.artifact, first, size)
-        if held is None:
-            return
-        first, number = held.column("row")[0].as_py(), number + 1
 
 
 class _Groups:
@@ -204,13 +283,19 @@ class _Groups:
         return int(sizes.sum())
 
 
-def _figures(steps: Steps) -> Iterator[StepFigures]:
-    for name, counts in steps.counts.items():
-        common = sorted(counts.dropped.items(), key=lambda item: (-item[1], item[0]))
+def _figures(settings: Sequence[StepSettings], parts: Sequence[Mapping[str, StepCounts]]) -> Iterator[StepFigures]:
+    """What every step did with the documents of all parts."""
+    for name in (step.name for step in settings):
+        of = [counts[name] for counts in parts]
+        every: dict[str, int] = {}
+        for counts in of:
+            merge_counts(every, counts.dropped)
+        common = sorted(every.items(), key=lambda item: (-item[1], item[0]))
         dropped = dict(common[:MOST_REASONS])
         if rest := sum(n for _, n in common[MOST_REASONS:]):
             merge_counts(dropped, {OTHER: rest})
-        yield StepFigures(name, counts.given, counts.changed, counts.failed, dict(sorted(dropped.items())))
+        given, changed, failed = (sum(getattr(c, what) for c in of) for what in ("given", "changed", "failed"))
+        yield StepFigures(name, given, changed, failed, dict(sorted(dropped.items())))
 
 
 def steps_by_corpus(figures: Mapping[str, Sequence[StepFigures]]) -> dict[str, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from ..sources import pieces
 from .extract import ExtractedFile, StepFigures, extract_file
 from .settings import StepSettings, with_version
 
-VERSION = 1
+VERSION = 2
 STEP = "scan.extract"
 
 

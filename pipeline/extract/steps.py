@@ -6,12 +6,12 @@ which it fails takes no other with it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ...storage.wording import first_line, printable
+from ..run.artifacts import merge_counts
 from .calls import BATCH, NO_TEXT, ManyDocuments, Verdicts, made
 from .settings import StepSettings
 
@@ -39,7 +39,7 @@ class StepCounts:
     """Documents that it handed on with another text."""
     failed: int = 0
     """Documents on which it failed: their rows are in quarantine."""
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, int] = field(default_factory=dict)
     """By reason; the empty one is of those that it dropped without a word."""
 
 
@@ -105,7 +105,7 @@ class Steps:
                 counts.failed += sum(bool(each.failed) for each in batch)
         for each in documents:
             if each.dropped_by:
-                self.counts[each.dropped_by].dropped[each.why] += 1
+                merge_counts(self.counts[each.dropped_by].dropped, {each.why: 1})
         for step in self._steps:
             self.counts[step.name].changed += step.take_changed()
 

@@ -6,8 +6,9 @@ documents a run has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..engine.engine import Engine
 from ..engine.shuffle import Records, RecordShuffle, by_hash_range, read_records
 from ..engine.shuffle_file import Levels
 from ..engine.tasks import Task, portions
-from ..engine.two_level import Partition, bring_together, plan_levels
+from ..engine.two_level import Partition, Partitioned, bring_together, plan_levels
 from ..run.artifacts import Artifact, parquet_writer
 from ..run.columns import open_columns
 from ..run.identity import Group
@@ -28,7 +29,7 @@ VERSION = 1
 KINDS = {"url": "url_hash", "id": "native_id_hash", "hash": "content_hash"}
 """Kind of a lookup -> the column of signals that it is by."""
 PART_ROWS = 1 << 20
-WRITERS = 4096
+WRITERS = 2048
 """About so many tasks at most write the parts."""
 RECORD = np.dtype([("key", "<u8"), ("id", "<u8")])
 _SCHEMA = pa.schema([pa.field("key", pa.uint64(), nullable=False), pa.field("doc_id", pa.uint64(), nullable=False)])
@@ -55,11 +56,14 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
         stems = {kind: paths.mix(f"lookup/{kind}/{some[0].name}") for kind in KINDS}
         tasks.append(Task(some[0].name, shuffle_keys, (scanned, levels, stems)))
     moved = engine.run("mix.lookup_shuffle", VERSION, tasks)
-    whole = {}
-    for kind in KINDS:
+
+    def merge(kind: str) -> Partitioned:
         files = [a for shuffled in moved for a in shuffled.files[kind]]
         step, folder = f"mix.lookup_merge.{kind}", paths.mix(f"lookup-merged/{kind}")
-        whole[kind] = bring_together(engine, step, VERSION, files, levels, Records(RECORD), folder)
+        return bring_together(engine, step, VERSION, files, levels, Records(RECORD), folder)
+
+    merges: list[Callable[[], Partitioned]] = [partial(merge, kind) for kind in KINDS]
+    whole = dict(zip(KINDS, engine.side_by_side(*merges), strict=True))
     places = [
         (whole[kind].of(part), paths.index(f"{kind}-{part:05d}-of-{parts:05d}.parquet"))
         for kind in KINDS

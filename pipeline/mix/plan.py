@@ -26,6 +26,8 @@ from .select import Band, CellBands, Claim, PhaseClaims, Search
 
 TASK_DOCUMENTS = 1 << 21
 """Documents of which a task counts something."""
+TABLES = 16
+"""Tables of up to 25 MB that a task adds up, while everything waits for the sum."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Planner:
         tasks = [Task(f"{i:05d}", count, (part, *arguments, folder / f"{i:05d}")) for i, part in enumerate(self.parts)]
         found = [result.file for result in self.engine.run(f"mix.{step}", VERSION, tasks)]
         into = self.paths.mix(f"{step}.sum")
-        (whole,) = add_up(self.engine, f"mix.{step}.sum", VERSION, found, add, into, shape, most=1)
+        (whole,) = add_up(self.engine, f"mix.{step}.sum", VERSION, found, add, into, shape, most=1, fan_in=TABLES)
         return whole.file
 
     def bands(self) -> list[CellBands]:

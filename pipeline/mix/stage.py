@@ -128,5 +128,5 @@ def pack_phases(
     steps = MixSteps(engine, settings, vocabulary, cells, groups)
     training, documents, _ = steps.list_documents()
     plan = Planner(engine, settings, cells, documents, at_most=True).plan()
-    steps.write(steps.pack(training, documents, plan, [])[0])
+    steps.write(steps.pack(training, documents, plan))
     return plan.needs

@@ -6,8 +6,9 @@ Planning reads only 16 bytes per document; every shortage is known before a bloc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,12 @@ class MixSteps:
         self.settings = self.settings.expanded(self.cells, [count.tokens for count in counts])
         asked = self.held_out_set()
         plan = Planner(self.engine, self.settings, self.cells, documents).plan()
-        packed, beside = self.pack(training, documents, plan, [asked.step] if asked else [])
+        line = self.engine.beside(lambda: self.engine.run_beside([asked.step])[0][0]) if asked else None
+        packed = self.pack(training, documents, plan)
         self.write(packed)
         held: held_out.HeldOutSet | None = None
-        if asked:
-            held = beside[0][0]
+        if asked and line:
+            held = line.result()
             split = _WrittenSplit(self.held_out_length, held.tokens, held.files)
             self.describe(HELD_OUT, self.paths.held_out, [split], {}, asked.masked, self.of_halves())
         items = self.write_items(self.items) if self.items else None
@@ -173,11 +175,10 @@ class MixSteps:
         groups: Sequence[TokenGroup],
         documents: Sequence[Artifact],
         plan: MixPlan,
-        beside: Sequence[Step],
-    ) -> tuple[list[PackedSet], list[list[Any]]]:
-        """Documents to blocks, in no order yet; with the results of the steps beside it."""
+    ) -> list[PackedSet]:
+        """Documents to blocks, in no order yet."""
         layout = self.lay_out(plan, len(groups))
-        shuffle = Step(
+        moved = self.engine.run(
             "mix.shuffle",
             VERSION,
             [
@@ -200,7 +201,6 @@ class MixSteps:
                 for group, facts in zip(groups, documents, strict=True)
             ],
         )
-        moved, *others = self.engine.run_beside([shuffle, *beside])
         partitions = self.documents_of(layout, moved)
         packed = self.engine.run(
             "mix.pack",
@@ -223,8 +223,9 @@ class MixSteps:
         for (s, _), part in zip(layout.packs, packed, strict=True):
             parts[s].append(part)
         self.pack_tails(layout, parts)
-        found = []
-        for s, (phase, length) in enumerate(self.settings.sets):
+
+        def order(s: int) -> PackedSet:
+            phase, length = self.settings.sets[s]
             ordered = bring_together(
                 self.engine,
                 f"mix.blocks.{s:02d}",
@@ -235,8 +236,10 @@ class MixSteps:
                 self.paths.mix(f"blocks/{s:02d}"),
             )
             folder = self.paths.phase(self.settings.phases[phase].name) / str(length)
-            found.append(PackedSet.of(s, phase, length, layout.shapes[s].masked, parts[s], ordered, folder))
-        return found, others
+            return PackedSet.of(s, phase, length, layout.shapes[s].masked, parts[s], ordered, folder)
+
+        orders: list[Callable[[], PackedSet]] = [partial(order, s) for s in range(len(layout.shapes))]
+        return self.engine.side_by_side(*orders)
 
     def documents_of(
         self, layout: _Layout, moved: Sequence[assign.ShuffledDocuments]

@@ -77,6 +77,9 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
     scores = {c.name: {"source": c.source, "labels": list(c.labels)} for c in run.prepared.classifiers}
     scores |= run.filtered.scores.figures
     tokens, together = SubsetTotals.of(run), _together(run)
+    counted = engine.beside(lambda: count_distributions(engine, VERSION, together, run.files))
+    if index := run.prepared.contamination:
+        items = engine.beside(lambda: report_contamination(engine, VERSION, together, run.files, index.items))
     values = {
         "funnel": {
             **funnel_json(run.funnels, tokens.training),
@@ -106,9 +109,9 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         VERSION,
         [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
     )
-    count_distributions(engine, VERSION, together, run.files)
-    if run.prepared.contamination:
-        report_contamination(engine, VERSION, together, run.files, run.prepared.contamination.items)
+    counted.result()
+    if index:
+        items.result()
     return Reported(values)
 
 
