@@ -35,6 +35,8 @@ def test_a_lost_task_that_publishes_parts_only_reads_what_these_are_made_of() ->
     assert virtual.Bundle(100.0).after(99.0).seconds == 100.0
     assert virtual.Bundle(100.0, parts=10, reading=0.2).after(55.0).seconds == pytest.approx(60.0)
     clock = virtual.Clock(virtual.NODE_SLOTS)
-    clock.step("scan", [virtual.Bundle(2 * virtual.LOST_EVERY, parts=5, reading=0.25)])
+    bundles = [virtual.Bundle(2 * virtual.LOST_EVERY, parts=5, reading=0.25)]
+    clock.add(virtual.Batch(("scan",), frozenset(), 0), bundles)
+    clock.run()
     # Lost twice, each time with what it did after its last part.
     assert clock.now < 3 * virtual.LOST_EVERY and 0 < clock.redone < virtual.LOST_EVERY

@@ -318,6 +318,11 @@ class SimulatedEngine(Engine):
 
     executor: Simulated
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Of another simulation in this process.
+        _ended.set(frozenset())
+
     def run_beside(self, steps: Sequence[Step]) -> list[list[Any]]:
         names = frozenset(step.name for step in steps)
         current = self._lines.current
