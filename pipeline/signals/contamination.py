@@ -8,6 +8,9 @@ An n-gram stands in passages: the whole of an item, where one n-gram is enough t
 where they meet, of which a document must hold a share. n and the share may differ between benchmarks.
 """
 
+# mypy: disable-error-code="assignment"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
 from __future__ import annotations
 
 import os
@@ -315,8 +318,7 @@ def _find_runs(
     Returns:
         How many runs there are.
     """
-    found = np.int64(0)
-    run = np.int64(0)
+    found = run = 0
     before, number_before = word_hash[first], _may_be_number(text, word_start[first], word_hash[first], numerals)
     for w in range(first + 1, last):
         word = word_hash[w]

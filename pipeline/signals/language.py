@@ -182,12 +182,12 @@ def _identify(
                     found[k, i] = states[s, 1]
         for k in range(abreast):
             # Without a branch: neither which bytes end a feature nor which features are new, anything could predict.
-            n_touched = np.int64(0)
+            n_touched = 0
             for i in range(length[k]):
                 f = np.int64(found[k, i])
                 g = np.uint64(none if f < 0 else f)
                 touched[n_touched] = g
-                n_touched += np.int64(f >= 0) & np.int64(counts[g] == 0)
+                n_touched += (f >= 0) & (counts[g] == 0)
                 counts[g] += 1
             if n_touched == 0:
                 continue

@@ -14,6 +14,9 @@ than the n-gram has one shingle of all it has; one without words its content has
   n_shingles the number of distinct shingles; containment follows from Jaccard and two such counts
 """
 
+# mypy: disable-error-code="assignment"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -210,10 +213,10 @@ def _hash_shingles(units: np.ndarray, n: int, factors: np.ndarray, wide: np.ndar
 @njit(cache=True, nogil=True)
 def _leave_out(x: np.ndarray, again: np.ndarray) -> int:
     """Move hashes to where repeats were; how many are left."""
-    left = np.int64(0)
+    left = 0
     for g in range(len(again)):
         x[left] = x[g]
-        left += np.int64(again[g] != REPEAT)
+        left += again[g] != REPEAT
     return left
 
 
@@ -223,7 +226,7 @@ def _keep_low(x: np.ndarray, n: int, bound: np.uint32, low: np.ndarray, held: in
     holds. Without a branch."""
     for g in range(n):
         low[held] = x[g]
-        held += np.int64(x[g] <= bound)
+        held += x[g] <= bound
     return min(held, len(low) - CHUNK)
 
 
