@@ -34,7 +34,7 @@ class FileLists:
         if isinstance(value, FileSet):
             if len(value.files) <= MOST_FILES:
                 return value
-        elif not _may_hold_sets(type(value)):
+        elif not _may_hold_sets(value.__class__):
             return value
         if id(value) not in self._seen:
             self._seen[id(value)] = (value, self._changed(value))
@@ -45,11 +45,11 @@ class FileLists:
             listed = FileList.write(value.files, self._paths)
             self._held[listed.path] += 1
             return FileSet(digest=value.digest, listed=listed)
-        if (names := _fields_of(type(value))) is not None:
+        if (names := _fields_of(value.__class__)) is not None:
             held = {name: getattr(value, name) for name in names}
             found = {name: self._listed(item) for name, item in held.items()}
             same = all(found[name] is held[name] for name in held)
-            return value if same else replace(value, **found)  # type: ignore[type-var]
+            return value if same else replace(value, **found)
         items = [self._listed(item) for item in value]
         return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
 

@@ -9,6 +9,8 @@ import numpy as np
 from ..elements import Element, Node, h
 from .facts import Interval, PoolRow
 
+Shape = dict[str, str | int | float | None]
+
 PAINTS = {"natural": "k11", "recipe": "k1", "found": "k0"}
 """The class of the colour of each kind of weights."""
 NARROW = 400
@@ -29,7 +31,7 @@ def weights(pools: Sequence[PoolRow]) -> Element:
         kinds = [("natural", pool.natural), ("recipe", pool.recipe)]
         kinds += [("found", pool.found)] if pool.found is not None else []
         for kind, share in kinds:
-            size = {"width": _n(max(share * scale, 1)), "height": bar, "rx": 2}
+            size: Shape = {"width": _n(max(share * scale, 1)), "height": bar, "rx": 2}
             title = h("title", {}, f"{pool.name}, {kind}: {100 * share:.2f} %")
             marks.append(h("rect", {"class": PAINTS[kind], "x": left, "y": _n(y), **size}, title))
             marks.append(_tick(left + share * scale + 5, y + 9.5, f"{100 * share:.1f}", "start"))
@@ -83,7 +85,7 @@ def response(curve: Sequence[Sequence[float]], pool: PoolRow, low: float, high: 
         share = float(np.clip(share, shares[0], shares[-1]))
         value = float(np.interp(share, shares, values))
         title = h("title", {}, f"{pool.name}, {kind}: {100 * share:.2f} %, predicted {value:.4f}")
-        place = {"cx": _n(x(share)), "cy": _n(y(min(value, high))), "r": 4}
+        place: Shape = {"cx": _n(x(share)), "cy": _n(y(min(value, high))), "r": 4}
         marks.append(h("circle", {"class": PAINTS[kind], **place}, title))
     for share, anchor in ((shares[0], "start"), (shares[-1], "end")):
         marks.append(_tick(x(share), height - 8, f"{100 * share:.1f} %", anchor))
@@ -151,7 +153,7 @@ def _grid(left: float, right: float, y: float, label: str) -> Node:
 
 
 def _plot(width: float, height: float, label: str, marks: Sequence[Node]) -> Element:
-    shape = {"viewBox": f"0 0 {width} {height:.0f}", "width": width}
+    shape: Shape = {"viewBox": f"0 0 {width} {height:.0f}", "width": width}
     plot = h("svg", {"class": "plot", "role": "img", "aria-label": label, **shape}, marks)
     return (
         h("div", {"class": "wide", "role": "region", "aria-label": label, "tabindex": 0}, plot)
