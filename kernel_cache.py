@@ -77,10 +77,11 @@ def _load_without_compiler() -> None:
     whose parts have other names loads as it does for all.
     """
     try:
-        from numba.core.dispatcher import _DispatcherBase
+        from numba.core import dispatcher
         from numba.core.runtime import rtsys
 
-        registering, extending = Cache.load_overload, _DispatcherBase._compilation_chain_init_hook
+        kind: Any = dispatcher._DispatcherBase
+        registering, extending = Cache.load_overload, kind._compilation_chain_init_hook
         _ = Cache._load_overload, Cache._guard_against_spurious_io_errors
     except (ImportError, AttributeError):
         return
@@ -98,7 +99,7 @@ def _load_without_compiler() -> None:
             extending(self)
 
     Cache.load_overload = load_overload
-    _DispatcherBase._compilation_chain_init_hook = extend
+    kind._compilation_chain_init_hook = extend
 
 
 _load_without_compiler()
