@@ -120,7 +120,7 @@ def write_run(root: Path, docs: list[Doc], decided: dict[int, bool] | None = Non
         )
         stored.write_signals(table, paths, files[-1], 3)
         if decided is not None:
-            kept = pa.table({"kept": [decided[ids[i]] for i in members]})
+            kept = pa.table({"reason": ["" if decided[ids[i]] else "near_duplicate" for i in members]})
             stored.decisions[files[-1].name] = stored.write(kept, paths.decisions(corpus, name), 3)
     stored.groups = group_files(files)
     for group in stored.groups:
