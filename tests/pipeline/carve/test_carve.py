@@ -17,12 +17,14 @@ from fox1.pipeline.mix.held_out import _Piece, _windows
 from fox1.pipeline.run.artifacts import FileSet, publish
 from fox1.pipeline.stats.outcomes import funnel
 from fox1.tokenize.shards import block_batches, read_set, token_batches
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import SMALL, curate_sample, run_command
 from tests.faults.promises import hashes
 
+UNHURRIED = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+"""For machines that do something else beside the tests."""
 CARVE = "held_out.carve={documents: 8, tokens: 3K}"
 
 
@@ -185,6 +187,7 @@ def chosen_of(folder: Path, rows: list[tuple[str, int, int]], carve: Carve, size
     return read_chosen(choose(FileSet.of([file]), carve, (4, 1), 1024, folder / "chosen").file.file)
 
 
+@UNHURRIED
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 30)), max_size=120),
     st.integers(1, 20),
@@ -213,6 +216,7 @@ def test_joined_files_are_those_of_one_task(tmp_path: Path) -> None:
     assert [r["rank"] for r in found.to_pylist()] == [r["rank"] for r in expected.to_pylist()]
 
 
+@UNHURRIED
 @given(st.integers(0, 5), st.integers(2_000, 60_000))
 def test_how_many_texts_there_are_is_known_within_an_eighth(seed: int, texts: int) -> None:
     ranks = np.sort(np.random.default_rng(seed).integers(0, 1 << 64, texts, np.uint64))
@@ -239,6 +243,7 @@ def test_of_few_long_documents_each_is_measured_on_more(tmp_path: Path) -> None:
     assert np.bincount(found["half"]).tolist() == [3, 3] and set(found["most"].tolist()) == {10_000}
 
 
+@UNHURRIED
 @given(st.integers(1, 5_000), st.integers(2, 3_000), st.sampled_from([64, 256]))
 def test_windows_lie_evenly_over_a_document(size: int, most: int, length: int) -> None:
     whole = _Piece(7, 1, 0, np.arange(size, dtype=np.int32), np.empty(0, np.int64))
