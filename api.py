@@ -30,8 +30,10 @@ from .pipeline.engine.tasks import Executor, InProcess, Progress, Silent
 from .pipeline.inspect import lookup, provenance, sql
 from .pipeline.inspect.documents import DocumentTable
 from .pipeline.inspect.run import FinishedRun, phase_names, shard_set
-from .pipeline.run.artifacts import STAGES, RunPaths, read_json
+from .pipeline.run.artifacts import read_json
 from .pipeline.run.identity import SourceFile, group_files
+from .pipeline.run.paths import RunPaths
+from .pipeline.run.schemas import STAGES
 from .pipeline.stats.stored import read_stats
 from .storage import lease, store
 from .tokenize.shards import check_descriptions

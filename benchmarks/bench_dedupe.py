@@ -28,7 +28,7 @@ from fox1.benchmarks.peers import bring, is_sampled, minhash_dedup, timed, white
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine

@@ -49,7 +49,7 @@ from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.pool import pool_session, usable_cores
 from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import Executor, InProcess
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows

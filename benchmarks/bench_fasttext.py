@@ -25,7 +25,7 @@ import pyarrow as pa
 import xxhash
 from fox1.benchmarks.bench_scan import stratified
 from fox1.pipeline.prepare.classifiers import prepare_classifier
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals import fasttext
 from fox1.pipeline.signals.scores import ScoreSettings
 from fox1.pipeline.sources.domains import domain_of

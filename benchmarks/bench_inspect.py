@@ -37,11 +37,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fox1.pipeline.run.artifacts import DECISION_SCHEMA, SIGNAL_GROUP_ROWS, Artifact, RunPaths, parquet_writer
+from fox1.pipeline.run.artifacts import Artifact, parquet_writer
 from fox1.pipeline.run.documents import RunDocuments
 from fox1.pipeline.run.identity import ROW_BITS, SourceFile, file_hash
 from fox1.pipeline.run.manifest import write_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.published import table_of
+from fox1.pipeline.run.schemas import DECISION_SCHEMA, SIGNAL_GROUP_ROWS
 from fox1.pipeline.signals.ratios import SIGNAL_COUNTS
 
 from .bench_lookup import ROWS_OF_A_FILE, curate, write_corpus

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fox1.pipeline.engine.records import task_times
-from fox1.pipeline.run.artifacts import RunPaths, read_json
+from fox1.pipeline.run.artifacts import read_json
+from fox1.pipeline.run.paths import RunPaths
 
 
 @dataclass(frozen=True)

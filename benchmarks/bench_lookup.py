@@ -77,8 +77,8 @@ def curate(root: Path, tokens: int = 60_000_000) -> None:
     from fox1.pipeline.engine.engine import Engine
     from fox1.pipeline.engine.on_ray import ray_session
     from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
-    from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.run.manifest import run_files
+    from fox1.pipeline.run.paths import RunPaths
     from fox1.pipeline.sources.listing import SourceSettings
     from fox1.tokenize.model import TokenizerSettings
 

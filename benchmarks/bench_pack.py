@@ -21,8 +21,8 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from fox1.benchmarks.peers import timed
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.recipes.units import quantity
 from fox1.tokenize.pack import Packing, fill, pack
 from fox1.tokenize.shards import token_batches

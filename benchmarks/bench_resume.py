@@ -20,9 +20,10 @@ from pathlib import Path
 
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import Outcome, Progress, Task, Waiting
-from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.identity import SourceFile, file_hash
 from fox1.pipeline.run.manifest import write_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.storage import store
 from fox1.tokenize.model import TokenizerSettings
 
@@ -31,7 +32,7 @@ OF_A_TASK = 3
 LOOK = """
 import os, sys, time
 from pathlib import Path
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.manifest import is_finished, read_manifest
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -37,8 +37,8 @@ import pyarrow as pa
 from fox1.benchmarks.peers import bring, signature_step, timed, whitespace_words
 from fox1.pipeline.engine.memory import keep_freed_memory
 from fox1.pipeline.prepare.contamination import prepare_contamination
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals import c4, code, contamination, fineweb, gopher, language, minhash, pii, quality, scan
 from fox1.pipeline.signals.segment import segment
 from fox1.pipeline.sources.listing import list_sources

@@ -21,7 +21,7 @@ from typing import Any
 
 from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.mix.budget import largest_remainder
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.recipes.units import quantity
 from fox1.tune.measured import PackedSet, read_sequences
 from fox1.tune.ngram import NgramModel, warm

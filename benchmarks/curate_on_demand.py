@@ -20,7 +20,7 @@ os.environ["NUMBA_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
 from fox1.pipeline.curate import curate
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 

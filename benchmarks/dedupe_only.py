@@ -13,8 +13,8 @@ from fox1.pipeline.dedupe.stage import dedupe as decide
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.filter.judge import FilterSettings
 from fox1.pipeline.filter.stage import filter_documents
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile, group_files
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.scan import ModelFiles, ScanSettings
 from fox1.pipeline.signals.stage import scan as scan_files
 

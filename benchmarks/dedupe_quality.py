@@ -34,8 +34,8 @@ import pyarrow.parquet as pq
 from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine

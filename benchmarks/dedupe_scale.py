@@ -30,9 +30,11 @@ from fox1.pipeline.dedupe.stage import dedupe
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Waiting, attempt
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, Verdict
-from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.columns import Columns
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
+from fox1.pipeline.run.paths import RunPaths
+from fox1.pipeline.run.schemas import SIGNAL_GROUP_ROWS
 from fox1.pipeline.signals.hashing import fixed_binary, mix64
 from fox1.pipeline.signals.minhash import MinHashSettings, _update_minima, coefficients
 from fox1.pipeline.signals.scan import FileSignals

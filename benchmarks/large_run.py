@@ -28,8 +28,9 @@ import psutil
 from fox1.benchmarks.varied import write_varied
 from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import TASK_MEMORY
-from fox1.pipeline.run.artifacts import FINAL, RunPaths
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.run.paths import RunPaths
+from fox1.pipeline.run.schemas import FINAL
 from fox1.storage.fields import quantity
 
 TOGETHER = 24

@@ -22,7 +22,7 @@ from fox1.pipeline.curate import CurateSettings, curate
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess, Silent
 from fox1.pipeline.passages.settings import KINDS, PassageSettings
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 

@@ -30,7 +30,8 @@ from fox1.pipeline.engine.on_ray import OnRay
 from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import Silent, Task
 from fox1.pipeline.mix.budget import MixSettings
-from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
+from fox1.pipeline.run.artifacts import Artifact, write_json
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources.listing import SourceSettings
 
 SHARD_BYTES = 64 << 20

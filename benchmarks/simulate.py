@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 from fox1.pipeline.curate import CurateSettings, curate
 from fox1.pipeline.engine.engine import Engine
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.recipes.load import load_recipe
 from fox1.recipes.schema import Recipe
 from fox1.recipes.settings import curate_settings

@@ -28,9 +28,9 @@ from fox1.benchmarks.dedupe_only import scan_and_dedupe
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.records import task_times
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.run.parquet_rows import RowCursor
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sample import write_sample
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources import pieces

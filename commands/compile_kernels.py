@@ -176,8 +176,8 @@ def _dedupe(texts: list[str]) -> None:
     from ..pipeline.filter.stage import filter_documents
     from ..pipeline.passages.settings import KINDS, PassageSettings
     from ..pipeline.passages.stage import cut_passages
-    from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.identity import group_files
+    from ..pipeline.run.paths import RunPaths
     from ..pipeline.signals.scan import ModelFiles, ScanSettings
     from ..pipeline.signals.stage import scan
     from ..pipeline.sources.listing import SourceSettings, list_sources

@@ -35,7 +35,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..pipeline.engine.engine import Engine
-    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.paths import RunPaths
     from ..pipeline.run.spread import Spread
 
 
@@ -258,7 +258,7 @@ def dump(
     from ..pipeline.curate import planned_groups
     from ..pipeline.inspect.dump import Selected, dumped_phase
     from ..pipeline.inspect.dump import dump as dump_run
-    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.paths import RunPaths
     from ..recipes.load import stored_settings
 
     paths = RunPaths(run)
@@ -293,7 +293,7 @@ def _dumping(out: Path, address: str | None, workers: int | None, here: bool, ra
     from ..api import session
     from ..pipeline.engine.engine import Engine
     from ..pipeline.inspect.dump import STATE
-    from ..pipeline.run.artifacts import RunPaths, remove_partial
+    from ..pipeline.run.paths import RunPaths, remove_partial
     from ..storage.lease import DUMP, held
     from .show.bars import StageBars
 
@@ -331,9 +331,9 @@ def verify(run: RunFolder, address: RayAddress = None, workers: Workers = None, 
 
     The exit status is 0 if all match, 1 if some do not, and 2 after an error.
     """
-    from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.checksums import artifact_bytes, not_covered
     from ..pipeline.run.checksums import verify as verify_run
+    from ..pipeline.run.paths import RunPaths
 
     warn_unfinished(run)
     # The hashes of a small run take less time than workers to start.
@@ -372,8 +372,8 @@ def gc(
 
     They are leftovers of an earlier recipe, for example.
     """
-    from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.garbage import collect
+    from ..pipeline.run.paths import RunPaths
 
     # What deletes waits for the disk or the store; a cluster has more that wait.
     with _spread(RunPaths(run), "gc", address, workers, in_process or not (address or workers)) as spread:

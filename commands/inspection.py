@@ -36,7 +36,7 @@ def stats(
     Among them are the funnel, the overlap of the corpora, and the mixture of each phase.
     """
     from ..pipeline.engine.records import asked_of
-    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.paths import RunPaths
     from ..pipeline.stats.stored import read_stats
     from .show.stats import SECTIONS, print_tables
 
@@ -129,7 +129,7 @@ def diff(
     These are the keys of their recipes, what they kept and dropped, and the documents whose outcome changed.
     """
     from ..pipeline.inspect.diff import diff as compare
-    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.paths import RunPaths
     from ..recipes.load import stored_mapping
     from .show.diff import print_diff
 

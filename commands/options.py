@@ -133,8 +133,8 @@ def looking(command: Callable[..., None], failure: int = 1) -> Callable[..., Non
 
 def warn_unfinished(run: Path) -> None:
     """Warn of a run whose last `curate` did not finish: some of its files may be those of an earlier recipe."""
-    from ..pipeline.run.artifacts import RunPaths
     from ..pipeline.run.manifest import is_finished, read_manifest
+    from ..pipeline.run.paths import RunPaths
 
     paths = RunPaths(run)
     if paths.manifest.exists() and not is_finished(read_manifest(paths)):

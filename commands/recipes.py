@@ -82,7 +82,7 @@ def tokenizer_inspect(
     For a run, also show tokens and bytes per token of its text.
     """
     from ..pipeline.inspect.run import stored_run
-    from ..pipeline.run.artifacts import RunPaths
+    from ..pipeline.run.paths import RunPaths
     from ..pipeline.stats.tokenizer_figures import subset_tokens
     from ..tokenize.model import count_pieces, load
     from .show.stats import print_tokenizer
@@ -114,7 +114,8 @@ def tokenizer_train(
     from dataclasses import replace
 
     from ..pipeline.curate import planned_groups
-    from ..pipeline.run.artifacts import RunPaths, publish
+    from ..pipeline.run.artifacts import publish
+    from ..pipeline.run.paths import RunPaths
     from ..pipeline.stats.tokenizer_figures import train_on_survivors
     from ..recipes.load import stored_settings
     from ..recipes.units import quantity

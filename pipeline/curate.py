@@ -52,10 +52,12 @@ from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
 from .prepare.stage import TOKENIZER_STEP, Prepared, prepare, tokenizer_step
 from .prepare.text_sample import SubsetName
-from .run.artifacts import STAGES, Artifact, RunPaths, publish, remove_partial
+from .run.artifacts import Artifact, publish
 from .run.garbage import remove_stale
 from .run.identity import TOKENS, Group, SourceFile, group_files, with_pieces
 from .run.manifest import read_manifest, write_manifest
+from .run.paths import RunPaths, remove_partial
+from .run.schemas import STAGES
 from .signals.scan import ScanSettings
 from .signals.scores import ScoreSettings
 from .signals.stage import scan

@@ -23,8 +23,8 @@ from ..pipeline.curate import CurateSettings
 from ..pipeline.engine.on_ray import ray_session
 from ..pipeline.engine.pool import pool_session
 from ..pipeline.inspect.run import stored_run
-from ..pipeline.run.artifacts import RunPaths
 from ..pipeline.run.identity import TOKENS
+from ..pipeline.run.paths import RunPaths
 from ..pipeline.sample import write_sample
 from ..pipeline.sources.listing import list_sources
 from ..trainer.model.model import flops_per_token

@@ -204,7 +204,7 @@ def curate_here(settings: Any, out: Path, *stages: str, progress: Any = None, fi
     from fox1.pipeline.curate import STAGES, curate
     from fox1.pipeline.engine.engine import Engine
     from fox1.pipeline.engine.tasks import InProcess, Silent
-    from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.paths import RunPaths
 
     engine = Engine(RunPaths(out), InProcess(), progress or Silent())
     return curate(settings, engine, stages or STAGES, files), engine
@@ -217,8 +217,8 @@ def curate() -> Callable[..., Any]:
 
 def curate_sample(out: Path, data: Path, *changes: str) -> None:
     """Curate the sample recipe in this process, as `fox1 curate` does."""
-    from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.run.manifest import run_files
+    from fox1.pipeline.run.paths import RunPaths
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import curate_settings, training_json
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from fox1.commands.app import app
 from fox1.commands.doctor import check_machine
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect
+from fox1.pipeline.run.paths import RunPaths
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL

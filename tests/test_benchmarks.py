@@ -15,7 +15,7 @@ from fox1.benchmarks.dedupe_only import decisions, scan_and_dedupe
 from fox1.pipeline.dedupe.order import DUPLICATES, DedupeSettings
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.scan import ScanSettings
 from fox1.pipeline.sources.listing import list_sources
 from fox1.storage import store

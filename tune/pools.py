@@ -24,8 +24,9 @@ from ..pipeline.mix.stage import Listed, list_training, pack_phases
 from ..pipeline.mix.steps import TokenGroup, Vocabulary
 from ..pipeline.mix.stored import stored_artifact, stored_tokens
 from ..pipeline.prepare.tokenizer import PIECE_BYTES
-from ..pipeline.run.artifacts import Artifact, RunPaths, read_json
+from ..pipeline.run.artifacts import Artifact, read_json
 from ..pipeline.run.documents import RunDocuments
+from ..pipeline.run.paths import RunPaths
 from ..tokenize.shards import read_set
 from . import VERSION
 from .measured import MeasuredFile, PackedSet, measure_documents

@@ -23,7 +23,8 @@ from ..pipeline.mix.assign import claimed_copies
 from ..pipeline.mix.budget import Cell, MixSettings, Phase, Weight
 from ..pipeline.mix.plan import Planner
 from ..pipeline.mix.select import NOBODY, CellBands, PhaseClaims, document_slices, pool_of, type_of
-from ..pipeline.run.artifacts import Artifact, FileSet, publish
+from ..pipeline.run.artifacts import Artifact, publish
+from ..pipeline.run.file_sets import FileSet
 from . import VERSION
 
 REPLAYED = "recipe."

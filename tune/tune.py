@@ -16,7 +16,8 @@ from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import InProcess, Task
 from ..pipeline.mix.budget import MixSettings
 from ..pipeline.prepare.benchmarks import BenchmarkSettings
-from ..pipeline.run.artifacts import Artifact, remove_partial, write_json
+from ..pipeline.run.artifacts import Artifact, write_json
+from ..pipeline.run.paths import remove_partial
 from ..storage import lease
 from ..trainer.model.model import flops_per_token
 from . import VERSION, choose, fit, verdict

@@ -18,7 +18,8 @@ from fox1.pipeline.engine.shuffle import Shuffled
 from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.filter.judge import Verdict
-from fox1.pipeline.run.artifacts import Artifact, FileSet
+from fox1.pipeline.run.artifacts import Artifact
+from fox1.pipeline.run.file_sets import FileSet
 
 from .published import FILTERED, counts_of
 from .results import (

@@ -10,7 +10,7 @@ from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.two_level import Merged, Tables
 from fox1.pipeline.mix import index, lookup_index
-from fox1.pipeline.run.artifacts import FileSet
+from fox1.pipeline.run.file_sets import FileSet
 
 from .dedupe import DedupeResults
 from .mix import MixResults

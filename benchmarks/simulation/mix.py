@@ -17,7 +17,8 @@ from fox1.pipeline.mix import assign, index, lookup_index, select
 from fox1.pipeline.mix.blocks import BlockFiles, PackedBlocks, PartitionDocuments, SetShape
 from fox1.pipeline.mix.budget import Cell, MixSettings, quotas
 from fox1.pipeline.mix.held_out import HeldOutSet
-from fox1.pipeline.run.artifacts import Artifact, FileSet, publish, write_json
+from fox1.pipeline.run.artifacts import Artifact, publish, write_json
+from fox1.pipeline.run.file_sets import FileSet
 from fox1.pipeline.stats.benchmark_items import ContaminationCounts, ContaminationReport
 from fox1.pipeline.stats.distributions import DistributionCounts
 from fox1.pipeline.stats.examples import FileExamples

@@ -8,7 +8,7 @@ from typing import Any
 from fox1.pipeline.capacity.estimate import CapacityPlan, CorpusEstimate, TrainingWorkload, make_plan
 from fox1.pipeline.capacity.rates import GROWS, WORK, FolderRate, Rates, StageRate
 from fox1.pipeline.curate import CurateSettings
-from fox1.pipeline.run.artifacts import STAGES
+from fox1.pipeline.run.schemas import STAGES
 from fox1.recipes.schema import Recipe
 
 from .published import BYTES_PER_TOKEN, fates

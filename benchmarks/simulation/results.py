@@ -27,8 +27,11 @@ from fox1.pipeline.prepare.contamination import PreparedContamination
 from fox1.pipeline.prepare.quality import PreparedQuality, SampledSubset
 from fox1.pipeline.prepare.tokenizer import PreparedTokenizer
 from fox1.pipeline.prepare.urls import PreparedUrls
-from fox1.pipeline.run.artifacts import SIGNAL_GROUP_ROWS, Artifact, FileSet, RunPaths, publish
+from fox1.pipeline.run.artifacts import Artifact, publish
+from fox1.pipeline.run.file_sets import FileSet
 from fox1.pipeline.run.identity import Group, SourceFile, cut_by_rows
+from fox1.pipeline.run.paths import RunPaths
+from fox1.pipeline.run.schemas import SIGNAL_GROUP_ROWS
 from fox1.pipeline.signals.scan import FileSignals, ScannedPieces
 from fox1.pipeline.sources.formats import CHUNK
 from fox1.pipeline.sources.pieces import MOST_TEXT, SINGLE, CountedLines, CountedParts

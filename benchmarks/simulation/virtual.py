@@ -23,7 +23,7 @@ from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.lines import Line
 from fox1.pipeline.engine.records import write_record
 from fox1.pipeline.engine.tasks import TASK_MEMORY, Outcome, Planned, Progress, Result, Step, Waiting
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.published import sorted_by_path
 from fox1.pipeline.run.records import LOOSE_IN_STORE
 from fsspec import register_implementation

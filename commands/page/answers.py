@@ -23,7 +23,7 @@ from ...pipeline.inspect.explore.explorer import FORMATS, SHOWN, Explorer
 from ...pipeline.inspect.explore.selection import Selection
 from ...pipeline.inspect.overview import overview
 from ...pipeline.mix.budget import Weight
-from ...pipeline.run.artifacts import RunPaths
+from ...pipeline.run.paths import RunPaths
 from ...recipes.load import stored_mapping
 from ...tune.stored import open_tuning
 from . import mixture

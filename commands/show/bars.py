@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from ...pipeline.run.artifacts import STAGES
+from ...pipeline.run.schemas import STAGES
 from ...storage.wording import counted, printable
 from .terminal import TextConsole
 

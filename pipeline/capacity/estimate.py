@@ -15,8 +15,10 @@ from ..filter.stage import TASK_TEXT
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
-from ..run.artifacts import STAGES, RunPaths, read_json
+from ..run.artifacts import read_json
 from ..run.identity import GROUP_TEXT, MIN_GROUPS, SourceFile
+from ..run.paths import RunPaths
+from ..run.schemas import STAGES
 from ..sources.pieces import MOST_TEXT, PLAIN, TABLE
 from ..stats.stage import COUNTING_TASKS
 from .rates import WORK, FolderRate, Rates, StageRate, written

@@ -21,9 +21,11 @@ from ..engine.records import task_times
 from ..engine.tasks import Executor, Silent
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
-from ..run.artifacts import STAGES, RunPaths, read_json
+from ..run.artifacts import read_json
 from ..run.identity import SourceFile
+from ..run.paths import RunPaths
 from ..run.records import StepRecords
+from ..run.schemas import STAGES
 from ..sources.datatrove import without_choice
 from ..sources.listing import SourceSettings, list_sources
 from .small_copy import copy_beginnings

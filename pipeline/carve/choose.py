@@ -18,8 +18,9 @@ import pyarrow as pa
 from ..engine.shuffle import lookup
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import FILTERED_SCHEMA, signal_batches
-from ..run.artifacts import Artifact, FileSet, parquet_writer, publish
+from ..run.artifacts import Artifact, parquet_writer, publish
 from ..run.columns import read_columns
+from ..run.file_sets import FileSet
 from ..run.identity import Group
 from ..signals.hashing import halves, mix_array
 from .settings import CARVED, HALVES, KEPT, LARGEST_PART, LEAST_DOCUMENTS, Carve

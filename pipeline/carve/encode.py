@@ -17,8 +17,9 @@ from ...tokenize.spans import gather
 from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..prepare.tokenizer import PreparedTokenizer
-from ..run.artifacts import Artifact, RunPaths
+from ..run.artifacts import Artifact
 from ..run.identity import ROW_BITS, Group, SourceFile
+from ..run.paths import RunPaths
 from ..text.survivors import DecidedFile, read_survivors
 from ..tokens.shards import ShardWriter
 from . import VERSION

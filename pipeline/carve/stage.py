@@ -13,7 +13,8 @@ from ..engine.tree import add_up
 from ..filter.judge import FilteredGroup, signal_batches
 from ..filter.stage import TASK_TEXT
 from ..prepare.tokenizer import PreparedTokenizer
-from ..run.artifacts import Artifact, FileSet
+from ..run.artifacts import Artifact
+from ..run.file_sets import FileSet
 from ..run.identity import ROW_BITS, Group
 from ..signals.scan import FileSignals
 from ..sources.domains import CHAT

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..run.artifacts import RunPaths, read_json
+from ..run.artifacts import read_json
 from ..run.identity import SourceFile, files_of_table, group_files
 from ..run.manifest import read_manifest
+from ..run.paths import RunPaths
 from ..signals import content
 from ..signals.scan import ScanSettings, signals_schema, signatures_schema
 from ..text.survivors import DecidedFile, listed_artifact

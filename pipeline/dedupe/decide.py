@@ -31,7 +31,8 @@ from numba import njit
 from ..engine.shuffle import Records, first_of_runs, lookup, merged, read_ahead, read_records, sort_records
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition, Span
-from ..run.artifacts import Artifact, FileSet, publish
+from ..run.artifacts import Artifact, publish
+from ..run.file_sets import FileSet
 from ..run.numbers import distinct_numbers
 from .buckets import MEMBERS
 from .order import (

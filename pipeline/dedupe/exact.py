@@ -18,7 +18,8 @@ from numba import njit
 from ..engine.shuffle import Records, Shuffled, by_hash_range, first_of_runs, merged, read_ahead, read_records
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
-from ..run.artifacts import Artifact, FileSet
+from ..run.artifacts import Artifact
+from ..run.file_sets import FileSet
 from ..signals.hashing import halves
 from .order import (
     CONTENT,

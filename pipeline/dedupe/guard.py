@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..run.artifacts import RunPaths
 from ..run.identity import MAX_ROWS, FilesById, Group
+from ..run.paths import RunPaths
 from ..text.excerpts import beginning, edited_text
 from .result import Cluster
 

@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit
 
 from ..engine.shuffle import Records, distinct, read_ahead, sort_records
-from ..run.artifacts import Artifact, FileSet, publish
+from ..run.artifacts import Artifact, publish
+from ..run.file_sets import FileSet
 from ..run.identity import ROW_BITS
 from ..signals.hashing import mix_array
 from .order import NODE, Plan

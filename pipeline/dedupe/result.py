@@ -18,9 +18,11 @@ from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import Verdict, Verdicts, signal_batches
-from ..run.artifacts import DECISION_SCHEMA, Artifact, RunPaths, merge_counts, parquet_writer
+from ..run.artifacts import Artifact, merge_counts, parquet_writer
 from ..run.columns import read_columns
 from ..run.identity import ROW_BITS, Group, SourceFile
+from ..run.paths import RunPaths
+from ..run.schemas import DECISION_SCHEMA
 from .decide import OWN_DROPS
 from .exact import CELLS, OVERLAPS, add_overlap, sparse
 from .order import DROP, DUPLICATES, EXACT, FOLLOWER, ID, KINDS, NEAR, NOT_EXCLUDED, OF_EXCLUDED, URL, Part, Plan

@@ -26,7 +26,8 @@ from ..engine.tasks import portions
 from ..engine.tree import add_up
 from ..engine.two_level import Partition, Partitioned
 from ..filter.judge import FilteredGroup, Verdicts
-from ..run.artifacts import Artifact, FileSet, content_key, merge_counts, remove
+from ..run.artifacts import Artifact, content_key, merge_counts, remove
+from ..run.file_sets import FileSet
 from ..run.identity import Group
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals

@@ -13,7 +13,8 @@ from ..engine.shuffle import Records, partition_count
 from ..engine.shuffle_file import Levels
 from ..engine.tasks import Task
 from ..engine.two_level import Partitioned, bring_together, plan_levels
-from ..run.artifacts import Artifact, FileSet
+from ..run.artifacts import Artifact
+from ..run.file_sets import FileSet
 from . import VERSION
 from .order import EDGE, Part, Plan
 from .ranges import Layout

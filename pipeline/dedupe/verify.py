@@ -23,7 +23,8 @@ from numba import njit
 from ..engine.shuffle import Cursor, Records, Shuffled, distinct, merged, sequential
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
-from ..run.artifacts import Artifact, FileSet
+from ..run.artifacts import Artifact
+from ..run.file_sets import FileSet
 from ..run.numbers import distinct_numbers
 from ..signals.minhash import common
 from .buckets import PAIRS, unique_pairs

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...storage import lease, store
-from ..run.artifacts import Artifact, RunPaths
+from ..run.artifacts import Artifact
 from ..run.checksums import hash_file
 from ..run.garbage import remove_outdated
+from ..run.paths import RunPaths
 from ..run.published import table_of, written_on_disk
 from ..run.records import LOOSE, LOOSE_IN_STORE, PART_RECORDS, Record, StepRecords, forget_since
 from .finished import Changed, finished_task

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from ..run.artifacts import Artifact, RunPaths, as_json, hash_of
+from ..run.artifacts import Artifact, as_json, hash_of
+from ..run.paths import RunPaths
 
 
 def identity_of(value: object) -> object:

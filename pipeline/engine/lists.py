@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..run.artifacts import Artifact, FileList, FileSet, RunPaths, remove
+from ..run.artifacts import Artifact, remove
+from ..run.file_sets import FileList, FileSet
+from ..run.paths import RunPaths
 
 MOST_FILES = 64
 """Paths that travel in the arguments of a task; where a set has more, they are listed in a file."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...storage.wording import first_line
-from ..run.artifacts import RunPaths
+from ..run.paths import RunPaths
 from .stragglers import Stragglers
 from .tasks import TASK_MEMORY, Outcome, Planned, Progress, Waiting, attempt_each
 

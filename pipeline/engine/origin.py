@@ -17,7 +17,8 @@ from typing import Any
 
 from ...storage import lease, store
 from ...storage.copying import linked
-from ..run.artifacts import Artifact, RunPaths, publish, remove
+from ..run.artifacts import Artifact, publish, remove
+from ..run.paths import RunPaths
 from ..run.records import Record, StepRecords
 from .finished import Changed, FinishedTask, finished_task
 from .records import record_of, with_artifacts

@@ -21,8 +21,9 @@ import msgspec
 
 from ...storage import store
 from ...storage.inside import named
-from ..run.artifacts import Artifact, RunPaths, content_key, read_json, write_json
+from ..run.artifacts import Artifact, content_key, read_json, write_json
 from ..run.checksums import hash_file
+from ..run.paths import RunPaths
 from .records import artifacts_in, decoder_of, with_artifacts
 
 Part = TypeVar("Part")

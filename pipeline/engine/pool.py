@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
-from ..run.artifacts import RunPaths
+from ..run.paths import RunPaths
 from .fork_server import ANSWER, ENDED, FORK, LOAD, READY, REQUEST, STAGES, Server
 from .memory import machine_memory, own_bytes
 from .stragglers import Stragglers

@@ -27,7 +27,8 @@ from ... import __version__
 from ...storage import store
 from ...storage.inside import open_own, refuse_links
 from ...storage.reading import Misshapen, read_bounded
-from ..run.artifacts import Artifact, RunPaths, content_key, publish, write_json
+from ..run.artifacts import Artifact, content_key, publish, write_json
+from ..run.paths import RunPaths
 from ..run.records import Record, StepRecords
 
 LOG_BYTES = 1 << 30

@@ -18,7 +18,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ...storage import lease
 from ...storage.disk import writing
-from ..run.artifacts import RunPaths, remove
+from ..run.artifacts import remove
+from ..run.paths import RunPaths
 from .memory import peak_bytes
 from .parts import attempting
 from .records import write_record

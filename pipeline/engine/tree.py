@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..run.artifacts import Artifact, FileSet
+from ..run.artifacts import Artifact
+from ..run.file_sets import FileSet
 from .engine import Engine
 from .tasks import Task
 

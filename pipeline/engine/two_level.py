@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..run.artifacts import Artifact, FileSet, publish
+from ..run.artifacts import Artifact, publish
+from ..run.file_sets import FileSet
 from .engine import Engine
 from .rows import Rows
 from .shuffle import Records

@@ -20,8 +20,9 @@ import pyarrow as pa
 from ...tokenize.spans import text_buffers
 from ..engine.memory import keep_freed_memory
 from ..engine.parts import Parts
-from ..run.artifacts import Artifact, ParquetOut, RunPaths, merge_counts, parquet_writer
+from ..run.artifacts import Artifact, ParquetOut, merge_counts, parquet_writer
 from ..run.identity import SourceFile, cut_by_rows
+from ..run.paths import RunPaths
 from ..sources.extracted import SCHEMA
 from ..sources.listing import check_unchanged
 from ..sources.quarantine import MAX_ENTRIES, Quarantine

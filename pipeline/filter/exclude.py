@@ -27,9 +27,10 @@ import xxhash
 
 from ...storage.wording import printable
 from ..engine.shuffle import first_of_runs, lookup
-from ..run.artifacts import Artifact, RunPaths, parquet_writer
+from ..run.artifacts import Artifact, parquet_writer
 from ..run.identity import MAX_ROWS, ROW_BITS, file_hash
 from ..run.manifest import read_manifest
+from ..run.paths import RunPaths
 from ..signals.content import ALGORITHM, parsed
 from ..signals.hashing import halves
 from ..signals.hosts import entries_above, host_key, hosts

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ..run.artifacts import Artifact, RunPaths, parquet_writer
+from ..run.artifacts import Artifact, parquet_writer
 from ..run.columns import open_columns
 from ..run.identity import Group
+from ..run.paths import RunPaths
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..signals.scores import ScoreSettings, is_score, value_of
 from ..sources.extracted import DROPPED_BY, DROPPED_WHY

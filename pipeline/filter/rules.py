@@ -15,7 +15,8 @@ import numpy as np
 from ...storage import reading
 from ..engine.engine import Engine
 from ..engine.tree import add_up
-from ..run.artifacts import Artifact, FileSet, merge_counts, write_json
+from ..run.artifacts import Artifact, merge_counts, write_json
+from ..run.file_sets import FileSet
 
 
 @dataclass(frozen=True)

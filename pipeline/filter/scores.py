@@ -28,17 +28,11 @@ from ..engine.shuffle import Cursor, Records, by_hash_range, distinct, lookup, m
 from ..engine.shuffle_file import Levels
 from ..engine.tasks import Task, portions
 from ..engine.two_level import Partition, bring_together, plan_levels
-from ..run.artifacts import (
-    SIGNAL_GROUP_ROWS,
-    Artifact,
-    RunPaths,
-    merge_counts,
-    parquet_writer,
-    publish,
-    remove,
-)
+from ..run.artifacts import Artifact, merge_counts, parquet_writer, publish, remove
 from ..run.columns import open_columns
 from ..run.identity import ROW_BITS, Group, SourceFile
+from ..run.paths import RunPaths
+from ..run.schemas import SIGNAL_GROUP_ROWS
 from ..signals.scan import FileSignals
 from ..signals.scores import ScoreSettings, as_quality
 from ..sources.extracted import DROPPED_BY

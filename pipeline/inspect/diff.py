@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ...storage.store import shown
-from ..run.artifacts import RunPaths
 from ..run.columns import open_columns
 from ..run.identity import SourceFile, files_of_table
 from ..run.manifest import read_manifest
 from ..run.parquet_rows import RowCursor
+from ..run.paths import RunPaths
 
 KEPT, ABSENT = "kept", "not in the run"
 """Outcomes beside the reasons."""

@@ -18,7 +18,8 @@ from ...tokenize.chat import spoken
 from ...tokenize.encode import Encoder
 from ..filter.causes import Marked, Span, causes
 from ..filter.judge import FilterSettings, threshold_of
-from ..run.artifacts import EDIT_TYPE, RunPaths
+from ..run.paths import RunPaths
+from ..run.schemas import EDIT_TYPE
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..signals.scores import is_score
 from ..sources.domains import CHAT

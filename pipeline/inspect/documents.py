@@ -29,11 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...storage.store import shown
-from ..run.artifacts import DECISION_SCHEMA, RunPaths
 from ..run.columns import Columns as OpenColumns
 from ..run.columns import open_columns
 from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor
+from ..run.paths import RunPaths
+from ..run.schemas import DECISION_SCHEMA
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
 from ..signals.scores import PREFIX
 from ..sources.extracted import DROPPED_BY, DROPPED_WHY

@@ -16,19 +16,13 @@ from ...tokenize.chat import Template, rendered
 from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..mix.index import segments_between
-from ..run.artifacts import (
-    DECISION_SCHEMA,
-    Artifact,
-    FileSet,
-    RunPaths,
-    parquet_writer,
-    read_json,
-    remove,
-    write_json,
-)
+from ..run.artifacts import Artifact, parquet_writer, read_json, remove, write_json
+from ..run.file_sets import FileSet
 from ..run.identity import Group, SourceFile
 from ..run.manifest import read_manifest
+from ..run.paths import RunPaths
 from ..run.records import StepRecords
+from ..run.schemas import DECISION_SCHEMA
 from ..signals.content import written
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile, Survivors, read_survivors

@@ -40,8 +40,9 @@ from ...tokenize.token_files import (
 from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..mix.assign import column_lists
-from ..run.artifacts import Artifact, Publication, RunPaths, publish, remove
+from ..run.artifacts import Artifact, Publication, publish, remove
 from ..run.manifest import read_manifest
+from ..run.paths import RunPaths
 from ..sources.domains import CHAT
 from ..text.survivors import listed_artifact
 from .dump import ALL, Asked, claim, remove_others

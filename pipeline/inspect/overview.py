@@ -10,8 +10,8 @@ from ... import __version__
 from ...storage.reading import as_written
 from ...storage.store import shown
 from ..engine.records import asked_of, curated
-from ..run.artifacts import RunPaths
 from ..run.manifest import is_finished, read_manifest
+from ..run.paths import RunPaths
 from ..stats.concerns import concerns
 from ..stats.findings import findings, verdict
 from ..stats.outcomes import kept_documents, outcomes

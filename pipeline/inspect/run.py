@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from ...storage.store import open_root, shown
-from ..run.artifacts import RunPaths, read_json
+from ..run.artifacts import read_json
 from ..run.documents import RunDocuments
 from ..run.identity import MAX_ROWS, TOKENS, FilesById, SourceFile
 from ..run.parquet_rows import row_of
+from ..run.paths import RunPaths
 from ..sources.extracted import with_extracted
 from ..sources.source_row import SourceRow, source_row
 from ..sources.token_files import subset_of

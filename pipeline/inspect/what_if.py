@@ -14,8 +14,9 @@ import pyarrow as pa
 from ..filter.exclude import EXCLUDED, Excluded, excluded_of
 from ..filter.judge import FilterSettings, judge, signal_batches
 from ..filter.reasons import value_behind
-from ..run.artifacts import RunPaths, merge_counts
+from ..run.artifacts import merge_counts
 from ..run.identity import Group, SourceFile
+from ..run.paths import RunPaths
 from ..text.excerpts import beginning, edited_text
 from .run import by_id
 

@@ -22,9 +22,10 @@ from ..filter.judge import FilterSettings, signal_batches
 from ..filter.scores import Joined
 from ..filter.stage import filter_documents
 from ..prepare.stage import VERSION as PREPARE_VERSION
-from ..run.artifacts import Artifact, RunPaths, merge_counts
+from ..run.artifacts import Artifact, merge_counts
 from ..run.identity import Group, SourceFile
 from ..run.manifest import read_manifest
+from ..run.paths import RunPaths
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals
 from ..text.survivors import DecidedFile, listed_artifact

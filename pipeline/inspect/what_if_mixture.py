@@ -14,7 +14,8 @@ from ..mix.feasibility import BudgetShort
 from ..mix.plan import MixPlan
 from ..mix.stage import plan_phases
 from ..mix.stored import StoredTokens
-from ..run.artifacts import RunPaths, read_json
+from ..run.artifacts import read_json
+from ..run.paths import RunPaths
 
 
 @dataclass(frozen=True)

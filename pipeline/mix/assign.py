@@ -24,7 +24,8 @@ from ..engine.rows import Column, RowShuffle, pack_rows, read_rows
 from ..engine.shuffle import by_hash_range
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
-from ..run.artifacts import Artifact, FileSet, publish, write_json
+from ..run.artifacts import Artifact, publish, write_json
+from ..run.file_sets import FileSet
 from ..run.numbers import distinct_numbers
 from ..signals.hashing import mix64, mix_array
 from .budget import Cell, MixSettings

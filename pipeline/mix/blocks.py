@@ -21,7 +21,8 @@ from ..engine.rows import Column, RowShuffle, pack_rows, read_rows
 from ..engine.shuffle import by_hash_range
 from ..engine.shuffle_file import Levels, read_sizes
 from ..engine.two_level import Partition
-from ..run.artifacts import Artifact, FileSet, publish
+from ..run.artifacts import Artifact, publish
+from ..run.file_sets import FileSet
 from ..signals.hashing import mix_array
 from .assign import column_lists, read_entries
 

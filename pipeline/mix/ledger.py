@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.two_level import Partitioned
-from ..run.artifacts import Artifact, FileSet
+from ..run.artifacts import Artifact
+from ..run.file_sets import FileSet
 from .assign import ALL_SURVIVORS, ClassCount
 from .blocks import PackedBlocks
 from .budget import Cell, MixSettings

@@ -18,7 +18,9 @@ import numpy as np
 from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..engine.tree import Counted, add_up
-from ..run.artifacts import Artifact, FileSet, RunPaths
+from ..run.artifacts import Artifact
+from ..run.file_sets import FileSet
+from ..run.paths import RunPaths
 from . import VERSION, assign, select
 from .budget import Cell, Claimed, MixSettings, Phase, quotas
 from .feasibility import BudgetShort, PoolNeed

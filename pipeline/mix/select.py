@@ -18,7 +18,8 @@ import numpy as np
 from ...tokenize.shards import token_batches
 from ..engine.shuffle import lookup
 from ..filter.judge import signal_batches
-from ..run.artifacts import Artifact, FileSet, publish
+from ..run.artifacts import Artifact, publish
+from ..run.file_sets import FileSet
 from ..signals.hashing import mix_array
 from .budget import Cell, MixSettings, Phase
 

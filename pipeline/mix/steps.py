@@ -23,7 +23,9 @@ from ..engine.shuffle import Records
 from ..engine.shuffle_file import Levels
 from ..engine.tasks import Step, Task, portions
 from ..engine.two_level import bring_together, plan_levels
-from ..run.artifacts import Artifact, FileSet, RunPaths, content_key, publish, remove, write_json
+from ..run.artifacts import Artifact, content_key, publish, remove, write_json
+from ..run.file_sets import FileSet
+from ..run.paths import RunPaths
 from . import VERSION, assign, blocks, held_out, index, select
 from .budget import Cell, MixSettings
 from .items import BenchmarkItems, ItemSet, named_sources, write_items

@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...tokenize.shards import read_set
-from ..run.artifacts import Artifact, RunPaths, read_json
+from ..run.artifacts import Artifact, read_json
 from ..run.documents import RunDocuments
 from ..run.identity import Group, group_files
+from ..run.paths import RunPaths
 from .budget import Cell
 from .select import CellShard
 from .steps import TokenGroup, Vocabulary

@@ -13,18 +13,12 @@ from numba import njit
 from ..dedupe.order import Plan
 from ..engine.shuffle import Cursor, merged
 from ..engine.two_level import Partition
-from ..run.artifacts import (
-    CUT_SCHEMA,
-    DECISION_SCHEMA,
-    EDIT_TYPE,
-    SIGNAL_GROUP_ROWS,
-    Artifact,
-    RunPaths,
-    parquet_writer,
-)
+from ..run.artifacts import Artifact, parquet_writer
 from ..run.columns import open_columns
 from ..run.identity import Group
 from ..run.parquet_rows import RowCursor
+from ..run.paths import RunPaths
+from ..run.schemas import CUT_SCHEMA, DECISION_SCHEMA, EDIT_TYPE, SIGNAL_GROUP_ROWS
 from ..text.edits import DUPLICATE, cut_upon, raw_spans
 from ..text.survivors import DecidedFile
 from .find import CUT, CUTS, Unpacked

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from ...storage.reading import Misshapen
 from ...storage.wording import first_line
-from ..run.artifacts import Artifact, RunPaths, publish
+from ..run.artifacts import Artifact, publish
+from ..run.paths import RunPaths
 from ..signals.fasttext import SCHEMA
 from ..signals.scores import ClassifierSettings, ScoreSettings
 from ..sources.formats import open_source

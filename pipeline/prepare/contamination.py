@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...storage.fields import Bounds, Keyed, Share
-from ..run.artifacts import Artifact, RunPaths, publish
+from ..run.artifacts import Artifact, publish
+from ..run.paths import RunPaths
 from ..signals.contamination import ContaminationIndex, index_table, make_index, passage_table
 from ..signals.item_grams import MAX_NGRAM, no_pairs, text_grams, words_of
 from ..sources.listing import NamedFile

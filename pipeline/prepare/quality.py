@@ -15,8 +15,9 @@ import xxhash
 from ...storage.fields import Derived, Subset
 from ...tokenize.spans import text_buffers
 from ..engine.tasks import Task
-from ..run.artifacts import Artifact, RunPaths, publish
+from ..run.artifacts import Artifact, publish
 from ..run.identity import SourceFile
+from ..run.paths import RunPaths
 from ..signals import quality
 from ..signals.segment import segment
 from .text_sample import SubsetName, chosen_files, files_read, sampled_rows

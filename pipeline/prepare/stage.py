@@ -9,8 +9,8 @@ from ...tokenize.model import TokenizerSettings
 from ..engine.engine import Engine
 from ..engine.tasks import Step, Task
 from ..filter.exclude import PreparedExclude, prepare_exclude, read_lists
-from ..run.artifacts import RunPaths
 from ..run.identity import SourceFile
+from ..run.paths import RunPaths
 from ..signals.scan import ModelFiles
 from ..signals.scores import ScoreSettings
 from ..sources.listing import NamedFile

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from ...tokenize.encode import encoder_of
 from ...tokenize.model import TokenizerSettings, read_model, train
-from ..run.artifacts import Artifact, RunPaths, publish
+from ..run.artifacts import Artifact, publish
 from ..run.identity import SourceFile
+from ..run.paths import RunPaths
 from ..sources.listing import NamedFile
 from .text_sample import SubsetName, sample_text
 

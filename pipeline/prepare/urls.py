@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ..run.artifacts import Artifact, RunPaths, publish
+from ..run.artifacts import Artifact, publish
+from ..run.paths import RunPaths
 from ..signals.urls import UrlRules, merged, read_list, rules_table
 from ..sources.formats import open_source
 from ..sources.listing import NamedFile

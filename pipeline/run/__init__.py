@@ -1,7 +1,10 @@
 """A run's folder: who its documents are, and the files that describe them.
 
 identity.py      document ids, source files and their groups
-artifacts.py     where everything lies, and how files are published
+artifacts.py     how files are published
+paths.py         where everything lies
+schemas.py       what files hold: schemas, sizes of row groups, names of stages and folders
+file_sets.py     files that a task reads together
 manifest.py      the file table, and lists of all artifacts, that readers open where they need them
 published.py     artifacts as columns: what a driver holds, and what a list is
 records.py       completion records as files: single ones, and parts of some thousand

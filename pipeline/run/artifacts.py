@@ -1,4 +1,4 @@
-"""What a run leaves on disk: names, schemas, and the one way to publish a file.
+"""The one way to publish a file of a run.
 
 Publishing writes beside and renames, so a reader sees a whole file or none. Two attempts at one task write equal
 bytes, so either may win. Readers follow completion records and the manifest, never a directory listing. Whoever publishes or
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,90 +21,11 @@ import xxhash
 
 from ...storage import reading, store
 from ...storage.disk import writing
-from ...storage.inside import is_partial, named, partial, refuse_links
-from ...storage.lease import Lease, allow_write
-from ...storage.names import stays_below
+from ...storage.inside import partial, refuse_links
+from ...storage.lease import allow_write
 from ...storage.scratch import make_room
 from .columns import Columns, open_columns
-
-STAGES = ("prepare", "scan", "filter", "dedupe", "tokenize", "mix", "stats")
-"""In their order; a step of a stage is named `<stage>.<step>`."""
-
-ROW_GROUP_ROWS = 8192
-"""Rows of a Parquet row group: a constant of the format, so that bytes do not depend on how rows arrived."""
-SIGNAL_GROUP_ROWS = 65_536
-"""The same of `signals/` and `signatures/`, of which a few columns are read at a time: fewer rows of one would not be worth
-a request to a store."""
-
-FINAL = (
-    *("extracted", "prepare", "signals", "signatures", "scores", "decisions", "cuts"),
-    *("tokens", "phases", "held_out", "index", "stats"),
-)
-"""Folders of a run whose files are equal byte for byte, whatever the workers, the order of files, retries or kills."""
-
-EDIT_TYPE = pa.list_(
-    pa.field(
-        "edit",
-        pa.struct(
-            [
-                pa.field("start", pa.int64(), nullable=False),
-                pa.field("end", pa.int64(), nullable=False),
-                pa.field("kind", pa.uint8(), nullable=False),
-                pa.field("replacement", pa.string(), nullable=False),
-            ]
-        ),
-        nullable=False,
-    )
-)
-"""Sorted byte spans in the raw UTF-8, each with a kind and a replacement."""
-
-
-def _field(name: str, type_: pa.DataType) -> pa.Field:
-    return pa.field(name, type_, nullable=False)
-
-
-DECISION_SCHEMA = pa.schema(
-    [
-        _field("corpus", pa.string()),
-        _field("file", pa.string()),
-        _field("row", pa.int64()),
-        _field("doc_id", pa.uint64()),
-        _field("kept", pa.bool_()),
-        _field("reason", pa.string()),
-        _field("reasons", pa.list_(pa.field("reason", pa.string(), nullable=False))),
-        _field("duplicate_of", pa.uint64()),
-        _field("similarity", pa.float32()),
-        _field("kind", pa.string()),
-        _field("cluster_size", pa.uint32()),
-    ]
-)
-"""One row per document of a source file, in row order. `duplicate_of` is 0 and `kind` empty where there is none."""
-
-CUT_SCHEMA = pa.schema(
-    [
-        _field("doc_id", pa.uint64()),
-        _field("edits", EDIT_TYPE),
-        _field(
-            "passages",
-            pa.list_(
-                pa.field(
-                    "passage",
-                    pa.struct(
-                        [
-                            pa.field("start", pa.int64(), nullable=False),
-                            pa.field("end", pa.int64(), nullable=False),
-                            pa.field("kind", pa.uint8(), nullable=False),
-                            pa.field("kept_in", pa.uint64(), nullable=False),
-                        ]
-                    ),
-                    nullable=False,
-                )
-            ),
-        ),
-    ]
-)
-"""One row per document of a source file, in row order: all its edits, and the passages that were cut, as spans of the raw UTF-8
-with the document that keeps each. Those of several kinds may overlap."""
+from .schemas import ROW_GROUP_ROWS
 
 
 @dataclass(frozen=True)
@@ -127,76 +47,6 @@ class Artifact:
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class FileSet:
-    """Files that a task reads together, with one digest for what they hold: thousands of hashes in the key of each of
-    thousands of tasks would cost the driver more than the tasks. So would thousands of paths in the arguments of each: the
-    engine hands on where they are listed.
-    """
-
-    files: tuple[str, ...] = ()
-    """Paths of the files themselves; none where they are listed. Text, as the driver makes thousands that it never opens."""
-    digest: str = ""
-    listed: FileList | None = None
-
-    @classmethod
-    def of(cls, artifacts: Iterable[Artifact]) -> FileSet:
-        """These files, in this order."""
-        chosen = list(artifacts)
-        return cls(tuple(a.path for a in chosen), content_key([a.hash for a in chosen])) if chosen else cls()
-
-    @classmethod
-    def filled(cls, artifacts: Iterable[Artifact]) -> FileSet:
-        """Those of some files that have rows."""
-        return cls.of(a for a in artifacts if a.rows)
-
-    def __add__(self, more: FileSet) -> FileSet:
-        assert not (self.listed or more.listed), "only the driver adds files, and lists them afterwards"
-        if not (self.files and more.files):
-            return self if self.files else more
-        return FileSet(self.files + more.files, content_key([self.digest, more.digest]))
-
-    def __iter__(self) -> Iterator[Path]:
-        return self.listed.read() if self.listed else map(store.as_path, self.files)
-
-    def __len__(self) -> int:
-        return self.listed.count if self.listed else len(self.files)
-
-    def identity(self) -> str:
-        """What it adds to the key of a task."""
-        return self.digest
-
-
-@dataclass(frozen=True)
-class FileList:
-    """A published list of files. It lives as long as the step whose tasks read it."""
-
-    path: Path
-    root: Path
-    """The folder that all the files lie below."""
-    count: int
-
-    @classmethod
-    def write(cls, files: Sequence[str], paths: RunPaths) -> FileList:
-        """List files, under a name that follows from theirs."""
-        root = store.as_path(os.path.commonpath([os.path.dirname(file) for file in files]))
-        names = [file[len(str(root)) + 1 :] for file in files]
-        path = paths.lists(content_key(str(root), names))
-        write_json(path, names, dense=True)
-        return cls(path, root, len(names))
-
-    def read(self) -> Iterator[Path]:
-        """The files.
-
-        Raises:
-            ValueError: the list is damaged, or names a file outside its folder.
-        """
-        names = reading.read_json(self.path)
-        if not isinstance(names, list) or len(names) != self.count or not all(map(stays_below, names)):
-            raise ValueError(f"{store.shown(self.path)} is damaged; run the same command again")
-        return (self.root / name for name in names)
 
 
 class Publication:
@@ -387,148 +237,10 @@ def row_groups(path: Path, key: str, first: int, last: int) -> Iterator[tuple[Co
                 yield file, group
 
 
-@dataclass(frozen=True)
-class RunPaths:
-    """Where everything of one run lies. Names that come from files of the run never lead out of it."""
-
-    root: Path
-    state: str = ""
-    """Folder below the root of records and timings; empty: the root."""
-    lease: Lease | None = field(default=None, compare=False, repr=False)
-    """What its files are written under; None: they are only read."""
-
-    def named(self, name: str) -> Path:
-        """A file of the run by its name in a record or the manifest.
-
-        Raises:
-            ValueError: the name leads out of the run, or through a symbolic link.
-        """
-        return named(self.root, name)
-
-    @property
-    def recipe(self) -> Path:
-        return self.root / "recipe.yaml"
-
-    @property
-    def training(self) -> Path:
-        return self.root / "training.json"
-
-    @property
-    def manifest(self) -> Path:
-        return self.root / "manifest.json"
-
-    @property
-    def tokenizer(self) -> Path:
-        return self.named("prepare/tokenizer.model")
-
-    def prepare(self, name: str) -> Path:
-        return self.named(f"prepare/{name}")
-
-    def extracted(self, corpus: str, path: str) -> Path:
-        return self.named(f"extracted/{corpus}/{path}.parquet")
-
-    def signals(self, corpus: str, path: str) -> Path:
-        return self.named(f"signals/{corpus}/{path}.parquet")
-
-    def signatures(self, corpus: str, path: str) -> Path:
-        return self.named(f"signatures/{corpus}/{path}.parquet")
-
-    def scores(self, corpus: str, path: str) -> Path:
-        return self.named(f"scores/{corpus}/{path}.parquet")
-
-    def quarantine(self, corpus: str, path: str) -> Path:
-        return self.named(f"quarantine/{corpus}/{path}.jsonl")
-
-    def filtered(self, group: str) -> Path:
-        return self.named(f"filtered/{group}.parquet")
-
-    def dedupe(self, name: str) -> Path:
-        return self.named(f"dedupe/{name}")
-
-    def decisions(self, corpus: str, path: str) -> Path:
-        return self.named(f"decisions/{corpus}/{path}.parquet")
-
-    def first_decisions(self, corpus: str, path: str) -> Path:
-        """The decisions on documents, where passages are cut after them."""
-        return self.named(f"dedupe/decided/{corpus}/{path}.parquet")
-
-    def cuts(self, corpus: str, path: str) -> Path:
-        return self.named(f"cuts/{corpus}/{path}.parquet")
-
-    def tokens(self, corpus: str, subset: str, index: str) -> Path:
-        # Subsets are read from rows: no name of theirs may leave the folder. Dots are quoted too, for `..`.
-        place = Path("tokens", corpus, quote(subset, safe="").replace(".", "%2E"), f"{index}.arrow")
-        return self.named(place.as_posix())
-
-    def mix(self, name: str) -> Path:
-        return self.named(f"mix/{name}")
-
-    def counts(self, name: str) -> Path:
-        """What tasks counted, for others that add it together."""
-        return self.named(f"counts/{name}")
-
-    def phase(self, name: str) -> Path:
-        return self.named(f"phases/{name}")
-
-    @property
-    def held_out(self) -> Path:
-        return self.named("held_out")
-
-    def index(self, name: str) -> Path:
-        return self.named(f"index/{name}")
-
-    def stats(self, name: str) -> Path:
-        return self.named(f"stats/{name}.json")
-
-    def record(self, stage: str, task: str) -> Path:
-        return self.records / stage / self.record_name(task)
-
-    @staticmethod
-    def record_name(task: str) -> str:
-        """Of the file in the folder of its step."""
-        name = quote(task, safe="")
-        if len(name) > 200:  # file systems end names at 255 bytes
-            name = f"{name[:150]}-{xxhash.xxh3_64_hexdigest(task.encode())}"
-        return f"{name}.json"
-
-    @property
-    def records(self) -> Path:
-        return self.root / self.state / "records"
-
-    @property
-    def parts(self) -> Path:
-        return self.root / self.state / "parts"
-
-    def lists(self, name: str) -> Path:
-        return self.root / self.state / "lists" / f"{name}.json"
-
-    def timings(self, name: str) -> Path:
-        return self.root / self.state / "timings" / name
-
-    def relative(self, artifact: Artifact) -> Artifact:
-        """An artifact with its name in the run."""
-        return replace(artifact, path=self.name_of(artifact))
-
-    def name_of(self, artifact: Artifact) -> str:
-        """The name in the run of a file of it."""
-        root = f"{self.root}/"
-        assert artifact.path.startswith(root), f"{artifact.path} is no file of {self.root}"
-        return artifact.path[len(root) :]
-
-
 def remove(path: Path) -> None:
     """Delete a file of ours, if it is there: itself, never what a link leads to."""
     allow_write(path)
     path.unlink(missing_ok=True)
-
-
-def remove_partial(run: Path) -> None:
-    """Delete what killed attempts and drivers left behind. Only the holder of the lease may call this."""
-    for path in (run / "lists").glob("*.json"):
-        remove(path)
-    for directory, _, names in os.walk(str(run)):
-        for name in filter(is_partial, names):
-            remove(Path(directory, name))
 
 
 def read_json(path: Path, parse: Callable[[bytes], Any] = reading.parse_json) -> dict[str, Any]:

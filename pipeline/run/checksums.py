@@ -11,8 +11,8 @@ import xxhash
 
 from ...storage.reading import Misshapen, open_regular
 from ...storage.store import Mirrored
-from .artifacts import RunPaths
 from .manifest import Artifacts, read_manifest
+from .paths import RunPaths
 from .spread import Spread, in_turn
 
 CHUNK = 8 << 20

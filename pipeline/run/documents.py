@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import token_batches
-from .artifacts import RunPaths
 from .identity import MAX_ROWS, ROW_BITS, FilesById, SourceFile, files_of_table, group_files
 from .manifest import read_manifest
 from .parquet_rows import place_of
+from .paths import RunPaths
 
 
 class RunDocuments:

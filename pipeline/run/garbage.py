@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 from ...storage import lease, store
 from ...storage.inside import refuse_links
 from ...storage.names import stays_below
-from .artifacts import FINAL, RunPaths, remove
+from .artifacts import remove
 from .manifest import Artifacts, is_finished, read_manifest, without_folders
+from .paths import RunPaths
 from .published import below
 from .records import is_part, outputs_in, rewrite_without, stored_files
+from .schemas import FINAL
 from .spread import Spread, in_turn
 
 INTERMEDIATE = ("dedupe", "mix", "counts")

@@ -30,8 +30,9 @@ from ...storage.reading import Misshapen, open_regular
 from ...storage.store import files_below, shown
 from ...storage.wording import first_line, printable
 from ...tokenize.model import TokenizerSettings
-from .artifacts import Artifact, RunPaths, publish, read_json, remove
+from .artifacts import Artifact, publish, read_json, remove
 from .identity import FILE_BITS, MAX_ROWS, Piece, SourceFile, file_table
+from .paths import RunPaths
 from .published import LISTED, sorted_by_path, table_of
 
 VERSION = 2

@@ -25,7 +25,8 @@ from ...storage.inside import refuse_links
 from ...storage.lease import allow_write
 from ...storage.names import stays_below
 from ...storage.reading import Misshapen, open_regular
-from .artifacts import RunPaths, content_key, publish, read_json, remove
+from .artifacts import content_key, publish, read_json, remove
+from .paths import RunPaths
 
 LOOSE, LOOSE_IN_STORE = 64, 4
 """Records that a finished step may leave as files of their own; in a store each costs a request when the run goes on."""

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...storage.fields import Arguments, Derived
-from ..run.artifacts import EDIT_TYPE
+from ..run.schemas import EDIT_TYPE
 from ..sources.domains import Domain
 from ..sources.extracted import DROPPED_BY
 from ..text.differences import differences, upon

@@ -30,8 +30,10 @@ from ...storage.fields import Derived, OneOf, Pairs
 from ...tokenize.spans import text_buffers
 from ..engine.memory import keep_freed_memory
 from ..engine.parts import Parts
-from ..run.artifacts import EDIT_TYPE, SIGNAL_GROUP_ROWS, Artifact, RunPaths, parquet_writer
+from ..run.artifacts import Artifact, parquet_writer
 from ..run.identity import ROW_BITS, SourceFile, cut_by_rows
+from ..run.paths import RunPaths
+from ..run.schemas import EDIT_TYPE, SIGNAL_GROUP_ROWS
 from ..sources.domains import Domain, domain_of
 from ..sources.extracted import DROPPED_BY, DROPPED_WHY
 from ..sources.listing import check_unchanged

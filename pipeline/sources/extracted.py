@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..run.artifacts import Artifact, RunPaths, row_groups
+from ..run.artifacts import Artifact, row_groups
 from ..run.columns import open_columns
 from ..run.identity import SourceFile
+from ..run.paths import RunPaths
 from .text_schema import TEXT_SCHEMA
 
 DROPPED_BY, DROPPED_WHY = "before_scan", "before_scan_reason"

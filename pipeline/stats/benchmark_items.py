@@ -20,7 +20,8 @@ from ..engine.tasks import Task
 from ..engine.tree import add_up
 from ..filter.judge import signal_batches
 from ..prepare.contamination import UNCOVERED
-from ..run.artifacts import Artifact, FileSet, publish, write_json
+from ..run.artifacts import Artifact, publish, write_json
+from ..run.file_sets import FileSet
 from ..run.identity import Group
 from ..text.survivors import DecidedFile
 

@@ -20,8 +20,9 @@ from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..engine.tree import add_up
 from ..mix.assign import QUALITY_CLASSES
-from ..run.artifacts import Artifact, FileSet, write_json
+from ..run.artifacts import Artifact, write_json
 from ..run.columns import open_columns
+from ..run.file_sets import FileSet
 from ..run.identity import Group
 from ..run.parquet_rows import RowCursor
 from ..text.survivors import DecidedFile

@@ -18,11 +18,12 @@ from ...tokenize.encode import Encoder
 from ..filter.causes import Marked, causes
 from ..filter.judge import signal_batches
 from ..filter.reasons import value_behind
-from ..run.artifacts import Artifact, RunPaths
+from ..run.artifacts import Artifact
 from ..run.columns import open_columns
 from ..run.documents import RunDocuments
 from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor, row_of, take_rows
+from ..run.paths import RunPaths
 from ..signals.hashing import mix_array
 from ..sources.domains import CHAT
 from ..sources.quarantine import Quarantine

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..mix.index import segments_between
-from ..run.artifacts import FileSet
 from ..run.columns import open_columns
+from ..run.file_sets import FileSet
 from ..run.parquet_rows import RowCursor
 from ..signals.language import UNDETERMINED
 from ..text.survivors import DecidedFile

@@ -17,8 +17,9 @@ from ..extract.stage import Extracted
 from ..filter.stage import Filtered
 from ..mix.steps import Mixed
 from ..prepare.stage import Prepared
-from ..run.artifacts import Artifact, RunPaths, content_key, merge_counts, write_json
+from ..run.artifacts import Artifact, content_key, merge_counts, write_json
 from ..run.identity import Group
+from ..run.paths import RunPaths
 from ..text.survivors import DecidedFile
 from ..tokens.shards import EncodedDocuments
 from ..tokens.stage import Tokenized

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..run.artifacts import RunPaths, read_json
+from ..run.artifacts import read_json
+from ..run.paths import RunPaths
 
 NAMES = (
     "funnel",

@@ -12,9 +12,10 @@ import xxhash
 
 from ...tokenize.model import TokenizerSettings, load, train
 from ...tokenize.shards import token_batches
-from ..run.artifacts import RunPaths, read_json
+from ..run.artifacts import read_json
 from ..run.identity import Group
 from ..run.manifest import read_manifest
+from ..run.paths import RunPaths
 from ..sources.domains import domain_of
 from ..text.survivors import DecidedFile, read_survivors
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from ..run.artifacts import EDIT_TYPE
+from ..run.schemas import EDIT_TYPE
 
 EDIT_KINDS = (
     *("line", "contamination", "email", "ip", "card", "phone", "key", "citation"),

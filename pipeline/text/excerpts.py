@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from ...storage.wording import printable
 from ...tokenize.chat import spoken
-from ..run.artifacts import RunPaths
 from ..run.identity import ROW_BITS, SourceFile
 from ..run.parquet_rows import row_of
+from ..run.paths import RunPaths
 from ..sources.extracted import RAW_BYTES, RAW_HASH, extracted_row
 from ..sources.quarantine import Quarantine
 from ..sources.rows import read_rows

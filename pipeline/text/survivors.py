@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ..run.artifacts import Artifact, RunPaths
+from ..run.artifacts import Artifact
 from ..run.columns import open_columns
 from ..run.identity import SourceFile
 from ..run.parquet_rows import RowCursor
+from ..run.paths import RunPaths
 from ..sources.listing import check_unchanged
 from ..sources.rows import read_each
 from .binding import TEXT_HASH, check_scanned, check_texts, not_scanned

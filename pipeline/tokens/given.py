@@ -15,8 +15,9 @@ import numpy as np
 from ...tokenize.model import load, specials
 from ...tokenize.spans import gather
 from ..filter.judge import Verdict, Verdicts
-from ..run.artifacts import Artifact, RunPaths
+from ..run.artifacts import Artifact
 from ..run.identity import ROW_BITS, Group, SourceFile
+from ..run.paths import RunPaths
 from ..sources.token_files import TokenBatch, id_size, read_tokens, subset_of
 from .shards import EncodedDocuments, GroupTokens, subset_shards
 

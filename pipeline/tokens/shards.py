@@ -23,8 +23,9 @@ from ...tokenize.model import TokenizerSettings
 from ...tokenize.shards import TOKEN_SCHEMA
 from ...tokenize.spans import gather
 from ..engine.parts import Parts
-from ..run.artifacts import Artifact, Publication, RunPaths
+from ..run.artifacts import Artifact, Publication
 from ..run.identity import Group
+from ..run.paths import RunPaths
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile, Survivors, survivors_of_each
 

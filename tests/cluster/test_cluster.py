@@ -71,7 +71,7 @@ def curate(nodes: Nodes, run: str, *options: str) -> subprocess.Popen[str]:
 
 
 def assert_equal_to(run: Path, bucket: Bucket, prefix: str) -> None:
-    from fox1.pipeline.run.artifacts import FINAL
+    from fox1.pipeline.run.schemas import FINAL
 
     expected = {p.relative_to(run).as_posix(): p for part in FINAL for p in (run / part).rglob("*") if p.is_file()}
     found = {k.removeprefix(prefix + "/") for part in FINAL for k in bucket.keys(f"{prefix}/{part}/")}

@@ -356,7 +356,7 @@ class Chaos:
                     record.unlink()
 
     def _unfinished(self, place: Path) -> list[tuple[str, str]]:
-        from fox1.pipeline.run.artifacts import RunPaths
+        from fox1.pipeline.run.paths import RunPaths
         from fox1.pipeline.run.records import StepRecords
 
         paths = RunPaths(place)

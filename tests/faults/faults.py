@@ -264,8 +264,8 @@ def damage_under_way(target: Target, fault: Fault) -> Strikes:
 
 def rot(target: Target, fault: Fault) -> Strikes:
     """A file of a finished run changes though nobody wrote it: the same size and time, other bytes."""
-    from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.run.manifest import read_manifest
+    from fox1.pipeline.run.paths import RunPaths
 
     artifacts = read_manifest(RunPaths(target.folder))["artifacts"]
     path = target.folder / target.rng.choice(sorted(name for name, facts in artifacts.items() if facts["bytes"]))

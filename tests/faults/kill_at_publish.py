@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from fox1.pipeline.engine import on_ray, tasks
-from fox1.pipeline.run.artifacts import STAGES, Publication, RunPaths
+from fox1.pipeline.run.artifacts import Publication
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.records import outputs_in, stored_files
+from fox1.pipeline.run.schemas import STAGES
 
 VARIABLE = "FOX1_TEST_KILLS"
 """Tells Ray's workers, who inherit it, what `arm` was told."""

@@ -30,7 +30,7 @@ from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.on_ray import ray_session
 from fox1.pipeline.engine.pool import pool_session
 from fox1.pipeline.engine.tasks import Executor, InProcess
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.recipes.load import load_recipe
 from fox1.recipes.settings import curate_settings
 

@@ -22,7 +22,7 @@ def sha256(path: Path) -> str:
 
 def hashes(run: Path) -> dict[str, str]:
     """SHA-256 of every file of a run that is the same however it was made."""
-    from fox1.pipeline.run.artifacts import FINAL
+    from fox1.pipeline.run.schemas import FINAL
 
     files = (p for part in FINAL for p in sorted((run / part).rglob("*")) if p.is_file())
     return {str(p.relative_to(run)): sha256(p) for p in files}

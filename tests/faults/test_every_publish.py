@@ -18,8 +18,9 @@ import pytest
 from fox1.pipeline.curate import curate
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess, Outcome, Planned, Silent, Waiting, attempt
-from fox1.pipeline.run.artifacts import Publication, RunPaths
+from fox1.pipeline.run.artifacts import Publication
 from fox1.pipeline.run.manifest import run_files
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.records import StepRecords
 
 from tests.faults.promises import hashes

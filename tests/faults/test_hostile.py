@@ -31,7 +31,8 @@ from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.filter.judge import FilteredGroup, Verdict
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun
-from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.minhash import MinHashSettings
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.recipes.load import RecipeError, load_recipe
@@ -211,7 +212,7 @@ def test_a_file_whose_name_steers_a_terminal_is_refused(tmp_path: Path) -> None:
 READ = """
 import json, sys
 from pathlib import Path
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.engine.memory import peak_bytes
 from fox1.pipeline.signals.scan import EditSettings, ModelFiles, ScanSettings, scan_file

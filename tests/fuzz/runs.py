@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from fox1.pipeline.run.artifacts import STAGES
+from fox1.pipeline.run.schemas import STAGES
 
 from .cases import Case, Fault, damage, refused
 

@@ -194,7 +194,7 @@ def make_urls(rng: random.Random) -> Case:
 
 def list_urls(case: Case, folder: Path) -> str:
     """No path of a list leads out of the folders of a run, and no line to code, to this machine or to its folders."""
-    from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.paths import RunPaths
     from fox1.pipeline.sources.listing import SourceSettings, list_sources
 
     listed = folder / case.name

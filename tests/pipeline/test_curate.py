@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline import curate as curate_module
 from fox1.pipeline.engine.tasks import Silent
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.run.paths import RunPaths
 
 from tests.conftest import ROOT, SMALL, as_set, read_stored, run_command, write_stored
 from tests.faults.kill_at_publish import Kill, draw

@@ -15,7 +15,7 @@ import zstandard
 from fox1.pipeline.inspect.provenance import why
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run import identity
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources import pieces, rows
 
 from tests.faults.promises import hashes

@@ -20,7 +20,7 @@ from fox1.pipeline.engine.parts import Parts
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.extract import extract
 from fox1.pipeline.run import identity
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.records import StepRecords
 from fox1.pipeline.signals import scan
 from fox1.pipeline.sources import pieces, rows

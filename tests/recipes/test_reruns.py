@@ -24,7 +24,8 @@ import yaml
 from fox1.pipeline.curate import CurateSettings, curate
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Waiting, attempt
-from fox1.pipeline.run.artifacts import STAGES, RunPaths
+from fox1.pipeline.run.paths import RunPaths
+from fox1.pipeline.run.schemas import STAGES
 from fox1.recipes.json_schema import resolved
 from fox1.recipes.load import PACKAGE, load_recipe
 from fox1.recipes.schema import Recipe

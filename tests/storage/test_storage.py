@@ -125,7 +125,7 @@ def test_a_mirror_is_bounded_by_what_was_used_longest_ago(bucket: str, monkeypat
 def test_a_run_takes_objects_of_another_one_without_reading_them(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from fox1.pipeline.engine.engine import Engine
     from fox1.pipeline.engine.origin import origin_of
-    from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.paths import RunPaths
 
     from tests.pipeline.engine.test_origin import CALLS, make
 
@@ -310,7 +310,8 @@ def test_a_run_in_a_store_is_the_local_one_though_no_node_keeps_anything(
     from fox1.pipeline.curate import curate
     from fox1.pipeline.engine.engine import Engine
     from fox1.pipeline.engine.tasks import Silent
-    from fox1.pipeline.run.artifacts import FINAL, RunPaths
+    from fox1.pipeline.run.paths import RunPaths
+    from fox1.pipeline.run.schemas import FINAL
 
     run, root = tmp_path / "run", open_root(f"{bucket}/runs/forgetful")
     curate(one_phase, Engine(RunPaths(run), InProcess(), Silent()))

@@ -13,7 +13,8 @@ from fox1.pipeline.mix.assign import claimed_copies
 from fox1.pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight
 from fox1.pipeline.mix.plan import Planner
 from fox1.pipeline.mix.select import CLUSTERED, DOC
-from fox1.pipeline.run.artifacts import RunPaths, publish
+from fox1.pipeline.run.artifacts import publish
+from fox1.pipeline.run.paths import RunPaths
 from fox1.tune.tiers import count_tiers, divided, find_cuts, whole_pools
 
 BLOCKS = (BlockRule(512),)

@@ -24,8 +24,9 @@ from fox1.commands.page.asked import Asked
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.pool import pool_session
 from fox1.pipeline.mix.budget import MixSettings, Phase, Weight
-from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.documents import RunDocuments
+from fox1.pipeline.run.paths import RunPaths
 from fox1.recipes.tuned import tuned_phases
 from fox1.storage.inside import is_partial
 from fox1.tokenize.shards import block_batches, read_set

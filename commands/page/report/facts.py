@@ -10,8 +10,10 @@ from typing import Any
 
 from ....pipeline.engine.records import task_times
 from ....pipeline.inspect.overview import overview
-from ....pipeline.run.artifacts import STAGES, RunPaths, merge_counts
+from ....pipeline.run.artifacts import merge_counts
 from ....pipeline.run.manifest import read_manifest
+from ....pipeline.run.paths import RunPaths
+from ....pipeline.run.schemas import STAGES
 from ....pipeline.sources.domains import DOMAINS, domain_of
 from ....pipeline.stats.outcomes import KEPT, NAMES
 from ....pipeline.stats.stored import read_stats

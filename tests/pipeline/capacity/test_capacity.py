@@ -15,7 +15,9 @@ from fox1.pipeline.capacity.estimate import TrainingWorkload, actual, corpora_of
 from fox1.pipeline.capacity.rates import Rates, measure
 from fox1.pipeline.capacity.small_copy import copy_beginnings
 from fox1.pipeline.engine.tasks import InProcess
-from fox1.pipeline.run.artifacts import STAGES, RunPaths, write_json
+from fox1.pipeline.run.artifacts import write_json
+from fox1.pipeline.run.paths import RunPaths
+from fox1.pipeline.run.schemas import STAGES
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows

@@ -14,7 +14,8 @@ import pytest
 from fox1.pipeline.carve.choose import CANDIDATE, Carve, _smallest, choose, join_candidates, read_chosen, texts_of
 from fox1.pipeline.carve.settings import CARVED, HALVES, LARGEST_PART, LEAST_DOCUMENTS
 from fox1.pipeline.mix.held_out import _Piece, _windows
-from fox1.pipeline.run.artifacts import FileSet, publish
+from fox1.pipeline.run.artifacts import publish
+from fox1.pipeline.run.file_sets import FileSet
 from fox1.pipeline.stats.outcomes import funnel
 from fox1.tokenize.shards import block_batches, read_set, token_batches
 from hypothesis import HealthCheck, given, settings

@@ -19,8 +19,9 @@ from fox1.pipeline.dedupe.order import Chunks, DedupeSettings, Part, UrlSettings
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
-from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.identity import Group, SourceFile, file_hash, group_files
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows

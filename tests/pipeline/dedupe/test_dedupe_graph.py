@@ -18,8 +18,9 @@ from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.shuffle_file import Levels
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.filter.judge import FILTERED_SCHEMA, FilteredGroup, Verdict
-from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.identity import ROW_BITS, Group, SourceFile, file_hash, group_files
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.minhash import MinHashSettings
 from fox1.pipeline.signals.scan import FileSignals
 from hypothesis import HealthCheck, example, given, settings

@@ -26,7 +26,8 @@ from fox1.pipeline.engine.tasks import (
     attempt,
     attempt_each,
 )
-from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
+from fox1.pipeline.run.artifacts import Artifact, write_json
+from fox1.pipeline.run.paths import RunPaths
 
 CALLS: list[str] = []
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from fox1.pipeline.engine.keys import TaskKeys, identity_of
 from fox1.pipeline.engine.records import figures_of, result_of, result_type, write_record
-from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths, content_key
+from fox1.pipeline.run.artifacts import Artifact, content_key
+from fox1.pipeline.run.file_sets import FileSet
 from fox1.pipeline.run.identity import Group, SourceFile
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.records import StepRecords
 
 

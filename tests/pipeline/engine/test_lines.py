@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fox1.pipeline.engine.engine import Engine, StageFailed
 from fox1.pipeline.engine.tasks import InProcess, Outcome, Progress, Task, Waiting
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 
 from tests.pipeline.engine.test_engine import Written, fail, work
 

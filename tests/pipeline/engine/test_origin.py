@@ -14,7 +14,8 @@ import pytest
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.origin import origin_of
 from fox1.pipeline.engine.tasks import InProcess, Task
-from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
+from fox1.pipeline.run.artifacts import Artifact, write_json
+from fox1.pipeline.run.paths import RunPaths
 from fox1.storage import lease
 
 from tests.conftest import SMALL, as_set, list_files, run_command

@@ -17,7 +17,7 @@ import pytest
 from fox1.pipeline.engine.engine import Engine, StageFailed
 from fox1.pipeline.engine.pool import Pool, pool_session
 from fox1.pipeline.engine.tasks import Task
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 
 from tests.conftest import ROOT
 from tests.faults.processes import descendants

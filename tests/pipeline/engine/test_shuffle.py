@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fox1.pipeline.engine import shuffle, shuffle_file
-from fox1.pipeline.run.artifacts import parquet_writer, publish, remove_partial
+from fox1.pipeline.run.artifacts import parquet_writer, publish
+from fox1.pipeline.run.paths import remove_partial
 from fox1.storage import lease
 from fox1.storage.inside import partial
 from hypothesis import HealthCheck, given, settings

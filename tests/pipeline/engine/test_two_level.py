@@ -30,7 +30,9 @@ from fox1.pipeline.engine.shuffle import (
 from fox1.pipeline.engine.shuffle_file import READ_AHEAD, Levels
 from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.engine.two_level import Partitioned, bring_together, plan_levels
-from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths, publish
+from fox1.pipeline.run.artifacts import Artifact, publish
+from fox1.pipeline.run.file_sets import FileSet
+from fox1.pipeline.run.paths import RunPaths
 from fox1.storage import store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -20,8 +20,8 @@ from fox1.api import open_run
 from fox1.pipeline.extract import extract, stage
 from fox1.pipeline.inspect.run import FinishedRun
 from fox1.pipeline.run import identity
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources import pieces, rows
 from fox1.pipeline.sources.extracted import SCHEMA, extracted_row
 from fox1.pipeline.text.binding import text_hashes

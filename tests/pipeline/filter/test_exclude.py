@@ -142,8 +142,8 @@ def test_a_run_without_listed_documents_is_that_of_sources_without_them(
     # A tokenizer and a quality score that the text of a few documents does not change.
     facts = (f"tokenizer.model={run / 'prepare' / 'tokenizer.model'}", "quality={}")
     out, clean, blank = tmp_path / "run", tmp_path / "clean", tmp_path / "blank"
-    from fox1.pipeline.run.artifacts import RunPaths
     from fox1.pipeline.run.manifest import run_files
+    from fox1.pipeline.run.paths import RunPaths
     from fox1.recipes.load import load_recipe
     from fox1.recipes.settings import training_json
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.filter.judge import Exclusion, FilterSettings, Section, judge
-from fox1.pipeline.run.artifacts import EDIT_TYPE
 from fox1.pipeline.run.identity import SourceFile, file_hash
+from fox1.pipeline.run.schemas import EDIT_TYPE
 from fox1.pipeline.signals.ratios import SIGNALS
 from fox1.pipeline.signals.scan import Models, ScanSettings, scan_piece, signals_schema
 from fox1.pipeline.sources.text_schema import TEXT_SCHEMA
@@ -150,7 +150,7 @@ def test_what_if_says_what_a_real_change_does(
 ) -> None:
     from fox1.pipeline.curate import planned_files, planned_groups
     from fox1.pipeline.inspect.what_if import what_if
-    from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.paths import RunPaths
 
     now, then = settings_of(), settings_of("filters.web.min_words=300", "filters.code.max_mean_line_length=200")
     paths = RunPaths(run)

@@ -19,8 +19,8 @@ from fox1.pipeline.curate import CurateSettings
 from fox1.pipeline.extract.settings import StepSettings
 from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.filter.score_files import read_scores
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import ROW_BITS, file_hash
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.scan import EditSettings
 from fox1.pipeline.signals.scores import ScoreSettings, as_quality
 from fox1.pipeline.sources.listing import SourceSettings

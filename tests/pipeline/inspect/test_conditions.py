@@ -15,8 +15,8 @@ import pytest
 from fox1.pipeline.inspect import documents as documents_module
 from fox1.pipeline.inspect.documents import DocumentTable
 from fox1.pipeline.inspect.sql import Condition, matching, query
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.documents import RunDocuments
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.ratios import SIGNALS
 
 from tests.conftest import run_command

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.inspect import diff as module
 from fox1.pipeline.inspect.diff import ABSENT, changed_keys, diff
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 
 from tests.conftest import SMALL, MakeOnce, as_set, run_command
 

@@ -20,8 +20,10 @@ from fox1.pipeline.inspect.dump import STATE, DumpedGroup
 from fox1.pipeline.inspect.lookup import find
 from fox1.pipeline.inspect.provenance import placed, trace, why
 from fox1.pipeline.inspect.run import FinishedRun
-from fox1.pipeline.run.artifacts import EDIT_TYPE, Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.identity import MAX_ROWS, SourceFile
+from fox1.pipeline.run.paths import RunPaths
+from fox1.pipeline.run.schemas import EDIT_TYPE
 from fox1.pipeline.signals.content import written
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine

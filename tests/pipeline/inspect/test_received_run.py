@@ -15,9 +15,9 @@ import pytest
 from fox1.api import load_phase, open_run
 from fox1.pipeline.inspect.lookup import Found
 from fox1.pipeline.inspect.provenance import Placed
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import Piece
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.content import written
 from fox1.recipes.load import load_recipe
 

@@ -16,7 +16,7 @@ from fox1.pipeline.filter.exclude import read_lists
 from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.inspect.what_if import WhatIf
 from fox1.pipeline.inspect.what_if_dedupe import Decisive, what_if_dedupe
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 
 from tests.pipeline.dedupe.test_dedupe import decisions, sentence, settings_for, write
 

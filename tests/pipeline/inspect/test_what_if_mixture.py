@@ -13,7 +13,7 @@ from fox1.commands.page.elements import html
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
 from fox1.pipeline.inspect.what_if_mixture import MixtureWhatIf
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 
 from tests.conftest import SMALL, curate_sample, list_files, run_command
 

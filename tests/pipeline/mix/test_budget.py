@@ -15,7 +15,8 @@ from fox1.pipeline.mix.budget import BlockRule, Cell, MixSettings, Phase, Weight
 from fox1.pipeline.mix.feasibility import BudgetShort, PoolNeed, estimated_needs, nearest_feasible
 from fox1.pipeline.mix.plan import MixPlan, Planner
 from fox1.pipeline.mix.select import DOC
-from fox1.pipeline.run.artifacts import RunPaths, publish
+from fox1.pipeline.run.artifacts import publish
+from fox1.pipeline.run.paths import RunPaths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -22,7 +22,7 @@ from fox1.pipeline.mix.blocks import _apart
 from fox1.pipeline.mix.budget import Phase, Weight, largest_remainder, quotas
 from fox1.pipeline.mix.feasibility import BudgetShort
 from fox1.pipeline.mix.select import floor_for
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.tokenize.pack import pack
 from fox1.tokenize.shards import read_set, token_batches
 from hypothesis import given

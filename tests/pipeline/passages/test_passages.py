@@ -26,7 +26,8 @@ from fox1.pipeline.mix.budget import BlockRule, MixSettings, Phase, Weight
 from fox1.pipeline.passages import find, hashing
 from fox1.pipeline.passages.settings import KINDS, PassageSettings
 from fox1.pipeline.passages.units import RUN, passages, runs_around
-from fox1.pipeline.run.artifacts import EDIT_TYPE, RunPaths
+from fox1.pipeline.run.paths import RunPaths
+from fox1.pipeline.run.schemas import EDIT_TYPE
 from fox1.pipeline.signals.segment import segment
 from fox1.pipeline.text.edits import apply_edits, cut_upon, raw_span, raw_spans
 from fox1.tokenize.spans import text_buffers

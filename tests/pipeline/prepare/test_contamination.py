@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fox1.pipeline.prepare.benchmarks import BenchmarkSettings, Item, read_items
 from fox1.pipeline.prepare.contamination import ContaminationSettings, build, prepare_contamination
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals import contamination
 from fox1.pipeline.signals.contamination import find_hits, read_index
 from fox1.pipeline.signals.item_grams import words_of

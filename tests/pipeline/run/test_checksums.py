@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import sentencepiece
 from fox1.commands.app import app
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.stats.tokenizer_figures import subset_tokens
 from typer.testing import CliRunner
 

@@ -13,10 +13,11 @@ from fox1.pipeline.engine import engine as engines
 from fox1.pipeline.engine.engine import Engine, StageFailed
 from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.run import checksums, garbage
-from fox1.pipeline.run.artifacts import Artifact, RunPaths, content_key, write_json
+from fox1.pipeline.run.artifacts import Artifact, content_key, write_json
 from fox1.pipeline.run.checksums import verify
 from fox1.pipeline.run.garbage import collect, remove_stale
 from fox1.pipeline.run.manifest import write_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.published import table_of
 from fox1.pipeline.run.records import read_part
 from fox1.storage import lease

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from fox1.pipeline.run import manifest as manifests
-from fox1.pipeline.run.artifacts import Artifact, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.manifest import Artifacts, is_finished, read_manifest, without_folders, write_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.published import LISTED, table_of
 from fox1.tokenize.model import TokenizerSettings
 

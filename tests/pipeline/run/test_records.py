@@ -13,7 +13,8 @@ from fox1.pipeline.engine import engine as engines
 from fox1.pipeline.engine import records
 from fox1.pipeline.engine.engine import Engine, StageFailed
 from fox1.pipeline.engine.tasks import InProcess, Task
-from fox1.pipeline.run.artifacts import Artifact, RunPaths, write_json
+from fox1.pipeline.run.artifacts import Artifact, write_json
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.records import StepRecords, read_part
 from fox1.storage import lease, store
 

@@ -119,7 +119,7 @@ def test_labels_are_weighed_and_documents_skipped() -> None:
 
 def test_a_stored_classifier_is_the_same(tmp_path: Path) -> None:
     from fox1.pipeline.prepare.classifiers import prepare_classifier
-    from fox1.pipeline.run.artifacts import RunPaths
+    from fox1.pipeline.run.paths import RunPaths
     from fox1.pipeline.sources.listing import NamedFile
 
     file = tmp_path / "model.bin"

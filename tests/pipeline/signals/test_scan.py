@@ -299,7 +299,7 @@ def test_mmlu_and_truthfulqa_are_read_as_their_authors_publish_them(tmp_path: Pa
 PROBE = """
 import json, sys
 from pathlib import Path
-from fox1.pipeline.run.artifacts import RunPaths
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.engine.memory import peak_bytes
 from fox1.pipeline.signals.scan import EditSettings, ModelFiles, ScanSettings, scan_file

@@ -13,8 +13,8 @@ import pytest
 import torch
 from fox1.pipeline.inspect.provenance import trace
 from fox1.pipeline.inspect.run import FinishedRun
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows

@@ -19,8 +19,8 @@ import pytest
 import zstandard
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile, cut_by_rows
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources import formats, pieces
 from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from fox1.pipeline.run.artifacts import RunPaths
 from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.sources import formats
 from fox1.pipeline.sources import rows as rows_of_files
 from fox1.pipeline.sources.domains import DOMAINS, SUBSET_DOMAINS, domain_of

@@ -9,9 +9,10 @@ import pytest
 from fox1.pipeline.engine import tree
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
-from fox1.pipeline.run.artifacts import Artifact, RunPaths, read_json
+from fox1.pipeline.run.artifacts import Artifact, read_json
 from fox1.pipeline.run.identity import files_of_table, group_files
 from fox1.pipeline.run.manifest import read_manifest
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.stats import benchmark_items
 from fox1.pipeline.stats.benchmark_items import report_contamination
 from fox1.pipeline.text.survivors import DecidedFile

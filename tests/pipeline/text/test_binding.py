@@ -17,8 +17,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fox1.pipeline.inspect.dump import dump_group
-from fox1.pipeline.run.artifacts import Artifact, FileSet, RunPaths
+from fox1.pipeline.run.artifacts import Artifact
+from fox1.pipeline.run.file_sets import FileSet
 from fox1.pipeline.run.identity import SourceFile
+from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.scan import EditSettings
 from fox1.pipeline.sources.listing import list_sources
 from fox1.pipeline.text.binding import ENCODING

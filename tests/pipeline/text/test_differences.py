@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from fox1.pipeline.run.artifacts import EDIT_TYPE
+from fox1.pipeline.run.schemas import EDIT_TYPE
 from fox1.pipeline.text import differences as module
 from fox1.pipeline.text.differences import Change, differences, upon
 from fox1.pipeline.text.edits import PLUGIN, apply_edits
