@@ -31,7 +31,7 @@ def add_up(
     folder: Path,
     given: tuple[Any, ...] = (),
     most: int = 0,
-    fan_in: int = FAN_IN,
+    fan_in: int = 0,
 ) -> list[Artifact]:
     """Add files up until few are left.
 
@@ -40,9 +40,9 @@ def add_up(
         add: of a `FileSet`, `given` and where to write.
         folder: of what the first level adds up; the further ones likewise.
         most: files that may be left; 0: `FAN_IN`.
-        fan_in: files that a task adds up, fewer where they are large.
+        fan_in: files that a task adds up, fewer where they are large; 0: `FAN_IN`.
     """
-    files, level = list(counted), 1
+    files, level, fan_in = list(counted), 1, fan_in or FAN_IN
     while len(files) > (most or FAN_IN):
         number = str(level) if level > 1 else ""
         place = folder.with_name(f"{folder.name}{number}")

@@ -99,9 +99,9 @@ def test_scan_goes_on_after_the_pieces_that_are_there(
         shutil.copytree(killed, run)
         said, table = run / kept[1].relative_to(killed), run / "signals" / corpus / name / "00001.parquet"
         if damage == "key":
-            said.write_text(said.read_text().replace('"key": "', '"key": "0'))
+            said.write_text(said.read_text().replace('"key":"', '"key":"0'))
         elif damage == "record":
-            said.write_text(said.read_text().replace('"documents": ', '"documents": 1'))
+            said.write_text(said.read_text().replace('"documents":', '"documents":1'))
         elif damage == "file":
             table.write_bytes(table.read_bytes()[:-1] + b"?")
         scanned.clear()
@@ -176,7 +176,7 @@ def test_extract_goes_on_after_the_tables_that_are_there(tmp_path: Path, monkeyp
         shutil.copytree(killed, run)
         said, table = run / kept[1].relative_to(killed), run / tables[1].relative_to(whole)
         if damage == "key":
-            said.write_text(said.read_text().replace('"key": "', '"key": "0'))
+            said.write_text(said.read_text().replace('"key":"', '"key":"0'))
         elif damage == "record":
             said.write_text(said.read_text().replace('"given": ', '"given": 1'))
         elif damage == "file":
