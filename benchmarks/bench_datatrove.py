@@ -32,6 +32,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +139,7 @@ def filter_script(ours: bool, spacy: bool, inputs: Inputs) -> Callable[[Path], N
     from datatrove.pipeline.readers import JsonlReader
     from fox1.datatrove.utils.word_tokenizers import WhiteSpaceWords
 
-    module: Any
-    if ours:
-        from fox1.datatrove.pipeline import filters as module
-    else:
-        from datatrove.pipeline import filters as module
+    module = import_module(f"{'fox1.' if ours else ''}datatrove.pipeline.filters")
     words: Any = "en" if spacy else WhiteSpaceWords()
 
     def run(folder: Path) -> None:
@@ -190,11 +187,7 @@ def token_script(ours: bool, inputs: Inputs) -> Callable[[Path], None]:
     from datatrove.pipeline.readers import JsonlReader
     from fox1.tokenize.model import load
 
-    make: Any
-    if ours:
-        from fox1.datatrove.pipeline.tokens import DocumentTokenizer as make
-    else:
-        from datatrove.pipeline.tokens import DocumentTokenizer as make
+    make = import_module(f"{'fox1.' if ours else ''}datatrove.pipeline.tokens").DocumentTokenizer
     processor = load(inputs.model)
     eos = processor.id_to_piece(processor.eos_id())
     path = str(inputs.model if ours else inputs.converted)

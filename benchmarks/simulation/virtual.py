@@ -340,7 +340,7 @@ class SimulatedEngine(Engine):
             return work(), _ended.get()
 
         line: Any = _SimulatedLine(super().beside(noting))
-        return line  # type: ignore[no-any-return]
+        return line
 
 
 class _SimulatedLine:

@@ -32,7 +32,7 @@ from ..run.identity import Group
 from ..signals.minhash import MinHashSettings
 from ..signals.scan import FileSignals
 from . import VERSION, buckets, decide, exact, result, steps, verify
-from .decide import OWN_DROPS
+from .decide import OWN_DROPS, Judged, Links
 from .order import (
     BAND,
     CONTENT,
@@ -420,8 +420,8 @@ class _DedupeSteps(Steps):
         return [s.left for s in settled], drops, unknown
 
     def judge(
-        self, at: str, links: Sequence[decide.Links], rows: Sequence[int], layout: Layout
-    ) -> tuple[list[list[int]], list[decide.Judged]]:
+        self, at: str, links: Sequence[Links], rows: Sequence[int], layout: Layout
+    ) -> tuple[list[list[int]], list[Judged]]:
         """The pass over all edges, and what comes of each: (places of the links of every task, its verdicts on them).
 
         Args:
@@ -430,8 +430,8 @@ class _DedupeSteps(Steps):
         memory = BASE_MEMORY + decide.BYTES_HELD + layout.numbers // 4
         files, size = all_of(x.links for x in links), sum(rows) * decide.LINK.itemsize
         if size <= FEW_LINKS:
-            arguments = {0: (files, layout.numbers)}
-            return [list(range(len(links)))], self.step(f"few{at}", decide.judge_few, arguments, memory=memory + size)
+            together = {0: (files, layout.numbers)}
+            return [list(range(len(links)))], self.step(f"few{at}", decide.judge_few, together, memory=memory + size)
         walked = self.step(f"pass{at}", decide.walk_edges, {0: (files, layout.numbers)}, memory=memory)
         judges = portions(range(len(links)), lambda i: rows[i], sum(rows), MOST_JUDGES)
         arguments = {j: (all_of(links[i].links for i in own), walked[0].states) for j, own in enumerate(judges)}
