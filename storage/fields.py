@@ -23,13 +23,13 @@ from fractions import Fraction
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-_DECIMAL = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+_DECIMAL = {"": 1, "K": 10**3, "k": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)\s*([A-Za-z]*?)\s*")
 
 
 def quantity(value: Any) -> int:
-    """A whole number with an optional unit: K, M, B (or G), T are powers of 1000; Ki, Mi, Gi, Ti of 1024.
+    """A whole number with an optional unit: K (or k), M, B (or G), T are powers of 1000; Ki, Mi, Gi, Ti of 1024.
 
     Raises:
         ValueError: no number, an unknown unit, or not whole.
@@ -264,7 +264,7 @@ def _check(hint: Any, value: Any, where: str) -> None:
         raise ValueError(f"{where} is {value}; it must be a finite number")
 
 
-WITH_UNIT = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?\s*([KMBGT]|[KMGT]i)?\s*$"}
+WITH_UNIT = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?\s*([KkMBGT]|[KMGT]i)?\s*$"}
 PERCENTAGE = {"type": "string", "pattern": r"^\s*[0-9.eE+-]+\s*%?\s*$"}
 
 Quantity = Annotated[int, Written(quantity, (WITH_UNIT,))]
