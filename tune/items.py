@@ -5,14 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..pipeline.prepare.questions import Question, encode_questions, questions
+from ..pipeline.prepare.benchmarks import BenchmarkSettings
+from ..pipeline.prepare.questions import Question, encode_questions, questions_of
 from ..pipeline.run.artifacts import Artifact
 from ..tokenize.encode import encoder_of
 from .measured import MeasuredFile, write_sequences
 
-__all__ = ["ITEMS", "Question", "measure_items", "part_of", "questions"]
 ITEMS = 200
 """Items of a benchmark in the fit, and as many others in the validation."""
+
+
+def questions(benchmarks: Sequence[BenchmarkSettings], names: Sequence[str]) -> list[Question]:
+    """The items of some benchmarks that have a right answer.
+
+    Args:
+        names: what `tune.objective.items` says.
+
+    Raises:
+        ValueError: a name is no benchmark of the recipe, or its items have no right answers.
+    """
+    by_name = {b.name: b for b in benchmarks}
+    found: list[Question] = []
+    for name in names:
+        if name not in by_name:
+            known = ", ".join(by_name) or "none"
+            raise ValueError(
+                f"`tune.objective.items` names {name}, which is no benchmark of `contamination.benchmarks` ({known})"
+            )
+        own = questions_of(by_name[name])
+        if not own:
+            raise ValueError(
+                f"the benchmark {name} has no items with a right answer; take it out of `tune.objective.items`"
+            )
+        found += own
+    return found
 
 
 def part_of(found: Sequence[Question], last: int) -> tuple[Question, ...]:

@@ -16,13 +16,14 @@ from ..pipeline.engine.engine import Engine
 from ..pipeline.engine.tasks import InProcess, Task
 from ..pipeline.mix.budget import MixSettings
 from ..pipeline.prepare.benchmarks import BenchmarkSettings
+from ..pipeline.prepare.questions import Question
 from ..pipeline.run.artifacts import Artifact, write_json
 from ..pipeline.run.paths import remove_partial
 from ..storage import lease
 from ..trainer.model.model import flops_per_token
 from . import VERSION, choose, fit, verdict
 from .design import Row, Space, design, design_near, rounded, within
-from .items import Question, measure_items, part_of, questions
+from .items import measure_items, part_of, questions
 from .measured import MeasuredFile, Measures, read_sequences
 from .mixmin import mixmin
 from .order import Ordered, is_searched, search_order

@@ -27,34 +27,8 @@ class Question:
 
     @property
     def place(self) -> int:
-        """A hash of what it says: half of the items are of the fit, by its last bit, in this order."""
+        """A hash of what it says: where some items of many are taken, they are the first in this order."""
         return xxhash.xxh3_64_intdigest(f"{self.text}\0{self.answer}".encode())
-
-
-def questions(benchmarks: Sequence[BenchmarkSettings], names: Sequence[str]) -> list[Question]:
-    """The items of some benchmarks that have a right answer.
-
-    Args:
-        names: what `tune.objective.items` says.
-
-    Raises:
-        ValueError: a name is no benchmark of the recipe, or its items have no right answers.
-    """
-    by_name = {b.name: b for b in benchmarks}
-    found: list[Question] = []
-    for name in names:
-        if name not in by_name:
-            known = ", ".join(by_name) or "none"
-            raise ValueError(
-                f"`tune.objective.items` names {name}, which is no benchmark of `contamination.benchmarks` ({known})"
-            )
-        own = questions_of(by_name[name])
-        if not own:
-            raise ValueError(
-                f"the benchmark {name} has no items with a right answer; take it out of `tune.objective.items`"
-            )
-        found += own
-    return found
 
 
 def questions_of(benchmark: BenchmarkSettings) -> list[Question]:

@@ -24,6 +24,7 @@ from fox1.commands.page.asked import Asked
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.pool import pool_session
 from fox1.pipeline.mix.budget import MixSettings, Phase, Weight
+from fox1.pipeline.prepare.questions import Question
 from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.documents import RunDocuments
 from fox1.pipeline.run.paths import RunPaths
@@ -31,7 +32,7 @@ from fox1.recipes.tuned import tuned_phases
 from fox1.storage.inside import is_partial
 from fox1.tokenize.shards import block_batches, read_set
 from fox1.trainer.settings import ModelSettings
-from fox1.tune.items import Question, measure_items
+from fox1.tune.items import measure_items
 from fox1.tune.measured import SCHEMA, read_sequences, write_sequences
 from fox1.tune.placement import FLAT, FOUND, RECIPE, placed
 from fox1.tune.pools import TunePaths
