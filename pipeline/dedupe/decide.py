@@ -148,11 +148,7 @@ class Judged:
 def judge_edges(links: FileSet, states: Artifact, plan: Plan, stem: Path) -> Judged:
     """What becomes of both documents of some edges, by the final states."""
     final = np.fromfile(states.file, np.uint8)
-    with publish(stem.with_name(f"{stem.name}.verdicts")) as out:
-        for rows in read_ahead(links, 0, LINK):
-            out.rows += len(rows)
-            out.write(_verdicts(final, *_columns(rows)))
-    return Judged(out.artifact)
+    return _judged(final, map(_columns, read_ahead(links, 0, LINK)), stem)
 
 
 def judge_few(links: FileSet, numbers: int, plan: Plan, stem: Path) -> Judged:
@@ -165,8 +161,13 @@ def judge_few(links: FileSet, numbers: int, plan: Plan, stem: Path) -> Judged:
     held = [_columns(rows) for rows in read_ahead(links, 0, LINK)]
     for columns in held:
         _walk(states, *columns)
+    return _judged(states, held, stem)
+
+
+def _judged(states: np.ndarray, links: Iterable[Sequence[np.ndarray]], stem: Path) -> Judged:
+    """The verdicts on links, given as the columns of `LINK`, by the final states."""
     with publish(stem.with_name(f"{stem.name}.verdicts")) as out:
-        for columns in held:
+        for columns in links:
             out.rows += len(columns[0])
             out.write(_verdicts(states, *columns))
     return Judged(out.artifact)

@@ -56,6 +56,7 @@ from .ranges import Layout, lay_out
 from .steps import Steps, all_of, nothing, sum_rows
 from .verify import Gathered, Verified
 
+NOBODY = np.empty(0, np.uint64)
 MAX_SUBSETS = 2_048
 """Names come from the rows, and every two subsets have a cell in the overlap: a small file could make it gigabytes."""
 MAX_ROUNDS = 100
@@ -117,7 +118,7 @@ def dedupe(
     old: OldRun = NO_RUN,
     scores: Mapping[str, Artifact] | None = None,
     first: bool = False,
-    carved: np.ndarray | None = None,
+    carved: np.ndarray = NOBODY,
 ) -> Decided:
     """Decide every document of a run.
 
@@ -168,8 +169,7 @@ def dedupe(
     by_chunk = [[parts[i] for i in chunk] for chunk in chunks.members]
     try:
         names = chunks.table.corpus_names
-        apart = np.empty(0, np.uint64) if carved is None else carved
-        return _DedupeSteps(engine, by_chunk, plan, documents, names, shape, first, apart).run()
+        return _DedupeSteps(engine, by_chunk, plan, documents, names, shape, first, carved).run()
     finally:
         remove(stored.path)
 
@@ -180,9 +180,9 @@ class _DedupeSteps(Steps):
 
     corpora: tuple[str, ...]
     shape: MinHashSettings
-    first: bool = False
+    first: bool
     """Others decide again."""
-    carved: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    carved: np.ndarray
     """Documents that are set apart to measure on, uint64, ascending."""
     counts: dict[str, int] = field(default_factory=dict)
     """For `stats/dedupe.json`."""
