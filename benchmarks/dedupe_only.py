@@ -17,11 +17,12 @@ from fox1.pipeline.run.identity import SourceFile, group_files
 from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.signals.scan import ModelFiles, ScanSettings
 from fox1.pipeline.signals.stage import scan as scan_files
+from fox1.pipeline.sources.pieces import cut_files
 
 
 def scan_and_dedupe(files: Sequence[SourceFile], engine: Engine, scan: ScanSettings, dedupe: DedupeSettings) -> Decided:
     """Decisions of `files` in the engine's run, where no filter drops anything."""
-    scanned, _ = scan_files(engine, files, scan, ModelFiles.installed())
+    scanned, _ = scan_files(engine, cut_files(engine, files), scan, ModelFiles.installed())
     groups = group_files(scanned.sources)
     filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
     return decide(engine, groups, scanned.files, filtered.groups, dedupe, scan.minhash)

@@ -181,6 +181,7 @@ def _dedupe(texts: list[str]) -> None:
     from ..pipeline.signals.scan import ModelFiles, ScanSettings
     from ..pipeline.signals.stage import scan
     from ..pipeline.sources.listing import SourceSettings, list_sources
+    from ..pipeline.sources.pieces import cut_files
     from ..pipeline.text.survivors import DecidedFile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +193,7 @@ def _dedupe(texts: list[str]) -> None:
             group_files(files),
             ScanSettings(),
         )
-        scanned, _ = scan(engine, files, settings, ModelFiles.installed())
+        scanned, _ = scan(engine, cut_files(engine, files), settings, ModelFiles.installed())
         filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
         order = DedupeSettings()
         decided = dedupe(engine, groups, scanned.files, filtered.groups, order, settings.minhash, first=True)

@@ -320,8 +320,9 @@ def _run_stages(
     # Seen before the long part: a file of scores that is not there is missed now, and not after hours.
     join = s.joined()
     scan_settings = replace(s.scan, classifiers=scanned_by(s.scores, for_scan.classifiers))
-    cut = cutting.result() if cutting else None
-    scanned, ((trained,),) = scan(engine, files, scan_settings, for_scan.models, [tokenizer], extracted.rows, cut)
+    assert cutting, "nobody goes on after the last stage"
+    cut = cutting.result()
+    scanned, ((trained,),) = scan(engine, cut, scan_settings, for_scan.models, [tokenizer], extracted.rows)
     prepared = Prepared(tokenizer=trained, **vars(for_scan))
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
@@ -351,8 +352,18 @@ def _run_stages(
     apart = set_apart(
         engine, groups, scanned.files, filtered.groups, s.carve, s.filter.steps, prepared.tokenizer, s.seed
     )
-    minhash, ids = s.scan.minhash, apart.ids
-    decided = dedupe(engine, groups, scanned.files, apart.filtered, s.dedupe, minhash, old, ranked, passages, ids)
+    decided = dedupe(
+        engine,
+        groups,
+        scanned.files,
+        apart.filtered,
+        s.dedupe,
+        s.scan.minhash,
+        old,
+        ranked,
+        passages,
+        apart.ids,
+    )
     funnels = summary.funnels = decided_funnels(part_funnels, decided.verdicts)
     kept = {f"{f.corpus}/{subset}": by_reason.get("", 0) for f in funnels for subset, by_reason in f.subsets.items()}
     check_losses(kept, decided.near_lost, decided.largest, s.near_limits, groups, paths)
@@ -382,9 +393,10 @@ def _run_stages(
 
     all_groups = [*groups, *taken.groups]
     items = s.measured_items(prepared.tokenizer.model)
-    encoding, decisions = (s.tokenizer, prepared.tokenizer), decided.decisions
     looked_up = engine.beside(lambda: write_lookup(engine, groups, scanned.files))
-    mixed = mix(engine, all_groups, tokenized.groups, s.mix, *encoding, decisions, carved, items)
+    mixed = mix(
+        engine, all_groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer, decided.decisions, carved, items
+    )
     looked_up.result()
     for path, data in further.items():
         with publish(path) as out:

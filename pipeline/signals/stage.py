@@ -38,22 +38,20 @@ def scan(
     models: ModelFiles,
     beside: Sequence[Step] = (),
     extracted: Mapping[str, ExtractedRows] | None = None,
-    cut: Sequence[SourceFile] | None = None,
 ) -> tuple[Scanned, list[list[Any]]]:
     """Read every document once and store what is known of it; with the results of the steps beside it.
 
     Args:
+        files: large ones as their pieces (`sources.pieces.cut_files`).
         models: what of `prepare` scan reads; a change of the rest repeats no scan.
         beside: what does not wait for it, nor it for them.
         extracted: by `SourceFile.table`, what the steps of `before_scan` left of the files that they read instead.
-        cut: the files, large ones as their pieces, where they were cut before.
     """
     settings = replace(settings, plugins=tuple(map(with_version, settings.plugins)))
-    cut = pieces.cut_files(engine, files) if cut is None else cut
-    tasks = [_task(f, settings, models, engine) for f in cut]
+    tasks = [_task(f, settings, models, engine) for f in files]
     sources, scanned = list[SourceFile](), dict[str, FileSignals]()
     results, *others = engine.run_beside([Step("scan", VERSION, tasks), *beside])
-    for file, result in zip(cut, results, strict=True):
+    for file, result in zip(files, results, strict=True):
         for piece, signals in _pieces(file, result):
             sources.append(piece)
             scanned[piece.table] = _with_bad_rows(signals, (extracted or {}).get(piece.table))

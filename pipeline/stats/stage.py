@@ -10,6 +10,7 @@ from typing import Any
 from ...tokenize.shards import read_set
 from ..dedupe.stage import Decided
 from ..engine.engine import Engine
+from ..engine.lines import Line
 from ..engine.records import artifacts_in, figures_of
 from ..engine.tasks import Task, portions
 from ..extract.extract import steps_by_corpus
@@ -78,9 +79,9 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
     scores = {c.name: {"source": c.source, "labels": list(c.labels)} for c in run.prepared.classifiers}
     scores |= run.filtered.scores.figures
     tokens, together = SubsetTotals.of(run), _together(run)
-    counted = engine.beside(lambda: count_distributions(engine, VERSION, together, run.files))
+    beside: list[Line[Any]] = [engine.beside(lambda: count_distributions(engine, VERSION, together, run.files))]
     if index := run.prepared.contamination:
-        items = engine.beside(lambda: report_contamination(engine, VERSION, together, run.files, index.items))
+        beside.append(engine.beside(lambda: report_contamination(engine, VERSION, together, run.files, index.items)))
     values = {
         "funnel": {
             **funnel_json(run.funnels, tokens.training),
@@ -110,9 +111,8 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
         VERSION,
         [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
     )
-    counted.result()
-    if index:
-        items.result()
+    for line in beside:
+        line.result()
     return Reported(values)
 
 
