@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
@@ -39,6 +39,10 @@ class Probe(PipelineStep):
 
     def run(self, data, rank=0, world_size=1):
         Path(self.folder, f"{rank}.json").write_text(json.dumps([os.getppid(), self.loaded, self.kernels]))
+        # Each worker has one task: the one that begins first would else take both.
+        deadline = time.monotonic() + 100
+        while len(list(Path(self.folder).glob("[01].json"))) < world_size and time.monotonic() < deadline:
+            time.sleep(0.02)
         yield from data or ()
 
 
