@@ -4,8 +4,8 @@ the leftmost, until no two neighbours form a piece; a character that is no piece
 User-defined pieces are found before anything is merged, from the left the longest, and join no other.
 
 A model is served if SentencePiece itself knows no more of it than that: trained by BPE, with bytes as fallback, no unused
-pieces, and each character of a piece a piece of its own. Long words are left to SentencePiece, whose work does not grow with
-the square, and so are those with the character that stands for a space in pieces.
+pieces, and each character of a piece, and the one that stands for a space, a piece of its own. Long words are left to
+SentencePiece, whose work does not grow with the square, and so are those with the character that stands for a space in pieces.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from .literals import Literals, literal_at, may_begin
+from .literals import Literals, literal_at, pair_at
 from .pieces import BYTE, NORMAL, UNUSED, USER_DEFINED, Pieces
 from .spans import taken, text_buffers
+from .vectors import LANES, least_of
 
 CODE_POINTS = 0x110000
 LONGEST = 256
 """Bytes of a word that is merged here: the work grows with the square."""
 _BPE = 2
 """Of a model."""
-_NOTHING = np.int32(1 << 30)
-"""The rank of a pair that forms no piece."""
 PIECE_BITS = 21
 """A pair of pieces and the one that they form fit into a number."""
+_PLACE_BITS = 9
+"""The place of a part of a word, below the rank of what it forms."""
+_NOTHING = np.int32((1 << 31) - 1)
+"""The turn of a pair that forms no piece."""
 _FILTER_BITS = 22
 """Of a filter that tells most pairs that form nothing, and stays in a core's cache, where the table of pairs does not."""
 
@@ -40,14 +43,15 @@ class WordTables:
     """What merging asks of a model's pieces."""
 
     rank: np.ndarray
-    """int32 [pieces]: the lower, the sooner a piece is formed; 0 is the highest score."""
+    """int32 [pieces]: the lower, the sooner a piece is formed; empty where that is the order of the pieces themselves."""
     characters: np.ndarray
     """int32 [code points]: the piece of each; -1: none."""
     bytes: np.ndarray
     """int32 [256]: the pieces of bytes."""
     pairs: np.ndarray
     filter: np.ndarray
-    """Both as `_pairs_of` gives them."""
+    direct: np.ndarray
+    """All three as `_pairs_of` gives them."""
     defined: np.ndarray
     """uint8: the user-defined pieces, back to back: a longer one before those that it begins with."""
     defined_sizes: np.ndarray
@@ -65,15 +69,21 @@ class WordTables:
         of_bytes, numbers = np.empty(256, np.int32), pieces.numbers(BYTE)
         of_bytes[[int(name[3:-1], 16) for name in pieces.named(numbers)]] = numbers
         data, bounds = text_buffers(pieces.spelled)
-        pairs, sieve = _pairs_of(data, bounds, normal)
+        longer = np.flatnonzero(normal & (pieces.characters > 1))
+        rank = np.empty(0, np.int32)
+        if (np.diff(pieces.scores[longer]) >= 0).any():
+            rank = np.unique(-pieces.scores, return_inverse=True)[1].astype(np.int32)
+        order = longer[np.argsort(pieces.characters[longer], kind="stable")]
+        pairs, sieve, direct = _pairs_of(data, bounds, order, characters, rank)
         texts = {number: pieces.spelled[number].as_py().encode() for number in pieces.numbers(USER_DEFINED)}
         defined = sorted(texts, key=lambda number: -len(texts[number]))
         return cls(
-            np.unique(-pieces.scores, return_inverse=True)[1].astype(np.int32),
+            rank,
             characters,
             of_bytes,
             pairs,
             sieve,
+            direct,
             np.frombuffer(b"".join(texts[i] for i in defined), np.uint8),
             np.array([len(texts[i]) for i in defined], np.int64),
             np.array(defined, np.int32),
@@ -108,9 +118,12 @@ class WordEncoder:
             tables.bytes,
             tables.pairs,
             tables.filter,
+            tables.direct,
             tables.rank,
             tables.defined_ids,
             defined.begins,
+            defined.starts,
+            defined.numbers,
             defined.bytes,
             defined.offsets,
         )
@@ -140,7 +153,7 @@ def serves(spec: Any, pieces: Pieces) -> bool:
     normal = pieces.kinds == NORMAL
     single = set(pieces.texts.filter(_mask(normal & (pieces.characters == 1))).to_pylist())
     text, _ = text_buffers(pieces.texts.filter(_mask(normal)))
-    return set(text.tobytes().decode()) <= single
+    return {"\u2581", *text.tobytes().decode()} <= single
 
 
 def _mask(chosen: np.ndarray) -> pa.BooleanArray:
@@ -154,98 +167,17 @@ def _mixed(key: np.uint64) -> np.uint64:
     return h ^ (h >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
-def _find_piece(
-    data: np.ndarray, bounds: np.ndarray, table: np.ndarray, hashes: np.ndarray, h: np.uint64, begin: int, end: int
-) -> int:
-    """The piece whose bytes are ``data[begin:end]``, which have the hash `h`; -1: there is none."""
-    mask = np.uint64(len(table) - 1)
-    slot = _mixed(h) & mask
-    while table[slot]:
-        piece = table[slot] - 1
-        if hashes[piece] == h and bounds[piece + 1] - bounds[piece] == end - begin:
-            same = True
-            for k in range(end - begin):
-                if data[bounds[piece] + k] != data[begin + k]:
-                    same = False
-                    break
-            if same:
-                return int(piece)
-        slot = (slot + np.uint64(1)) & mask
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _pairs_of(data: np.ndarray, bounds: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(uint64 [slots]: the first and the second piece of a pair, and the one that they form and one, in `PIECE_BITS` each, 0 where
-    a slot is free; uint64: the filter of pairs)."""
-    n = len(normal)
-    room = 64
-    while room < 2 * n:
-        room *= 2
-    table, hashes = np.zeros(room, np.int64), np.zeros(n, np.uint64)
-    mask = np.uint64(room - 1)
-    prime = np.uint64(0x100000001B3)
-    for piece in range(n):
-        if normal[piece]:
-            h = np.uint64(0)
-            for k in range(bounds[piece], bounds[piece + 1]):
-                h = (h + np.uint64(data[k]) + np.uint64(1)) * prime
-            hashes[piece] = h
-            slot = _mixed(h) & mask
-            while table[slot]:
-                slot = (slot + np.uint64(1)) & mask
-            table[slot] = piece + 1
-    found = np.empty((4 * n + 64, 3), np.int64)
-    count = 0
-    for piece in range(n):
-        begin, end = bounds[piece], bounds[piece + 1]
-        if not normal[piece]:
-            continue
-        before = np.uint64(0)
-        for cut in range(begin + 1, end):
-            before = (before + np.uint64(data[cut - 1]) + np.uint64(1)) * prime
-            if data[cut] & 0xC0 == 0x80:  # within a character
-                continue
-            first = _find_piece(data, bounds, table, hashes, before, begin, cut)
-            if first < 0:
-                continue
-            after = np.uint64(0)
-            for k in range(cut, end):
-                after = (after + np.uint64(data[k]) + np.uint64(1)) * prime
-            second = _find_piece(data, bounds, table, hashes, after, cut, end)
-            if second < 0:
-                continue
-            if count == len(found):
-                larger = np.empty((2 * count, 3), np.int64)
-                larger[:count] = found
-                found = larger
-            found[count, 0], found[count, 1], found[count, 2] = first, second, piece
-            count += 1
-    room = 64
-    while 3 * room < 4 * count:
-        room *= 2
-    pairs, sieve = np.zeros(room, np.uint64), np.zeros(1 << (_FILTER_BITS - 6), np.uint64)
-    mask = np.uint64(room - 1)
-    for i in range(count):
-        key = np.uint64(found[i, 0]) << np.uint64(PIECE_BITS) | np.uint64(found[i, 1])
-        h = _mixed(key)
-        sieve[h >> np.uint64(70 - _FILTER_BITS)] |= np.uint64(1) << (
-            (h >> np.uint64(64 - _FILTER_BITS)) & np.uint64(63)
-        )
-        slot = h & mask
-        while pairs[slot]:
-            slot = (slot + np.uint64(1)) & mask
-        pairs[slot] = key << np.uint64(PIECE_BITS) | np.uint64(found[i, 2] + 1)
-    return pairs, sieve
-
-
 @njit(cache=True, nogil=True, inline="always")
+def _key(first: int, second: int) -> np.uint64:
+    return np.uint64(first) << np.uint64(PIECE_BITS) | np.uint64(second)
+
+
+@njit(cache=True, nogil=True)
 def _formed(first: int, second: int, pairs: np.ndarray, sieve: np.ndarray) -> int:
     """The piece that two neighbours form; -1: none."""
     if first < 0 or second < 0:
         return -1
-    key = np.uint64(first) << np.uint64(PIECE_BITS) | np.uint64(second)
+    key = _key(first, second)
     h = _mixed(key)
     if not sieve[h >> np.uint64(70 - _FILTER_BITS)] >> (
         (h >> np.uint64(64 - _FILTER_BITS)) & np.uint64(63)
@@ -260,6 +192,131 @@ def _formed(first: int, second: int, pairs: np.ndarray, sieve: np.ndarray) -> in
     return -1
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _turn(piece: int, place: int, rank: np.ndarray) -> np.int32:
+    """What is least of the pair that is merged next: by the rank of the piece that it forms, then by its place."""
+    if piece < 0:
+        return _NOTHING
+    return np.int32((np.int64(rank[piece]) if len(rank) else piece) << _PLACE_BITS | place)
+
+
+@njit(cache=True, nogil=True)
+def _merge_parts(
+    m: int,
+    parts: np.ndarray,
+    formed: np.ndarray,
+    turns: np.ndarray,
+    following: np.ndarray,
+    before: np.ndarray,
+    pairs: np.ndarray,
+    sieve: np.ndarray,
+    rank: np.ndarray,
+) -> None:
+    """Merge the first `m` parts of a word until no two neighbours form a piece.
+
+    A part that was merged into the one before it stays where it is, and is passed over.
+
+    Args:
+        parts: int32: the piece of each; below 0: it joins none.
+        formed: int32: the piece that each forms with the next; -1: none.
+        turns: int32: `_turn` of that, `_NOTHING` from ``m - 1`` on, as far as the next multiple of `LANES`.
+        following, before: int32: become the next and the last part of each.
+    """
+    for k in range(m):
+        following[k], before[k] = k + 1, k - 1
+    while True:
+        least = _NOTHING
+        for k in range(0, m - 1, LANES):
+            least = min(least, least_of(turns, k))
+        if least == _NOTHING:
+            return
+        place = np.int64(least) & ((1 << _PLACE_BITS) - 1)
+        gone = np.int64(following[place])
+        after = np.int64(following[gone])
+        parts[place] = formed[place]
+        following[place] = after
+        turns[gone] = turns[place] = _NOTHING
+        if after < m:
+            before[after] = place
+            formed[place] = _formed(parts[place], parts[after], pairs, sieve)
+            turns[place] = _turn(formed[place], place, rank)
+        last = np.int64(before[place])
+        if last >= 0:
+            formed[last] = _formed(parts[last], parts[place], pairs, sieve)
+            turns[last] = _turn(formed[last], last, rank)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _code_at(text: np.ndarray, at: int) -> tuple[int, int]:
+    """(the character that begins at a byte, where it ends)."""
+    lead = np.int64(text[at])
+    if lead < 0x80:
+        return lead, at + 1
+    if lead < 0xE0:
+        return (lead & 0x1F) << 6 | np.int64(text[at + 1]) & 0x3F, at + 2
+    if lead < 0xF0:
+        code = (lead & 0x0F) << 12 | (np.int64(text[at + 1]) & 0x3F) << 6 | np.int64(text[at + 2]) & 0x3F
+        return code, at + 3
+    code = (lead & 0x07) << 18 | (np.int64(text[at + 1]) & 0x3F) << 12
+    return code | (np.int64(text[at + 2]) & 0x3F) << 6 | np.int64(text[at + 3]) & 0x3F, at + 4
+
+
+@njit(cache=True, nogil=True)
+def _pairs_of(
+    data: np.ndarray, bounds: np.ndarray, order: np.ndarray, characters: np.ndarray, rank: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each piece the one pair that can form it: what merging its own text comes to before the last step.
+
+    A pair that lies within a longer word has come about by the same steps, since none of them crossed its ends; so no word has
+    any other pair of neighbours that form the piece.
+
+    Args:
+        order: int64: pieces of two and more characters, each after all that are shorter.
+
+    Returns:
+        uint64 [slots]: the first and the second piece of a pair, and the one that they form and one, in `PIECE_BITS` each, 0
+        where a slot is free; uint64: a filter of pairs; int32 [128 x 128]: the piece that two characters of ASCII form, -1: none.
+    """
+    room = 64
+    while 3 * room < 4 * len(order):
+        room *= 2
+    pairs, sieve = np.zeros(room, np.uint64), np.zeros(1 << (_FILTER_BITS - 6), np.uint64)
+    direct = np.full(1 << 14, -1, np.int32)
+    mask = np.uint64(room - 1)
+    parts, formed = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
+    turns = np.empty(LONGEST + LANES, np.int32)
+    following, before = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
+    for piece in order:
+        at, end = bounds[piece], bounds[piece + 1]
+        if end - at > LONGEST:
+            continue
+        m = 0
+        while at < end:
+            code, at = _code_at(data, at)
+            parts[m] = characters[code]
+            m += 1
+        for k in range(m - 1):
+            formed[k] = _formed(parts[k], parts[k + 1], pairs, sieve)
+            turns[k] = _turn(formed[k], k, rank)
+        turns[m - 1 : m - 1 + LANES] = _NOTHING
+        _merge_parts(m, parts, formed, turns, following, before, pairs, sieve, rank)
+        second = following[0]
+        if second == m or following[second] != m or parts[0] < 0 or parts[second] < 0:
+            continue
+        key = _key(parts[0], parts[second])
+        h = _mixed(key)
+        sieve[h >> np.uint64(70 - _FILTER_BITS)] |= np.uint64(1) << (
+            (h >> np.uint64(64 - _FILTER_BITS)) & np.uint64(63)
+        )
+        slot = h & mask
+        while pairs[slot]:
+            slot = (slot + np.uint64(1)) & mask
+        pairs[slot] = key << np.uint64(PIECE_BITS) | np.uint64(piece + 1)
+        if bounds[piece + 1] - bounds[piece] == 2 == m:
+            direct[np.int64(data[bounds[piece]]) << 7 | np.int64(data[bounds[piece] + 1])] = piece
+    return pairs, sieve, direct
+
+
 @njit(cache=True, nogil=True)
 def _merge(
     text: np.ndarray,
@@ -269,9 +326,12 @@ def _merge(
     byte_ids: np.ndarray,
     pairs: np.ndarray,
     sieve: np.ndarray,
+    direct: np.ndarray,
     rank: np.ndarray,
     defined: np.ndarray,
-    begins_defined: np.ndarray,
+    defined_begins: np.ndarray,
+    defined_starts: np.ndarray,
+    defined_numbers: np.ndarray,
     defined_bytes: np.ndarray,
     defined_offsets: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -280,7 +340,7 @@ def _merge(
     Args:
         characters: int32 [code points]: the piece of each; -1: none.
         byte_ids: int32 [256]: the pieces of bytes.
-        rank: int32 [pieces]: the lower, the sooner a piece is formed.
+        rank: of `WordTables`.
         defined: int32: the user-defined pieces, longer ones first; the others are their `Literals`.
     """
     n = len(bounds) - 1
@@ -290,71 +350,54 @@ def _merge(
             room += bounds[w + 1] - bounds[w]
     out, counts = np.empty(room, np.int32), np.zeros(n, np.int64)
     # Of each part of a word its piece, -2 - it of a user-defined one, which joins no other, and -1 of a character that is none.
-    pieces, begins = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 2, np.int64)
-    formed, ranks = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
+    parts, begins = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 2, np.int64)
+    formed, turns = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + LANES, np.int32)
+    following, before = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
     at = 0
     for w in range(n):
         if apart[w]:
             continue
         m = 0
         i, end = bounds[w], bounds[w + 1]
+        last = 0x80
         while i < end:
-            lead = np.int64(text[i])
             begins[m] = i
-            if may_begin(text, i, end, begins_defined):
-                k = 0
-                while k < len(defined) and not literal_at(text, i, end, defined_bytes, defined_offsets, k):
-                    k += 1
-                if k < len(defined):
-                    pieces[m] = -2 - defined[k]
-                    i += defined_offsets[k + 1] - defined_offsets[k]
-                    m += 1
-                    continue
-            if lead < 0x80:
-                code = lead
-                i += 1
-            elif lead < 0xE0:
-                code = (lead & 0x1F) << 6 | np.int64(text[i + 1]) & 0x3F
-                i += 2
-            elif lead < 0xF0:
-                code = (lead & 0x0F) << 12 | (np.int64(text[i + 1]) & 0x3F) << 6 | np.int64(text[i + 2]) & 0x3F
-                i += 3
-            else:
-                code = (lead & 0x07) << 18 | (np.int64(text[i + 1]) & 0x3F) << 12
-                code |= (np.int64(text[i + 2]) & 0x3F) << 6 | np.int64(text[i + 3]) & 0x3F
-                i += 4
-            pieces[m] = characters[code]
+            code = 0x80
+            parts[m] = -1
+            pair = pair_at(text, i, end)
+            if defined_begins[pair]:
+                for number in range(defined_starts[pair], defined_starts[pair + 1]):
+                    k = defined_numbers[number]
+                    if literal_at(text, i, end, defined_bytes, defined_offsets, k):
+                        parts[m] = -2 - defined[k]
+                        i += defined_offsets[k + 1] - defined_offsets[k]
+                        break
+            if parts[m] == -1:
+                code, i = _code_at(text, i)
+                parts[m] = characters[code]
+            if m:
+                if last < 0x80 and code < 0x80:
+                    formed[m - 1] = direct[last << 7 | code]
+                else:
+                    formed[m - 1] = _formed(parts[m - 1], parts[m], pairs, sieve)
+                turns[m - 1] = _turn(formed[m - 1], m - 1, rank)
+            last = code
             m += 1
         begins[m] = end
-        for k in range(m - 1):
-            formed[k] = _formed(pieces[k], pieces[k + 1], pairs, sieve)
-            ranks[k] = rank[formed[k]] if formed[k] >= 0 else _NOTHING
-        while True:
-            lowest = _NOTHING
-            for k in range(m - 1):
-                lowest = min(lowest, ranks[k])
-            if lowest == _NOTHING:
-                break
-            best = 0
-            while ranks[best] != lowest:
-                best += 1
-            pieces[best] = formed[best]
-            for k in range(best + 1, m - 1):
-                pieces[k], begins[k] = pieces[k + 1], begins[k + 1]
-                formed[k - 1], ranks[k - 1] = formed[k], ranks[k]
-            m -= 1
-            begins[m] = end
-            for k in range(max(best - 1, 0), min(best + 1, m - 1)):
-                formed[k] = _formed(pieces[k], pieces[k + 1], pairs, sieve)
-                ranks[k] = rank[formed[k]] if formed[k] >= 0 else _NOTHING
         first = at
-        for k in range(m):
-            if pieces[k] != -1:
-                out[at] = pieces[k] if pieces[k] >= 0 else -2 - pieces[k]
+        if m:
+            turns[m - 1 : m - 1 + LANES] = _NOTHING
+            _merge_parts(m, parts, formed, turns, following, before, pairs, sieve, rank)
+        k = 0
+        while k < m:
+            after = np.int64(following[k])
+            if parts[k] != -1:
+                out[at] = parts[k] if parts[k] >= 0 else -2 - parts[k]
                 at += 1
             else:
-                for b in range(begins[k], begins[k + 1]):
+                for b in range(begins[k], begins[after]):
                     out[at] = byte_ids[text[b]]
                     at += 1
+            k = after
         counts[w] = at - first
     return out[:at], counts

@@ -201,6 +201,7 @@ class Encoder:
             and not spec.precompiled_charsmap
             and not self.prefixed
             and not spec.remove_extra_whitespaces
+            and spec.escape_whitespaces
         )
 
     def decode(self, ids: Sequence[int]) -> bytes:

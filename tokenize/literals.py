@@ -21,15 +21,27 @@ class Literals:
         self.offsets = np.r_[0, np.cumsum([len(t) for t, _ in found])].astype(np.int64)
         """int64 [literals + 1]."""
         self.marks = np.array([m for _, m in found], np.uint8)
+        chains = dict[int, list[int]]()
+        for number, (text, _) in enumerate(found):
+            for pair in [text[0] | (text[1] << 8)] if len(text) > 1 else range(text[0], 1 << 16, 256):
+                chains.setdefault(pair, []).append(number)
+        pairs = np.array(sorted(chains), np.int64)
         self.begins = np.zeros(1 << 16, np.bool_)
         """bool [65,536]: whether a literal begins with two bytes, the second in the upper half."""
-        for text, _ in found:
-            self.begins[text[0] | (text[1] << 8) if len(text) > 1 else slice(text[0], None, 256)] = True
+        self.begins[pairs] = True
+        self.starts = np.zeros((1 << 16) + 1, np.int32)
+        """int32 [65,537]: where in `numbers` those of two bytes begin."""
+        self.starts[pairs + 1] = [len(chains[pair]) for pair in pairs.tolist()]
+        np.cumsum(self.starts, out=self.starts)
+        self.numbers = np.array([n for pair in pairs.tolist() for n in chains[pair]], np.int32)
+        """int32: literals by number, in their order."""
 
     def find(self, texts: pa.LargeStringArray) -> np.ndarray:
         """uint8 [n]: the marks of the literals that each document holds, or-ed."""
         text, bounds = text_buffers(texts)
-        return _find_literals(text, bounds, self.begins, self.bytes, self.offsets, self.marks)
+        return _find_literals(
+            text, bounds, self.begins, self.starts, self.numbers, self.bytes, self.offsets, self.marks
+        )
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -45,10 +57,10 @@ def literal_at(text: np.ndarray, at: int, end: int, literals: np.ndarray, offset
 
 
 @njit(cache=True, nogil=True, inline="always")
-def may_begin(text: np.ndarray, at: int, end: int, begins: np.ndarray) -> bool:
-    """Whether a literal may be at a place, by the two bytes there."""
+def pair_at(text: np.ndarray, at: int, end: int) -> int:
+    """The two bytes at a place, by which `Literals` are found."""
     following = np.int64(text[at + 1]) if at + 1 < end else 0
-    return bool(begins[np.int64(text[at]) | following << 8])
+    return np.int64(text[at]) | following << 8
 
 
 @njit(cache=True, nogil=True)
@@ -56,6 +68,8 @@ def _find_literals(
     text: np.ndarray,
     bounds: np.ndarray,
     begins: np.ndarray,
+    starts: np.ndarray,
+    numbers: np.ndarray,
     literals: np.ndarray,
     offsets: np.ndarray,
     marks: np.ndarray,
@@ -64,9 +78,11 @@ def _find_literals(
     for d in range(len(found)):
         end = bounds[d + 1]
         for i in range(bounds[d], end):
-            if not may_begin(text, i, end, begins):
+            pair = pair_at(text, i, end)
+            if not begins[pair]:
                 continue
-            for k in range(len(marks)):
+            for n in range(starts[pair], starts[pair + 1]):
+                k = numbers[n]
                 if literal_at(text, i, end, literals, offsets, k):
                     found[d] |= marks[k]
     return found

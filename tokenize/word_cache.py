@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from .spans import gather, text_buffers
+from .vectors import load_eight, lowest_bit, prefetch
 
 SLOTS = 1 << 20
 """Of the table of words; a power of two. When five of eight are taken, all words are forgotten, which changes no id."""
@@ -28,6 +26,9 @@ LONGEST_WORD = 64
 """Bytes of a word that is kept; longer ones are seldom seen again."""
 SEGMENT_WORDS = 1 << 17
 """Words of a text that are looked up before the new ones among them are encoded, together."""
+
+AHEAD = 32
+"""Words whose place in the table is asked for before the first of them is looked up."""
 
 Encode = Callable[[pa.LargeStringArray], tuple[np.ndarray, np.ndarray]]
 """Texts -> (ids int32 [total], offsets int64 [n + 1])."""
@@ -136,36 +137,13 @@ def _with_room(values: np.ndarray, used: int, more: int) -> np.ndarray:
     return larger
 
 
-@intrinsic
-def _load(typingctx: Any, data: Any, at: Any) -> Any:
-    """Eight bytes of ``data[at:]``, wherever they begin, as a little-endian number; nobody checks that they are there."""
-    signature = types.uint64(types.Array(types.uint8, 1, "C", readonly=not data.mutable), types.int64)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        place = builder.gep(array.data, [args[1]])
-        return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
-
-    return signature, generate
-
-
-@intrinsic
-def _lowest(typingctx: Any, value: Any) -> Any:
-    """Number of the lowest bit that is set."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), generate
-
-
 @njit(cache=True, nogil=True, inline="always")
 def _up_to(data: np.ndarray, at: int, size: int) -> np.uint64:
     """The first `size` bytes of ``data[at:]``, at most eight, as a little-endian number."""
     if size <= 0:
         return np.uint64(0)
     if at + 8 <= len(data):
-        value = _load(data, at)
+        value = load_eight(data, at)
     else:
         value = np.uint64(0)
         for k in range(size):
@@ -195,7 +173,7 @@ def _word_end(text: np.ndarray, at: int, end: int, line_feeds: bool) -> int:
     first = at
     while at < end:
         if at + 8 <= end:
-            eight = _load(text, at)
+            eight = load_eight(text, at)
             other = eight ^ _SPACES
             hits = (other - _ONES) & ~other & _HIGHS
             if line_feeds:
@@ -205,7 +183,7 @@ def _word_end(text: np.ndarray, at: int, end: int, line_feeds: bool) -> int:
                 at += 8
                 continue
             # Of all hits the lowest is right: a borrow only reaches those above.
-            at += int(_lowest(hits) >> np.uint64(3))
+            at += int(lowest_bit(hits) >> np.uint64(3))
         elif text[at] != 32 and not (line_feeds and text[at] == 10):
             at += 1
             continue
@@ -217,6 +195,22 @@ def _word_end(text: np.ndarray, at: int, end: int, line_feeds: bool) -> int:
         while at < end and text[at] == 32:
             at += 1
     return end
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _keys(text: np.ndarray, at: int, size: int) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """(first and second key of a word, its hash); of a long word, the second one has yet to get where it is kept."""
+    first = _up_to(text, at, min(size, 8))
+    if size <= 15:
+        second = _up_to(text, at + 8, size - 8) | np.uint64(size) << np.uint64(56)
+        h = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xD6E8FEB86659FD93)
+        h ^= h >> np.uint64(29)
+        return first, second, h * np.uint64(0xBF58476D1CE4E5B9)
+    h = np.uint64(size)
+    for place in range(at, at + size, 8):
+        h = (h ^ _up_to(text, place, min(at + size - place, 8))) * np.uint64(0xD6E8FEB86659FD93)
+        h ^= h >> np.uint64(32)
+    return h, _LONG, h * np.uint64(0xBF58476D1CE4E5B9)
 
 
 @njit(cache=True, nogil=True)
@@ -250,70 +244,70 @@ def _look_up(
     mask = np.uint64(len(table) // 3 - 1)
     count, new, once = 0, 0, 0
     documents, room = len(bounds) - 1, len(chunks)
+    begins, slots = np.empty(AHEAD + 1, np.int64), np.empty(AHEAD, np.uint64)
+    keys = np.empty((AHEAD, 2), np.uint64)
     while document < documents:
         end = bounds[document + 1]
         while at < end:
             if count == room:
                 return document, at, count, new, once
-            stop = _word_end(text, at, end, line_feeds)
-            size = stop - at
-            if size > LONGEST_WORD:
-                once += 1
-                found[len(found) - once, 0], found[len(found) - once, 1] = at, stop
-                chunks[count] = -once
-                count += 1
-                at = stop
-                continue
-            first = _up_to(text, at, min(size, 8))
-            if size <= 15:
-                second = _up_to(text, at + 8, size - 8) | np.uint64(size) << np.uint64(56)
-                h = first * np.uint64(0x9E3779B97F4A7C15) ^ second * np.uint64(0xD6E8FEB86659FD93)
-                h ^= h >> np.uint64(29)
-                h *= np.uint64(0xBF58476D1CE4E5B9)
-            else:
-                second = _LONG
-                h = np.uint64(size)
-                for place in range(at, stop, 8):
-                    h = (h ^ _up_to(text, place, min(stop - place, 8))) * np.uint64(0xD6E8FEB86659FD93)
-                    h ^= h >> np.uint64(32)
-                first = h
-                h *= np.uint64(0xBF58476D1CE4E5B9)
-            slot = ((h >> np.uint64(40)) & mask) * np.uint64(3)
-            while True:
-                word = np.int64(table[slot + np.uint64(2)])
-                if word == 0:
-                    break
-                if table[slot] == first:
-                    other = table[slot + np.uint64(1)]
-                    if size <= 15:
-                        if other == second:
-                            break
-                    elif other >= _LONG:
-                        begin = np.int64(other & ~_LONG) >> 7
-                        same = np.int64(other & np.uint64(127)) == size
-                        for k in range(size):
-                            same = same and long[begin + k] == text[at + k]
-                            if not same:
+            # The table is larger than what a core keeps: its slots are on their way while the next words are cut.
+            words = 0
+            begins[0] = at
+            while words < min(AHEAD, room - count) and at < end:
+                stop = _word_end(text, at, end, line_feeds)
+                size = stop - at
+                if size <= LONGEST_WORD:
+                    first, second, h = _keys(text, at, size)
+                    keys[words, 0], keys[words, 1] = first, second
+                    slots[words] = ((h >> np.uint64(40)) & mask) * np.uint64(3)
+                    prefetch(table, slots[words])
+                    prefetch(table, slots[words] + np.uint64(2))
+                words += 1
+                at = begins[words] = stop
+            for w in range(words):
+                begin, size = begins[w], begins[w + 1] - begins[w]
+                if size > LONGEST_WORD:
+                    once += 1
+                    found[len(found) - once, 0], found[len(found) - once, 1] = begin, begin + size
+                    chunks[count] = -once
+                    count += 1
+                    continue
+                first, second, slot = keys[w, 0], keys[w, 1], slots[w]
+                while True:
+                    word = np.int64(table[slot + np.uint64(2)])
+                    if word == 0:
+                        break
+                    if table[slot] == first:
+                        other = table[slot + np.uint64(1)]
+                        if size <= 15:
+                            if other == second:
                                 break
-                        if same:
-                            break
-                slot += np.uint64(3)
-                if slot == np.uint64(len(table)):
-                    slot = np.uint64(0)
-            if word == 0:
-                if size > 15:
-                    second |= np.uint64(state[1] << 7 | size)
-                    for k in range(size):
-                        long[state[1] + k] = text[at + k]
-                    state[1] += size
-                state[0] += 1
-                word = state[0]
-                table[slot], table[slot + np.uint64(1)], table[slot + np.uint64(2)] = first, second, np.uint64(word)
-                found[new, 0], found[new, 1] = at, stop
-                new += 1
-            chunks[count] = word - 1
-            count += 1
-            at = stop
+                        elif other >= _LONG:
+                            kept = np.int64(other & ~_LONG) >> 7
+                            same = np.int64(other & np.uint64(127)) == size
+                            for k in range(size):
+                                same = same and long[kept + k] == text[begin + k]
+                                if not same:
+                                    break
+                            if same:
+                                break
+                    slot += np.uint64(3)
+                    if slot == np.uint64(len(table)):
+                        slot = np.uint64(0)
+                if word == 0:
+                    if size > 15:
+                        second |= np.uint64(state[1] << 7 | size)
+                        for k in range(size):
+                            long[state[1] + k] = text[begin + k]
+                        state[1] += size
+                    state[0] += 1
+                    word = state[0]
+                    table[slot], table[slot + np.uint64(1)], table[slot + np.uint64(2)] = first, second, np.uint64(word)
+                    found[new, 0], found[new, 1] = begin, begin + size
+                    new += 1
+                chunks[count] = word - 1
+                count += 1
         document += 1
         ends[document] = -1 - count
     return document, at, count, new, once
