@@ -13,7 +13,7 @@ from sentencepiece import sentencepiece_model_pb2 as proto
 from ..storage.reading import Misshapen
 from .pieces import BYTE, CONTROL, NORMAL, UNKNOWN, Pieces
 from .shards import MOST_PIECES
-from .spans import flags
+from .spans import flags, taken
 
 MODEL_BYTES = 64 << 20
 """Gemma's model of 256,000 pieces takes 4 MiB."""
@@ -57,7 +57,8 @@ def _check_pieces(model: proto.ModelProto) -> None:
         raise Misshapen(
             f"piece {int(np.argmax(odd))} is empty, longer than {LONGEST_PIECE} characters, or without a finite score"
         )
-    named = flags(pc.match_substring_regex(texts, "^<0x[0-9A-F]{2}>$"))
+    named, six = np.zeros(len(texts), np.bool_), np.flatnonzero(lengths == 6)
+    named[six] = flags(pc.match_substring_regex(taken(texts, six), "^<0x[0-9A-F]{2}>$"))
     wrong = (named != (kinds == BYTE)) & ((kinds == BYTE) | (kinds == NORMAL))
     if wrong.any():
         raise Misshapen(f"piece {int(np.argmax(wrong))} is not the byte that it should be")

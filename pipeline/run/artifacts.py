@@ -11,10 +11,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
@@ -46,7 +47,8 @@ class Artifact:
         return store.as_path(self.path)
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        # `asdict` takes ten times as long, and a run has a million artifacts.
+        return dict(vars(self))
 
 
 class Publication:
@@ -194,11 +196,12 @@ def write_json(path: Path, value: object, dense: bool = False) -> Artifact:
     """Publish `value` as JSON with sorted keys: equal values give equal bytes.
 
     Args:
-        dense: on one line, for what only fox1 reads: the standard library writes it ten times as fast.
+        dense: on one line, for what only fox1 reads.
     """
-    text = as_json(value) if dense else json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    data = as_json(value).encode()
     with publish(path) as out:
-        out.write(text.encode() + b"\n")
+        # The standard library itself indents ten times as slowly.
+        out.write((data if dense else msgspec.json.format(data, indent=1)) + b"\n")
     return out.artifact
 
 
