@@ -10,13 +10,15 @@ import bz2
 import codecs
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import fsspec
 import zstandard
+from isal import isal_zlib
 
 from ...storage.reading import Misshapen, open_regular
 from ...storage.web import http_options, naming_private_hosts
@@ -183,7 +185,7 @@ def chunks(url: str, begin: int = 0, frames: list[tuple[int, int]] | None = None
         if url.endswith(".zst"):
             yield from _zst_chunks(raw, url, begin, frames)
         elif url.endswith(".gz"):
-            yield from _gzip_chunks(raw)
+            yield from _gzip_chunks(raw, url)
         elif url.endswith(".bz2"):
             yield from _bz2_chunks(raw, url)
         else:
@@ -209,28 +211,75 @@ def _of_piece(url: str, piece: Piece) -> Iterator[bytes]:
         raise OSError(f"{url} ended {end - at:,} bytes before the end of its piece {piece.number}")
 
 
-def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
-    """Decompress member by member in bounded pieces; all that comes before damage is yielded (GzipFile drops it).
+@dataclass
+class _Member:
+    """How far reading has come in a gzip member."""
+
+    began: int = 0
+    """The stored byte that it begins at."""
+    given: int = 0
+    """Bytes of its text that were yielded."""
+    read: int = 0
+    """Stored bytes of the file that were read."""
+    ended: bool = False
+    """The file ends where it does."""
+
+
+def _gzip_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
+    """Decompress by ISA-L, two to three times as fast as zlib. A member that it refuses, or finds no end of, is read once more by
+    zlib, and so is what follows: zlib's word counts, of what can be read before the damage too.
 
     Raises:
         Damaged: the file is empty, cut or corrupt.
     """
-    member, began, taken = zlib.decompressobj(wbits=31), 0, 0
+    member = _Member()
+    with suppress(isal_zlib.error):
+        yield from _gzip_members(raw, isal_zlib.decompressobj, member)
+    if member.ended:
+        return
+    given = member.given
+    with open_source(url) as again:
+        if not _seeks(again, member.began):
+            for _ in _slices(again, member.began):
+                pass
+        for out in _gzip_members(again, zlib.decompressobj, member):
+            if len(out) > given:
+                yield out[given:]
+            given = max(0, given - len(out))
+    if not member.read:
+        raise Damaged("the file is empty, without a gzip member", cut=True)
+    if not member.ended:
+        raise Damaged("the last gzip member is incomplete: the file was cut", member.read, cut=True)
+
+
+def _gzip_members(raw: IO[bytes], fresh: Callable[..., Any], place: _Member) -> Iterator[bytes]:
+    """Decompress member by member in bounded pieces; all that comes before damage is yielded (GzipFile drops it).
+
+    Args:
+        raw: stands where a member begins.
+        fresh: what decompresses one member.
+        place: where that is; changed on the way.
+
+    Raises:
+        isal_zlib.error: ISA-L refuses a member.
+        Damaged: zlib does.
+    """
+    member, place.read, place.given = fresh(wbits=31), place.began, 0
     while data := raw.read(1 << 18):
-        taken += len(data)
+        place.read += len(data)
         while data:
             if member.eof:
                 # Zero bytes may pad a member to the end of a block.
                 data = data.lstrip(b"\0")
                 if not data:
                     break
-                member, began = zlib.decompressobj(wbits=31), taken - len(data)
-            before = member.copy()
+                member, place.began, place.given = fresh(wbits=31), place.read - len(data), 0
+            before = member.copy() if fresh is zlib.decompressobj else None
             try:
                 out = member.decompress(data, CHUNK)
             except zlib.error as error:
                 # A call that fails returns nothing of what it decompressed.
-                at = taken - len(data)
+                at = place.read - len(data)
                 for byte in data:
                     try:
                         out = before.decompress(bytes((byte,)))
@@ -240,17 +289,16 @@ def _gzip_chunks(raw: IO[bytes]) -> Iterator[bytes]:
                     if out:
                         yield out
                 if "header" in str(error):
-                    raise Damaged(f"no gzip member begins at byte {began:,} ({error})", began) from None
+                    raise Damaged(f"no gzip member begins at byte {place.began:,} ({error})", place.began) from None
                 raise Damaged(f"the gzip member is corrupt at byte {at:,} ({error})", at) from None
+            place.given += len(out)
             if out:
                 yield out
             data = member.unused_data if member.eof else member.unconsumed_tail
     while not member.eof and (out := member.decompress(b"", CHUNK)):
+        place.given += len(out)
         yield out
-    if not taken:
-        raise Damaged("the file is empty, without a gzip member", cut=True)
-    if not member.eof:
-        raise Damaged("the last gzip member is incomplete: the file was cut", taken, cut=True)
+    place.ended = member.eof
 
 
 def _bz2_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:

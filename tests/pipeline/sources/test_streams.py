@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from fox1.pipeline.sources import quarantine as quarantines
 from fox1.pipeline.sources.formats import strict_json
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 LINES = [json.dumps({"text": f"row {i} of these", "meta": {"pile_set_name": "Github"}}) for i in range(2000)]
 DATA = "".join(f"{line}\n" for line in LINES).encode()
@@ -198,3 +201,57 @@ def test_the_quarantine_of_a_file_is_bounded_and_its_counts_are_not(
     noted = [json.loads(line) for line in (tmp_path / "q" / "noted.jsonl").read_text().splitlines()]
     assert len(noted) == 12
     assert "damaged file" in noted[10]["reason"] and noted[11]["reason"] == "and 4,991 more rows that could not be read"
+
+
+def by_zlib(data: bytes) -> tuple[bytes, bool]:
+    """(the text of gzip members that zlib gives for one byte after the other, whether they are whole)."""
+    text, member = b"", zlib.decompressobj(wbits=31)
+    while data:
+        if member.eof:
+            data = data.lstrip(b"\0")
+            member = zlib.decompressobj(wbits=31) if data else member
+        try:
+            text += member.decompress(data[:1])
+        except zlib.error:
+            return text, False
+        data = data[1:]
+    return text, member.eof
+
+
+def read_gzip(path: Path) -> tuple[bytes, bool]:
+    text = b""
+    try:
+        for chunk in formats.chunks(str(path)):
+            text += chunk
+    except formats.Damaged:
+        return text, False
+    return text, True
+
+
+MEMBERS = st.lists(
+    st.tuples(st.sampled_from([b"", b"\n", DATA[:900], b"a" * 70_000, DATA[5000:9000]]), st.integers(0, 9)), max_size=3
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(MEMBERS, st.binary(max_size=9), st.integers(0, 1 << 20), st.integers(0, 9), st.binary(max_size=2))
+def test_of_a_gzip_file_is_read_what_zlib_reads(
+    tmp_path_factory: pytest.TempPathFactory,
+    members: list[tuple[bytes, int]],
+    after: bytes,
+    at: int,
+    fewer: int,
+    others: bytes,
+) -> None:
+    data = b"".join(gzip.compress(text, level) for text, level in members) + after
+    at %= len(data) + 1
+    data = data[:at] + others + data[at + fewer :]
+    path = tmp_path_factory.getbasetemp() / "x.jsonl.gz"
+    path.write_bytes(data)
+    assert read_gzip(path) == by_zlib(data)
+
+
+def test_whole_members_are_not_left_to_zlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(DATA) + bytes(7) + gzip.compress(DATA))
+    monkeypatch.setattr(zlib, "decompressobj", None)
+    assert read_gzip(tmp_path / "x.jsonl.gz") == (DATA * 2, True)
