@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import c4, code, fineweb, gopher, pii
-from .segment import CHARACTER_COUNTS, Segments
+from .characters import CHARACTER_COUNTS
+from .segment import Segments
 
 TEXT_COUNTS = (
     *CHARACTER_COUNTS,

@@ -14,8 +14,8 @@ from numba import njit
 
 from .hashing import mix64
 from .matchers import is_among, is_named
-from .segment import WORD_SEED, WORD_STEP
 from .unicode import ALONE, DIGIT, INVISIBLE, LETTER, MARK, class_of, decode
+from .word_hashes import WORD_SEED, WORD_STEP
 
 MAX_LOCAL = 64
 """Bytes of the longest local part (RFC 5321)."""

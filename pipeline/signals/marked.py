@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .segment import word_hash
+from .word_hashes import word_hash
 
 _SLOTS = 1024
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from .hashing import mix64
-from .segment import WORD_SEED, WORD_STEP
+from .word_hashes import WORD_SEED, WORD_STEP
 
 GAP, LONGEST = 4, 16
 """Most bytes between a word and what it names, and most letters of the word."""

@@ -29,8 +29,9 @@ from ...storage.fields import Bounds
 from .collapse import text_hashes
 from .gopher import REPEAT, repetition_counts
 from .hashing import mix64
-from .segment import UNITS_PER_WORD, WORD_SEED, WORD_STEP, Segments, units_of
+from .segment import UNITS_PER_WORD, Segments, units_of
 from .unicode import ALONE, INVISIBLE, MARK, TABLE_SIZE, WORD, class_of, decode, tables
+from .word_hashes import WORD_SEED, WORD_STEP
 
 SKETCH_ENCODING = "bottom-k of uint32, little endian, ascending"
 JACCARD = 0.8

@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 
 from .hashing import mix64
-from .segment import WORD_SEED, WORD_STEP, word_hash
 from .unicode import DIGIT, INVISIBLE, TABLE_SIZE, class_of, decode, tables
+from .word_hashes import WORD_SEED, WORD_STEP, word_hash
 
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

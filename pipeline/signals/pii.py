@@ -39,9 +39,10 @@ from .cards import match_card
 from .domain_names import TOP_LEVEL, TOP_LEVEL_OF_SCRIPTS
 from .emails import match_email
 from .matchers import match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
-from .segment import Segments, word_hash
+from .segment import Segments
 from .unicode import tables
 from .vectors import LANES, byte_class, trailing_zeros
+from .word_hashes import word_hash
 
 KINDS = ("email", "ip", "card", "phone", "key")
 _EMAIL, _IP, _CARD, _PHONE, _KEY = range(len(KINDS))

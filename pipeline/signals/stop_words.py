@@ -19,7 +19,8 @@ from numba import njit
 from .fineweb2 import language_rules
 from .hashing import mix64
 from .language import load_model
-from .segment import WORD_STEP, Segments, segment
+from .segment import Segments, segment
+from .word_hashes import WORD_STEP
 
 NOT_OUR_WORDS = ("ko",)
 """Languages whose list is of parts of words: Korean particles and endings, which a morphological analyser parts from the words

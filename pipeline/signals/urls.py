@@ -19,10 +19,10 @@ from numba import njit
 from ...tokenize.spans import text_buffers
 from ..run.numbers import distinct_numbers
 from .hashing import hash_bytes, hash_each, mix64
-from .segment import WORD_SEED, WORD_STEP
 from .unicode import tables
 from .url_entries import BY_DOMAIN, BY_PAGE, BY_PART, BY_WORD, JOINT, MAX_DOMAIN, NOT_BLOCKED, rules_of
 from .url_parts import clean, find_host, is_letter, normalise, unescaped, write_host
+from .word_hashes import WORD_SEED, WORD_STEP
 
 KINDS = (BY_DOMAIN, BY_WORD, BY_PAGE, BY_PART)
 REASONS = {NOT_BLOCKED: "no", BY_DOMAIN: "by domain", BY_WORD: "by word", BY_PAGE: "by page", BY_PART: "by part"}

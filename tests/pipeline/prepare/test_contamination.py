@@ -109,7 +109,7 @@ TEXTS = st.lists(TOKENS, max_size=14).map(" ".join)
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
 def test_words_with_numbers_as_one_are_those_of_the_definition(text: str) -> None:
-    from fox1.pipeline.signals.segment import word_hash
+    from fox1.pipeline.signals.word_hashes import word_hash
 
     made = words_of([text])
     assert [int(NUMERAL) == h for h in made.hashes.tolist()] == [w == "#" for w in words(text)]

@@ -207,6 +207,14 @@ def test_counts_equal_the_reference(text: str) -> None:
         assert got[name] == value, (name, text)
 
 
+def test_the_reference_holds_wherever_blocks_of_bytes_begin() -> None:
+    rest = "a.b 1,000 ... .... x = y, don't 1-2-a\n\n> q \\beta{$2$} #\t'..' a*b !ok\r\nend... é ... word-" + "y" * 70
+    for before in range(64):
+        text = f"{'x ' * (before // 2)}{'-' * (before % 2)}{rest}"
+        got, expected = counts_of(text), reference(text)
+        assert {name: got[name] for name in expected} == expected, before
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["a", "bb", "C", "ddd"]) | st.sampled_from("漢字かなไทยไ"), max_size=120))
 def test_repetition_equals_the_reference(words: list[str]) -> None:
@@ -294,13 +302,14 @@ def test_symbols_between_spaces_are_words_without_a_letter() -> None:
 
 
 def test_counts_are_whole_where_the_arrays_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fox1.pipeline.signals import characters
     from fox1.pipeline.signals import segment as module
 
     text = "one two three four five six\n" * 100
     monkeypatch.setattr(module, "MAX_WORDS", 50)
     monkeypatch.setattr(module, "MAX_LINES", 7)
     s = segments([text, "a b"])
-    assert s.counts[0, module.WORDS] == 600 and s.counts[0, module.LINES] == 100
+    assert s.counts[0, characters.WORDS] == 600 and s.counts[0, characters.LINES] == 100
     assert np.diff(s.word_offsets).tolist() == [50, 2] and np.diff(s.line_offsets).tolist() == [7, 1]
 
 
