@@ -25,6 +25,7 @@ import numpy as np
 from numba import njit
 
 from .hashing import TOPS, bytes_before, word_at, zero_bytes
+from .leaf import leaf
 from .marked import Marked
 from .segment import Segments
 from .unicode import DIGIT, INVISIBLE, NEWLINE, SPACE, class_of, decode, tables
@@ -82,7 +83,7 @@ _NAMED = np.frombuffer(b"[edit]", np.uint8), np.frombuffer(b"[citation needed]",
 """Markers without a number."""
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _after_marker(text: np.ndarray, i: int, end: int, classes: np.ndarray) -> int:
     """Byte after the citation marker that the `[` at i opens, or i where it opens none."""
     for marker in _NAMED:
@@ -119,7 +120,7 @@ def _is_terminal(text: np.ndarray, start: int, end: int, markers: np.ndarray, fi
     return (b == 46 or b == 33 or b == 63 or b == 34) and tail != 0x2E2E2E
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_short(
     text: np.ndarray, start: int, end: int, markers: np.ndarray, first: int, last: int, classes: np.ndarray
 ) -> bool:
@@ -142,7 +143,7 @@ def _is_short(
     return words < MIN_WORDS
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _has_long_word(text: np.ndarray, start: int, end: int, classes: np.ndarray) -> bool:
     """Whether a line has a word of more than `MAX_WORD_CHARS` characters.
 

@@ -11,8 +11,8 @@ of its length does, and a word before a single run that says what else is number
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from .leaf import leaf
 from .matchers import GAP, digit, named_before
 
 MAX_DIGITS = 19
@@ -20,7 +20,7 @@ NEIGHBOURS = 2
 """Numbers on each side of one that tell a column of numbers from a list of cards."""
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def match_card(
     text: np.ndarray,
     i: int,
@@ -58,7 +58,7 @@ def match_card(
     return stop
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _digits(text: np.ndarray, at: int, end: int) -> int:
     """Digits that stand at a place; 20 for more than any card has."""
     stop = at
@@ -67,13 +67,13 @@ def _digits(text: np.ndarray, at: int, end: int) -> int:
     return stop - at
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _group(text: np.ndarray, at: int, gap: int, end: int) -> int:
     """Digits after the separator at a place; 0 if it is another."""
     return _digits(text, at + 1, end) if at < end and text[at] == gap else 0
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _card_end(text: np.ndarray, i: int, end: int) -> int:
     """End of the card number in the digits or groups at i, whatever stands around it, or -1."""
     first = _digits(text, i, end)
@@ -99,7 +99,7 @@ def _card_end(text: np.ndarray, i: int, end: int) -> int:
     return stop if first == 6 and second == 13 and _is_card(text, i, stop) else -1
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_card(text: np.ndarray, i: int, stop: int) -> bool:
     """Whether digits, the first four of them in one group, have the beginning, length and check digit of a card."""
     n = total = 0
@@ -116,7 +116,7 @@ def _is_card(text: np.ndarray, i: int, stop: int) -> bool:
     return bool(total % 10 == 0 and _is_issued(lead, n))
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_issued(lead: int, n: int) -> bool:
     """Whether a network issues numbers of n digits that begin with these four."""
     two, three = lead // 100, lead // 10
@@ -147,7 +147,7 @@ def _is_issued(lead: int, n: int) -> bool:
     return n == 16 and (51 <= two <= 55 or 2221 <= lead <= 2720 or lead == 5019 or 2200 <= lead <= 2204)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _may_end(text: np.ndarray, stop: int, end: int, alnum: np.ndarray) -> bool:
     """Whether a card number may end where it does: not inside a word, a decimal number, a file name or a longer key."""
     if stop >= end:
@@ -166,7 +166,7 @@ def _may_end(text: np.ndarray, stop: int, end: int, alnum: np.ndarray) -> bool:
     return bool(after != 46)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _in_row(text: np.ndarray, i: int, stop: int, begin: int, end: int, free: int) -> bool:
     """Whether groups of four go on at either side: a row of numbers, unless the next make a card, or one is a date or amount."""
     gap = text[i + 4]
@@ -191,7 +191,7 @@ def _in_row(text: np.ndarray, i: int, stop: int, begin: int, end: int, free: int
     return groups == 2
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _beside(text: np.ndarray, i: int, stop: int, begin: int, end: int, alnum: np.ndarray) -> tuple[int, int]:
     """Of the numbers of the same length beside one, two at most on each side: how many are cards, and how many are not."""
     n = stop - i

@@ -15,6 +15,7 @@ from numba import njit
 
 from .blake3 import hash_texts
 from .hashing import TOPS, bytes_before, word_at, zero_bytes
+from .leaf import leaf
 from .unicode import SPACE, decode, tables
 
 HASH_BYTES = 16
@@ -66,7 +67,7 @@ def _collapse_all(
     return forms, bounds, notes, note_bounds
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _put_number(value: int, out: np.ndarray, at: int) -> int:
     """Write a number with seven bits to a byte, the lowest first; the place after it."""
     while value >= 128:
@@ -77,7 +78,7 @@ def _put_number(value: int, out: np.ndarray, at: int) -> int:
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _note(text: np.ndarray, first: int, last: int, distance: int, out: np.ndarray, at: int) -> int:
     """Note a run of white space: how far it is from the one before in the form, its bytes and how many they are."""
     at = _put_number(distance, out, at)
@@ -88,7 +89,7 @@ def _note(text: np.ndarray, first: int, last: int, distance: int, out: np.ndarra
     return at
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _collapse(
     text: np.ndarray, begin: int, end: int, classes: np.ndarray, out: np.ndarray, notes: np.ndarray
 ) -> tuple[int, int]:

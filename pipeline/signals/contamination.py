@@ -26,6 +26,7 @@ from numba import njit
 from ..run.numbers import distinct_numbers
 from .hashing import mix64
 from .item_grams import MAX_NGRAM, STEP, least_words, pair_bit
+from .leaf import leaf
 from .numerals import NumeralTables, is_number_word, next_word, numeral_tables
 from .segment import Segments
 
@@ -292,7 +293,7 @@ def _may_be_number(text: np.ndarray, start: int, word: np.uint64, numerals: Nume
     return np.uint8(numerals.leads[text[np.uint64(start)]]) | np.uint8(is_number_word(numerals, word))
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _find_runs(
     text: np.ndarray,
     word_hash: np.ndarray,

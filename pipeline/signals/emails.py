@@ -10,9 +10,9 @@ without a gap. Invisible characters are passed over.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from .hashing import mix64
+from .leaf import leaf
 from .matchers import is_among, is_named
 from .unicode import ALONE, DIGIT, INVISIBLE, LETTER, MARK, class_of, decode
 from .word_hashes import WORD_SEED, WORD_STEP
@@ -21,7 +21,7 @@ MAX_LOCAL = 64
 """Bytes of the longest local part (RFC 5321)."""
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def match_email(
     text: np.ndarray,
     at: int,
@@ -50,7 +50,7 @@ def match_email(
     return start, stop
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _local_start(
     text: np.ndarray, at: int, begin: int, local: np.ndarray, alnum: np.ndarray, classes: np.ndarray
 ) -> int:
@@ -81,7 +81,7 @@ def _local_start(
     return start
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _domain_end(
     text: np.ndarray, i: int, end: int, alnum: np.ndarray, top_level: np.ndarray, classes: np.ndarray
 ) -> int:
@@ -138,7 +138,7 @@ def _domain_end(
     return best
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_path(text: np.ndarray, stop: int, end: int, alnum: np.ndarray) -> bool:
     """Whether a host ends there and a path on it follows, as in user@host:folder/file."""
     if stop + 1 >= end or text[stop] != 58:

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from .leaf import leaf
+
 
 @njit(cache=True, nogil=True, inline="always")
 def mix64(h: np.uint64) -> np.uint64:
@@ -68,7 +70,7 @@ def mix_array(values: np.ndarray, seed: int) -> np.ndarray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def hash_bytes(data: np.ndarray, begin: int, end: int) -> np.uint64:
     """A 64-bit hash of ``data[begin:end]`` (uint8), eight bytes at a step."""
     h = np.uint64(end - begin) * np.uint64(0x9E3779B97F4A7C15)

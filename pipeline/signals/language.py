@@ -20,6 +20,7 @@ from io import BytesIO
 import numpy as np
 from numba import njit
 
+from .leaf import leaf
 from .unpacked import unpacked
 from .vectors import prefetch
 
@@ -109,7 +110,7 @@ def _exp(x: float) -> float:
     return y
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _sample(text: np.ndarray, begin: int, end: int, out: np.ndarray) -> int:
     """Copy the parts of a document that are looked at; returns the bytes. A text in capitals is read in lower case."""
     size = end - begin

@@ -31,6 +31,7 @@ from .characters import (
     SPLIT_BEFORE,
 )
 from .hashing import mix64
+from .leaf import leaf
 from .unicode import SIGN, class_of, decode
 from .word_hashes import WORD_STEP
 
@@ -66,7 +67,7 @@ def _signs_between(
     return signs
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _sign_words(
     text: np.ndarray,
     start: int,
@@ -94,7 +95,7 @@ def _sign_words(
         word_signs[last - 1] = mix64(word_signs[last - 1] ^ (after * WORD_STEP))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def end_line(
     text: np.ndarray,
     state: np.ndarray,

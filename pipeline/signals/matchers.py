@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from .hashing import mix64
+from .leaf import leaf
 from .word_hashes import WORD_SEED, WORD_STEP
 
 GAP, LONGEST = 4, 16
@@ -25,7 +26,7 @@ def digit(text: np.ndarray, i: int, end: int) -> bool:
     return i < end and 48 <= text[i] <= 57
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def is_named(text: np.ndarray, first: int, end: int, names: np.ndarray) -> bool:
     """Whether ASCII letters are one of some names, whatever their case; the names by `word_hash`, ascending."""
     h = WORD_SEED
@@ -41,7 +42,7 @@ def is_among(h: np.uint64, names: np.ndarray) -> bool:
     return bool(at < len(names) and names[at] == h)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def named_before(text: np.ndarray, start: int, begin: int, alnum: np.ndarray, names: np.ndarray, words: int) -> bool:
     """Whether one of so many words before a place, on its line and parted from it by one to four other bytes each, is named."""
     at = start
@@ -60,7 +61,7 @@ def named_before(text: np.ndarray, start: int, begin: int, alnum: np.ndarray, na
     return False
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def match_ipv4(
     text: np.ndarray,
     i: int,
@@ -126,7 +127,7 @@ def match_ipv4(
     return -1 if named_before(text, start, begin, alnum, versions, 1) else i
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_host(
     text: np.ndarray, start: int, stop: int, begin: int, end: int, alnum: np.ndarray, hosts: np.ndarray
 ) -> bool:
@@ -138,7 +139,7 @@ def _is_host(
     return named_before(text, start, begin, alnum, hosts, 1)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def match_ipv6(
     text: np.ndarray, colon: int, begin: int, end: int, alnum: np.ndarray, hex_: np.ndarray
 ) -> tuple[int, int]:
@@ -310,7 +311,7 @@ def match_phone(text: np.ndarray, i: int, begin: int, end: int, alnum: np.ndarra
     return last
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _is_date(digits: np.ndarray) -> bool:
     """Whether eight digits are a day of 1900 to 2099."""
     month, day = digits[4] * 10 + digits[5], digits[6] * 10 + digits[7]
@@ -323,7 +324,7 @@ def _token(alnum: np.ndarray, b: np.uint8) -> bool:
     return alnum[b] or b == 95 or b == 45 or b == 46
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def match_key(
     text: np.ndarray, word: int, begin: int, end: int, alnum: np.ndarray, prefixes: np.ndarray, sizes: np.ndarray
 ) -> tuple[int, int, int]:
@@ -383,7 +384,7 @@ def _is_random(text: np.ndarray, first: int, end: int, least: int, changes: int,
     return (digits and enough) or mixed
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def pem_begin(text: np.ndarray, at: int, begin: int) -> int:
     """Where the `-----BEGIN ` before a `PRIVATE KEY-----` stands; `at` itself if there is none on the line."""
     head = b"-----BEGIN "
@@ -396,7 +397,7 @@ def pem_begin(text: np.ndarray, at: int, begin: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def match_pem(text: np.ndarray, i: int, end: int) -> int:
     """End of the PEM private key whose `PRIVATE KEY-----` begins at i: after its END line, or -1."""
     head = b"PRIVATE KEY-----"

@@ -29,6 +29,7 @@ from ...storage.fields import Bounds
 from .collapse import text_hashes
 from .gopher import REPEAT, repetition_counts
 from .hashing import mix64
+from .leaf import leaf
 from .segment import UNITS_PER_WORD, Segments, units_of
 from .unicode import ALONE, INVISIBLE, MARK, TABLE_SIZE, WORD, class_of, decode, tables
 from .word_hashes import WORD_SEED, WORD_STEP
@@ -152,7 +153,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     return Signatures(content, text, *columns)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _update_minima(minima: np.ndarray, a: np.ndarray, b: np.ndarray, x: np.ndarray, n: int) -> None:
     """Fold the hashes of x[:n] into the minima. By function, then by shingle: a loop the compiler vectorises."""
     for j in range(len(a)):
@@ -163,7 +164,7 @@ def _update_minima(minima: np.ndarray, a: np.ndarray, b: np.ndarray, x: np.ndarr
         minima[j] = least
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
     """Keep the smallest of x[:n] in a max-heap of fixed size; returns how many it holds."""
     k = len(heap)
@@ -193,7 +194,7 @@ def _update_heap(heap: np.ndarray, held: int, x: np.ndarray, n: int) -> int:
     return held
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _hash_shingles(units: np.ndarray, n: int, factors: np.ndarray, wide: np.ndarray, out: np.ndarray) -> None:
     """Hashes of the n shingles of so many units as there are factors, from the first unit on. By factor, then by shingle:
     loops the compiler vectorises.
@@ -211,7 +212,7 @@ def _hash_shingles(units: np.ndarray, n: int, factors: np.ndarray, wide: np.ndar
         out[g] = np.uint32(mix64(wide[g]) >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _leave_out(x: np.ndarray, again: np.ndarray) -> int:
     """Move hashes to where repeats were; how many are left."""
     left = 0
@@ -221,7 +222,7 @@ def _leave_out(x: np.ndarray, again: np.ndarray) -> int:
     return left
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _keep_low(x: np.ndarray, n: int, bound: np.uint32, low: np.ndarray, held: int) -> int:
     """Append to `low`, which has room for a chunk more than it keeps, what of x[:n] is not above a bound; how many it
     holds. Without a branch."""
@@ -231,7 +232,7 @@ def _keep_low(x: np.ndarray, n: int, bound: np.uint32, low: np.ndarray, held: in
     return min(held, len(low) - CHUNK)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _sort_spread(x: np.ndarray, bound: np.uint32, starts: np.ndarray, out: np.ndarray) -> None:
     """Sort a few hundred values that are spread evenly up to a bound: each goes near its place, by its upper bits, and
     then over a few neighbours. Comparing all of them would cost as much as all else that a document of a page takes.
@@ -270,7 +271,7 @@ def _sketch_bound(distinct: int, k: int) -> np.uint32:
     return np.uint32(4294967296.0 * (expected / distinct))
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _next_unit(
     text: np.ndarray, i: int, end: int, classes: np.ndarray, folded: np.ndarray, by_char: bool, inside: bool
 ) -> tuple[np.uint64, int, bool]:

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from .hashing import mix64
+from .leaf import leaf
 from .unicode import DIGIT, INVISIBLE, TABLE_SIZE, class_of, decode, tables
 from .word_hashes import WORD_SEED, WORD_STEP, word_hash
 
@@ -68,7 +69,7 @@ def _begins_with_digit(text: np.ndarray, start: int, tables: NumeralTables) -> b
     return tables.leads[text[start]] and (class_of(tables.classes, decode(text, start)[0]) & DIGIT) != 0
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def _without_digits(text: np.ndarray, start: int, end: int, tables: NumeralTables) -> np.uint64:
     """The hash of a word that begins with a digit: runs of digits count as one sign, whatever they say."""
     h = (WORD_SEED ^ _DIGITS) * WORD_STEP
@@ -89,7 +90,7 @@ def _without_digits(text: np.ndarray, start: int, end: int, tables: NumeralTable
     return mix64(h)
 
 
-@njit(cache=True, nogil=True)
+@leaf
 def next_word(
     text: np.ndarray,
     word_hash: np.ndarray,

@@ -11,7 +11,6 @@ on after the 64 bytes is left to the next ones, so that none is ever begun.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from .characters import (
     ALPHA_SPLIT_WORDS,
@@ -47,6 +46,7 @@ from .characters import (
     WORD_CHARS,
     WORD_TOKEN,
 )
+from .leaf import leaf
 from .lines import end_line, is_operator
 from .vectors import LANES, byte_class, leading_zeros, ones, trailing_zeros
 from .word_hashes import Abreast, hash_ascii_words
@@ -74,18 +74,18 @@ _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _below(bit: int) -> np.uint64:
     """The bits below one of 0 to 64."""
     return _ALL if bit >= LANES else (_ONE << np.uint64(bit)) - _ONE
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _bit(mask: np.uint64, bit: int) -> np.int64:
     return np.int64((mask >> np.uint64(bit)) & _ONE)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _count_dots(state: np.ndarray, dots: np.uint64, size: int) -> None:
     """Count ellipses: three full stops in a row are one."""
     before = state[DOTS]
@@ -101,7 +101,7 @@ def _count_dots(state: np.ndarray, dots: np.uint64, size: int) -> None:
     state[DOTS] = after
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _count_commands(text: np.ndarray, i: int, end: int, state: np.ndarray, backslashes: np.uint64) -> None:
     """Count the characters of LaTeX commands that begin among the bytes from i on."""
     while backslashes:
@@ -114,7 +114,7 @@ def _count_commands(text: np.ndarray, i: int, end: int, state: np.ndarray, backs
             state[LATEX] += 1 + k - first
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _join_tokens(state: np.ndarray, joins: np.uint64, ends: np.uint64, lettered_ends: np.uint64, size: int) -> None:
     """Count as one token two words with one symbol between them, unless both have a letter, and note whether what ends last
     has one.
@@ -144,7 +144,7 @@ def _join_tokens(state: np.ndarray, joins: np.uint64, ends: np.uint64, lettered_
     state[ALPHA_TOKEN] = alpha
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _has_operator(text: np.ndarray, i: int, end: int, first_byte: int, candidates: np.uint64) -> bool:
     """Whether one of the candidates among the bytes from i on is an operator."""
     while candidates:
@@ -155,7 +155,7 @@ def _has_operator(text: np.ndarray, i: int, end: int, first_byte: int, candidate
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def walk_plain(
     text: np.ndarray,
     begin: int,

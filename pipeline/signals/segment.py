@@ -86,6 +86,7 @@ from .characters import (
     WORDS,
 )
 from .hashing import mix64
+from .leaf import leaf
 from .lines import end_line, is_operator
 from .plain import walk_plain
 from .unicode import (
@@ -213,7 +214,7 @@ def _words_of(east: int, southeast: int) -> int:
     return (10 * east + east_size - 1) // east_size + (10 * southeast + southeast_size - 1) // southeast_size
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _walk(
     text: np.ndarray,
     begin: int,
@@ -387,7 +388,7 @@ def _walk(
     return i
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _begin(state: np.ndarray, word: int, line: int, max_words: int, max_lines: int) -> None:
     """The state of a document at its beginning."""
     state[:] = 0
@@ -398,7 +399,7 @@ def _begin(state: np.ndarray, word: int, line: int, max_words: int, max_lines: i
     state[LAST_WORD], state[LAST_LINE] = word + max_words, line + max_lines
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _end(
     text: np.ndarray,
     size: int,

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from .hashing import EACH, mix64, word_at
+from .leaf import leaf
 
 WORD_SEED = np.uint64(0x243F6A8885A308D3)
 WORD_STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -69,7 +70,7 @@ def _step(h: np.uint64, eight: np.uint64, left: np.uint64, k: int) -> np.uint64:
     return (h ^ ((eight >> np.uint64(8 * k)) & np.uint64(255))) * WORD_STEP if left > np.uint64(k) else h
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def _fold_eight(h: np.ndarray, eight: np.ndarray, left: np.ndarray, n: int) -> None:
     """Take n words eight bytes further, or as many as they have. Without a branch: a loop the compiler vectorises."""
     for j in range(n):
@@ -84,7 +85,7 @@ def _fold_eight(h: np.ndarray, eight: np.ndarray, left: np.ndarray, n: int) -> N
         h[j] = _step(v, x, m, 7)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@leaf
 def hash_ascii_words(
     text: np.ndarray,
     word_start: np.ndarray,
