@@ -68,7 +68,7 @@ from .sources.pieces import cut_files
 from .stats.asked import hash_of_settings
 from .stats.concerns import concerns
 from .stats.ledger import CorpusFunnel, add_given, check_bad_rows, decided_funnels, judge_groups, scan_funnels
-from .stats.stage import Finished, report
+from .stats.stage import Finished, count_beside, report
 from .text.survivors import DecidedFile
 from .tokens.stage import most_given, take_given, tokenize
 
@@ -235,10 +235,14 @@ def curate(
             with publish(paths.recipe) as out:
                 out.write(further[paths.recipe])
         last = max(stages, key=STAGES.index)
-        began, before = time.monotonic(), 0
+        began, seen = time.monotonic(), set[str]()
         for stage, planned in _run_stages(settings, engine, sources, further, summary, last):
             summary.seconds[stage] = time.monotonic() - began
-            redone = sum(total - reused for reused, total in list(engine.reused.values())[before:])
+            # Steps of later stages may have begun beside it.
+            after = STAGES[STAGES.index(stage) + 1 :]
+            own = [step for step in engine.reused if step not in seen and step.split(".")[0] not in after]
+            redone = sum(total - reused for reused, total in map(engine.reused.__getitem__, own))
+            seen.update(own)
             if stage in stages:
                 summary.stages.append(stage)
             elif redone:
@@ -251,7 +255,7 @@ def curate(
             if stage == last:
                 engine.look()
                 break
-            began, before = time.monotonic(), len(engine.reused)
+            began = time.monotonic()
         summary.reused = dict(engine.reused)
         summary.taken = engine.origin.tasks if engine.origin else 0
         # Workers that died on the way left theirs too.
@@ -384,6 +388,9 @@ def _run_stages(
     check_estimate(s.mix, decided.kept_bytes, kinds, prepared.tokenizer, most_given(given, prepared.tokenizer))
     yield "dedupe", [*files, *given]
 
+    # Beside the tokenization and the mixture, neither of which they wait for.
+    looked_up = engine.beside(lambda: write_lookup(engine, groups, scanned.files)) if last in ("mix", "stats") else None
+    counted = count_beside(engine, groups, decided_files, prepared.contamination) if last == "stats" else []
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
     carved = encode_carved(engine, apart, decided_files, s.tokenizer, prepared.tokenizer)
     taken = take_given(engine, given, s.sources, s.filter.excluded, s.tokenizer, prepared.tokenizer)
@@ -393,10 +400,10 @@ def _run_stages(
 
     all_groups = [*groups, *taken.groups]
     items = s.measured_items(prepared.tokenizer.model)
-    looked_up = engine.beside(lambda: write_lookup(engine, groups, scanned.files))
     mixed = mix(
         engine, all_groups, tokenized.groups, s.mix, s.tokenizer, prepared.tokenizer, decided.decisions, carved, items
     )
+    assert looked_up, "nobody goes on after the last stage"
     looked_up.result()
     for path, data in further.items():
         with publish(path) as out:
@@ -418,7 +425,7 @@ def _run_stages(
         funnels,
         taken.groups,
     )
-    reported = report(engine, run, s.identity(), [p.name for p in s.mix.phases])
+    reported = report(engine, run, s.identity(), [p.name for p in s.mix.phases], counted)
     summary.concerns = concerns(reported.values)
     yield "stats", [*files, *given]
 

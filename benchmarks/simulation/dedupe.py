@@ -9,14 +9,15 @@ from typing import Any
 
 from fox1.pipeline.dedupe.buckets import Bands, Walked
 from fox1.pipeline.dedupe.decide import LINK, Judged, Links, Pass, Settled, Told
-from fox1.pipeline.dedupe.exact import CELLS, OVERLAP, Classes, Contents, Overlap
-from fox1.pipeline.dedupe.order import BAND, CONTENT, EDGE, FOLLOWER, PAIR, REQUEST, UPDATE, Part
+from fox1.pipeline.dedupe.exact import CELLS, OVERLAP, Classes, Contents
+from fox1.pipeline.dedupe.order import BAND, CONTENT, EDGE, FOLLOWER, MOST_CHUNKS, PAIR, REQUEST, UPDATE, Part
 from fox1.pipeline.dedupe.ranges import Layout
 from fox1.pipeline.dedupe.result import DecidedChunk, Resolved
 from fox1.pipeline.dedupe.verify import Gathered, Verified
-from fox1.pipeline.engine.shuffle import Shuffled
+from fox1.pipeline.engine.shuffle import Records, Shuffled
 from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
+from fox1.pipeline.engine.tree import Joined
 from fox1.pipeline.filter.judge import Verdict
 from fox1.pipeline.run.artifacts import Artifact
 from fox1.pipeline.run.file_sets import FileSet
@@ -74,7 +75,7 @@ class DedupeResults(Results):
     def lay_out(
         self, planned: Planned, work: Work, spans: FileSet, samples: FileSet, ranges: int, *args: Any
     ) -> Layout:
-        work.reads(files_in((spans, samples)), 8192.0 * len(spans), READ_AHEAD)
+        work.reads(files_in((spans, samples)), 2 * 4096.0 * MOST_CHUNKS, READ_AHEAD)
         made = [artifact(beside(args[-1], s), 1 << 20, ranges) for s in ("bounds", "spans")]
         return Layout(made[0], made[1], ranges, self.documents)
 
@@ -212,7 +213,10 @@ class DedupeResults(Results):
     def _cells(self, stem: Path) -> tuple[Artifact, ...]:
         return (artifact(beside(stem, "overlaps"), CELLS_EACH * OVERLAP.itemsize, CELLS_EACH),)
 
-    def sum_overlaps(self, planned: Planned, work: Work, counted: FileSet, *args: Any) -> Overlap:
-        work.reads(2 * len(counted), len(counted) * CELLS_EACH * OVERLAP.itemsize)
+    def join_records(self, planned: Planned, work: Work, files: FileSet, rows: Records, stem: Path) -> Joined:
+        size = CELLS_EACH * OVERLAP.itemsize if rows == CELLS else 4096
+        work.reads(2 * len(files), len(files) * size, READ_AHEAD)
+        if rows != CELLS:
+            return Joined(artifact(beside(stem, "joined"), size * len(files), 100 * len(files)))
         # The driver reads the last one.
-        return Overlap(self._cells(args[-1])[0] if self._count > 1 else CELLS.writer(args[-1]).close()[0])
+        return Joined(self._cells(stem)[0] if self._count > 1 else CELLS.writer(stem).close()[0])

@@ -204,7 +204,7 @@ class MixResults(Results):
         self, planned: Planned, work: Work, files: FileSet, number: int, shape: SetShape, last: bool, stem: Path
     ) -> PackedBlocks:
         set_number = int(planned.task.name[:2])
-        work.reads(len(files), 2.0 * shape.block_length * len(files))
+        work.reads(len(files), 2.0 * shape.block_length * len(files), READ_AHEAD)
         work.seconds = 0.01 * len(files)
         cells: dict[int, int] = {}
         if last:

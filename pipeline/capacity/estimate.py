@@ -10,7 +10,7 @@ from typing import Any
 from ..curate import CurateSettings
 from ..dedupe.order import CHUNK_DOCUMENTS, MIN_CHUNKS, MOST_CHUNKS
 from ..engine.records import logged, task_times
-from ..engine.tasks import MOST_TASKS
+from ..engine.tasks import MOST_EQUAL, MOST_TASKS
 from ..filter.stage import TASK_TEXT
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
@@ -20,7 +20,6 @@ from ..run.identity import GROUP_TEXT, MIN_GROUPS, SourceFile
 from ..run.paths import RunPaths
 from ..run.schemas import STAGES
 from ..sources.pieces import MOST_TEXT, PLAIN, TABLE
-from ..stats.stage import COUNTING_TASKS
 from .rates import WORK, FolderRate, Rates, StageRate, written
 
 GROWING_PREPARATIONS = ("tokenizer",)
@@ -261,11 +260,11 @@ def _shape(text: float, documents: float, trained: float, corpora: int) -> dict[
     few = min(MOST_TASKS, groups)
     partitions = min(MOST_TASKS, trained / PARTITION_TOKENS)
     return {
-        "filter": min(MOST_TASKS, max(corpora, text / TASK_TEXT)),
+        "filter": min(MOST_EQUAL, max(corpora, text / TASK_TEXT)),
         "dedupe": max(MIN_CHUNKS, min(MOST_CHUNKS, documents / CHUNK_DOCUMENTS)),
         "tokenize": groups,
         "mix": _STEPS_OF_MIX + _BY_GROUPS * few + _BY_PARTITIONS * partitions,
-        "stats": _STEPS_OF_STATS + 2 * min(COUNTING_TASKS, groups),
+        "stats": _STEPS_OF_STATS + 2 * min(MOST_EQUAL, groups),
     }
 
 

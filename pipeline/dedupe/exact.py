@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ..engine.shuffle import Records, Shuffled, by_hash_range, first_of_runs, merged, read_ahead, read_records
+from ..engine.shuffle import Records, Shuffled, by_hash_range, first_of_runs, merged, read_records
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..run.artifacts import Artifact
-from ..run.file_sets import FileSet
 from ..signals.hashing import halves
 from .order import (
     CONTENT,
@@ -138,22 +137,6 @@ def add_up(cells: np.ndarray) -> np.ndarray:
 
 
 CELLS = Records(OVERLAP, ("kind", "cell", "beside"), add_up)
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """The overlap of subsets and corpora, as some tasks counted it."""
-
-    file: Artifact
-    """`OVERLAP`, each cell once."""
-
-
-def sum_overlaps(counted: FileSet, stem: Path) -> Overlap:
-    """What tasks counted of every cell, added up."""
-    out = CELLS.writer(stem)
-    for cells in read_ahead(counted, 0, OVERLAP):
-        out.add(cells)
-    return Overlap(out.close()[0])
 
 
 @dataclass(frozen=True)

@@ -365,7 +365,9 @@ def order_keys(
 
 
 CHUNK_DOCUMENTS = 250_000
-MIN_CHUNKS, MOST_CHUNKS = 4, 2500
+MIN_CHUNKS, MOST_CHUNKS = 4, 4_000
+CHUNK_FILES = 24
+"""Files that take about as long to open in a store as `CHUNK_DOCUMENTS` to go through: a chunk of many small ones has less text."""
 
 
 @dataclass(frozen=True)
@@ -391,8 +393,8 @@ class Chunks:
         Args:
             sizes: (bytes of text, documents) of every group: a URL list tells no stored bytes.
             old: whether a group is of the finished run; those make chunks of their own, after the others.
-            at_most: every chunk has a piece in every file of every shuffle between documents and buckets, so many small
-                chunks would be read in crumbs; larger ones are walked several times where memory is short.
+            at_most: one for each of the 4,096 cores that a run is planned for. Every chunk has a piece in every file of every
+                shuffle between documents and buckets, so many small chunks would be read in crumbs.
         """
         old = old or [False] * len(groups)
         members: list[tuple[int, ...]] = []
@@ -400,10 +402,11 @@ class Chunks:
             same_run = [i for i in range(len(groups)) if old[i] is kind]
             work = [max(b / target[0], n / target[1]) for b, n in (sizes[i] for i in same_run)]
             count = min(len(same_run), at_most, max(at_least, round(sum(work) + 0.5)))
+            work = [w + len(groups[i].files) / CHUNK_FILES for i, w in zip(same_run, work, strict=True)]
             chunks: list[list[int]] = [[] for _ in range(count)]
-            seen = 0.0
+            seen, total = 0.0, sum(work)
             for i, w in zip(same_run, work, strict=True):
-                chunks[min(count - 1, int(seen * count / max(sum(work), 1e-9)))].append(i)
+                chunks[min(count - 1, int(seen * count / max(total, 1e-9)))].append(i)
                 seen += w
             members += [tuple(c) for c in chunks if c]
         return cls(tuple(members), FileTable.build(groups))

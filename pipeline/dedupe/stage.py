@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ..engine.engine import Engine
-from ..engine.shuffle import read_records
+from ..engine.shuffle import Records, read_records
 from ..engine.shuffle_file import Levels
 from ..engine.tasks import portions
-from ..engine.tree import add_up
+from ..engine.tree import add_up, join_records
 from ..engine.two_level import Partition, Partitioned
 from ..filter.judge import FilteredGroup, Verdicts
 from ..run.artifacts import Artifact, content_key, merge_counts, remove
@@ -52,7 +52,7 @@ from .order import (
     Plan,
     ranks,
 )
-from .ranges import Layout, lay_out
+from .ranges import SAMPLES, SPANS, Layout, lay_out
 from .steps import Steps, all_of, nothing, sum_rows
 from .verify import Gathered, Verified
 
@@ -63,11 +63,15 @@ MAX_ROUNDS = 100
 """After so many rounds what is still open is decided by what is known; only chains through capped buckets come near."""
 MIN_MEMORY = 16 << 20
 CHUNK_BYTES = 2 << 20
-"""Bytes of pairs, or of news, from which a chunk has a task of its own."""
+"""Bytes of pairs from which a chunk has a task of its own."""
+TOLD_BYTES = 16 << 20
+"""The same of news, for which nobody reads its documents."""
+MOST_TOGETHER = 10
+"""Chunks that one task handles, however little there is of each: it opens the files of every one."""
 FEW_LINKS = 256 << 20
 """Bytes of edges that one task judges: in late rounds, where everything waits for it, the states of all documents are neither
 written nor read."""
-MOST_JUDGES = 32
+MOST_JUDGES = 96
 """About so many tasks at most read the states of all documents, to say what they make of their edges."""
 EDGES_AT_ONCE = 64 << 20
 """Bytes of edges whose ranges one task numbers or settles."""
@@ -231,8 +235,7 @@ class _DedupeSteps(Steps):
             exact.shuffle_contents,
             {i: (p, gone.of(i), levels, self.documents, ranges) for i, p in enumerate(self.parts)},
         )
-        spans, samples = all_of(m.spans for m in mapped), all_of(m.samples for m in mapped)
-        laid_out = self.engine.beside(lambda: self.step("layout", lay_out, {0: (spans, samples, ranges)})[0])
+        laid_out = self.engine.beside(partial(self.layout, mapped, ranges))
         contents = self.together("contents_together", (m.files for m in mapped), levels, exact.CONTENTS)
         layout = laid_out.result()
         to_ranges = self.to_ranges(layout)
@@ -243,6 +246,17 @@ class _DedupeSteps(Steps):
         )
         self.counts["exact_duplicates"] = sum(c.duplicates for c in found)
         return layout, found
+
+    def layout(self, mapped: Sequence[exact.Contents], ranges: int) -> Layout:
+        """The ranges of the order and the numbers of the documents, by what the tasks saw of both."""
+
+        def joined(name: str, found: Iterable[tuple[Artifact, ...]], rows: Records) -> FileSet:
+            files, folder = [a for own in found for a in own if a.rows], self.engine.paths.dedupe(name)
+            return FileSet.of(add_up(self.engine, f"dedupe.{name}", VERSION, files, join_records, folder, (rows,)))
+
+        spans = joined("spans", (m.spans for m in mapped), SPANS)
+        samples = joined("samples", (m.samples for m in mapped), SAMPLES)
+        return self.step("layout", lay_out, {0: (spans, samples, ranges)})[0]
 
     def near(
         self, left: list[tuple[Artifact, ...]], followers: Partitioned, layout: Layout
@@ -279,7 +293,7 @@ class _DedupeSteps(Steps):
             live_rows = sum(w.live_rows for w in walked)
             expected, size = live_rows, live_rows * BAND.itemsize
             # What is left of neighbouring partitions is walked together, as soon as it is little.
-            several = max(1, len(walked) * steps.PARTITION_BYTES // max(size, 1))
+            several = steps.handled_together(len(walked), size, steps.PARTITION_BYTES)
             live = [
                 Partition(all_of(w.live for w in walked[i : i + several]))
                 for i in range(0, len(walked) if live_rows else 0, several)
@@ -294,7 +308,7 @@ class _DedupeSteps(Steps):
                 break
             inside = self.engine.beside(partial(self.members, at, walked, to_chunks))
             pairs = self.together(f"pairs{at}", (w.pairs for w in walked), to_chunks, buckets.PAIRS)
-            groups = self.groups(found * PAIR.itemsize)
+            groups = self.groups(found * PAIR.itemsize, CHUNK_BYTES) if found else []
             asking = self.to_chunks(found * REQUEST.itemsize, len(groups))
             gathered = self.step(
                 f"gather{at}",
@@ -308,7 +322,7 @@ class _DedupeSteps(Steps):
                 edges += [g.opened for g in gathered]
             left, going, waiting = self.decide(at, edges, layout, to_ranges)
             members = inside.result()
-            groups = self.groups(live_rows * UPDATE.itemsize + sum_rows(edges) * EDGE.itemsize)
+            groups = self.groups(live_rows * UPDATE.itemsize + sum_rows(edges) * EDGE.itemsize, TOLD_BYTES)
             to_buckets = self.levels(live_rows * UPDATE.itemsize, len(groups), max(1, len(live)))
             told = self.step(
                 f"tell{at}",
@@ -337,12 +351,10 @@ class _DedupeSteps(Steps):
         """Who is in what must be walked again, by chunk."""
         return self.together(f"members{at}", (w.members for w in walked), to_chunks, buckets.MEMBERS)
 
-    def groups(self, size: int) -> list[range]:
-        """Consecutive chunks that one task handles, if there are `size` bytes to handle in all: each alone, where there is
-        much to do.
-        """
+    def groups(self, size: int, each: int) -> list[range]:
+        """Consecutive chunks that one task handles, of `size` bytes in all: one alone, where it has `each` bytes."""
         n = len(self.parts)
-        several = max(1, n * CHUNK_BYTES // max(size, 1))
+        several = min(MOST_TOGETHER, max(1, n * each // max(size, 1)))
         return [range(i, min(i + several, n)) for i in range(0, n, several)]
 
     def verify(
@@ -397,7 +409,7 @@ class _DedupeSteps(Steps):
             return [], nothing(len(self.parts)), nothing(len(self.parts))
         ranges = self.together(f"edges{at}", edges, to_ranges, EDGES)
         # As many ranges together as have edges enough, if all have as many.
-        several = max(1, layout.ranges * EDGES_AT_ONCE // (count * EDGE.itemsize))
+        several = steps.handled_together(layout.ranges, count * EDGE.itemsize, EDGES_AT_ONCE)
         asked = [ranges.between(i, min(i + several, layout.ranges)) for i in range(0, layout.ranges, several)]
         links = self.step(f"number{at}", decide.number_edges, {i: (r, layout) for i, r in enumerate(asked)})
         rows = [sum_rows([x.links]) for x in links]
@@ -495,7 +507,7 @@ class _DedupeSteps(Steps):
         """By kind of overlap, every cell over all tasks, as lists."""
         files = [a for files in counted for a in files]
         folder = self.engine.paths.dedupe("overlap")
-        (whole,) = add_up(self.engine, "dedupe.overlap", VERSION, files, exact.sum_overlaps, folder, most=1)
+        (whole,) = add_up(self.engine, "dedupe.overlap", VERSION, files, join_records, folder, (exact.CELLS,), most=1)
         rows = read_records([whole.file], 0, exact.OVERLAP)
         kinds = ((k, rows[rows["kind"] == k]) for k in range(len(exact.OVERLAPS)))
         lists = {exact.OVERLAPS[k]: [list(cell)[1:] for cell in own.tolist()] for k, own in kinds}

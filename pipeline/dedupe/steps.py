@@ -21,7 +21,11 @@ from .ranges import Layout
 
 PARTITION_BYTES = 64 << 20
 """What a partition holds, unless that made more than `MOST_PARTITIONS`."""
-MOST_PARTITIONS = 6_000
+MOST_PARTITIONS = 4_000
+SHORT_TASKS = 512
+"""Of what is less than so many tasks' worth, each takes less: all others wait for them."""
+SHORT_BYTES = 4 << 20
+"""But not less than this."""
 MOST_RUNS = 32
 """Files that a partition is read from, or pieces are large: from more, it is brought together in two levels."""
 
@@ -88,6 +92,12 @@ class Steps:
     def to_ranges(self, layout: Layout) -> Levels:
         """How edges go to ranges of the order, in every round."""
         return self.levels(self.documents * EDGE.itemsize, 2 * len(self.parts), layout.ranges)
+
+
+def handled_together(n: int, size: int, each: int) -> int:
+    """How many of `n` partitions that follow each other one task handles, of `size` bytes in all: such of `each` bytes."""
+    each = min(each, max(SHORT_BYTES, size // SHORT_TASKS))
+    return max(1, n * each // max(size, 1))
 
 
 def nothing(partitions: int) -> Partitioned:

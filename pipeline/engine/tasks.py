@@ -30,9 +30,11 @@ Item = TypeVar("Item")
 TASK_MEMORY = 1 << 30
 """Bytes a task declares to Ray unless it says otherwise: above what any task was measured to take on documents of usual size
 (dedupe 752 MiB); a document of 100 MB takes one and a half."""
-MOST_TASKS = 12_288
-"""About so many tasks a step has at most whose tasks could be as many as its files, see `portions`: three for each of the 4,096
-cores that a run is planned for, so that the last ones do not wait long for each other."""
+MOST_TASKS = 8_000
+"""So many tasks a step has at most whose tasks could be as many as its files, see `portions`: two for each of the 4,096 cores that
+a run is planned for. A few more would have all wait for a third one."""
+MOST_EQUAL = 4_000
+"""The same of a step whose tasks take about as long as each other, or are short: one for each of those cores."""
 BUNDLE_BYTES = 256 << 20
 """Most that tasks weigh that are sent to a worker together, and below how many they are."""
 BUNDLE_TASKS = 128
@@ -311,22 +313,33 @@ class InProcess:
 
 
 def portions(
-    items: Sequence[Item], size: Callable[[Item], int], total: int, most: int = 0, least: int = 0
+    items: Sequence[Item],
+    size: Callable[[Item], int],
+    total: int,
+    most: int = 0,
+    least: int = 0,
+    work: Callable[[Item], int] | None = None,
 ) -> list[list[Item]]:
-    """Consecutive items together, so that there are at most about so many portions of what has `total` in all.
+    """Consecutive items together, so that there are at most so many portions of what has `total` in all, about as large as each
+    other.
 
     Where that is little, each item of `least` is a portion of its own.
 
     Args:
         most: 0: `MOST_TASKS`.
+        work: what an item takes, if that is not as its size; portions take about as long as each other. `total` is of all `items`.
     """
-    least = max(least, total // (most or MOST_TASKS))
+    count = most or MOST_TASKS
+    if least:
+        count = max(1, min(count, total // least))
+    each = [work(item) for item in items] if work else [size(item) for item in items]
+    whole = max(1, sum(each) if work else total)
     found: list[list[Item]] = []
-    held = least
-    for item in items:
-        if held >= least:
+    seen, last = 0, -1
+    for item, n in zip(items, each, strict=True):
+        if (place := seen * count // whole) > last:
             found.append([])
-            held = 0
+            last = place
         found[-1].append(item)
-        held += size(item)
+        seen += n
     return found

@@ -1,14 +1,16 @@
-"""Files of counts, added up by tasks as a tree: no task reads more than some of them, and the driver never all."""
+"""Files of counts or records, added up by tasks as a tree: no task reads more than some of them, and the driver never all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..run.artifacts import Artifact
 from ..run.file_sets import FileSet
 from .engine import Engine
+from .shuffle import Records, read_ahead
 from .tasks import Task
 
 FAN_IN = 64
@@ -51,3 +53,18 @@ def add_up(
         files = [added.file for added in engine.run(f"{step}{number}", version, tasks)]
         level += 1
     return files
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The records of some files."""
+
+    file: Artifact
+
+
+def join_records(files: FileSet, rows: Records, stem: Path) -> Joined:
+    """The records of some files as one, sorted and combined as `rows` says."""
+    out = rows.writer(stem)
+    for records in read_ahead(files, 0, rows.dtype):
+        out.add(records)
+    return Joined(out.close()[0])

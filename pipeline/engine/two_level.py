@@ -26,7 +26,7 @@ from .engine import Engine
 from .rows import Rows
 from .shuffle import Records
 from .shuffle_file import ENTRY, Levels, of_files, read_exactly, read_fine, read_sizes, read_table
-from .tasks import Task
+from .tasks import MOST_EQUAL, Task
 
 MOST_MAPS = 256
 """Files that a reducer reads pieces of, however small these are."""
@@ -34,14 +34,16 @@ LEAST_PIECE = 1 << 20
 """Bytes of a piece for which one level is enough, however many map files there are: what makes a request worth its time."""
 MOST_PIECE = 2 << 20
 """Larger pieces cost no less; where they could be, merge tasks are shorter instead, so that requests grow with the bytes."""
-MERGE_BYTES = 2 << 30
-"""What a merge task reads at most: more would make pieces larger, and tasks longer."""
-SMALL_MERGE = 128 << 20
+MERGE_BYTES = 3 << 29
+"""What a merge task reads at most: more would make tasks longer, and take more scratch."""
+SMALL_MERGE = 32 << 20
 """The same of a little, which otherwise few tasks would merge while all others wait."""
-MERGES = 256
+MERGES = 1024
 """Of what has less than so many merge tasks, these are shorter."""
-LEAST_MERGE = 512 << 20
-"""What it reads at least, where that is more than pieces of `MOST_PIECE` make: a task costs the driver as much as any."""
+LEAST_MERGE = 256 << 20
+"""What it reads at least, where there is more: a task costs the driver as much as any."""
+WAVE = MOST_EQUAL * 9 // 10
+"""About so many merge tasks there are, or a multiple where they would be too long: rounding makes a few more."""
 
 
 def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = 0) -> Levels:
@@ -55,11 +57,12 @@ def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = 0
     if maps <= (most_maps or MOST_MAPS) or total_bytes >= LEAST_PIECE * partitions * maps:
         return Levels(partitions)
     of_map = max(1, total_bytes // maps)
-    most = min(MERGE_BYTES, max(SMALL_MERGE, total_bytes // MERGES))
+    waves = max(1, -(-total_bytes // (WAVE * MERGE_BYTES)))
+    large = max(LEAST_MERGE, total_bytes // (WAVE * waves))
+    most = min(large, max(SMALL_MERGE, total_bytes // MERGES))
     coarse = max(1, round(math.sqrt(of_map * partitions / most)), of_map // MOST_PIECE)
     coarse = min(partitions, coarse)
-    merge = min(most, max(LEAST_MERGE, partitions * MOST_PIECE // coarse))
-    group = min(maps, max(2, -(-merge * coarse // of_map)))
+    group = min(maps, max(2, -(-most * coarse // of_map)))
     return Levels(partitions, -(-partitions // coarse), group)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..engine.engine import Engine
-from ..engine.tasks import Task, portions
+from ..engine.tasks import MOST_EQUAL, Task, portions
 from ..run.identity import Group
 from ..signals.scan import FileSignals
 from .exclude import PreparedExclude, load_excluded
@@ -18,6 +18,8 @@ from .scores import Joined
 VERSION = 7
 TASK_TEXT = 64 << 20
 """Bytes of text whose signals one task judges at least, if there are as many: half a second."""
+OPENING = 2 << 20
+"""Bytes of signals that are judged in the time that it takes to open another file of a store."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ def filter_documents(
         joined: scores beside the signals.
     """
     listed = exclude.file if exclude else None
-    together = portions(groups, _text, sum(map(_text, groups)), least=TASK_TEXT)
+
+    def work(group: Group) -> int:
+        return sum(signals[f.table].signals.bytes + OPENING for f in group.files)
+
+    together = portions(groups, _text, sum(map(_text, groups)), MOST_EQUAL, TASK_TEXT, work)
     scores = joined or Joined()
     beside = [[[scores.files.get(f.table) for f in g.files] for g in some] for some in together]
     tasks = [

@@ -19,7 +19,7 @@ from ...tokenize.pack import Packed, PackedSegments, Packing, fill, loss_spans, 
 from ...tokenize.shards import block_schema, blocks_to_batch, rows_per_file, write_blocks
 from ..engine.rows import Column, RowShuffle, pack_rows, read_rows
 from ..engine.shuffle import by_hash_range
-from ..engine.shuffle_file import Levels, read_sizes
+from ..engine.shuffle_file import Levels, of_files, read_sizes
 from ..engine.two_level import Partition
 from ..run.artifacts import Artifact, publish
 from ..run.file_sets import FileSet
@@ -222,8 +222,8 @@ def pack_leftovers(files: FileSet, number: int, shape: SetShape, last: bool, ste
     """
     out = _BlockOut(shape, stem)
     tables = [pa.Table.from_batches([], LEFTOVER_SCHEMA)]
-    for file in files:
-        read = pa.ipc.open_stream(file.read_bytes()).read_all()
+    for data in of_files(lambda file: file.read_bytes(), files):
+        read = pa.ipc.open_stream(data).read_all()
         out.count(json.loads(read.schema.metadata[b"cells"]))
         tables.append(read.replace_schema_metadata())
     table = pa.concat_tables(tables).combine_chunks()

@@ -26,8 +26,8 @@ from .budget import Cell, Claimed, MixSettings, Phase, quotas
 from .feasibility import BudgetShort, PoolNeed
 from .select import Band, CellBands, Claim, PhaseClaims, Search
 
-TASK_DOCUMENTS = 1 << 21
-"""Documents of which a task counts something."""
+TASK_DOCUMENTS = 4 << 20
+"""Documents of which a task counts something: two seconds."""
 TABLES = 16
 """Tables of up to 25 MB that a task adds up, while everything waits for the sum."""
 

@@ -21,7 +21,7 @@ from ..engine.engine import Engine
 from ..engine.rows import Rows
 from ..engine.shuffle import Records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import Step, Task, portions
+from ..engine.tasks import MOST_EQUAL, Step, Task, portions
 from ..engine.two_level import bring_together, plan_levels
 from ..run.artifacts import Artifact, content_key, publish, remove, write_json
 from ..run.file_sets import FileSet
@@ -322,7 +322,7 @@ class MixSteps:
         packs = [
             (s, [p for _, p in together])
             for s, of_set in itertools.groupby(numbers, key=lambda place: place[0])
-            for together in portions(list(of_set), lambda _: 1, len(numbers))
+            for together in portions(list(of_set), lambda _: 1, len(numbers), MOST_EQUAL)
         ]
         shapes = []
         for s, (phase, length) in enumerate(sets):
@@ -339,7 +339,7 @@ class MixSteps:
         counts = {s.number: -(-s.n_blocks // rows[s.number]) for s in packed}
         for s in packed:
             phase = self.settings.phases[s.phase].name
-            for numbers in portions(range(counts[s.number]), lambda _: 1, sum(counts.values())):
+            for numbers in portions(range(counts[s.number]), lambda _: 1, sum(counts.values()), MOST_EQUAL):
                 first, end = numbers[0] * rows[s.number], min((numbers[-1] + 1) * rows[s.number], s.n_blocks)
                 files, skip = s.files_between(first, end)
                 paths = tuple(s.folder / file_name(number, counts[s.number]) for number in numbers)

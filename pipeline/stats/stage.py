@@ -12,11 +12,12 @@ from ..dedupe.stage import Decided
 from ..engine.engine import Engine
 from ..engine.lines import Line
 from ..engine.records import artifacts_in, figures_of
-from ..engine.tasks import Task, portions
+from ..engine.tasks import MOST_EQUAL, Task, portions
 from ..extract.extract import steps_by_corpus
 from ..extract.stage import Extracted
 from ..filter.stage import Filtered
 from ..mix.steps import Mixed
+from ..prepare.contamination import PreparedContamination
 from ..prepare.stage import Prepared
 from ..run.artifacts import Artifact, content_key, merge_counts, write_json
 from ..run.identity import Group
@@ -31,8 +32,8 @@ from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
 
 VERSION = 6
-COUNTING_TASKS = 4096
-"""About so many tasks at most read a few columns of all signals."""
+OPENING = 16 << 20
+"""Bytes of signals of which a task goes through a few columns in the time that it takes to open another file of a store."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,34 @@ class Finished:
     """Those of documents that came as token ids, of which only the tokens and the mixture know."""
 
 
-def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) -> Reported:
+def count_beside(
+    engine: Engine,
+    groups: Sequence[Group],
+    files: Mapping[str, DecidedFile],
+    contamination: PreparedContamination | None,
+) -> list[Line[None]]:
+    """Begin to count what is decided, beside what follows: neither waits for the other.
+
+    Args:
+        files: by `SourceFile.table`.
+    """
+    together = _together(groups, files)
+    lines = [engine.beside(lambda: count_distributions(engine, VERSION, together, files))]
+    if contamination:
+        items = contamination.items
+        lines.append(engine.beside(lambda: report_contamination(engine, VERSION, together, files, items)))
+    return lines
+
+
+def report(
+    engine: Engine, run: Finished, settings: str, phases: Sequence[str], beside: Sequence[Line[None]]
+) -> Reported:
     """Write all statistics of a run.
 
     Args:
         settings: a hash of what was asked for.
         phases: their names.
+        beside: what `count_beside` began.
 
     Raises:
         ValueError: an account does not balance.
@@ -78,10 +101,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
     prepared = {name: made for name in single if (made := getattr(run.prepared, name))}
     scores = {c.name: {"source": c.source, "labels": list(c.labels)} for c in run.prepared.classifiers}
     scores |= run.filtered.scores.figures
-    tokens, together = SubsetTotals.of(run), _together(run)
-    beside: list[Line[Any]] = [engine.beside(lambda: count_distributions(engine, VERSION, together, run.files))]
-    if index := run.prepared.contamination:
-        beside.append(engine.beside(lambda: report_contamination(engine, VERSION, together, run.files, index.items)))
+    tokens = SubsetTotals.of(run)
     values = {
         "funnel": {
             **funnel_json(run.funnels, tokens.training),
@@ -101,7 +121,7 @@ def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str]) 
             **{name: getattr(run.prepared.tokenizer, name) for name in ("vocab_size", "pad", "eos", "bos")},
             "subsets": {name: {"tokens": n, "bytes": tokens.bytes[name]} for name, n in sorted(tokens.tokens.items())},
         },
-        "languages": _languages(engine, run, together),
+        "languages": _languages(engine, run),
         "examples": _examples(engine, run),
         "settings": _identities(engine.paths, run, settings, phases),
         **({"exclude": run.filtered.exclude} if run.filtered.exclude else {}),
@@ -158,16 +178,20 @@ def _encoded(tokenized: Tokenized) -> dict[str, int]:
     return totals
 
 
-def _together(run: Finished) -> list[list[Group]]:
+def _together(groups: Sequence[Group], files: Mapping[str, DecidedFile]) -> list[list[Group]]:
     """Groups whose stored signals a task reads together: of each it needs a little."""
-    sizes = {g.name: sum(run.files[f.table].signals.bytes for f in g.files) for g in run.groups}
-    return portions(run.groups, lambda group: sizes[group.name], sum(sizes.values()), COUNTING_TASKS)
+    sizes = {g.name: sum(files[f.table].signals.bytes for f in g.files) for g in groups}
+
+    def work(group: Group) -> int:
+        return sizes[group.name] + OPENING * len(group.files)
+
+    return portions(groups, lambda group: sizes[group.name], sum(sizes.values()), MOST_EQUAL, work=work)
 
 
-def _languages(engine: Engine, run: Finished, together: Sequence[Sequence[Group]]) -> dict[str, Any]:
+def _languages(engine: Engine, run: Finished) -> dict[str, Any]:
     tasks = [
         Task(groups[0].name, count_languages, ([run.files[f.table] for g in groups for f in g.files], run.mixed.index))
-        for groups in together
+        for groups in _together(run.groups, run.files)
     ]
     given = {group.corpus for group in run.given}
     return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"], given)

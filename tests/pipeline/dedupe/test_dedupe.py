@@ -295,6 +295,19 @@ def test_chunks_follow_bytes_of_text_and_many_groups_need_few_ranks() -> None:
     assert ranks(DedupeSettings(), [g.corpus for g in groups]) == {"c": 1}
 
 
+def test_chunks_of_many_small_files_have_less_text() -> None:
+    def group(index: int, files: int) -> Group:
+        some = [SourceFile("c", f"{index}-{i}", "", 0, "", "pile", False, index << 20 | i) for i in range(files)]
+        return Group("c", index, False, tuple(some))
+
+    groups = [group(i, 1 if i < 100 else 24) for i in range(200)]
+    chunks = Chunks.build(groups, [(1 << 30, 1000)] * len(groups))
+    large, small = (
+        max(len(c) for c in chunks.members if kind(c)) for kind in (lambda c: c[-1] < 100, lambda c: c[0] >= 100)
+    )
+    assert len(chunks.members) == 100 and small <= large // 2
+
+
 def test_every_drop_of_the_run_names_a_kept_document(run: Path) -> None:
     rows = decisions(run)
     kept = {r["doc_id"] for r in rows if r["kept"]}

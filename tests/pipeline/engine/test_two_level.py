@@ -256,6 +256,18 @@ def test_pieces_stay_large_and_counts_grow_slowly(size: int) -> None:
     assert levels.coarse * groups <= 12_000, "merge tasks"
 
 
+@pytest.mark.parametrize("size", [1, 64, 256, 2_000, 10_000])
+def test_merge_tasks_fill_the_cores_of_a_large_cluster_once_or_more_often(size: int) -> None:
+    """Of so many GB, on the 4,096 cores that the full recipe is planned for: never a few more tasks than a multiple of these."""
+    total, maps, cores = size * 10**9, 4_000, 4_096
+    levels = plan_levels(total, maps, max(10, total // (128 << 20)), most_maps=32)
+    tasks = levels.coarse * -(-maps // levels.group)
+    bytes_each = total / tasks
+    assert tasks % cores == 0 or tasks % cores > 0.75 * cores or tasks < cores
+    assert bytes_each <= two_level.MERGE_BYTES
+    assert tasks <= 1.2 * -(-total // two_level.SMALL_MERGE) and (tasks > 900 or bytes_each < 2 * two_level.SMALL_MERGE)
+
+
 def test_small_shuffles_have_one_level() -> None:
     assert plan_levels(10 << 20, 8, 4) == Levels(4)
     assert plan_levels(10 << 30, two_level.MOST_MAPS, 1000) == Levels(1000)

@@ -261,6 +261,7 @@ def test_a_mixture_of_many_tasks_has_the_bytes_of_one_of_few(
         "engine.two_level.MERGE_BYTES": 5_000,
         "engine.two_level.LEAST_MERGE": 5_000,
         "engine.tasks.MOST_TASKS": 12,
+        "mix.steps.MOST_EQUAL": 12,
         "engine.lists.MOST_FILES": 2,
         "engine.shuffle_file.SPILL_BYTES": 10_000,
         "engine.shuffle_file.SLICE_BYTES": 10_000,
