@@ -238,7 +238,7 @@ def measure(root: Path, documents: int, memory: int) -> dict[str, Any]:
         "documents_per_second": round(documents / seconds),
         "peak_mib": round(peak / (1 << 20)),
         "shuffle_bytes_per_document": round(sum(disk.values()) / documents, 1),
-        "pass_cpu_s": round(executor.steps["pass"].cpu, 2),
+        "pass_cpu_s": round(sum(step.cpu for name, step in executor.steps.items() if name in ("pass", "few")), 2),
         "kept": kept,
         "rounds": len(result.figures["rounds"]),
         "largest_bucket": result.figures["largest_bucket"],

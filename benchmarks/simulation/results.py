@@ -54,9 +54,9 @@ WALKED_EDGE, JUDGED_EDGE = 45e-9, 35e-9
 
 SIGNALS, SIGNATURES, DECISIONS, FILTER_ROW = 190, 760, 24, 8
 """Bytes of a document in each."""
-PAIRS = (0.75, 0.1, 0.2)
-VERIFIED = (0.58, 0.001)
-LIVE = (0.9, 0.045, 0.042, 0.036, 0.026, 0.022, 0.018, 0.014, 0.011, 0.008, 0.004)
+PAIRS = (0.75, 0.3, 0.045)
+VERIFIED = (0.58, 0.002)
+LIVE = (0.9, 0.046, 0.036, 0.026, 0.022, 0.018, 0.014, 0.011, 0.008, 0.004)
 """Of a document by round: candidate pairs, verified ones, and rows of buckets that are walked again, about as
 `dedupe_scale.py` has them."""
 RULES = 12_000

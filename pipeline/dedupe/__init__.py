@@ -13,4 +13,4 @@ A document is dropped only when a kept document is its verified duplicate. Every
 fixed-width records; tasks handle chunks of file groups (by document) or hash ranges (by content and band).
 """
 
-VERSION = 6
+VERSION = 7

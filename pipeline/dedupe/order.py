@@ -366,7 +366,7 @@ def order_keys(
 
 CHUNK_DOCUMENTS = 250_000
 MIN_CHUNKS, MOST_CHUNKS = 4, 4_000
-CHUNK_FILES = 24
+CHUNK_FILES = 16
 """Files that take about as long to open in a store as `CHUNK_DOCUMENTS` to go through: a chunk of many small ones has less text."""
 
 

@@ -35,6 +35,8 @@ MOST_TASKS = 8_000
 a run is planned for. A few more would have all wait for a third one."""
 MOST_EQUAL = 4_000
 """The same of a step whose tasks take about as long as each other, or are short: one for each of those cores."""
+MOST_BESIDE = 2_000
+"""The same of a step that runs beside longer ones: it only has to fill what these leave."""
 BUNDLE_BYTES = 256 << 20
 """Most that tasks weigh that are sent to a worker together, and below how many they are."""
 BUNDLE_TASKS = 128

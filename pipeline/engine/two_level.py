@@ -40,7 +40,7 @@ SMALL_MERGE = 32 << 20
 """The same of a little, which otherwise few tasks would merge while all others wait."""
 MERGES = 1024
 """Of what has less than so many merge tasks, these are shorter."""
-LEAST_MERGE = 256 << 20
+LEAST_MERGE = 128 << 20
 """What it reads at least, where there is more: a task costs the driver as much as any."""
 WAVE = MOST_EQUAL * 9 // 10
 """About so many merge tasks there are, or a multiple where they would be too long: rounding makes a few more."""
@@ -62,7 +62,9 @@ def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = 0
     most = min(large, max(SMALL_MERGE, total_bytes // MERGES))
     coarse = max(1, round(math.sqrt(of_map * partitions / most)), of_map // MOST_PIECE)
     coarse = min(partitions, coarse)
-    group = min(maps, max(2, -(-most * coarse // of_map)))
+    groups = total_bytes / (most * coarse)
+    # Of few, one less would have tasks that are much longer.
+    group = min(maps, max(2, -(-maps // max(1, round(groups) if groups > 4 else math.ceil(groups)))))
     return Levels(partitions, -(-partitions // coarse), group)
 
 

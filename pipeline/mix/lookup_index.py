@@ -17,7 +17,7 @@ import pyarrow as pa
 from ..engine.engine import Engine
 from ..engine.shuffle import Records, RecordShuffle, by_hash_range, read_records
 from ..engine.shuffle_file import Levels
-from ..engine.tasks import MOST_EQUAL, Task, portions
+from ..engine.tasks import MOST_BESIDE, Task, portions
 from ..engine.two_level import Partition, Partitioned, bring_together, plan_levels
 from ..run.artifacts import Artifact, parquet_writer
 from ..run.columns import open_columns
@@ -48,7 +48,7 @@ def write_lookup(engine: Engine, groups: Sequence[Group], signals: Mapping[str, 
     def size(group: Group) -> int:
         return sum(signals[f.table].documents for f in group.files)
 
-    together = portions(groups, size, sum(map(size, groups)), MOST_EQUAL)
+    together = portions(groups, size, sum(map(size, groups)), MOST_BESIDE)
     levels = plan_levels(RECORD.itemsize * documents, len(together), parts)
     tasks = []
     for some in together:

@@ -26,9 +26,9 @@ from .budget import Cell, Claimed, MixSettings, Phase, quotas
 from .feasibility import BudgetShort, PoolNeed
 from .select import Band, CellBands, Claim, PhaseClaims, Search
 
-TASK_DOCUMENTS = 4 << 20
+TASK_DOCUMENTS = 5 << 20
 """Documents of which a task counts something: two seconds."""
-TABLES = 16
+TABLES = 9
 """Tables of up to 25 MB that a task adds up, while everything waits for the sum."""
 
 

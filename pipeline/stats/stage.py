@@ -12,7 +12,7 @@ from ..dedupe.stage import Decided
 from ..engine.engine import Engine
 from ..engine.lines import Line
 from ..engine.records import artifacts_in, figures_of
-from ..engine.tasks import MOST_EQUAL, Task, portions
+from ..engine.tasks import MOST_BESIDE, MOST_EQUAL, Task, portions
 from ..extract.extract import steps_by_corpus
 from ..extract.stage import Extracted
 from ..filter.stage import Filtered
@@ -76,7 +76,7 @@ def count_beside(
     Args:
         files: by `SourceFile.table`.
     """
-    together = _together(groups, files)
+    together = _together(groups, files, MOST_BESIDE)
     lines = [engine.beside(lambda: count_distributions(engine, VERSION, together, files))]
     if contamination:
         items = contamination.items
@@ -178,20 +178,20 @@ def _encoded(tokenized: Tokenized) -> dict[str, int]:
     return totals
 
 
-def _together(groups: Sequence[Group], files: Mapping[str, DecidedFile]) -> list[list[Group]]:
+def _together(groups: Sequence[Group], files: Mapping[str, DecidedFile], most: int) -> list[list[Group]]:
     """Groups whose stored signals a task reads together: of each it needs a little."""
     sizes = {g.name: sum(files[f.table].signals.bytes for f in g.files) for g in groups}
 
     def work(group: Group) -> int:
         return sizes[group.name] + OPENING * len(group.files)
 
-    return portions(groups, lambda group: sizes[group.name], sum(sizes.values()), MOST_EQUAL, work=work)
+    return portions(groups, lambda group: sizes[group.name], sum(sizes.values()), most, work=work)
 
 
 def _languages(engine: Engine, run: Finished) -> dict[str, Any]:
     tasks = [
         Task(groups[0].name, count_languages, ([run.files[f.table] for g in groups for f in g.files], run.mixed.index))
-        for groups in _together(run.groups, run.files)
+        for groups in _together(run.groups, run.files, MOST_EQUAL)
     ]
     given = {group.corpus for group in run.given}
     return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"], given)
