@@ -66,7 +66,7 @@ CHUNK_BYTES = 2 << 20
 """Bytes of pairs from which a chunk has a task of its own."""
 TOLD_BYTES = 16 << 20
 """The same of news, for which nobody reads its documents."""
-MOST_TOGETHER = 8
+MOST_TOGETHER = 10
 """Chunks that one task handles, however little there is of each: it opens the files of every one."""
 FEW_LINKS = 256 << 20
 """Bytes of edges that one task judges: in late rounds, where everything waits for it, the states of all documents are neither

@@ -29,7 +29,7 @@ VERSION = 1
 KINDS = {"url": "url_hash", "id": "native_id_hash", "hash": "content_hash"}
 """Kind of a lookup -> the column of signals that it is by."""
 PART_ROWS = 1 << 20
-WRITERS = 2048
+WRITERS = 1024
 """About so many tasks at most write the parts."""
 RECORD = np.dtype([("key", "<u8"), ("id", "<u8")])
 _SCHEMA = pa.schema([pa.field("key", pa.uint64(), nullable=False), pa.field("doc_id", pa.uint64(), nullable=False)])

@@ -19,6 +19,7 @@ than the n-gram has one shingle of all it has; one without words its content has
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -96,12 +97,20 @@ class Signatures:
     """int64 [n + 1]."""
 
 
+@functools.cache
 def coefficients(settings: MinHashSettings) -> tuple[np.ndarray, np.ndarray]:
     """(a, b) of the hash functions, uint32 [bands * rows]; a is odd."""
     generator = np.random.Generator(np.random.PCG64(settings.seed))
     size = settings.bands * settings.rows
     a = generator.integers(0, 1 << 32, size, np.uint32) | np.uint32(1)
     return a, generator.integers(0, 1 << 32, size, np.uint32)
+
+
+@functools.cache
+def _factors() -> np.ndarray:
+    """uint64 [MAX_UNITS], odd: what the hash of a shingle multiplies the hash of each of its units by."""
+    factors = np.random.Generator(np.random.PCG64(0x5817)).integers(0, 1 << 63, MAX_UNITS, np.uint64) << np.uint64(1)
+    return factors | np.uint64(1)
 
 
 def shingles_repeat(settings: MinHashSettings) -> int:
@@ -126,8 +135,6 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
     slots = 1 << max(10, min(widest, SET_SLOTS).bit_length())
     classes, folded = tables()
     a, b = coefficients(settings)
-    factors = np.random.Generator(np.random.PCG64(0x5817)).integers(0, 1 << 63, MAX_UNITS, np.uint64) << np.uint64(1)
-    factors |= np.uint64(1)
     content, text = text_hashes(s.text, s.offsets)
     columns = _sign(
         s.text,
@@ -143,7 +150,7 @@ def sign(s: Segments, settings: MinHashSettings, repeats: np.ndarray | None = No
         settings.unit == "char",
         settings.ngram,
         s.units_per_word,
-        factors,
+        _factors(),
         settings.bands,
         a,
         b,
