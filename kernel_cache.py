@@ -18,11 +18,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from numba.core import config
+from numba.core import config, environment
 from numba.core.caching import Cache, UserProvidedCacheLocator
 
 ROOT = Path(__file__).resolve().parent
@@ -50,22 +49,26 @@ def _is_ours(cache: object) -> bool:
 
 
 @contextmanager
-def _blas_left_out() -> Iterator[None]:
-    """Modules of Numba that a stored kernel names are imported without SciPy's BLAS, which Numba then only looks for; a kernel
-    that calls it asks for it again."""
-    if "numba.np.arraymath" in sys.modules or find_spec("scipy") is None:
-        yield
-        return
-    from numba.np import linalg
+def _modules_left_out() -> Iterator[None]:
+    """A stored kernel names the modules of the functions of Numba that it was compiled from. They are not imported for it: their
+    variables serve kernels that work on Python's objects, and of these this package has none."""
+    rebuilding = environment._rebuild_env
 
-    asking = linalg.ensure_blas
-    linalg.ensure_blas = lambda: None
+    def rebuild(module: str, constants: Any, name: str) -> Any:
+        if module in sys.modules or not module.startswith("numba."):
+            return rebuilding(module, constants, name)
+        found = environment.lookup_environment(name)
+        if found is None:
+            found = environment.Environment._memo[name] = environment.Environment({"__name__": module})
+            found.consts[:] = constants
+            found.env_name = name
+        return found
+
+    environment._rebuild_env = rebuild
     try:
         yield
     finally:
-        linalg.ensure_blas = asking
-        if arraymath := sys.modules.get("numba.np.arraymath"):
-            arraymath.ensure_blas = asking  # type: ignore[attr-defined]
+        environment._rebuild_env = rebuilding
 
 
 def _load_without_compiler() -> None:
@@ -83,6 +86,7 @@ def _load_without_compiler() -> None:
         kind: Any = dispatcher._DispatcherBase
         registering, extending = Cache.load_overload, kind._compilation_chain_init_hook
         _ = Cache._load_overload, Cache._guard_against_spurious_io_errors
+        _ = environment._rebuild_env, environment.Environment._memo
     except (ImportError, AttributeError):
         return
 
@@ -90,7 +94,7 @@ def _load_without_compiler() -> None:
         if not _is_ours(self):
             return registering(self, signature, target)
         rtsys.initialize(target)
-        with _blas_left_out(), self._guard_against_spurious_io_errors():
+        with _modules_left_out(), self._guard_against_spurious_io_errors():
             return self._load_overload(signature, target)
 
     def extend(self: Any) -> None:

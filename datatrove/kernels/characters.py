@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import numpy as np
 from datatrove.utils.text import PUNCTUATION_SET
@@ -14,6 +15,9 @@ SPACE, LINE_END, LETTER, PUNCTUATION, DECIMAL = 1, 2, 4, 8, 16
 """`str.isspace`; a line end of `str.splitlines`; `str.isalpha`; datatrove's `PUNCTUATION_SET`; `str.isdecimal`."""
 SIZE = 0x40000
 """No character beyond has any class."""
+BLOCK = 256
+_WORDLIKE = re.compile(r"\w")
+"""Every letter, and more."""
 
 
 @functools.cache
@@ -29,10 +33,15 @@ def classes() -> np.ndarray:
     ):
         table[: len(known)][(known & theirs) != 0] |= ours
     # Fillers are letters to Python, and nothing to fox1.
-    ignorable = np.flatnonzero(known & unicode.INVISIBLE)
-    for cp in (*ignorable.tolist(), *range(len(known), SIZE)):
+    for cp in np.flatnonzero(known & unicode.INVISIBLE).tolist():
         if chr(cp).isalpha():
             table[cp] |= LETTER
+    for begin in range(len(known), SIZE, BLOCK):
+        block = "".join(map(chr, range(begin, min(begin + BLOCK, SIZE))))
+        if block.isalpha():
+            table[begin : begin + BLOCK] |= LETTER
+        elif _WORDLIKE.search(block):
+            table[begin : begin + BLOCK] |= np.array([LETTER * char.isalpha() for char in block], np.uint8)
     table[[ord(char) for char in PUNCTUATION_SET]] |= PUNCTUATION
     return table
 
