@@ -11,7 +11,7 @@ from typing import Any
 
 from . import installed as installed
 
-TEXTS = ["Here is one line, with the words it has.\nAnd {k} more.\n" * 9, "é [1] jo@example.net", ""]
+TEXTS = ["Here is one line, with the words it has.\nAnd {k} more.\n" * 9, "é [1] jo@example.net", "e\u0301", ""]
 
 
 def main() -> None:

@@ -38,6 +38,12 @@ def taken(strings: pa.Array, places: np.ndarray) -> pa.Array:
     return strings.take(pa.Array.from_buffers(pa.int64(), len(places), [None, rows]))
 
 
+def mask_of(found: np.ndarray) -> pa.BooleanArray:
+    """bool [n] as an Arrow array; `pa.array` would import pandas first."""
+    bits = pa.py_buffer(np.packbits(found, bitorder="little"))
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(found), [None, bits])
+
+
 def flags(found: pa.BooleanArray) -> np.ndarray:
     """bool [n]: an Arrow array without nulls, which numpy itself would read through pandas."""
     return np.frombuffer(found.cast(pa.uint8()).buffers()[1], np.uint8)[: len(found)].view(np.bool_)

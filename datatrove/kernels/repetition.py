@@ -5,7 +5,8 @@
     duplicates    from left to right, n words that joined by nothing equal such ones before; their words are passed over
 
 All are compared byte by byte; hashes only say what to compare. Two n-grams can only be equal where what they begin with is
-equal: so each level looks where the last one found something twice, or where the next `PREFIX` bytes stand twice.
+equal: so each level looks where the last one found something twice, or where the next `PREFIX` bytes stand twice. Before all
+that, characters are added up by hashes of n-grams: where no sum is too large, no n-gram is, and most texts need no more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from .characters import SIZE, SPACE, characters, classes, is_inside, same
 PREFIX, LONG_PREFIX = 12, 24
 """Bytes by which the places of duplicates are found: a long n-gram is compared if its longer prefix stands twice, another if the
 shorter one does, and one that is shorter still in any case."""
+BUCKET_BITS = 10
+BUCKETS = 1 << BUCKET_BITS
+"""By which characters of n-grams are added up."""
+ODD = np.uint64(0x9E3779B97F4A7C15)
 SPACES = np.uint64(32 * 0x0101010101010101)
 DUPLICATE_PARAGRAPHS, DUPLICATE_PARAGRAPH_CHARS, DUPLICATE_LINES, DUPLICATE_LINE_CHARS = range(1, 5)
 
@@ -202,56 +207,43 @@ def _ngram_verdicts(
     chars = np.empty(longest + 1, np.int64)  # before each word
     twice = np.empty(longest, np.bool_)
     slots = np.empty(1 << table_bits(longest), np.int32)
+    seen = np.empty(1 << (table_bits(longest) + 2), np.uint8)
     hashes = np.empty(longest, np.uint64)
     counts = np.empty(longest, np.int32)
     places, every = np.empty(longest, np.int32), np.arange(longest).astype(np.int32)
     long_twice = np.empty(longest, np.bool_)
+    sums = np.empty((tops, BUCKETS), np.int64)
     for d in range(n):
         if not asked[d]:
             continue
         size = characters(text, text_offsets[d], text_offsets[d + 1])
-        base = word_offsets[d]
-        words = word_offsets[d + 1] - base
-        seen = spaces = np.uint64(0)
-        to = 0
-        bounds[0] = 0
-        for k in range(words):
-            i, last = word_start[base + k], word_end[base + k]
-            while i < last:
-                if i + 8 <= len(data):
-                    eight = word_at(data, i, 8)
-                else:
-                    eight = word_at(data, i, last - i)
-                count = min(last - i, 8)
-                # What lies beyond the word is overwritten by the next one.
-                put_eight(joined, to, eight)
-                put_eight(spaced, to + k, eight)
-                beyond = np.uint64(0) if count == 8 else ~np.uint64(0) << np.uint64(8 * count)
-                seen |= eight & ~beyond
-                spaces |= zero_bytes(eight ^ SPACES | beyond)
-                to += count
-                i += 8
-            spaced[to + k] = 32
-            bounds[k + 1] = to
-        count_characters(joined, bounds, words, not seen & TOPS, chars)
-        free_of_spaces = not spaces
+        words = word_offsets[d + 1] - word_offsets[d]
+        plain, free_of_spaces = _join(data, word_start, word_end, word_offsets[d], words, joined, bounds, hashes)
+        count_characters(joined, bounds, words, plain, chars)
+        bounded = free_of_spaces
+        if bounded:
+            _add_up(hashes, chars, words, ns[:tops], sums)
+        is_spaced = False
         level = 0
         candidates = -1
         for rule in range(len(ns)):
             at = ns[rule]
             grams = words - at + 1
             if rule < tops:
-                if grams < 1:
+                if grams < 1 or (bounded and sums[rule].max() / size <= most[rule]):
                     continue
+                if not is_spaced:
+                    _space(joined, bounds, words, spaced)
+                    is_spaced = True
                 narrowed = free_of_spaces and 0 < level < at
                 top = _top(spaced, bounds, chars, at, grams, narrowed, at - level, twice, slots, hashes, counts)
                 level = at
                 broken = top / size > most[rule]
             else:
                 if candidates < 0:
-                    _prefixes(joined, bounds, words, PREFIX, every[:words], twice, slots, hashes)
+                    _prefixes(joined, bounds, words, PREFIX, every[:words], twice, seen, hashes)
                     candidates = _list_candidates(bounds, words, ns[tops:].min(), twice, places)
-                    _prefixes(joined, bounds, words, LONG_PREFIX, places[:candidates], long_twice, slots, hashes)
+                    _prefixes(joined, bounds, words, LONG_PREFIX, places[:candidates], long_twice, seen, hashes)
                 repeated = _repeated(
                     joined, bounds, chars, at, grams, twice, long_twice, places[:candidates], slots, hashes
                 )
@@ -260,6 +252,68 @@ def _ngram_verdicts(
                 out[d] = rule + 1
                 break
     return out
+
+
+@njit(cache=True, nogil=True)
+def _join(
+    data: np.ndarray,
+    word_start: np.ndarray,
+    word_end: np.ndarray,
+    base: int,
+    words: int,
+    joined: np.ndarray,
+    bounds: np.ndarray,
+    hashes: np.ndarray,
+) -> tuple[bool, bool]:
+    """Write the words of a document one after the other, their bounds and a weak hash of each: (whether all is ASCII, whether
+    there is no space in any of them)."""
+    seen = spaces = np.uint64(0)
+    to = 0
+    bounds[0] = 0
+    for k in range(words):
+        i, last = word_start[base + k], word_end[base + k]
+        weak = np.uint64(0)
+        while i < last:
+            count = min(last - i, 8)
+            if i + 8 <= len(data):
+                eight = word_at(data, i, 8)
+            else:
+                eight = word_at(data, i, count)
+            # What lies beyond the word is overwritten by the next one.
+            put_eight(joined, to, eight)
+            beyond = np.uint64(0) if count == 8 else ~np.uint64(0) << np.uint64(8 * count)
+            seen |= eight & ~beyond
+            spaces |= zero_bytes(eight ^ SPACES | beyond)
+            weak = (weak ^ (eight & ~beyond)) * ODD
+            weak ^= weak >> np.uint64(32)
+            to += count
+            i += 8
+        hashes[k] = weak
+        bounds[k + 1] = to
+    return not seen & TOPS, not spaces
+
+
+@njit(cache=True, nogil=True)
+def _space(joined: np.ndarray, bounds: np.ndarray, words: int, spaced: np.ndarray) -> None:
+    """Write the words with a space after each."""
+    for k in range(words):
+        for i in range(bounds[k], bounds[k + 1]):
+            spaced[i + k] = joined[i]
+        spaced[bounds[k + 1] + k] = 32
+
+
+@njit(cache=True, nogil=True)
+def _add_up(hashes: np.ndarray, chars: np.ndarray, words: int, ns: np.ndarray, sums: np.ndarray) -> None:
+    """Characters of the n-grams of each bucket, for each n: as many as those of an n-gram in it, times its occurrences."""
+    sums[:] = 0
+    for rule in range(len(ns)):
+        n = ns[rule]
+        for k in range(words - n + 1):
+            h = hashes[k]
+            for i in range(k + 1, k + n):
+                h = h * ODD + hashes[i]
+            bucket = (h * ODD) >> np.uint64(64 - BUCKET_BITS)
+            sums[rule, bucket] += chars[k + n] - chars[k] + n - 1
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -349,7 +403,7 @@ def _top(
     return best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _prefixes(
     joined: np.ndarray,
     bounds: np.ndarray,
@@ -357,29 +411,26 @@ def _prefixes(
     size: int,
     places: np.ndarray,
     twice: np.ndarray,
-    slots: np.ndarray,
+    seen: np.ndarray,
     hashes: np.ndarray,
 ) -> None:
     """Mark in `twice`, of some words, those from which the next `size` bytes stand elsewhere too, from one of them on; perhaps
-    others."""
-    bits = table_bits(len(places))
-    slots[: 1 << bits] = 0
-    mask = np.uint64((1 << bits) - 1)
+    others. `size` is a constant of at least 8, and `seen` (uint8) has room for eight times the words."""
+    bits = table_bits(len(places)) + 2
+    seen[: 1 << bits] = 0
     last = bounds[words] - size
     for k in places:
-        twice[k] = False
         begin = bounds[k]
         if begin > last:
-            continue
-        h = hash_bytes(joined, begin, begin + size)
+            break
+        h = word_at(joined, begin + size - 8, 8)
+        for at in range(0, size - 8, 8):
+            h = (h ^ word_at(joined, begin + at, 8)) * ODD
+        h = (h ^ h >> np.uint64(32)) * ODD >> np.uint64(64 - bits)
         hashes[k] = h
-        at = h & mask
-        while slots[at] and hashes[slots[at] - 1] != h:
-            at = (at + np.uint64(1)) & mask
-        if slots[at]:
-            twice[k] = twice[slots[at] - 1] = True
-        else:
-            slots[at] = k + 1
+        seen[h] += seen[h] < 2
+    for k in places:
+        twice[k] = bounds[k] <= last and seen[hashes[k]] == 2
 
 
 @njit(cache=True, nogil=True)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from ...tokenize.spans import text_buffers
+from ...tokenize.spans import mask_of, text_buffers
 from .unicode import NOT_NFC, TABLE_SIZE, decode, flag_not_nfc, tables
 from .unpacked import Arrays, unpacked
 
@@ -62,7 +62,7 @@ def to_nfc(text: pa.LargeStringArray) -> pa.LargeStringArray:
     flags = flag_not_nfc(*text_buffers(text), tables()[0])
     if not flags.any():
         return text
-    mask = pa.array(flags)
+    mask = mask_of(flags)
     out, offsets = _normalise(*text_buffers(text.filter(mask)), tables()[0], *_rules())
     changed = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(out))
     return pc.replace_with_mask(text, mask, changed)
