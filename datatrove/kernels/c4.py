@@ -183,8 +183,8 @@ def _lower(text: np.ndarray, begin: int, end: int, out: np.ndarray) -> int:
 def _found(text: np.ndarray, size: int, sought: np.ndarray, bounds: np.ndarray, begins: np.ndarray) -> int:
     """Bits of the phrases that stand in ``text[:size]``: 1 for the first, 2 for the second, 4 for any other."""
     found = 0
-    for i in range(size):
-        if not begins[text[np.uint64(i)]]:
+    for i in range(size - 1):
+        if not begins[text[np.uint64(i)], text[np.uint64(i + 1)]]:
             continue
         for k in range(len(bounds) - 1):
             length = bounds[k + 1] - bounds[k]
@@ -235,10 +235,10 @@ def _clean(
     lines = np.empty((len(spans), 2), np.int64)
     line_offsets = np.zeros(n + 1, np.int64)
     unchanged = np.zeros(n, np.bool_)
-    begins = np.zeros(256, np.bool_)
+    begins = np.zeros((256, 256), np.bool_)
     for k in range(len(sought_bounds) - 1):
         if sought_bounds[k + 1] > sought_bounds[k]:
-            begins[sought[sought_bounds[k]]] = True
+            begins[sought[sought_bounds[k]], sought[sought_bounds[k] + 1]] = True
     to = kept = 0
     for d in range(n):
         row = counts[d]

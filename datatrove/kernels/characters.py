@@ -10,6 +10,7 @@ from datatrove.utils.text import PUNCTUATION_SET
 from numba import njit
 
 from ...pipeline.signals import unicode
+from ...pipeline.signals.hashing import EACH, word_at
 
 SPACE, LINE_END, LETTER, PUNCTUATION, DECIMAL = 1, 2, 4, 8, 16
 """`str.isspace`; a line end of `str.splitlines`; `str.isalpha`; datatrove's `PUNCTUATION_SET`; `str.isdecimal`."""
@@ -55,10 +56,18 @@ def is_inside(b: np.uint8) -> bool:
 @njit(cache=True, nogil=True, inline="always")
 def characters(text: np.ndarray, begin: int, end: int) -> int:
     """Code points of ``text[begin:end]``, which is UTF-8."""
-    count = 0
-    for i in range(begin, end):
-        count += (text[i] & 0xC0) != 0x80
-    return count
+    inside = 0
+    i = begin
+    while i + 8 <= end:
+        eight = word_at(text, i, 8)
+        # 1 in each byte that continues a character: its highest bits are 10.
+        marks = (eight >> np.uint64(7)) & (~eight >> np.uint64(6)) & EACH
+        inside += np.int64((marks * EACH) >> np.uint64(56))
+        i += 8
+    while i < end:
+        inside += (text[np.uint64(i)] & 0xC0) == 0x80
+        i += 1
+    return end - begin - inside
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -66,6 +75,15 @@ def same(text: np.ndarray, a: int, b: int, size: int) -> bool:
     """Whether `size` bytes at two places are equal."""
     k = 0
     while k < size and text[a + k] == text[b + k]:
+        k += 1
+    return k == size
+
+
+@njit(cache=True, nogil=True, inline="always")
+def same_bytes(text: np.ndarray, at: int, other: np.ndarray, begin: int, size: int) -> bool:
+    """Whether `size` bytes of two texts are equal."""
+    k = 0
+    while k < size and text[at + k] == other[begin + k]:
         k += 1
     return k == size
 

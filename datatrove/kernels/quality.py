@@ -7,14 +7,19 @@ from collections.abc import Iterable
 import numpy as np
 from numba import njit
 
+from ...pipeline.signals.hashing import TOPS, bytes_before, word_at, zero_bytes
 from ...pipeline.signals.unicode import decode
 from ...tokenize.spans import text_array, text_buffers
 from .batch import Texts, Words
-from .characters import LETTER, LINE_END, PUNCTUATION, SIZE, SPACE, classes
+from .characters import LETTER, LINE_END, PUNCTUATION, SIZE, SPACE, characters, classes, same_bytes
 
 WORDS, PLAIN_WORDS, PLAIN_CHARS, ALPHA_WORDS, STOP_WORDS, HASHES, ELLIPSES, LINES, BULLETS, ENDS_IN_ELLIPSIS = range(10)
 """Columns. PLAIN_WORDS: words with a character that is no punctuation; PLAIN_CHARS: their characters; STOP_WORDS: different
 ones; LINES: of `str.splitlines`, blank ones included."""
+
+SPACES, HASH_SIGNS, DOTS = (np.uint64(ord(char) * 0x0101010101010101) for char in " #.")
+FROM_A, BEYOND_Z, FROM_SPACE, BEYOND_SPACE = (np.uint64((0x80 - b) * 0x0101010101010101) for b in (97, 123, 32, 33))
+"""Added to eight ASCII bytes, they set the highest bit of each that is at least so large."""
 
 
 def quality_counts(texts: Texts, words: Words, stop_words: Iterable[str]) -> np.ndarray:
@@ -53,15 +58,20 @@ def _words(
             if last - i <= longest and last > i and begins[data[i]]:
                 for k in range(stop_words):
                     size = stop_bounds[k + 1] - stop_bounds[k]
-                    if size == last - i and seen[k] != d:
-                        equal = True
-                        for j in range(size):
-                            if data[i + j] != stops[stop_bounds[k] + j]:
-                                equal = False
-                                break
-                        if equal:
-                            seen[k] = d
-                            distinct += 1
+                    if size == last - i and seen[k] != d and same_bytes(data, i, stops, stop_bounds[k], size):
+                        seen[k] = d
+                        distinct += 1
+            if i + 8 <= len(data):
+                eight = word_at(data, i, 8)
+                if last - i < 8:
+                    eight &= ~(~np.uint64(0) << np.uint64(8 * (last - i)))
+                # Most words have a letter of ASCII among their first bytes: then nothing else has to be known of them.
+                lower = eight | SPACES
+                if not eight & TOPS and (lower + FROM_A) & ~(lower + BEYOND_Z) & TOPS:
+                    alpha += 1
+                    plain += 1
+                    plain_chars += characters(data, i, last) if last - i > 8 else last - i
+                    continue
             chars = 0
             all_signs = np.uint8(PUNCTUATION)
             some = np.uint8(0)
@@ -112,6 +122,21 @@ def _lines(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, out: np.n
             ended = i == end
             at = i
             if not ended:
+                if i + 8 <= end:
+                    eight = word_at(text, i, 8)
+                    odd = eight | ~(eight + FROM_SPACE) | zero_bytes(eight ^ DOTS) | zero_bytes(eight ^ HASH_SIGNS)
+                    if not odd & TOPS:
+                        shown = (eight + BEYOND_SPACE) & TOPS
+                        if shown:
+                            if first < 0:
+                                first = i + bytes_before(shown)
+                            last = i + 8
+                            while not shown >> np.uint64(63):
+                                shown <<= np.uint64(8)
+                                last -= 1
+                        dots = 0
+                        i += 8
+                        continue
                 b = text[i]
                 if b < 0x80:
                     kind = classes[b]
