@@ -7,16 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ...pipeline.signals.hashing import TOPS, bytes_before, word_at, zero_bytes
 from ...pipeline.signals.unicode import decode
 from .batch import Texts
-from .characters import DECIMAL, LINE_END, SIZE, SPACE, classes, holds
-from .repetition import stripped
+from .characters import BEYOND_SPACE, DECIMAL, FROM_SPACE, LINE_END, SIZE, SPACE, classes, holds
+from .repetition import put_eight, stripped
 
 KEPT, LOREM_IPSUM, CURLY_BRACKET = range(3)
 """What becomes of a document before its sentences are counted."""
 TOTAL, LONG_WORD, UNTERMINATED, FEW_WORDS, JAVASCRIPT, POLICY, KEPT_LINES = range(7)
 """Columns of the counts of lines."""
 _EDIT, _NEEDED = np.frombuffer(b"[edit]", np.uint8), np.frombuffer(b"[citation needed]", np.uint8)
+
+BRACKETS, BRACES, KELVINS = (np.uint64(b * 0x0101010101010101) for b in (ord("["), ord("{"), 0xE2))
+FROM_CAPITAL, BEYOND_CAPITAL = (np.uint64((0x80 - b) * 0x0101010101010101) for b in (65, 91))
+"""As `FROM_SPACE`."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,11 @@ def _lines_of(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray) -> tup
             i, end = offsets[d], offsets[d + 1]
             begin = i
             while i < end:
+                if i + 8 <= end:
+                    eight = word_at(text, i, 8)
+                    if not (eight | ~(eight + FROM_SPACE)) & TOPS:
+                        i += 8
+                        continue
                 at = i
                 b = text[i]
                 if b < 0x80:
@@ -126,6 +136,25 @@ def _words(text: np.ndarray, begin: int, end: int, classes: np.ndarray) -> tuple
     words = chars = longest = 0
     i = begin
     while i < end:
+        if i + 8 <= end:
+            eight = word_at(text, i, 8)
+            if not (eight | ~(eight + FROM_SPACE)) & TOPS:
+                spaces = ~(eight + BEYOND_SPACE) & TOPS
+                at = 0
+                while spaces:
+                    place = bytes_before(spaces)
+                    if place > at:
+                        words += chars == 0
+                        chars += place - at
+                    longest = max(longest, chars)
+                    chars = 0
+                    at = place + 1
+                    spaces &= spaces - np.uint64(1)
+                if at < 8:
+                    words += chars == 0
+                    chars += 8 - at
+                i += 8
+                continue
         b = text[i]
         if b < 0x80:
             space = (classes[b] & SPACE) != 0
@@ -168,6 +197,15 @@ def _lower(text: np.ndarray, begin: int, end: int, out: np.ndarray) -> int:
     size = 0
     i = begin
     while i < end:
+        if i + 8 <= end:
+            eight = word_at(text, i, 8)
+            if not zero_bytes(eight ^ KELVINS):
+                seven = eight & ~TOPS
+                capitals = (seven + FROM_CAPITAL) & ~(seven + BEYOND_CAPITAL) & ~eight & TOPS
+                put_eight(out, size, eight + (capitals >> np.uint64(2)))
+                size += 8
+                i += 8
+                continue
         b = text[i]
         if b == 0xE2 and i + 2 < end and text[i + 1] == 0x84 and text[i + 2] == 0xAA:
             out[size] = 107  # k
@@ -255,6 +293,13 @@ def _clean(
             curly = False
             i = begin
             while i < end:
+                if i + 8 <= end:
+                    eight = word_at(text, i, 8)
+                    if not zero_bytes(eight ^ BRACKETS) | zero_bytes(eight ^ BRACES):
+                        put_eight(out, size, eight)
+                        size += 8
+                        i += 8
+                        continue
                 b = text[i]
                 if b == 91 and remove_citations:
                     after = _citation(text, i, end, classes)

@@ -10,13 +10,16 @@ from datatrove.utils.text import PUNCTUATION_SET
 from numba import njit
 
 from ...pipeline.signals import unicode
-from ...pipeline.signals.hashing import EACH, word_at
+from ...pipeline.signals.hashing import EACH, word_at, zero_bytes
 
 SPACE, LINE_END, LETTER, PUNCTUATION, DECIMAL = 1, 2, 4, 8, 16
 """`str.isspace`; a line end of `str.splitlines`; `str.isalpha`; datatrove's `PUNCTUATION_SET`; `str.isdecimal`."""
 SIZE = 0x40000
 """No character beyond has any class."""
 BLOCK = 256
+SPACES, LINE_FEEDS = (np.uint64(ord(char) * 0x0101010101010101) for char in " \n")
+FROM_SPACE, BEYOND_SPACE = (np.uint64((0x80 - b) * 0x0101010101010101) for b in (32, 33))
+"""Added to eight ASCII bytes, they set the highest bit of each that is at least so large."""
 _WORDLIKE = re.compile(r"\w")
 """Every letter, and more."""
 
@@ -68,6 +71,17 @@ def characters(text: np.ndarray, begin: int, end: int) -> int:
         inside += (text[np.uint64(i)] & 0xC0) == 0x80
         i += 1
     return end - begin - inside
+
+
+@njit(cache=True, nogil=True, inline="always")
+def line_feed(text: np.ndarray, begin: int, end: int) -> int:
+    """The first line feed of ``text[begin:end]``, or the end."""
+    i = begin
+    while i + 8 <= end and not zero_bytes(word_at(text, i, 8) ^ LINE_FEEDS):
+        i += 8
+    while i < end and text[np.uint64(i)] != 10:
+        i += 1
+    return i
 
 
 @njit(cache=True, nogil=True, inline="always")

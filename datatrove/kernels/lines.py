@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ...pipeline.signals.hashing import TOPS, word_at
 from ...pipeline.signals.unicode import decode
 from .batch import Texts
-from .characters import SIZE, SPACE, classes
+from .characters import BEYOND_SPACE, FROM_SPACE, SIZE, SPACE, classes
 from .repetition import duplicates, table_bits
 
 LINES, PUNCTUATED, SHORT, DUPLICATE_CHARS, CHARS, LINE_ENDS = range(6)
@@ -46,8 +47,16 @@ def _count(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, stops: np
         i = begin
         while i <= stop:
             line, chars, last = i, 0, np.int64(0)
-            shown = 0  # characters that are no white space
+            shown = 0  # positive if there is anything but white space
             while i < stop and text[i] != 10:
+                if i + 8 <= stop:
+                    eight = word_at(text, i, 8)
+                    if not (eight | ~(eight + FROM_SPACE)) & TOPS:
+                        shown += ((eight + BEYOND_SPACE) & TOPS) != 0
+                        last = np.int64(eight >> np.uint64(56))
+                        chars += 8
+                        i += 8
+                        continue
                 b = text[i]
                 if b < 0x80:
                     last = np.int64(b)

@@ -11,15 +11,27 @@ from ...pipeline.signals.hashing import TOPS, bytes_before, word_at, zero_bytes
 from ...pipeline.signals.unicode import decode
 from ...tokenize.spans import text_array, text_buffers
 from .batch import Texts, Words
-from .characters import LETTER, LINE_END, PUNCTUATION, SIZE, SPACE, characters, classes, same_bytes
+from .characters import (
+    BEYOND_SPACE,
+    FROM_SPACE,
+    LETTER,
+    LINE_END,
+    PUNCTUATION,
+    SIZE,
+    SPACE,
+    SPACES,
+    characters,
+    classes,
+    same_bytes,
+)
 
 WORDS, PLAIN_WORDS, PLAIN_CHARS, ALPHA_WORDS, STOP_WORDS, HASHES, ELLIPSES, LINES, BULLETS, ENDS_IN_ELLIPSIS = range(10)
 """Columns. PLAIN_WORDS: words with a character that is no punctuation; PLAIN_CHARS: their characters; STOP_WORDS: different
 ones; LINES: of `str.splitlines`, blank ones included."""
 
-SPACES, HASH_SIGNS, DOTS = (np.uint64(ord(char) * 0x0101010101010101) for char in " #.")
-FROM_A, BEYOND_Z, FROM_SPACE, BEYOND_SPACE = (np.uint64((0x80 - b) * 0x0101010101010101) for b in (97, 123, 32, 33))
-"""Added to eight ASCII bytes, they set the highest bit of each that is at least so large."""
+HASH_SIGNS, DOTS = (np.uint64(ord(char) * 0x0101010101010101) for char in "#.")
+FROM_A, BEYOND_Z = (np.uint64((0x80 - b) * 0x0101010101010101) for b in (97, 123))
+"""As `FROM_SPACE`."""
 
 
 def quality_counts(texts: Texts, words: Words, stop_words: Iterable[str]) -> np.ndarray:

@@ -19,7 +19,7 @@ from numba import njit
 from ...pipeline.signals.hashing import TOPS, hash_bytes, word_at, zero_bytes
 from ...pipeline.signals.unicode import decode
 from .batch import Texts, Words
-from .characters import SIZE, SPACE, characters, classes, is_inside, same
+from .characters import SIZE, SPACE, SPACES, characters, classes, is_inside, line_feed, same
 
 PREFIX, LONG_PREFIX = 12, 24
 """Bytes by which the places of duplicates are found: a long n-gram is compared if its longer prefix stands twice, another if the
@@ -28,7 +28,6 @@ BUCKET_BITS = 10
 BUCKETS = 1 << BUCKET_BITS
 """By which characters of n-grams are added up."""
 ODD = np.uint64(0x9E3779B97F4A7C15)
-SPACES = np.uint64(32 * 0x0101010101010101)
 DUPLICATE_PARAGRAPHS, DUPLICATE_PARAGRAPH_CHARS, DUPLICATE_LINES, DUPLICATE_LINE_CHARS = range(1, 5)
 
 
@@ -160,9 +159,9 @@ def _line_verdicts(text: np.ndarray, offsets: np.ndarray, classes: np.ndarray, m
             start[0] = first
             i = first
             while i < stop:
-                if text[i] != 10:
-                    i += 1
-                    continue
+                i = line_feed(text, i, stop)
+                if i == stop:
+                    break
                 after = i + 1
                 while after < stop and text[after] == 10:
                     after += 1
