@@ -60,13 +60,16 @@ class BatchedFilter(BaseFilter):
         found = self.verdicts(batch, texts).tolist()
         return [self.filter(document) if k == THEIRS else outcomes[k] for k, document in zip(found, batch, strict=True)]
 
-    def count(self, label: str, times: int) -> None:
-        """`stat_update(label)`, so many times."""
-        if times:
-            self.stat_update(label)
-            stats = self.stats[label]
-            stats.total += times - 1
-            stats.n += times - 1
+    def count(self, label: str, times: int = 1) -> None:
+        """`stat_update(label)`, so many times: of equal values only the first changes more than the sum and the number."""
+        if not times:
+            return
+        stats = self.stats[label]
+        if not stats.n:
+            stats.update(1)
+            times -= 1
+        stats.total += times
+        stats.n += times
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         with self.exclusion_writer if self.exclusion_writer else contextlib.nullcontext() as writer:
@@ -75,16 +78,16 @@ class BatchedFilter(BaseFilter):
                 results = self.filter_batch(batch)
                 note_time(self, perf_counter() - began, len(batch))
                 for document, found in zip(batch, results, strict=True):
-                    self.stat_update(StatHints.total)
+                    self.count(StatHints.total)
                     kept, reason = get_filter_result(found)
                     if kept:
-                        self.stat_update(StatHints.forwarded)
+                        self.count(StatHints.forwarded)
                         self.update_doc_stats(document)
                         yield document
                         continue
-                    self.stat_update(StatHints.dropped)
+                    self.count(StatHints.dropped)
                     if reason:
-                        self.stat_update(f"dropped_{reason}")
+                        self.count(f"dropped_{reason}")
                     if writer:
                         if reason:
                             document.metadata["filter_reason"] = reason
@@ -93,8 +96,16 @@ class BatchedFilter(BaseFilter):
 
 def note_time(step: Any, seconds: float, documents: int) -> None:
     """Note the time of a batch as that of its documents, each with the same share."""
-    for _ in range(documents):
-        step.stats.time_stats.update(seconds / documents)
+    stats, each = step.stats.time_stats, seconds / documents
+    stats.update(each)
+    others, before = documents - 1, stats.n
+    away = each - stats.mean
+    stats.n += others
+    stats.total += others * each
+    stats.mean += away * others / stats.n
+    stats._running_variance += away * away * before * others / stats.n
+    if stats.n_tasks == 1:
+        stats.global_mean = stats.global_min = stats.global_max = stats.total
 
 
 def first_broken(rules: list[np.ndarray]) -> np.ndarray:
