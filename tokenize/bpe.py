@@ -21,7 +21,7 @@ from numba import njit
 from .literals import Literals, literal_at, pair_at
 from .pieces import BYTE, NORMAL, UNUSED, USER_DEFINED, Pieces
 from .spans import taken, text_buffers
-from .vectors import LANES, least_of
+from .vectors import NUMBERS, least_of
 
 CODE_POINTS = 0x110000
 LONGEST = 256
@@ -219,14 +219,14 @@ def _merge_parts(
     Args:
         parts: int32: the piece of each; below 0: it joins none.
         formed: int32: the piece that each forms with the next; -1: none.
-        turns: int32: `_turn` of that, `_NOTHING` from ``m - 1`` on, as far as the next multiple of `LANES`.
+        turns: int32: `_turn` of that, `_NOTHING` from ``m - 1`` on, as far as the next multiple of `NUMBERS`.
         following, before: int32: become the next and the last part of each.
     """
     for k in range(m):
         following[k], before[k] = k + 1, k - 1
     while True:
         least = _NOTHING
-        for k in range(0, m - 1, LANES):
+        for k in range(0, m - 1, NUMBERS):
             least = min(least, least_of(turns, k))
         if least == _NOTHING:
             return
@@ -284,7 +284,7 @@ def _pairs_of(
     direct = np.full(1 << 14, -1, np.int32)
     mask = np.uint64(room - 1)
     parts, formed = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
-    turns = np.empty(LONGEST + LANES, np.int32)
+    turns = np.empty(LONGEST + NUMBERS, np.int32)
     following, before = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
     for piece in order:
         at, end = bounds[piece], bounds[piece + 1]
@@ -298,7 +298,7 @@ def _pairs_of(
         for k in range(m - 1):
             formed[k] = _formed(parts[k], parts[k + 1], pairs, sieve)
             turns[k] = _turn(formed[k], k, rank)
-        turns[m - 1 : m - 1 + LANES] = _NOTHING
+        turns[m - 1 : m - 1 + NUMBERS] = _NOTHING
         _merge_parts(m, parts, formed, turns, following, before, pairs, sieve, rank)
         second = following[0]
         if second == m or following[second] != m or parts[0] < 0 or parts[second] < 0:
@@ -351,7 +351,7 @@ def _merge(
     out, counts = np.empty(room, np.int32), np.zeros(n, np.int64)
     # Of each part of a word its piece, -2 - it of a user-defined one, which joins no other, and -1 of a character that is none.
     parts, begins = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 2, np.int64)
-    formed, turns = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + LANES, np.int32)
+    formed, turns = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + NUMBERS, np.int32)
     following, before = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
     at = 0
     for w in range(n):
@@ -386,7 +386,7 @@ def _merge(
         begins[m] = end
         first = at
         if m:
-            turns[m - 1 : m - 1 + LANES] = _NOTHING
+            turns[m - 1 : m - 1 + NUMBERS] = _NOTHING
             _merge_parts(m, parts, formed, turns, following, before, pairs, sieve, rank)
         k = 0
         while k < m:

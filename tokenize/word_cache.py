@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from .spans import gather, text_buffers
-from .vectors import load_eight, lowest_bit, prefetch
+from .vectors import load_eight, prefetch, trailing_zeros
 
 SLOTS = 1 << 20
 """Of the table of words; a power of two. When five of eight are taken, all words are forgotten, which changes no id."""
@@ -183,7 +183,7 @@ def _word_end(text: np.ndarray, at: int, end: int, line_feeds: bool) -> int:
                 at += 8
                 continue
             # Of all hits the lowest is right: a borrow only reaches those above.
-            at += int(lowest_bit(hits) >> np.uint64(3))
+            at += trailing_zeros(hits) >> 3
         elif text[at] != 32 and not (line_feeds and text[at] == 10):
             at += 1
             continue

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ...tokenize.vectors import LANES, byte_class, leading_zeros, trailing_zeros
 from .segment import Segments
-from .vectors import LANES, byte_class, leading_zeros, trailing_zeros
 
 CODE_COUNTS = ("encoded_chars",)
 BASE64_RUN = 64

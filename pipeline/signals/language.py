@@ -20,9 +20,9 @@ from io import BytesIO
 import numpy as np
 from numba import njit
 
+from ...tokenize.vectors import prefetch
 from .leaf import leaf
 from .unpacked import unpacked
-from .vectors import prefetch
 
 PIECES = 4
 PIECE_BYTES = 96

@@ -35,13 +35,13 @@ from collections.abc import Iterable
 import numpy as np
 from numba import njit
 
+from ...tokenize.vectors import LANES, byte_class, trailing_zeros
 from .cards import match_card
 from .domain_names import TOP_LEVEL, TOP_LEVEL_OF_SCRIPTS
 from .emails import match_email
 from .matchers import match_ipv4, match_ipv6, match_key, match_pem, match_phone, pem_begin
 from .segment import Segments
 from .unicode import tables
-from .vectors import LANES, byte_class, trailing_zeros
 from .word_hashes import word_hash
 
 KINDS = ("email", "ip", "card", "phone", "key")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...tokenize.vectors import LANES, byte_class, leading_zeros, ones, trailing_zeros
 from .characters import (
     ALPHA_SPLIT_WORDS,
     ALPHA_TOKEN,
@@ -48,7 +49,6 @@ from .characters import (
 )
 from .leaf import leaf
 from .lines import end_line, is_operator
-from .vectors import LANES, byte_class, leading_zeros, ones, trailing_zeros
 from .word_hashes import Abreast, hash_ascii_words
 
 LEAST = 16

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ...tokenize.vectors import LANES
 from .characters import (
     ALPHA_SPLIT_WORDS,
     ALPHA_TOKEN,
@@ -107,7 +108,6 @@ from .unicode import (
     decode,
     tables,
 )
-from .vectors import LANES
 from .word_hashes import WORD_SEED, WORD_STEP, room_abreast
 
 MAX_WORDS = 1 << 22

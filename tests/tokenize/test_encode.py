@@ -63,7 +63,8 @@ def test_ids_equal_sentencepiece_and_decode_to_the_text(model: Path, texts: list
     for i, text in enumerate(texts):
         ids = encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]].tolist()
         assert ids == reference.encode(text)
-        assert reference.decode(ids) == text
+        # SentencePiece writes a space as U+2581, and cannot tell the two apart again.
+        assert reference.decode(ids) == text.replace("\u2581", " ")
 
 
 HARD = [

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 from fox1.pipeline.signals import minhash
 from fox1.pipeline.signals.gopher import repetition_counts
-from fox1.pipeline.signals.minhash import PRESETS, MinHashSettings, common
+from fox1.pipeline.signals.minhash import PRESETS, SPREAD, MinHashSettings, _sort_spread, common
 from fox1.pipeline.signals.segment import segment
 from fox1.tokenize.spans import text_buffers
 from hypothesis import given, settings
@@ -173,3 +173,12 @@ def test_a_huge_document_is_signed_in_ranges_of_hashes(monkeypatch: pytest.Monke
     assert (whole.bands == passes.bands).all()
     assert whole.n_shingles[0] == passes.n_shingles[0] == len(shingles(text, PRESETS["slimpajama"]))
     assert (whole.sketch == passes.sketch).all()
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.integers(0, 2**32 - 1), st.data())
+def test_a_sketch_is_sorted_wherever_its_values_lie(bound: int, draw: st.DataObject) -> None:
+    values = draw.draw(st.lists(st.integers(0, bound), max_size=300))
+    out = np.zeros(len(values), np.uint32)
+    _sort_spread(np.array(values, np.uint32), np.uint32(bound), np.empty(SPREAD + 1, np.int64), out)
+    assert out.tolist() == sorted(values)

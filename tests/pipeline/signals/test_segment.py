@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 from fox1.pipeline.signals import characters
-from fox1.pipeline.signals.vectors import LANES
+from fox1.tokenize.vectors import LANES
 
 from tests.pipeline.signals.texts import segments
 

@@ -1,15 +1,21 @@
-"""Masks of 64 bytes, bits of numbers, and the sort of a sketch, against plain Python."""
+"""Masks of 64 bytes, bits of numbers and the least of many, against plain Python."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from fox1.pipeline.signals.gopher import _repeated_pairs
-from fox1.pipeline.signals.minhash import SPREAD, _sort_spread
-from fox1.pipeline.signals.vectors import LANES, byte_class, leading_zeros, prefetch, trailing_zeros
+from fox1.tokenize.vectors import (
+    LANES,
+    NUMBERS,
+    byte_class,
+    leading_zeros,
+    least_of,
+    load_eight,
+    prefetch,
+    trailing_zeros,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numba import njit
@@ -62,33 +68,25 @@ def test_reading_ahead_changes_nothing(type_: type) -> None:
     assert [read_ahead(values, k) for k in range(100)] == list(range(100))
 
 
-@settings(deadline=None)  # the first example compiles
-@given(st.integers(0, 2**32 - 1), st.data())
-def test_a_sketch_is_sorted_wherever_its_values_lie(bound: int, draw: st.DataObject) -> None:
-    values = draw.draw(st.lists(st.integers(0, bound), max_size=300))
-    out = np.zeros(len(values), np.uint32)
-    _sort_spread(np.array(values, np.uint32), np.uint32(bound), np.empty(SPREAD + 1, np.int64), out)
-    assert out.tolist() == sorted(values)
-
-
-@settings(deadline=None)  # the first example compiles
-@given(st.lists(st.sampled_from("a b c d e f".split()), max_size=60))
-def test_pairs_that_occur_twice_are_among_those_that_may(words: list[str]) -> None:
-    hashes = np.array([hash_of(word) for word in words], np.uint64)
-    pending, place = np.empty(64, np.uint64), np.empty(64, np.int32)
-    count = repeated_pairs(hashes, np.empty(512, np.uint8), pending, place)
-    pairs = list(pairwise(words))
-    twice = [k for k, pair in enumerate(pairs) if pairs.count(pair) > 1]
-    assert set(twice) <= set(place[:count].tolist())
-    assert place[:count].tolist() == sorted(set(place[:count].tolist()))
-    keys = dict(zip(place[:count].tolist(), pending[:count].tolist(), strict=True))
-    assert all((keys[j] == keys[k]) == (pairs[j] == pairs[k]) for j in twice for k in twice)
-
-
-def hash_of(word: str) -> int:
-    return (ord(word) * 0x9E3779B97F4A7C15) % 2**64
+@njit
+def least(numbers: np.ndarray, at: int) -> int:
+    return least_of(numbers, at)
 
 
 @njit
-def repeated_pairs(words: np.ndarray, seen: np.ndarray, pending: np.ndarray, place: np.ndarray) -> int:
-    return _repeated_pairs(words, seen, pending, place)
+def eight(data: np.ndarray, at: int) -> Any:
+    return load_eight(data, at)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=NUMBERS, max_size=2 * NUMBERS), st.data())
+def test_the_least_of_many_numbers(numbers: list[int], draw: st.DataObject) -> None:
+    at = draw.draw(st.integers(0, len(numbers) - NUMBERS))
+    assert least(np.array(numbers, np.int32), at) == min(numbers[at : at + NUMBERS])
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.binary(min_size=8, max_size=32), st.data())
+def test_eight_bytes_are_one_number_wherever_they_begin(data: bytes, draw: st.DataObject) -> None:
+    at = draw.draw(st.integers(0, len(data) - 8))
+    assert eight(np.frombuffer(data, np.uint8), at) == int.from_bytes(data[at : at + 8], "little")
