@@ -8,6 +8,9 @@ pieces, and each character of a piece, and the one that stands for a space, a pi
 SentencePiece, whose work does not grow with the square, and so are those with the character that stands for a space in pieces.
 """
 
+# mypy: disable-error-code="return-value"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,5 +1,8 @@
 """Which documents hold one of some literals."""
 
+# mypy: disable-error-code="return-value"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

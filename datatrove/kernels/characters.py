@@ -1,5 +1,8 @@
 """Classes of characters as Python's `str` and datatrove's constants have them, in one table."""
 
+# mypy: disable-error-code="assignment"
+# Numba infers the types of kernels; mypy knows numpy scalars and Python numbers as different things.
+
 from __future__ import annotations
 
 import functools

@@ -7,13 +7,11 @@ that calls one for each line, or each stretch of it, takes a third less without.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from numba import njit
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
-
-def leaf(function: Kernel) -> Kernel:
+def leaf(function: Callable[..., Any]) -> Any:
     """Compile a kernel that makes no array and hands none back; its callers hold all that it is given."""
-    return njit(cache=True, nogil=True, _nrt=False)(function)  # type: ignore[no-any-return]
+    return njit(cache=True, nogil=True, _nrt=False)(function)

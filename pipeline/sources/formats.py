@@ -233,7 +233,7 @@ def _gzip_chunks(raw: IO[bytes], url: str) -> Iterator[bytes]:
         Damaged: the file is empty, cut or corrupt.
     """
     member = _Member()
-    with suppress(isal_zlib.error):
+    with suppress(isal_zlib.error):  # type: ignore[arg-type]  # its stub has an instance
         yield from _gzip_members(raw, isal_zlib.decompressobj, member)
     if member.ended:
         return
@@ -274,7 +274,7 @@ def _gzip_members(raw: IO[bytes], fresh: Callable[..., Any], place: _Member) -> 
                 if not data:
                     break
                 member, place.began, place.given = fresh(wbits=31), place.read - len(data), 0
-            before = member.copy() if fresh is zlib.decompressobj else None
+            before: Any = member.copy() if fresh is zlib.decompressobj else None
             try:
                 out = member.decompress(data, CHUNK)
             except zlib.error as error:
