@@ -37,8 +37,11 @@ _PLACE_BITS = 9
 """The place of a part of a word, below the rank of what it forms."""
 _NOTHING = np.int32((1 << 31) - 1)
 """The turn of a pair that forms no piece."""
-_FILTER_BITS = 22
+_FILTER_BITS = 21
 """Of a filter that tells most pairs that form nothing, and stays in a core's cache, where the table of pairs does not."""
+_NEAR_BITS = 15
+"""Of the slots before that table, which stay there too: for the pairs that form the pieces of lowest rank, which most do."""
+_NEAR = 1 << _NEAR_BITS
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class WordTables:
     filter: np.ndarray
     direct: np.ndarray
     """All three as `_pairs_of` gives them."""
+    joined: np.ndarray
+    """bool [128, 128]: whether a piece, also a user-defined one, has two characters side by side."""
     defined: np.ndarray
     """uint8: the user-defined pieces, back to back: a longer one before those that it begins with."""
     defined_sizes: np.ndarray
@@ -77,7 +82,9 @@ class WordTables:
         if (np.diff(pieces.scores[longer]) >= 0).any():
             rank = np.unique(-pieces.scores, return_inverse=True)[1].astype(np.int32)
         order = longer[np.argsort(pieces.characters[longer], kind="stable")]
-        pairs, sieve, direct = _pairs_of(data, bounds, order, characters, rank)
+        ranks = np.sort(rank[order] if len(rank) else order)
+        near = int(ranks[_NEAR // 2]) if len(ranks) > _NEAR // 2 else len(pieces)
+        pairs, sieve, direct = _pairs_of(data, bounds, order, near, characters, rank)
         texts = {number: pieces.spelled[number].as_py().encode() for number in pieces.numbers(USER_DEFINED)}
         defined = sorted(texts, key=lambda number: -len(texts[number]))
         return cls(
@@ -87,6 +94,7 @@ class WordTables:
             pairs,
             sieve,
             direct,
+            _joined(data, bounds, normal | (pieces.kinds == USER_DEFINED)),
             np.frombuffer(b"".join(texts[i] for i in defined), np.uint8),
             np.array([len(texts[i]) for i in defined], np.int64),
             np.array(defined, np.int32),
@@ -159,6 +167,21 @@ def serves(spec: Any, pieces: Pieces) -> bool:
     return {"\u2581", *text.tobytes().decode()} <= single
 
 
+def _joined(data: np.ndarray, bounds: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """bool [128, 128]: which characters of ASCII some pieces have side by side.
+
+    Args:
+        data, bounds: the texts of all pieces, back to back from 0 on; `chosen` says which of them count.
+    """
+    ascii_only = data < 128
+    side_by_side = ascii_only[:-1] & ascii_only[1:] & np.repeat(chosen, np.diff(bounds))[:-1]
+    last = bounds[1:][(bounds[1:] > 0) & (bounds[1:] < len(data))] - 1
+    side_by_side[last] = False
+    joined = np.zeros((128, 128), np.bool_)
+    joined[data[:-1][side_by_side], data[1:][side_by_side]] = True
+    return joined
+
+
 def _mask(chosen: np.ndarray) -> pa.BooleanArray:
     bits = np.packbits(chosen, bitorder="little")
     return pa.BooleanArray.from_buffers(pa.bool_(), len(chosen), [None, pa.py_buffer(bits)])
@@ -182,15 +205,21 @@ def _formed(first: int, second: int, pairs: np.ndarray, sieve: np.ndarray) -> in
         return -1
     key = _key(first, second)
     h = _mixed(key)
+    slot = h >> np.uint64(64 - _NEAR_BITS)
+    while pairs[slot]:
+        if pairs[slot] >> np.uint64(PIECE_BITS) == key:
+            return int(pairs[slot] & np.uint64((1 << PIECE_BITS) - 1)) - 1
+        slot = (slot + np.uint64(1)) & np.uint64(_NEAR - 1)
     if not sieve[h >> np.uint64(70 - _FILTER_BITS)] >> (
         (h >> np.uint64(64 - _FILTER_BITS)) & np.uint64(63)
     ) & np.uint64(1):
         return -1
-    mask = np.uint64(len(pairs) - 1)
+    far = pairs[_NEAR:]
+    mask = np.uint64(len(far) - 1)
     slot = h & mask
-    while pairs[slot]:
-        if pairs[slot] >> np.uint64(PIECE_BITS) == key:
-            return int(pairs[slot] & np.uint64((1 << PIECE_BITS) - 1)) - 1
+    while far[slot]:
+        if far[slot] >> np.uint64(PIECE_BITS) == key:
+            return int(far[slot] & np.uint64((1 << PIECE_BITS) - 1)) - 1
         slot = (slot + np.uint64(1)) & mask
     return -1
 
@@ -266,7 +295,7 @@ def _code_at(text: np.ndarray, at: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _pairs_of(
-    data: np.ndarray, bounds: np.ndarray, order: np.ndarray, characters: np.ndarray, rank: np.ndarray
+    data: np.ndarray, bounds: np.ndarray, order: np.ndarray, near: int, characters: np.ndarray, rank: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each piece the one pair that can form it: what merging its own text comes to before the last step.
 
@@ -275,17 +304,18 @@ def _pairs_of(
 
     Args:
         order: int64: pieces of two and more characters, each after all that are shorter.
+        near: the rank below which a piece's pair stands in the first slots.
 
     Returns:
-        uint64 [slots]: the first and the second piece of a pair, and the one that they form and one, in `PIECE_BITS` each, 0
-        where a slot is free; uint64: a filter of pairs; int32 [128 x 128]: the piece that two characters of ASCII form, -1: none.
+        uint64 [_NEAR + slots]: the first and the second piece of a pair, and the one that they form and one, in `PIECE_BITS` each,
+        0 where a slot is free; uint64: a filter of the pairs after the first slots; int32 [128 x 128]: the piece that two
+        characters of ASCII form, -1: none.
     """
     room = 64
     while 3 * room < 4 * len(order):
         room *= 2
-    pairs, sieve = np.zeros(room, np.uint64), np.zeros(1 << (_FILTER_BITS - 6), np.uint64)
+    pairs, sieve = np.zeros(_NEAR + room, np.uint64), np.zeros(1 << (_FILTER_BITS - 6), np.uint64)
     direct = np.full(1 << 14, -1, np.int32)
-    mask = np.uint64(room - 1)
     parts, formed = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
     turns = np.empty(LONGEST + NUMBERS, np.int32)
     following, before = np.empty(LONGEST + 1, np.int32), np.empty(LONGEST + 1, np.int32)
@@ -308,13 +338,17 @@ def _pairs_of(
             continue
         key = _key(parts[0], parts[second])
         h = _mixed(key)
-        sieve[h >> np.uint64(70 - _FILTER_BITS)] |= np.uint64(1) << (
-            (h >> np.uint64(64 - _FILTER_BITS)) & np.uint64(63)
-        )
-        slot = h & mask
-        while pairs[slot]:
+        if (np.int64(rank[piece]) if len(rank) else piece) < near:
+            slot, slots, mask = h >> np.uint64(64 - _NEAR_BITS), pairs[:_NEAR], np.uint64(_NEAR - 1)
+        else:
+            sieve[h >> np.uint64(70 - _FILTER_BITS)] |= np.uint64(1) << (
+                (h >> np.uint64(64 - _FILTER_BITS)) & np.uint64(63)
+            )
+            slots, mask = pairs[_NEAR:], np.uint64(room - 1)
+            slot = h & mask
+        while slots[slot]:
             slot = (slot + np.uint64(1)) & mask
-        pairs[slot] = key << np.uint64(PIECE_BITS) | np.uint64(piece + 1)
+        slots[slot] = key << np.uint64(PIECE_BITS) | np.uint64(piece + 1)
         if bounds[piece + 1] - bounds[piece] == 2 == m:
             direct[np.int64(data[bounds[piece]]) << 7 | np.int64(data[bounds[piece] + 1])] = piece
     return pairs, sieve, direct

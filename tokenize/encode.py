@@ -29,7 +29,7 @@ from .literals import Literals
 from .model import check_specials, load, processor_of, specials
 from .pieces import BYTE, CONTROL, UNKNOWN, Pieces
 from .spans import gather, taken, text_buffers
-from .word_cache import Cuts, WordCache
+from .word_cache import PART_SLOTS, Cuts, WordCache
 
 CONVERTED_BYTES = 1 << 30
 """Of a converted model; that of 256,000 pieces takes 15 MB."""
@@ -112,7 +112,9 @@ class Encoder:
             else:
                 self._fast = _gigatoken(self._processor, converted)
         if self._cuts and self._word_tables:
-            self._words = WordCache(WordEncoder(self._word_tables, self._processor.encode).encode, self._cuts)
+            encode = WordEncoder(self._word_tables, self._processor.encode).encode
+            parts = WordCache(encode, self._cuts, self._word_tables.joined, PART_SLOTS)
+            self._words = WordCache(parts.encode, self._cuts)
 
     @functools.cached_property
     def _pieces(self) -> Pieces:

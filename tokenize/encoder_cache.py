@@ -23,7 +23,7 @@ from .bpe import CODE_POINTS, WordTables
 from .encode import Encoder, EncoderTables
 from .model import read_model
 
-VERSION = 2
+VERSION = 3
 """Of the tables; raised when the same model gives others."""
 MOST_MODELS = 16
 """Whose tables are kept; those of 256,000 pieces take 9 MB."""

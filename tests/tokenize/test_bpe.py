@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fox1.tokenize.bpe import LONGEST, WordTables
+from fox1.tokenize.bpe import _NEAR, LONGEST, WordTables
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.literals import Literals
 from fox1.tokenize.pieces import Pieces
@@ -64,6 +66,17 @@ WORDS = st.text(LETTERS, min_size=1, max_size=5)
 )
 def test_ids_are_those_of_sentencepiece(pieces: list[tuple[str, float]], texts: list[str], defined: list[str]) -> None:
     check(model_of(pieces, tuple(defined)), texts)
+
+
+def test_more_pieces_than_stand_in_the_first_slots() -> None:
+    letters, rng = "abcdefghijklmnopqrstuvwxyz", random.Random(5)
+    pieces = ["".join(p) for size in (2, 3) for p in itertools.product(letters, repeat=size)]
+    rng.shuffle(pieces)
+    assert len(pieces) > _NEAR // 2
+    model = model_of([(piece, -float(number)) for number, piece in enumerate(sorted(pieces, key=len))])
+    check(
+        model, [" ".join("".join(rng.choices(letters, k=rng.randrange(1, 30))) for _ in range(300)) for _ in range(5)]
+    )
 
 
 def test_spaces_that_become_no_piece_of_their_own_are_left_to_sentencepiece(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from fox1.tokenize.bpe import serves
+from fox1.tokenize.bpe import WordEncoder, serves
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import TokenizerSettings, train
 from fox1.tokenize.pieces import Pieces
@@ -87,7 +87,10 @@ def test_ids_are_those_of_whole_texts(encoder: Encoder, texts: list[str]) -> Non
     array = pa.array(["before", *texts], pa.large_string())[1:]
     assert encoder._words is not None
     expected = whole(encoder, array) if texts else ([], [0])
-    small = WordCache(encoder._words._encode, encoder._words._cuts, slots=16, segment=5)
+    assert encoder._word_tables is not None
+    words = WordEncoder(encoder._word_tables, encoder._processor.encode)
+    parts = WordCache(words.encode, encoder._words._cuts, encoder._word_tables.joined, slots=16, segment=5)
+    small = WordCache(parts.encode, encoder._words._cuts, slots=16, segment=5)
     for cache in (encoder._words, small, small):
         ids, offsets = cache.encode(array)
         assert (ids.tolist(), offsets.tolist()) == expected
@@ -102,6 +105,46 @@ def test_line_feeds_are_cut_only_where_no_piece_joins_them(encoder: Encoder) -> 
     assert encoder._words._cuts == Cuts(line_feeds=not joins)
     ids, _ = encoder._words.encode(pa.array(["dogs;\n said"], pa.large_string()))
     assert (encoder._processor.piece_to_id(";\n") in ids.tolist()) == joins
+
+
+def test_words_are_cut_between_characters_that_no_piece_has_side_by_side(encoder: Encoder) -> None:
+    assert encoder._words is not None and encoder._word_tables is not None
+    joined = encoder._word_tables.joined
+    pieces = Pieces.read(encoder._processor.serialized_model_proto())
+    for first, second in ("th", "e,", " t", "s;", "12", "\n\n", "<b", ";\n"):
+        held = [t for t, k in zip(pieces.spelled.to_pylist(), pieces.kinds, strict=True) if k in (1, 4)]
+        assert joined[ord(first), ord(second)] == any(first + second in text for text in held)
+    asked: list[str] = []
+
+    def encode(words: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        asked.extend(words.to_pylist())
+        return WordEncoder(tables, encoder._processor.encode).encode(words)
+
+    tables = encoder._word_tables
+    parts = WordCache(encode, encoder._words._cuts, joined)
+    texts = pa.array(["dogs;", " dogs", "dogs;;", "dogs;\u00e9"], pa.large_string())
+    ids, offsets = parts.encode(texts)
+    assert (ids.tolist(), offsets.tolist()) == whole(encoder, texts)
+    assert "dogs" in asked and asked.count("dogs") == len([a for a in asked if "dogs" in a and a[0] == "d"]) == 1
+
+
+def test_words_that_were_met_again_are_not_forgotten(encoder: Encoder) -> None:
+    assert encoder._words is not None
+    asked: list[str] = []
+    inner = encoder._words._encode
+
+    def encode(words: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+        asked.extend(words.to_pylist())
+        return inner(words)
+
+    cache = WordCache(encode, encoder._words._cuts, slots=256, segment=32)
+    often = [" fox", f" {'long' * 7}", " 12"]
+    texts = pa.array(["".join([*often, f" new{number}"]) for number in range(2000)], pa.large_string())
+    ids, offsets = cache.encode(texts)
+    assert (ids.tolist(), offsets.tolist()) == whole(encoder, texts)
+    assert [asked.count(word) for word in often] == [1, 1, 1] and asked.count(" new7") == 1
+    cache.encode(pa.array([" new7", " fox"], pa.large_string()))
+    assert asked.count(" new7") == 2 and asked.count(" fox") == 1
 
 
 def test_words_of_one_hash_are_told_apart_by_their_bytes(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
