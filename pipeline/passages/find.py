@@ -24,7 +24,8 @@ from ..engine.two_level import Partition
 from ..run.artifacts import Artifact
 from ..run.identity import Group
 from ..signals.scan import runs_of_texts
-from ..signals.segment import UNITS_PER_WORD, Segments, segment
+from ..signals.scripts import UNITS_PER_WORD
+from ..signals.segment import Segments, segment
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile, Survivors, survivors_of_each
 from .settings import PassageSettings

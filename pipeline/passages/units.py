@@ -21,7 +21,8 @@ from numba import njit
 
 from ..signals.c4 import whole_lines
 from ..signals.characters import LINES
-from ..signals.segment import UNITS_PER_WORD, Segments
+from ..signals.scripts import UNITS_PER_WORD
+from ..signals.segment import Segments
 from ..signals.unicode import SPACE, STOP, class_of, decode, tables
 from .hashing import Runs, compared_words, exact_words, run_hashes, runs_of
 from .settings import PassageSettings

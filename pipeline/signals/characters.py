@@ -28,9 +28,10 @@ CHARACTER_COUNTS = (
 )
 """Columns of `Segments.counts` (segment.py), all int64.
 
-n_words: words with spaces between them, and what the units of unspaced scripts make by `UNITS_PER_WORD`; n_alpha_words:
-those with a letter; n_tokens: words and visible symbols, where one symbol right between two words, the second of a spaced
-script, is none (`d'eau`), and they are one token if not both have a letter (`1,000`, `covid-19`); n_split_words,
+n_words: words with spaces between them, and what the units of unspaced scripts make; n_alpha_words: those with a letter;
+n_tokens: words and visible symbols, where one symbol right between two words, the second of a spaced script, is none
+(`d'eau`), and they are one token if not both have a letter (`1,000`, `covid-19`); in documents in a script of southeast Asia,
+symbols side by side are one token, or none with a word or number after them (`(19)`: southeast_symbols.py). n_split_words,
 n_alpha_split_words: what `str.split` finds, symbols by themselves included and invisible characters by themselves not, and
 what of it has a letter; n_raw_lines: lines of `str.splitlines`, empty ones included; max_line_chars: of raw lines; n_hashes:
 `#`; n_ellipses: `...` (not overlapping) and U+2026; n_curly_braces: `{` and `}`; n_math_symbols: Unicode category Sm beyond
@@ -67,6 +68,9 @@ ASCII; latex_chars: characters of `\\name` commands, and dollar signs.
     ALPHA_UNITS,
     UNSPACED,
     SOUTHEAST,
+    KHMER,
+    BURMESE,
+    THOUSANDTHS,
     IN_SPLIT,
     LETTERED,
     TOKEN,
@@ -85,15 +89,16 @@ ASCII; latex_chars: characters of `\\name` commands, and dollar signs.
     LINE_AT,
     LAST_WORD,
     LAST_LINE,
-) = range(len(CHARACTER_COUNTS), len(CHARACTER_COUNTS) + 22)
+) = range(len(CHARACTER_COUNTS), len(CHARACTER_COUNTS) + 25)
 """Places after the counts in the state of a document, int64 [STATE_SIZE].
 
-UNITS, ALPHA_UNITS: units, and those with a letter; UNSPACED, SOUTHEAST: letters of unspaced scripts, and of those of them where a
-word has more. IN_SPLIT, LETTERED: within what `str.split` finds, and it has a letter. TOKEN: what a token may go on from, and
-ALPHA_TOKEN: it has a letter. DOTS: full stops in a row. Of the line: LINE_CHAR: characters before it; SPLIT_BEFORE: split words
-before it; FIRST_BYTE (-1 while it is empty) to LAST_CHAR: where it begins and ends; FIRST_WORD: its first word; EMPTY_BEFORE: an
-empty line or none is before it; OPERATORS: it has one. WORD_AT, LINE_AT: the next word and line; LAST_WORD, LAST_LINE: where
-the room for those of the document ends.
+UNITS, ALPHA_UNITS: units, and those with a letter; UNSPACED, SOUTHEAST: letters of unspaced scripts, and of those of southeast
+Asia; KHMER, BURMESE: of these two of them; THOUSANDTHS: of a word, that the letters of southeast Asia make. IN_SPLIT, LETTERED:
+within what `str.split` finds, and it has a letter. TOKEN: what a token may go on from, and ALPHA_TOKEN: it has a letter. DOTS:
+full stops in a row. Of the line: LINE_CHAR: characters before it; SPLIT_BEFORE: split words before it; FIRST_BYTE (-1 while it
+is empty) to LAST_CHAR: where it begins and ends; FIRST_WORD: its first word; EMPTY_BEFORE: an empty line or none is before it;
+OPERATORS: it has one. WORD_AT, LINE_AT: the next word and line; LAST_WORD, LAST_LINE: where the room for those of the document
+ends.
 """
 STATE_SIZE = LAST_LINE + 1
 

@@ -12,7 +12,9 @@ Repetition, all by characters as in the paper:
                                 set their thresholds: from left to right, characters of every n-gram that was seen before,
                                 whose words are then passed over. First copies and what overlaps a repeat are not counted.
 
-In unspaced scripts an n-gram is as many units as n words have (segment.py).
+In unspaced scripts an n-gram is as many units as n words have (segment.py): on average in Han and Kana, in the document itself
+in Thai, Lao, Khmer and Burmese, whose words differ in length by a third from one kind of text to another. The marks for
+signatures are of n-grams as long in every document.
 
 An n-gram can only occur twice where both (n-1)-grams in it do. So each level looks at the positions the last one left:
 first all pairs of words, then fewer and fewer, and nine levels cost little more than one. Pairs are told apart by 64 bits
@@ -25,9 +27,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .characters import WORDS
 from .hashing import hash_bytes, mix64
 from .marked import Marked
-from .segment import Segments, units_of
+from .scripts import EAST_ASIAN, UNITS_PER_WORD, units_of
+from .segment import Segments
 from .stop_words import stop_word_counts
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -46,6 +50,9 @@ REPETITION_COUNTS = (
     *(f"duplicate_{n}gram_chars" for n in DUPLICATE_NGRAMS),
     *(f"repeated_{n}gram_chars" for n in DUPLICATE_NGRAMS),
 )
+
+MOST_UNITS = 60
+"""Units of a word in tenths by which n-grams are measured at most."""
 
 REPEAT, FIRST = 1, 2
 """Marks of an n-gram that occurs more than once."""
@@ -125,10 +132,19 @@ def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarr
     """
     longest = int(np.max(np.diff(s.word_offsets))) if len(s.counts) else 0
     slots = 1 << max(6, (2 * longest - 1).bit_length())
-    words, repeats = _ngrams(s.word_offsets, s.word_hash, s.word_chars, s.units_per_word, ngram, slots)
+    words, repeats = _ngrams(
+        s.word_offsets, s.word_hash, s.word_chars, s.units_per_word, _units_of_a_word(s), ngram, slots
+    )
     return np.hstack(
         [_duplicate_lines(s.text, s.line_offsets, s.line_start, s.line_end, s.line_chars, s.line_opens), words]
     ), repeats
+
+
+def _units_of_a_word(s: Segments) -> np.ndarray:
+    """int64 [n]: units of a word in tenths, in scripts of southeast Asia as many as a word of the document has on average."""
+    own = (10 * s.n_units + s.counts[:, WORDS] // 2) // np.maximum(s.counts[:, WORDS], 1)
+    of_script = s.units_per_word
+    return np.where(of_script > UNITS_PER_WORD[EAST_ASIAN], np.clip(own, 10, MOST_UNITS), of_script)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -285,6 +301,7 @@ def _ngrams(
     word_hash: np.ndarray,
     word_chars: np.ndarray,
     units_per_word: np.ndarray,
+    own_units: np.ndarray,
     ngram: int,
     slots: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -301,11 +318,11 @@ def _ngrams(
     for d in range(n):
         base = word_offsets[d]
         m = 0
-        size = units_per_word[d]
-        marked = units_of(ngram, size) if ngram >= 2 else 0
+        marked = units_of(ngram, units_per_word[d]) if ngram >= 2 else 0
+        size = own_units[d]
         words = 2
         wanted = units_of(words, size)
-        for level in range(2, units_of(10, size) + 1):
+        for level in range(2, max(units_of(10, size), marked) + 1):
             if level == 2:
                 q = _repeated_pairs(word_hash[base : word_offsets[d + 1]], seen, pending, place)
             else:
@@ -350,5 +367,5 @@ def _ngrams(
                 out[d, words - 2] = total
                 out[d, words + 4] = repeated
             words += 1
-            wanted = units_of(words, size)
+            wanted = units_of(words, size) if words <= 10 else 0
     return out, repeats

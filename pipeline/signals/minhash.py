@@ -31,7 +31,8 @@ from .collapse import text_hashes
 from .gopher import REPEAT, repetition_counts
 from .hashing import mix64
 from .leaf import leaf
-from .segment import UNITS_PER_WORD, Segments, units_of
+from .scripts import UNITS_PER_WORD, units_of
+from .segment import Segments
 from .unicode import ALONE, INVISIBLE, MARK, TABLE_SIZE, WORD, class_of, decode, tables
 from .word_hashes import WORD_SEED, WORD_STEP
 

@@ -6,9 +6,10 @@ Definitions on which every signal is based:
   word       a maximal run of word characters (letters, digits, underscore, and the marks after them). Its hash is of the
              case-folded code points. Invisible characters (soft hyphens, joiners, zero-width spaces, fillers, variation
              selectors, direction marks) part no word and are none of it.
-  unit       a word; in unspaced scripts, where nothing tells words apart, a letter or digit with the marks after it. The
-             arrays of words below hold units. So many units make a word as words of the script have on average
-             (`UNITS_PER_WORD`): words are counted, and n-grams of words are measured, by that.
+  unit       a word; in unspaced scripts, where nothing tells words apart, a letter with the marks after it. The arrays of
+             words below hold units. So many units make a word as words of the script have on average
+             (`UNITS_PER_WORD`): n-grams of words are measured, and words of Han and Kana counted, by that; words of the
+             other unspaced scripts are counted by their letters (southeast.py).
   signs      symbols between the words of a line of code or a formula, which only shingles look at: such a line holds
              an operator (unicode.py says which), one of * / % & by itself between spaces, a * within a word, or a ! at
              the beginning of one. Quotes, commas, points, the `>` before quoted lines, and all symbols of other lines
@@ -26,7 +27,6 @@ task's memory; counts are always of the whole document.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ from .characters import (
     ALPHA_TOKEN,
     ALPHA_UNITS,
     ALPHA_WORDS,
+    BURMESE,
     BYTES,
     CHARACTER_COUNTS,
     CHARS,
@@ -51,6 +52,7 @@ from .characters import (
     FIRST_WORD,
     HASHES,
     IN_SPLIT,
+    KHMER,
     LAST_BYTE,
     LAST_CHAR,
     LAST_LINE,
@@ -77,6 +79,7 @@ from .characters import (
     SPLIT_WORDS,
     STATE_SIZE,
     SYMBOL_TOKEN,
+    THOUSANDTHS,
     TOKEN,
     TOKENS,
     UNITS,
@@ -86,42 +89,19 @@ from .characters import (
     WORD_TOKEN,
     WORDS,
 )
+from .continuations import ATTACHED, FOLDED, HIDDEN, INSIDE, NUMERAL, SPELLED, continuation, continuations
 from .hashing import mix64
 from .leaf import leaf
 from .lines import end_line, is_operator
 from .plain import walk_plain
-from .unicode import (
-    ALONE,
-    DIGIT,
-    INVISIBLE,
-    LETTER,
-    MARK,
-    MATH,
-    NEWLINE,
-    OPERATOR,
-    SIGN,
-    SPACE,
-    TABLE_SIZE,
-    TAGS,
-    WORD,
-    class_of,
-    decode,
-    tables,
-)
+from .scripts import BURMESE_SCRIPT, UNITS_PER_WORD, script_of, words_of
+from .southeast import is_burmese, is_khmer, is_southeast, shares, thousandths
+from .southeast_symbols import count_symbols
+from .unicode import ALONE, INVISIBLE, MATH, NEWLINE, OPERATOR, SIGN, SPACE, WORD, class_of, decode, tables
 from .word_hashes import WORD_SEED, WORD_STEP, room_abreast
 
 MAX_WORDS = 1 << 22
 MAX_LINES = 1 << 20
-
-SPACED, EAST_ASIAN, SOUTHEAST_ASIAN = range(3)
-"""How the script of most units of a document separates words: by spaces, or not at all (Han and Kana; Thai, Lao, Khmer and
-Myanmar)."""
-UNITS_PER_WORD = np.array([10, 18, 37], np.int64)
-"""Units of a word in tenths, by script: as segmenters of these languages cut running text (docs/signals.md)."""
-
-# What the loop over a word asks of a character, in one table: the folded code point in the lowest bits, and these.
-_LETTER, _DIGIT, _INVISIBLE, _INSIDE, _ATTACHED = (1 << bit for bit in (24, 25, 26, 27, 28))
-_FOLDED = _LETTER - 1
 
 _LONGEST_STRETCH = 512
 """Most bytes that are walked character by character before it is looked again whether text is plain."""
@@ -169,49 +149,11 @@ class Segments:
     """int32 [lines]: what `str.split` finds in it, as `n_split_words` counts."""
 
 
-@functools.cache
-def _continuations() -> np.ndarray:
-    """int32 [TABLE_SIZE]: of every character that may stand in a word. `_INSIDE`: it continues one that has begun;
-    `_ATTACHED`: also one letter of an unspaced script.
-    """
-    classes, folded = tables()
-    table = folded.astype(np.int32)
-    table[(classes & LETTER) != 0] |= _LETTER
-    table[(classes & DIGIT) != 0] |= _DIGIT
-    table[(classes & INVISIBLE) != 0] |= _INVISIBLE
-    table[((classes & (WORD | MARK | INVISIBLE)) != 0) & ((classes & ALONE) == 0)] |= _INSIDE
-    table[(classes & (MARK | INVISIBLE)) != 0] |= _ATTACHED
-    return table
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _continuation(table: np.ndarray, cp: int) -> np.int64:
-    """The entry of any code point."""
-    if cp < TABLE_SIZE:
-        return np.int64(table[cp])
-    return np.int64(_INVISIBLE | _INSIDE | _ATTACHED) if TAGS[0] <= cp < TAGS[1] else np.int64(cp | _INSIDE)
-
-
 def segment(text: np.ndarray, offsets: np.ndarray) -> Segments:
     """Segment the documents ``text[offsets[i]:offsets[i + 1]]`` (valid UTF-8)."""
-    return Segments(text, offsets, *_segment(text, offsets, tables()[0], _continuations(), MAX_WORDS, MAX_LINES))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def units_of(words: int, units_per_word: int) -> int:
-    """The units of so many words, to the nearest.
-
-    Args:
-        units_per_word: in tenths.
-    """
-    return (words * units_per_word + 5) // 10
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _words_of(east: int, southeast: int) -> int:
-    """The words that units of unspaced scripts make, the last one begun."""
-    east_size, southeast_size = UNITS_PER_WORD[EAST_ASIAN], UNITS_PER_WORD[SOUTHEAST_ASIAN]
-    return (10 * east + east_size - 1) // east_size + (10 * southeast + southeast_size - 1) // southeast_size
+    return Segments(
+        text, offsets, *_segment(text, offsets, tables()[0], continuations(), shares(), MAX_WORDS, MAX_LINES)
+    )
 
 
 @leaf
@@ -228,7 +170,8 @@ def _walk(
     word_signs: np.ndarray,
     lines: np.ndarray,
     classes: np.ndarray,
-    continuations: np.ndarray,
+    continues: np.ndarray,
+    word_shares: np.ndarray,
 ) -> int:
     """Segment a document that ends at byte `end` from one byte up to another, or to the end of the word or symbol there: any text,
     character by character. Returns the byte after it."""
@@ -264,22 +207,27 @@ def _walk(
                 state[FIRST_BYTE], state[FIRST_CHAR] = i, chars
             h = WORD_SEED
             length = in_word_letters = hidden = 0
-            goes_on = np.int64(_INSIDE)
-            kind = _continuation(continuations, cp)
+            goes_on = np.int64(INSIDE)
+            kind = continuation(continues, cp)
+            weighed = False
             if flags & ALONE:
-                goes_on = np.int64(_ATTACHED)
+                goes_on = np.int64(ATTACHED)
                 token = NO_TOKEN
+                weighed = is_southeast(cp)
                 state[UNSPACED] += 1
-                state[SOUTHEAST] += cp < 0x3000 or 0xA9E0 <= cp < 0xAA80
+                if weighed:
+                    state[SOUTHEAST] += 1
+                    state[KHMER] += is_khmer(cp)
+                    state[BURMESE] += is_burmese(cp)
             going = True
             while going:
-                if kind & _INVISIBLE:
+                if kind & HIDDEN:
                     hidden += 1
                 else:
-                    h = (h ^ np.uint64(kind & _FOLDED)) * WORD_STEP
+                    h = (h ^ np.uint64(kind & FOLDED)) * WORD_STEP
                     length += 1
-                    in_word_letters += (kind & _LETTER) != 0
-                    digits += (kind & _DIGIT) != 0
+                    in_word_letters += (kind & SPELLED) != 0
+                    digits += (kind & NUMERAL) != 0
                 i = after
                 if i >= end:
                     break
@@ -288,8 +236,10 @@ def _walk(
                     cp, after = np.int64(b), i + 1
                 else:
                     cp, after = decode(text, i)
-                kind = _continuation(continuations, cp)
+                kind = continuation(continues, cp)
                 going = (kind & goes_on) != 0
+            if weighed:
+                state[THOUSANDTHS] += thousandths(text, start, i, word_shares)
             chars += length + hidden
             letters += in_word_letters
             units += 1
@@ -402,13 +352,15 @@ def _begin(state: np.ndarray, word: int, line: int, max_words: int, max_lines: i
 @leaf
 def _end(
     text: np.ndarray,
-    size: int,
+    begin: int,
+    end: int,
     state: np.ndarray,
     word_start: np.ndarray,
     word_end: np.ndarray,
     word_signs: np.ndarray,
     lines: np.ndarray,
     classes: np.ndarray,
+    continues: np.ndarray,
     row: np.ndarray,
 ) -> int:
     """End the last line of a document and complete its counts; returns its script."""
@@ -428,18 +380,19 @@ def _end(
         state[CHARS],
         state[SPLIT_WORDS],
     )
-    units, unspaced, southeast = state[UNITS], state[UNSPACED], state[SOUTHEAST]
-    n_words = units - unspaced + _words_of(unspaced - southeast, southeast)
-    state[BYTES] = size
+    units, unspaced = state[UNITS], state[UNSPACED]
+    script = script_of(units, unspaced, state[SOUTHEAST], state[KHMER], state[BURMESE])
+    n_words = units - unspaced + words_of(unspaced - state[SOUTHEAST], state[THOUSANDTHS])
+    state[BYTES] = end - begin
     state[WORDS] = n_words
     # Of units without a letter, each is a word.
     state[ALPHA_WORDS] = max(n_words - (units - state[ALPHA_UNITS]), 0)
+    if script >= BURMESE_SCRIPT:
+        state[TOKENS] = count_symbols(text, begin, end, classes, continues)
     state[TOKENS] += n_words
     for k in range(len(row)):
         row[k] = state[k]
-    if 2 * unspaced > units:
-        return SOUTHEAST_ASIAN if 2 * southeast > unspaced else EAST_ASIAN
-    return SPACED
+    return script
 
 
 @njit(cache=True, nogil=True)
@@ -447,7 +400,8 @@ def _segment(
     text: np.ndarray,
     offsets: np.ndarray,
     classes: np.ndarray,
-    continuations: np.ndarray,
+    continues: np.ndarray,
+    word_shares: np.ndarray,
     max_words: int,
     max_lines: int,
 ) -> tuple[np.ndarray, ...]:
@@ -499,9 +453,10 @@ def _segment(
                     word_signs,
                     lines,
                     classes,
-                    continuations,
+                    continues,
+                    word_shares,
                 )
-        script = _end(text, end - begin, state, word_start, word_end, word_signs, lines, classes, counts[d])
+        script = _end(text, begin, end, state, word_start, word_end, word_signs, lines, classes, continues, counts[d])
         n_units[d], units_per_word[d] = state[UNITS], UNITS_PER_WORD[script]
         w, line = state[WORD_AT], state[LINE_AT]
         word_offsets[d + 1], line_offsets[d + 1] = w, line

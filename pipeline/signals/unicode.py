@@ -17,10 +17,11 @@ from .unpacked import Arrays, unpacked
 LETTER, DIGIT, SPACE, WORD, ALONE, NOT_NFC, NEWLINE, MATH, STOP = 1, 2, 4, 8, 16, 32, 64, 128, 256
 MARK, INVISIBLE, SIGN, OPERATOR = 512, 1024, 2048, 4096
 """Bits of a class. WORD: begins or continues a word. MARK: continues one, and begins none. INVISIBLE: passed over inside
-a word, as if it were not there. ALONE: a character of an unspaced script, which begins a word wherever it stands.
-NOT_NFC: normalisation may change text that has it. NEWLINE: a line end of `str.splitlines`. MATH: category Sm beyond
-ASCII. STOP: punctuation that ends a sentence, in any script. OPERATOR: tells a line of code or a formula from prose:
-category Sm (such as + < = > | ~), and { } \\ ^. SIGN: what shingles see beside one: operators and ! # $ % & ( ) * - / @ [ ]."""
+a word, as if it were not there. ALONE: a letter of an unspaced script, which begins a word wherever it stands (digits of
+these scripts make numbers, as others do). NOT_NFC: normalisation may change text that has it. NEWLINE: a line end of
+`str.splitlines`. MATH: category Sm beyond ASCII. STOP: punctuation that ends a sentence, in any script. OPERATOR: tells a
+line of code or a formula from prose: category Sm (such as + < = > | ~), and { } \\ ^. SIGN: what shingles see beside one:
+operators and ! # $ % & ( ) * - / @ [ ]."""
 
 TABLE_SIZE = 0x32000
 """Beyond the third plane there are no letters; what lies there counts as a word character that folds to itself."""
@@ -121,7 +122,7 @@ def _tables() -> Arrays:
         classes[cp] |= NOT_NFC
     for first, last in _UNSPACED:
         block = classes[first : min(last + 1, TABLE_SIZE)]
-        block[(block & WORD) != 0] |= ALONE
+        block[((block & WORD) != 0) & ((block & DIGIT) == 0)] |= ALONE
     return {"classes": classes, "folded": folded}
 
 

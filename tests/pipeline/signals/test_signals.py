@@ -28,8 +28,10 @@ from tests.pipeline.signals.texts import (
     folded_words,
     is_invisible,
     joined_words,
+    own_units_of_words,
     segments,
-    units_of_words,
+    southeast_symbols,
+    tenths_of_word,
     words_of,
 )
 
@@ -55,7 +57,7 @@ def duplicates(items: list[tuple[str, int]]) -> tuple[int, int]:
 
 def top_ngram(words: list[str], n: int) -> int:
     """Gopher: characters of the most frequent n-gram, joined by spaces, times its occurrences."""
-    folded, size = [w.lower() for w in words], units_of_words(words, n)
+    folded, size = [w.lower() for w in words], own_units_of_words(words, n)
     found = Counter(tuple(folded[i : i + size]) for i in range(len(folded) - size + 1))
     best = max(((c, sum(map(len, g)) + n - 1) for g, c in found.items()), default=(1, 0))
     return best[0] * best[1] if best[0] > 1 else 0
@@ -63,7 +65,7 @@ def top_ngram(words: list[str], n: int) -> int:
 
 def duplicate_ngrams(words: list[str], n: int) -> int:
     """Gopher: characters of the words in any n-gram that occurs more than once, each once."""
-    size = units_of_words(words, n)
+    size = own_units_of_words(words, n)
     grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
     found = Counter(grams)
     inside = {i + k for i, gram in enumerate(grams) if found[gram] > 1 for k in range(size)}
@@ -72,7 +74,7 @@ def duplicate_ngrams(words: list[str], n: int) -> int:
 
 def repeated_ngrams(words: list[str], n: int) -> int:
     """datatrove: from left to right, characters of n-grams that were seen before; their words are passed over."""
-    size = units_of_words(words, n)
+    size = own_units_of_words(words, n)
     seen: set[tuple[str, ...]] = set()
     chars = i = 0
     while i < len(words) - size + 1:
@@ -137,12 +139,13 @@ def reference(text: str) -> dict[str, int]:
     n_sentences = [sentences(CITATION.sub("", line)) for line in full]
     ellipsis = [line.endswith(("…", "...")) for line in full]
     joined = joined_words(text)
+    symbols = southeast_symbols(text) if tenths_of_word(words) > 18 else joined.count([])
     values = {
         "n_bytes": len(text.encode()),
         "n_chars": len(text),
         "n_words": counted_words(words),
         "n_alpha_words": max(counted_words(words) - sum(letters(w) == 0 for w in words), 0),
-        "n_tokens": counted_words(words) - sum(map(numbers_joined, joined)) + joined.count([]),
+        "n_tokens": counted_words(words) - sum(map(numbers_joined, joined)) + symbols,
         "n_split_words": len(split_words(text)),
         "n_alpha_split_words": sum(letters(t) > 0 for t in split_words(text)),
         "n_word_chars": sum(map(len, words)),
@@ -501,9 +504,9 @@ def test_invisible_characters_part_no_words() -> None:
 
 def test_a_mark_belongs_to_the_character_before_it() -> None:
     khmer = counts_of("ការប្រជុំនឹងធ្វើឡើង")
-    assert khmer["n_letters"] == 11 and khmer["n_words"] == khmer["n_alpha_words"] == counted_words(["ក"] * 11)
+    assert khmer["n_letters"] == 11 and khmer["n_words"] == khmer["n_alpha_words"] == 4
     burmese = counts_of("အစည်းအဝေးကို")
-    assert burmese["n_words"] == burmese["n_alpha_words"] == counted_words(["က"] * burmese["n_letters"])
+    assert burmese["n_letters"] == 6 and burmese["n_words"] == burmese["n_alpha_words"] == 3
     assert counts_of(" \u0301 #\ufe0f\u20e3 か\u3099")["n_words"] == 1
 
 
@@ -526,3 +529,41 @@ def test_encoded_data_is_counted_wherever_blocks_of_bytes_begin_and_end() -> Non
     for pad in range(70):
         texts = [f"{'.' * pad}{part}{'.' * (pad % 3)}{parts[pad % 6]}" for part in parts]
         assert code.encoded_counts(segments(texts))[:, 0].tolist() == [encoded(text) for text in texts]
+
+
+def test_words_of_southeast_asia_are_counted_by_their_letters() -> None:
+    for text, words in (
+        ("ที่นี่ไม่มีใครรู้", 6),
+        ("มหาวิทยาลัย", 1),
+        ("ນີ້ແມ່ນ", 2),
+        ("១៩៩៧", 1),
+        ("ปี ๒๕๖๗", 2),
+        ("၁၂၃", 1),
+    ):
+        assert abs(counts_of(text)["n_words"] - words) <= 1, text
+    chat, news = "แล้วเธอไม่ไปด้วยได้ไหม " * 20, "กระทรวงเกษตรสหกรณ์ประชาสัมพันธ์ " * 20
+    assert counts_of(chat)["n_words"] / counts_of(chat)["n_letters"] > 2 * (
+        counts_of(news)["n_words"] / counts_of(news)["n_letters"]
+    )
+
+
+def test_digits_of_every_script_make_numbers() -> None:
+    for digits in ("๒๕๖๗", "២០២៤", "၂၀၂၄", "໒໐໒໔", "2024", "२०२४"):
+        counts = counts_of(f"a {digits} b")
+        assert counts["n_words"] == counts["n_tokens"] == 3 and counts["n_digits"] == 4
+
+
+def test_symbols_side_by_side_are_one_token_in_southeast_asia() -> None:
+    for text, symbols in (
+        ("ไทย (19) ไทย", 0),
+        ("ไทย --- ไทย", 1),
+        ("พ.ศ. ไทย", 0),
+        ("ไทย... ไทย\u200b. ไทย \u200b. ไทย .", 3),
+        ('"ไทย" ไทย', 2),
+        ("ไทย (COVID-19), ไทย", 0),
+    ):
+        counts = counts_of(text)
+        words = sum(any(c.isalnum() for c in w) for w in re.findall(r"[A-Za-z]+-\d+|\d+", text))
+        thai = counts_of(re.sub(r"[^\u0e00-\u0e7f ]", "", text))["n_words"]
+        assert counts["n_tokens"] == thai + words + symbols, text
+    assert counts_of("word --- word")["n_tokens"] == 5

@@ -7,6 +7,7 @@ import unicodedata
 import pyarrow as pa
 from fox1.pipeline.signals import unicode as classes
 from fox1.pipeline.signals.segment import Segments, segment
+from fox1.pipeline.signals.southeast import END, FIRST, shares
 from fox1.tokenize.spans import text_buffers
 from hypothesis import strategies as st
 
@@ -32,6 +33,10 @@ GLUE = st.sampled_from(
         "。",
         "漢字",
         "ไทย",
+        "ที่เ",
+        "พ.ศ. ๒๕๖๗",
+        "កម្ពុជា",
+        "သည်",
         "\u3000",
     ]
     + [
@@ -100,7 +105,8 @@ def begins_word(char: str) -> bool:
 
 
 def alone(char: str) -> bool:
-    return begins_word(char) and any(a <= ord(char) <= b for a, b in classes._UNSPACED)
+    unspaced = any(a <= ord(char) <= b for a, b in classes._UNSPACED)
+    return unspaced and begins_word(char) and unicodedata.category(char) != "Nd"
 
 
 def fold(char: str) -> str:
@@ -155,18 +161,59 @@ def is_southeast(word: str) -> bool:
 
 
 def counted_words(units: list[str]) -> int:
-    """Words that units make: those of unspaced scripts are 1.8 or 3.7 to a word."""
-    southeast = sum(map(is_southeast, units))
-    east = sum(alone(u[0]) for u in units) - southeast
-    return len(units) - southeast - east + -(-10 * east // 18) + -(-10 * southeast // 37)
+    """Words that units make: of Han and Kana 1.8, and of Thai, Lao, Khmer and Burmese what the shares of their letters say."""
+    southeast = [u for u in units if is_southeast(u)]
+    east = sum(alone(u[0]) for u in units) - len(southeast)
+    share = shares()
+    letters = sum(int(share[ord(c) - FIRST]) for u in southeast for c in u if FIRST <= ord(c) < END)
+    return len(units) - len(southeast) - east + -(-10 * east // 18) + -(-letters // 1000)
+
+
+def tenths_of_word(units: list[str]) -> int:
+    """Units of a word by the script of most of a text's units."""
+    southeast = [u for u in units if is_southeast(u)]
+    unspaced = sum(alone(u[0]) for u in units)
+    if 2 * unspaced <= len(units):
+        return 10
+    if 2 * len(southeast) <= unspaced:
+        return 18
+    khmer = sum(0x1780 <= ord(u[0]) < 0x1800 for u in southeast)
+    burmese = sum(0x1000 <= ord(u[0]) < 0x1780 or ord(u[0]) >= 0xA9E0 for u in southeast)
+    return 30 if 2 * khmer > len(southeast) else 22 if 2 * burmese > len(southeast) else 37
 
 
 def units_of_words(units: list[str], words: int) -> int:
-    """Units of so many words in a text, by the script of most of its units."""
-    southeast = sum(map(is_southeast, units))
-    unspaced = sum(alone(u[0]) for u in units)
-    tenths = 10 if 2 * unspaced <= len(units) else 37 if 2 * southeast > unspaced else 18
+    """Units of so many words, as words of the script have on average."""
+    return (words * tenths_of_word(units) + 5) // 10
+
+
+def own_units_of_words(units: list[str], words: int) -> int:
+    """Units of so many words, in scripts of southeast Asia as words of the text have on average."""
+    tenths, counted = tenths_of_word(units), counted_words(units)
+    if tenths > 18:
+        tenths = min(max((10 * len(units) + counted // 2) // max(counted, 1), 10), 60)
     return (words * tenths + 5) // 10
+
+
+def southeast_symbols(text: str) -> int:
+    """Tokens of symbols by the rule for scripts of southeast Asia."""
+    runs = 0
+    run = ""  # or "symbols", or "word": symbols and a word
+    inside = unspaced = weighed = False
+    for char in text:
+        if begins_word(char) and (not inside or unspaced or alone(char)):
+            inside, unspaced, weighed = True, alone(char), is_southeast(char)
+            if run == "symbols" and not weighed:
+                runs, run = runs - 1, "word"
+            run = "" if weighed else run
+        after_word = inside
+        inside = inside and (begins_word(char) or is_mark(char) or is_invisible(char))
+        if char.isspace():
+            run = ""
+        elif not inside and not is_invisible(char) and not run:
+            abbreviates = char == "." and weighed and after_word
+            runs, run = (runs, "") if abbreviates else (runs + 1, "symbols")
+    return runs
 
 
 def folded_words(text: str) -> list[str]:
