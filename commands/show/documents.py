@@ -23,7 +23,8 @@ MOST_PASSAGES = 20
 
 def _passage(cut: Passage) -> str:
     """A passage that was cut, and who keeps it."""
-    return f"{cut.kind}, bytes {cut.start:,} to {cut.end:,} of the raw text, kept in {cut.kept_in}"
+    held_out = ", which is held out" if cut.held_out else ""
+    return f"{cut.kind}, bytes {cut.start:,} to {cut.end:,} of the raw text, kept in {cut.kept_in}{held_out}"
 
 
 def print_why(found: Why) -> None:

@@ -233,4 +233,11 @@ def _passages(figures: dict[str, Any]) -> list[TextTable]:
     subsets = new_table("Documents that lost passages", "subset", *names[:3], "too short: dropped", "kept for others")
     for name, counts in figures["subsets"].items():
         subsets.add_row(name, *(f"{counts[n]:,}" for n in names))
+    held_out = figures.get("of_held_out", {})
+    if held_out.get("passages"):
+        subsets.caption_justify = "left"
+        subsets.caption = (
+            f"{counted(held_out['passages'], 'passage')} ({held_out['bytes']:,} bytes) of "
+            f"{counted(held_out['documents'], 'document')} went because they also stand in held-out documents."
+        )
     return [kinds, subsets]

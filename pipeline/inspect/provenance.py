@@ -176,11 +176,17 @@ class Passage:
     end: int
     kept_in: str
     """The document that keeps it; the same one, where it stands there a second time."""
+    held_out: bool = False
+    """That document is held out."""
 
 
 def passages_of(run: FinishedRun, listed: Sequence[Mapping[str, Any]]) -> list[Passage]:
     """Passages as `cuts/` has them, with the names of the documents that keep them."""
-    return [Passage(kind_name(p["kind"]), p["start"], p["end"], run.name(p["kept_in"])) for p in listed]
+    # Runs of versions before had no `held_out`.
+    return [
+        Passage(kind_name(p["kind"]), p["start"], p["end"], run.name(p["kept_in"]), p.get("held_out", False))
+        for p in listed
+    ]
 
 
 def placed(run: FinishedRun, doc_id: int) -> list[Placed]:

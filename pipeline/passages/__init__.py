@@ -9,9 +9,9 @@
 
 In: documents that dedupe keeps, with their edits applied. Out: `cuts/` beside `signals/`, whose `edits` take the place of
 scan's, and names for each cut passage the document that keeps it; and `decisions/`. Of equal passages the first one in the
-order of documents (`dedupe/order.py`), and within a document the first one, stays. So every word that is cut stands, with the
-same words around it, at an earlier place, and the first place of any word is never cut: nothing is lost, whatever kinds of
-passages are looked for.
+order of documents (`dedupe/order.py`), and within a document the first one, stays; held-out documents, and those that are set
+apart, come first and lose nothing. So every word that is cut stands, with the same words around it, at an earlier place, and
+the first place of any word is never cut: nothing is lost, whatever kinds of passages are looked for.
 """
 
-VERSION = 1
+VERSION = 2

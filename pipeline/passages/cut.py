@@ -69,6 +69,15 @@ class KindCuts:
 
 
 @dataclass(frozen=True)
+class HeldOutCuts:
+    """What was cut of training documents since it stands in held-out ones. It is among what was cut of each kind and subset."""
+
+    documents: int
+    passages: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class CutChunk:
     """The documents of a chunk after their passages were cut."""
 
@@ -79,6 +88,7 @@ class CutChunk:
     subsets: tuple[SubsetCuts, ...]
     kinds: tuple[KindCuts, ...]
     """From the first kind on."""
+    of_held_out: HeldOutCuts
 
 
 def cut_passages_of(
@@ -118,7 +128,13 @@ def cut_passages_of(
                 out.write(edits)
                 decisions.write(after)
         written[source.table], decided[source.table] = out.artifact, decisions.artifact
-    return CutChunk(written, decided, counts.listed(), tuple(KindCuts(*k) for k in counts.kinds.tolist()))
+    return CutChunk(
+        written,
+        decided,
+        counts.listed(),
+        tuple(KindCuts(*k) for k in counts.kinds.tolist()),
+        HeldOutCuts(*counts.of_held_out.tolist()),
+    )
 
 
 @dataclass
@@ -127,6 +143,7 @@ class _Counts:
 
     subsets: dict[tuple[str, str], Tally] = field(default_factory=dict)
     kinds: np.ndarray = field(default_factory=lambda: np.zeros((RUN, 2), np.int64))
+    of_held_out: np.ndarray = field(default_factory=lambda: np.zeros(3, np.int64))
 
     def listed(self) -> tuple[SubsetCuts, ...]:
         return tuple(SubsetCuts(*key, tally) for key, tally in sorted(self.subsets.items()))
@@ -179,11 +196,15 @@ class _Slice:
         words = words_of_units(units, script)
         dropped = self._count(words, size, told, min_left, counts)
         listed = list(_listed(document, packed, own["by"]))
+        held_out = np.unique(own["by"][packed.of_held_out > 0]).astype(np.int64)
         for kind, spans in listed:
             counts.kinds[kind - 1] += len(spans), int((spans[:, 2] - spans[:, 1]).sum())
+            spans = spans[np.isin(spans[:, 3], held_out)]
+            counts.of_held_out[1:] += len(spans), int((spans[:, 2] - spans[:, 1]).sum())
+        counts.of_held_out[0] += len(np.unique(document[packed.of_held_out > 0]))
         changed = np.unique(unions[:, 0])
         new = self._edits(changed, edits, unions)
-        batch = _cut_batch(self.facts, new, _passages(changed, edits, listed, n))
+        batch = _cut_batch(self.facts, new, _passages(changed, edits, listed, held_out, n))
         return batch, _with_dropped(decisions, dropped)
 
     def _count(
@@ -279,9 +300,13 @@ def _joined(document: np.ndarray, begin: np.ndarray, end: np.ndarray, by: np.nda
 
 
 def _passages(
-    changed: np.ndarray, edits: pa.ListArray, listed: Sequence[tuple[int, np.ndarray]], n: int
+    changed: np.ndarray, edits: pa.ListArray, listed: Sequence[tuple[int, np.ndarray]], held_out: np.ndarray, n: int
 ) -> pa.ListArray:
-    """The column `passages`: every document's in the order of their bytes, then kinds."""
+    """The column `passages`: every document's in the order of their bytes, then kinds.
+
+    Args:
+        held_out: the held-out documents among those that keep them.
+    """
     every = np.concatenate([np.column_stack([spans, np.full(len(spans), kind)]) for kind, spans in listed])
     every = every[np.lexsort((every[:, 3], every[:, 4], every[:, 1], every[:, 0]))]
     bounds = np.searchsorted(every[:, 0], np.append(changed, n))
@@ -292,6 +317,7 @@ def _passages(
             start[a:b], end[a:b] = raw_spans(of, every[a:b, 1], every[a:b, 2])
     kind = (every[:, 4] + DUPLICATE).astype(np.uint8)
     columns = [pa.array(start), pa.array(end), pa.array(kind), pa.array(every[:, 3].astype(np.uint64))]
+    columns.append(pa.array(np.isin(every[:, 3], held_out)))
     values = pa.StructArray.from_arrays(columns, fields=list(_LIST.value_type))
     offsets = np.searchsorted(every[:, 0], np.arange(n + 1)).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values, type=_LIST)

@@ -14,15 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 
 from ...tokenize.spans import text_buffers
+from ..carve.settings import CARVED
 from ..dedupe.order import EXEMPT, NOT_HELD_OUT, ORDER_COLUMNS, Plan, order_keys
 from ..engine.shuffle import Cursor, Records, by_hash_range, distinct, merged
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..run.artifacts import Artifact
-from ..run.identity import Group
+from ..run.identity import Group, SourceFile
 from ..signals.scan import runs_of_texts
 from ..signals.scripts import UNITS_PER_WORD
 from ..signals.segment import Segments, segment
@@ -33,19 +35,20 @@ from .units import ANCHOR, Hashed, passages, runs_around
 
 PASSAGE = np.dtype([("h0", "<u8"), ("h1", "<u8"), ("order", "<u8"), ("id", "<u8"), ("place", "<u8"), ("words", "<u8")])
 """A passage of a document: 48 bytes. `place` is its first byte in the edited text and the byte after it, 32 bits each, of an
-anchor its first word; `words` the first word, how many there are (24 bits each), its kind and its script."""
+anchor its first word; `words` the first word, how many there are (24 bits each), its kind (8) and its script (7)."""
 PASSAGES = Records(PASSAGE, ("h0", "h1", "order", "id", "place"))
 CUT = np.dtype([("id", "<u8"), ("place", "<u8"), ("words", "<u8"), ("by", "<u8")])
-"""A passage is cut, for an equal one of the document `by`; where `by` is 0, others are cut for one of this document."""
+"""A passage is cut, for an equal one of the document `by`; where `by` is 0, others are cut for one of this document. The highest
+bit of `words` says that `by` is held out."""
 CUTS = Records(CUT, ("id", "place", "words", "by"), distinct)
 MARK = np.dtype([("id", "<u8"), ("word", "<u8")])
 """An anchor that repeats, by its first word."""
 MARKS = Records(MARK, ("id", "word"))
-_COUNT, _KIND, _SCRIPT = (np.uint64(n) for n in (24, 48, 56))
+_COUNT, _KIND, _SCRIPT, _OF_HELD_OUT = (np.uint64(n) for n in (24, 48, 56, 63))
 _WORD_BITS = np.uint64((1 << 24) - 1)
 _BYTES = np.uint64((1 << 32) - 1)
 _32 = np.uint64(32)
-_BYTE = np.uint64(255)
+_BYTE, _SEVEN_BITS = np.uint64(255), np.uint64(127)
 _ANCHOR = np.uint64(ANCHOR)
 
 
@@ -58,6 +61,7 @@ class Unpacked(NamedTuple):
     size: np.ndarray
     kind: np.ndarray
     script: np.ndarray
+    of_held_out: np.ndarray
 
     @classmethod
     def of(cls, rows: np.ndarray) -> Unpacked:
@@ -68,7 +72,8 @@ class Unpacked(NamedTuple):
             words & _WORD_BITS,
             words >> _COUNT & _WORD_BITS,
             words >> _KIND & _BYTE,
-            words >> _SCRIPT,
+            words >> _SCRIPT & _SEVEN_BITS,
+            words >> _OF_HELD_OUT,
         )
         return cls(*(v.astype(np.int64) for v in values))
 
@@ -155,13 +160,25 @@ class _Piece:
         return out[ends < 1 << 32]
 
 
+@dataclass(frozen=True)
+class _KeptOrApart:
+    """Chooses the documents that dedupe keeps, and those that are set apart to measure on."""
+
+    decisions: tuple[str, ...] = ("kept", "reason")
+    signals: tuple[str, ...] = ()
+
+    def of(self, file: SourceFile, decisions: pa.Table, signals: pa.Table) -> pa.ChunkedArray:
+        return pc.or_(decisions.column("kept"), pc.equal(decisions.column("reason"), CARVED))
+
+
 def _pieces(groups: Sequence[Group], files: Sequence[DecidedFile], plan: Plan) -> Iterator[_Piece]:
-    """The kept documents of some groups, in the order of their ids. Conversations take no part: what is cut of one could be the
-    beginning of an answer."""
+    """The kept documents of some groups and those that are set apart, in the order of their ids. Conversations take no part:
+    what is cut of one could be the beginning of an answer."""
     columns = [name for name in ORDER_COLUMNS if name not in ("doc_id", "subset")]
+    choice = _KeptOrApart()
     group_of = {file.table: group for group in groups for file in group.files if group.format != CHAT}
     read = sorted((f for f in files if f.source.table in group_of), key=lambda f: f.source.first_id)
-    for file, batches in zip(read, survivors_of_each(read, columns), strict=True):
+    for file, batches in zip(read, survivors_of_each(read, columns, choice), strict=True):
         for batch in batches:
             yield from _of_batch(batch, group_of[file.source.table], columns, plan)
 
@@ -169,6 +186,8 @@ def _pieces(groups: Sequence[Group], files: Sequence[DecidedFile], plan: Plan) -
 def _of_batch(batch: Survivors, group: Group, columns: Sequence[str], plan: Plan) -> Iterator[_Piece]:
     facts = batch.facts.select(columns).append_column("subset", pa.chunked_array([batch.subset])).combine_chunks()
     order, _ = order_keys(facts.to_batches()[0], group, False, plan.settings, plan.rank)
+    apart = pc.equal(batch.facts.column("reason"), CARVED).to_numpy()
+    order = np.where(apart, order & ~NOT_HELD_OUT, order)
     for first, end in runs_of_texts(batch.text):
         segments = segment(*text_buffers(batch.text.slice(first, end - first)))
         yield _Piece(batch.doc_ids[first:end], order[first:end], segments)
@@ -252,7 +271,8 @@ def _repeats(
                 state[_HELD] = ids[i]
             continue
         if state[_HELD]:
-            cuts[c, 0], cuts[c, 1], cuts[c, 2], cuts[c, 3] = ids[i], place[i], words[i], state[_HELD]
+            cuts[c, 0], cuts[c, 1], cuts[c, 3] = ids[i], place[i], state[_HELD]
+            cuts[c, 2] = words[i] | one << _OF_HELD_OUT
             c += 1
             continue
         if order[i] & EXEMPT:

@@ -10,7 +10,7 @@ The text is read once more, and for substrings twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ..dedupe.order import Chunks, DedupeSettings, Plan, ranks
@@ -26,7 +26,7 @@ from ..run.identity import FileTable, Group, read_together
 from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile
 from . import VERSION, find
-from .cut import CutChunk, KindCuts, Tally, cut_passages_of
+from .cut import CutChunk, HeldOutCuts, KindCuts, Tally, cut_passages_of
 from .find import CUT, CUTS, MARKS, PASSAGE, PASSAGES
 from .settings import KINDS, REASON, PassageSettings
 
@@ -212,6 +212,9 @@ def _after(decided: Decided, chunks: Sequence[CutChunk]) -> WithoutRepeats:
     figures = {
         "kinds": {kind: counts for kind, counts in kinds.items() if counts["passages"]},
         "subsets": {name: asdict(subsets[name]) for name in sorted(subsets)},
+        "of_held_out": asdict(
+            HeldOutCuts(*(sum(getattr(c.of_held_out, f.name) for c in chunks) for f in fields(HeldOutCuts)))
+        ),
     }
     changed = replace(
         decided,

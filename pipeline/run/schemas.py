@@ -72,6 +72,7 @@ CUT_SCHEMA = pa.schema(
                             pa.field("end", pa.int64(), nullable=False),
                             pa.field("kind", pa.uint8(), nullable=False),
                             pa.field("kept_in", pa.uint64(), nullable=False),
+                            pa.field("held_out", pa.bool_(), nullable=False),
                         ]
                     ),
                     nullable=False,
@@ -81,4 +82,4 @@ CUT_SCHEMA = pa.schema(
     ]
 )
 """One row per document of a source file, in row order: all its edits, and the passages that were cut, as spans of the raw UTF-8
-with the document that keeps each. Those of several kinds may overlap."""
+with the document that keeps each, and whether that one is held out. Those of several kinds may overlap."""

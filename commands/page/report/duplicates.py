@@ -21,7 +21,8 @@ EXAMPLES = ("near_duplicate", "exact_duplicate", "held_out", "url_duplicate")
 
 
 def cards(run: RunFacts) -> list[Element]:
-    return [*_overlap(run), _clusters(run.stats["dedupe"]), _rounds(run.stats["dedupe"]), *_examples(run)]
+    stored = run.stats["dedupe"]
+    return [*_overlap(run), _clusters(stored), _rounds(stored), *_passages(stored), *_examples(run)]
 
 
 def _overlap(run: RunFacts) -> list[Element]:
@@ -105,6 +106,34 @@ def _rounds(stored: Mapping[str, Any]) -> Element:
         if capped
         else None,
     )
+
+
+def _passages(stored: Mapping[str, Any]) -> list[Element]:
+    """What was cut of kept documents since others have it; none where a run cuts nothing."""
+    figures = stored.get("passages")
+    if not figures:
+        return []
+    rows: list[list[Node]] = [
+        [kind, number(counts["passages"]), number(counts["bytes"])] for kind, counts in figures["kinds"].items()
+    ]
+    held_out = figures.get("of_held_out", {})
+    return [
+        h(
+            "section",
+            {"class": "card"},
+            h("h2", {}, "Passages cut"),
+            h("p", {"class": "lead"}, "What repeats in kept documents; those of several kinds may share bytes."),
+            charts.table(["kind", "passages", "bytes"], rows, "Passages cut"),
+            h(
+                "p",
+                {"class": "note"},
+                f"{number(held_out['passages'])} passages ({number(held_out['bytes'])} bytes) of "
+                f"{number(held_out['documents'])} documents went because they also stand in held-out documents.",
+            )
+            if held_out.get("passages")
+            else None,
+        )
+    ]
 
 
 def _examples(run: RunFacts) -> list[Element]:
