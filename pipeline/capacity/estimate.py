@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,12 @@ from ..filter.stage import TASK_TEXT
 from ..mix.assign import PARTITION_TOKENS
 from ..mix.budget import Cell
 from ..mix.feasibility import PoolNeed, estimated_needs
+from ..passages.layout import planned_tasks
 from ..run.artifacts import read_json
 from ..run.identity import GROUP_TEXT, MIN_GROUPS, SourceFile
 from ..run.paths import RunPaths
-from ..run.schemas import STAGES
 from ..sources.pieces import MOST_TEXT, PLAIN, TABLE
-from .rates import WORK, FolderRate, Rates, StageRate, written
+from .rates import PARTS, PASSAGES, WORK, FolderRate, Rates, StageRate, part_of, written
 
 GROWING_PREPARATIONS = ("tokenizer",)
 """Preparations whose time grows with the text they sample, up to what the recipe bounds."""
@@ -110,7 +111,7 @@ class CapacityPlan:
 
     @property
     def shuffle_bytes(self) -> float:
-        return sum(self.folders[f] for f in ("dedupe", "mix"))
+        return sum(self.folders.get(f, 0.0) for f in ("dedupe", PASSAGES, "mix"))
 
     @property
     def disk_bytes(self) -> float:
@@ -197,7 +198,11 @@ def make_plan(
     sampled = _shape(sample["scan"].units, sample["dedupe"].units, sample["mix"].units, len(corpora))
     workers = nodes * cores
     stages, beside_scan = list[StagePlan](), 0.0
-    for name in STAGES:
+    for name in (p for p in PARTS if p != PASSAGES or settings.passages.cut):
+        if name not in rates.stages:
+            raise ValueError(
+                "the rates were measured without passages (`dedupe.passages`); plan without --rates, or measure again"
+            )
         rate = rates.stages[name]
         if name == "prepare":
             # Its few tasks run side by side: the stage lasts as long as the slowest. Scan does not wait for the tokenizer.
@@ -210,6 +215,9 @@ def make_plan(
             continue
         if name == "scan":
             tasks = sum(max(c.files, c.text_bytes / MOST_TEXT) for c in corpora)
+        elif name == PASSAGES:
+            parts = math.ceil(there["tokenize"])
+            tasks = float(planned_tasks(settings.passages, int(units["bytes"]), int(kept_bytes), parts))
         else:
             tasks = rate.tasks * there[name] / sampled[name]
         work = units[WORK[name]]
@@ -272,7 +280,7 @@ def _longest_work(corpus: CorpusEstimate, stage: str) -> float:
     """What a stage does for the largest file of a corpus that is read whole, in units of its work."""
     if stage == "scan":
         return corpus.longest_text
-    if stage == "tokenize":
+    if stage in ("tokenize", PASSAGES):
         return corpus.longest_text * corpus.kept_bytes / max(corpus.text_bytes, 1.0)
     return 0.0
 
@@ -319,11 +327,19 @@ def actual(paths: RunPaths) -> Actual:
             f"{paths.root} was not made in one go; a plan can only be compared with a run that reused nothing"
         )
     stages: dict[str, tuple[int, float, float]] = {}
+    times: list[float] = []
     for entry in task_times(paths):
         if whole["began"] <= entry["ended"] <= whole["began"] + whole["seconds"]:
-            stage = entry["part"]
+            stage = part_of(entry["stage"])
             tasks, cpu, wall = stages.get(stage, (0, 0.0, whole["stages"].get(stage, 0.0)))
             stages[stage] = (tasks + 1, cpu + entry["seconds"], wall)
+            if stage == PASSAGES:
+                times += [entry["ended"] - entry["seconds"], entry["ended"]]
+    if times:
+        # They end the stage of dedupe, and the log has its time as a whole.
+        wall = min(max(times) - min(times), stages["dedupe"][2])
+        stages[PASSAGES] = (*stages[PASSAGES][:2], wall)
+        stages["dedupe"] = (*stages["dedupe"][:2], stages["dedupe"][2] - wall)
     folders, counts = written(paths)
     return Actual(stages, whole["seconds"], whole["cores"], folders, sum(counts.values()))
 
@@ -347,6 +363,10 @@ def as_json(plan: CapacityPlan, then: Actual | None) -> dict[str, Any]:
     if then:
         value["actual"] = {
             "wall_seconds": then.wall_seconds,
+            "stages": {
+                name: {"tasks": tasks, "cpu_seconds": cpu, "wall_seconds": wall}
+                for name, (tasks, cpu, wall) in then.stages.items()
+            },
             "core_hours": sum(s[1] for s in then.stages.values()) / 3600,
             "folders": then.folders,
             "objects": then.objects,

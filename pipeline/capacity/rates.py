@@ -21,6 +21,7 @@ from ..engine.records import task_times
 from ..engine.tasks import Executor, Silent
 from ..mix.assign import MAX_COPIES
 from ..mix.budget import MixSettings, Weight
+from ..passages.layout import STEP as PASSAGE_STEP
 from ..run.artifacts import read_json
 from ..run.identity import SourceFile
 from ..run.paths import RunPaths
@@ -34,6 +35,10 @@ FEW_TOKENS = 200_000
 """Tokens of a phase when only the fixed cost of tasks is measured."""
 DEDUPE_SECONDS = 65e-6
 """Least CPU seconds per document, as `benchmarks/dedupe_scale.py` measures on ten million: a small sample has few buckets."""
+PASSAGES = "passages"
+"""What dedupe does to cut passages, which has a line of its own in a plan: it reads text."""
+PARTS = (*STAGES[: STAGES.index("dedupe") + 1], PASSAGES, *STAGES[STAGES.index("dedupe") + 1 :])
+"""The lines of a plan, in order."""
 REPEATS = 40
 """How often documents of the sample may be used, so that mix is measured on more tokens than the sample has."""
 
@@ -59,11 +64,12 @@ WORK = {
     "scan": "bytes",
     "filter": "documents",
     "dedupe": "documents",
+    PASSAGES: "kept_bytes",
     "tokenize": "kept_bytes",
     "mix": "trained_tokens",
     "stats": "files",
 }
-"""Stage -> what its work grows with; those of prepare and stats are bounded."""
+"""Part of a run -> what its work grows with; those of prepare and stats are bounded."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class _Clock(Silent):
         self._open.append(name)
 
     def stage_done(self, name: str, seconds: float) -> None:
-        now, part = time.monotonic(), self._open[0].split(".")[0]
+        now, part = time.monotonic(), part_of(self._open[0])
         self.wall[part] = self.wall.get(part, 0.0) + now - self._told
         self._told = now
         self._open.remove(name)
@@ -176,7 +182,7 @@ def measure(
     few_files = list_sources(few.sources, few.id_salt)
     few_units = _units(least, few_files, _facts(least, few_files))
     stages = {}
-    for stage in STAGES:
+    for stage in (p for p in PARTS if p != PASSAGES or p in warm.tasks):
         work, less = units[WORK[stage]], few_units[WORK[stage]]
         n, m = max(warm.tasks.get(stage, 0), 1), max(least.tasks.get(stage, 0), 1)
         cpu, floor = warm.cpu.get(stage, 0.0), least.cpu.get(stage, 0.0)
@@ -273,7 +279,7 @@ def _run(settings: CurateSettings, executor: Executor, folder: Path, wanted: Seq
     peak: dict[str, int] = {}
     prepare: dict[str, float] = {}
     for entry in task_times(engine.paths):
-        stage = entry["part"]
+        stage = part_of(entry["stage"])
         cpu[stage] = cpu.get(stage, 0.0) + entry["seconds"]
         tasks[stage] = tasks.get(stage, 0) + 1
         peak[stage] = max(peak.get(stage, 0), entry["peak_bytes"])
@@ -312,19 +318,28 @@ def _facts(run: _Measured, files: Sequence[SourceFile]) -> dict[str, dict[str, f
     return found
 
 
+def part_of(step: str) -> str:
+    """The part of a run, as a plan names it, to which a step of the engine belongs."""
+    return PASSAGES if step.startswith(PASSAGE_STEP) else step.split(".")[0]
+
+
 GROWS = {
     "extracted": "bytes",
     "signals": "documents",
     "signatures": "documents",
     "filtered": "documents",
     "dedupe": "documents",
+    PASSAGES: "kept_bytes",
+    "cuts": "documents",
     "decisions": "documents",
     "tokens": "kept_bytes",
     "mix": "trained_tokens",
     "phases": "trained_tokens",
     "index": "documents",
 }
-"""Folder of a run -> what its size grows with."""
+"""Folder of a run -> what its size grows with; `passages` are those of their steps within `dedupe`."""
+_SOME = ("extracted", PASSAGES, "cuts")
+"""Folders that not every run has."""
 
 
 def _written(
@@ -335,12 +350,12 @@ def _written(
     few_sizes, _ = written(few)
     rates = {}
     for folder, unit in GROWS.items():
-        if folder == "extracted" and folder not in sizes:
+        if folder in _SOME and folder not in sizes:
             continue
         size, less = sizes.get(folder, 0.0), few_sizes.get(folder, 0.0)
         per_unit = max(0.0, (size - less) / max(units[unit] - few_units[unit], 1.0))
         rates[folder] = FolderRate(unit, per_unit, max(0.0, size - per_unit * units[unit]) / max(files, 1))
-    by_file = sum(counts.get(f, 0) for f in ("extracted", "signals", "signatures", "decisions", "quarantine"))
+    by_file = sum(counts.get(f, 0) for f in ("extracted", "signals", "signatures", "cuts", "decisions", "quarantine"))
     rest = sum(counts.values()) - by_file
     return rates, {"file": by_file / max(files, 1), "task": rest / max(tasks, 1)}
 
@@ -351,7 +366,9 @@ def written(paths: RunPaths) -> tuple[dict[str, float], dict[str, int]]:
     counts: dict[str, int] = {}
     for path in paths.root.rglob("*"):
         if path.is_file():
-            folder = path.relative_to(paths.root).parts[0]
+            folder, *below = path.relative_to(paths.root).parts
+            if folder == "dedupe" and below[0].startswith("passage"):
+                folder = PASSAGES
             sizes[folder] = sizes.get(folder, 0.0) + path.stat().st_size
             counts[folder] = counts.get(folder, 0) + 1
     return sizes, counts

@@ -68,6 +68,13 @@ def plan_levels(total_bytes: int, maps: int, partitions: int, most_maps: int = 0
     return Levels(partitions, -(-partitions // coarse), group)
 
 
+def merge_tasks(levels: Levels, maps: int) -> int:
+    """Tasks that `bring_together` runs for the files of so many map tasks."""
+    if not levels.fine:
+        return 0
+    return -(-maps // levels.group) * (1 + levels.coarse)
+
+
 @dataclass(frozen=True)
 class Partition:
     """What a reducer reads: one partition, in the files that hold it."""

@@ -5,6 +5,7 @@
     units.py      lines, paragraphs, spans of sentences, and runs of words, of a batch of documents
     find.py       map: the passages of kept documents; reduce: which of equal ones stays, and what is cut for it
     cut.py        `cuts/`, the edits of every document; `decisions/`, without what is too short now
+    layout.py     how many tasks and partitions they make
     stage.py      the steps in order
 
 In: documents that dedupe keeps, with their edits applied. Out: `cuts/` beside `signals/`, whose `edits` take the place of

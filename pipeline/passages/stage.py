@@ -15,9 +15,8 @@ from typing import Any
 
 from ..dedupe.order import Chunks, DedupeSettings, Plan, ranks
 from ..dedupe.stage import BASE_MEMORY, MIN_MEMORY, Decided
-from ..dedupe.steps import MOST_PARTITIONS, MOST_RUNS, PARTITION_BYTES, Result, Steps
+from ..dedupe.steps import Result, Steps
 from ..engine.engine import Engine
-from ..engine.shuffle import partition_count
 from ..engine.tasks import Task, portions
 from ..engine.two_level import Partitioned
 from ..filter.judge import Verdicts
@@ -27,16 +26,9 @@ from ..sources.domains import CHAT
 from ..text.survivors import DecidedFile
 from . import VERSION, find
 from .cut import CutChunk, HeldOutCuts, KindCuts, Tally, cut_passages_of
-from .find import CUT, CUTS, MARKS, PASSAGE, PASSAGES
+from .find import CUTS, MARKS, PASSAGES
+from .layout import MOST_CHUNKS, Search, least_chunk, searches
 from .settings import KINDS, REASON, PassageSettings
-
-CHUNK_BYTES = 512 << 20
-"""Bytes of text that a task reads, where there is so much that these are not more than `MOST_CHUNKS`."""
-MIN_CHUNKS, MOST_CHUNKS = 8, 2500
-BYTES_PER_PASSAGE = {"lines": 120, "paragraphs": 240, "sentences": 100, "substrings": 80}
-"""About so much text has one passage, of substrings one anchor: prose in English."""
-BYTES_PER_RUN = 32
-"""The same of the runs around anchors that repeat, if a fifth of the text does."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +61,7 @@ def cut_passages(
     together = read_together(groups)
     number = {group.name: i for i, group in enumerate(groups)}
     sizes = [max(1, sum(g.text for g in some)) for some in together]
-    least = min(CHUNK_BYTES, sum(sizes) // MIN_CHUNKS)
-    parts = portions(range(len(together)), sizes.__getitem__, sum(sizes), MOST_CHUNKS, least)
+    parts = portions(range(len(together)), sizes.__getitem__, sum(sizes), MOST_CHUNKS, least_chunk(sum(sizes)))
     members = tuple(tuple(number[g.name] for i in part for g in together[i]) for part in parts)
     layout = content_key([[groups[i].name for i in chunk] for chunk in members])
     stored = Chunks(members, FileTable.build(groups)).store(engine.paths.lists(f"chunks-{layout}"))
@@ -121,11 +112,12 @@ class _PassageSteps(Steps):
     """Bytes of the documents that are kept."""
 
     def run(self) -> list[CutChunk]:
+        layout = searches(self.settings, self.text, len(self.chunks))
         every: dict[int, tuple[Any, ...]] = dict.fromkeys(range(len(self.chunks)), ())
-        found = [self.search("passage", find.shuffle_passages, every, self.text_per(BYTES_PER_PASSAGE))]
+        found = [self.search("passage", find.shuffle_passages, every, layout["passage"])]
         if "substrings" in self.settings.cut:
             marked = {i: (found[0].marks.of(i),) for i in range(len(self.chunks))}
-            found.append(self.search("passage_run", find.shuffle_runs, marked, self.text // BYTES_PER_RUN))
+            found.append(self.search("passage_run", find.shuffle_runs, marked, layout["passage_run"]))
         cuts = [f.cuts for f in found]
         return self.each(
             "passage_edits",
@@ -136,37 +128,29 @@ class _PassageSteps(Steps):
             },
         )
 
-    def text_per(self, sizes: Mapping[str, int]) -> int:
-        """About how many passages of all kinds the text has."""
-        return sum(self.text // sizes[kind] for kind in self.settings.cut)
-
     def search(
-        self, name: str, run: Callable[..., find.Shuffled], given: Mapping[int, tuple[Any, ...]], expected: int
+        self, name: str, run: Callable[..., find.Shuffled], given: Mapping[int, tuple[Any, ...]], layout: Search
     ) -> _Found:
         """Passages by hash, and what becomes of those that repeat, by chunk.
 
         Args:
             run: finds the passages of a chunk; `given` are further arguments, for chunks that hold any.
-            expected: about so many passages.
         """
-        size = expected * PASSAGE.itemsize
-        target = max(PARTITION_BYTES, size // MOST_PARTITIONS)
-        partitions = partition_count(size, min(len(self.chunks), MOST_RUNS), target)
-        levels = self.levels(size, len(self.chunks), partitions)
         reading = {i: c for i, c in enumerate(self.chunks) if c.compared}
         mapped = self.each(
             f"{name}s",
             run,
-            {i: (c.groups, c.files, *given[i], self.settings.of_search, levels) for i, c in reading.items()},
+            {i: (c.groups, c.files, *given[i], self.settings.of_search, layout.levels) for i, c in reading.items()},
         )
-        passages = self.together(f"{name}s_together", (m.files for m in mapped), levels, PASSAGES)
-        to_chunks = self.to_chunks(expected * CUT.itemsize, partitions)
+        passages = self.together(f"{name}s_together", (m.files for m in mapped), layout.levels, PASSAGES)
         repeats = self.each(
-            f"{name}_repeats", find.find_repeats, {p: (passages.of(p), to_chunks) for p in range(partitions)}
+            f"{name}_repeats",
+            find.find_repeats,
+            {p: (passages.of(p), layout.to_chunks) for p in range(layout.partitions)},
         )
         return _Found(
-            self.together(f"{name}_cuts", (r.cuts for r in repeats), to_chunks, CUTS),
-            self.together(f"{name}_marks", (r.marks for r in repeats), to_chunks, MARKS),
+            self.together(f"{name}_cuts", (r.cuts for r in repeats), layout.to_chunks, CUTS),
+            self.together(f"{name}_marks", (r.marks for r in repeats), layout.to_chunks, MARKS),
         )
 
     def each(self, name: str, run: Callable[..., Result], arguments: Mapping[int, tuple[Any, ...]]) -> list[Result]:

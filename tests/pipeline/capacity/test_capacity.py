@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from fox1.commands.app import app
-from fox1.pipeline.capacity.estimate import TrainingWorkload, actual, corpora_of, make_plan, stored_rates
-from fox1.pipeline.capacity.rates import Rates, measure
+from fox1.commands.show.plan import print_plan
+from fox1.pipeline.capacity.estimate import TrainingWorkload, actual, as_json, corpora_of, make_plan, stored_rates
+from fox1.pipeline.capacity.rates import PARTS, PASSAGES, Rates, measure
 from fox1.pipeline.capacity.small_copy import copy_beginnings
+from fox1.pipeline.engine.records import task_times
 from fox1.pipeline.engine.tasks import InProcess
+from fox1.pipeline.passages.settings import NOTHING, PassageSettings
 from fox1.pipeline.run.artifacts import write_json
 from fox1.pipeline.run.paths import RunPaths
 from fox1.pipeline.run.schemas import STAGES
@@ -22,7 +25,7 @@ from fox1.pipeline.sources.listing import SourceSettings, list_sources
 from fox1.pipeline.sources.quarantine import Quarantine
 from fox1.pipeline.sources.rows import read_rows
 from fox1.recipes.load import load_recipe
-from fox1.recipes.settings import sources_of
+from fox1.recipes.settings import curate_settings, sources_of
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL
@@ -108,6 +111,42 @@ def test_rates_are_kept_and_a_finished_run_is_compared(
     assert (after.stages, after.wall_seconds) == (then.stages, then.wall_seconds)  # what was reused is no measure
 
 
+@pytest.mark.slow
+def test_passages_have_a_line_of_their_own_beside_what_they_took(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [*SMALL, "dedupe.passages={cut: [lines, substrings], min_left: 0}"]
+    settings = curate_settings(load_recipe("sample", asked, {"FOX1_DATA": str(corpora)})[0])
+    assert settings.passages == PassageSettings(("lines", "substrings"), min_left=0)
+    files = list_sources(settings.sources)
+    with_passages = measure(settings, files, 0.5, nullcontext(InProcess()), 1, tmp_path / "rates", "half of it")
+    sized = corpora_of(files, with_passages)
+    plan = make_plan(settings, sized, with_passages, TRAINING, 1, 1, 1 << 30)
+    assert [s.name for s in plan.stages] == list(PARTS)
+    monkeypatch.setenv("FOX1_DATA", str(corpora))
+    changes = [part for change in asked for part in ("--set", change)]
+    made = CliRunner().invoke(app, ["curate", "sample", "--out", str(tmp_path / "run"), "--in-process", *changes])
+    assert made.exit_code == 0, made.output
+    then = actual(RunPaths(tmp_path / "run"))
+    line = plan.stages[PARTS.index(PASSAGES)]
+    tasks, cpu, wall = then.stages[PASSAGES]
+    steps = [entry["stage"] for entry in task_times(RunPaths(tmp_path / "run"))]
+    assert tasks == sum(step.startswith("dedupe.passage") for step in steps) > 10
+    assert line.tasks == pytest.approx(tasks, rel=0.25) and line.cpu_seconds > 0
+    assert 0 < wall < then.wall_seconds and then.stages["dedupe"][2] >= 0 and cpu > 0
+    for folder in (PASSAGES, "cuts"):
+        assert 0.3 < plan.folders[folder] / then.folders[folder] < 3
+    shown = as_json(plan, then)
+    assert shown["stages"][PASSAGES]["tasks"] == line.tasks
+    assert shown["actual"]["stages"][PASSAGES]["tasks"] == tasks
+    print_plan(plan, then)
+    without = replace(with_passages, stages={k: v for k, v in with_passages.stages.items() if k != PASSAGES})
+    with pytest.raises(ValueError, match="the rates were measured without passages"):
+        make_plan(settings, sized, without, TRAINING, 1, 1, 1 << 30)
+    never = make_plan(replace(settings, passages=NOTHING), sized, with_passages, TRAINING, 1, 1, 1 << 30)
+    assert [s.name for s in never.stages] == list(STAGES)
+
+
 def test_what_a_plan_cannot_be_made_of(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     invoke = CliRunner().invoke
     monkeypatch.setenv("FOX1_DATA", str(tmp_path / "nowhere"))
@@ -128,7 +167,6 @@ def test_the_full_recipe_expects_what_it_wants() -> None:
     """By the survivors that fox1.yaml expects, every pool can give what its phase wants, and nobody repeats past four."""
     from fox1.pipeline.capacity.estimate import _needs
     from fox1.recipes.plan import _expected
-    from fox1.recipes.settings import curate_settings
 
     recipe, _ = load_recipe("fox1", ["tokenizer.model=x"])
     settings = curate_settings(recipe)
