@@ -110,6 +110,13 @@ def print_what_if(result: WhatIf, overrides: Sequence[str]) -> None:
     console.print(
         f"a curation with this change would reuse the scan and redo {redo}" if lost or won else "nothing would change",
     )
+    if result.before_passages:
+        console.print(
+            "these are decisions on whole documents: which passages are cut (`dedupe.passages`), in documents of any group, "
+            "and who is too short then, takes their text; curate a variant for that: "
+            "`fox1 curate RECIPE --out NEW --from RUN --set ...`",
+            style="yellow",
+        )
 
 
 def print_jobs(jobs: Sequence[Job]) -> None:

@@ -56,6 +56,8 @@ class WhatIf:
     """Bytes of edited text: restored less dropped."""
     decided: bool = False
     """The final decisions were compared, after dedupe, and not the verdicts of the filters."""
+    before_passages: bool = False
+    """They are those on whole documents: passages are cut after them, which takes text (`dedupe.passages`)."""
     groups: int = 0
     changed_groups: int = 0
     """Groups of files with a document whose verdict changes: a real change would tokenize these again."""

@@ -1,7 +1,8 @@
 """What would other settings of dedupe change? Filters and dedupe are run again over the stored signals and signatures, in a folder
 that is removed afterwards, and the decisions compared with the run's.
 
-No text is read but the examples'. What a change of a threshold alone does to verdicts takes less: `what_if.py`.
+No text is read but the examples'. So of a run that cuts passages the decisions on whole documents are compared, those before
+passages are cut. What a change of a threshold alone does to verdicts takes less: `what_if.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...storage.store import shown
 from ..carve.stage import set_apart_again
@@ -21,6 +23,7 @@ from ..filter.exclude import Entry, PreparedExclude, prepare_exclude
 from ..filter.judge import FilterSettings, signal_batches
 from ..filter.scores import Joined
 from ..filter.stage import filter_documents
+from ..passages.settings import REASON as PASSAGES_CUT
 from ..prepare.stage import VERSION as PREPARE_VERSION
 from ..run.artifacts import Artifact, merge_counts
 from ..run.identity import Group, SourceFile
@@ -64,7 +67,7 @@ def what_if_dedupe(
         sources, examples: as `what_if` takes them.
 
     Raises:
-        ValueError: the run is not finished, was compared with another one, or cuts passages.
+        ValueError: the run is not finished, or was compared with another one.
     """
     manifest = read_manifest(run)
     if manifest.get("against"):
@@ -73,11 +76,6 @@ def what_if_dedupe(
             "`fox1 curate RECIPE --out NEW --from RUN --against OLD --set ...`"
         )
     listed = manifest["artifacts"]
-    if "cuts" in listed.folders:
-        raise ValueError(
-            f"{shown(run.root)} cuts passages (`dedupe.passages`), for which the text of other documents would have to be read; "
-            "curate a variant instead: `fox1 curate RECIPE --out NEW --from RUN --set ...`"
-        )
     stored = {file.table: DecidedFile.of_run(file, run, listed) for group in groups for file in group.files}
     signals = {table: _signals(file, run, listed) for table, file in stored.items()}
     joined = Joined({table: file.scores for table, file in stored.items() if file.scores})
@@ -87,7 +85,7 @@ def what_if_dedupe(
     decisions = {table: file.decisions for table, file in stored.items()}
     apart = set_apart_again(engine, groups, filtered.groups, decisions)
     decided = dedupe(engine, groups, signals, apart.filtered, then.dedupe, shape, scores=ranked, carved=apart.ids)
-    result = WhatIf(groups=len(groups), decided=True)
+    result = WhatIf(groups=len(groups), decided=True, before_passages="cuts" in listed.folders)
     found: Found = {True: [], False: []}
     names = FinishedRun(run)
     for group in groups:
@@ -136,6 +134,8 @@ def _compare(
     if old is None or new is None or facts is None:
         return False
     kept = [table.column("kept").to_numpy(zero_copy_only=False) for table in (old, new)]
+    # What was too short after its passages were cut had been kept as a whole document.
+    kept[0] = kept[0] | pc.equal(old.column("reason"), PASSAGES_CUT).to_numpy(zero_copy_only=False)
     result.documents += len(kept[0])
     result.kept += int(kept[0].sum())
     taken = {True: 0, False: 0}

@@ -164,6 +164,7 @@ function shown(found, deduplicated) {
       h("div", { class: "tile" }, h("dt", {}, "bytes of text"), h("dd", {}, `${found.bytes > 0 ? "+" : ""}${short(found.bytes ?? 0)}`)),
       found.groups ? h("div", { class: "tile" }, h("dt", {}, "groups to redo"), h("dd", {}, number(found.changed_groups), h("small", {}, `of ${number(found.groups)}`))) : null,
       more.map(([name, value]) => h("div", { class: "tile" }, h("dt", {}, words(name)), h("dd", {}, typeof value === "number" ? number(value) : value))))),
+    found.before_passages ? h("p", { class: "note" }, "These are decisions on whole documents, before passages are cut.") : null,
     h("div", { class: "pair" }, counts("Dropped for", found.dropped), counts("Kept again, until now dropped for", found.restored)),
     Object.keys(found.by_subset ?? {}).length ? h("section", { class: "card" }, h("h2", {}, "By subset"), table(["subset", "dropped", "kept again"],
       Object.entries(found.by_subset).sort((a, b) => sum(b[1]) - sum(a[1])).map(([name, [a, b]]) => [name, number(a), number(b)]), { label: "By subset" })) : null,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
+from fox1.commands.show.runs import print_what_if
 from fox1.pipeline.curate import CurateSettings, planned_files, planned_groups
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.tasks import InProcess
@@ -16,6 +18,7 @@ from fox1.pipeline.filter.exclude import read_lists
 from fox1.pipeline.filter.judge import FilterSettings, Section
 from fox1.pipeline.inspect.what_if import WhatIf
 from fox1.pipeline.inspect.what_if_dedupe import Decisive, what_if_dedupe
+from fox1.pipeline.passages.settings import PassageSettings
 from fox1.pipeline.run.paths import RunPaths
 
 from tests.pipeline.dedupe.test_dedupe import decisions, sentence, settings_for, write
@@ -35,6 +38,35 @@ def ask(run: Path, work: Path, now: CurateSettings, then: CurateSettings) -> Wha
     return what_if_dedupe(
         groups, paths, engine, decisive, now.scan.minhash, lambda c: planned_files(now, paths, c), entries
     )
+
+
+def test_of_a_run_that_cuts_passages_the_decisions_on_whole_documents_are_compared(
+    tmp_path: Path, curate: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(8)
+    texts = [sentence(rng) for _ in range(8)]
+    notice = " ".join(sentence(rng, 40))
+    write(tmp_path, "best", [f"{' '.join(t)}\n{notice}" for t in texts])
+    low = [f"{changed(t, 4 + 4 * i)}\n{notice}" for i, t in enumerate(texts)]
+    write(tmp_path, "low", [*low, f"{' '.join(sentence(rng, 8))}\n{notice}"])
+    whole = settings_for(tmp_path, "best", "low", jaccard=0.8)
+    now = replace(whole, passages=PassageSettings(("lines",), min_left=20))
+    stages = ("prepare", "scan", "filter", "dedupe")
+    curate(now, tmp_path / "run", *stages)
+    assert sum(r["reason"] == "duplicate_passages" for r in decisions(tmp_path / "run")) == 1
+    curate(whole, tmp_path / "whole", *stages)
+    before = {r["doc_id"]: r["kept"] for r in decisions(tmp_path / "whole")}
+    for jaccard in (0.8, 0.95, 0.5):
+        then = replace(whole, dedupe=replace(now.dedupe, jaccard=jaccard))
+        said = ask(tmp_path / "run", tmp_path / f"work {jaccard}", now, then)
+        curate(then, tmp_path / f"then {jaccard}", *stages)
+        after = {r["doc_id"]: r["kept"] for r in decisions(tmp_path / f"then {jaccard}")}
+        assert said.kept == sum(before.values()) and said.before_passages
+        assert sum(said.dropped.values()) == sum(before[d] and not after[d] for d in before)
+        assert sum(said.restored.values()) == sum(after[d] and not before[d] for d in before)
+        assert (jaccard == 0.8) == (not said.dropped and not said.restored)
+    print_what_if(said, ["dedupe.jaccard=0.5"])
+    assert "these are decisions on whole documents" in " ".join(capsys.readouterr().out.split())
 
 
 def test_another_similarity_is_tried_without_a_scan(tmp_path: Path, curate: Callable[..., Any]) -> None:
