@@ -30,8 +30,8 @@ LETTER, VOWEL_BEFORE, REPETITION, VOWEL_SIGN, TONE, SILENT = 75, 800, 1000, 260,
 repeats a word (U+0E46), of vowels above and below, of tone marks, and of the mark of a silent consonant (U+0E4C)."""
 KHMER_LETTER, KHMER_SIGN = 70, 520
 BURMESE_LETTER, BURMESE_SIGN = 320, 150
-_NONE = "\u17d2\u1039\u103a"
-"""What stacks the next letter, or ends a syllable, adds nothing."""
+_NONE = "\u17b4\u17b5\u17d2\u1039\u103a"
+"""What is invisible, stacks the next letter, or ends a syllable, adds nothing."""
 
 
 @functools.cache
@@ -76,10 +76,10 @@ def is_burmese(cp: int) -> bool:
 
 @njit(cache=True, nogil=True, inline="always")
 def thousandths(text: np.ndarray, start: int, end: int, table: np.ndarray) -> np.int64:
-    """Thousandths of a word of a letter with its marks."""
+    """Thousandths of a word of a letter with its marks, which is one at most: marks without end make no words."""
     total = np.int64(0)
     while start < end:
         cp, start = decode(text, start)
         if FIRST <= cp < END:
             total += table[cp - FIRST]
-    return total
+    return min(total, np.int64(1000))

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pipeline.signals.texts import (
+    SOUTHEAST_TEXT,
     TEXT,
     counted_words,
     folded_words,
@@ -203,7 +204,7 @@ def encoded(text: str) -> int:
 
 
 @settings(max_examples=400, deadline=None)
-@given(TEXT)
+@given(TEXT | SOUTHEAST_TEXT)
 def test_counts_equal_the_reference(text: str) -> None:
     got = counts_of(text)
     for name, value in reference(text).items():
@@ -545,6 +546,12 @@ def test_words_of_southeast_asia_are_counted_by_their_letters() -> None:
     assert counts_of(chat)["n_words"] / counts_of(chat)["n_letters"] > 2 * (
         counts_of(news)["n_words"] / counts_of(news)["n_letters"]
     )
+
+
+def test_a_letter_with_its_marks_is_one_word_at_most() -> None:
+    marks = counts_of("ก" + "่" * 1000)
+    assert marks["n_words"] == marks["n_letters"] == 1
+    assert counts_of(("ខ្ញុំ " + "ំ" * 50) * 20)["n_words"] <= 40
 
 
 def test_digits_of_every_script_make_numbers() -> None:

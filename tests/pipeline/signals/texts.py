@@ -83,6 +83,18 @@ TEXT = st.lists(
     st.one_of(WORDS, GLUE, st.text(st.characters(exclude_categories=("Cs",)), max_size=4)), max_size=40
 ).map("".join)
 
+SOUTHEAST_TEXT = st.lists(
+    st.one_of(
+        st.sampled_from(["ที่นี่", "มหาวิทยาลัย", "ๆ", "ພາສາລາວ", "ກ໋", "ភាសាខ្មែរ", "ញ៊ុំ", "မြန်မာ", "ဘာသာ", "ꧠꩠ"]),
+        st.sampled_from(
+            ["๑", "២០", "၁", "2.5", "covid-19", "a", "漢", "(", "...", ".", ",", "฿", "។", "၊", "๚", "\u0e4c"]
+        ),
+        st.sampled_from([" ", "\n", "\u200b", "\u17b4", "\u3164", "\U000e0041", "\u0301", "่" * 30]),
+    ),
+    max_size=40,
+).map("".join)
+"""Most of it in unspaced scripts of southeast Asia."""
+
 
 def segments(texts: list[str]) -> Segments:
     return segment(*text_buffers(pa.array(texts, pa.large_string())))
@@ -165,8 +177,9 @@ def counted_words(units: list[str]) -> int:
     southeast = [u for u in units if is_southeast(u)]
     east = sum(alone(u[0]) for u in units) - len(southeast)
     share = shares()
-    letters = sum(int(share[ord(c) - FIRST]) for u in southeast for c in u if FIRST <= ord(c) < END)
-    return len(units) - len(southeast) - east + -(-10 * east // 18) + -(-letters // 1000)
+    letters = [sum(int(share[ord(c) - FIRST]) for c in u if FIRST <= ord(c) < END) for u in southeast]
+    words = -(-sum(min(one, 1000) for one in letters) // 1000)
+    return len(units) - len(southeast) - east + -(-10 * east // 18) + words
 
 
 def tenths_of_word(units: list[str]) -> int:
