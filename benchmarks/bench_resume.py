@@ -59,7 +59,7 @@ def publish(folder: Path, number: int) -> Published:
 class Instant:
     """An executor whose tasks take no time, and have nothing but a result."""
 
-    cores, room = 512, 1 << 40
+    on_this_machine, cores, room = False, 512, 1 << 40
 
     def preload(self, function: Callable[..., object], *arguments: object) -> None: ...
 

@@ -215,7 +215,7 @@ def curate(
         raise ValueError(f"no stage {', '.join(unknown) or 'given'}; the stages are {', '.join(STAGES)}")
     paths, further = engine.paths, files or {}
     with (
-        lease.held(paths.root, lease.RUN, alone=True) as held,
+        lease.held(paths.root, lease.RUN, alone=True, together=engine.executor.on_this_machine) as held,
         _few_collections(),
         contextlib.ExitStack() as leaving,
     ):

@@ -5,8 +5,10 @@ The folder itself may lie anywhere, below links too: it is its user's. What lies
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import uuid
 from pathlib import Path
 
@@ -45,7 +47,12 @@ def refuse_links(root: Path, path: Path, own: int = 0) -> None:
     at = str(root)
     for number, part in enumerate(str(path)[len(at) :].strip("/").split("/")):
         at = f"{at}/{part}"
-        if os.path.islink(at) and not (number < own and os.path.isdir(at)):
+        try:
+            mode = os.lstat(at).st_mode
+        except (OSError, ValueError):
+            # Nothing lies below what is not there.
+            return
+        if stat.S_ISLNK(mode) and not (number < own and os.path.isdir(at)):
             raise ValueError(
                 f"{at} is a symbolic link; fox1 neither reads nor writes through links in {root}. Put the file or folder "
                 "itself there, or choose another folder"
@@ -72,9 +79,11 @@ def open_own(path: Path, flags: int) -> int:
         ValueError: it is a symbolic link, or no regular file.
         OSError: it cannot be opened.
     """
-    if os.path.islink(path):
-        raise ValueError(f"{path} is a symbolic link; remove it, and run the same command again")
     try:
         return open_descriptor(path, flags | os.O_NOFOLLOW)
     except Misshapen:
         raise ValueError(f"{path} is not a regular file; remove it, and run the same command again") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP and os.path.islink(path):
+            raise ValueError(f"{path} is a symbolic link; remove it, and run the same command again") from None
+        raise

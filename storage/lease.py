@@ -6,8 +6,12 @@ folder meanwhile: whoever took it over has a lease of another name and a higher 
 before it publishes again. A lease on a disk is the kernel's lock; in a store it is an object that only one process can
 create and that is never overwritten, beside an object of the holder's own that its heartbeats overwrite.
 
-`.fox1.json` marks a folder as ours: what it holds, and when each generation of writers began. A folder that is neither
-marked nor empty is somebody else's, and is refused.
+`.fox1.json` marks a folder as ours: what it holds, when each generation of writers began, and until when what it wrote is
+known to be on the disk. A folder that is neither marked nor empty is somebody else's, and is refused.
+
+A file is on the disk before it gets its name, or, where all who write are processes of one machine, soon after: then all that
+they wrote is flushed together, every `FLUSH` seconds and when the holder ends. A killed process loses nothing; a machine that
+stops may lose what was written since the last flush, and whoever trusts that compares it with its hash (`Lease.unflushed`).
 """
 
 from __future__ import annotations
@@ -20,13 +24,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from . import access, store
+from . import access, disk, store
 from .background import beside
 from .disk import writing
 from .inside import is_partial, open_own, partial, refuse_links
@@ -34,6 +38,8 @@ from .wording import printable
 
 BEAT = 5.0
 """Seconds between the heartbeats of a folder's holder; after three missed ones the folder is free."""
+FLUSH = 30.0
+"""Seconds between two flushes of a folder whose files are flushed together."""
 MARK = ".fox1.json"
 LEASE, READERS = ".lease", ".readers"
 RUN, DUMP, TRAINING, TUNING = "run", "dump", "training", "tuning"
@@ -59,6 +65,10 @@ class Lease:
     """How many held the folder until now, this one included; 0 where the folder has no mark."""
     began: tuple[int, ...] = field(default=(), repr=False)
     """When each generation began, in nanoseconds by the clock of the disk or store."""
+    flushed: tuple[int | None, ...] = field(default=(), repr=False)
+    """Of each generation before which time what it wrote is on the disk, by the same clock; None: each file is, at any time."""
+    device: int | None = None
+    """Files on this device are flushed together, by the holder; any other one before it gets its name."""
 
     def confirm(self, afresh: bool = False) -> None:
         """Is the folder still this one's?
@@ -70,16 +80,16 @@ class Lease:
             LeaseLost: another process has it.
         """
         now = time.clock_gettime(_CLOCK)
-        stored = isinstance(self.folder, store.Mirrored)
-        if stored and not afresh and now - _confirmed.get(self.own, -BEAT) < BEAT:
+        seen, said = _confirmed.get(self.own, (-BEAT, None))
+        if now - seen < BEAT and not afresh and isinstance(self.folder, store.Mirrored):
             return
-        holder = _entry(_read(self.folder, LEASE))
-        if holder.get("own") != self.own:
+        # Asked for every file: what it said the last time is not parsed again.
+        if (data := _read(self.folder, LEASE)) != said and (holder := _entry(data)).get("own") != self.own:
             raise LeaseLost(
                 f"{store.shown(self.folder)} was taken over by {_named(holder)} while this process was paused or cut off; it "
                 "writes nothing there any more. Wait until the other one ends, and run the same command again"
             )
-        _confirmed[self.own] = now
+        _confirmed[self.own] = now, data
 
     def outlived(self, generation: int, written: int) -> bool:
         """Whether what an earlier holder wrote is of a time when its successor had already begun.
@@ -90,9 +100,25 @@ class Lease:
         """
         return 0 < generation < self.generation <= len(self.began) and written > self.began[generation]
 
+    def flushes(self, descriptor: int) -> bool:
+        """Whether an open file below the folder is flushed together with others."""
+        return self.device is not None and os.fstat(descriptor).st_dev == self.device
 
-_confirmed: dict[str, float] = {}
-"""Name of a lease -> when this process last saw that it holds."""
+    def unflushed(self, generation: int, written: int) -> bool:
+        """Whether what a holder wrote may be lost since: its machine may have stopped before that was on the disk.
+
+        Args:
+            generation: the holder's.
+            written: when, in nanoseconds by the clock of the disk.
+        """
+        if not 0 < generation <= len(self.flushed):
+            return False
+        until = self.flushed[generation - 1]
+        return until is not None and written >= until
+
+
+_confirmed: dict[str, tuple[float, bytes]] = {}
+"""Name of a lease -> when this process last saw that it holds, and what its file said then."""
 _leases: list[Lease] = []
 """Those that this process writes under."""
 
@@ -110,8 +136,8 @@ def under(lease: Lease | None) -> Iterator[None]:
         _leases.remove(lease)
 
 
-def allow_write(path: Path, afresh: bool = False) -> None:
-    """Called before a file is published, appended to or deleted.
+def allow_write(path: Path, afresh: bool = False) -> Lease | None:
+    """Called before a file is published, appended to or deleted; the lease of its folder, if this process writes under one.
 
     Raises:
         LeaseLost: its folder was taken over by another process.
@@ -122,20 +148,25 @@ def allow_write(path: Path, afresh: bool = False) -> None:
         if text.startswith(f"{lease.folder}/"):
             refuse_links(lease.folder, path)
             lease.confirm(afresh)
-            return
+            return lease
+    return None
 
 
 @contextmanager
-def held(folder: Path, kind: str = "", alone: bool = False) -> Iterator[Lease]:
+def held(folder: Path, kind: str = "", alone: bool = False, together: bool = False) -> Iterator[Lease]:
     """Hold `folder` as its only writer while the block lasts; it is created if it is missing.
 
     Args:
         kind: what it holds; it is marked as that. Empty: it is not marked.
         alone: nobody may be `reading` it either.
+        together: files are flushed together, where the system can do that: all who write are processes of this machine, and
+            what it may lose they find by its hash. It needs a kind.
 
     Raises:
         ValueError: another process is writing or reading it, it cannot be written, or it is not ours.
+        OSError: the disk refused what was flushed.
     """
+    assert kind or not together, "what is flushed is noted in the mark"
     if kind:
         _refuse_others(folder, kind)
     with ExitStack() as closing:
@@ -149,11 +180,46 @@ def held(folder: Path, kind: str = "", alone: bool = False) -> Iterator[Lease]:
                 closing.enter_context(_without_readers(folder))
         lease = Lease(folder, own)
         if kind:
-            began = (*_began(folder), _written(folder, LEASE))
-            lease = Lease(folder, own, len(began), began)
-            _mark(folder, kind, began)
-        with under(lease):
+            began, flushed = _generations(folder)
+            began = (*began, _written(folder, LEASE))
+            together = together and disk.can_flush() and not isinstance(folder, store.Mirrored)
+            device = os.stat(folder).st_dev if together else None
+            lease = Lease(folder, own, len(began), began, (*flushed, 0 if together else None), device)
+            _mark(folder, kind, lease.began, lease.flushed)
+        with under(lease), _flushing(lease, kind) if together else nullcontext():
             yield lease
+
+
+@contextmanager
+def _flushing(lease: Lease, kind: str) -> Iterator[None]:
+    """Flush what is written now and then while the block lasts, and when it ends without an error."""
+
+    def now_and_then(ended: threading.Event) -> None:
+        while not ended.wait(FLUSH):
+            # Whatever the disk says: the next one may succeed, and the last one is heard.
+            with suppress(OSError, LeaseLost):
+                _flush(lease, kind)
+
+    with beside(now_and_then):
+        yield
+    _flush(lease, kind, last=True)
+
+
+def _flush(lease: Lease, kind: str, last: bool = False) -> None:
+    """Flush all that was written, and note until when.
+
+    Args:
+        last: nothing else is being written, also not within this tick of the disk's clock.
+    """
+    temporary = partial(lease.folder)
+    with writing(lease.folder), open(temporary, "xb") as file:
+        until = os.fstat(file.fileno()).st_mtime_ns + int(last)
+        disk.flush(file.fileno())
+        file.write(_mark_of(kind, lease.began, (*lease.flushed[:-1], until)))
+        file.flush()
+        os.fsync(file.fileno())
+        lease.confirm()
+        os.replace(temporary, lease.folder / MARK)
 
 
 @contextmanager
@@ -180,11 +246,15 @@ def claim(folder: Path, kind: str) -> None:
     if not _read(folder, MARK):
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        _mark(folder, kind, ())
+        _mark(folder, kind, (), ())
 
 
-def _mark(folder: Path, kind: str, began: tuple[int, ...]) -> None:
-    _write(folder, MARK, json.dumps({"kind": kind, "generations": began}).encode() + b"\n")
+def _mark(folder: Path, kind: str, began: tuple[int, ...], flushed: tuple[int | None, ...]) -> None:
+    _write(folder, MARK, _mark_of(kind, began, flushed))
+
+
+def _mark_of(kind: str, began: tuple[int, ...], flushed: tuple[int | None, ...]) -> bytes:
+    return json.dumps({"kind": kind, "generations": began, "flushed": flushed}).encode() + b"\n"
 
 
 def _refuse_others(folder: Path, kind: str) -> None:
@@ -232,13 +302,18 @@ def _is_older(folder: Path, kind: str) -> bool:
 
 def past(folder: Path) -> Lease:
     """The last lease of a folder that nobody holds now: it tells what an earlier holder wrote too late, and allows nothing."""
-    began = _began(folder)
-    return Lease(folder, "", len(began), tuple(began))
+    began, flushed = _generations(folder)
+    return Lease(folder, "", len(began), began, flushed)
 
 
-def _began(folder: Path) -> list[int]:
-    found = _entry(_read(folder, MARK)).get("generations", [])
-    return [at for at in found if type(at) is int] if isinstance(found, list) else []
+def _generations(folder: Path) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
+    """What the mark of a folder says of its generations: when each began, and until when what it wrote is on the disk."""
+    said = _entry(_read(folder, MARK))
+    began, flushed = said.get("generations"), said.get("flushed")
+    times = [at for at in began if type(at) is int] if isinstance(began, list) else []
+    # A fox1 that notes none waited for each file.
+    known = flushed if isinstance(flushed, list) and len(flushed) == len(times) else [None] * len(times)
+    return tuple(times), tuple(at if type(at) is int else None for at in known)
 
 
 # -- small files beside what a folder holds, never those of a mirror -----------------------------------------------------
@@ -249,11 +324,13 @@ def _read(folder: Path, name: str) -> bytes:
     try:
         if isinstance(folder, store.Mirrored):
             return store.read_now(folder / name)[:_MOST]
-        descriptor = open_own(folder / name, os.O_RDONLY)
+        descriptor = open_own(Path(f"{folder}/{name}"), os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return b""
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(_MOST)
+    try:
+        return os.read(descriptor, min(os.fstat(descriptor).st_size, _MOST))
+    finally:
+        os.close(descriptor)
 
 
 _MOST = 1 << 20

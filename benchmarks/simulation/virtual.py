@@ -363,6 +363,8 @@ class Simulated:
 
     room = 1 << 40
 
+    on_this_machine = False
+
     def __init__(self, made_up: MadeUp, clocks: Sequence[Clock]) -> None:
         self._made_up, self.clocks = made_up, clocks
         self.steps: dict[str, StepFacts] = {}

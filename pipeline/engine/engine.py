@@ -245,7 +245,7 @@ class Engine:
     def _begin_under_way(self, waiting: Waiting) -> _UnderWay:
         held = self.paths.lease
         # No task asks when they began.
-        paths = replace(self.paths, lease=replace(held, began=())) if held else self.paths
+        paths = replace(self.paths, lease=replace(held, began=(), flushed=())) if held else self.paths
         return _UnderWay(self._attempts(waiting, paths, self._time), waiting, paths)
 
     def _advance(self) -> None:
@@ -364,7 +364,7 @@ class Engine:
         if there is None:
             return None
         result, record = there.result, there.record
-        renewed = there.outlived or there.times != tuple(a.modified for a in there.outputs)
+        renewed = there.compared or there.times != tuple(a.modified for a in there.outputs)
         if renewed:
             following = iter(there.times)
             result = with_artifacts(result, lambda a: replace(a, modified=next(following)))

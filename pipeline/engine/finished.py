@@ -1,6 +1,7 @@
 """Whether a task is finished: a record with its key, and every output in place.
 
-An output is in place if it has its size, and its time or else its hash.
+An output is in place if it has its size, and its time or else its hash. Of what a writer left that had lost the run, and of what
+may not have been on the disk when a machine stopped, only the hash tells.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class FinishedTask:
     """As the record has them, with the paths of now."""
     times: tuple[int, ...]
     """When each of them was written, as its file says now: a touched or copied one has another time than its record."""
-    outlived: bool
-    """The record is of a writer that another one had replaced: the outputs were compared with their hashes."""
+    compared: bool
+    """The outputs were compared with their hashes, since nothing else tells what they are."""
 
 
 def finished_task(records: StepRecords, there: store.AtStart, root: str, planned: Planned) -> FinishedTask | None:
@@ -57,11 +58,11 @@ def finished_task(records: StepRecords, there: store.AtStart, root: str, planned
     facts = [there.facts(a.path[skipped:]) for a in outputs]
     if result is None or None in facts:
         return None
-    outlived = record.task in records.outlived
+    doubtful = records.is_doubtful(record, max((a.modified for a in outputs), default=0))
     times = []
     for was, (size, modified) in zip(outputs, filter(None, facts), strict=True):
         times.append(modified)
-        known = was.modified == modified and not outlived
+        known = was.modified == modified and not doubtful
         if not (size == was.bytes and (known or hash_file(was.file) == was.hash)):
             raise Changed(modified)
-    return FinishedTask(result, record, tuple(outputs), tuple(times), outlived)
+    return FinishedTask(result, record, tuple(outputs), tuple(times), doubtful)

@@ -37,6 +37,8 @@ TEMPORARY_CHARACTERS = 27
 class OnRay:
     """Runs tasks on a Ray cluster with a bounded window in flight."""
 
+    on_this_machine = False
+
     def __init__(self) -> None:
         import ray
 

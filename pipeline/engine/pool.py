@@ -45,6 +45,8 @@ class _Worker:
 class Pool:
     """Runs tasks on forked workers, one each at a time."""
 
+    on_this_machine = True
+
     def __init__(self, workers: int, server: Server) -> None:
         """
         Args:

@@ -283,6 +283,9 @@ class Executor(Protocol):
     """Where attempts run. Yields (index, outcome) as they end; an outcome with no host means the worker was lost. Whoever takes
     it may put the task back before it asks for the next one."""
 
+    on_this_machine: bool
+    """All attempts are: what they write is lost when this machine stops, and else never."""
+
     def run(self, waiting: Waiting, paths: RunPaths, progress: Progress) -> Iterator[tuple[int, Outcome]]: ...
 
     def preload(self, function: Callable[..., object], *arguments: object) -> None:
@@ -304,6 +307,7 @@ class Executor(Protocol):
 class InProcess:
     """Runs tasks one after the other in this process: no Ray, the same bytes."""
 
+    on_this_machine = True
     cores = 1
     room = 1 << 62
 

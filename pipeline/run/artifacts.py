@@ -54,8 +54,8 @@ class Artifact:
 class Publication:
     """An open file that hashes what is written and becomes visible under its name when closed without an error."""
 
-    def __init__(self, path: Path, rows: int) -> None:
-        self.path, self.rows = path, rows
+    def __init__(self, path: Path, rows: int, at_once: bool = False) -> None:
+        self.path, self.rows, self._at_once = path, rows, at_once
         self.temporary = partial(path.parent)
         allow_write(path)
         with writing(path):
@@ -106,9 +106,10 @@ class Publication:
     def commit(self) -> None:
         with writing(self.path):
             self._file.flush()
-            os.fsync(self._file.fileno())
+            lease = allow_write(self.path)
+            if self._at_once or not (lease and lease.flushes(self._file.fileno())):
+                os.fsync(self._file.fileno())
             self._file.close()
-            allow_write(self.path)
             os.replace(self.temporary, str(self.path))
         if not store.create(self.path):
             # Of a paused process, the request that was under way ends here: it cannot replace what came meanwhile.
@@ -126,9 +127,13 @@ class Publication:
 
 
 @contextmanager
-def publish(path: Path, rows: int = 0) -> Iterator[Publication]:
-    """Write `path` atomically; afterwards ``.artifact`` holds size, rows and hash. Set ``.rows`` inside if unknown."""
-    publication = Publication(path, rows)
+def publish(path: Path, rows: int = 0, at_once: bool = False) -> Iterator[Publication]:
+    """Write `path` atomically; afterwards ``.artifact`` holds size, rows and hash. Set ``.rows`` inside if unknown.
+
+    Args:
+        at_once: it is on the disk when the block ends, also where files are flushed together: what it replaces is deleted.
+    """
+    publication = Publication(path, rows, at_once)
     try:
         yield publication
         publication.commit()

@@ -77,7 +77,8 @@ def write_part(path: Path, step: str, generation: int, records: Sequence[Record]
     lines = [_to_json(_Head(step, generation)), *map(_to_json, records), b""]
     data = b"\n".join(lines)
     data += _to_json(_Foot(xxhash.xxh3_128_hexdigest(data)))
-    with publish(path) as out:
+    # The records of their own that it replaces are deleted then.
+    with publish(path, at_once=True) as out:
         out.write(zstandard.ZstdCompressor(3).compress(data))
 
 
@@ -174,6 +175,16 @@ class StepRecords:
         if not stays_below(name) or "\0" in name:
             raise ValueError(f"{name!r} leads out of the run")
         return f"{self._root}/{name}"
+
+    def is_doubtful(self, record: Record, newest: int) -> bool:
+        """Whether only their hashes tell if the outputs of a record are what it says: its writer had lost the run, or its machine
+        may have stopped before they were on the disk.
+
+        Args:
+            newest: when the last of the outputs was written, in nanoseconds by the clock of the disk.
+        """
+        lease, last = self._paths.lease, max(record.written, newest)
+        return record.task in self.outlived or (lease is not None and lease.unflushed(record.generation, last))
 
     def _is_outlived(self, generation: int, written: int) -> bool:
         lease = self._paths.lease

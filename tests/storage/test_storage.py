@@ -231,7 +231,7 @@ def test_a_writer_that_was_paused_past_its_lease_publishes_nothing(
             write_json(root / "b.json", "second")
             # Awake again, it has not looked yet: a request that was under way creates nothing over another's object.
             lease._leases.remove(second)
-            lease._confirmed[first.own] = lease.time.clock_gettime(lease._CLOCK) + 100
+            lease._confirmed[first.own] = lease.time.clock_gettime(lease._CLOCK) + 100, b""
             for name in ("a.json", "b.json"):
                 with pytest.raises(lease.LeaseLost, match=r"s3://bucket/fenced was taken over by process \d+"):
                     write_json(root / name, "first")

@@ -267,7 +267,7 @@ LOST = Outcome(None, "WorkerCrashedError", "", True, "", 0.0, 0)
 class LosesWorkers:
     """An executor whose first attempts die without a word, as killed workers do."""
 
-    cores, room = 1, 3 << 30
+    on_this_machine, cores, room = True, 1, 3 << 30
 
     def __init__(self, error: str = "WorkerCrashedError") -> None:
         self.lost, self.error = 0, error
