@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fox1.pipeline.engine.shuffle import Records
-from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.two_level import Merged, Tables
 from fox1.pipeline.mix import index, lookup_index
 from fox1.pipeline.run.file_sets import FileSet
+from fox1.storage.ahead import READ_AHEAD
 
 from .dedupe import DedupeResults
 from .mix import MixResults

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from fox1.pipeline.engine.shuffle import Shuffled
-from fox1.pipeline.engine.shuffle_file import READ_AHEAD, Levels
+from fox1.pipeline.engine.shuffle_file import Levels
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.two_level import Partition
 from fox1.pipeline.mix import assign, index, lookup_index, select
@@ -24,6 +24,7 @@ from fox1.pipeline.stats.distributions import DistributionCounts
 from fox1.pipeline.stats.examples import FileExamples
 from fox1.pipeline.stats.languages import LanguageCounts
 from fox1.pipeline.text.survivors import DecidedFile
+from fox1.storage.ahead import READ_AHEAD
 from fox1.tokenize.shards import rows_per_file
 
 from .results import (
@@ -266,7 +267,7 @@ class MixResults(Results):
         self, planned: Planned, work: Work, signals: Sequence[Artifact], levels: Levels, stems: Any
     ) -> Any:
         n, size = sum(a.rows for a in signals), lookup_index.RECORD.itemsize
-        self._reads_columns(work, signals, 0.25)
+        self._walks_columns(work, signals, 0.25)
         work.seconds = 3 * n * size / SORT
         return lookup_index.ShuffledKeys({kind: (artifact(stem, n * size, n),) for kind, stem in stems.items()})
 
@@ -284,9 +285,8 @@ class MixResults(Results):
         self, planned: Planned, work: Work, files: Sequence[DecidedFile], parts: FileSet
     ) -> LanguageCounts:
         n = sum(f.signals.rows for f in files)
-        for file in files:
-            self._reads_columns(work, [file.signals], 0.05)
-            self._reads_columns(work, [file.decisions], 0.05)
+        self._walks_columns(work, [file.signals for file in files], 0.05)
+        self._walks_columns(work, [file.decisions for file in files], 0.05)
         # Of the index, a row group or two for each file.
         work.reads(3 * len(files), 24.0 * n)
         work.seconds = n / (4 * JUDGE)
@@ -294,9 +294,8 @@ class MixResults(Results):
         return LanguageCounts({"en": n, "fr": 1}, {"en": n}, tokens)
 
     def count_documents(self, planned: Planned, work: Work, files: Sequence[DecidedFile], path: Path) -> Any:
-        for file in files:
-            self._reads_columns(work, [file.signals], 0.05)
-            self._reads_columns(work, [file.decisions], 0.05)
+        self._walks_columns(work, [file.signals for file in files], 0.05)
+        self._walks_columns(work, [file.decisions for file in files], 0.05)
         work.seconds = sum(f.signals.rows for f in files) / (4 * JUDGE)
         return DistributionCounts(artifact(path, 20_000, 0))
 
@@ -315,7 +314,7 @@ class MixResults(Results):
     def count_items(
         self, planned: Planned, work: Work, files: Sequence[DecidedFile], items: Artifact, path: Path
     ) -> Any:
-        self._reads_columns(work, [f.signals for f in files], 0.05)
+        self._walks_columns(work, [f.signals for f in files], 0.05)
         work.seconds = sum(f.signals.rows for f in files) / (4 * JUDGE)
         return ContaminationCounts(artifact(path, 10_000, 100))
 

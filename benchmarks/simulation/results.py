@@ -16,7 +16,6 @@ from typing import Any
 
 import xxhash
 from fox1.pipeline.engine.records import artifacts_in
-from fox1.pipeline.engine.shuffle_file import READ_AHEAD
 from fox1.pipeline.engine.tasks import Planned
 from fox1.pipeline.engine.tree import FAN_IN
 from fox1.pipeline.engine.two_level import Partition, Span
@@ -37,6 +36,7 @@ from fox1.pipeline.sources.formats import CHUNK
 from fox1.pipeline.sources.pieces import MOST_TEXT, SINGLE, CountedLines, CountedParts
 from fox1.pipeline.text.survivors import DecidedFile
 from fox1.pipeline.tokens.shards import EncodedDocuments, GroupTokens, TokenizedGroups, TokenShard
+from fox1.storage.ahead import READ_AHEAD
 from fox1.tokenize.model import TokenizerSettings, train
 
 from .published import BYTES_PER_TOKEN, Fates, counts_of, is_one_frame, text_of
@@ -90,6 +90,9 @@ class Work:
     """Answers of the store that it waits for one after the other; some are asked for at once."""
     moved: float = 0.0
     """Bytes that are read and written."""
+    ahead_waits: float = 0.0
+    ahead_moved: float = 0.0
+    """Answers, and bytes of those that moved, that come while it computes."""
     written: float = 0.0
     one_frame: bool = False
     """It reads a file of a single frame, which cannot be cut."""
@@ -106,6 +109,12 @@ class Work:
         self.requests += int(requests) + 1
         self.waits += requests / at_once + 1
         self.moved += size
+
+    def reads_meanwhile(self, requests: float, size: float) -> None:
+        self.requests += int(requests)
+        self.ahead_waits += requests
+        self.moved += size
+        self.ahead_moved += size
 
     def publishes(self, artifacts: Iterator[Artifact] | Sequence[Artifact]) -> None:
         for a in artifacts:
@@ -286,7 +295,7 @@ class Results:
                 found[subset, ""] += passed
                 found[subset, RULE] += n - passed
         rows = sum(a.rows for a in signals)
-        self._reads_columns(work, signals, 0.5)
+        self._walks_columns(work, signals, 0.5)
         work.seconds += rows / JUDGE
         verdicts = tuple(Verdict(group.corpus, subset, reason, k) for (subset, reason), k in found.items() if k)
         self.compared += sum(v.documents for v in verdicts if not v.reason)
@@ -311,6 +320,20 @@ class Results:
     def _reads_columns(self, work: Work, files: Sequence[Artifact], part: float) -> None:
         """Some columns of tables: a footer, and a range of each row group."""
         work.reads(sum(2 + a.rows // SIGNAL_GROUP_ROWS for a in files), part * sum(a.bytes for a in files))
+
+    def _walks_columns(self, work: Work, files: Sequence[Artifact], part: float, expected: bool = True) -> None:
+        """The same of tables that are read from the beginning of the first to the end of the last: footers and row groups are
+        fetched ahead, the first row group of a file only where all files are sure to be read.
+        """
+        groups = [1 + a.rows // SIGNAL_GROUP_ROWS for a in files]
+        work.reads(len(files), 0, READ_AHEAD)
+        sizes = [part * a.bytes for a in files]
+        if expected:
+            work.reads_meanwhile(sum(groups), sum(sizes))
+            return
+        first = [size / n for size, n in zip(sizes, groups, strict=True)]
+        work.reads(len(files), sum(first))
+        work.reads_meanwhile(sum(groups) - len(files), sum(sizes) - sum(first))
 
     def tokenize_groups(
         self, planned: Planned, work: Work, groups: Sequence[Group], files: Sequence[DecidedFile], *_: Any

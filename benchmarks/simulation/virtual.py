@@ -447,8 +447,9 @@ class Simulated:
             planned: with its place in the step.
         """
         result, work = self._made_up.result(planned)
-        waits = work.waits * REQUEST_SECONDS + work.moved / BANDWIDTH
-        seconds = max(work.seconds, waits) if work.meanwhile else work.seconds + waits
+        waits = work.waits * REQUEST_SECONDS + (work.moved - work.ahead_moved) / BANDWIDTH
+        own = max(work.seconds, work.ahead_waits * REQUEST_SECONDS + work.ahead_moved / BANDWIDTH)
+        seconds = max(own, waits) if work.meanwhile else own + waits
         took[sent.index] = Bundle(seconds, work.parts, min(1.0, work.reading / seconds) if seconds else 0.0)
         facts.seconds += seconds
         facts.requests += work.requests

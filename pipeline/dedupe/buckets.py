@@ -102,25 +102,24 @@ def shuffle_bands(parts: Sequence[Part], followers: Partition, levels: Levels, p
                 out.add(records, by_hash_range(records["band"], levels.partitions))
 
     documents = 0
-    for part in parts:
+    for part, batch, order, _ in ordered_batches(parts, plan, ["band_signature", "url_hash"]):
         salt = salt_of[plan.chunks.table.corpus_names.index(part.group.corpus) if within else 0]
-        for batch, order, _ in ordered_batches(part, plan, ["band_signature", "url_hash"]):
-            ids = batch.column("doc_id").to_numpy()
-            at, follows = lookup(behind["id"], ids)
-            use = ((order & INELIGIBLE) == 0) & ~follows
-            column = batch.column("band_signature")
-            width = column.type.byte_width // 8
-            bands = np.frombuffer(column.buffers()[1], "<u8")[width * column.offset :][: width * batch.num_rows]
-            emit(bands.reshape(-1, width)[use], order[use], ids[use], salt)
-            documents += int(use.sum())
-            if part.group.corpus in settings.url.corpora:
-                url = batch.column("url_hash").to_numpy()[:, None]
-                url = np.where(url > 0, _mix(url ^ URL_SALT), 0)
-                emit(url[use], order[use], ids[use], salt)
-                # A follower goes as its leader goes, so its URL is entered for the leader.
-                leaders = behind[at[follows]]
-                known = leaders["leader_order"] > 0
-                emit(url[follows][known], leaders["leader_order"][known], leaders["leader"][known], salt)
+        ids = batch.column("doc_id").to_numpy()
+        at, follows = lookup(behind["id"], ids)
+        use = ((order & INELIGIBLE) == 0) & ~follows
+        column = batch.column("band_signature")
+        width = column.type.byte_width // 8
+        bands = np.frombuffer(column.buffers()[1], "<u8")[width * column.offset :][: width * batch.num_rows]
+        emit(bands.reshape(-1, width)[use], order[use], ids[use], salt)
+        documents += int(use.sum())
+        if part.group.corpus in settings.url.corpora:
+            url = batch.column("url_hash").to_numpy()[:, None]
+            url = np.where(url > 0, _mix(url ^ URL_SALT), 0)
+            emit(url[use], order[use], ids[use], salt)
+            # A follower goes as its leader goes, so its URL is entered for the leader.
+            leaders = behind[at[follows]]
+            known = leaders["leader_order"] > 0
+            emit(url[follows][known], leaders["leader_order"][known], leaders["leader"][known], salt)
     return Bands(out.close(), 0 if parts[0].old else documents)
 
 

@@ -77,18 +77,17 @@ def shuffle_contents(
     spans = SPANS.writer(stem.with_name(f"{stem.name}.spans"))
     samples = SAMPLES.writer(stem.with_name(f"{stem.name}.samples"))
     gone = np.sort(read_records(followers.files, followers.place, FOLLOWER)["id"])
-    for part in parts:
-        for batch, order, code in ordered_batches(part, plan, ["content_hash"]):
-            hashes = halves(batch.column("content_hash"))
-            ids = batch.column("doc_id").to_numpy()
-            order[np.isin(ids, gone)] |= INELIGIBLE
-            records = _contents(*hashes, order, ids, batch, code)
-            if part.old:
-                records = records[(order & INELIGIBLE) == 0]
-            out.add(records, by_hash_range(records["h0"], levels.partitions))
-            spans.add(np.array([(ids[0], ids[-1])], SPAN))
-            use = (order & INELIGIBLE) == 0
-            samples.add(sample(order[use], ids[use], documents, ranges))
+    for part, batch, order, code in ordered_batches(parts, plan, ["content_hash"]):
+        hashes = halves(batch.column("content_hash"))
+        ids = batch.column("doc_id").to_numpy()
+        order[np.isin(ids, gone)] |= INELIGIBLE
+        records = _contents(*hashes, order, ids, batch, code)
+        if part.old:
+            records = records[(order & INELIGIBLE) == 0]
+        out.add(records, by_hash_range(records["h0"], levels.partitions))
+        spans.add(np.array([(ids[0], ids[-1])], SPAN))
+        use = (order & INELIGIBLE) == 0
+        samples.add(sample(order[use], ids[use], documents, ranges))
     return Contents(out.close(), spans.close(), samples.close())
 
 
@@ -96,22 +95,18 @@ def shuffle_urls(parts: Sequence[Part], levels: Levels, plan: Plan, stem: Path) 
     """Map: documents of the corpora whose newest copy of a URL stays, by ranges of the URL's hash, newest first."""
     out = CONTENTS.writer(stem, levels)
     corpora = plan.corpora()
-    for part in parts:
-        if part.group.corpus not in plan.settings.url.corpora:
-            continue
-        for batch, order, code in ordered_batches(part, plan, ["url_hash", "timestamp"]):
-            url = batch.column("url_hash").to_numpy()
-            scope = (
-                corpora[code].astype(np.uint64) if plan.settings.scope == "within" else np.zeros(len(url), np.uint64)
-            )
-            age = np.uint64((1 << 40) - 1) - np.minimum(batch.column("timestamp").to_numpy(), (1 << 40) - 1).astype(
-                np.uint64
-            )
-            rank = (order & (NOT_OLD | NOT_HELD_OUT)) | age << np.uint64(20)
-            records = _contents(url, scope, rank, batch.column("doc_id").to_numpy(), batch, code)
-            # The newest that may stay: a document that was taken out says nothing about others with its URL.
-            records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0) & (order >= NOT_EXCLUDED)]
-            out.add(records, by_hash_range(records["h0"], levels.partitions))
+    chosen = [part for part in parts if part.group.corpus in plan.settings.url.corpora]
+    for _, batch, order, code in ordered_batches(chosen, plan, ["url_hash", "timestamp"]):
+        url = batch.column("url_hash").to_numpy()
+        scope = corpora[code].astype(np.uint64) if plan.settings.scope == "within" else np.zeros(len(url), np.uint64)
+        age = np.uint64((1 << 40) - 1) - np.minimum(batch.column("timestamp").to_numpy(), (1 << 40) - 1).astype(
+            np.uint64
+        )
+        rank = (order & (NOT_OLD | NOT_HELD_OUT)) | age << np.uint64(20)
+        records = _contents(url, scope, rank, batch.column("doc_id").to_numpy(), batch, code)
+        # The newest that may stay: a document that was taken out says nothing about others with its URL.
+        records = records[(url != 0) & ((order & (INELIGIBLE | EXEMPT)) == 0) & (order >= NOT_EXCLUDED)]
+        out.add(records, by_hash_range(records["h0"], levels.partitions))
     return Shuffled(out.close())
 
 

@@ -35,7 +35,7 @@ from ..engine.shuffle import Records, distinct
 from ..filter.exclude import EXCLUDED
 from ..filter.judge import signal_batches
 from ..run.artifacts import Artifact, read_json, write_json
-from ..run.columns import Columns, open_columns
+from ..run.columns import Columns, each_open
 from ..run.identity import ROW_BITS, FileTable, Group
 from ..signals.minhash import JACCARD
 
@@ -272,30 +272,38 @@ ORDER_COLUMNS = ["doc_id", "subset", "quality", "contaminated", "n_bytes"]
 
 
 def ordered_batches(
-    part: Part, plan: Plan, columns: Sequence[str]
-) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
-    """(batch with `columns` of signals and signatures and those the order needs, order keys, codes) over the files of a
-    part.
+    parts: Sequence[Part], plan: Plan, columns: Sequence[str]
+) -> Iterator[tuple[Part, pa.RecordBatch, np.ndarray, np.ndarray]]:
+    """(part, batch with `columns` of signals and signatures and those the order needs, order keys, codes) over the files of some
+    parts.
     """
-    group = part.group
-    judged = _Judged.of(part.filtered, plan.settings.excluded_copies) if part.filtered else None
     code = {name: i for i, name in enumerate(plan.codes)}
-    at = 0
-    for i, signals in enumerate(part.signals):
-        if part.old:
+    wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
+    narrow, wide = _of_tables(wanted)
+    places = [(part, i) for part in parts for i in range(len(part.signals))]
+    tables = (
+        [
+            [part.signals[i].file, *([part.scores[i].file] if part.scores else [])],
+            *([[part.signatures[i].file]] if wide else []),
+        ]
+        for part, i in places
+    )
+    for (part, i), (file, *signed) in zip(places, each_open(tables, [narrow, wide]), strict=True):
+        group = part.group
+        if part.filtered is None:
             judged, at = _Judged.before(part.decisions[i]), 0
-        assert judged is not None
-        wanted = list(dict.fromkeys([*ORDER_COLUMNS, *columns]))
-        beside = part.scores[i] if part.scores else None
-        for batch in _batches(signals, part.signatures[i], wanted, beside):
-            order, subsets = order_keys(batch, group, part.old, plan.settings, plan.rank)
-            rows = slice(at, at + batch.num_rows)
-            order[~judged.eligible[rows]] |= INELIGIBLE
-            order[judged.excluded[rows]] &= NOT_EXCLUDED - np.uint64(1) - EXEMPT
-            order[judged.carved[rows]] &= ~(NOT_HELD_OUT | EXEMPT)
-            at += batch.num_rows
-            codes = np.array([code[f"{group.corpus}/{s}"] for s in subsets.dictionary.to_pylist()], np.uint32)
-            yield batch, order, codes[subsets.indices.to_numpy()]
+        elif not i:
+            judged, at = _Judged.of(part.filtered, plan.settings.excluded_copies), 0
+        for number in range(file.num_row_groups):
+            for batch in _beside(file, signed[0] if signed else file, number, wanted, onwards=True):
+                order, subsets = order_keys(batch, group, part.old, plan.settings, plan.rank)
+                rows = slice(at, at + batch.num_rows)
+                order[~judged.eligible[rows]] |= INELIGIBLE
+                order[judged.excluded[rows]] &= NOT_EXCLUDED - np.uint64(1) - EXEMPT
+                order[judged.carved[rows]] &= ~(NOT_HELD_OUT | EXEMPT)
+                at += batch.num_rows
+                codes = np.array([code[f"{group.corpus}/{s}"] for s in subsets.dictionary.to_pylist()], np.uint32)
+                yield part, batch, order, codes[subsets.indices.to_numpy()]
 
 
 class _Judged(NamedTuple):
@@ -366,7 +374,7 @@ def order_keys(
 
 CHUNK_DOCUMENTS = 250_000
 MIN_CHUNKS, MOST_CHUNKS = 4, 4_000
-CHUNK_FILES = 16
+CHUNK_FILES = 64
 """Files that take about as long to open in a store as `CHUNK_DOCUMENTS` to go through: a chunk of many small ones has less text."""
 
 
@@ -464,43 +472,46 @@ def id_batches(
         for part in parts
         for file, signals, signatures in zip(part.group.files, part.signals, part.signatures, strict=True)
     ]
-    for first_id, signals, signatures in sorted(files, key=lambda entry: entry[0]):
-        first = need()
-        if first is None:
-            return
-        if first >> ROW_BITS > first_id >> ROW_BITS:
-            continue
-        with open_columns(signals.file) as file, open_columns(signatures.file) as signed:
-            at = file.schema_arrow.names.index("doc_id")
-            for group in range(file.num_row_groups):
-                first = need()
-                if first is None:
-                    return
-                rows = file.metadata.row_group(group)
-                if rows.num_rows and first <= rows.column(at).statistics.max:
-                    yield from _beside(file, signed, group, columns)
 
+    def wanted() -> Iterator[list[list[Path]]]:
+        for first_id, signals, signatures in sorted(files, key=lambda entry: entry[0]):
+            first = need()
+            if first is None:
+                return
+            if first >> ROW_BITS <= first_id >> ROW_BITS:
+                yield [[signals.file], [signatures.file]]
 
-def _batches(
-    signals: Artifact, signatures: Artifact, columns: Sequence[str], beside: Artifact | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Row groups with columns of all tables of a file; empty ones are left out."""
-    with (
-        open_columns(signals.file, beside=[beside.file] if beside else ()) as file,
-        open_columns(signatures.file) as signed,
-    ):
+    dense = False
+    for file, signed in each_open(wanted()):
+        at = file.schema_arrow.names.index("doc_id")
         for group in range(file.num_row_groups):
-            yield from _beside(file, signed, group, columns)
+            first = need()
+            if first is None:
+                return
+            rows = file.metadata.row_group(group)
+            if rows.num_rows and first <= rows.column(at).statistics.max:
+                # After two that were needed the next one will be, too.
+                yield from _beside(file, signed, group, columns, dense)
+                dense = True
+            else:
+                dense = False
 
 
-def _beside(signals: Columns, signatures: Columns, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Columns of a row group of both tables, none if it is empty."""
-    wide = [name for name in columns if name in SIGNATURES]
-    table = signals.read_row_group(group, [name for name in columns if name not in SIGNATURES])
+def _beside(
+    signals: Columns, signatures: Columns, group: int, columns: Sequence[str], onwards: bool
+) -> Iterator[pa.RecordBatch]:
+    """Columns of a row group of both tables, none if it is empty; `onwards` as `Columns.read_row_group` takes it."""
+    narrow, wide = _of_tables(columns)
+    table = signals.read_row_group(group, narrow, onwards)
     if wide:
-        more = signatures.read_row_group(group, wide)
+        more = signatures.read_row_group(group, wide, onwards)
         if more.num_rows != table.num_rows:
             raise ValueError("signals and signatures of a file differ in their rows; delete both and run again")
         for name in wide:
             table = table.append_column(more.schema.field(name), more.column(name))
     yield from table.combine_chunks().to_batches()
+
+
+def _of_tables(columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns of signals, and those of signatures."""
+    return [name for name in columns if name not in SIGNATURES], [name for name in columns if name in SIGNATURES]

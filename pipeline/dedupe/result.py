@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +18,9 @@ from ..engine.shuffle import Records, first_of_runs, lookup, read_records, seque
 from ..engine.shuffle_file import Levels
 from ..engine.two_level import Partition
 from ..filter.exclude import EXCLUDED
-from ..filter.judge import Verdict, Verdicts, signal_batches
+from ..filter.judge import Verdict, Verdicts
 from ..run.artifacts import Artifact, merge_counts, parquet_writer
-from ..run.columns import read_columns
+from ..run.columns import each_open, read_columns
 from ..run.identity import ROW_BITS, Group, SourceFile
 from ..run.paths import RunPaths
 from ..run.schemas import DECISION_SCHEMA
@@ -207,27 +208,29 @@ def write_decisions(
     leaders: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     n_capped = 0
     code = {name: i for i, name in enumerate(plan.codes)}
-    for part in parts:
-        assert part.filtered
-        filtered = read_columns(part.filtered.file, ["reason", "reasons"])
-        at = 0
-        for file, signals in zip(part.group.files, part.signals, strict=True):
-            with parquet_writer(place.of(file), DECISION_SCHEMA) as out:
-                for batch in signal_batches(signals.file, ["doc_id", "row", "subset", "n_bytes"]):
-                    verdict = filtered.slice(at, batch.num_rows).combine_chunks()
-                    at += batch.num_rows
-                    decided = _decisions(batch, verdict, file.corpus, file.path, drops, members, held_out)
-                    out.write(decided)
-                    counts.add(part.group, batch, decided)
-                    size = decided.column("cluster_size").to_numpy()
-                    ids = batch.column("doc_id").to_numpy()
-                    kept = size > 0
-                    n_capped += int(np.isin(ids[kept], cut_short).sum())
-                    leads = size > 1
-                    names = batch.column("subset").to_numpy(zero_copy_only=False)[leads]
-                    codes = np.array([code[f"{file.corpus}/{s}"] for s in names], np.int64)
-                    leaders.append((ids[leads], codes, batch.column("n_bytes").to_numpy()[leads]))
-            decisions[file.table] = out.artifact
+    columns = ["doc_id", "row", "subset", "n_bytes"]
+    with closing(each_open(([[a.file]] for part in parts for a in part.signals), [columns])) as opened:
+        for part in parts:
+            assert part.filtered
+            filtered = read_columns(part.filtered.file, ["reason", "reasons"])
+            at = 0
+            for file, (signals,) in zip(part.group.files, islice(opened, len(part.signals)), strict=True):
+                with parquet_writer(place.of(file), DECISION_SCHEMA) as out:
+                    for batch in signals.batches(columns):
+                        verdict = filtered.slice(at, batch.num_rows).combine_chunks()
+                        at += batch.num_rows
+                        decided = _decisions(batch, verdict, file.corpus, file.path, drops, members, held_out)
+                        out.write(decided)
+                        counts.add(part.group, batch, decided)
+                        size = decided.column("cluster_size").to_numpy()
+                        ids = batch.column("doc_id").to_numpy()
+                        kept = size > 0
+                        n_capped += int(np.isin(ids[kept], cut_short).sum())
+                        leads = size > 1
+                        names = batch.column("subset").to_numpy(zero_copy_only=False)[leads]
+                        codes = np.array([code[f"{file.corpus}/{s}"] for s in names], np.int64)
+                        leaders.append((ids[leads], codes, batch.column("n_bytes").to_numpy()[leads]))
+                decisions[file.table] = out.artifact
     ids, codes, size = (np.concatenate(c) for c in zip(*leaders, strict=True)) if leaders else (np.empty(0, int),) * 3
     order = np.argsort(ids)
     near = _cluster_overlap(

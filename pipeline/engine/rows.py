@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .shuffle_file import SLICE_BYTES, Levels, Run, ShuffleWriter, of_files, read_partition
+from .shuffle_file import SLICE_BYTES, Levels, Run, ShuffleWriter, of_files, partition_place, read_exactly
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,16 @@ def unpack_rows(words: np.ndarray, dtype: np.dtype, columns: int) -> tuple[np.nd
 
 def read_rows(files: Iterable[Path], partition: int, dtype: np.dtype, columns: int) -> tuple[np.ndarray, list[Column]]:
     """The records and columns of one partition over all files, in file order."""
-    words = np.frombuffer(b"".join(of_files(partial(read_partition, partition=partition), files)), np.int32)
+    paths = list(files)
+    places = dict(zip(paths, of_files(partial(partition_place, partition=partition), paths), strict=True))
+    words = np.empty(sum(end - begin for begin, end, _ in places.values()) // 4, np.int32)
+    at = 0
+    # Piece by piece: all of them and what they are put into would be twice as much.
+    for data in of_files(lambda path: read_exactly(path, *places[path][:2]), paths):
+        words[at : at + len(data) // 4] = np.frombuffer(data, np.int32)
+        at += len(data) // 4
+    # As what is mapped or read at once is: kernels are compiled for such arrays.
+    words.flags.writeable = False
     return unpack_rows(words, dtype, columns)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ...storage.ahead import ahead
 from ...storage.store import Mirrored
 from ..run.artifacts import Artifact
 from .shuffle_file import (
@@ -25,7 +26,6 @@ from .shuffle_file import (
     Levels,
     Run,
     ShuffleWriter,
-    ahead,
     of_files,
     partition_place,
     read_exactly,

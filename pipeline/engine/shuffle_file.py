@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -24,11 +22,11 @@ from typing import IO, Any, TypeVar
 import numpy as np
 
 from ...storage import store
+from ...storage.ahead import ahead
 from ...storage.disk import writing
 from ...storage.lease import allow_write
 from ..run.artifacts import Artifact, publish
 
-Item = TypeVar("Item")
 Read = TypeVar("Read")
 
 MAGIC = b"fox1shf2"
@@ -40,8 +38,6 @@ LIKELY_TABLE = 1 << 16
 """Most tables, and all that two levels write, are shorter: one request reads them."""
 SPILL_BYTES = 32 << 20
 """A writer holds this much before it goes to scratch, so its memory does not grow with its input."""
-READ_AHEAD = 8
-"""Pieces that are read at once."""
 SLICE_BYTES = 64 << 20
 """What is merged or read at once unless told otherwise."""
 
@@ -156,22 +152,8 @@ def read_sizes(path: Path) -> tuple[int, np.ndarray]:
     return base, read_table(head[HEAD:base] if base <= len(head) else read_exactly(path, HEAD, base))
 
 
-def ahead(read: Callable[[Item], Read], items: Iterable[Item]) -> Iterator[Read]:
-    """What is read for each of some items, in their order; the next ones are read meanwhile: of many small pieces, one after
-    the other, a store's answers take longer than the work.
-    """
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        waiting: deque[Future[Read]] = deque()
-        for item in items:
-            waiting.append(pool.submit(read, item))
-            if len(waiting) > READ_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def of_files(read: Callable[[Path], Read], files: Iterable[Path]) -> Iterator[Read]:
-    """The same of files, where they lie in a store; a disk answers at once."""
+    """What is read of each of some files, `ahead` where they lie in a store; a disk answers at once."""
     paths = list(files)
     far = len(paths) > 1 and isinstance(paths[0], store.Mirrored)
     return ahead(read, paths) if far else map(read, paths)

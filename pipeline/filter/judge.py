@@ -9,8 +9,10 @@ benchmark items, and the verdicts of plug-ins.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..run.artifacts import Artifact, parquet_writer
-from ..run.columns import open_columns
+from ..run.columns import each_open, open_columns
 from ..run.identity import Group
 from ..run.paths import RunPaths
 from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
@@ -169,40 +171,47 @@ def filter_groups(
         exclude: the prepared exclude list.
     """
     rules = RuleCounts()
-    each = zip(groups, signals, scores, strict=True)
-    found = [_filter(g, own, beside, settings, exclude, rules, paths) for g, own, beside in each]
+    columns = list(dict.fromkeys([*settings.columns, *load_excluded(exclude).columns]))
+    files = [
+        [[scanned.file, *([beside.file] if beside else [])]]
+        for own, others in zip(signals, scores, strict=True)
+        for scanned, beside in zip(own, others, strict=True)
+    ]
+    with closing(each_open(files, [columns])) as opened:
+        batches = (file.batches(columns) for (file,) in opened)
+        found = [
+            _filter(g, itertools.islice(batches, len(own)), settings, exclude, rules, paths)
+            for g, own in zip(groups, signals, strict=True)
+        ]
     return FilteredGroups(tuple(found), rules.write(paths.counts(f"rules/{groups[0].name}.json")))
 
 
 def _filter(
     group: Group,
-    signals: Sequence[Artifact],
-    scores: Sequence[Artifact | None],
+    files: Iterable[Iterator[pa.RecordBatch]],
     settings: FilterSettings,
     exclude: Artifact | None,
     rules: RuleCounts,
     paths: RunPaths,
 ) -> FilteredGroup:
-    """One group; its documents are added to the counts of the rules."""
+    """One group, of which each file gives its batches; its documents are added to the counts of the rules."""
     taken_out = load_excluded(exclude)
-    columns = list(dict.fromkeys([*settings.columns, *taken_out.columns]))
     entries: set[int] = set()
     verdicts = Verdicts()
     with parquet_writer(paths.filtered(group.name), FILTERED_SCHEMA) as out:
-        for scanned, beside in zip(signals, scores, strict=True):
-            for batch in signal_batches(scanned.file, columns, [beside.file] if beside else ()):
-                named, by = taken_out.match(batch)
-                entries.update(by.tolist())
-                failed = [
-                    *([(EXCLUDED, named)] if exclude else []),
-                    *judge(batch, group.corpus, settings, group.held_out),
-                ]
-                first, reasons = _reasons(failed)
-                tally = pa.table({"subset": batch.column("subset"), "reason": first})
-                for row in tally.group_by(["subset", "reason"]).aggregate([([], "count_all")]).to_pylist():
-                    verdicts[group.corpus, row["subset"], row["reason"]] += row["count_all"]
-                rules.add(failed)
-                out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
+        for batch in itertools.chain.from_iterable(files):
+            named, by = taken_out.match(batch)
+            entries.update(by.tolist())
+            failed = [
+                *([(EXCLUDED, named)] if exclude else []),
+                *judge(batch, group.corpus, settings, group.held_out),
+            ]
+            first, reasons = _reasons(failed)
+            tally = pa.table({"subset": batch.column("subset"), "reason": first})
+            for row in tally.group_by(["subset", "reason"]).aggregate([([], "count_all")]).to_pylist():
+                verdicts[group.corpus, row["subset"], row["reason"]] += row["count_all"]
+            rules.add(failed)
+            out.write(pa.RecordBatch.from_arrays([batch.column("doc_id"), first, reasons], schema=FILTERED_SCHEMA))
     return FilteredGroup(out.artifact, verdicts.listed(), tuple(sorted(entries)))
 
 
@@ -298,5 +307,4 @@ def signal_batches(path: Path, columns: list[str], beside: Sequence[Path] = ()) 
         beside: files with further columns of the same rows, see `run.columns.Beside`.
     """
     with open_columns(path, beside=beside) as file:
-        for group in range(file.num_row_groups):
-            yield from file.read_row_group(group, columns).combine_chunks().to_batches()
+        yield from file.batches(columns)

@@ -18,8 +18,8 @@ from .scores import Joined
 VERSION = 7
 TASK_TEXT = 64 << 20
 """Bytes of text whose signals one task judges at least, if there are as many: half a second."""
-OPENING = 2 << 20
-"""Bytes of signals that are judged in the time that it takes to open another file of a store."""
+OPENING = 256 << 10
+"""Bytes of signals that are judged in the time that another file of a store takes, whose footer was fetched ahead."""
 
 
 @dataclass(frozen=True)

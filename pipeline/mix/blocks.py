@@ -41,8 +41,9 @@ BLOCK = np.dtype([("rank", "<u8")])
 """A block on its way to its file. Its columns are those of `block_schema`, ids of documents as two numbers each; `loss_spans` is
 empty where the set has none."""
 BLOCK_COLUMNS = 6
-HELD_BYTES = 160 << 20
-"""Blocks that a pack task holds: those of one partition."""
+HELD_BYTES = 64 << 20
+"""Blocks that a pack task holds, beside the documents of one partition: half of what these take, as putting them in order takes
+as much again."""
 FILL_TOKENS = 1 << 22
 """Tokens of blocks that are made at once."""
 
@@ -197,11 +198,14 @@ def pack_partitions(documents: Sequence[PartitionDocuments], first: int, shape: 
 
 def _material(part: Partition, shape: SetShape) -> Material:
     """The documents of a partition in their order there."""
-    entries, (ids, spans), order = read_entries(part)
+    entries, columns, order = read_entries(part)
     entries = entries[order]
     lengths = entries["take"].astype(np.int64)
-    stream = streams(*ids.take(order), lengths, shape.bos, shape.eos)
-    trained, span_offsets = spans.take(order)
+    ids, (trained, span_offsets) = (column.take(order) for column in columns)
+    # Not held beside both of its copies.
+    del columns
+    stream = streams(*ids, lengths, shape.bos, shape.eos)
+    del ids
     return Material(
         stream,
         np.r_[0, np.cumsum(lengths)],

@@ -20,7 +20,7 @@ from ..engine.shuffle_file import Levels
 from ..engine.tasks import MOST_BESIDE, Task, portions
 from ..engine.two_level import Partition, Partitioned, bring_together, plan_levels
 from ..run.artifacts import Artifact, parquet_writer
-from ..run.columns import open_columns
+from ..run.columns import each_open
 from ..run.identity import Group
 from ..signals.hashing import halves
 from ..signals.scan import FileSignals
@@ -92,15 +92,13 @@ def shuffle_keys(signals: Sequence[Artifact], levels: Levels, stems: Mapping[str
     files = {}
     for kind, column in KINDS.items():
         out = RecordShuffle(stems[kind], levels, RECORD)
-        for scanned in signals:
-            with open_columns(scanned.file) as file:
-                for group in range(file.num_row_groups):
-                    table = file.read_row_group(group, ["doc_id", column])
-                    keys = _keys(table.column(column).combine_chunks())
-                    rows = np.empty(len(keys), RECORD)
-                    rows["key"], rows["id"] = keys, table.column("doc_id").to_numpy()
-                    rows = rows[keys != 0]
-                    out.add(rows, by_hash_range(rows["key"], levels.partitions))
+        for (file,) in each_open(([[scanned.file]] for scanned in signals), [["doc_id", column]]):
+            for batch in file.batches(["doc_id", column]):
+                keys = _keys(batch.column(column))
+                rows = np.empty(len(keys), RECORD)
+                rows["key"], rows["id"] = keys, batch.column("doc_id").to_numpy()
+                rows = rows[keys != 0]
+                out.add(rows, by_hash_range(rows["key"], levels.partitions))
         files[kind] = out.close()
     return ShuffledKeys(files)
 

@@ -469,7 +469,7 @@ def _together(groups: Sequence[TokenGroup]) -> list[TokenGroup]:
             False,
             tuple(file for group in some for file in group.decisions),
         )
-        for some in portions(groups, lambda group: group.bytes, sum(group.bytes for group in groups))
+        for some in portions(groups, lambda group: group.bytes, sum(group.bytes for group in groups), MOST_EQUAL)
     ]
 
 

@@ -2,21 +2,23 @@
 
 A local file, or one that a mirror has, is opened as it is. Of another one the footer is read, and for every row group the
 ranges of the columns that are asked for, at once; ranges with little between them are one request. Nothing of it stays in
-the mirror.
+the mirror. Who reads tables from their beginning to their end (`each_open`) finds the next footers and the next row group there.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...storage import store
+from ...storage.ahead import ahead
 
 FOOTER_BYTES = 64 << 10
 """What is read of the end of a file first: its footer, and all of a small one."""
@@ -50,14 +52,35 @@ class Columns:
     def metadata(self) -> pq.FileMetaData:
         return self._file.metadata
 
-    def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Some columns (None: all) of a row group."""
+    def read_row_group(self, group: int, columns: Sequence[str] | None = None, onwards: bool = False) -> pa.Table:
+        """Some columns (None: all) of a row group.
+
+        Args:
+            onwards: those of the next one are fetched meanwhile.
+        """
         if self._ranges:
-            self._ranges.fetch(_chunks(self.metadata.row_group(group), columns))
+            self._ranges.fetch(self._places(group, columns))
+            if onwards:
+                self.expect(group + 1, columns)
         return self._file.read_row_group(group, columns=columns, use_threads=self._threads)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of one row group after the other; empty ones are left out."""
+        for group in range(self.num_row_groups):
+            yield from self.read_row_group(group, columns, onwards=True).combine_chunks().to_batches()
+
+    def expect(self, group: int, columns: Sequence[str] | None = None) -> None:
+        """Begin to fetch what is read next, if the file lies in a store and has such a row group."""
+        if self._ranges and group < self.num_row_groups:
+            self._ranges.expect(self._places(group, columns))
+
+    def _places(self, group: int, columns: Sequence[str] | None) -> list[tuple[int, int]]:
+        return _chunks(self.metadata.row_group(group), columns)
 
     def close(self) -> None:
         self._file.close()
+        if self._ranges:
+            self._ranges.close()
 
 
 class Beside(Columns):
@@ -91,21 +114,32 @@ class Beside(Columns):
         """Of the first one."""
         return self._all[0].metadata
 
-    def read_row_group(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
-        names = self.schema_arrow.names if columns is None else list(columns)
+    def read_row_group(self, group: int, columns: Sequence[str] | None = None, onwards: bool = False) -> pa.Table:
+        names, parts = self._parts(columns)
+        if not parts:
+            # Whoever asks for none, or for what no file has, is answered as by one file.
+            return self._all[0].read_row_group(group, names)
         found: dict[str, pa.ChunkedArray] = {}
-        left = names
+        for file, own in parts:
+            table = file.read_row_group(group, own, onwards)
+            found |= {name: table.column(name) for name in own}
+        schema = self.schema_arrow
+        return pa.table([found[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
+
+    def expect(self, group: int, columns: Sequence[str] | None = None) -> None:
+        for file, own in self._parts(columns)[1]:
+            file.expect(group, own)
+
+    def _parts(self, columns: Sequence[str] | None) -> tuple[list[str], list[tuple[Columns, list[str]]]]:
+        """(the names of the columns, each file with those that are its own); no file where one of them is nowhere."""
+        names = self.schema_arrow.names if columns is None else list(columns)
+        parts, left = list[tuple[Columns, list[str]]](), names
         for file in reversed(self._all):
             own = [name for name in left if name in file.schema_arrow.names]
             left = [name for name in left if name not in own]
             if own:
-                table = file.read_row_group(group, own)
-                found |= {name: table.column(name) for name in own}
-        if left or not names:
-            # Whoever asks for none, or for what no file has, is answered as by one file.
-            return self._all[0].read_row_group(group, names)
-        schema = self.schema_arrow
-        return pa.table([found[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
+                parts.append((file, own))
+        return names, [] if left else parts
 
     def close(self) -> None:
         for file in self._all:
@@ -125,6 +159,50 @@ def open_columns(path: Path, threads: bool = True, beside: Sequence[Path] = ()) 
         yield file
     finally:
         file.close()
+
+
+def each_open(
+    tables: Iterable[Sequence[Sequence[Path]]], first: Sequence[Sequence[str]] = ()
+) -> Generator[tuple[Columns, ...]]:
+    """Open tables that are read side by side, one set of them after the other; each is closed when the next set is asked for. Of
+    tables in a store the footers of the next ones are fetched meanwhile.
+
+    Args:
+        tables: of each table its file, and those beside it (see `Beside`). Asked for ahead of time where they lie in a store.
+        first: columns of each table of a set; those of the next set's first row groups are fetched meanwhile, too.
+    """
+    sets = iter(tables)
+    begin = next(sets, None)
+    if begin is None:
+        return
+    sets = itertools.chain([begin], sets)
+    if not any(store.only_in_store(path) for table in begin for path in table):
+        for one in sets:
+            with _opened(_open_all(one)) as files:
+                yield files
+        return
+    with closing(ahead(_open_all, sets)) as opened:
+        files = next(opened)
+        while files:
+            with _opened(files):
+                following = next(opened, ())
+                for file, columns in zip(following, first, strict=False):
+                    file.expect(0, columns)
+                yield files
+            files = following
+
+
+def _open_all(tables: Sequence[Sequence[Path]]) -> tuple[Columns, ...]:
+    return tuple(Beside(path, beside) if beside else Columns(path) for path, *beside in tables)
+
+
+@contextmanager
+def _opened(files: Sequence[Columns]) -> Iterator[tuple[Columns, ...]]:
+    try:
+        yield tuple(files)
+    finally:
+        for file in files:
+            file.close()
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
@@ -167,6 +245,9 @@ def joined(ranges: Sequence[tuple[int, int]], spare: float = SPARE) -> list[tupl
     return out
 
 
+NOTHING: tuple[list[tuple[int, int]], Future[list[tuple[int, bytes]]]] = [], Future()
+
+
 class _Ranges(io.RawIOBase):
     """An object of a store as a file, of which pieces are held: its end, and what was fetched last."""
 
@@ -176,17 +257,34 @@ class _Ranges(io.RawIOBase):
         begin = max(0, self._size - FOOTER_BYTES)
         self._footer = [(begin, store.read_range(path, begin, self._size))]
         self._held: list[tuple[int, bytes]] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._next = NOTHING
+        """What is expected to be asked for next, and what comes of it."""
 
-    def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def fetch(self, ranges: list[tuple[int, int]]) -> None:
         """Hold these ranges, and none of those before."""
+        (expected, found), self._next = self._next, NOTHING
+        self._held = found.result() if ranges and ranges == expected else self._read(ranges)
+
+    def expect(self, ranges: list[tuple[int, int]]) -> None:
+        """Begin to read what will be asked for next."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "columns")
+        self._next = ranges, self._thread.submit(self._read, ranges)
+
+    def _read(self, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, bytes]]:
+        """(first byte, what is there) of these ranges, but for what the footer holds."""
         wanted = joined([r for r in ranges if r[0] < self._footer[0][0]])
+        if not wanted:
+            return []
         with ThreadPoolExecutor(REQUESTS) as pool:
-            self._held = [
-                (begin, data)
-                for (begin, _), data in zip(
-                    wanted, pool.map(lambda r: store.read_range(self._path, *r), wanted), strict=True
-                )
-            ]
+            found = pool.map(lambda r: store.read_range(self._path, *r), wanted)
+            return [(begin, data) for (begin, _), data in zip(wanted, found, strict=True)]
+
+    def close(self) -> None:
+        if self._thread:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+        super().close()
 
     def readable(self) -> bool:
         return True

@@ -42,7 +42,7 @@ class RowCursor:
         """The next rows, fewer at the end of the file."""
         parts = [self._held]
         while sum(part.num_rows for part in parts) < rows and self._group < self._file.num_row_groups:
-            parts.append(self._file.read_row_group(self._group, columns=self._columns).select(self._columns))
+            parts.append(self._file.read_row_group(self._group, self._columns, onwards=True).select(self._columns))
             self._group += 1
         held = pa.concat_tables(parts)
         self._held = held.slice(rows)

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from ..engine.engine import Engine
 from ..engine.tasks import Task
 from ..engine.tree import add_up
-from ..filter.judge import signal_batches
 from ..prepare.contamination import UNCOVERED
 from ..run.artifacts import Artifact, publish, write_json
+from ..run.columns import each_open
 from ..run.file_sets import FileSet
 from ..run.identity import Group
 from ..text.survivors import DecidedFile
@@ -91,8 +91,10 @@ def count_items(files: Sequence[DecidedFile], benchmarks: Artifact, path: Path) 
     """Count the items in the documents of some files."""
     benchmark_of = pq.read_table(benchmarks.file, columns=["benchmark"]).column(0).to_pylist()
     found = _Counts({}, {})
-    for file in sorted(files, key=lambda f: f.source.table):
-        for batch in signal_batches(file.signals.file, ["row", "contaminated", "contamination_items"]):
+    columns, ordered = ["row", "contaminated", "contamination_items"], sorted(files, key=lambda f: f.source.table)
+    tables = ([[file.signals.file]] for file in ordered)
+    for file, (signals,) in zip(ordered, each_open(tables, [columns]), strict=True):
+        for batch in signals.batches(columns):
             hit = batch.filter(pc.greater(batch.column("contaminated"), 0))
             rows, held = (hit.column(c).to_pylist() for c in ("row", "contamination_items"))
             for row, in_document in zip(rows, held, strict=True):

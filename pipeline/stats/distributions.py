@@ -21,7 +21,7 @@ from ..engine.tasks import Task
 from ..engine.tree import add_up
 from ..mix.assign import QUALITY_CLASSES
 from ..run.artifacts import Artifact, write_json
-from ..run.columns import open_columns
+from ..run.columns import each_open
 from ..run.file_sets import FileSet
 from ..run.identity import Group
 from ..run.parquet_rows import RowCursor
@@ -101,11 +101,11 @@ def count_distributions(
 def count_documents(files: Sequence[DecidedFile], path: Path) -> DistributionCounts:
     """Map: the distributions of some files."""
     found = Distributions()
-    for file in files:
-        with open_columns(file.signals.file) as signals, open_columns(file.decisions.file) as decisions:
-            facts, decided = RowCursor(signals, _SIGNALS), RowCursor(decisions, ["reason"])
-            while (rows := facts.take(SLICE_ROWS)).num_rows:
-                _count(found, file.source.corpus, rows, decided.take(SLICE_ROWS))
+    tables = ([[file.signals.file], [file.decisions.file]] for file in files)
+    for file, (signals, decisions) in zip(files, each_open(tables, [_SIGNALS, ["reason"]]), strict=True):
+        facts, decided = RowCursor(signals, _SIGNALS), RowCursor(decisions, ["reason"])
+        while (rows := facts.take(SLICE_ROWS)).num_rows:
+            _count(found, file.source.corpus, rows, decided.take(SLICE_ROWS))
     return _write(found, path)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..mix.index import segments_between
-from ..run.columns import open_columns
+from ..run.columns import each_open
 from ..run.file_sets import FileSet
 from ..run.parquet_rows import RowCursor
 from ..signals.language import UNDETERMINED
@@ -39,28 +39,28 @@ def count_languages(files: Sequence[DecidedFile], index: FileSet) -> LanguageCou
     """
     rows, kept_rows, parts = Counter[str](), Counter[str](), tuple(index)
     tokens: dict[int, Counter[str]] = {}
-    for file in files:
-        for ids, languages, kept in _slices(file):
-            names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
-            segments = segments_between(parts, *ids[[0, -1]].tolist())
-            at = np.searchsorted(ids, segments["doc_id"])
+    for ids, languages, kept in _slices(files):
+        names, codes = languages.dictionary.to_pylist(), languages.indices.to_numpy()
+        segments = segments_between(parts, *ids[[0, -1]].tolist())
+        at = np.searchsorted(ids, segments["doc_id"])
 
-            def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
-                into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})
+        def add(into: Counter[str], values: np.ndarray, names: list[str] = names) -> None:
+            into.update({name: int(v) for name, v in zip(names, values, strict=True) if v})
 
-            add(rows, np.bincount(codes, minlength=len(names)))
-            add(kept_rows, np.bincount(codes[kept], minlength=len(names)))
-            for phase in np.unique(segments["phase"]).tolist():
-                here = segments["phase"] == phase
-                lengths = np.bincount(codes[at[here]], segments["length"][here], len(names)).astype(np.int64)
-                add(tokens.setdefault(phase, Counter()), lengths)
+        add(rows, np.bincount(codes, minlength=len(names)))
+        add(kept_rows, np.bincount(codes[kept], minlength=len(names)))
+        for phase in np.unique(segments["phase"]).tolist():
+            here = segments["phase"] == phase
+            lengths = np.bincount(codes[at[here]], segments["length"][here], len(names)).astype(np.int64)
+            add(tokens.setdefault(phase, Counter()), lengths)
     return LanguageCounts(dict(rows), dict(kept_rows), {phase: dict(counts) for phase, counts in tokens.items()})
 
 
-def _slices(file: DecidedFile) -> Iterator[tuple[np.ndarray, pa.DictionaryArray, np.ndarray]]:
-    """(ids, languages, whether they are kept) of the documents of a file, `SLICE_ROWS` at a time."""
-    with open_columns(file.signals.file) as signals, open_columns(file.decisions.file) as decisions:
-        facts, decided = RowCursor(signals, ["doc_id", "language"]), RowCursor(decisions, ["kept"])
+def _slices(files: Sequence[DecidedFile]) -> Iterator[tuple[np.ndarray, pa.DictionaryArray, np.ndarray]]:
+    """(ids, languages, whether they are kept) of the documents of some files, `SLICE_ROWS` of each at a time."""
+    columns = ["doc_id", "language"], ["kept"]
+    for signals, decisions in each_open(([[f.signals.file], [f.decisions.file]] for f in files), columns):
+        facts, decided = RowCursor(signals, columns[0]), RowCursor(decisions, columns[1])
         while (rows := facts.take(SLICE_ROWS)).num_rows:
             languages = rows.column("language").combine_chunks().dictionary_encode()
             kept = decided.take(SLICE_ROWS).column("kept").to_numpy()

@@ -32,7 +32,7 @@ from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
 
 VERSION = 6
-OPENING = 16 << 20
+OPENING = 2 << 20
 """Bytes of signals of which a task goes through a few columns in the time that it takes to open another file of a store."""
 
 

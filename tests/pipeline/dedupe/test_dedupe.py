@@ -300,7 +300,7 @@ def test_chunks_of_many_small_files_have_less_text() -> None:
         some = [SourceFile("c", f"{index}-{i}", "", 0, "", "pile", False, index << 20 | i) for i in range(files)]
         return Group("c", index, False, tuple(some))
 
-    groups = [group(i, 1 if i < 100 else 24) for i in range(200)]
+    groups = [group(i, 1 if i < 100 else 96) for i in range(200)]
     chunks = Chunks.build(groups, [(1 << 30, 1000)] * len(groups))
     large, small = (
         max(len(c) for c in chunks.members if kind(c)) for kind in (lambda c: c[-1] < 100, lambda c: c[0] >= 100)

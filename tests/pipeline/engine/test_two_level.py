@@ -27,13 +27,14 @@ from fox1.pipeline.engine.shuffle import (
     read_records,
     sequential,
 )
-from fox1.pipeline.engine.shuffle_file import READ_AHEAD, Levels
+from fox1.pipeline.engine.shuffle_file import Levels
 from fox1.pipeline.engine.tasks import InProcess, Task
 from fox1.pipeline.engine.two_level import Partitioned, bring_together, plan_levels
 from fox1.pipeline.run.artifacts import Artifact, publish
 from fox1.pipeline.run.file_sets import FileSet
 from fox1.pipeline.run.paths import RunPaths
 from fox1.storage import store
+from fox1.storage.ahead import READ_AHEAD
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fox1.pipeline.run.columns import FOOTER_BYTES, joined, open_columns, read_columns
+from fox1.pipeline.run.columns import FOOTER_BYTES, Columns, each_open, joined, open_columns, read_columns
 from fox1.pipeline.run.parquet_rows import row_of
 from fox1.storage import store
 from hypothesis import given
@@ -81,6 +81,64 @@ def test_all_columns_of_a_row_group_are_one_request(stored: tuple[Path, list[int
         fetched.clear()
         assert file.read_row_group(0).equals(table.slice(0, ROWS).combine_chunks())
     assert len(fetched) == 1
+
+
+def _rows(file: Columns, columns: list[str]) -> pa.Table:
+    return pa.Table.from_batches(file.batches(columns))
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_tables_that_are_opened_one_after_the_other_are_those_that_were_asked_for(
+    stored: tuple[Path, list[int]], tmp_path: Path, far: bool
+) -> None:
+    """Sets of two tables, one of them with another one beside it, in order; a set is closed when the next is asked for."""
+    folder = stored[0].parent if far else tmp_path
+    files, names = fsspec.filesystem("memory"), [f"{i}.parquet" for i in range(30)]
+    for i, name in enumerate(names):
+        for kind, column in (("a", "x"), ("b", "y"), ("c", "z")):
+            pq.write_table(
+                pa.table({column: range(100 * i, 100 * i + i)}), tmp_path / f"{kind}{name}", row_group_size=7
+            )
+            files.pipe_file(f"/columns/{kind}{name}", (tmp_path / f"{kind}{name}").read_bytes())
+    sets = ([[folder / f"a{name}", folder / f"b{name}"], [folder / f"c{name}"]] for name in names)
+    before: Columns | None = None
+    for i, (first, second) in enumerate(each_open(sets, [["x", "y"], ["z"]])):
+        assert before is None or before._file.closed
+        expected = list(range(100 * i, 100 * i + i))
+        if expected:
+            assert _rows(first, ["y", "x"]).to_pydict() == {"y": expected, "x": expected}
+            assert _rows(second, ["z"]).to_pydict() == {"z": expected}
+        before = second
+    assert i == 29 and before and before._file.closed
+    assert not list(each_open([]))
+
+
+def test_of_a_store_the_next_row_group_is_fetched_while_one_is_worked_on(
+    stored: tuple[Path, list[int]], table: pa.Table
+) -> None:
+    path, fetched = stored
+    for file, *_ in each_open([[[path]]] * 3, [["sketch"]]):
+        batches = file.batches(["sketch"])
+        parts = [next(batches)]
+        fetched.clear()
+        # The second group is asked for no more than once: it is there, or on its way.
+        parts += batches
+        assert sum(fetched) <= table.column("sketch").nbytes * 0.6 + FOOTER_BYTES
+        assert pa.Table.from_batches(parts).equals(table.select(["sketch"]))
+
+
+def test_who_leaves_a_table_of_a_store_early_fetches_one_row_group_more_at_most(
+    stored: tuple[Path, list[int]], table: pa.Table
+) -> None:
+    path, fetched = stored
+    with open_columns(path) as file:
+        fetched.clear()
+        found = file.read_row_group(0, ["sketch"])
+        assert found.equals(table.select(["sketch"]).slice(0, ROWS))
+        file.read_row_group(0, ["n1"], onwards=True)
+        # What was expected is not what is asked for.
+        assert file.read_row_group(1, ["n2"]).equals(table.select(["n2"]).slice(ROWS))
+    assert sum(fetched) < 0.6 * table.nbytes
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=20), st.floats(0, 2))
