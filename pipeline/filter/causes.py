@@ -18,6 +18,7 @@ import pyarrow as pa
 from ...tokenize.spans import text_buffers
 from ..signals import c4, contamination, gopher
 from ..signals.fineweb import SHORT_LINE
+from ..signals.scripts import units_of
 from ..signals.segment import Segments, segment
 from ..signals.unicode import STOP, TABLE_SIZE, tables
 from .judge import signal_of
@@ -110,21 +111,24 @@ def _repeated_paragraphs(text: Marked, signal: str, below: bool) -> Iterator[Spa
         seen.add(paragraph)
 
 
-def _marks(text: Marked, n: int) -> np.ndarray:
-    """Places of words at which an n-gram begins that occurs more than once."""
-    return np.flatnonzero(gopher.repetition_counts(text.segments, n)[1])
+def _marks(text: Marked, signal: str) -> tuple[np.ndarray, int]:
+    """(places of units at which an n-gram begins that occurs more than once, units of such an n-gram)."""
+    n, size = int(re.findall(r"\d+", signal)[0]), gopher.counted_units(text.segments)
+    return np.flatnonzero(gopher.repetition_counts(text.segments, n, size)[1]), int(units_of(n, size[0]))
 
 
 def _repeated_ngrams(text: Marked, signal: str, below: bool) -> Iterator[Span]:
-    n, s = int(re.findall(r"\d+", signal)[0]), text.segments
-    for at in _marks(text, n).tolist():
+    s = text.segments
+    marks, n = _marks(text, signal)
+    for at in marks.tolist():
         yield int(s.word_start[at]), int(s.word_end[at + n - 1])
 
 
 def _top_ngram(text: Marked, signal: str, below: bool) -> Iterator[Span]:
-    n, s = int(re.findall(r"\d+", signal)[0]), text.segments
+    s = text.segments
+    marks, n = _marks(text, signal)
     places: dict[tuple[int, ...], list[int]] = {}
-    for at in _marks(text, n).tolist():
+    for at in marks.tolist():
         places.setdefault(tuple(s.word_hash[at : at + n].tolist()), []).append(at)
     if places:
         best = max(places.values(), key=lambda found: (len(found), int(s.word_chars[found[0] : found[0] + n].sum())))

@@ -123,25 +123,31 @@ def ends_in_ellipsis(text: np.ndarray, start: int, end: int) -> bool:
     return (a == 46 and b == 46 and c == 46) or (a == 0xE2 and b == 0x80 and c == 0xA6)
 
 
-def repetition_counts(s: Segments, ngram: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def repetition_counts(
+    s: Segments, ngram: int = 0, units_of_a_word: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Repetition of every document, and the repeats among its `ngram`-grams.
+
+    Args:
+        units_of_a_word: int64 [n], in tenths: by them the `ngram`-grams of a document are as long; None: as in its script.
 
     Returns:
         int64 [n, len(REPETITION_COUNTS)], and uint8 [words]: `REPEAT` where the n-gram that begins at a word equals an
         earlier one of the document, `FIRST` where later ones equal it (all 0 where `ngram` is not within 2..10).
     """
+    if units_of_a_word is None:
+        units_of_a_word = s.units_per_word
     longest = int(np.max(np.diff(s.word_offsets))) if len(s.counts) else 0
     slots = 1 << max(6, (2 * longest - 1).bit_length())
-    words, repeats = _ngrams(
-        s.word_offsets, s.word_hash, s.word_chars, s.units_per_word, _units_of_a_word(s), ngram, slots
-    )
+    words, repeats = _ngrams(s.word_offsets, s.word_hash, s.word_chars, units_of_a_word, counted_units(s), ngram, slots)
     return np.hstack(
         [_duplicate_lines(s.text, s.line_offsets, s.line_start, s.line_end, s.line_chars, s.line_opens), words]
     ), repeats
 
 
-def _units_of_a_word(s: Segments) -> np.ndarray:
-    """int64 [n]: units of a word in tenths, in scripts of southeast Asia as many as a word of the document has on average."""
+def counted_units(s: Segments) -> np.ndarray:
+    """int64 [n]: units of a word in tenths, by which repetition is counted: in scripts of southeast Asia as many as a word of the
+    document has on average."""
     own = (10 * s.n_units + s.counts[:, WORDS] // 2) // np.maximum(s.counts[:, WORDS], 1)
     of_script = s.units_per_word
     return np.where(of_script > UNITS_PER_WORD[EAST_ASIAN], np.clip(own, 10, MOST_UNITS), of_script)
@@ -300,8 +306,8 @@ def _ngrams(
     word_offsets: np.ndarray,
     word_hash: np.ndarray,
     word_chars: np.ndarray,
-    units_per_word: np.ndarray,
-    own_units: np.ndarray,
+    marked_units: np.ndarray,
+    counted: np.ndarray,
     ngram: int,
     slots: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -318,8 +324,8 @@ def _ngrams(
     for d in range(n):
         base = word_offsets[d]
         m = 0
-        marked = units_of(ngram, units_per_word[d]) if ngram >= 2 else 0
-        size = own_units[d]
+        marked = units_of(ngram, marked_units[d]) if ngram >= 2 else 0
+        size = counted[d]
         words = 2
         wanted = units_of(words, size)
         for level in range(2, max(units_of(10, size), marked) + 1):

@@ -57,11 +57,28 @@ def test_what_a_rule_counts_is_marked(rule: str, text: str, expected: list[str])
 
 
 @pytest.mark.parametrize("n", [5, 7, 10])
-def test_marked_ngrams_are_as_many_characters_as_are_counted(n: int) -> None:
-    text = "the cat sat on the mat and it was " * 3 + "a different end " + "it was the cat sat on the mat and it was"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the cat sat on the mat and it was " * 3 + "a different end " + "it was the cat sat on the mat and it was",
+        "北京是中华人民共和国的首都和直辖市" * 3 + "其他内容" + "是中华人民共和国的首都和直辖市",
+        "กระทรวงเกษตรสหกรณ์ประชาสัมพันธ์ขอความร่วมมือ" * 3 + "ลงท้าย" + "เกษตรสหกรณ์ประชาสัมพันธ์ขอความร่วมมือ",
+        "แล้วเธอไม่ไปด้วยได้ไหมนะที่นี่ไม่มีใครรู้" * 3 + "ลงท้าย" + "เธอไม่ไปด้วยได้ไหมนะที่นี่ไม่มีใครรู้",
+    ],
+)
+def test_marked_ngrams_are_as_many_characters_as_are_counted(text: str, n: int) -> None:
     counts = text_counts(segment(*text_buffers(pa.array([text], pa.large_string()))), np.full(1, -1))[0]
     counted = dict(zip(TEXT_COUNTS, counts.tolist(), strict=True))[f"duplicate_{n}gram_chars"]
     assert sum(len(part.replace(" ", "")) for part in marked(text, f"max_duplicate_{n}gram_fraction")) == counted > 0
+
+
+@pytest.mark.parametrize(("repeated", "end"), [("北京是首都", "其"), ("ประชาสัมพันธ์", "เ"), ("ไม่ได้ไป", "ก")])
+def test_the_most_frequent_ngrams_are_as_many_units_as_words_have(repeated: str, end: str) -> None:
+    text = "".join(f"{repeated}{chr(ord(end) + i)}" for i in range(4))
+    counts = text_counts(segment(*text_buffers(pa.array([text], pa.large_string()))), np.full(1, -1))[0]
+    counted = dict(zip(TEXT_COUNTS, counts.tolist(), strict=True))["top_2gram_chars"]
+    found = marked(text, "max_top_2gram_fraction")
+    assert len(found) == 4 and sum(map(len, found)) + len(found) == counted
 
 
 def test_pieces_hold_the_text_with_edits_and_marks_in_their_places() -> None:
