@@ -21,13 +21,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-import pyarrow.parquet as pq
 import zstandard
 from fox1.api import session
 from fox1.benchmarks.dedupe_only import scan_and_dedupe
 from fox1.pipeline.dedupe.order import DedupeSettings
 from fox1.pipeline.engine.engine import Engine
 from fox1.pipeline.engine.records import task_times
+from fox1.pipeline.run.columns import open_columns
 from fox1.pipeline.run.identity import SourceFile
 from fox1.pipeline.run.parquet_rows import RowCursor
 from fox1.pipeline.run.paths import RunPaths
@@ -88,11 +88,11 @@ def curated(folder: Path, most: int, file: SourceFile, workers: int | None) -> t
 
 def same_rows(whole: Path, parts: Sequence[Path]) -> bool:
     """Whether the tables of pieces are, one after the other, the table of the whole file."""
-    with pq.ParquetFile(whole) as table:
+    with open_columns(whole) as table:
         columns = table.schema_arrow.names
         expected, rows = RowCursor(table, columns), 0
         for path in parts:
-            with pq.ParquetFile(path) as part:
+            with open_columns(path) as part:
                 found = RowCursor(part, columns)
                 while taken := (chunk := found.take(1 << 16)).num_rows:
                     rows += taken

@@ -54,12 +54,10 @@ class DedupeResults(Results):
     def _documents(self, parts: Sequence[Part]) -> int:
         return sum(a.rows for part in parts for a in part.signals)
 
-    def _part_columns(
-        self, work: Work, parts: Sequence[Part], narrow: float, wide: float = 0.0, all_of_them: bool = True
-    ) -> None:
-        self._walks_columns(work, [a for part in parts for a in part.signals], narrow, all_of_them)
+    def _part_columns(self, work: Work, parts: Sequence[Part], narrow: float, wide: float = 0.0) -> None:
+        self._walks_columns(work, [a for part in parts for a in part.signals], narrow)
         if wide:
-            self._walks_columns(work, [a for part in parts for a in part.signatures], wide, all_of_them)
+            self._walks_columns(work, [a for part in parts for a in part.signatures], wide)
 
     def _shuffled(self, work: Work, stem: Path, name: str, rows: int, size: int) -> tuple[Artifact, ...]:
         """A shuffle file of so many rows of so many bytes."""
@@ -134,13 +132,13 @@ class DedupeResults(Results):
     def answer(self, planned: Planned, work: Work, chunks: Sequence[Sequence[Part]], *args: Any) -> Shuffled:
         n = self._reduces(work, planned, self._found, REQUEST.itemsize)
         for parts in chunks:
-            self._part_columns(work, parts, 0.05, min(0.85, 3 * of_round(PAIRS, self._round)), False)
+            self._part_columns(work, parts, 0.05, min(0.85, 3 * of_round(PAIRS, self._round)))
         return Shuffled(self._shuffled(work, args[-1], "answers", n, ANSWER))
 
     def verify(self, planned: Planned, work: Work, chunks: Sequence[Sequence[Part]], *args: Any) -> Verified:
         self._reduces(work, planned, self._found, ANSWER + PAIR.itemsize)
         for parts in chunks:
-            self._part_columns(work, parts, 0.1, min(0.85, 3 * of_round(PAIRS, self._round)), False)
+            self._part_columns(work, parts, 0.1, min(0.85, 3 * of_round(PAIRS, self._round)))
         n = share(self._edges, planned.index, self._count)
         return Verified(self._shuffled(work, args[-1], "edges", n, EDGE.itemsize), n)
 

@@ -321,19 +321,12 @@ class Results:
         """Some columns of tables: a footer, and a range of each row group."""
         work.reads(sum(2 + a.rows // SIGNAL_GROUP_ROWS for a in files), part * sum(a.bytes for a in files))
 
-    def _walks_columns(self, work: Work, files: Sequence[Artifact], part: float, expected: bool = True) -> None:
+    def _walks_columns(self, work: Work, files: Sequence[Artifact], part: float) -> None:
         """The same of tables that are read from the beginning of the first to the end of the last: footers and row groups are
-        fetched ahead, the first row group of a file only where all files are sure to be read.
+        fetched ahead.
         """
-        groups = [1 + a.rows // SIGNAL_GROUP_ROWS for a in files]
         work.reads(len(files), 0, READ_AHEAD)
-        sizes = [part * a.bytes for a in files]
-        if expected:
-            work.reads_meanwhile(sum(groups), sum(sizes))
-            return
-        first = [size / n for size, n in zip(sizes, groups, strict=True)]
-        work.reads(len(files), sum(first))
-        work.reads_meanwhile(sum(groups) - len(files), sum(sizes) - sum(first))
+        work.reads_meanwhile(sum(1 + a.rows // SIGNAL_GROUP_ROWS for a in files), part * sum(a.bytes for a in files))
 
     def tokenize_groups(
         self, planned: Planned, work: Work, groups: Sequence[Group], files: Sequence[DecidedFile], *_: Any

@@ -265,7 +265,7 @@ def _shape(text: float, documents: float, trained: float, corpora: int) -> dict[
     more than a driver sends in one step.
     """
     groups = max(MIN_GROUPS * corpora, text / _GROUP)
-    few = min(MOST_TASKS, groups)
+    few = min(MOST_EQUAL, groups)
     partitions = min(MOST_TASKS, trained / PARTITION_TOKENS)
     return {
         "filter": min(MOST_EQUAL, max(corpora, text / TASK_TEXT)),

@@ -375,7 +375,8 @@ def order_keys(
 CHUNK_DOCUMENTS = 250_000
 MIN_CHUNKS, MOST_CHUNKS = 4, 4_000
 CHUNK_FILES = 64
-"""Files that take about as long to open in a store as `CHUNK_DOCUMENTS` to go through: a chunk of many small ones has less text."""
+"""Files of a store that take about as long as `CHUNK_DOCUMENTS`, with their footers fetched ahead: a chunk of many small ones has
+less text."""
 
 
 @dataclass(frozen=True)
@@ -481,20 +482,21 @@ def id_batches(
             if first >> ROW_BITS <= first_id >> ROW_BITS:
                 yield [[signals.file], [signatures.file]]
 
+    # After one that was needed the next one will be, too.
     dense = False
-    for file, signed in each_open(wanted()):
+    tables, expected = _of_tables(columns), list[list[str]]()
+    for file, signed in each_open(wanted(), expected):
         at = file.schema_arrow.names.index("doc_id")
         for group in range(file.num_row_groups):
             first = need()
             if first is None:
                 return
             rows = file.metadata.row_group(group)
-            if rows.num_rows and first <= rows.column(at).statistics.max:
-                # After two that were needed the next one will be, too.
+            needed = bool(rows.num_rows) and first <= rows.column(at).statistics.max
+            if needed:
                 yield from _beside(file, signed, group, columns, dense)
-                dense = True
-            else:
-                dense = False
+            dense = needed
+            expected[:] = tables if dense else ()
 
 
 def _beside(

@@ -169,7 +169,8 @@ def each_open(
 
     Args:
         tables: of each table its file, and those beside it (see `Beside`). Asked for ahead of time where they lie in a store.
-        first: columns of each table of a set; those of the next set's first row groups are fetched meanwhile, too.
+        first: columns of each table of a set; those of the next set's first row groups are fetched meanwhile, too. Looked at
+            whenever a set is asked for.
     """
     sets = iter(tables)
     begin = next(sets, None)

@@ -32,8 +32,9 @@ from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
 
 VERSION = 6
-OPENING = 2 << 20
-"""Bytes of signals of which a task goes through a few columns in the time that it takes to open another file of a store."""
+OPENING = 8 << 20
+"""Bytes of signals of which a task goes through a few columns in the time that another file of a store takes, of which it also asks
+the index."""
 
 
 @dataclass(frozen=True)
