@@ -22,7 +22,7 @@ from .text_sample import SubsetName, files_read
 from .tokenizer import PreparedTokenizer, prepare_tokenizer, seeds_of
 from .urls import PreparedUrls, prepare_urls
 
-VERSION = 6
+VERSION = 7
 TOKENIZER_STEP = "prepare.tokenizer"
 
 
