@@ -152,12 +152,12 @@ def _column(name: str, type_: pa.DataType, nullable: bool = False, **metadata: s
 
 def signatures_schema(shape: MinHashSettings) -> pa.Schema:
     """One row per document, as in `signals/`: what near-duplicates are found and verified by."""
-    bands = f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v4"
+    bands = f"{shape.bands} uint64 little endian, {shape.rows} minima each, {shape.unit} {shape.ngram}-grams; v5"
     return pa.schema(
         [
             _column("doc_id", pa.uint64()),
             _column("band_signature", pa.binary(8 * shape.bands), encoding=bands),
-            _column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v4"),
+            _column("sketch", pa.binary(), encoding=f"{SKETCH_ENCODING}, k={shape.sketch_size}; v5"),
         ]
     )
 

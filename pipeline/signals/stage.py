@@ -18,7 +18,7 @@ from ..sources import pieces
 from .plugins import with_version
 from .scan import FileSignals, ModelFiles, ScannedPieces, ScanSettings, scan_file, scan_in_pieces
 
-VERSION = 11
+VERSION = 12
 
 
 @dataclass(frozen=True)
