@@ -208,15 +208,7 @@ class Encoder:
 
     def decode(self, ids: Sequence[int]) -> bytes:
         """The text of ids, if the model `is_lossless`; invalid UTF-8 where a character is cut."""
-        p = self._processor
-        return b"".join(
-            bytes([int(p.id_to_piece(i)[3:-1], 16)])
-            if p.is_byte(i)
-            else b""
-            if p.is_control(i)
-            else p.id_to_piece(i).replace("▁", " ").encode()
-            for i in ids
-        )
+        return self._pieces.decode(ids)
 
     def byte_bounds(self, text: bytes, ids: Sequence[int]) -> list[int]:
         """Where every token of a document's text begins in its UTF-8, and where the last one ends.

@@ -5,6 +5,7 @@ In: the bytes of a `ModelProto`. Out: texts, scores and kinds of its pieces, in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -73,6 +74,23 @@ class Pieces:
     def named(self, numbers: list[int]) -> list[str]:
         """The texts of some."""
         return [self.texts[number].as_py() for number in numbers]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The text of ids, of a model whose encoder `is_lossless`; invalid UTF-8 where a character is cut.
+
+        Raises:
+            IndexError: one is no piece's.
+        """
+        texts = self.texts.take(pa.array(ids, pa.int64())).to_pylist()
+        kinds = self.kinds[np.asarray(ids, np.int64)].tolist()
+        return b"".join(
+            bytes([int(text[3:-1], 16)])
+            if kind == BYTE
+            else b""
+            if kind == CONTROL
+            else text.replace("\u2581", " ").encode()
+            for text, kind in zip(texts, kinds, strict=True)
+        )
 
 
 @njit(cache=True, nogil=True)

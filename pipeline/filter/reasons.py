@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ..signals.ratios import SIGNAL_COUNTS, SIGNALS
+from ..signals.ratios import SIGNALS
 from ..signals.scores import is_score
 from ..sources.extracted import DROPPED_BY, DROPPED_WHY
 from .judge import signal_of
@@ -24,6 +24,16 @@ def value_behind(batch: pa.RecordBatch, i: int, reason: str) -> str:
     if is_score(signal):
         score = batch.column(signal)[i].as_py() if signal in batch.schema.names else None
         return f"{signal} {'none' if score is None else format(score, '.4g')}"
-    # Not `to_numpy`, which imports pandas: see `run.parquet_rows.uint64s`.
-    one = {c: np.array([batch.column(c)[i].as_py()]) for c in batch.schema.names if c in SIGNAL_COUNTS}
-    return f"{signal} {SIGNALS[signal](one)[0]:.4g}"
+    return f"{signal} {SIGNALS[signal](_Counts(batch, i))[0]:.4g}"
+
+
+class _Counts(dict[str, np.ndarray]):
+    """The counts of a row, as far as they are asked for: of a hundred, a signal needs two."""
+
+    def __init__(self, batch: pa.RecordBatch, i: int) -> None:
+        super().__init__()
+        self._batch, self._row = batch, i
+
+    def __missing__(self, name: str) -> np.ndarray:
+        # Not `to_numpy`, which imports pandas: see `run.parquet_rows.uint64s`.
+        return np.array([self._batch.column(name)[self._row].as_py()])

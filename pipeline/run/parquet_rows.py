@@ -12,20 +12,25 @@ from .artifacts import row_groups
 from .columns import Columns, open_columns
 
 
-def take_rows(path: Path, rows: Sequence[int]) -> dict[int, pa.RecordBatch]:
-    """Rows of a Parquet file of ours by their places, each row group read once."""
-    found: dict[int, pa.RecordBatch] = {}
-    wanted = sorted(rows)
+def take_rows(path: Path, rows: Sequence[int]) -> pa.RecordBatch:
+    """Rows of a Parquet file of ours by their places, ascending; each row group is read once.
+
+    Raises:
+        IndexError: the file has no such row.
+    """
     with open_columns(path) as file:
-        begin = 0
+        found, begin = [file.schema_arrow.empty_table()], 0
         for group in range(file.num_row_groups):
             end = begin + file.metadata.row_group(group).num_rows
-            inside = [row for row in wanted if begin <= row < end]
+            inside = [row - begin for row in rows if begin <= row < end]
             if inside:
-                table = file.read_row_group(group).combine_chunks()
-                found |= {row: table.slice(row - begin, 1).to_batches()[0] for row in inside}
+                found.append(file.read_row_group(group).take(pa.array(inside, pa.int64())))
             begin = end
-    return found
+    for row in rows:
+        if not 0 <= row < begin:
+            raise IndexError(f"{path} has no row {row}")
+    table = pa.concat_tables(found).combine_chunks()
+    return table.to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], table.schema)
 
 
 class RowCursor:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
 from ...tokenize.chat import spoken
-from ...tokenize.encode import Encoder
+from ...tokenize.model import read_model
+from ...tokenize.pieces import Pieces
 from ..filter.causes import Marked, causes
 from ..filter.judge import signal_batches
 from ..filter.reasons import value_behind
@@ -43,6 +47,8 @@ LETTERS = 600
 MOST_LETTERS = 1 << 18
 """Letters of a document that are searched for what a rule counts."""
 KEPT = "kept"
+DECIDED = ("doc_id", "row", "reason", "duplicate_of", "similarity", "cluster_size")
+"""What is read of decisions."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def gather_examples(decided_file: DecidedFile, benchmarks: Sequence[Artifact] = 
         if (size := int(ends[-1])) > BYTES:
             break
     with open_columns(decided_file.decisions.file) as stored:
-        decisions = RowCursor(stored, stored.schema_arrow.names).take(near + 1)
+        decisions = RowCursor(stored, DECIDED).take(near + 1)
     order = mix_array(decisions.column("doc_id").to_numpy(), 6)
     reasons = decisions.column("reason").to_pylist()
     chosen: dict[str, list[int]] = {}
@@ -100,34 +106,35 @@ def gather_examples(decided_file: DecidedFile, benchmarks: Sequence[Artifact] = 
         places = chosen.setdefault(reasons[i] or KEPT, [])
         if len(places) < EACH:
             places.append(i)
-    rows = {decisions.column("row")[i].as_py(): i for places in chosen.values() for i in places}
-    facts = take_rows(decided_file.signals.file, list(rows.values()))
-    cuts = take_rows(decided_file.cuts.file, list(rows.values())) if decided_file.cuts else facts
+    shown = sorted(i for places in chosen.values() for i in places)
+    decided = decisions.take(pa.array(shown, pa.int64())).to_pylist()
+    facts = take_rows(decided_file.signals.file, shown)
+    edits = (take_rows(decided_file.cuts.file, shown) if decided_file.cuts else facts).column("edits")
+    subsets = facts.column("subset").to_pylist()
+    place = {one["row"]: k for k, one in enumerate(decided)}
     found: dict[str, list[Example]] = {}
-    wanted = Wanted(iter([np.sort(np.array(list(rows), np.int64))]))
+    wanted = Wanted(iter([np.sort(np.array(list(place), np.int64))]))
     for batch in read_rows(file, Quarantine(file), wanted=wanted):
-        for k, row in enumerate(batch.column("row").to_pylist()):
-            i = rows[row]
-            decided = decisions.slice(i, 1).to_pylist()[0]
-            signals = facts[i]
-            own = batch.slice(k, 1)
-            check_texts(
-                file, own.column("row"), own.column("text"), signals.column(TEXT_HASH), decided_file.signals.file
-            )
-            text = apply_edits(own.column("text"), cuts[i].column("edits"))[0].as_py()
-            said, marks = _excerpt(text, reasons[i], file.format == CHAT, benchmarks)
+        rows = batch.column("row").to_pylist()
+        at = pa.array([place[row] for row in rows], pa.int64())
+        scanned = facts.column(TEXT_HASH).take(at)
+        check_texts(file, batch.column("row"), batch.column("text"), scanned, decided_file.signals.file)
+        texts = apply_edits(batch.column("text"), edits.take(at)).to_pylist()
+        for row, k, text in zip(rows, at.to_pylist(), texts, strict=True):
+            one = decided[k]
+            said, marks = _excerpt(text, one["reason"], file.format == CHAT, benchmarks)
             example = Example(
-                int(order[i]),
+                int(order[shown[k]]),
                 f"{file.name}#{row}",
-                signals.column("subset")[0].as_py(),
-                value_behind(signals, 0, reasons[i]) if reasons[i] else "",
+                subsets[k],
+                value_behind(facts, k, one["reason"]) if one["reason"] else "",
                 said,
                 tuple(marks),
-                decided["duplicate_of"],
-                round(decided["similarity"], 4),
-                decided["cluster_size"],
+                one["duplicate_of"],
+                round(one["similarity"], 4),
+                one["cluster_size"],
             )
-            found.setdefault(reasons[i] or KEPT, []).append(example)
+            found.setdefault(one["reason"] or KEPT, []).append(example)
     return FileExamples({reason: tuple(examples) for reason, examples in found.items()})
 
 
@@ -148,7 +155,7 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
     for part in parts:
         for reason, found in part.examples.items():
             merged.setdefault(reason, []).extend(map(asdict, found))
-    documents, encoder = RunDocuments(paths), Encoder(paths.tokenizer, fast=False)
+    documents, model = RunDocuments(paths), _Model(paths.tokenizer)
     for reason, examples in merged.items():
         # Kept documents of every corpus; of a rule those with the least hash.
         best = sorted(examples, key=lambda e: int(e["order"]))
@@ -158,11 +165,23 @@ def examples_json(parts: Sequence[FileExamples], paths: RunPaths) -> dict[str, A
             copy = example.pop("duplicate_of")
             if copy:
                 example["stays"] = documents.name(copy)
-                example["stays_text"] = _text(documents, encoder, copy)
+                example["stays_text"] = _text(documents, model, copy)
     return {"reasons": dict(sorted(merged.items()))}
 
 
-def _text(documents: RunDocuments, encoder: Encoder, doc_id: int) -> str:
+class _Model:
+    """The run's tokenizer, as far as it decodes: an encoder of 256,000 pieces takes ten times as long to make as their texts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """Read when a text is first asked for."""
+        return Pieces.read(read_model(self._path))
+
+
+def _text(documents: RunDocuments, model: _Model, doc_id: int) -> str:
     """The beginning of a kept document from its tokens; empty if the run has none (another run's document)."""
     file = documents.files.get(doc_id)
     if file is None:
@@ -171,4 +190,4 @@ def _text(documents: RunDocuments, encoder: Encoder, doc_id: int) -> str:
     ids = documents.ids(doc_id, signals.column("subset")[0].as_py()) if signals else None
     if ids is None:
         return ""
-    return encoder.decode(ids[:LETTERS]).decode(errors="replace")[:LETTERS]
+    return model.pieces.decode(ids[:LETTERS]).decode(errors="replace")[:LETTERS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -148,11 +149,15 @@ def around(text: str, spans: Sequence[tuple[int, int]], letters: int) -> tuple[s
         if sum(b - a for a, b in windows) >= 2 * letters:
             break
     said, marks = "", list[tuple[int, int]]()
+    ends = [end for _, end in spans]
     for first, last in windows:
         said += GAP if first else ""
         at = first
-        for begin, end in spans:
+        # There may be thousands, of which few lie in a window.
+        for begin, end in spans[bisect_right(ends, first) :]:
             low, high = max(begin, first), min(end, last)
+            if begin >= last:
+                break
             if low >= high:
                 continue
             said += data[at:low].decode(errors="ignore")

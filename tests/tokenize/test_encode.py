@@ -10,6 +10,7 @@ import pytest
 import sentencepiece
 from fox1.tokenize.encode import Encoder
 from fox1.tokenize.model import TokenizerSettings, check_specials, count_pieces, load, specials, train
+from fox1.tokenize.pieces import Pieces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,3 +172,14 @@ def test_a_model_with_a_dummy_prefix_refuses_reserved_literals(tmp_path: Path) -
     (tmp_path / "prefix.model").write_bytes(out.getvalue())
     with pytest.raises(ValueError, match="dummy prefix"):
         Encoder(tmp_path / "prefix.model", ["<start_of_turn>"]).encode(array(["x <start_of_turn> y"]))
+
+
+def test_every_id_decodes_to_what_sentencepiece_says_of_it_and_no_other_number_does(model: Path) -> None:
+    reference, pieces = sentencepiece.SentencePieceProcessor(str(model)), Pieces.read(model.read_bytes())
+    for i in range(reference.vocab_size()):
+        text = "" if reference.is_control(i) else reference.id_to_piece(i).replace("\u2581", " ")
+        assert pieces.decode([i]) == (bytes([int(text[3:-1], 16)]) if reference.is_byte(i) else text.encode())
+    assert pieces.decode([]) == b""
+    for wrong in (-1, len(pieces)):
+        with pytest.raises(IndexError):
+            pieces.decode([0, wrong])
