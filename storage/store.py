@@ -275,12 +275,16 @@ def listed_at_start(folder: Path) -> dict[str, Facts]:
     return {name: (facts.st_size, facts.st_mtime_ns) for name, facts in entries}
 
 
-def modified(path: Path) -> int:
-    """When a file was written, in nanoseconds; 0 if it does not exist or lies in a store, where objects change as a whole."""
+def modified(path: Path | str) -> int:
+    """When a file was written, in nanoseconds; 0 if it does not exist or lies in a store, where objects change as a whole.
+
+    Args:
+        path: a text is the path of a file on a disk.
+    """
     if isinstance(path, Mirrored):
         return 0
     try:
-        return path.stat().st_mtime_ns
+        return os.stat(path).st_mtime_ns
     except FileNotFoundError:
         return 0
 

@@ -407,12 +407,12 @@ class Engine:
             # Nothing has read it since; and in a store, objects change as a whole.
             return
         began = time.monotonic()
+        root = f"{self.paths.root}/"
         for table in self.finished.values():
             for name, hash_, modified in written_on_disk(table):
-                path = self.paths.root / name
-                if store.modified(path) not in (0, modified) and hash_file(path) != hash_:
+                if store.modified(root + name) not in (0, modified) and hash_file(Path(root + name)) != hash_:
                     raise StageFailed(
-                        f"{path} was modified after it was written, and {step} may have read the modified "
+                        f"{root}{name} was modified after it was written, and {step} may have read the modified "
                         "file. Run the same command again to rebuild both."
                     )
         now = time.monotonic()

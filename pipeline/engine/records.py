@@ -27,7 +27,7 @@ from ... import __version__
 from ...storage import store
 from ...storage.inside import open_own, refuse_links
 from ...storage.reading import Misshapen, read_bounded
-from ..run.artifacts import Artifact, content_key, publish, write_json
+from ..run.artifacts import Artifact, as_json, hash_of, publish
 from ..run.paths import RunPaths
 from ..run.records import Record, StepRecords
 
@@ -133,7 +133,7 @@ def _is_output(value: object) -> bool:
 def write_record(paths: RunPaths, step: str, name: str, key: str, result: object) -> int:
     """Publish the completion record of a task; when it was written, in nanoseconds by the clock of the disk (0: in a store)."""
     relative = with_artifacts(result, paths.relative)
-    record = {
+    said = {
         "stage": step,
         "task": name,
         "key": key,
@@ -141,7 +141,11 @@ def write_record(paths: RunPaths, step: str, name: str, key: str, result: object
         "outputs": [a.to_json() for a in artifacts_in(relative)],
         "result": msgspec.to_builtins(relative, str_keys=True),
     }
-    return write_json(paths.record(step, name), {**record, "hash": content_key(record)}, dense=True).modified
+    text = as_json(said)
+    # The hash is of the rest, as `content_key` has it: what may be of megabytes becomes JSON once.
+    with publish(paths.record(step, name)) as out:
+        out.write(f'{text[:-1]},"hash":"{hash_of(f"[{text}]")}"}}\n'.encode())
+    return out.artifact.modified
 
 
 def record_of(paths: RunPaths, name: str, key: str, written: int, result: object) -> Record:
@@ -198,8 +202,14 @@ def log(path: Path, line: dict[str, Any]) -> None:
         return
     with contextlib.suppress(OSError):
         refuse_links(path.parent.parent, path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        try:
+            descriptor = open_own(path, flags)
+        except FileNotFoundError:
+            # The first line of a run.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = open_own(path, flags)
+        with os.fdopen(descriptor, "ab") as file:
             file.write(data)
 
 

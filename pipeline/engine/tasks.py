@@ -212,9 +212,10 @@ class Waiting:
     def __iter__(self) -> Iterator[Planned]:
         """Take out one after the other, as their time comes."""
         while self:
-            time.sleep(self.seconds())
             if self.next():
                 yield self.take()
+            else:
+                time.sleep(self.seconds())
 
     def again(self, planned: Planned, seconds: float, last: bool) -> None:
         """Take a task back.

@@ -76,8 +76,12 @@ class Publication:
         view = memoryview(data)
         if isinstance(self.path, store.Mirrored):
             make_room(view.nbytes)
-        with writing(self.path):
+        try:
             self._file.write(view)
+        except OSError:
+            # Parquet is written in hundreds of pieces: only what fails asks for words.
+            with writing(self.path):
+                raise
         self._hash.update(view)
         self._bytes += view.nbytes
         return view.nbytes
