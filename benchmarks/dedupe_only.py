@@ -22,7 +22,7 @@ from fox1.pipeline.sources.pieces import cut_files
 
 def scan_and_dedupe(files: Sequence[SourceFile], engine: Engine, scan: ScanSettings, dedupe: DedupeSettings) -> Decided:
     """Decisions of `files` in the engine's run, where no filter drops anything."""
-    scanned, _ = scan_files(engine, cut_files(engine, files), scan, ModelFiles.installed())
+    scanned = scan_files(engine, cut_files(engine, files), scan, ModelFiles.installed())
     groups = group_files(scanned.sources)
     filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
     return decide(engine, groups, scanned.files, filtered.groups, dedupe, scan.minhash)

@@ -195,7 +195,7 @@ def _dedupe(texts: list[str]) -> None:
             group_files(files),
             ScanSettings(),
         )
-        scanned, _ = scan(engine, cut_files(engine, files), settings, ModelFiles.installed())
+        scanned = scan(engine, cut_files(engine, files), settings, ModelFiles.installed())
         filtered = filter_documents(engine, groups, scanned.files, FilterSettings(), None)
         order = DedupeSettings()
         decided = dedupe(engine, groups, scanned.files, filtered.groups, order, settings.minhash, first=True)

@@ -52,6 +52,7 @@ from .prepare.contamination import ContaminationSettings
 from .prepare.quality import QualitySettings
 from .prepare.stage import TOKENIZER_STEP, Prepared, prepare, tokenizer_step
 from .prepare.text_sample import SubsetName
+from .prepare.tokenizer import PreparedTokenizer
 from .run.artifacts import Artifact, publish
 from .run.garbage import remove_stale
 from .run.identity import TOKENS, Group, SourceFile, group_files, with_pieces
@@ -68,7 +69,7 @@ from .sources.pieces import cut_files
 from .stats.asked import hash_of_settings
 from .stats.concerns import concerns
 from .stats.ledger import CorpusFunnel, add_given, check_bad_rows, decided_funnels, judge_groups, scan_funnels
-from .stats.stage import Finished, count_beside, report
+from .stats.stage import Finished, begin_beside, report
 from .text.survivors import DecidedFile
 from .tokens.stage import most_given, take_given, tokenize
 
@@ -298,6 +299,9 @@ def _run_stages(
     extracted = extract(engine, files, s.before_scan)
     files = extracted.sources
 
+    # No step before the tokenization waits for it. One that is trained is the longest task of a small run.
+    tokenizer = tokenizer_step(files, barred, s.tokenizer, s.seed, paths)
+    making = engine.beside(lambda: engine.run_beside([tokenizer])[0][0], first=True)
     # What is counted to cut files for the scan waits for nothing.
     cutting = None if last == "prepare" else engine.beside(partial(cut_files, engine, files))
     for_scan = prepare(
@@ -313,9 +317,8 @@ def _run_stages(
         s.id_salt,
     )
     summary.notes += for_scan.notes
-    tokenizer = tokenizer_step(files, barred, s.tokenizer, s.seed, paths)
     if last == "prepare":
-        engine.run_beside([tokenizer])
+        making.result()
     yield "prepare", [*files, *given]
 
     if _ran(engine, "prepare"):
@@ -326,7 +329,8 @@ def _run_stages(
     scan_settings = replace(s.scan, classifiers=scanned_by(s.scores, for_scan.classifiers))
     assert cutting, "nobody goes on after the last stage"
     cut = cutting.result()
-    scanned, ((trained,),) = scan(engine, cut, scan_settings, for_scan.models, [tokenizer], extracted.rows)
+    scanned = scan(engine, cut, scan_settings, for_scan.models, extracted.rows)
+    trained: PreparedTokenizer = making.result()
     prepared = Prepared(tokenizer=trained, **vars(for_scan))
     files, groups = scanned.sources, group_files(scanned.sources)
     part_funnels = summary.funnels = scan_funnels(files, scanned.files)
@@ -390,7 +394,7 @@ def _run_stages(
 
     # Beside the tokenization and the mixture, neither of which they wait for.
     looked_up = engine.beside(lambda: write_lookup(engine, groups, scanned.files)) if last in ("mix", "stats") else None
-    counted = count_beside(engine, groups, decided_files, prepared.contamination) if last == "stats" else []
+    begun = begin_beside(engine, groups, decided_files, prepared.contamination) if last == "stats" else None
     tokenized = tokenize(engine, groups, decided_files, s.tokenizer, prepared.tokenizer, sum(f.kept for f in funnels))
     carved = encode_carved(engine, apart, decided_files, s.tokenizer, prepared.tokenizer)
     taken = take_given(engine, given, s.sources, s.filter.excluded, s.tokenizer, prepared.tokenizer)
@@ -425,7 +429,8 @@ def _run_stages(
         funnels,
         taken.groups,
     )
-    reported = report(engine, run, s.identity(), [p.name for p in s.mix.phases], counted)
+    assert begun, "nobody goes on after the last stage"
+    reported = report(engine, run, s.identity(), [p.name for p in s.mix.phases], begun)
     summary.concerns = concerns(reported.values)
     yield "stats", [*files, *given]
 

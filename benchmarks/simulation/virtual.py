@@ -335,11 +335,11 @@ class SimulatedEngine(Engine):
             _ended.set(names)
         return results
 
-    def beside(self, work: Callable[[], Result]) -> Line[Result]:
+    def beside(self, work: Callable[[], Result], first: bool = False) -> Line[Result]:
         def noting() -> tuple[Result, frozenset[str]]:
             return work(), _ended.get()
 
-        line: Any = _SimulatedLine(super().beside(noting))
+        line: Any = _SimulatedLine(super().beside(noting, first))
         return line
 
 

@@ -165,13 +165,16 @@ class Engine:
             self.look()
         return [r.results for r in running]
 
-    def beside(self, work: Callable[[], Result]) -> Line[Result]:
+    def beside(self, work: Callable[[], Result], first: bool = False) -> Line[Result]:
         """Run the steps of a function beside those that follow here. Its tasks start where no others wait for a core; what it
         returns, or raises, its `result` says.
 
+        Args:
+            first: its tasks, few and long, start before all others.
+
         Whoever starts lines calls `finish` or `give_up` before the engine is left.
         """
-        return self._lines.start(work)
+        return self._lines.start(work, first)
 
     def side_by_side(self, first: Callable[[], Result], *others: Callable[[], Result]) -> list[Result]:
         """Run the steps of several functions at the same time; what they return. Tasks of earlier ones go first."""

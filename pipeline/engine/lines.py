@@ -24,7 +24,7 @@ class Line(Generic[Result]):
 
     def __init__(self, lines: Lines, work: Callable[[], Result], number: int) -> None:
         self.number = number
-        """Tasks of lower ones go first; those of the driver have 0."""
+        """Tasks of lower ones go first, also of those below 0, which is the driver's."""
         self.ended = False
         self.error: BaseException | None = None
         self.goes_on: Callable[[], bool] = bool
@@ -93,10 +93,14 @@ class Lines:
         self._open: list[Line[Any]] = []
         self._started = 0
 
-    def start(self, work: Callable[[], Result]) -> Line[Result]:
-        """Begin a line, which runs until it waits for its first step."""
+    def start(self, work: Callable[[], Result], first: bool = False) -> Line[Result]:
+        """Begin a line, which runs until it waits for its first step.
+
+        Args:
+            first: its tasks go before all others.
+        """
         self._started += 1
-        line = Line(self, work, self._started)
+        line = Line(self, work, -self._started if first else self._started)
         self._open.append(line)
         line.take_turn()
         return line

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.records import artifacts_in
-from ..engine.tasks import Step, Task
+from ..engine.tasks import Task
 from ..extract.stage import ExtractedRows
 from ..run.identity import SourceFile, cut_by_rows
 from ..sources import pieces
@@ -36,29 +35,26 @@ def scan(
     files: Sequence[SourceFile],
     settings: ScanSettings,
     models: ModelFiles,
-    beside: Sequence[Step] = (),
     extracted: Mapping[str, ExtractedRows] | None = None,
-) -> tuple[Scanned, list[list[Any]]]:
-    """Read every document once and store what is known of it; with the results of the steps beside it.
+) -> Scanned:
+    """Read every document once and store what is known of it.
 
     Args:
         files: large ones as their pieces (`sources.pieces.cut_files`).
         models: what of `prepare` scan reads; a change of the rest repeats no scan.
-        beside: what does not wait for it, nor it for them.
         extracted: by `SourceFile.table`, what the steps of `before_scan` left of the files that they read instead.
     """
     settings = replace(settings, plugins=tuple(map(with_version, settings.plugins)))
     tasks = [_task(f, settings, models, engine) for f in files]
     sources, scanned = list[SourceFile](), dict[str, FileSignals]()
-    results, *others = engine.run_beside([Step("scan", VERSION, tasks), *beside])
-    for file, result in zip(files, results, strict=True):
+    for file, result in zip(files, engine.run("scan", VERSION, tasks), strict=True):
         for piece, signals in _pieces(file, result):
             sources.append(piece)
             scanned[piece.table] = _with_bad_rows(signals, (extracted or {}).get(piece.table))
     used = list(pieces.up_to_damage(sources, {table: signals.damage for table, signals in scanned.items()}))
     files_read = {f.table: scanned.pop(f.table) for f in used}
     engine.disown("scan", artifacts_in(scanned))
-    return Scanned(used, files_read), others
+    return Scanned(used, files_read)
 
 
 def _task(

@@ -27,7 +27,7 @@ from ..tokens.shards import EncodedDocuments
 from ..tokens.stage import Tokenized
 from .benchmark_items import report_contamination
 from .distributions import count_distributions
-from .examples import examples_json, gather_examples, pick_files
+from .examples import FileExamples, examples_json, gather_examples, pick_files
 from .languages import count_languages, languages_json
 from .ledger import CorpusFunnel, funnel_json
 
@@ -66,13 +66,21 @@ class Finished:
     """Those of documents that came as token ids, of which only the tokens and the mixture know."""
 
 
-def count_beside(
+@dataclass(frozen=True)
+class Beside:
+    """What is made of the decisions beside the stages that follow them."""
+
+    counts: Sequence[Line[None]]
+    examples: Line[list[FileExamples]]
+
+
+def begin_beside(
     engine: Engine,
     groups: Sequence[Group],
     files: Mapping[str, DecidedFile],
     contamination: PreparedContamination | None,
-) -> list[Line[None]]:
-    """Begin to count what is decided, beside what follows: neither waits for the other.
+) -> Beside:
+    """Begin to count what is decided, and to gather examples of it, beside what follows: neither waits for the other.
 
     Args:
         files: by `SourceFile.table`.
@@ -82,18 +90,16 @@ def count_beside(
     if contamination:
         items = contamination.items
         lines.append(engine.beside(lambda: report_contamination(engine, VERSION, together, files, items)))
-    return lines
+    return Beside(lines, engine.beside(lambda: _gather_examples(engine, files, contamination)))
 
 
-def report(
-    engine: Engine, run: Finished, settings: str, phases: Sequence[str], beside: Sequence[Line[None]]
-) -> Reported:
+def report(engine: Engine, run: Finished, settings: str, phases: Sequence[str], beside: Beside) -> Reported:
     """Write all statistics of a run.
 
     Args:
         settings: a hash of what was asked for.
         phases: their names.
-        beside: what `count_beside` began.
+        beside: what `begin_beside` began.
 
     Raises:
         ValueError: an account does not balance.
@@ -123,7 +129,7 @@ def report(
             "subsets": {name: {"tokens": n, "bytes": tokens.bytes[name]} for name, n in sorted(tokens.tokens.items())},
         },
         "languages": _languages(engine, run),
-        "examples": _examples(engine, run),
+        "examples": examples_json(beside.examples.result(), engine.paths),
         "settings": _identities(engine.paths, run, settings, phases),
         **({"exclude": run.filtered.exclude} if run.filtered.exclude else {}),
     }
@@ -132,7 +138,7 @@ def report(
         VERSION,
         [Task(name, write_value, (name, value, engine.paths.stats(name))) for name, value in values.items()],
     )
-    for line in beside:
+    for line in beside.counts:
         line.result()
     return Reported(values)
 
@@ -198,15 +204,16 @@ def _languages(engine: Engine, run: Finished) -> dict[str, Any]:
     return languages_json(engine.run("stats.languages", VERSION, tasks), run.mixed.mixture["phases"], given)
 
 
-def _examples(engine: Engine, run: Finished) -> dict[str, Any]:
+def _gather_examples(
+    engine: Engine, files: Mapping[str, DecidedFile], index: PreparedContamination | None
+) -> list[FileExamples]:
     tasks = []
-    index = run.prepared.contamination
     benchmarks = (index.index, index.passages, index.pairs) if index else ()
-    training = [f.source for f in run.files.values() if not f.source.held_out]
+    training = [f.source for f in files.values() if not f.source.held_out]
     for corpus in sorted({f.corpus for f in training}):
         for file in pick_files([f for f in training if f.corpus == corpus]):
-            tasks.append(Task(file.name, gather_examples, (run.files[file.table], benchmarks)))
-    return examples_json(engine.run("stats.examples", VERSION, tasks), engine.paths)
+            tasks.append(Task(file.name, gather_examples, (files[file.table], benchmarks)))
+    return engine.run("stats.examples", VERSION, tasks)
 
 
 def _identities(paths: RunPaths, run: Finished, settings: str, phases: Sequence[str]) -> dict[str, Any]:

@@ -52,6 +52,17 @@ def test_steps_of_lines_run_between_those_of_the_driver(tmp_path: Path) -> None:
     assert again.reused == {"b0": (1, 1), "b1": (1, 1)}
 
 
+def test_a_line_whose_tasks_are_long_goes_before_the_driver(tmp_path: Path) -> None:
+    executor = Noting()
+    engine = Engine(RunPaths(tmp_path), executor)
+    engine.beside(lambda: engine.run("last", 1, [task(tmp_path, "last")]))
+    engine.beside(lambda: engine.run("first", 1, [task(tmp_path, "first")]), first=True)
+    engine.run("driver", 1, [task(tmp_path, "driver")])
+    assert executor.ran == ["first", "driver"]
+    engine.finish()
+    assert executor.ran == ["first", "driver", "last"]
+
+
 def test_a_line_may_start_lines_and_wait_for_them(tmp_path: Path) -> None:
     engine = Engine(RunPaths(tmp_path), InProcess())
 
