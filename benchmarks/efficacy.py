@@ -7,7 +7,8 @@
 One process of one thread, which does everything in the plan's order: corpora, curations and pools, then one (arm, seed) after the
 other. Stopped, it continues with the same command: a training loses at most five minutes. `--only` takes those tasks whose name
 begins so. DIR/results.jsonl has a line for every (arm, seed, evaluation), DIR/bits the bits of every document; `--tables` also
-copies the lines to benchmarks/results/<name of the plan>.jsonl. The last line of `--tables` is JSON.
+keeps the lines in benchmarks/results/<name of the plan>.jsonl and the bits of finished networks beside them. A new DIR begins with
+what is kept there. The last line of `--tables` is JSON.
 
 `--plan` takes another plan, such as that of docs/efficacy-plan-100m.md, whose network needs a GPU; `--cost` prints what it takes
 and trains nothing. Networks are trained on a GPU where there is one.
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -231,11 +231,11 @@ def main() -> None:
         print_cost(place)
         return
     results = Results(place)
+    results.take_up(KEPT)
     if options.tables:
         for line in tables(place, results, data.read_measures(place)):
             print(line)
-        KEPT.mkdir(exist_ok=True)
-        shutil.copy(results.file, KEPT / f"{options.plan.stem}.jsonl")
+        results.keep(KEPT)
         return
     prepare(place)
     if options.prepare:

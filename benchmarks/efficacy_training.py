@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -158,9 +159,42 @@ def summarised(sequences: Sequences, bits: np.ndarray) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Results:
-    """The lines of all trainings."""
+    """The lines of all trainings, and the bits of every document.
+
+    Tests of the plan resample documents. So `keep` puts the bits of finished networks beside the lines, from where `take_up` brings
+    both to another machine.
+    """
 
     place: Place
+
+    def take_up(self, kept: Path) -> None:
+        """Begin with what is kept in a folder, unless there are results already."""
+        lines, bits = self._kept(kept)
+        if self.file.exists() or not lines.exists():
+            return
+        self.bits_folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(bits.glob("*.npy")):
+            shutil.copy(path, self.bits_folder)
+        shutil.copy(lines, self.file)
+
+    def keep(self, kept: Path) -> None:
+        """Copy all lines, and of every finished network the bits of its last evaluation."""
+        lines, bits = self._kept(kept)
+        bits.mkdir(parents=True, exist_ok=True)
+        for line in self.lines():
+            path = self.bits_file(line["key"], line["tokens"])
+            if line["kind"] == "model" and line["tokens"] == line["of_tokens"] and path.exists():
+                np.save(bits / path.name, np.load(path).astype(np.float32))
+        shutil.copy(self.file, lines)
+
+    def _kept(self, folder: Path) -> tuple[Path, Path]:
+        """Where lines and bits are kept."""
+        name = self.place.file.stem
+        return folder / f"{name}.jsonl", folder / f"{name}-bits"
+
+    @property
+    def bits_folder(self) -> Path:
+        return self.place.root / "bits"
 
     @property
     def file(self) -> Path:
@@ -182,16 +216,24 @@ class Results:
         """Whether a task was measured after so many tokens."""
         return any((v["key"], v["tokens"]) == (task.key, tokens) for v in self.lines())
 
+    def is_finished(self, task: Task) -> bool:
+        """Whether a task was measured at its end. Of a network, the bits of every document must be there as well: a line alone,
+        from a machine that is gone, says too little for the tests.
+        """
+        there = task.kind == "ngram" or self.bits_file(task.key, task.tokens).exists()
+        return there and self.has(task, task.tokens)
+
     def bits_file(self, key: str, tokens: int) -> Path:
-        return self.place.root / "bits" / f"{key}-{tokens}.npy"
+        """float [documents of the measures]."""
+        return self.bits_folder / f"{key}-{tokens}.npy"
 
     def add(self, task: Task, tokens: int, sequences: Sequences, bits: np.ndarray, **facts: Any) -> None:
         """Keep the bits of every document, then the line."""
-        if self.has(task, tokens):
-            return
         path = self.bits_file(task.key, tokens)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, bits)
+        if self.has(task, tokens):
+            return
         line: dict[str, Any] = {"tier": task.tier, "arm": task.arm, "seed": task.seed, "tokens": tokens}
         line |= {"of_tokens": task.tokens, "kind": task.kind, "key": task.key, "plan": self.place.plan_hash}
         rounded = json.loads(json.dumps(summarised(sequences, bits)), parse_float=lambda v: round(float(v), 5))
@@ -210,7 +252,7 @@ def run(task: Task, place: Place, sequences: Sequences) -> None:
         ValueError: a pool has changed, or is too small.
     """
     results = Results(place)
-    if results.has(task, task.tokens):
+    if results.is_finished(task):
         return
     if task.kind == "ngram":
         data, _ = open_data(task, place.plan)

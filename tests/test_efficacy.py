@@ -164,6 +164,31 @@ def test_on_a_gpu_attention_gets_bf16_and_weights_stay_fp32(tmp_path: Path, monk
     assert np.allclose(one, two, atol=0.15) and not np.array_equal(one, two)
 
 
+def test_results_go_on_at_another_machine(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    here, kept, rng = training.Results(a_place(tmp_path / "here")), tmp_path / "kept", np.random.default_rng(2)
+    tasks = [training.Task("tier1", arm, 0, 200, {}, {}) for arm in ("raw", "curated")]
+    sequences = sequences_of(np.full(5, 100), np.arange(5))
+    bits = [rng.random(5) for _ in tasks]
+    for task, each in zip(tasks, bits, strict=True):
+        here.add(task, 100, sequences, each)
+        here.add(task, 200, sequences, each)
+    here.keep(kept)
+    there = training.Results(a_place(tmp_path / "there"))
+    there.take_up(kept)
+    assert there.lines() == here.lines() and len(list(kept.glob("*-bits/*"))) == 2
+    for task, each in zip(tasks, bits, strict=True):
+        assert there.is_finished(task)
+        assert np.allclose(np.load(there.bits_file(task.key, 200)), each, atol=1e-6)
+    # What is there already is not replaced, and a line without bits is no finished training.
+    there.bits_file(tasks[0].key, 200).unlink()
+    there.take_up(kept)
+    assert [there.is_finished(task) for task in tasks] == [False, True]
+    there.add(tasks[0], 200, sequences, bits[0])
+    assert there.is_finished(tasks[0]) and there.lines() == here.lines()
+
+
 def a_place(root: Path) -> Place:
     place = Place(root, root, root / "truth.jsonl")
     place.plan.update(block_length=LENGTH, domains=["web", "code"], evaluations=2, checkpoint_seconds=0)
