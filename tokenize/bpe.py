@@ -23,7 +23,7 @@ from numba import njit
 
 from .literals import Literals, literal_at, pair_at
 from .pieces import BYTE, NORMAL, UNUSED, USER_DEFINED, Pieces
-from .spans import taken, text_buffers
+from .spans import mask_of, taken, text_buffers
 from .vectors import NUMBERS, least_of
 
 CODE_POINTS = 0x110000
@@ -162,8 +162,8 @@ def serves(spec: Any, pieces: Pieces) -> bool:
     if len(pieces) >> PIECE_BITS or pieces.numbers(UNUSED):
         return False
     normal = pieces.kinds == NORMAL
-    single = set(pieces.texts.filter(_mask(normal & (pieces.characters == 1))).to_pylist())
-    text, _ = text_buffers(pieces.texts.filter(_mask(normal)))
+    single = set(pieces.texts.filter(mask_of(normal & (pieces.characters == 1))).to_pylist())
+    text, _ = text_buffers(pieces.texts.filter(mask_of(normal)))
     return {"\u2581", *text.tobytes().decode()} <= single
 
 
@@ -180,11 +180,6 @@ def _joined(data: np.ndarray, bounds: np.ndarray, chosen: np.ndarray) -> np.ndar
     joined = np.zeros((128, 128), np.bool_)
     joined[data[:-1][side_by_side], data[1:][side_by_side]] = True
     return joined
-
-
-def _mask(chosen: np.ndarray) -> pa.BooleanArray:
-    bits = np.packbits(chosen, bitorder="little")
-    return pa.BooleanArray.from_buffers(pa.bool_(), len(chosen), [None, pa.py_buffer(bits)])
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from .spans import gather
+from .spans import gather, taken
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Kinds of pieces."""
@@ -81,8 +81,8 @@ class Pieces:
         Raises:
             IndexError: one is no piece's.
         """
-        texts = self.texts.take(pa.array(ids, pa.int64())).to_pylist()
-        kinds = self.kinds[np.asarray(ids, np.int64)].tolist()
+        numbers = np.asarray(ids, np.int64)
+        texts, kinds = taken(self.texts, numbers).to_pylist(), self.kinds[numbers].tolist()
         return b"".join(
             bytes([int(text[3:-1], 16)])
             if kind == BYTE
