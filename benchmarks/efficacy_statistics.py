@@ -177,23 +177,18 @@ def seed_sd(lines: Sequence[Mapping[str, Any]], arms: Sequence[str], tokens: int
 def compared(place: Place, results: Results, sequences: Sequences) -> list[Compared]:
     """All contrasts for which there are trainings with the same seeds and the bits of both; the primary one first."""
     lines, found = results.lines(), []
+    with_bits = [v for v in lines if results.has_bits(v)]
     draws = place.plan["tests"]["draws"]
     for contrast in (PRIMARY, *SECONDARY):
         lengths = {v["of_tokens"] for v in lines if v["tier"] == contrast.tier and v["tokens"] == v["of_tokens"]}
         for tokens in sorted(lengths, reverse=True):
-            arms = [_with_bits(results, contrast.tier, arm, tokens) for arm in (contrast.arm, contrast.against)]
+            arms = [final(with_bits, contrast.tier, arm, tokens) for arm in (contrast.arm, contrast.against)]
             seeds = sorted(set(arms[0]) & set(arms[1]))
             if seeds:
                 bits = [np.stack([np.load(results.bits_file(arm[s]["key"], tokens)) for s in seeds]) for arm in arms]
                 found.append(compare(contrast, bits[0], bits[1], sequences, draws, contrast == PRIMARY))
                 break
     return found
-
-
-def _with_bits(results: Results, tier: str, arm: str, tokens: int) -> dict[int, Mapping[str, Any]]:
-    """Those of `final` of which there are the bits of every document."""
-    lines = final(results.lines(), tier, arm, tokens)
-    return {seed: v for seed, v in lines.items() if results.bits_file(v["key"], tokens).exists()}
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
@@ -212,7 +207,7 @@ def tables(place: Place, results: Results, sequences: Sequences) -> Iterator[str
     sd = seed_sd(lines, place.plan["tier1"]["primary"], place.plan["tier1"]["tokens"])
     yield f"\nseed sd of tier 1's primary arms: {sd:.4f}" if sd else "\nseed sd of tier 1: not yet known"
     networks = [v for v in lines if v["kind"] == "model" and v["tokens"] == v["of_tokens"]]
-    if missing := [v["key"] for v in networks if not results.bits_file(v["key"], v["tokens"]).exists()]:
+    if missing := [v["key"] for v in networks if not results.has_bits(v)]:
         yield f"\nnot compared below, since the bits of their documents are missing: {', '.join(missing)}"
     if found:
         yield "\n| contrast | seeds | difference | 95 % interval | p | smallest effect | conclusion |"

@@ -182,8 +182,8 @@ class Results:
         lines, bits = self._kept(kept)
         bits.mkdir(parents=True, exist_ok=True)
         for line in self.lines():
-            path = self.bits_file(line["key"], line["tokens"])
-            if line["kind"] == "model" and line["tokens"] == line["of_tokens"] and path.exists():
+            if line["kind"] == "model" and line["tokens"] == line["of_tokens"] and self.has_bits(line):
+                path = self.bits_file(line["key"], line["tokens"])
                 np.save(bits / path.name, np.load(path).astype(np.float32))
         shutil.copy(self.file, lines)
 
@@ -215,6 +215,10 @@ class Results:
     def has(self, task: Task, tokens: int) -> bool:
         """Whether a task was measured after so many tokens."""
         return any((v["key"], v["tokens"]) == (task.key, tokens) for v in self.lines())
+
+    def has_bits(self, line: Mapping[str, Any]) -> bool:
+        """Whether there are the bits of every document for a line."""
+        return self.bits_file(line["key"], line["tokens"]).exists()
 
     def is_finished(self, task: Task) -> bool:
         """Whether a task was measured at its end. Of a network, the bits of every document must be there as well: a line alone,

@@ -193,6 +193,18 @@ def _key(first: int, second: int) -> np.uint64:
     return np.uint64(first) << np.uint64(PIECE_BITS) | np.uint64(second)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _found(slots: np.ndarray, slot: np.uint64, key: np.uint64) -> int:
+    """The piece that a pair forms, by its key in some slots, of which there is a power of two; -1: it is not there."""
+    piece = np.int64(-1)
+    while slots[slot]:
+        if slots[slot] >> np.uint64(PIECE_BITS) == key:
+            piece = np.int64(slots[slot] & np.uint64((1 << PIECE_BITS) - 1)) - 1
+            break
+        slot = (slot + np.uint64(1)) & np.uint64(len(slots) - 1)
+    return piece
+
+
 @njit(cache=True, nogil=True)
 def _formed(first: int, second: int, pairs: np.ndarray, sieve: np.ndarray) -> int:
     """The piece that two neighbours form; -1: none."""
@@ -200,23 +212,15 @@ def _formed(first: int, second: int, pairs: np.ndarray, sieve: np.ndarray) -> in
         return -1
     key = _key(first, second)
     h = _mixed(key)
-    slot = h >> np.uint64(64 - _NEAR_BITS)
-    while pairs[slot]:
-        if pairs[slot] >> np.uint64(PIECE_BITS) == key:
-            return int(pairs[slot] & np.uint64((1 << PIECE_BITS) - 1)) - 1
-        slot = (slot + np.uint64(1)) & np.uint64(_NEAR - 1)
+    near = _found(pairs[:_NEAR], h >> np.uint64(64 - _NEAR_BITS), key)
+    if near >= 0:
+        return near
     if not sieve[h >> np.uint64(70 - _FILTER_BITS)] >> (
         (h >> np.uint64(64 - _FILTER_BITS)) & np.uint64(63)
     ) & np.uint64(1):
         return -1
     far = pairs[_NEAR:]
-    mask = np.uint64(len(far) - 1)
-    slot = h & mask
-    while far[slot]:
-        if far[slot] >> np.uint64(PIECE_BITS) == key:
-            return int(far[slot] & np.uint64((1 << PIECE_BITS) - 1)) - 1
-        slot = (slot + np.uint64(1)) & mask
-    return -1
+    return _found(far, h & np.uint64(len(far) - 1), key)
 
 
 @njit(cache=True, nogil=True, inline="always")
