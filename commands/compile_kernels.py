@@ -86,10 +86,10 @@ def _handle_text() -> None:
     _mix()
     model = proto.ModelProto(pieces=[{"piece": text, "score": 0.0, "type": 1} for text in ("a", "b", "ab")])
     three = pieces.Pieces.read(model.SerializeToString())
-    tables, cuts = bpe.WordTables.of(three), word_cache.Cuts(line_feeds=True)
+    tables = bpe.WordTables.of(three)
     words = bpe.WordEncoder(tables, lambda texts: [[0] * len(t.encode()) for t in texts]).encode
-    parts = word_cache.WordCache(words, cuts, tables.joined, 64, 8).encode
-    word_cache.WordCache(parts, cuts, slots=64, segment=8).encode(batch.column("text"))
+    parts = word_cache.WordCache(words, tables.joined, 64, 8).encode
+    word_cache.WordCache(parts, word_cache.Cuts(line_feeds=True), 64, 8).encode(batch.column("text"))
     spans.gather(np.arange(9, dtype=np.int32), np.array([0, 4]), np.array([4, 5]))
     lengths = np.array([5, 9, 2], np.int64)
     for packing in ("best_fit", "concatenate"):

@@ -113,7 +113,7 @@ class Encoder:
                 self._fast = _gigatoken(self._processor, converted)
         if self._cuts and self._word_tables:
             encode = WordEncoder(self._word_tables, self._processor.encode).encode
-            parts = WordCache(encode, self._cuts, self._word_tables.joined, PART_SLOTS)
+            parts = WordCache(encode, self._word_tables.joined, PART_SLOTS)
             self._words = WordCache(parts.encode, self._cuts)
 
     @functools.cached_property

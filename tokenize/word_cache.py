@@ -61,21 +61,20 @@ class WordCache:
     def __init__(
         self,
         encode: Encode,
-        cuts: Cuts,
-        joined: np.ndarray | None = None,
+        cuts: Cuts | np.ndarray,
         slots: int = SLOTS,
         segment: int = SEGMENT_WORDS,
     ) -> None:
         """
         Args:
             encode: what gives the ids of words that are not known.
-            cuts: what the pieces of its model allow.
-            joined: bool [128, 128], whether some piece has two characters side by side: what is cut is words, and not at
-                spaces but between two that none has. None: texts are cut into words.
+            cuts: where the pieces of its model allow to cut texts into words; or words into parts, between any two characters
+                that no piece has side by side: bool [128, 128], whether one has.
             slots, segment: see `SLOTS` and `SEGMENT_WORDS`; at least twice as many slots as words of a segment.
         """
-        self._encode, self._cuts, self._slots = encode, cuts, slots
-        self._joined = np.empty(0, np.bool_) if joined is None else joined.ravel()
+        self._encode, self._slots = encode, slots
+        self._line_feeds = isinstance(cuts, Cuts) and cuts.line_feeds
+        self._joined = np.empty(0, np.bool_) if isinstance(cuts, Cuts) else cuts.ravel()
         self._chunks = np.empty(segment, np.int32)
         self._found = np.empty((segment, 2), np.int64)
         self._table = np.zeros(3 * slots, np.uint64)
@@ -111,7 +110,7 @@ class WordCache:
                 bounds,
                 document,
                 at,
-                self._cuts.line_feeds,
+                self._line_feeds,
                 self._joined,
                 self._table,
                 self._long,
@@ -277,7 +276,7 @@ def _look_up(
 
     Args:
         document, at: the document and the byte to begin with.
-        joined: bool [128 x 128], or empty, as `WordCache` takes it.
+        joined: bool [128 x 128] of what is cut into parts, as `WordCache` takes it; empty for texts, which are cut into words.
         table: uint64 [3 slots]: the bytes of a word with its length, or its hash and where it lies in `long`; then its number
             and one, with `_AGAIN` where it was met again; 0 where the slot is free.
         state: (words that are known, bytes of `long`); changed.

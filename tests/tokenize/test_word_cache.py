@@ -89,8 +89,8 @@ def test_ids_are_those_of_whole_texts(encoder: Encoder, texts: list[str]) -> Non
     expected = whole(encoder, array) if texts else ([], [0])
     assert encoder._word_tables is not None
     words = WordEncoder(encoder._word_tables, encoder._processor.encode)
-    parts = WordCache(words.encode, encoder._words._cuts, encoder._word_tables.joined, slots=16, segment=5)
-    small = WordCache(parts.encode, encoder._words._cuts, slots=16, segment=5)
+    parts = WordCache(words.encode, encoder._word_tables.joined, slots=16, segment=5)
+    small = WordCache(parts.encode, encoder._cuts, slots=16, segment=5)
     for cache in (encoder._words, small, small):
         ids, offsets = cache.encode(array)
         assert (ids.tolist(), offsets.tolist()) == expected
@@ -102,7 +102,7 @@ def test_line_feeds_are_cut_only_where_no_piece_joins_them(encoder: Encoder) -> 
         p not in ("", "\n") and "\n" in p and p.strip("\n")
         for p in map(encoder._processor.id_to_piece, range(encoder.vocab_size))
     )
-    assert encoder._words._cuts == Cuts(line_feeds=not joins)
+    assert encoder._cuts == Cuts(line_feeds=not joins)
     ids, _ = encoder._words.encode(pa.array(["dogs;\n said"], pa.large_string()))
     assert (encoder._processor.piece_to_id(";\n") in ids.tolist()) == joins
 
@@ -121,7 +121,7 @@ def test_words_are_cut_between_characters_that_no_piece_has_side_by_side(encoder
         return WordEncoder(tables, encoder._processor.encode).encode(words)
 
     tables = encoder._word_tables
-    parts = WordCache(encode, encoder._words._cuts, joined)
+    parts = WordCache(encode, joined)
     texts = pa.array(["dogs;", " dogs", "dogs;;", "dogs;\u00e9"], pa.large_string())
     ids, offsets = parts.encode(texts)
     assert (ids.tolist(), offsets.tolist()) == whole(encoder, texts)
@@ -137,7 +137,7 @@ def test_words_that_were_met_again_are_not_forgotten(encoder: Encoder) -> None:
         asked.extend(words.to_pylist())
         return inner(words)
 
-    cache = WordCache(encode, encoder._words._cuts, slots=256, segment=32)
+    cache = WordCache(encode, encoder._cuts, slots=256, segment=32)
     often = [" fox", f" {'long' * 7}", " 12"]
     texts = pa.array(["".join([*often, f" new{number}"]) for number in range(2000)], pa.large_string())
     ids, offsets = cache.encode(texts)
@@ -150,10 +150,10 @@ def test_words_that_were_met_again_are_not_forgotten(encoder: Encoder) -> None:
 def test_words_of_one_hash_are_told_apart_by_their_bytes(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """All words of sixteen bytes and more are taken for one that was seen, unless their bytes are compared."""
     assert encoder._words is not None
-    cache = WordCache(encoder._words._encode, encoder._words._cuts, slots=64, segment=16)
+    cache = WordCache(encoder._words._encode, encoder._cuts, slots=64, segment=16)
     cache.encode(pa.array(["z" * 20], pa.large_string()))
     used = np.flatnonzero(cache._table[2::3])
-    other = WordCache(encoder._words._encode, encoder._words._cuts, slots=64, segment=16)
+    other = WordCache(encoder._words._encode, encoder._cuts, slots=64, segment=16)
     other.encode(pa.array(["q" * 20], pa.large_string()))
     there = np.flatnonzero(other._table[2::3])
     # The other word's hash and slot, with the bytes of the first.
